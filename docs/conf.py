@@ -1,0 +1,40 @@
+"""Sphinx configuration: Markdown pages, a reference from the docstrings, no network."""
+
+from pywebtransport import __version__
+
+project = "pywebtransport"
+author = "pywebtransport contributors"
+copyright = "2026, pywebtransport contributors"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# Google-style docstrings, with the section of our own that every coroutine has.
+napoleon_numpy_docstring = False
+napoleon_include_init_with_doc = False
+napoleon_custom_sections = ["Cancellation", "Cancellation safety", "Concurrency"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True, "inherited-members": False}
+autodoc_preserve_defaults = True
+
+html_theme = "furo"
+html_title = f"pywebtransport {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sphinx = False
+pygments_style = "friendly"
+pygments_dark_style = "native"

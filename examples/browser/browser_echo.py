@@ -1,0 +1,56 @@
+"""The echo server for a page in a browser: prints a link, open it.
+
+The page comes from http://localhost, which browsers treat as secure, so no
+certificate is needed for the page; the WebTransport server is known by its hash.
+"""
+
+import asyncio
+import contextlib
+import functools
+import http.server
+import threading
+from pathlib import Path
+from urllib.parse import urlencode
+
+from pywebtransport import ServerApp, ServerConfig, WebTransportError, WebTransportSession
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+
+PAGE_PORT = 8080
+PORT = 4433
+
+certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+app = ServerApp(
+    config=ServerConfig.create(
+        certfile=certfile,
+        keyfile=keyfile,
+        allowed_origins=[f"http://localhost:{PAGE_PORT}"],
+    )
+)
+
+
+async def echo_datagrams(session: WebTransportSession) -> None:
+    with contextlib.suppress(WebTransportError):  # the session ended
+        while True:
+            await session.datagrams.send(await session.datagrams.receive())
+
+
+@app.route("/echo")
+async def echo(session: WebTransportSession) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(echo_datagrams(session))
+        async for stream in session.incoming_bidirectional_streams():
+            await stream.write_all(await stream.read_all(max_size=1_000_000))
+
+
+def serve_page() -> None:
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(Path(__file__).parent)
+    )
+    http.server.ThreadingHTTPServer(("127.0.0.1", PAGE_PORT), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    threading.Thread(target=serve_page, daemon=True).start()
+    query = {"url": f"https://localhost:{PORT}/echo", "hash": certificate_hash(certfile).hex()}
+    print(f"http://localhost:{PAGE_PORT}/?{urlencode(query)}", flush=True)
+    app.run(host="localhost", port=PORT)

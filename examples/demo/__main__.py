@@ -1,0 +1,38 @@
+"""``make demo``: a server process, a client process, and a clean end of both."""
+
+import asyncio
+import os
+import sys
+
+from .payload import parse_size
+from .process import ServerProcessError, server_process
+
+
+async def run(size: int) -> int:
+    """Run both processes; return the exit code of the demonstration."""
+    async with server_process() as server:
+        print(f"server process {server.pid} listens at {server.url}", flush=True)
+        client = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "examples.demo.client", server.url, server.certificate_hash),
+            *("--size", str(size)),
+        )
+        code = await client.wait()
+    if code == 0:
+        print("server process ended with exit code 0 after SIGINT")
+    return code
+
+
+def main() -> int:
+    """Read DEMO_SIZE and run."""
+    try:
+        return asyncio.run(run(parse_size(os.environ.get("DEMO_SIZE") or "256MiB")))
+    except (ServerProcessError, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""An echo server: every datagram and every stream comes back to its sender."""
+
+import asyncio
+import contextlib
+import sys
+
+from pywebtransport import (
+    ServerApp,
+    ServerConfig,
+    WebTransportError,
+    WebTransportReceiveStream,
+    WebTransportSession,
+    WebTransportStream,
+)
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 4433
+certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
+
+
+async def echo_datagrams(session: WebTransportSession) -> None:
+    with contextlib.suppress(WebTransportError):  # the session ended
+        while True:
+            await session.datagrams.send(await session.datagrams.receive())
+
+
+async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
+    with contextlib.suppress(WebTransportError):  # the client reset the stream
+        if isinstance(stream, WebTransportStream):  # bidirectional: answer on it
+            async for data in stream:
+                await stream.write(data)
+            await stream.close()
+        else:  # unidirectional: answer on one of our own
+            reply = await session.create_unidirectional_stream()
+            await reply.write_all(await stream.read_all(max_size=1_000_000))
+
+
+@app.route("/echo")
+async def echo(session: WebTransportSession) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(echo_datagrams(session))
+        async for stream in session.incoming_streams():  # ends when the session ends
+            tasks.create_task(echo_stream(session, stream))
+
+
+if __name__ == "__main__":
+    print(f"https://localhost:{port}/echo {certificate_hash(certfile).hex()}", flush=True)
+    app.run(host="localhost", port=port)

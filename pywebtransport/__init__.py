@@ -1,0 +1,84 @@
+"""WebTransport for Python: streams and datagrams over HTTP/3, for asyncio.
+
+The names most programs need are here; the modules below hold the rest.
+"""
+
+from ._version import __version__
+from .client import WebTransportClient
+from .config import ClientConfig, ServerConfig
+from .datagram import WebTransportDatagramTransport
+from .events import Event, EventEmitter
+from .exceptions import (
+    AuthenticationError,
+    CertificateError,
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    DatagramError,
+    FlowControlError,
+    HandshakeError,
+    ProtocolError,
+    SerializationError,
+    ServerError,
+    SessionError,
+    StreamError,
+    TimeoutError,
+    WebTransportError,
+)
+from .server import ServerApp
+from .session import WebTransportSession
+from .stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from .types import (
+    URL,
+    Address,
+    ConnectionState,
+    EventType,
+    Headers,
+    Serializer,
+    SessionId,
+    SessionState,
+    StreamDirection,
+    StreamId,
+    StreamState,
+)
+
+__all__ = [
+    "URL",
+    "Address",
+    "AuthenticationError",
+    "CertificateError",
+    "ClientConfig",
+    "ClientError",
+    "ConfigurationError",
+    "ConnectionError",
+    "ConnectionState",
+    "DatagramError",
+    "Event",
+    "EventEmitter",
+    "EventType",
+    "FlowControlError",
+    "HandshakeError",
+    "Headers",
+    "ProtocolError",
+    "SerializationError",
+    "Serializer",
+    "ServerApp",
+    "ServerConfig",
+    "ServerError",
+    "SessionError",
+    "SessionId",
+    "SessionState",
+    "StreamDirection",
+    "StreamError",
+    "StreamId",
+    "StreamState",
+    "TimeoutError",
+    "WebTransportClient",
+    "WebTransportDatagramTransport",
+    "WebTransportError",
+    "WebTransportReceiveStream",
+    "WebTransportSendStream",
+    "WebTransportSession",
+    "WebTransportStream",
+    "__version__",
+]

@@ -1,0 +1,20 @@
+"""The only package that knows asyncio: sockets, timers and flushes of one QUIC endpoint."""
+
+from __future__ import annotations
+
+from .endpoint import Endpoint, UdpSocket
+from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
+from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+
+__all__ = [
+    "FALLBACK_DELAY",
+    "BindAddress",
+    "Endpoint",
+    "RemoteAddress",
+    "UdpSocket",
+    "bind_addresses",
+    "bind_udp_sockets",
+    "connect_staggered",
+    "open_udp_socket",
+    "resolve",
+]

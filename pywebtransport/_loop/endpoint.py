@@ -1,0 +1,428 @@
+"""One QUIC endpoint on an event loop: sockets, one timer, one flush per loop turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .._quic import ConnectionHandler, QuicConnection, QuicEndpoint, QuicSocket, QuicTls
+from ..exceptions import ConnectionError, ServerError
+from .resolve import RemoteAddress, resolve
+from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+
+__all__ = ["Endpoint", "UdpSocket"]
+
+_FEATURES = ("gso", "gro", "ecn", "pktinfo")
+_NS = 1_000_000_000
+_MIN_DELAY = 0.001
+
+
+class UdpSocket:
+    """A UDP socket of an endpoint: the Python socket and its side in the engine."""
+
+    __slots__ = ("address", "family", "quic", "sock")
+
+    def __init__(self, sock: socket.socket, quic: QuicSocket) -> None:
+        self.sock = sock
+        self.quic = quic
+        self.family = sock.family
+        host, port = sock.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+
+
+class Endpoint:
+    """A ``QuicEndpoint`` driven by the running event loop, asyncio's or uvloop's.
+
+    Every turn is bounded: a full receive batch leaves the rest in the kernel
+    and the loop calls again, work left by ``process()`` continues through
+    ``call_soon``. Writers of one turn share one flush.
+
+    Args:
+        is_server: Accept connections.
+        settings: Members of the engine's settings by name.
+        tls: TLS configuration; required for a server.
+        accept: Server: called with each connection whose handshake completed,
+            returns its handler.
+        on_error: Hears exceptions out of handlers and sinks; by default the
+            loop's exception handler does.
+        socket_buffer_size: Wanted kernel buffers in bytes; 0 is the engine's default.
+        socket_features: Subset of ``gso``, ``gro``, ``ecn``, ``pktinfo`` to try.
+        keylog: Hears lines for an NSS key log file.
+        qlog: Hears (connection, bytes, is_last).
+        log: Hears lines of the library's own debug log.
+
+    Raises:
+        ConfigurationError: A setting is unknown or out of range.
+        RuntimeError: No event loop is running.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_server: bool,
+        settings: dict[str, Any] | None = None,
+        tls: QuicTls | None = None,
+        accept: Callable[[QuicConnection], ConnectionHandler | None] | None = None,
+        on_error: Callable[[BaseException], object] | None = None,
+        socket_buffer_size: int = 0,
+        socket_features: tuple[str, ...] = _FEATURES,
+        keylog: Callable[[str], object] | None = None,
+        qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
+        log: Callable[[str], object] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[UdpSocket] = []
+        self._writers: set[int] = set()
+        self._flush_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_tick = 0
+        self._unblocked: asyncio.Future[None] | None = None
+        self._closed = False
+        self._socket_buffer_size = socket_buffer_size
+        self._socket_features = socket_features
+        self._on_error = on_error
+        self._quic = QuicEndpoint(
+            is_server=is_server,
+            settings=settings or {},
+            tls=tls,
+            accept=accept,
+            schedule_flush=self._schedule_flush,
+            on_error=self._report,
+            keylog=keylog,
+            qlog=qlog,
+            log=log,
+        )
+
+    # ------------------------------------------------------------- public face
+
+    @property
+    def quic(self) -> QuicEndpoint:
+        """The engine's endpoint: statistics, TLS reload, stop accepting."""
+        return self._quic
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that this endpoint belongs to."""
+        return self._loop
+
+    @property
+    def sockets(self) -> tuple[UdpSocket, ...]:
+        """The sockets in the order in which they were added."""
+        return tuple(self._sockets)
+
+    @property
+    def local_addresses(self) -> list[tuple[str, int]]:
+        """(host, port) of every socket."""
+        return [udp.address for udp in self._sockets]
+
+    @property
+    def is_closed(self) -> bool:
+        """True once ``close()`` was called."""
+        return self._closed
+
+    async def bind(
+        self, host: str | None, port: int, *, reuse_port: bool = False
+    ) -> list[tuple[str, int]]:
+        """Bind and serve a host: a literal, a name, ``localhost`` (both families) or a wildcard.
+
+        Args:
+            host: ``""``, None or ``::`` is every address of both families.
+            port: 0 lets the kernel choose one port for all addresses.
+            reuse_port: Let several processes bind the same port (SO_REUSEPORT).
+
+        Returns:
+            The addresses bound, as (host, port).
+
+        Raises:
+            ServerError: An address cannot be bound; nothing stays open.
+            UnreachableError: The name does not resolve.
+
+        Cancellation:
+            Safe; nothing stays open.
+        """
+        addresses = bind_addresses(host, port)
+        if addresses is None:
+            assert host is not None
+            found = await resolve(host, port)
+            addresses = [BindAddress(family, sockaddr) for family, sockaddr in found]
+        self._check_open("bind")
+        bound = [self.add_socket(s) for s in bind_udp_sockets(addresses, reuse_port=reuse_port)]
+        return [udp.address for udp in bound]
+
+    def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
+        """Open one more UDP socket, for instance to migrate a connection to it.
+
+        Args:
+            family: ``socket.AF_INET`` or ``socket.AF_INET6``.
+            local: Address to bind; None is any address, any port.
+
+        Raises:
+            UnreachableError: The address is not available.
+        """
+        self._check_open("open a socket")
+        return self.add_socket(open_udp_socket(family, local))
+
+    def add_socket(self, sock: socket.socket) -> UdpSocket:
+        """Take over a bound UDP socket; it is closed with the endpoint.
+
+        Raises:
+            ServerError: The endpoint is closed.
+            WebTransportError: The engine cannot use the socket; it is closed.
+        """
+        try:
+            self._check_open("add a socket")
+            sock.setblocking(False)
+            quic = self._quic.add_socket(
+                sock.fileno(),
+                buffer_size=self._socket_buffer_size,
+                features=self._socket_features,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        udp = UdpSocket(sock, quic)
+        self._sockets.append(udp)
+        self._loop.add_reader(sock.fileno(), self._on_readable, quic)
+        return udp
+
+    def close_socket(self, udp: UdpSocket) -> None:
+        """Close one socket; connections whose path uses it must migrate. Idempotent."""
+        if udp in self._sockets:
+            self._sockets.remove(udp)
+            self._release_socket(udp)
+
+    def socket_for(self, family: int) -> UdpSocket:
+        """The first socket that reaches addresses of ``family``; opened when there is none.
+
+        Raises:
+            UnreachableError: The family is not available.
+        """
+        for udp in self._sockets:
+            if udp.family == family:
+                return udp
+        return self.open_socket(family)
+
+    def connect(
+        self,
+        remote: RemoteAddress,
+        *,
+        server_name: str,
+        handler: ConnectionHandler,
+        udp: UdpSocket | None = None,
+        tls: QuicTls | None = None,
+        ticket: bytes | None = None,
+        token: bytes | None = None,
+    ) -> QuicConnection:
+        """Start a connection; ``handler`` hears ``handshake_completed`` or ``connection_closed``.
+
+        Args:
+            remote: Where to.
+            server_name: Name to send and to verify.
+            handler: Hears the facts about the connection.
+            udp: Socket to use; by default one of the right family.
+            tls: TLS configuration; by default the endpoint's.
+            ticket: Session ticket of an earlier connection.
+            token: Address-validation token of an earlier connection.
+
+        Raises:
+            UnreachableError: No socket of the address's family can be opened.
+            ConnectionError: The endpoint is closed.
+            ConfigurationError: A parameter cannot be used.
+        """
+        if self._closed:
+            raise ConnectionError("The endpoint is closed; open a new one to connect")
+        chosen = self.socket_for(remote.family) if udp is None else udp
+        return self._quic.connect(
+            chosen.quic,
+            remote.sockaddr,
+            server_name=server_name,
+            handler=handler,
+            now=time.monotonic_ns(),
+            tls=tls,
+            ticket=ticket,
+            token=token,
+        )
+
+    def migrate(self, connection: QuicConnection, udp: UdpSocket) -> None:
+        """Move a client connection to another socket of this endpoint.
+
+        ``path_changed`` of its handler tells the outcome.
+
+        Raises:
+            ConnectionError: The peer forbids it, or the connection is closed.
+        """
+        connection.migrate(udp.quic, udp.address, time.monotonic_ns())
+
+    def flush(self) -> None:
+        """Send now what is queued, instead of at the end of this loop turn."""
+        if not self._closed:
+            self._run()
+
+    def close(self) -> None:
+        """Release everything at once: handlers hear ``connection_closed``, no packet is sent.
+
+        Idempotent; may be called from a handler.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._quic.close()
+        finally:
+            for udp in self._sockets:
+                self._release_socket(udp)
+            self._sockets.clear()
+            if self._unblocked is not None and not self._unblocked.done():
+                self._unblocked.set_result(None)
+
+    async def aclose(self, timeout: float = 1.0) -> None:
+        """Send what connections closed in this turn still have to say, then ``close()``.
+
+        Args:
+            timeout: Longest wait in seconds for a socket that takes no packets.
+
+        Cancellation:
+            Safe; the endpoint is closed at once.
+        """
+        try:
+            if not self._closed:
+                async with asyncio.timeout(timeout):
+                    await self.wait_sent()
+        except TimeoutError:
+            pass
+        finally:
+            self.close()
+
+    async def wait_sent(self) -> None:
+        """Give all packets that may be sent now to the kernel.
+
+        Cancellation:
+            Safe.
+        """
+        self.flush()
+        while not self._closed and (self._quic.is_blocked or self._flush_handle is not None):
+            if self._quic.is_blocked:
+                if self._unblocked is None:
+                    self._unblocked = self._loop.create_future()
+                await asyncio.shield(self._unblocked)
+            else:
+                await asyncio.sleep(0)
+
+    # ---------------------------------------------------------------- the loop
+
+    def _on_readable(self, quic: QuicSocket) -> None:
+        # What stays in the kernel after a full batch makes the descriptor
+        # readable again: the loop calls back after everybody else had a turn.
+        self._quic.receive(quic, time.monotonic_ns())
+        if not self._closed:
+            self._settle()
+
+    def _schedule_flush(self) -> None:
+        if self._flush_handle is None and not self._closed:
+            self._flush_handle = self._loop.call_soon(self._on_flush)
+
+    def _on_flush(self) -> None:
+        self._flush_handle = None
+        self._run()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._run()
+
+    def _run(self) -> None:
+        more = self._quic.process(time.monotonic_ns())
+        if self._closed:
+            return
+        if more:
+            self._schedule_flush()
+        self._settle()
+
+    def _settle(self) -> None:
+        """After each turn: wait for writability if blocked, and arm the timer."""
+        quic = self._quic
+        if quic.is_blocked:
+            self._watch_writable()
+        if self._flush_handle is not None:
+            return  # the flush comes first and settles again
+        tick = quic.next_tick()
+        if tick is None:
+            return
+        timer = self._timer
+        if timer is not None:
+            # A timer that fires too early costs one idle turn; re-arming at
+            # each packet would cost more.
+            if self._timer_tick <= tick:
+                return
+            timer.cancel()
+        self._timer_tick = tick
+        delay = (tick - time.monotonic_ns()) / _NS
+        # uvloop rounds to milliseconds, so that less than half of one would
+        # spin; asyncio rounds up. Both wait one millisecond.
+        delay = 0.0 if delay <= 0.0 else max(delay, _MIN_DELAY)
+        self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _watch_writable(self) -> None:
+        """Watch the sockets that are full; if none is, go on in the next turn."""
+        if self._writers:
+            return
+        poll = select.poll()
+        for udp in self._sockets:
+            poll.register(udp.sock.fileno(), select.POLLOUT)
+        writable = {fd for fd, _ in poll.poll(0)}
+        for udp in self._sockets:
+            fd = udp.sock.fileno()
+            if fd not in writable:
+                self._writers.add(fd)
+                self._loop.add_writer(fd, self._on_writable)
+        if not self._writers:
+            self._loop.call_soon(self._on_writable)
+
+    def _on_writable(self) -> None:
+        for fd in self._writers:
+            self._loop.remove_writer(fd)
+        self._writers.clear()
+        if self._closed:
+            return
+        self._quic.unblock()
+        self._run()
+        waiter = self._unblocked
+        if waiter is not None and (self._closed or not self._quic.is_blocked):
+            self._unblocked = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _release_socket(self, udp: UdpSocket) -> None:
+        fd = udp.sock.fileno()
+        if fd >= 0:
+            self._loop.remove_reader(fd)
+            if fd in self._writers:
+                self._writers.discard(fd)
+                self._loop.remove_writer(fd)
+                if not self._writers and not self._closed:
+                    self._loop.call_soon(self._on_writable)
+        udp.quic.close()
+        with contextlib.suppress(OSError):
+            udp.sock.close()
+
+    def _report(self, exc: BaseException) -> None:
+        if self._on_error is not None:
+            self._on_error(exc)
+            return
+        self._loop.call_exception_handler(
+            {"message": "Exception in a QUIC connection handler", "exception": exc}
+        )
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise ServerError(f"Cannot {what}: the endpoint is closed; open a new one")

@@ -1,0 +1,182 @@
+"""Names to addresses, and staggered attempts over them (RFC 8305)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from ..exceptions import UnreachableError
+
+__all__ = ["FALLBACK_DELAY", "RemoteAddress", "connect_staggered", "resolve"]
+
+# RFC 8305 section 5 "Connection Attempt Delay"; seconds.
+FALLBACK_DELAY = 0.25
+
+_T = TypeVar("_T")
+
+
+class RemoteAddress(NamedTuple):
+    """One address of a host: ``family`` and what ``socket.connect`` would take."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+
+async def resolve(
+    host: str, port: int, *, family: int = socket.AF_UNSPEC
+) -> list[RemoteAddress]:
+    """Resolve a host name or IP literal for UDP.
+
+    Args:
+        host: Name or literal; an IPv6 literal may be in brackets.
+        port: UDP port.
+        family: Restrict to ``socket.AF_INET`` or ``socket.AF_INET6``.
+
+    Returns:
+        At least one address, the families interleaved in the order in which
+        the resolver prefers them (RFC 8305 section 4).
+
+    Raises:
+        UnreachableError: The name has no address.
+
+    Cancellation:
+        Safe; the resolver's thread of the loop finishes on its own.
+    """
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
+    except (socket.gaierror, UnicodeError) as exc:
+        code = exc.errno if isinstance(exc, socket.gaierror) else None
+        text = exc.strerror if isinstance(exc, socket.gaierror) else str(exc)
+        raise UnreachableError(
+            f"Cannot resolve host {host!r}: {text}; check the name and the network",
+            details={"host": host, "port": port, "errno": code},
+        ) from exc
+    addresses = [
+        RemoteAddress(found_family, sockaddr)
+        for found_family, _, _, _, sockaddr in found
+        if found_family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    if not addresses:
+        raise UnreachableError(
+            f"Host {host!r} has no IPv4 or IPv6 address; check the name",
+            details={"host": host, "port": port},
+        )
+    return _interleave(list(dict.fromkeys(addresses)))
+
+
+def _interleave(addresses: list[RemoteAddress]) -> list[RemoteAddress]:
+    """Alternate the families, beginning with the one that came first."""
+    preferred = [a for a in addresses if a.family == addresses[0].family]
+    others = [a for a in addresses if a.family != addresses[0].family]
+    result: list[RemoteAddress] = []
+    for index in range(max(len(preferred), len(others))):
+        result += preferred[index : index + 1]
+        result += others[index : index + 1]
+    return result
+
+
+async def connect_staggered(
+    addresses: Sequence[RemoteAddress],
+    attempt: Callable[[RemoteAddress], Awaitable[_T]],
+    *,
+    delay: float = FALLBACK_DELAY,
+) -> _T:
+    """Try the addresses one after another without waiting for a slow one.
+
+    The next attempt starts when the previous one failed, or ``delay`` seconds
+    after it started. The first that succeeds wins; the others are cancelled
+    and awaited, so an attempt must clean up after itself when cancelled. Two
+    attempts that finish in the same turn: the earlier address wins, and the
+    other's result is passed to its ``close()`` if it has one.
+
+    Args:
+        addresses: In order of preference; never empty.
+        attempt: Starts one attempt; its result must be usable at once.
+        delay: Seconds between attempts.
+
+    Returns:
+        The result of the winning attempt.
+
+    Raises:
+        Exception: All attempts failed: the error of the first address; with
+            several addresses its ``details["attempts"]`` lists them all.
+
+    Cancellation:
+        Safe: running attempts are cancelled and awaited.
+    """
+    if len(addresses) == 1:
+        return await attempt(addresses[0])
+
+    async def run(address: RemoteAddress) -> _T:
+        return await attempt(address)
+
+    tasks: list[asyncio.Task[_T]] = []
+    winner: asyncio.Task[_T] | None = None
+    try:
+        for position, address in enumerate(addresses):
+            tasks.append(asyncio.create_task(run(address)))
+            last = position == len(addresses) - 1
+            winner = await _first_success(tasks, newest=None if last else tasks[-1], delay=delay)
+            if winner is not None:
+                return winner.result()
+    finally:
+        await _cancel_losers(tasks, winner)
+    raise _combined_error(addresses, tasks)
+
+
+async def _first_success(
+    tasks: list[asyncio.Task[_T]], *, newest: asyncio.Task[_T] | None, delay: float
+) -> asyncio.Task[_T] | None:
+    """Wait for a success; give up when ``newest`` failed or ``delay`` passed.
+
+    With ``newest`` None (no further address) wait until all have ended.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if newest is None else loop.time() + delay
+    while True:
+        for task in tasks:
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return task
+        pending = [task for task in tasks if not task.done()]
+        if not pending or (newest is not None and newest.done()):
+            return None
+        timeout = None if deadline is None else deadline - loop.time()
+        if timeout is not None and timeout <= 0:
+            return None
+        await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _cancel_losers(
+    tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T] | None
+) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if task is winner or task.cancelled() or task.exception() is not None:
+            continue
+        close = getattr(task.result(), "close", None)
+        if close is not None:
+            close()
+
+
+def _combined_error(
+    addresses: Sequence[RemoteAddress], tasks: list[asyncio.Task[_T]]
+) -> BaseException:
+    errors: list[BaseException] = []
+    for task in tasks:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        assert error is not None
+        errors.append(error)
+    first = errors[0]
+    details = getattr(first, "details", None)
+    if isinstance(details, dict):
+        details["attempts"] = [
+            {"address": f"{address.sockaddr[0]} port {address.sockaddr[1]}", "error": str(error)}
+            for address, error in zip(addresses, errors, strict=False)
+        ]
+    return first

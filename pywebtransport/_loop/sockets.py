@@ -1,0 +1,225 @@
+"""Bound, non-blocking UDP sockets, with errors that say which address and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from typing import Any, NamedTuple
+
+from ..exceptions import ServerError, UnreachableError
+
+__all__ = ["BindAddress", "bind_addresses", "bind_udp_sockets", "open_udp_socket"]
+
+# How often another random port is tried when the one the kernel chose for the
+# first address is taken on the second.
+_SAME_PORT_ATTEMPTS = 64
+
+
+class BindAddress(NamedTuple):
+    """One address to bind.
+
+    Attributes:
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``.
+        sockaddr: What ``socket.bind`` takes.
+        dual_stack: IPv6 wildcard that takes IPv4 as well.
+        optional: The machine may lack it; its absence is not an error as long
+            as another address of the same call could be bound.
+    """
+
+    family: int
+    sockaddr: tuple[Any, ...]
+    dual_stack: bool = False
+    optional: bool = False
+
+
+def bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
+    """Tell what to bind for a host that needs no name service.
+
+    ``localhost`` is both loopback addresses, since a client may try either.
+    An empty host or ``::`` is every address of both families on one socket.
+
+    Args:
+        host: IP literal, ``localhost``, ``::``, ``""`` or None.
+        port: UDP port, 0 to 65535; 0 lets the kernel choose.
+
+    Returns:
+        The addresses, or None when ``host`` is a name to be resolved.
+
+    Raises:
+        ServerError: The port is out of range.
+    """
+    if not 0 <= port <= 65535:
+        raise ServerError(
+            f"Port {port} is out of range: use 0 (any free port) to 65535",
+            bind_address=(host or "", port),
+        )
+    if host in (None, "", "::"):
+        return [
+            BindAddress(socket.AF_INET6, ("::", port), dual_stack=True, optional=True),
+            BindAddress(socket.AF_INET, ("0.0.0.0", port), optional=True),
+        ]
+    assert host is not None
+    if host == "localhost":
+        return [
+            BindAddress(socket.AF_INET, ("127.0.0.1", port)),
+            BindAddress(socket.AF_INET6, ("::1", port), optional=True),
+        ]
+    literal = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        found = socket.getaddrinfo(
+            literal, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        )
+    except socket.gaierror:
+        return None
+    return [BindAddress(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+def bind_udp_sockets(
+    addresses: list[BindAddress], *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Bind every address, all on the same port when the port is 0.
+
+    A dual-stack wildcard makes the IPv4 wildcard after it unnecessary.
+
+    Args:
+        addresses: What to bind; never empty.
+        reuse_port: Set ``SO_REUSEPORT``, for several processes on one port.
+
+    Returns:
+        Non-blocking sockets in the order of ``addresses``, without those that
+        were optional and that the machine lacks.
+
+    Raises:
+        ServerError: An address could not be bound; nothing stays open.
+    """
+    last: ServerError | None = None
+    for _ in range(_SAME_PORT_ATTEMPTS):
+        bound: list[socket.socket] = []
+        try:
+            _bind_all(addresses, bound, reuse_port)
+        except _PortTakenError as taken:
+            _close_all(bound)
+            last = taken.error
+        except BaseException:
+            _close_all(bound)
+            raise
+        else:
+            return bound
+    assert last is not None
+    raise last
+
+
+def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket.socket:
+    """Open the socket of a client endpoint.
+
+    Args:
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``.
+        local: Address to bind, as ``socket.bind`` takes it; None is any
+            address and a port that the kernel chooses.
+
+    Raises:
+        UnreachableError: The family or the local address is not available.
+    """
+    if local is None:
+        local = ("::", 0) if family == socket.AF_INET6 else ("0.0.0.0", 0)
+    try:
+        return _bind_one(BindAddress(family, local), reuse_port=False)
+    except OSError as exc:
+        raise UnreachableError(
+            f"Cannot open a UDP socket on {_show(local)}: {_explain(exc)}",
+            details={"local_address": tuple(local[:2]), "errno": exc.errno},
+        ) from exc
+
+
+class _PortTakenError(Exception):
+    """The port chosen by the kernel for the first address is taken on a later one."""
+
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _bind_all(
+    addresses: list[BindAddress], bound: list[socket.socket], reuse_port: bool
+) -> None:
+    chosen_port = 0
+    have_dual_stack = False
+    absent: tuple[BindAddress, OSError] | None = None
+    for address in addresses:
+        if have_dual_stack and address.family == socket.AF_INET:
+            continue
+        if chosen_port:
+            host, _, *rest = address.sockaddr
+            address = address._replace(sockaddr=(host, chosen_port, *rest))
+        try:
+            sock = _bind_one(address, reuse_port)
+        except OSError as exc:
+            if address.optional and exc.errno in _ABSENT:
+                absent = (address, exc)
+                continue
+            error = _server_error(address, exc)
+            if chosen_port and exc.errno == errno.EADDRINUSE:
+                raise _PortTakenError(error) from exc
+            raise error from exc
+        bound.append(sock)
+        have_dual_stack = have_dual_stack or address.dual_stack
+        if address.sockaddr[1] == 0:
+            chosen_port = sock.getsockname()[1]
+    if not bound and absent is not None:
+        raise _server_error(*absent) from absent[1]
+
+
+def _bind_one(address: BindAddress, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.dual_stack)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address.sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_all(bound: list[socket.socket]) -> None:
+    for sock in bound:
+        with contextlib.suppress(OSError):
+            sock.close()
+
+
+# What a machine without the address family, or without the address, answers.
+_ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+
+
+def _explain(exc: OSError) -> str:
+    text = exc.strerror or str(exc)
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return f"{text}; stop the program that uses the port, or choose another port (0: any)"
+        case errno.EACCES | errno.EPERM:
+            return f"{text}; ports below 1024 need privileges, choose a port from 1024 on"
+        case errno.EADDRNOTAVAIL:
+            return f"{text}; this machine has no such address, use one of its own or a wildcard"
+        case errno.EAFNOSUPPORT | errno.EPROTONOSUPPORT:
+            return f"{text}; this machine lacks the address family, use the other one"
+        case errno.EMFILE | errno.ENFILE:
+            return f"{text}; close something or raise the limit of open files (ulimit -n)"
+        case _:
+            return text
+
+
+def _show(sockaddr: tuple[Any, ...]) -> str:
+    host, port = sockaddr[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _server_error(address: BindAddress, exc: OSError) -> ServerError:
+    return ServerError(
+        f"Cannot bind UDP {_show(address.sockaddr)}: {_explain(exc)}",
+        bind_address=(address.sockaddr[0], address.sockaddr[1]),
+        details={"errno": exc.errno},
+    )

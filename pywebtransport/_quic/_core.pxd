@@ -1,0 +1,198 @@
+# Layout of the classes of _core; each is defined in the .pxi file of its name.
+
+from cpython.object cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from pywebtransport._quic.quicengine cimport (
+    qe_close_info,
+    qe_conn,
+    qe_conn_stats,
+    qe_engine,
+    qe_group,
+    qe_group_stats,
+    qe_sock,
+    qe_stream,
+    qe_tls,
+)
+
+
+# Received bytes of one stream: a ring of bytes objects. All but the last are
+# full; the last may be a slab that is still being filled (see buffers.pxi).
+cdef struct RecvBuffer:
+    PyObject **heap       # ring storage once two slots are not enough
+    PyObject *slots[2]    # ring storage before that
+    uint32_t mask         # ring size - 1
+    uint32_t head         # index of the oldest chunk
+    uint32_t count        # chunks
+    uint32_t slab         # size of the next slab; 0: exact chunks
+    size_t head_pos       # consumed bytes of the oldest chunk
+    size_t tail_len       # valid bytes of the newest chunk
+    size_t buffered       # bytes that can be read
+
+
+cdef class CloseInfo:
+    cdef readonly str kind
+    cdef readonly bint remote
+    cdef readonly object code
+    cdef readonly str reason
+    cdef readonly bint handshake_done
+    cdef readonly str tls_error
+    cdef int _errno              # "errno" is a C macro
+
+
+cdef class QuicTls:
+    cdef qe_tls *_c
+    cdef readonly bint is_server
+
+
+cdef class QuicSocket:
+    cdef qe_sock *_c
+    cdef QuicEndpoint _endpoint
+    cdef int _fd
+    cdef int _family
+
+
+cdef class QuicEndpoint:
+    cdef qe_engine *_e
+    cdef object _accept
+    cdef object _schedule_flush
+    cdef object _on_error
+    cdef object _keylog
+    cdef object _qlog
+    cdef object _log
+    cdef set _conns            # alive in the engine
+    cdef list _socks
+    cdef size_t _write_low
+    cdef uint64_t _stream_credit_step
+    cdef uint64_t _conn_credit_step
+    cdef bint _is_server
+    # The turn.
+    cdef bint _busy            # inside receive() or process()
+    cdef bint _delivering
+    cdef bint _events          # one of the lists below has something
+    cdef bint _dirty           # queued while busy: the turn must transmit
+    cdef bint _again           # receive() or process() was called inside a turn
+    cdef bint _flush_scheduled
+    cdef Py_ssize_t _woken     # readers woken in this turn
+    cdef object _failure       # first exception of a trampoline
+    cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
+    # What collect found, in the order of deliver.
+    cdef list _lines
+    cdef list _handshakes
+    cdef list _facts
+    cdef list _ready
+    cdef list _dgram_conns
+    cdef list _group_events
+    cdef list _writable
+    cdef list _dead_streams
+    cdef list _dead_conns
+    cdef object __weakref__
+
+    cdef int _want_flush(self) except -1
+    cdef int _keep(self, object exc) except -1
+    cdef int _report(self, object exc) except -1
+    cdef int _raise_fatal(self) except -1
+    cdef int _check_open(self, str what) except -1
+    cdef int _after_turn(self) except -1
+    cdef int _check_failure(self) except -1
+    cdef int _transmit(self, uint64_t now) except -2
+    cdef int _deliver(self) except -1
+    cdef int _deliver_once(self) except -1
+    cdef int _deliver_lines(self) except -1
+    cdef int _deliver_handshakes(self) except -1
+    cdef int _deliver_facts(self) except -1
+    cdef int _deliver_streams(self) except -1
+    cdef int _deliver_datagrams(self) except -1
+    cdef int _deliver_groups(self) except -1
+    cdef int _deliver_writable(self) except -1
+    cdef int _deliver_dead(self) except -1
+    cdef int _wake(self, object waiter) except -1
+
+
+cdef class QuicGroup:
+    cdef qe_group *_c
+    cdef QuicConnection _conn
+    cdef object _owner
+    cdef uint64_t _send_limit
+    cdef uint64_t _recv_limit
+    cdef uint64_t _threshold
+    cdef uint64_t _consumed      # since the last change of recv_limit
+    cdef bint _due
+    # Streams whose handle was dead when they joined, or when they were read.
+    cdef uint64_t _late_received
+    cdef uint64_t _late_consumed
+    cdef bint _violated
+    cdef qe_group_stats _last
+
+    cdef int _note_consumed(self, uint64_t n, bint late) except -1
+    cdef int _note_late(self, uint64_t n) except -1
+    cdef int _event(self, int kind, uint64_t a, uint64_t b) except -1
+    cdef int _detach(self) except -1
+
+
+cdef class QuicConnection:
+    cdef qe_conn *_c
+    cdef QuicEndpoint _endpoint
+    cdef public object handler
+    cdef set _streams            # alive in the engine
+    cdef set _groups
+    cdef list _dgrams            # received in this turn
+    cdef CloseInfo _close_info
+    cdef str _alpn
+    cdef str _server_name
+    cdef bint _resumed
+    cdef bytes _peer_certificate
+    cdef tuple _local
+    cdef tuple _remote
+    cdef uint64_t _pending_credit
+    # Credit of streams that were dropped without release(): __dealloc__ must
+    # not call the engine, the next turn does.
+    cdef uint64_t _lost_bytes
+    cdef uint64_t _lost_bidi
+    cdef uint64_t _lost_uni
+    cdef qe_conn_stats _last
+    cdef object __weakref__
+
+    cdef int _check_open(self, str what) except -1
+    cdef int _return_lost(self) except -1
+    cdef int _learn(self) except -1
+    cdef int _read_path(self) except -1
+    cdef int _on_closed(self, const qe_close_info *info) except -1
+    cdef int _fact(self, int kind, object payload) except -1
+
+
+cdef class QuicStream:
+    cdef qe_stream *_c
+    cdef QuicConnection _conn
+    cdef RecvBuffer _in
+    cdef uint32_t _flags
+    cdef int64_t _id
+    cdef uint64_t _bytes_received
+    cdef uint64_t _bytes_written
+    cdef uint64_t _reset_code
+    cdef uint64_t _stop_code
+    cdef uint64_t _uncredited    # bytes at the front whose credit was returned before
+    cdef uint64_t _pending_credit
+    cdef QuicGroup _group
+    cdef object _sink
+    cdef public object tag
+    cdef object _read_waiter
+    cdef object _write_waiter
+    cdef object _acked_waiter
+    cdef object __weakref__
+
+    cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
+    cdef int _mark_ready(self) except -1
+    cdef int _mark_writable(self) except -1
+    cdef int _consume(self, uint64_t n) except -1
+    cdef int _drop_input(self) except -1
+    cdef int _app_done(self) except -1
+    cdef int _give_stream_credit(self) except -1
+    cdef int _wake_all(self) except -1
+    cdef bint _is_readable(self) noexcept
+    cdef int _check_readable(self) except -1
+    cdef int _check_writable(self) except -1
+    cdef object _conn_ended(self, str what)
+    cdef bytes _take(self, size_t n)
+    cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1

@@ -1,0 +1,262 @@
+"""Type stubs of the compiled binding: the only module that touches the C engine.
+
+Objects here are thin: ownership, copies, and code -> exception. They run no
+task and know neither HTTP/3 nor asyncio beyond ``future.set_result(None)``.
+Times are integers, nanoseconds of ``time.monotonic_ns()``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+NGTCP2_VERSION: Final[str]
+GNUTLS_VERSION: Final[str]
+QLOG_SUPPORTED: Final[bool]
+
+type_Buffer = bytes | bytearray | memoryview
+SockAddr = tuple[str, int]
+
+class CloseInfo:
+    """Why a QUIC connection ended (immutable)."""
+
+    kind: str  # "application" "transport" "idle" "handshake_timeout" "stateless_reset" "version" "refused" "internal"
+    remote: bool
+    code: int
+    reason: str
+    handshake_done: bool
+    tls_error: str  # our own verification failure in words, "" if none
+    errno: int
+
+class Waiter(Protocol):
+    """What a stream wakes: an asyncio.Future, or anything shaped like one."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
+
+class ConnectionHandler(Protocol):
+    """Facts about one connection. Called only in the deliver phase, never under an engine frame."""
+
+    def handshake_completed(self) -> None: ...
+    def connection_closed(self, info: CloseInfo) -> None: ...
+    def stream_ready(self, stream: QuicStream) -> None: ...  # default sink of streams the peer opened
+    def datagrams_received(self, datagrams: list[bytes]) -> None: ...
+    def streams_available(self, unidirectional: bool) -> None: ...
+    def datagram_writable(self) -> None: ...
+    def path_changed(self, validated: bool) -> None: ...
+    def session_ticket(self, ticket: bytes) -> None: ...
+    def new_token(self, token: bytes) -> None: ...
+
+class GroupOwner(Protocol):
+    def group_blocked(self, limit: int) -> None: ...
+    def group_violated(self, received: int, limit: int) -> None: ...
+    def group_credit_due(self) -> None: ...  # consumed bytes since the last recv_limit change >= credit_threshold
+
+class QuicTls:
+    """A TLS configuration; shared, immutable once in use except for added SNI certificates."""
+
+    def __init__(
+        self,
+        *,
+        is_server: bool,
+        alpn: Sequence[str],
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        ca_certs: str | None = None,
+        verify: int = 0,  # 0 none, 1 optional (server), 2 required
+        certificate_hashes: Sequence[bytes] = (),
+        keylog: bool = False,
+        tickets: bool = True,
+    ) -> None: ...
+    def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
+
+class QuicSocket:
+    """One UDP socket of an endpoint. The Python socket object stays with the caller."""
+
+    @property
+    def fd(self) -> int: ...
+    @property
+    def features(self) -> frozenset[str]: ...  # of {"gso", "gro", "ecn", "pktinfo"}
+    def close(self) -> None: ...  # detaches from the engine; does not close the descriptor
+
+class QuicEndpoint:
+    """One engine: any number of sockets and connections, one thread, one loop."""
+
+    def __init__(
+        self,
+        *,
+        is_server: bool,
+        settings: dict[str, Any],  # names and units of qe_settings; "cc" and "retry" as strings; unknown -> ConfigurationError
+        tls: QuicTls | None,
+        accept: Callable[[QuicConnection], ConnectionHandler] | None,  # server: called at handshake completion
+        schedule_flush: Callable[[], object],  # at most one call until the next process()/receive()
+        on_error: Callable[[BaseException], object],  # an exception out of a handler or sink
+        keylog: Callable[[str], object] | None = None,
+        qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
+        log: Callable[[str], object] | None = None,
+    ) -> None: ...
+    def add_socket(self, fd: int, *, buffer_size: int = 0, features: Sequence[str] = ("gso", "gro", "ecn", "pktinfo")) -> QuicSocket: ...
+    def receive(self, sock: QuicSocket, now: int) -> bool:
+        """Read (GIL released), collect, deliver, transmit. True: the kernel probably holds more."""
+    def process(self, now: int) -> bool:
+        """Expired timers, transmit, deliver. True: work is left, call again soon."""
+    def next_tick(self) -> int | None:
+        """When process() must run next at the latest; None: nothing is scheduled."""
+    @property
+    def is_blocked(self) -> bool: ...
+    def unblock(self) -> None: ...
+    def connect(
+        self,
+        sock: QuicSocket,
+        remote: tuple[Any, ...],  # as socket.getaddrinfo gives it
+        *,
+        server_name: str,
+        handler: ConnectionHandler,
+        now: int,
+        tls: QuicTls | None = None,
+        ticket: bytes | None = None,
+        token: bytes | None = None,
+    ) -> QuicConnection: ...
+    def set_tls(self, tls: QuicTls) -> None: ...
+    def stop_accepting(self) -> None: ...
+    def stats(self) -> dict[str, int]: ...  # members of qe_engine_stats
+    def close(self) -> None:
+        """Abandon every connection (handlers hear connection_closed) and free the engine. Idempotent."""
+    @property
+    def is_closed(self) -> bool: ...
+
+class QuicGroup:
+    """Streams and datagrams of one session that share credit (qe_group)."""
+
+    send_limit: int | None  # None = no limit; settable
+    recv_limit: int | None
+    credit_threshold: int  # bytes; 0 = never report group_credit_due
+    def stats(self) -> dict[str, int | None]: ...
+    def clear_datagrams(self) -> int: ...
+    def close(self) -> None: ...
+
+class QuicConnection:
+    handler: ConnectionHandler | None
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def close_info(self) -> CloseInfo | None: ...
+    def open_stream(self, unidirectional: bool) -> QuicStream | None:
+        """None: the peer's stream limit is reached; streams_available() tells when to try again."""
+    def streams_left(self, unidirectional: bool) -> int: ...
+    @property
+    def max_datagram_size(self) -> int: ...
+    @property
+    def datagrams_queued(self) -> int: ...
+    def send_datagram(
+        self,
+        prefix: bytes,
+        data: type_Buffer,
+        group: QuicGroup | None = None,
+        priority: int = 0,
+        deadline: int | None = None,
+    ) -> bool:
+        """Queue one datagram (copied). False: the queue is full, datagram_writable() follows.
+
+        Raises DatagramTooLargeError, DatagramError (peer accepts none), ConnectionError (closed).
+        """
+    def close(self, code: int, reason: str = "", *, application: bool = True) -> None: ...
+    def abandon(self) -> None: ...
+    def new_group(self, owner: GroupOwner) -> QuicGroup: ...
+    def migrate(self, sock: QuicSocket, local: tuple[Any, ...], now: int) -> None: ...
+    def initiate_key_update(self, now: int) -> None: ...
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes: ...
+    def stats(self) -> dict[str, int | None]: ...  # members of qe_conn_stats; None: unknown
+    @property
+    def local_address(self) -> SockAddr | None: ...
+    @property
+    def remote_address(self) -> SockAddr | None: ...
+    @property
+    def peer_certificate(self) -> bytes | None: ...
+    @property
+    def alpn(self) -> str: ...
+    @property
+    def server_name(self) -> str: ...
+    @property
+    def resumed(self) -> bool: ...
+    @property
+    def peer_max_datagram_frame_size(self) -> int: ...
+
+class QuicStream:
+    """One QUIC stream: received bytes are owned here, bytes to send by the engine."""
+
+    sink: Callable[[QuicStream], object] | None  # called at each ready turn; None: only waiters are woken
+    on_closed: Callable[[QuicStream], object] | None  # once, in the deliver phase, when is_closed became True
+    tag: Any  # free slot for the layer above
+    @property
+    def stream_id(self) -> int: ...
+    @property
+    def is_unidirectional(self) -> bool: ...
+    @property
+    def is_local(self) -> bool: ...
+    @property
+    def connection(self) -> QuicConnection: ...
+    @property
+    def is_closed(self) -> bool: ...  # both directions done in the engine, or the connection ended
+
+    # receiving side
+    @property
+    def buffered(self) -> int: ...
+    @property
+    def fin_received(self) -> bool: ...
+    @property
+    def at_eof(self) -> bool: ...  # fin_received and nothing buffered
+    @property
+    def is_reset(self) -> bool: ...  # RESET_STREAM received
+    @property
+    def reset_code(self) -> int | None: ...
+    @property
+    def bytes_received(self) -> int: ...
+    def peek(self, n: int) -> bytes:
+        """Up to n buffered bytes, not consumed (also after a reset)."""
+    def skip(self, n: int) -> None:
+        """Consume n buffered bytes (n <= buffered)."""
+    def read(self, n: int = -1) -> bytes | None:
+        """Up to n buffered bytes (-1: all that came in one piece); None: nothing yet; b"" at the end.
+
+        Credit goes back to the peer. Raises StreamResetError (raw code in details["code"]) after a
+        reset, StreamError when the connection ended before FIN (details["connection_closed"]).
+        """
+    def readinto(self, buffer: bytearray | memoryview) -> int | None: ...
+    def unread(self, data: bytes) -> None:
+        """Put bytes back at the front (credit was already returned for them)."""
+    def set_read_waiter(self, waiter: Waiter | None) -> None:
+        """Woken once when there is something to read, EOF, reset, or the end of the connection."""
+
+    # sending side
+    @property
+    def queued(self) -> int: ...  # accepted, not yet in a packet
+    @property
+    def unacked(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def fin_written(self) -> bool: ...
+    @property
+    def is_stopped(self) -> bool: ...  # STOP_SENDING received
+    @property
+    def stop_code(self) -> int | None: ...  # None also when the code is unknown
+    @property
+    def is_acked(self) -> bool: ...  # all bytes and FIN acknowledged
+    def write(self, data: type_Buffer, fin: bool = False) -> int:
+        """Queue bytes; returns ``queued`` after. Large ``bytes`` are pinned, others copied.
+
+        Raises StreamStoppedError, StreamError (finished, reset, closed).
+        """
+    def set_write_waiter(self, waiter: Waiter | None) -> None:
+        """Woken once when queued falls to the low-water mark, on STOP_SENDING, or at the end."""
+    def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
+    def set_reliable_size(self, n: int) -> None: ...
+    def set_send_order(self, order: int) -> None: ...
+    def reset(self, code: int) -> None: ...  # no-op when already finished and acked, reset or closed
+    def stop_sending(self, code: int) -> None: ...  # drops what is buffered; no-op when the end was received
+    def join_group(self, group: QuicGroup, send_header: int, recv_header: int) -> None: ...
+    def release(self) -> None:
+        """The application is done: buffered bytes are dropped and credited. The peer gets credit
+        for a new stream once both the engine and the application are done with this one."""
+
+def live_objects() -> dict[str, int]:
+    """How many endpoints, sockets, connections, streams, groups exist (leak checks)."""

@@ -1,0 +1,76 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, nonecheck=False, embedsignature=False
+"""The binding of the QUIC engine. See _core.pyi for the contract of every member.
+
+One extension module, one file per class:
+
+- errors.pxi      code -> exception, checks of arguments
+- address.pxi     Python address tuples <-> sockaddr
+- settings.pxi    dict -> qe_settings, statistics -> dict
+- buffers.pxi     received bytes
+- tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
+- callbacks.pxi   the functions that the engine calls
+
+Ownership: the endpoint owns the engine and a set of the connections alive in
+it; a connection owns a set of its streams alive in the engine. The engine's
+user pointers borrow from these sets, so that the garbage collector sees every
+reference. An object leaves its set when the engine says that its handle is
+dead; the handle pointer is cleared in the same moment.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport errno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from pywebtransport._quic.quicengine cimport *
+
+import os as _os
+import warnings as _warnings
+
+from pywebtransport import exceptions as _exc
+
+NGTCP2_VERSION = (<bytes>qe_ngtcp2_version()).decode("ascii", "replace")
+GNUTLS_VERSION = (<bytes>qe_gnutls_version()).decode("ascii", "replace")
+QLOG_SUPPORTED = bool(qe_qlog_supported())
+
+# How many objects exist; see live_objects().
+cdef Py_ssize_t _live_endpoints = 0
+cdef Py_ssize_t _live_sockets = 0
+cdef Py_ssize_t _live_connections = 0
+cdef Py_ssize_t _live_streams = 0
+cdef Py_ssize_t _live_groups = 0
+
+include "errors.pxi"
+include "address.pxi"
+include "settings.pxi"
+include "buffers.pxi"
+include "tls.pxi"
+include "sock.pxi"
+include "group.pxi"
+include "stream.pxi"
+include "connection.pxi"
+include "callbacks.pxi"
+include "endpoint.pxi"
+
+
+def live_objects():
+    """How many endpoints, sockets, connections, streams and groups exist (leak checks)."""
+    return {
+        "endpoints": _live_endpoints,
+        "sockets": _live_sockets,
+        "connections": _live_connections,
+        "streams": _live_streams,
+        "groups": _live_groups,
+    }

@@ -1,0 +1,296 @@
+# The functions that the engine calls: the collect phase.
+#
+# No Python-level method runs here. A callback copies bytes once and notes what
+# happened on a list of the endpoint; deliver does the rest after the engine
+# has returned. An exception (out of memory is the only one to expect) is kept
+# on the endpoint, and the turn reports it.
+
+cdef void _cb_conn_handshake(void *eu, qe_conn *c, void *cu) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicConnection conn
+    try:
+        if cu == NULL:
+            conn = QuicConnection.__new__(QuicConnection)
+            conn._endpoint = endpoint
+            endpoint._conns.add(conn)
+            conn._c = c
+            qe_conn_set_user(c, <void *>conn)
+        else:
+            conn = <QuicConnection>cu
+        conn._learn()
+        endpoint._handshakes.append(conn)
+        endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+        # Nobody will ever hear of this connection.
+        qe_conn_close(c, 0, 1, NULL, 0)
+
+
+cdef void _cb_conn_closed(void *eu, qe_conn *c, void *cu, const qe_close_info *info) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicConnection conn
+    if cu == NULL:
+        return
+    conn = <QuicConnection>cu
+    try:
+        # During connect() the handle is not known here yet.
+        conn._c = c
+        endpoint._dead_conns.append(conn)
+        endpoint._events = True
+        conn._on_closed(info)
+    except BaseException as exc:
+        endpoint._keep(exc)
+    conn._c = NULL
+    endpoint._conns.discard(conn)
+
+
+cdef void _cb_streams_available(void *eu, qe_conn *c, void *cu, int uni) noexcept:
+    _note_fact(eu, cu, FACT_STREAMS_AVAILABLE, uni != 0)
+
+
+cdef void _cb_path_changed(void *eu, qe_conn *c, void *cu, int validated) noexcept:
+    _note_fact(eu, cu, FACT_PATH_CHANGED, validated != 0)
+
+
+cdef void _cb_dgram_writable(void *eu, qe_conn *c, void *cu) noexcept:
+    _note_fact(eu, cu, FACT_DATAGRAM_WRITABLE, False)
+
+
+cdef void _note_fact(void *eu, void *cu, int kind, bint flag) noexcept:
+    if cu == NULL:
+        return
+    try:
+        (<QuicConnection>cu)._fact(kind, True if flag else False)
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_session_ticket(void *eu, qe_conn *c, void *cu, const uint8_t *data,
+                             size_t n) noexcept:
+    _note_bytes(eu, cu, FACT_SESSION_TICKET, data, n)
+
+
+cdef void _cb_new_token(void *eu, qe_conn *c, void *cu, const uint8_t *data, size_t n) noexcept:
+    _note_bytes(eu, cu, FACT_NEW_TOKEN, data, n)
+
+
+cdef void _note_bytes(void *eu, void *cu, int kind, const uint8_t *data, size_t n) noexcept:
+    if cu == NULL:
+        return
+    try:
+        (<QuicConnection>cu)._fact(
+            kind, PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n))
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_stream_opened(void *eu, qe_conn *c, void *cu, qe_stream *s) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicConnection conn
+    cdef QuicStream stream
+    if cu == NULL:
+        return
+    conn = <QuicConnection>cu
+    try:
+        stream = QuicStream.__new__(QuicStream)
+        stream._conn = conn
+        stream._id = qe_stream_id(s)
+        # RFC 9000 section 2.1: the second bit says unidirectional.
+        stream._flags = F_DEFAULT_SINK | (F_UNI if stream._id & 2 else 0)
+        conn._streams.add(stream)
+        stream._c = s
+        qe_stream_set_user(s, <void *>stream)
+    except BaseException as exc:
+        endpoint._keep(exc)
+        # Its bytes would be lost without a word.
+        qe_conn_close(c, 0, 1, NULL, 0)
+
+
+cdef int _cb_stream_data(void *eu, qe_stream *s, void *su, const uint8_t *data, size_t n,
+                         int fin) noexcept:
+    if su == NULL:
+        return 0
+    try:
+        (<QuicStream>su)._on_data(data, n, fin)
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+        return -1
+    return 0
+
+
+cdef void _cb_stream_reset(void *eu, qe_stream *s, void *su, uint64_t code,
+                           uint64_t final_size) noexcept:
+    cdef QuicStream stream
+    if su == NULL:
+        return
+    stream = <QuicStream>su
+    stream._flags |= F_RESET_RECEIVED
+    stream._reset_code = code
+    try:
+        stream._mark_ready()
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_stream_stopped(void *eu, qe_stream *s, void *su, uint64_t code,
+                             int has_code) noexcept:
+    cdef QuicStream stream
+    if su == NULL:
+        return
+    stream = <QuicStream>su
+    stream._flags |= F_STOPPED
+    if has_code:
+        stream._flags |= F_STOP_CODE
+        stream._stop_code = code
+    try:
+        stream._mark_ready()
+        stream._mark_writable()
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_stream_writable(void *eu, qe_stream *s, void *su) noexcept:
+    if su == NULL:
+        return
+    try:
+        (<QuicStream>su)._mark_writable()
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_stream_acked(void *eu, qe_stream *s, void *su) noexcept:
+    if su == NULL:
+        return
+    (<QuicStream>su)._flags |= F_ACKED
+    try:
+        (<QuicStream>su)._mark_writable()
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_stream_closed(void *eu, qe_stream *s, void *su) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicStream stream
+    if su == NULL:
+        return
+    stream = <QuicStream>su
+    stream._c = NULL
+    stream._flags |= F_CLOSED
+    try:
+        # On the list first: the last reference must not go here, what it
+        # holds may run Python code.
+        endpoint._dead_streams.append(stream)
+        endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+        return
+    stream._conn._streams.discard(stream)
+
+
+cdef void _cb_buffer_released(void *eu, void *owner) noexcept:
+    # Only bytes objects are pinned, so that nothing but memory is freed here.
+    Py_DECREF(<bytes>owner)
+
+
+cdef void _cb_dgram_received(void *eu, qe_conn *c, void *cu, const uint8_t *data,
+                             size_t n) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicConnection conn
+    if cu == NULL:
+        return
+    conn = <QuicConnection>cu
+    try:
+        if conn._dgrams is None:
+            conn._dgrams = []
+            endpoint._dgram_conns.append(conn)
+            endpoint._events = True
+        conn._dgrams.append(PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n))
+    except BaseException as exc:
+        endpoint._keep(exc)
+
+
+cdef void _cb_group_blocked(void *eu, qe_group *g, void *gu, uint64_t limit) noexcept:
+    if gu == NULL:
+        return
+    try:
+        (<QuicGroup>gu)._event(GROUP_BLOCKED, limit, 0)
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef void _cb_group_violated(void *eu, qe_group *g, void *gu, uint64_t received,
+                             uint64_t limit) noexcept:
+    cdef QuicGroup group
+    if gu == NULL:
+        return
+    group = <QuicGroup>gu
+    if group._violated:
+        return
+    group._violated = True
+    try:
+        group._event(GROUP_VIOLATED, received + group._late_received, group._recv_limit)
+    except BaseException as exc:
+        (<QuicEndpoint>eu)._keep(exc)
+
+
+cdef enum:
+    LINE_KEYLOG
+    LINE_LOG
+    LINE_QLOG
+
+
+cdef void _cb_keylog_line(void *eu, const char *line) noexcept:
+    _note_line(eu, LINE_KEYLOG, line)
+
+
+cdef void _cb_log_line(void *eu, const char *line) noexcept:
+    _note_line(eu, LINE_LOG, line)
+
+
+cdef void _note_line(void *eu, int kind, const char *line) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    try:
+        endpoint._lines.append((kind, _text(line), None, False))
+        endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+
+
+cdef void _cb_qlog_data(void *eu, qe_conn *c, void *cu, const uint8_t *data, size_t n,
+                        int fin) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef object conn = None
+    try:
+        if cu != NULL:
+            conn = <QuicConnection>cu
+        endpoint._lines.append(
+            (LINE_QLOG, PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n), conn,
+             fin != 0))
+        endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+
+
+cdef void _fill_callbacks(qe_callbacks *cb) noexcept:
+    memset(cb, 0, sizeof(qe_callbacks))
+    cb.conn_handshake = _cb_conn_handshake
+    cb.conn_closed = _cb_conn_closed
+    cb.streams_available = _cb_streams_available
+    cb.path_changed = _cb_path_changed
+    cb.session_ticket = _cb_session_ticket
+    cb.new_token = _cb_new_token
+    cb.stream_opened = _cb_stream_opened
+    cb.stream_data = _cb_stream_data
+    cb.stream_reset = _cb_stream_reset
+    cb.stream_stopped = _cb_stream_stopped
+    cb.stream_writable = _cb_stream_writable
+    cb.stream_acked = _cb_stream_acked
+    cb.stream_closed = _cb_stream_closed
+    cb.buffer_released = _cb_buffer_released
+    cb.dgram_received = _cb_dgram_received
+    cb.dgram_writable = _cb_dgram_writable
+    cb.group_blocked = _cb_group_blocked
+    cb.group_violated = _cb_group_violated
+    cb.keylog_line = _cb_keylog_line
+    cb.qlog_data = _cb_qlog_data
+    cb.log_line = _cb_log_line

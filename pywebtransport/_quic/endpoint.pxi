@@ -1,0 +1,540 @@
+# One engine. A turn is: read, collect, deliver, transmit (design: two paths).
+
+@cython.final
+cdef class QuicEndpoint:
+    def __cinit__(self):
+        global _live_endpoints
+        _live_endpoints += 1
+        self._conns = set()
+        self._socks = []
+        self._lines = []
+        self._handshakes = []
+        self._facts = []
+        self._ready = []
+        self._dgram_conns = []
+        self._group_events = []
+        self._writable = []
+        self._dead_streams = []
+        self._dead_conns = []
+
+    def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
+                 schedule_flush, on_error, keylog=None, qlog=None, log=None):
+        cdef qe_settings s
+        cdef qe_callbacks cb
+        cdef int rc
+        if self._e != NULL or self._schedule_flush is not None:
+            raise RuntimeError("QuicEndpoint cannot be initialised twice")
+        if is_server:
+            if tls is None:
+                raise _exc.ConfigurationError("A server needs a TLS configuration: give tls",
+                                              config_key="tls")
+            if not callable(accept):
+                raise _bad_value("accept", accept, "a callable that returns a handler")
+        if tls is not None and tls.is_server != is_server:
+            raise _bad_value("tls", tls, "a TLS configuration made with the same is_server")
+        if not callable(schedule_flush):
+            raise _bad_value("schedule_flush", schedule_flush, "a callable")
+        if not callable(on_error):
+            raise _bad_value("on_error", on_error, "a callable")
+        _fill_settings(&s, is_server, settings)
+        s.is_server = is_server
+        self._is_server = is_server
+        self._accept = accept
+        self._on_error = on_error
+        self._keylog = keylog
+        self._qlog = qlog
+        self._log = log
+        self._write_low = s.stream_write_low
+        self._stream_credit_step = max(1, s.initial_max_stream_data // 4)
+        self._conn_credit_step = max(1, s.initial_max_data // 4)
+        _fill_callbacks(&cb)
+        if keylog is None:
+            cb.keylog_line = NULL
+        if qlog is None:
+            cb.qlog_data = NULL
+        if log is None:
+            cb.log_line = NULL
+        rc = qe_engine_new(&self._e, &s, &cb, <void *>self, tls._c if tls is not None else NULL,
+                           NULL, NULL)
+        if rc < 0:
+            self._e = NULL
+            if rc == QE_ERR_UNSUPPORTED and s.qlog:
+                raise _exc.ConfigurationError(
+                    f"qlog is not safe with the installed ngtcp2 {NGTCP2_VERSION}: "
+                    "it needs 1.23 or newer; leave it off", config_key="qlog", config_value=True)
+            raise _error(rc, "Creating the endpoint")
+        self._schedule_flush = schedule_flush
+
+    def __del__(self):
+        # The engine is not freed here: that would call handlers out of the
+        # garbage collector. Its memory is the price of a missing close().
+        if self._e != NULL:
+            _warnings.warn(f"unclosed {self!r}; call close()", ResourceWarning, source=self)
+
+    def __dealloc__(self):
+        global _live_endpoints
+        _live_endpoints -= 1
+
+    def __repr__(self):
+        return (f"<QuicEndpoint {'server' if self._is_server else 'client'} "
+                f"connections={len(self._conns)}{' closed' if self._e == NULL else ''}>")
+
+    # ----------------------------------------------------------------- sockets
+
+    def add_socket(self, int fd, *, buffer_size=0, features=("gso", "gro", "ecn", "pktinfo")):
+        cdef QuicSocket sock
+        cdef sockaddr_storage address
+        cdef socklen_t n = sizeof(address)
+        cdef int wanted = 0
+        cdef int rc
+        cdef uint32_t size = _u32("buffer_size", buffer_size)
+        self._check_open("Adding a socket")
+        for name in features:
+            wanted |= _choice("features", name, _FEATURES)
+        sock = QuicSocket.__new__(QuicSocket)
+        sock._endpoint = self
+        sock._fd = fd
+        if getsockname(fd, <sockaddr *>&address, &n) != 0:
+            raise _error(QE_ERR_SYSCALL, "Adding a socket")
+        sock._family = address.ss_family
+        if sock._family != AF_INET and sock._family != AF_INET6:
+            raise _bad_value("fd", fd, "a bound UDP socket for IPv4 or IPv6")
+        rc = qe_sock_new(&sock._c, self._e, fd, size, wanted)
+        if rc < 0:
+            sock._c = NULL
+            raise _error(rc, "Adding a socket")
+        self._socks.append(sock)
+        return sock
+
+    # -------------------------------------------------------------- the turns
+
+    def receive(self, QuicSocket sock not None, uint64_t now):
+        cdef int n, more
+        if self._busy or self._delivering:
+            self._again = True
+            return True
+        if self._e == NULL or sock._c == NULL or sock._endpoint is not self:
+            return False
+        self._busy = True
+        self._again = False
+        self._flush_scheduled = False
+        self._woken = 0
+        try:
+            with nogil:
+                n = qe_sock_recv(sock._c)
+            if n < 0:
+                self._report(_error(n, f"Receiving on socket {sock._fd}"))
+                return False
+            more = qe_sock_dispatch(sock._c, now)
+            self._check_failure()
+            self._deliver()
+            # Woken readers run next and are likely to write or to give
+            # credit: their bytes and the acknowledgements share one flush.
+            if self._woken:
+                self._dirty = True
+            else:
+                self._transmit(now)
+        finally:
+            self._busy = False
+        self._after_turn()
+        return more > 0 or self._again
+
+    def process(self, uint64_t now):
+        cdef int left
+        if self._busy or self._delivering:
+            self._again = True
+            return True
+        if self._e == NULL:
+            return False
+        self._busy = True
+        self._again = False
+        self._flush_scheduled = False
+        try:
+            if self._events:
+                self._deliver()
+            left = self._transmit(now)
+        finally:
+            self._busy = False
+        self._after_turn()
+        return self._e != NULL and (left > 0 or self._again)
+
+    cdef int _transmit(self, uint64_t now) except -2:
+        """Timers and packets, then deliver what that brought. 1: work is left."""
+        cdef QuicConnection conn
+        cdef int left
+        if self._e == NULL:
+            return 0
+        self._dirty = False
+        left = qe_engine_process(self._e, now)
+        self._check_failure()
+        self._deliver()
+        if left < 0:
+            self._report(_error(left, "Processing"))
+            return 0
+        if left > 0:
+            self._dirty = True
+        return left
+
+    cdef int _after_turn(self) except -1:
+        if self._dirty:
+            self._dirty = False
+            if self._e != NULL:
+                self._want_flush()
+        if self._fatal is not None:
+            self._raise_fatal()
+        return 0
+
+    def next_tick(self):
+        cdef uint64_t tick
+        if self._e == NULL:
+            return None
+        tick = qe_engine_next_tick(self._e)
+        return None if tick == QE_NEVER else tick
+
+    @property
+    def is_blocked(self):
+        return self._e != NULL and qe_engine_is_blocked(self._e) != 0
+
+    def unblock(self):
+        if self._e != NULL:
+            qe_engine_unblock(self._e)
+
+    # ------------------------------------------------------------- connections
+
+    def connect(self, QuicSocket sock not None, tuple remote not None, *,
+                str server_name not None, handler, uint64_t now, QuicTls tls=None,
+                bytes ticket=None, bytes token=None):
+        cdef qe_connect_options opt
+        cdef sockaddr_storage to, source
+        cdef socklen_t n
+        cdef QuicConnection conn
+        cdef qe_conn *c = NULL
+        cdef bytes name
+        cdef int rc
+        self._check_open("Connecting")
+        if self._is_server:
+            raise _exc.ConfigurationError("A server endpoint cannot connect; make a client one")
+        if sock._c == NULL or sock._endpoint is not self:
+            raise _bad_value("sock", sock, "an open socket of the same endpoint")
+        if tls is not None and tls.is_server:
+            raise _bad_value("tls", tls, "a TLS configuration for a client")
+        try:
+            name = (server_name.encode("ascii") if server_name.isascii()
+                    else server_name.encode("idna"))
+        except UnicodeError:
+            raise _bad_value("server_name", server_name, "a DNS name or an IP literal") from None
+        if b"\0" in name:
+            raise _bad_value("server_name", server_name, "a name without NUL bytes")
+        memset(&opt, 0, sizeof(opt))
+        memset(&source, 0, sizeof(source))
+        opt.remote_len = _to_sockaddr(remote, sock._family, &to)
+        opt.remote = <const sockaddr *>&to
+        n = sizeof(source)
+        if getsockname(sock._fd, <sockaddr *>&source, &n) != 0:
+            raise _error(QE_ERR_SYSCALL, "Connecting")
+        opt.local = <const sockaddr *>&source
+        opt.local_len = n
+        opt.sock = sock._c
+        opt.server_name = name
+        if tls is not None:
+            opt.tls = tls._c
+        if ticket is not None:
+            opt.ticket = <const uint8_t *>PyBytes_AS_STRING(ticket)
+            opt.ticket_len = <size_t>PyBytes_GET_SIZE(ticket)
+        if token is not None:
+            opt.token = <const uint8_t *>PyBytes_AS_STRING(token)
+            opt.token_len = <size_t>PyBytes_GET_SIZE(token)
+        conn = QuicConnection.__new__(QuicConnection)
+        conn._endpoint = self
+        conn.handler = handler
+        conn._server_name = server_name
+        opt.conn_user = <void *>conn
+        self._conns.add(conn)
+        rc = qe_engine_connect(self._e, &c, &opt, now)
+        if rc < 0:
+            self._conns.discard(conn)
+            raise _error(rc, f"Connecting to {remote[0]} port {remote[1]}")
+        if conn._close_info is None:
+            conn._c = c
+        self._want_flush()
+        return conn
+
+    def set_tls(self, QuicTls tls not None):
+        self._check_open("Changing the TLS configuration")
+        if tls.is_server != self._is_server:
+            raise _bad_value("tls", tls, "a TLS configuration made with the same is_server")
+        qe_engine_set_tls(self._e, tls._c)
+
+    def stop_accepting(self):
+        if self._e != NULL:
+            qe_engine_stop_accepting(self._e)
+
+    def stats(self):
+        cdef qe_engine_stats s
+        memset(&s, 0, sizeof(s))
+        if self._e != NULL:
+            qe_engine_get_stats(self._e, &s)
+        return _engine_stats(&s)
+
+    def close(self):
+        cdef qe_engine *e = self._e
+        cdef QuicSocket sock
+        if e == NULL:
+            return
+        self._e = NULL
+        for sock in self._socks:
+            if sock._c != NULL:
+                qe_sock_free(sock._c)
+                sock._c = NULL
+        self._socks.clear()
+        qe_engine_free(e)
+        self._dirty = False
+        # Inside deliver the loop that runs already goes on with the rest.
+        if not self._delivering:
+            self._check_failure()
+            self._deliver()
+            if not self._busy:
+                self._raise_fatal()
+
+    @property
+    def is_closed(self):
+        return self._e == NULL
+
+    # ----------------------------------------------------------------- private
+
+    cdef int _check_open(self, str what) except -1:
+        if self._e == NULL:
+            raise _exc.ConnectionError(f"{what}: the endpoint is closed; open a new one")
+        return 0
+
+    cdef int _want_flush(self) except -1:
+        """Something was queued: transmit at the end of this turn, or ask for a turn."""
+        if self._busy:
+            self._dirty = True
+        elif not self._flush_scheduled and self._e != NULL:
+            self._flush_scheduled = True
+            self._schedule_flush()
+        return 0
+
+    cdef int _keep(self, object exc) except -1:
+        """Called by callbacks: the first exception is reported when the engine returned."""
+        if self._failure is None:
+            self._failure = exc
+        return 0
+
+    cdef int _check_failure(self) except -1:
+        if self._failure is not None:
+            exc, self._failure = self._failure, None
+            self._report(exc)
+        return 0
+
+    cdef int _report(self, object exc) except -1:
+        """An exception that is nobody's answer; it never stops the others."""
+        if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            if self._fatal is None:
+                self._fatal = exc
+            return 0
+        try:
+            self._on_error(exc)
+        except BaseException as worse:
+            if self._fatal is None:
+                self._fatal = worse
+        return 0
+
+    cdef int _raise_fatal(self) except -1:
+        if self._fatal is not None:
+            exc, self._fatal = self._fatal, None
+            raise exc
+        return 0
+
+    # ----------------------------------------------------------------- deliver
+
+    cdef int _deliver(self) except -1:
+        """Tell handlers, sinks and waiters what collect found. No engine frame is below.
+
+        Handlers may do anything, closing the endpoint included: what they
+        cause is appended to the lists and delivered by the same loop.
+        """
+        if self._delivering:
+            return 0
+        self._delivering = True
+        try:
+            while self._events:
+                self._events = False
+                if self._lines:
+                    self._deliver_lines()
+                if self._handshakes:
+                    self._deliver_handshakes()
+                if self._facts:
+                    self._deliver_facts()
+                if self._ready:
+                    self._deliver_streams()
+                if self._dgram_conns:
+                    self._deliver_datagrams()
+                if self._group_events:
+                    self._deliver_groups()
+                if self._writable:
+                    self._deliver_writable()
+                if self._dead_streams or self._dead_conns:
+                    self._deliver_dead()
+        finally:
+            self._delivering = False
+        return 0
+
+    cdef int _deliver_lines(self) except -1:
+        cdef list batch
+        batch, self._lines = self._lines, []
+        for kind, data, conn, last in batch:
+            try:
+                if kind == LINE_KEYLOG:
+                    self._keylog(data)
+                elif kind == LINE_LOG:
+                    self._log(data)
+                else:
+                    self._qlog(conn, data, last)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_handshakes(self) except -1:
+        cdef QuicConnection conn
+        cdef list batch
+        batch, self._handshakes = self._handshakes, []
+        for conn in batch:
+            try:
+                if self._is_server and conn.handler is None:
+                    conn.handler = self._accept(conn)
+                if conn.handler is None:
+                    # RFC 9000 section 20.1: CONNECTION_REFUSED.
+                    conn.close(2, "", application=False)
+                else:
+                    conn.handler.handshake_completed()
+            except BaseException as exc:
+                self._report(exc)
+                if conn.handler is None and conn._c != NULL:
+                    # INTERNAL_ERROR: nobody will look after it.
+                    qe_conn_close(conn._c, 0, 1, NULL, 0)
+                    self._want_flush()
+        return 0
+
+    cdef int _deliver_facts(self) except -1:
+        cdef QuicConnection conn
+        cdef list batch
+        cdef int kind
+        batch, self._facts = self._facts, []
+        for conn, fact, payload in batch:
+            if conn.handler is None:
+                continue
+            kind = fact
+            try:
+                if kind == FACT_STREAMS_AVAILABLE:
+                    conn.handler.streams_available(payload)
+                elif kind == FACT_DATAGRAM_WRITABLE:
+                    conn.handler.datagram_writable()
+                elif kind == FACT_PATH_CHANGED:
+                    conn.handler.path_changed(payload)
+                elif kind == FACT_SESSION_TICKET:
+                    conn.handler.session_ticket(payload)
+                else:
+                    conn.handler.new_token(payload)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_streams(self) except -1:
+        cdef QuicStream stream
+        cdef list batch
+        batch, self._ready = self._ready, []
+        for stream in batch:
+            stream._flags &= ~<uint32_t>F_IN_READY
+            if stream._read_waiter is not None:
+                waiter, stream._read_waiter = stream._read_waiter, None
+                self._woken += 1
+                self._wake(waiter)
+            try:
+                if stream._flags & F_DEFAULT_SINK:
+                    if stream._conn.handler is not None:
+                        stream._conn.handler.stream_ready(stream)
+                elif stream._sink is not None:
+                    stream._sink(stream)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_datagrams(self) except -1:
+        cdef QuicConnection conn
+        cdef list batch, datagrams
+        batch, self._dgram_conns = self._dgram_conns, []
+        for conn in batch:
+            datagrams, conn._dgrams = conn._dgrams, None
+            if conn.handler is None:
+                continue
+            try:
+                conn.handler.datagrams_received(datagrams)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_groups(self) except -1:
+        cdef QuicGroup group
+        cdef list batch
+        cdef int kind
+        batch, self._group_events = self._group_events, []
+        for group, event, a, b in batch:
+            if group._owner is None:
+                continue
+            kind = event
+            try:
+                if kind == GROUP_BLOCKED:
+                    group._owner.group_blocked(a)
+                elif kind == GROUP_VIOLATED:
+                    group._owner.group_violated(a, b)
+                else:
+                    group._owner.group_credit_due()
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_writable(self) except -1:
+        cdef QuicStream stream
+        cdef list batch
+        batch, self._writable = self._writable, []
+        for stream in batch:
+            stream._flags &= ~<uint32_t>F_IN_WRITABLE
+            if stream._write_waiter is not None and (
+                    stream._c == NULL or stream._flags & (F_STOPPED | F_RESET_SENT)
+                    or qe_stream_queued(stream._c) <= self._write_low):
+                waiter, stream._write_waiter = stream._write_waiter, None
+                self._wake(waiter)
+            if stream._acked_waiter is not None and (
+                    stream._c == NULL or stream._flags & (F_ACKED | F_STOPPED | F_RESET_SENT)):
+                waiter, stream._acked_waiter = stream._acked_waiter, None
+                self._wake(waiter)
+        return 0
+
+    cdef int _deliver_dead(self) except -1:
+        cdef QuicStream stream
+        cdef QuicConnection conn
+        cdef list streams, conns
+        streams, self._dead_streams = self._dead_streams, []
+        conns, self._dead_conns = self._dead_conns, []
+        for stream in streams:
+            stream._wake_all()
+            stream._give_stream_credit()
+        for conn in conns:
+            if conn.handler is None:
+                continue
+            handler, conn.handler = conn.handler, None
+            try:
+                handler.connection_closed(conn._close_info)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _wake(self, object waiter) except -1:
+        try:
+            if not waiter.done():
+                waiter.set_result(None)
+        except BaseException as exc:
+            self._report(exc)
+        return 0

@@ -1,0 +1,47 @@
+/*
+ * batch.h - outgoing packets on their way to packets_out: trains of equal-sized
+ * packets in one arena that all connections of the engine share.
+ */
+#ifndef QE_BATCH_H
+#define QE_BATCH_H
+
+#include "internal.h"
+
+#define QE_BATCH_TRAINS 16
+#define QE_BATCH_SEGMENTS 64
+#define QE_BATCH_TRAIN_BYTES 65507
+#define QE_BATCH_MIN_ARENA ((size_t)131072)
+#define QE_BATCH_MAX_ARENA ((size_t)1048576)
+
+typedef struct qe_train {
+  ngtcp2_path_storage path; /* user_data: socket number */
+  size_t offset, len, segment;
+  unsigned count;
+  unsigned ecn;
+  int closed; /* takes no further packet */
+} qe_train;
+
+typedef struct qe_batch {
+  uint8_t *arena; /* NULL until the first packet */
+  size_t cap, used;
+  size_t want; /* the arena grows to this when it is empty */
+  qe_train trains[QE_BATCH_TRAINS + 1];
+  size_t n;
+  int blocked; /* packets_out took less than it was given */
+} qe_batch;
+
+void qe_batch_init(qe_batch *b);
+void qe_batch_free(qe_batch *b);
+
+/* Room for one packet of up to len bytes, after flushing if need be; NULL when
+ * blocked or out of memory. */
+uint8_t *qe_batch_reserve(qe_engine *e, size_t len);
+/* The reserved bytes [0, len) are a packet.  alone: never in a train with
+ * others (path MTU probes). */
+void qe_batch_commit(qe_engine *e, const ngtcp2_path *path, unsigned ecn, size_t len, int alone);
+/* reserve + copy + commit; drops the packet when there is no room. */
+int qe_batch_put(qe_engine *e, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
+                 size_t len);
+void qe_batch_flush(qe_engine *e);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * conn.h - one QUIC connection over the library's ngtcp2_conn.
+ *
+ * conn.c: making and ending; conn_io.c: reading, writing, timers;
+ * conn_callbacks.c: what the library calls; conn_info.c: what users ask.
+ */
+#ifndef QE_CONN_H
+#define QE_CONN_H
+
+#include <gnutls/gnutls.h>
+
+#include "cidmap.h"
+#include "dgram.h"
+#include "group.h"
+#include "internal.h"
+#include "ratelimit.h"
+#include "sched.h"
+#include "stream.h"
+
+/* How a connection ends, once it was decided. */
+typedef enum qe_end_mode {
+  QE_END_NONE,
+  QE_END_CLOSE,  /* send CONNECTION_CLOSE, then linger */
+  QE_END_DRAIN,  /* the peer closed: linger without sending */
+  QE_END_SILENT, /* no packet, nothing lingers */
+  QE_END_RETRY   /* server, first packet: answer with Retry instead */
+} qe_end_mode;
+
+/* Keys of this connection in one of the engine's maps: connection IDs or reset
+ * tokens.  Kept here so that the end of a connection needs no memory. */
+typedef struct qe_keys {
+  struct {
+    uint8_t len;
+    uint8_t data[NGTCP2_MAX_CIDLEN];
+  } *items;
+  size_t n, cap;
+} qe_keys;
+
+struct qe_conn {
+  qe_target target; /* first member */
+  qe_engine *engine;
+  qe_conn *prev, *next;
+  qe_conn *dirty_prev, *dirty_next;
+  ngtcp2_conn *ng;
+  gnutls_session_t tls;
+  ngtcp2_crypto_conn_ref ref;
+  void *user;
+
+  unsigned is_dirty : 1;
+  unsigned handshake_done : 1;
+  unsigned reported : 1; /* the user knows the handle */
+  unsigned is_server : 1;
+  unsigned ev_streams_bidi : 1;
+  unsigned ev_streams_uni : 1;
+  unsigned ev_new_token : 1;     /* server: give the peer a token for its new address */
+  unsigned ev_path_failed : 1;
+  unsigned got_stateless_reset : 1;
+  unsigned out_of_memory : 1;
+  unsigned dgram_turn : 1; /* datagrams start the next packet when streams wait too */
+  unsigned in_library : 1;
+
+  qe_end_mode end_mode;
+  qe_close_info *end; /* NULL when even that could not be allocated */
+  uint64_t end_code;  /* kept here as well, for CONNECTION_CLOSE */
+
+  qe_sched sched;
+  qe_stream_map streams;
+  qe_stream *work_head, *work_tail;
+  qe_stream *doubtful; /* peer's unidirectional stream that was reset: closed or orphan? */
+
+  qe_group_table groups;
+  qe_group *group_events;
+  qe_dgram_queue dgrams;
+  qe_dgram_log dgram_log;
+
+  qe_bucket resets;
+  uint64_t paced_bytes; /* sent since the library last computed a pause */
+
+  ngtcp2_path_storage path;    /* last reported */
+  ngtcp2_path_storage moving;  /* client: target of a migration in progress */
+  unsigned is_moving : 1;
+
+  qe_keys cids;   /* ours, in engine->cids */
+  qe_keys tokens; /* the peer's stateless reset tokens, in engine->tokens */
+  uint8_t *peer_cert;    /* DER of the leaf */
+  size_t peer_cert_len;
+  char alpn[32];
+  char *server_name;
+
+  uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, credit given back */
+  qe_conn_stats stats;                   /* only the counters we keep */
+};
+
+/* Makes the connection but sends nothing yet. */
+int qe_conn_new_client(qe_engine *e, qe_conn **out, const qe_connect_options *opt, uintptr_t sock,
+                       qe_tstamp now);
+
+typedef struct qe_accept_params {
+  const ngtcp2_pkt_hd *hd;
+  const ngtcp2_path *path;
+  const ngtcp2_cid *original_dcid; /* what the client chose first */
+  int after_retry;
+  ngtcp2_token_type token_type; /* UNKNOWN: the token is not used */
+} qe_accept_params;
+
+int qe_conn_new_server(qe_engine *e, qe_conn **out, const qe_accept_params *p, qe_tstamp now);
+
+/* Frees without any upcall or packet. */
+void qe_conn_discard(qe_conn *c);
+/* Ends it as decided by end_mode: packet, linger, upcalls, free. */
+void qe_conn_finish(qe_conn *c, qe_tstamp now);
+
+/* Enter a key in the list and in the map; 0 or QE_ERR_NOMEM. */
+int qe_conn_add_key(qe_conn *c, qe_keys *keys, qe_cidmap *map, const uint8_t *key, size_t len);
+void qe_conn_remove_key(qe_conn *c, qe_keys *keys, qe_cidmap *map, const uint8_t *key, size_t len);
+
+/* Decide the end; the first decision stays. */
+void qe_conn_end(qe_conn *c, qe_end_mode mode, enum qe_close_kind kind, int remote, uint64_t code,
+                 const void *reason, size_t reason_len);
+void qe_conn_end_library(qe_conn *c, int liberr);
+void qe_conn_end_excessive(qe_conn *c, const char *why);
+
+/* Something may have to be sent: visit the connection at the next process. */
+void qe_conn_touch(qe_conn *c);
+
+void qe_conn_read(qe_conn *c, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
+                  size_t len, qe_tstamp now);
+void qe_conn_expire(qe_conn *c, qe_tstamp now);
+/* One visit.  Returns 1 when the budget ran out; may free the connection. */
+int qe_conn_service(qe_conn *c, qe_tstamp now);
+
+/* conn_callbacks.c */
+void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server);
+void qe_conn_settle_doubtful(qe_conn *c);
+/* The connection whose packet is being read by this thread. */
+void qe_conn_set_current(qe_conn *c);
+void qe_conn_apply_stops(qe_conn *c);
+/* A RESET_STREAM or STOP_SENDING arrived. */
+void qe_conn_count_reset(qe_conn *c);
+
+/* dgram fates, for the queue functions; ctx is the connection. */
+void qe_conn_dgram_gone(void *ctx, const qe_dgram *d, enum qe_dgram_fate fate);
+/* Payload of a DATAGRAM frame that fits into an empty packet now. */
+size_t qe_conn_dgram_room(const qe_conn *c);
+
+#endif

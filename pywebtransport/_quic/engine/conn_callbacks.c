@@ -1,0 +1,452 @@
+/* conn_callbacks.c - what the QUIC library calls while it reads or writes.
+ * Apart from the data upcalls these only take notes; see qe_conn_run_work. */
+#include <stdlib.h>
+
+#include "conn.h"
+#include "engine.h"
+#include "stopscan.h"
+#include "tls.h"
+
+#define MAX_STOPS 512 /* per UDP payload */
+
+/* The decrypt hook gets no connection, so the reader leaves a note here. */
+static _Thread_local struct {
+  qe_conn *conn;
+  size_t count;
+  struct {
+    int64_t id;
+    uint64_t code;
+  } stops[MAX_STOPS];
+} current;
+
+void qe_conn_set_current(qe_conn *c) {
+  current.conn = c;
+  if (c != NULL) {
+    current.count = 0;
+  }
+}
+
+static void found_stop(void *ctx, int64_t id, uint64_t code) {
+  (void)ctx;
+  if (current.count < MAX_STOPS) {
+    current.stops[current.count].id = id;
+    current.stops[current.count].code = code;
+    current.count++;
+  }
+}
+
+/* After the packet was accepted: what the scan saw is real. */
+void qe_conn_apply_stops(qe_conn *c) {
+  for (size_t i = 0; i < current.count; i++) {
+    qe_stream *s = qe_stream_map_get(&c->streams, current.stops[i].id);
+    if (s != NULL && !s->stopped) {
+      qe_conn_count_reset(c);
+      qe_stream_on_stop_sending(s, current.stops[i].code, 1);
+    }
+  }
+  current.count = 0;
+}
+
+static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                      const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *ciphertext,
+                      size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
+                      const uint8_t *aad, size_t aad_len) {
+  int rv = ngtcp2_crypto_decrypt_cb(dest, aead, aead_ctx, ciphertext, ciphertext_len, nonce,
+                                    nonce_len, aad, aad_len);
+  /* aad is the packet header: without the long-header bit it is 1-RTT. */
+  if (rv == 0 && current.conn != NULL && aad_len > 0 && (aad[0] & 0x80) == 0 &&
+      ciphertext_len > aead->max_overhead) {
+    qe_stopscan(dest, ciphertext_len - aead->max_overhead, found_stop, NULL);
+  }
+  return rv;
+}
+
+static int fail(qe_conn *c, int rv) {
+  if (rv == QE_ERR_NOMEM) {
+    c->out_of_memory = 1;
+  }
+  return NGTCP2_ERR_CALLBACK_FAILURE;
+}
+
+void qe_conn_count_reset(qe_conn *c) {
+  if (!qe_bucket_take(&c->resets, c->engine->now)) {
+    qe_conn_end_excessive(c, "too many stream resets");
+  }
+}
+
+/* ------------------------------------------------------------- handshake */
+
+static void note_alpn(qe_conn *c) {
+  gnutls_datum_t name;
+  if (gnutls_alpn_get_selected_protocol(c->tls, &name) == 0 && name.size < sizeof(c->alpn)) {
+    memcpy(c->alpn, name.data, name.size);
+    c->alpn[name.size] = '\0';
+  }
+}
+
+static int note_server_name(qe_conn *c) {
+  char name[256];
+  size_t len = sizeof(name);
+  unsigned type;
+
+  if (gnutls_server_name_get(c->tls, name, &len, &type, 0) != 0 || type != GNUTLS_NAME_DNS) {
+    return 0;
+  }
+  c->server_name = strndup(name, len);
+  return c->server_name == NULL ? QE_ERR_NOMEM : 0;
+}
+
+static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
+  qe_conn *c = user_data;
+  qe_engine *e = c->engine;
+  (void)ng;
+
+  note_alpn(c);
+  if (c->is_server) {
+    int rv = note_server_name(c);
+    if (rv != 0) {
+      return fail(c, rv);
+    }
+    c->ev_new_token = 1;
+    e->stats.accepted++;
+  }
+  c->handshake_done = 1;
+  e->stats.half_open--;
+  e->stats.connections++;
+  c->reported = 1;
+  QE_UPCALL(e, conn_handshake, c, c->user);
+  return 0;
+}
+
+static int recv_new_token(ngtcp2_conn *ng, const uint8_t *token, size_t len, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  QE_UPCALL(c->engine, new_token, c, c->user, token, len);
+  return 0;
+}
+
+static int recv_stateless_reset(ngtcp2_conn *ng, const ngtcp2_pkt_stateless_reset *sr,
+                                void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  (void)sr;
+  c->got_stateless_reset = 1;
+  return 0;
+}
+
+static int update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret,
+                      ngtcp2_crypto_aead_ctx *rx_aead_ctx, uint8_t *rx_iv,
+                      ngtcp2_crypto_aead_ctx *tx_aead_ctx, uint8_t *tx_iv,
+                      const uint8_t *current_rx_secret, const uint8_t *current_tx_secret,
+                      size_t secret_len, void *user_data) {
+  qe_conn *c = user_data;
+  c->stats.key_updates++; /* the first call only prepares; see qe_conn_get_stats */
+  return ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx_aead_ctx, rx_iv, tx_aead_ctx,
+                                     tx_iv, current_rx_secret, current_tx_secret, secret_len,
+                                     user_data);
+}
+
+void qe_conn_on_keylog(void *owner, const char *line) {
+  qe_conn *c = owner;
+  QE_UPCALL(c->engine, keylog_line, line);
+}
+
+void qe_conn_on_ticket(void *owner, const uint8_t *data, size_t len) {
+  qe_conn *c = owner;
+  if (c->reported && c->end_mode == QE_END_NONE) {
+    QE_UPCALL(c->engine, session_ticket, c, c->user, data, len);
+  }
+}
+
+/* -------------------------------------------------------- connection IDs */
+
+static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
+  (void)ctx;
+  if (qe_random(dest, len) != 0) {
+    memset(dest, 0, len); /* only used where no secrecy is needed */
+  }
+}
+
+static int get_new_connection_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *token, size_t len,
+                                 void *user_data) {
+  qe_conn *c = user_data;
+  qe_engine *e = c->engine;
+  (void)ng;
+
+  int rv = qe_engine_new_cid(e, cid, len);
+  if (rv == 0 && ngtcp2_crypto_generate_stateless_reset_token(token, e->set.secret,
+                                                              sizeof(e->set.secret), cid) != 0) {
+    rv = QE_ERR_INTERNAL;
+  }
+  if (rv == 0) {
+    rv = qe_conn_add_key(c, &c->cids, &e->cids, cid->data, cid->datalen);
+  }
+  return rv == 0 ? 0 : fail(c, rv);
+}
+
+static int remove_connection_id(ngtcp2_conn *ng, const ngtcp2_cid *cid, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  qe_conn_remove_key(c, &c->cids, &c->engine->cids, cid->data, cid->datalen);
+  return 0;
+}
+
+static int dcid_status(ngtcp2_conn *ng, ngtcp2_connection_id_status_type type, uint64_t seq,
+                       const ngtcp2_cid *cid, const uint8_t *token, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  (void)seq;
+  (void)cid;
+  if (token == NULL) {
+    return 0;
+  }
+  if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_DEACTIVATE) {
+    qe_conn_remove_key(c, &c->tokens, &c->engine->tokens, token, NGTCP2_STATELESS_RESET_TOKENLEN);
+    return 0;
+  }
+  int rv = qe_conn_add_key(c, &c->tokens, &c->engine->tokens, token,
+                           NGTCP2_STATELESS_RESET_TOKENLEN);
+  return rv == 0 ? 0 : fail(c, rv);
+}
+
+static int path_validation(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path,
+                           const ngtcp2_path *old_path, ngtcp2_path_validation_result res,
+                           void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  (void)path;
+  (void)old_path;
+  if (res == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS) {
+    if (flags & NGTCP2_PATH_VALIDATION_FLAG_NEW_TOKEN) {
+      c->ev_new_token = 1;
+    }
+  } else if (c->is_moving) {
+    c->ev_path_failed = 1;
+  }
+  return 0;
+}
+
+/* --------------------------------------------------------------- streams */
+
+static int stream_open(ngtcp2_conn *ng, int64_t id, void *user_data) {
+  qe_conn *c = user_data;
+
+  int rv = qe_stream_prepare(c);
+  qe_stream *s = rv == 0 ? qe_stream_new(c) : NULL;
+  if (s == NULL) {
+    return fail(c, QE_ERR_NOMEM);
+  }
+  if (ngtcp2_conn_set_stream_user_data(ng, id, s) != 0) {
+    free(s);
+    return fail(c, QE_ERR_INTERNAL);
+  }
+  qe_stream_enter(s, id, NULL);
+  if (c->end_mode == QE_END_NONE) {
+    QE_UPCALL(c->engine, stream_opened, c, c->user, s);
+  }
+  return 0;
+}
+
+static int recv_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t offset,
+                            const uint8_t *data, size_t len, void *user_data,
+                            void *stream_user_data) {
+  qe_conn *c = user_data;
+  qe_stream *s = stream_user_data;
+  (void)ng;
+  (void)id;
+  (void)offset;
+  if (s == NULL) {
+    return 0;
+  }
+  int rv = qe_stream_on_data(s, data, len, (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0);
+  return rv == 0 ? 0 : fail(c, QE_ERR_NOMEM);
+}
+
+static int acked_stream_data_offset(ngtcp2_conn *ng, int64_t id, uint64_t offset, uint64_t len,
+                                    void *user_data, void *stream_user_data) {
+  (void)ng;
+  (void)id;
+  (void)user_data;
+  if (stream_user_data != NULL) {
+    qe_stream_on_acked(stream_user_data, offset, len);
+  }
+  return 0;
+}
+
+static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t code,
+                        void *user_data, void *stream_user_data) {
+  qe_conn *c = user_data;
+  qe_stream *s = stream_user_data;
+  (void)ng;
+  (void)flags;
+  (void)id;
+  (void)code;
+  if (s == NULL) {
+    return 0;
+  }
+  if (c->doubtful == s) {
+    c->doubtful = NULL;
+  }
+  qe_stream_on_closed(s);
+  return 0;
+}
+
+/*
+ * A peer's unidirectional stream whose first frame is RESET_STREAM is never
+ * closed by the library (up to 1.11 at least), while any other that is reset
+ * is closed right after this callback.  So the last one that was reset is kept
+ * in doubt until it is closed, or the next reset or the end of the packet
+ * shows that it will not be.
+ */
+static int retire_orphan(qe_conn *c, ngtcp2_conn *ng) {
+  qe_stream *s = c->doubtful;
+
+  if (s == NULL) {
+    return 0;
+  }
+  c->doubtful = NULL;
+  ngtcp2_conn_set_stream_user_data(ng, s->id, NULL);
+  qe_stream_on_closed(s);
+  if (++c->stats.orphan_resets > c->engine->set.max_orphan_resets) {
+    qe_conn_end_excessive(c, "too many streams that begin with a reset");
+  }
+  return 0;
+}
+
+void qe_conn_settle_doubtful(qe_conn *c) {
+  retire_orphan(c, c->ng);
+}
+
+static int stream_reset(ngtcp2_conn *ng, int64_t id, uint64_t final_size, uint64_t code,
+                        void *user_data, void *stream_user_data) {
+  qe_conn *c = user_data;
+  qe_stream *s = stream_user_data;
+  (void)id;
+
+  qe_conn_count_reset(c);
+  if (s == NULL) {
+    return 0;
+  }
+  retire_orphan(c, ng);
+  if (s->remote && !s->can_send) {
+    c->doubtful = s;
+  }
+  qe_stream_on_reset(s, code, final_size);
+  return 0;
+}
+
+static int extend_max_stream_data(ngtcp2_conn *ng, int64_t id, uint64_t max_data, void *user_data,
+                                  void *stream_user_data) {
+  qe_stream *s = stream_user_data;
+  (void)ng;
+  (void)id;
+  (void)max_data;
+  (void)user_data;
+  if (s != NULL && s->flow_blocked) {
+    s->flow_blocked = 0;
+    qe_stream_reschedule(s);
+  }
+  return 0;
+}
+
+static int extend_streams_bidi(ngtcp2_conn *ng, uint64_t max, void *user_data) {
+  (void)ng;
+  (void)max;
+  ((qe_conn *)user_data)->ev_streams_bidi = 1;
+  return 0;
+}
+
+static int extend_streams_uni(ngtcp2_conn *ng, uint64_t max, void *user_data) {
+  (void)ng;
+  (void)max;
+  ((qe_conn *)user_data)->ev_streams_uni = 1;
+  return 0;
+}
+
+/* ------------------------------------------------------------- datagrams */
+
+static int recv_datagram(ngtcp2_conn *ng, uint32_t flags, const uint8_t *data, size_t len,
+                         void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  (void)flags;
+  c->stats.dgrams_received++;
+  if (c->reported && c->end_mode == QE_END_NONE) {
+    QE_UPCALL(c->engine, dgram_received, c, c->user, data, len);
+  }
+  return 0;
+}
+
+#define SEQ_MASK UINT64_C(0xffffffffffff)
+
+/* The group that sent it, if it still exists. */
+static qe_group *group_of(const qe_conn *c, uint64_t dgram_id) {
+  qe_group *g = qe_group_table_get(&c->groups, (uint16_t)(dgram_id >> 48));
+  return g != NULL && (dgram_id & SEQ_MASK) >= g->first_seq ? g : NULL;
+}
+
+static int ack_datagram(ngtcp2_conn *ng, uint64_t dgram_id, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  if (qe_dgram_log_acked(&c->dgram_log, dgram_id & SEQ_MASK)) {
+    qe_group *g = group_of(c, dgram_id);
+    c->stats.dgrams_acked++;
+    if (g != NULL) {
+      g->dgrams_acked++;
+    }
+  }
+  return 0;
+}
+
+static int lost_datagram(ngtcp2_conn *ng, uint64_t dgram_id, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+  if (qe_dgram_log_lost(&c->dgram_log, dgram_id & SEQ_MASK)) {
+    qe_group *g = group_of(c, dgram_id);
+    c->stats.dgrams_lost++;
+    if (g != NULL) {
+      g->dgrams_lost++;
+    }
+  }
+  return 0;
+}
+
+/* ----------------------------------------------------------------- table */
+
+void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
+  memset(cb, 0, sizeof(*cb));
+  if (is_server) {
+    cb->recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
+  } else {
+    cb->client_initial = ngtcp2_crypto_client_initial_cb;
+    cb->recv_retry = ngtcp2_crypto_recv_retry_cb;
+    cb->recv_new_token = recv_new_token;
+  }
+  cb->recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb;
+  cb->encrypt = ngtcp2_crypto_encrypt_cb;
+  cb->decrypt = decrypt_cb;
+  cb->hp_mask = ngtcp2_crypto_hp_mask_cb;
+  cb->rand = rand_cb;
+  cb->update_key = update_key;
+  cb->delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb;
+  cb->delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb;
+  cb->get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb;
+  cb->version_negotiation = ngtcp2_crypto_version_negotiation_cb;
+  cb->handshake_completed = handshake_completed;
+  cb->recv_stateless_reset = recv_stateless_reset;
+  cb->get_new_connection_id = get_new_connection_id;
+  cb->remove_connection_id = remove_connection_id;
+  cb->dcid_status = dcid_status;
+  cb->path_validation = path_validation;
+  cb->stream_open = stream_open;
+  cb->recv_stream_data = recv_stream_data;
+  cb->acked_stream_data_offset = acked_stream_data_offset;
+  cb->stream_close = stream_close;
+  cb->stream_reset = stream_reset;
+  cb->extend_max_stream_data = extend_max_stream_data;
+  cb->extend_max_local_streams_bidi = extend_streams_bidi;
+  cb->extend_max_local_streams_uni = extend_streams_uni;
+  cb->recv_datagram = recv_datagram;
+  cb->ack_datagram = ack_datagram;
+  cb->lost_datagram = lost_datagram;
+}

@@ -1,0 +1,422 @@
+/* conn_io.c - packets in, packets out, timers of one connection. */
+#include "accept.h"
+#include "conn.h"
+#include "engine.h"
+
+#define MAX_VECS 16
+#define MAX_STEPS 64 /* frames of ours in one packet */
+#define LONG_PAUSE QE_MILLISECOND
+#define SHORT_PAUSE (QE_MILLISECOND / 10)
+#define MIN_BURST 10 /* packets that always may go out in one burst */
+
+void qe_conn_touch(qe_conn *c) {
+  qe_engine *e = c->engine;
+  if (c->is_dirty) {
+    return;
+  }
+  c->is_dirty = 1;
+  c->dirty_next = NULL;
+  c->dirty_prev = e->dirty_tail;
+  *(e->dirty_tail != NULL ? &e->dirty_tail->dirty_next : &e->dirty_head) = c;
+  e->dirty_tail = c;
+  e->dirty_count++;
+}
+
+static void untouch(qe_conn *c) {
+  qe_engine *e = c->engine;
+  if (!c->is_dirty) {
+    return;
+  }
+  *(c->dirty_prev != NULL ? &c->dirty_prev->dirty_next : &e->dirty_head) = c->dirty_next;
+  *(c->dirty_next != NULL ? &c->dirty_next->dirty_prev : &e->dirty_tail) = c->dirty_prev;
+  c->is_dirty = 0;
+  e->dirty_count--;
+}
+
+/* --------------------------------------------------------------- reading */
+
+/* A client's socket may be bound to a wildcard while the kernel reports the
+ * concrete address a packet came to.  The library knows paths by the address
+ * they were made with, so the socket decides. */
+static void client_path(const qe_conn *c, ngtcp2_path *path) {
+  const ngtcp2_path *cur = ngtcp2_conn_get_path(c->ng);
+
+  if (path->user_data == NULL) {
+    return;
+  }
+  if (cur->user_data == path->user_data) {
+    path->local = cur->local;
+  } else if (c->is_moving && c->moving.path.user_data == path->user_data) {
+    path->local = c->moving.path.local;
+  }
+}
+
+void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8_t *data,
+                  size_t len, qe_tstamp now) {
+  ngtcp2_pkt_info pi = {.ecn = (uint8_t)(ecn & 3)};
+  ngtcp2_path path = *from;
+
+  if (c->end_mode != QE_END_NONE) {
+    return;
+  }
+  if (!c->is_server) {
+    client_path(c, &path);
+  }
+  c->stats.packets_received++;
+  c->stats.bytes_received += len;
+  c->in_library = 1;
+  qe_conn_set_current(c);
+  int rv = ngtcp2_conn_read_pkt(c->ng, &path, &pi, data, len, now);
+  qe_conn_set_current(NULL);
+  c->in_library = 0;
+
+  qe_conn_settle_doubtful(c);
+  if (rv != 0) {
+    qe_conn_end_library(c, rv);
+  } else {
+    qe_conn_apply_stops(c);
+  }
+  qe_conn_touch(c);
+  qe_conn_run_work(c);
+
+  qe_engine *e = c->engine;
+  if (c->reported && c->end_mode == QE_END_NONE) {
+    if (c->ev_streams_bidi) {
+      c->ev_streams_bidi = 0;
+      QE_UPCALL(e, streams_available, c, c->user, 0);
+    }
+    if (c->ev_streams_uni) {
+      c->ev_streams_uni = 0;
+      QE_UPCALL(e, streams_available, c, c->user, 1);
+    }
+  }
+}
+
+/* --------------------------------------------------------------- writing */
+
+typedef struct packet_state {
+  uint8_t *dest;
+  size_t destlen;
+  ngtcp2_path_storage ps;
+  ngtcp2_pkt_info pi;
+  ngtcp2_pkt_info *ppi; /* NULL without ECN */
+  int pending;          /* the library holds an unfinished packet */
+  int skip_dgrams, skip_streams;
+  qe_tstamp now;
+} packet_state;
+
+void qe_conn_dgram_gone(void *ctx, const qe_dgram *d, enum qe_dgram_fate fate) {
+  qe_conn *c = ctx;
+  switch (fate) {
+  case QE_DGRAM_SENT:
+    c->stats.dgrams_sent++;
+    break;
+  case QE_DGRAM_DROPPED:
+    c->stats.dgrams_dropped++;
+    break;
+  case QE_DGRAM_EXPIRED:
+    c->stats.dgrams_expired++;
+    break;
+  }
+  if (d->group != NULL) {
+    qe_group_dgram_left(d->group, d->len, fate);
+  }
+}
+
+size_t qe_conn_dgram_room(const qe_conn *c) {
+  const ngtcp2_transport_params *tp = ngtcp2_conn_get_remote_transport_params(c->ng);
+  /* Short header with a 4-byte packet number, AEAD tag, frame type. */
+  size_t overhead = 1 + ngtcp2_conn_get_dcid(c->ng)->datalen + 4 + 16 + 1;
+
+  if (tp == NULL || tp->max_datagram_frame_size < 2) {
+    return 0;
+  }
+  uint64_t room = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng) - overhead;
+  room = qe_min(room, qe_min(tp->max_datagram_frame_size, 65535) - 1);
+  /* What is left is the length field and the payload. */
+  if (room > 2 + 63) {
+    return (size_t)(room > 4 + 16383 ? room - 4 : qe_min(room - 2, 16383));
+  }
+  return (size_t)qe_min(room - 1, 63);
+}
+
+/* Tries one datagram.  1: *n is the final result of the packet; 0: go on. */
+static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n) {
+  uint32_t flags = NGTCP2_WRITE_DATAGRAM_FLAG_NONE;
+  ngtcp2_vec vec = {d->data, d->len};
+  int accepted = 0;
+  uint64_t slot = d->group != NULL ? d->group->slot : 0;
+  uint64_t id = (slot << 48) | (c->dgram_log.next_seq & UINT64_C(0xffffffffffff));
+
+  if (c->dgrams.count > 1 || qe_sched_top(&c->sched) != NULL) {
+    flags = NGTCP2_WRITE_DATAGRAM_FLAG_MORE;
+  }
+  *n = ngtcp2_conn_writev_datagram(c->ng, &st->ps.path, st->ppi, st->dest, st->destlen, &accepted,
+                                   flags, id, &vec, d->len > 0 ? 1 : 0, st->now);
+  if (accepted) {
+    qe_dgram_log_sent(&c->dgram_log);
+    qe_conn_dgram_gone(c, d, QE_DGRAM_SENT);
+    qe_dgram_pop(&c->dgrams);
+  }
+  if (*n == NGTCP2_ERR_WRITE_MORE) {
+    st->pending = 1;
+    return 0;
+  }
+  if (*n == 0 && !st->pending) {
+    st->skip_dgrams = 1; /* no room in the window, or only for something smaller */
+    return 0;
+  }
+  return 1;
+}
+
+static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, ngtcp2_ssize *n) {
+  uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_NONE;
+  ngtcp2_vec vecs[MAX_VECS];
+  ngtcp2_ssize written = -1;
+  size_t total;
+  int fin;
+  size_t count = qe_stream_peek(s, st->destlen, vecs, MAX_VECS, &total, &fin);
+
+  if (total == 0 && !fin) {
+    if (s->group_blocked) {
+      return 0; /* parked by peek */
+    }
+    qe_sched_remove(&c->sched, &s->node);
+    return 0;
+  }
+  if (fin) {
+    flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+  }
+  if (others && total < st->destlen) {
+    flags |= NGTCP2_WRITE_STREAM_FLAG_MORE;
+  }
+  *n = ngtcp2_conn_writev_stream(c->ng, &st->ps.path, st->ppi, st->dest, st->destlen, &written,
+                                 flags, s->id, vecs, count, st->now);
+  if (written >= 0) {
+    qe_stream_sent(s, (size_t)written, fin && (size_t)written == total);
+  }
+  switch (*n) {
+  case NGTCP2_ERR_WRITE_MORE:
+    st->pending = 1;
+    return 0;
+  case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+    if (flags & NGTCP2_WRITE_STREAM_FLAG_MORE) {
+      st->pending = 1;
+    }
+    s->flow_blocked = 1;
+    qe_stream_reschedule(s);
+    return 0;
+  case NGTCP2_ERR_STREAM_SHUT_WR:
+  case NGTCP2_ERR_STREAM_NOT_FOUND:
+    qe_sched_remove(&c->sched, &s->node);
+    qe_stream_on_stop_sending(s, 0, 0);
+    return 0;
+  default:
+    if (*n == 0 && !st->pending && ngtcp2_conn_get_max_data_left(c->ng) == 0) {
+      st->skip_streams = 1; /* the connection's credit is used up; datagrams need none */
+      return 0;
+    }
+    return 1;
+  }
+}
+
+/* One packet; its length, 0 when nothing can be sent now, or an error. */
+static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
+  ngtcp2_ssize n;
+  int dgram_first = c->dgram_turn;
+
+  st->pending = 0;
+  for (int steps = 0; c->handshake_done && steps < MAX_STEPS; steps++) {
+    qe_dgram *d = NULL;
+    qe_sched_node *node = st->skip_streams ? NULL : qe_sched_top(&c->sched);
+
+    if (!st->skip_dgrams && c->dgrams.count > 0) {
+      d = qe_dgram_peek(&c->dgrams, qe_conn_dgram_room(c), st->now, qe_conn_dgram_gone, c);
+    }
+    if (d == NULL && node == NULL) {
+      break;
+    }
+    if (d != NULL && node != NULL && steps == 0) {
+      c->dgram_turn = !c->dgram_turn; /* alternate while both wait */
+    }
+    if (d != NULL && (node == NULL || dgram_first)) {
+      if (step_dgram(c, st, d, &n)) {
+        st->pending = 0;
+        return n;
+      }
+    } else {
+      if (step_stream(c, st, (qe_stream *)node, c->sched.len > 1 || d != NULL, &n)) {
+        st->pending = 0;
+        return n;
+      }
+    }
+    if (c->end_mode != QE_END_NONE) {
+      break;
+    }
+  }
+  st->pending = 0;
+  return ngtcp2_conn_writev_stream(c->ng, &st->ps.path, st->ppi, st->dest, st->destlen, NULL,
+                                   NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, st->now);
+}
+
+/*
+ * Pacing.  The library adds up what was written and turns it into a pause only
+ * when told to.  Event loops cannot wait less than about a millisecond, so in
+ * the middle of a burst it is told only when the pause would be that long: a
+ * fast path sends bursts that the congestion window limits, a slow one about a
+ * millisecond's worth.  When everything was sent a shorter pause costs nothing,
+ * and it keeps small sends from adding up to a long one.
+ * Returns 1 when a pause began.
+ */
+static int pace(qe_conn *c, uint64_t min_pause, uint64_t min_bytes, qe_tstamp now) {
+  ngtcp2_conn_info info;
+
+  if (!c->engine->set.pacing || c->paced_bytes < min_bytes) {
+    return 0;
+  }
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  if (info.cwnd == 0 || info.smoothed_rtt == 0) {
+    return 0;
+  }
+  double pause = (double)c->paced_bytes * (double)info.smoothed_rtt / 1.25 / (double)info.cwnd;
+  if (pause < (double)min_pause) {
+    return 0;
+  }
+  ngtcp2_conn_update_pkt_tx_time(c->ng, now);
+  c->paced_bytes = 0;
+  return 1;
+}
+
+typedef enum write_result {
+  WRITE_DONE,   /* nothing more can be sent now */
+  WRITE_BUDGET, /* more waits, but others come first */
+  WRITE_NO_ROOM /* the batch takes no more until the socket is writable */
+} write_result;
+
+static write_result conn_write(qe_conn *c, qe_tstamp now) {
+  qe_engine *e = c->engine;
+  packet_state st = {.now = now};
+  size_t sent = 0;
+
+  ngtcp2_path_storage_zero(&st.ps);
+  st.ppi = e->set.ecn ? &st.pi : NULL;
+  st.destlen = ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+  while (sent < e->set.send_batch) {
+    size_t mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
+    st.dest = qe_batch_reserve(e, st.destlen);
+    if (st.dest == NULL) {
+      return WRITE_NO_ROOM;
+    }
+    memset(&st.pi, 0, sizeof(st.pi));
+    c->in_library = 1;
+    ngtcp2_ssize n = write_packet(c, &st);
+    c->in_library = 0;
+    if (n < 0) {
+      qe_conn_end_library(c, (int)n);
+      return WRITE_DONE;
+    }
+    if (n == 0) {
+      if (qe_sched_top(&c->sched) == NULL && c->dgrams.count == 0) {
+        pace(c, SHORT_PAUSE, 1, now);
+      }
+      return WRITE_DONE;
+    }
+    qe_batch_commit(e, &st.ps.path, st.pi.ecn, (size_t)n, (size_t)n > mtu);
+    sent += (size_t)n;
+    c->stats.packets_sent++;
+    c->stats.bytes_sent += (size_t)n;
+    c->paced_bytes += (size_t)n;
+    if (pace(c, LONG_PAUSE, MIN_BURST * mtu, now)) {
+      return WRITE_DONE; /* the pause is part of the next expiry */
+    }
+  }
+  return WRITE_BUDGET;
+}
+
+/* ---------------------------------------------------------------- visits */
+
+void qe_conn_expire(qe_conn *c, qe_tstamp now) {
+  if (c->end_mode == QE_END_NONE) {
+    c->in_library = 1;
+    int rv = ngtcp2_conn_handle_expiry(c->ng, now);
+    c->in_library = 0;
+    if (rv != 0) {
+      qe_conn_end_library(c, rv);
+    }
+  }
+  qe_conn_touch(c);
+}
+
+static int same_path(const ngtcp2_path *a, const ngtcp2_path *b) {
+  return a->user_data == b->user_data && qe_addr_eq(a->remote.addr, b->remote.addr) &&
+         qe_addr_eq(a->local.addr, b->local.addr);
+}
+
+static void check_path(qe_conn *c) {
+  qe_engine *e = c->engine;
+  const ngtcp2_path *cur = ngtcp2_conn_get_path(c->ng);
+
+  if (!same_path(cur, &c->path.path)) {
+    ngtcp2_path_copy(&c->path.path, cur);
+    if (c->is_moving && same_path(cur, &c->moving.path)) {
+      c->is_moving = 0;
+    }
+    if (c->reported) {
+      QE_UPCALL(e, path_changed, c, c->user, 1);
+    }
+  }
+  if (c->ev_path_failed) {
+    c->ev_path_failed = 0;
+    c->is_moving = 0;
+    if (c->reported) {
+      QE_UPCALL(e, path_changed, c, c->user, 0);
+    }
+  }
+}
+
+static void give_token(qe_conn *c, qe_tstamp now) {
+  uint8_t token[NGTCP2_CRYPTO_MAX_REGULAR_TOKENLEN];
+  size_t len = qe_accept_new_token(c->engine, &ngtcp2_conn_get_path(c->ng)->remote, token, now);
+
+  c->ev_new_token = 0;
+  if (len > 0) {
+    int rv = ngtcp2_conn_submit_new_token(c->ng, token, len);
+    if (rv != 0) {
+      qe_conn_end_library(c, rv);
+    }
+  }
+}
+
+int qe_conn_service(qe_conn *c, qe_tstamp now) {
+  qe_engine *e = c->engine;
+  write_result result = WRITE_DONE;
+
+  untouch(c);
+  if (c->end_mode == QE_END_NONE) {
+    if (c->ev_new_token) {
+      give_token(c, now);
+    }
+    qe_conn_run_work(c);
+  }
+  if (c->end_mode == QE_END_NONE) {
+    result = conn_write(c, now);
+    qe_conn_run_work(c);
+    if (c->end_mode == QE_END_NONE && c->reported && qe_dgram_take_writable(&c->dgrams)) {
+      QE_UPCALL(e, dgram_writable, c, c->user);
+    }
+  }
+  if (c->end_mode == QE_END_NONE) {
+    check_path(c);
+  }
+  if (c->end_mode != QE_END_NONE) {
+    qe_conn_finish(c, now);
+    return 0;
+  }
+  if (qe_timers_set(&e->timers, &c->target.timer, ngtcp2_conn_get_expiry(c->ng)) != 0) {
+    qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
+  }
+  if (result != WRITE_DONE) {
+    qe_conn_touch(c);
+  }
+  return result == WRITE_BUDGET;
+}

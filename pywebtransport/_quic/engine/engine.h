@@ -1,0 +1,78 @@
+/*
+ * engine.h - one endpoint: connections by connection ID, timers, the list of
+ * connections that want a visit, and outgoing batches.
+ */
+#ifndef QE_ENGINE_H
+#define QE_ENGINE_H
+
+#include "batch.h"
+#include "cidmap.h"
+#include "conn.h"
+#include "internal.h"
+#include "linger.h"
+#include "ratelimit.h"
+
+/* Distance below which timers are not told apart: event loops are no finer. */
+#define QE_TICK_FLOOR (QE_MILLISECOND / 2)
+
+typedef struct qe_sock_entry {
+  qe_sock *sock;
+  uintptr_t id; /* never reused */
+} qe_sock_entry;
+
+struct qe_engine {
+  qe_settings set;
+  qe_callbacks cb;
+  void *user;
+  qe_tls *tls;
+  qe_packets_out out;
+  void *out_ctx;
+
+  qe_tstamp now;           /* largest time seen */
+  qe_tstamp last_process;
+  uint64_t wall_offset;    /* wall clock - now, for tokens */
+  int has_wall_offset;
+
+  qe_cidmap cids;   /* connection ID -> qe_target */
+  qe_cidmap tokens; /* stateless reset token of a peer -> qe_conn */
+  qe_timers timers;
+  qe_conn *conns;
+  qe_conn *dirty_head, *dirty_tail;
+  size_t dirty_count;
+  qe_linger_list lingers;
+  qe_batch batch;
+
+  qe_sock_entry *socks;
+  size_t sock_count;
+  uintptr_t next_sock_id;
+
+  qe_chunk *released; /* pinned buffers to give back, copies to free */
+  unsigned upcalls;   /* depth */
+  int stop_accepting;
+  int dying;
+
+  qe_bucket stateless; /* resets, Version Negotiation, refusals */
+  qe_addrlimit *addresses;
+  uint16_t pmtud_probes[2];
+
+  qe_engine_stats stats;
+};
+
+/* The time that is never smaller than before. */
+static inline qe_tstamp qe_engine_clock(qe_engine *e, qe_tstamp now) {
+  if (now > e->now) {
+    e->now = now;
+  }
+  return e->now;
+}
+
+uintptr_t qe_engine_sock_id(const qe_engine *e, const qe_sock *s);
+qe_sock *qe_engine_sock(const qe_engine *e, uintptr_t id);
+/* A fresh connection ID of ours; 0 or an error. */
+int qe_engine_new_cid(qe_engine *e, ngtcp2_cid *cid, size_t len);
+/* Gives back what is on e->released. */
+void qe_engine_release(qe_engine *e);
+/* Wall-clock time in nanoseconds, derived from now; for tokens only. */
+uint64_t qe_engine_wall(qe_engine *e, qe_tstamp now);
+
+#endif

@@ -1,0 +1,93 @@
+#include "linger.h"
+
+#include <stdlib.h>
+
+#include "engine.h"
+
+#define CID_SLOT (1 + NGTCP2_MAX_CIDLEN)
+
+void qe_linger_remove(qe_engine *e, qe_linger *l) {
+  for (size_t i = 0; i < l->cid_count; i++) {
+    const uint8_t *slot = l->data + i * CID_SLOT;
+    if (qe_cidmap_get(&e->cids, slot + 1, slot[0]) == l) {
+      qe_cidmap_del(&e->cids, slot + 1, slot[0]);
+    }
+  }
+  qe_timers_remove(&e->timers, &l->target.timer);
+  if (l->prev != NULL) {
+    l->prev->next = l->next;
+  } else {
+    e->lingers.oldest = l->next;
+  }
+  if (l->next != NULL) {
+    l->next->prev = l->prev;
+  } else {
+    e->lingers.newest = l->prev;
+  }
+  e->lingers.count--;
+  free(l);
+}
+
+void qe_linger_clear(qe_engine *e) {
+  while (e->lingers.oldest != NULL) {
+    qe_linger_remove(e, e->lingers.oldest);
+  }
+}
+
+void qe_linger_add(qe_engine *e, const qe_keys *cids, const ngtcp2_path *path,
+                   const uint8_t *packet, size_t packet_len, qe_tstamp until) {
+  size_t n = cids->n;
+  qe_linger *l = malloc(sizeof(*l) + n * CID_SLOT + packet_len);
+  if (l == NULL) {
+    for (size_t i = 0; i < n; i++) {
+      qe_cidmap_del(&e->cids, cids->items[i].data, cids->items[i].len);
+    }
+    return;
+  }
+  l->target.kind = QE_TARGET_LINGER;
+  qe_timer_init(&l->target.timer);
+  l->received = 0;
+  l->cid_count = n;
+  l->packet_len = packet_len;
+  ngtcp2_path_storage_zero(&l->path);
+  ngtcp2_path_copy(&l->path.path, path);
+  if (packet_len > 0) {
+    memcpy(l->data + n * CID_SLOT, packet, packet_len);
+  }
+  l->next = NULL;
+  l->prev = e->lingers.newest;
+  if (l->prev != NULL) {
+    l->prev->next = l;
+  } else {
+    e->lingers.oldest = l;
+  }
+  e->lingers.newest = l;
+  e->lingers.count++;
+
+  for (size_t i = 0; i < n; i++) {
+    uint8_t *slot = l->data + i * CID_SLOT;
+    slot[0] = cids->items[i].len;
+    memcpy(slot + 1, cids->items[i].data, slot[0]);
+    if (qe_cidmap_set(&e->cids, slot + 1, slot[0], l) != 0) {
+      qe_cidmap_del(&e->cids, slot + 1, slot[0]);
+    }
+  }
+  if (qe_timers_set(&e->timers, &l->target.timer, until) != 0) {
+    qe_linger_remove(e, l);
+    return;
+  }
+  if (e->lingers.count > QE_LINGER_MAX) {
+    qe_linger_remove(e, e->lingers.oldest);
+  }
+}
+
+void qe_linger_on_packet(qe_engine *e, qe_linger *l, const ngtcp2_path *path) {
+  /* Answer the 1st, 2nd, 4th, 8th ... packet, and only to the known address:
+   * the answer must not become a way to flood someone else. */
+  l->received++;
+  if (l->packet_len == 0 || (l->received & (l->received - 1)) != 0 ||
+      !qe_addr_eq(l->path.path.remote.addr, path->remote.addr)) {
+    return;
+  }
+  qe_batch_put(e, &l->path.path, 0, l->data + l->cid_count * CID_SLOT, l->packet_len);
+}

@@ -1,0 +1,37 @@
+/*
+ * tls.h - TLS 1.3 for QUIC by GnuTLS: configurations that many connections
+ * share (qe_tls), and the sessions made from them.
+ */
+#ifndef QE_TLS_H
+#define QE_TLS_H
+
+#include <gnutls/gnutls.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "quicengine.h"
+
+typedef struct qe_tls_session_params {
+  qe_tls *tls; /* a reference is taken for the life of the session */
+  int is_server;
+  const char *server_name; /* client: SNI and name to verify; NULL = none */
+  const uint8_t *ticket;   /* client: from qe_conn_on_ticket; NULL = none */
+  size_t ticket_len;
+  void *conn_ref; /* ngtcp2_crypto_conn_ref, becomes the session pointer */
+  void *owner;    /* the qe_conn, handed back to the hooks below */
+} qe_tls_session_params;
+
+/* A session ready for ngtcp2_conn_set_tls_native_handle().
+ * 0, QE_ERR_NOMEM, QE_ERR_INVALID or QE_ERR_TLS, with qe_last_error(). */
+int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p);
+/* Why this session refused the peer's certificate, with the value that was
+ * wrong; "" if it did not. */
+const char *qe_tls_session_error(gnutls_session_t s);
+/* NULL is allowed. */
+void qe_tls_session_free(gnutls_session_t s);
+
+/* Called by tls.c inside GnuTLS; implemented by conn.c.  line has no newline. */
+void qe_conn_on_keylog(void *owner, const char *line);
+void qe_conn_on_ticket(void *owner, const uint8_t *data, size_t len);
+
+#endif

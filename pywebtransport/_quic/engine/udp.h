@@ -1,0 +1,34 @@
+/*
+ * udp.h - UDP sockets: the only part of the engine that makes system calls.
+ *
+ * Receiving is two steps so that the first can run without the interpreter
+ * lock: qe_sock_recv fills buffers that belong to the socket, and
+ * qe_sock_dispatch hands them to the engine.
+ */
+#ifndef QE_UDP_H
+#define QE_UDP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "quicengine.h"
+
+/* The default packets_out; see qe_packets_out for the contract.  A train whose
+ * sock is NULL counts as taken. */
+size_t qe_udp_send(const qe_packets *trains, size_t n);
+
+/* Called by udp.c; implemented by engine.c. */
+
+/* The network says that remote cannot be reached (sys_errno: ECONNREFUSED,
+ * EHOSTUNREACH, ENETUNREACH).  Comes from qe_sock_dispatch (ICMP) and, when
+ * the kernel has no route, from qe_udp_send and so from inside
+ * qe_engine_process: the implementation may only set flags. */
+void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              int sys_errno);
+void qe_engine_add_sock(qe_engine *e, qe_sock *s);    /* from qe_sock_new */
+void qe_engine_forget_sock(qe_engine *e, qe_sock *s); /* from qe_sock_free */
+uint32_t qe_engine_recv_batch(const qe_engine *e);    /* settings.recv_batch */
+void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls);
+
+#endif

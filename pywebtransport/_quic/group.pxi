@@ -1,0 +1,128 @@
+# Streams and datagrams of one session that share credit.
+#
+# The engine counts the streams whose handles are alive. A short stream can be
+# over in the engine before the layer above has read its header and knows its
+# session: such a stream is counted here, and the limit given to the engine is
+# lowered by as much, so that both together stay within the limit.
+
+cdef enum:
+    GROUP_BLOCKED
+    GROUP_VIOLATED
+    GROUP_CREDIT_DUE
+
+
+@cython.final
+@cython.freelist(16)
+cdef class QuicGroup:
+    def __cinit__(self):
+        global _live_groups
+        _live_groups += 1
+        self._send_limit = QE_NEVER
+        self._recv_limit = QE_NEVER
+
+    def __init__(self):
+        raise TypeError("QuicGroup is made by QuicConnection.new_group()")
+
+    def __dealloc__(self):
+        global _live_groups
+        _live_groups -= 1
+
+    @property
+    def send_limit(self):
+        return None if self._send_limit == QE_NEVER else self._send_limit
+
+    @send_limit.setter
+    def send_limit(self, value):
+        self._send_limit = _check_limit(value, "send_limit")
+        if self._c != NULL:
+            qe_group_set_send_limit(self._c, self._send_limit)
+            self._conn._endpoint._want_flush()
+
+    @property
+    def recv_limit(self):
+        return None if self._recv_limit == QE_NEVER else self._recv_limit
+
+    @recv_limit.setter
+    def recv_limit(self, value):
+        self._recv_limit = _check_limit(value, "recv_limit")
+        self._consumed = 0
+        self._due = False
+        self._violated = False
+        self._note_late(0)
+
+    @property
+    def credit_threshold(self):
+        return self._threshold
+
+    @credit_threshold.setter
+    def credit_threshold(self, value):
+        self._threshold = 0 if value is None else _check_limit(value, "credit_threshold")
+        self._note_consumed(0, False)
+
+    def stats(self):
+        cdef qe_group_stats s
+        if self._c != NULL:
+            qe_group_get_stats(self._c, &s)
+        else:
+            s = self._last
+        s.bytes_received += self._late_received
+        s.bytes_consumed += self._late_consumed
+        s.send_limit = self._send_limit
+        s.recv_limit = self._recv_limit
+        return _group_stats(&s)
+
+    def clear_datagrams(self):
+        return qe_group_clear_datagrams(self._c) if self._c != NULL else 0
+
+    def close(self):
+        cdef qe_group *c = self._c
+        if c != NULL:
+            self._detach()
+            qe_group_free(c)
+            self._conn._groups.discard(self)
+        self._owner = None
+
+    cdef int _detach(self) except -1:
+        """The handle dies: keep what it has counted."""
+        qe_group_get_stats(self._c, &self._last)
+        self._c = NULL
+        return 0
+
+    cdef int _note_consumed(self, uint64_t n, bint late) except -1:
+        self._consumed += n
+        if late:
+            self._late_consumed += n
+        if self._threshold and not self._due and self._consumed >= self._threshold:
+            self._due = True
+            self._event(GROUP_CREDIT_DUE, 0, 0)
+        return 0
+
+    cdef int _note_late(self, uint64_t n) except -1:
+        """A dead stream with n body bytes joined, or the limit changed."""
+        cdef qe_group_stats s
+        self._late_received += n
+        if self._c == NULL:
+            return 0
+        if self._recv_limit == QE_NEVER:
+            qe_group_set_recv_limit(self._c, QE_NEVER)
+            return 0
+        if self._late_received <= self._recv_limit:
+            qe_group_set_recv_limit(self._c, self._recv_limit - self._late_received)
+        else:
+            qe_group_set_recv_limit(self._c, 0)
+        if self._late_received and not self._violated:
+            qe_group_get_stats(self._c, &s)
+            if s.bytes_received + self._late_received > self._recv_limit:
+                self._violated = True
+                self._event(GROUP_VIOLATED, s.bytes_received + self._late_received,
+                            self._recv_limit)
+        return 0
+
+    cdef int _event(self, int kind, uint64_t a, uint64_t b) except -1:
+        cdef QuicEndpoint endpoint = self._conn._endpoint
+        if self._owner is None:
+            return 0
+        endpoint._group_events.append((self, kind, a, b))
+        endpoint._events = True
+        endpoint._want_flush()
+        return 0

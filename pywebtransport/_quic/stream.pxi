@@ -1,0 +1,521 @@
+# One QUIC stream. Received bytes are owned here, bytes to send by the engine.
+
+cdef enum:
+    F_LOCAL = 1 << 0            # we opened it
+    F_UNI = 1 << 1
+    F_FIN_RECEIVED = 1 << 2
+    F_RESET_RECEIVED = 1 << 3
+    F_STOPPED = 1 << 4          # STOP_SENDING received
+    F_STOP_CODE = 1 << 5        # and its code is known
+    F_FIN_WRITTEN = 1 << 6
+    F_RESET_SENT = 1 << 7
+    F_STOP_SENT = 1 << 8
+    F_ACKED = 1 << 9
+    F_CLOSED = 1 << 10          # the handle is dead
+    F_RELEASED = 1 << 11
+    F_APP_DONE = 1 << 12        # the application saw the end of the receiving side
+    F_CREDITED = 1 << 13        # the peer got its stream back
+    F_DEFAULT_SINK = 1 << 14    # the connection handler's stream_ready()
+    F_IN_READY = 1 << 15        # on the endpoint's ready list
+    F_IN_WRITABLE = 1 << 16     # on the endpoint's writable list
+
+    PIN_THRESHOLD = 2048        # bytes objects of this size on are pinned, not copied
+
+
+@cython.final
+@cython.freelist(64)
+cdef class QuicStream:
+    def __cinit__(self):
+        global _live_streams
+        _live_streams += 1
+
+    def __init__(self):
+        raise TypeError("QuicStream is made by QuicConnection.open_stream() or by the peer")
+
+    def __dealloc__(self):
+        global _live_streams
+        cdef QuicConnection conn = self._conn
+        _live_streams -= 1
+        # Dropped without release(): the connection gives the credit back in
+        # its next turn, since nothing here may call the engine. (After the
+        # garbage collector broke a cycle the connection may be gone already.)
+        if conn is not None and conn._c != NULL:
+            if self._in.buffered > self._uncredited:
+                conn._lost_bytes += self._in.buffered - self._uncredited
+            if self._flags & F_CLOSED and not self._flags & (F_LOCAL | F_CREDITED):
+                if self._flags & F_UNI:
+                    conn._lost_uni += 1
+                else:
+                    conn._lost_bidi += 1
+        rbuf_clear(&self._in)
+
+    def __repr__(self):
+        words = ["unidirectional" if self._flags & F_UNI else "bidirectional",
+                 "local" if self._flags & F_LOCAL else "remote"]
+        if self._flags & F_CLOSED:
+            words.append("closed")
+        return f"<QuicStream {self._id} {' '.join(words)}>"
+
+    # ---------------------------------------------------------------- identity
+
+    @property
+    def sink(self):
+        if self._flags & F_DEFAULT_SINK:
+            return getattr(self._conn.handler, "stream_ready", None)
+        return self._sink
+
+    @sink.setter
+    def sink(self, value):
+        self._flags &= ~<uint32_t>F_DEFAULT_SINK
+        self._sink = value
+
+    @property
+    def stream_id(self):
+        return self._id
+
+    @property
+    def is_unidirectional(self):
+        return self._flags & F_UNI != 0
+
+    @property
+    def is_local(self):
+        return self._flags & F_LOCAL != 0
+
+    @property
+    def connection(self):
+        return self._conn
+
+    @property
+    def is_closed(self):
+        return self._c == NULL
+
+    # ---------------------------------------------------------- receiving side
+
+    @property
+    def buffered(self):
+        return self._in.buffered
+
+    @property
+    def fin_received(self):
+        return self._flags & F_FIN_RECEIVED != 0
+
+    @property
+    def at_eof(self):
+        return self._flags & F_FIN_RECEIVED != 0 and self._in.buffered == 0
+
+    @property
+    def is_reset(self):
+        return self._flags & F_RESET_RECEIVED != 0
+
+    @property
+    def reset_code(self):
+        return self._reset_code if self._flags & F_RESET_RECEIVED else None
+
+    @property
+    def bytes_received(self):
+        return self._bytes_received
+
+    def peek(self, Py_ssize_t n):
+        return rbuf_peek(&self._in, <size_t>n if n > 0 else 0)
+
+    def skip(self, Py_ssize_t n):
+        if n < 0 or <size_t>n > self._in.buffered:
+            raise _bad_value("n", n, f"0 to {self._in.buffered}, the bytes that are buffered")
+        if n == 0:
+            return
+        rbuf_skip(&self._in, <size_t>n)
+        self._consume(<uint64_t>n)
+        if self._in.buffered == 0 and self._flags & F_FIN_RECEIVED:
+            self._app_done()
+
+    def read(self, Py_ssize_t n=-1):
+        if self._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
+            self._check_readable()
+        if self._in.buffered != 0:
+            if n == 0:
+                return b""
+            return self._take(<size_t>n if n > 0 else self._in.buffered)
+        if self._flags & F_FIN_RECEIVED:
+            self._app_done()
+            return b""
+        self._check_readable()
+        return None
+
+    def readinto(self, buffer):
+        cdef Py_buffer view
+        cdef size_t n
+        if self._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
+            self._check_readable()
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        try:
+            if self._in.buffered == 0:
+                if self._flags & F_FIN_RECEIVED:
+                    self._app_done()
+                    return 0
+                self._check_readable()
+                return None
+            n = rbuf_copy(&self._in, <uint8_t *>view.buf, <size_t>view.len)
+        finally:
+            PyBuffer_Release(&view)
+        rbuf_skip(&self._in, n)
+        self._consume(n)
+        if self._in.buffered == 0 and self._flags & F_FIN_RECEIVED:
+            self._app_done()
+        return n
+
+    def unread(self, bytes data not None):
+        if self._flags & (F_STOP_SENT | F_RELEASED):
+            return
+        rbuf_unread(&self._in, data)
+        self._uncredited += <uint64_t>PyBytes_GET_SIZE(data)
+
+    def set_read_waiter(self, waiter):
+        self._read_waiter = waiter
+        if waiter is not None and self._is_readable():
+            self._read_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ------------------------------------------------------------ sending side
+
+    @property
+    def queued(self):
+        return qe_stream_queued(self._c) if self._c != NULL else 0
+
+    @property
+    def unacked(self):
+        return qe_stream_unacked(self._c) if self._c != NULL else 0
+
+    @property
+    def bytes_written(self):
+        return self._bytes_written
+
+    @property
+    def fin_written(self):
+        return self._flags & F_FIN_WRITTEN != 0
+
+    @property
+    def is_stopped(self):
+        return self._flags & F_STOPPED != 0
+
+    @property
+    def stop_code(self):
+        return self._stop_code if self._flags & F_STOP_CODE else None
+
+    @property
+    def is_acked(self):
+        return self._flags & F_ACKED != 0
+
+    def write(self, data, bint fin=False):
+        cdef Py_buffer view
+        cdef int rc
+        if PyBytes_CheckExact(data):
+            return self._write_bytes(<bytes>data, fin)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self._check_writable()
+            rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL, fin)
+            if rc < 0:
+                raise _stream_error(rc, "Writing", self._id)
+            self._bytes_written += <uint64_t>view.len
+        finally:
+            PyBuffer_Release(&view)
+        if fin:
+            self._flags |= F_FIN_WRITTEN
+        self._conn._endpoint._want_flush()
+        return qe_stream_queued(self._c)
+
+    cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1:
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef int rc
+        if self._c == NULL or self._flags & (F_STOPPED | F_FIN_WRITTEN | F_RESET_SENT | F_UNI):
+            self._check_writable()
+        if n == 0 and not fin:
+            return <Py_ssize_t>qe_stream_queued(self._c)
+        if n >= PIN_THRESHOLD:
+            # Pinned until buffer_released(): exactly one reference per accepted write.
+            Py_INCREF(data)
+            rc = qe_stream_write(self._c, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>n,
+                                 <void *>data, fin)
+            if rc < 0:
+                Py_DECREF(data)
+        else:
+            rc = qe_stream_write(self._c, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>n,
+                                 NULL, fin)
+        if rc < 0:
+            raise _stream_error(rc, "Writing", self._id)
+        self._bytes_written += <uint64_t>n
+        if fin:
+            self._flags |= F_FIN_WRITTEN
+        self._conn._endpoint._want_flush()
+        return <Py_ssize_t>qe_stream_queued(self._c)
+
+    def set_write_waiter(self, waiter):
+        self._write_waiter = waiter
+        if waiter is None:
+            return
+        if (self._c == NULL or self._flags & (F_STOPPED | F_RESET_SENT)
+                or qe_stream_queued(self._c) <= self._conn._endpoint._write_low):
+            self._write_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def set_acked_waiter(self, waiter):
+        self._acked_waiter = waiter
+        if waiter is None:
+            return
+        if self._c == NULL or self._flags & (F_ACKED | F_STOPPED | F_RESET_SENT):
+            self._acked_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def set_reliable_size(self, n):
+        cdef uint64_t size = _check_code(n, "n")
+        if self._c != NULL:
+            qe_stream_set_reliable_size(self._c, size)
+
+    def set_send_order(self, order):
+        if not isinstance(order, int) or not -(1 << 63) <= order < 1 << 63:
+            raise _bad_value("order", order, "an integer of 64 bits")
+        if self._c != NULL:
+            qe_stream_set_send_order(self._c, <int64_t>order)
+
+    def reset(self, code):
+        cdef uint64_t value = _check_code(code, "code")
+        cdef int rc
+        if (self._c == NULL or self._flags & (F_ACKED | F_RESET_SENT | F_STOPPED)
+                or (self._flags & F_UNI and not self._flags & F_LOCAL)):
+            return
+        rc = qe_stream_reset(self._c, value)
+        if rc == QE_ERR_STREAM_SHUT or rc == QE_ERR_CLOSED:
+            return
+        if rc < 0:
+            raise _stream_error(rc, "Resetting", self._id)
+        self._flags |= F_RESET_SENT
+        # Nobody has anything to wait for any more.
+        self._mark_writable()
+        self._conn._endpoint._want_flush()
+
+    def stop_sending(self, code):
+        cdef uint64_t value = _check_code(code, "code")
+        cdef int rc
+        if self._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
+            return
+        if self._flags & F_UNI and self._flags & F_LOCAL:
+            return
+        self._drop_input()
+        self._flags |= F_STOP_SENT
+        if not self._flags & F_FIN_RECEIVED and self._c != NULL:
+            rc = qe_stream_stop_sending(self._c, value)
+            if rc < 0 and rc != QE_ERR_STREAM_SHUT and rc != QE_ERR_CLOSED:
+                raise _stream_error(rc, "Stopping", self._id)
+        self._app_done()
+        if self._read_waiter is not None:
+            self._mark_ready()
+        self._conn._endpoint._want_flush()
+
+    def join_group(self, QuicGroup group not None, send_header, recv_header):
+        cdef uint64_t send_size = _check_code(send_header, "send_header")
+        cdef uint64_t recv_size = _check_code(recv_header, "recv_header")
+        cdef int rc
+        if group._conn is not self._conn:
+            raise _bad_value("group", group, "a group of the same connection")
+        if self._group is not None:
+            raise _exc.StreamError(f"Stream {self._id} is in a group already", stream_id=self._id)
+        if self._c != NULL and group._c != NULL:
+            rc = qe_stream_join_group(self._c, group._c, send_size, recv_size)
+            if rc < 0:
+                raise _stream_error(rc, "Joining a group", self._id)
+        elif self._bytes_received > recv_size:
+            group._note_late(self._bytes_received - recv_size)
+        self._group = group
+
+    def release(self):
+        if self._flags & F_RELEASED:
+            return
+        self._flags = (self._flags | F_RELEASED) & ~<uint32_t>F_DEFAULT_SINK
+        self._drop_input()
+        self._sink = None
+        self.tag = None
+        if self._read_waiter is not None:
+            self._mark_ready()
+        self._app_done()
+
+    # ----------------------------------------------------------------- private
+
+    cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1:
+        self._bytes_received += n
+        if fin:
+            self._flags |= F_FIN_RECEIVED
+        if self._flags & (F_RELEASED | F_STOP_SENT):
+            if n:
+                self._consume(n)
+            return 0
+        if n:
+            rbuf_append(&self._in, data, n)
+        elif not fin:
+            return 0
+        self._mark_ready()
+        return 0
+
+    cdef int _mark_ready(self) except -1:
+        cdef QuicEndpoint endpoint
+        if not self._flags & F_IN_READY:
+            endpoint = self._conn._endpoint
+            endpoint._ready.append(self)
+            self._flags |= F_IN_READY
+            endpoint._events = True
+            if not endpoint._busy:
+                endpoint._want_flush()
+        return 0
+
+    cdef int _mark_writable(self) except -1:
+        cdef QuicEndpoint endpoint
+        if not self._flags & F_IN_WRITABLE and (
+                self._write_waiter is not None or self._acked_waiter is not None):
+            endpoint = self._conn._endpoint
+            endpoint._writable.append(self)
+            self._flags |= F_IN_WRITABLE
+            endpoint._events = True
+            if not endpoint._busy:
+                endpoint._want_flush()
+        return 0
+
+    cdef bytes _take(self, size_t n):
+        cdef bytes data = rbuf_take(&self._in, n)
+        self._consume(<uint64_t>PyBytes_GET_SIZE(data))
+        if self._in.buffered == 0 and self._flags & F_FIN_RECEIVED:
+            self._app_done()
+        return data
+
+    cdef int _consume(self, uint64_t n) except -1:
+        """Give credit for n consumed bytes, those put back with unread() aside."""
+        cdef QuicConnection conn = self._conn
+        cdef QuicEndpoint endpoint
+        if self._uncredited:
+            if n <= self._uncredited:
+                self._uncredited -= n
+                return 0
+            n -= self._uncredited
+            self._uncredited = 0
+        if self._group is not None:
+            self._group._note_consumed(n, self._c == NULL)
+        if self._c != NULL:
+            qe_stream_consume(self._c, n)
+            self._pending_credit += n
+        elif conn._c != NULL:
+            qe_conn_consume(conn._c, n)
+        else:
+            return 0
+        # Credit for a small part of the window is not worth a packet of its
+        # own: what is pending goes out with whatever is sent next.
+        conn._pending_credit += n
+        endpoint = conn._endpoint
+        if self._pending_credit >= endpoint._stream_credit_step:
+            self._pending_credit = 0
+            endpoint._want_flush()
+        if conn._pending_credit >= endpoint._conn_credit_step:
+            conn._pending_credit = 0
+            endpoint._want_flush()
+        return 0
+
+    cdef int _drop_input(self) except -1:
+        cdef size_t n = self._in.buffered
+        if n:
+            rbuf_clear(&self._in)
+            self._consume(n)
+        return 0
+
+    cdef int _app_done(self) except -1:
+        if not self._flags & F_APP_DONE:
+            self._flags |= F_APP_DONE
+            self._give_stream_credit()
+        return 0
+
+    cdef int _give_stream_credit(self) except -1:
+        """Once both the engine and the application are done with a stream of the peer."""
+        cdef QuicConnection conn = self._conn
+        if (self._flags & (F_CLOSED | F_APP_DONE) == (F_CLOSED | F_APP_DONE)
+                and not self._flags & (F_LOCAL | F_CREDITED)):
+            self._flags |= F_CREDITED
+            if conn._c != NULL:
+                qe_conn_extend_streams(conn._c, 1 if self._flags & F_UNI else 0, 1)
+                conn._endpoint._want_flush()
+        return 0
+
+    cdef int _wake_all(self) except -1:
+        cdef QuicEndpoint endpoint = self._conn._endpoint
+        if self._read_waiter is not None:
+            waiter, self._read_waiter = self._read_waiter, None
+            endpoint._woken += 1
+            endpoint._wake(waiter)
+        if self._write_waiter is not None:
+            waiter, self._write_waiter = self._write_waiter, None
+            endpoint._wake(waiter)
+        if self._acked_waiter is not None:
+            waiter, self._acked_waiter = self._acked_waiter, None
+            endpoint._wake(waiter)
+        return 0
+
+    cdef bint _is_readable(self) noexcept:
+        return self._in.buffered != 0 or self._c == NULL or self._flags & (
+            F_FIN_RECEIVED | F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED) != 0
+
+    cdef int _check_readable(self) except -1:
+        """Raise if nothing can ever be read."""
+        if self._flags & F_RESET_RECEIVED:
+            self._drop_input()
+            self._app_done()
+            raise _exc.StreamResetError(
+                f"The peer reset stream {self._id} with code 0x{self._reset_code:x}; "
+                "its remaining bytes are lost", stream_id=self._id,
+                details={"code": self._reset_code})
+        if self._flags & F_STOP_SENT:
+            raise _exc.StreamError(
+                f"Stream {self._id}: reading was stopped by this end", stream_id=self._id)
+        if self._flags & F_RELEASED:
+            raise _exc.StreamError(f"Stream {self._id} was released", stream_id=self._id)
+        if self._flags & F_UNI and self._flags & F_LOCAL:
+            raise _exc.StreamError(
+                f"Stream {self._id} is a unidirectional stream of this end: it can only send",
+                stream_id=self._id)
+        if self._c == NULL:
+            raise self._conn_ended("before the end of the stream was received")
+        return 0
+
+    cdef int _check_writable(self) except -1:
+        """Raise if nothing can be written."""
+        cdef dict details
+        if self._flags & F_UNI and not self._flags & F_LOCAL:
+            raise _exc.StreamError(
+                f"Stream {self._id} is a unidirectional stream of the peer: it can only receive",
+                stream_id=self._id)
+        if self._flags & F_STOPPED:
+            details = {"code": self._stop_code} if self._flags & F_STOP_CODE else {}
+            known = f" with code 0x{self._stop_code:x}" if self._flags & F_STOP_CODE else ""
+            raise _exc.StreamStoppedError(
+                f"The peer stopped reading stream {self._id}{known}; "
+                "bytes not yet received are lost", stream_id=self._id, details=details)
+        if self._flags & F_RESET_SENT:
+            raise _exc.StreamError(
+                f"Stream {self._id} was reset by this end", stream_id=self._id)
+        if self._flags & F_FIN_WRITTEN:
+            raise _exc.StreamError(
+                f"Stream {self._id} is finished: nothing can be written after FIN",
+                stream_id=self._id)
+        if self._c == NULL:
+            raise self._conn_ended("it cannot be written")
+        return 0
+
+    cdef object _conn_ended(self, str what):
+        cdef CloseInfo info = self._conn._close_info
+        cdef dict details = {"connection_closed": True}
+        cdef str reason = ""
+        cdef object remote = None
+        if info is not None:
+            details.update(kind=info.kind, code=info.code)
+            reason = info.reason
+            remote = bool(info.remote)
+        return _exc.StreamError(
+            f"Stream {self._id}: the connection ended, {what}", stream_id=self._id,
+            details=details, reason=reason, remote=remote)

@@ -1,0 +1,335 @@
+"""The client: opens sessions by URL."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections import OrderedDict
+from types import TracebackType
+from typing import Any, Self
+
+from .._loop import Endpoint
+from .._quic import QuicTls
+from ..config import ClientConfig
+from ..connection import WebTransportConnection
+from ..connection.endpoint import client_endpoint
+from ..connection.settings import client_tls
+from ..events import EventEmitter
+from ..exceptions import ClientError, SessionError, TimeoutError, WebTransportError
+from ..session import WebTransportSession
+from ..types import URL, Headers
+from ..utils import parse_webtransport_url
+from .connecting import Connecting
+from .stats import ClientStats
+
+__all__ = ["ClientStats", "WebTransportClient"]
+
+# Servers whose resumption tickets are remembered.
+_MAX_CREDENTIALS = 256
+
+_Origin = tuple[str, int]
+
+
+class WebTransportClient(EventEmitter):
+    """Opens WebTransport sessions.
+
+    Sessions of one client share its UDP sockets, and, with
+    ``config.allow_pooling``, connections to the same authority. Use as
+    ``async with WebTransportClient(config=...) as client:``; leaving the block
+    closes every session.
+    """
+
+    def __init__(self, *, config: ClientConfig | None = None) -> None:
+        """A client that is not connected to anything.
+
+        Args:
+            config: Timeouts, TLS, limits; default ``ClientConfig()``.
+
+        Raises:
+            ConfigurationError: A field of ``config`` is out of range.
+        """
+        super().__init__()
+        self._config = config if config is not None else ClientConfig()
+        self._config.validate()
+        self._logger = logging.getLogger("pywebtransport.client")
+        self._default_headers: Headers = {}
+        self._stats = ClientStats()
+        self._endpoint: Endpoint | None = None
+        self._tls: QuicTls | None = None
+        self._connections: dict[WebTransportConnection, _Origin] = {}
+        self._connecting: dict[_Origin, asyncio.Lock] = {}
+        self._attempts = 0
+        self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
+        self._closed = False
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._closed
+
+    @property
+    def config(self) -> ClientConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def connections(self) -> tuple[WebTransportConnection, ...]:
+        """The connections that are alive."""
+        return tuple(self._connections)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Live statistics, see ``ClientStats``."""
+        return self._stats.to_dict()
+
+    # -------------------------------------------------------------- connecting
+
+    def connect(
+        self, url: URL, *, timeout: float | None = None, headers: Headers | None = None
+    ) -> Connecting:
+        """Open a session: ``await`` it, or use it in ``async with``.
+
+        Args:
+            url: ``https://host[:port]/path?query``.
+            timeout: Seconds for everything from name resolution to the
+                server's answer; default ``config.connect_timeout``.
+            headers: Extra request fields, over the default ones.
+
+        Returns:
+            The ready session. Leaving ``async with`` closes it.
+
+        Raises:
+            ConfigurationError: The URL is malformed.
+            UnreachableError: The name does not resolve, or the port is closed.
+            CertificateError, HandshakeError: TLS or QUIC did not agree.
+            WebTransportNotSupportedError: The server speaks HTTP/3 without WebTransport.
+            SessionRejectedError: The server refused; ``status_code`` and ``headers`` tell how.
+            TimeoutError: No answer in time.
+            ClientError: The client is closed, or ``max_connections`` is reached.
+
+        Cancellation: safe, nothing stays open.
+        """
+        return Connecting(self._open(url, timeout, headers))
+
+    def set_default_headers(self, headers: Headers) -> None:
+        """Request fields of every later ``connect``, under its own ``headers``."""
+        self._default_headers = dict(headers)
+
+    # ------------------------------------------------------------------- closing
+
+    async def close(self) -> None:
+        """Close every session and connection and release the sockets. Idempotent.
+
+        Takes at most about ``close_timeout`` seconds.
+
+        Cancellation: everything is released all the same.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await asyncio.gather(
+                *(connection.close() for connection in list(self._connections)),
+                return_exceptions=True,
+            )
+        finally:
+            self._connections.clear()
+            endpoint, self._endpoint = self._endpoint, None
+            if endpoint is not None:
+                await endpoint.aclose()
+            await EventEmitter.close(self)
+
+    async def __aenter__(self) -> Self:
+        if self._closed:
+            raise ClientError("the client is closed; make a new one")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------- observability
+
+    def debug_state(self) -> dict[str, Any]:
+        """A snapshot for logs: state, configuration, statistics."""
+        return {
+            "client": {"closed": self._closed, "default_headers": dict(self._default_headers)},
+            "config": self._config.to_dict(),
+            "statistics": self.stats,
+            "connections": [connection.get_summary() for connection in self._connections],
+        }
+
+    def diagnose_issues(self) -> list[str]:
+        """Describe what looks wrong, from measured figures; empty when all is well."""
+        stats = self._stats
+        issues = []
+        if self._closed:
+            issues.append("the client is closed")
+        if stats.connections_attempted >= 5 and stats.success_rate < 0.9:
+            issues.append(
+                f"{stats.connections_failed} of {stats.connections_attempted} connections failed"
+            )
+        if stats.avg_connect_time > 5.0:
+            issues.append(f"connecting takes {stats.avg_connect_time:.1f} s on average")
+        return issues
+
+    # ------------------------------------------------------------------ internal
+
+    async def _open(
+        self, url: URL, timeout: float | None, headers: Headers | None
+    ) -> WebTransportSession:
+        if self._closed:
+            raise ClientError("the client is closed; make a new one", target_url=url)
+        host, port, path = parse_webtransport_url(url=url)
+        if timeout is None:
+            timeout = self._config.connect_timeout
+        elif timeout <= 0:
+            raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+        stats = self._stats
+        stats.connections_attempted += 1
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(timeout):
+                session = await self._open_session(host, port, path, headers or {}, progress)
+        except builtins.TimeoutError:
+            stats.connections_failed += 1
+            raise TimeoutError(
+                f"{url} did not answer within {timeout} s: {progress.hint}",
+                timeout_duration=timeout,
+                operation=progress.stage,
+            ) from None
+        except BaseException as error:
+            stats.connections_failed += 1
+            if isinstance(error, ClientError) and error.target_url is None:
+                error.target_url = url
+            raise
+        stats.record(loop.time() - started)
+        return session
+
+    async def _open_session(
+        self, host: str, port: int, path: str, headers: Headers, progress: _Progress
+    ) -> WebTransportSession:
+        fields = {"user-agent": self._config.user_agent}
+        for extra in (self._config.headers, self._default_headers, headers):
+            fields |= {name.lower(): value for name, value in extra.items()}
+        session: WebTransportSession | None = None
+        if self._config.allow_pooling:
+            # One at a time per authority: the second finds the connection of the first.
+            lock = self._connecting.setdefault((host, port), asyncio.Lock())
+            async with lock:
+                session = await self._open_pooled(host, port, path, fields)
+                if session is None:
+                    connection = await self._open_connection(host, port, progress)
+                    connection._keep_open = True
+                    session = await self._request(connection, path, fields)
+        else:
+            connection = await self._open_connection(host, port, progress)
+            session = await self._request(connection, path, fields)
+        progress.advance("session", "the connection works, but the server did not accept or refuse")
+        try:
+            await session.ready(timeout=self._config.connect_timeout)
+        except BaseException:
+            connection_of = session._connection
+            await session.close()
+            if not connection_of._keep_open and not connection_of.is_closed:
+                connection_of._shut("")
+            raise
+        return session
+
+    async def _open_pooled(
+        self, host: str, port: int, path: str, fields: Headers
+    ) -> WebTransportSession | None:
+        """A session on a connection that exists, or None."""
+        for connection, origin in list(self._connections.items()):
+            if origin != (host, port) or not connection.is_connected:
+                continue
+            try:
+                return await connection.create_session(path, headers=fields)
+            except (SessionError, WebTransportError) as error:
+                self._logger.debug("cannot share %r: %s", connection, error)
+        return None
+
+    async def _request(
+        self, connection: WebTransportConnection, path: str, fields: Headers
+    ) -> WebTransportSession:
+        try:
+            return await connection.create_session(path, headers=fields)
+        except BaseException:
+            connection._shut("")
+            raise
+
+    async def _open_connection(
+        self, host: str, port: int, progress: _Progress
+    ) -> WebTransportConnection:
+        config = self._config
+        if len(self._connections) + self._attempts >= config.max_connections:
+            raise ClientError(
+                f"max_connections={config.max_connections} connections are open; close some, "
+                "or raise the limit"
+            )
+        progress.advance(
+            "handshake", "no QUIC handshake; check host and port, and that UDP is not blocked"
+        )
+        origin = (host, port)
+        ticket, token = self._credentials.get(origin, (None, None))
+        connection = WebTransportConnection(config=config)
+        connection._on_closed = self._forget
+        connection._on_credentials = self._remember
+        self._attempts += 1
+        try:
+            await connection._connect(
+                host,
+                port,
+                endpoint=self._get_endpoint(),
+                tls=self._tls,
+                ticket=ticket,
+                token=token,
+            )
+        finally:
+            self._attempts -= 1
+        # A token is for one connection attempt only (RFC 9000 section 8.1.3).
+        self._credentials.pop(origin, None)
+        if not connection.is_closed:
+            self._connections[connection] = origin
+            self._remember(connection)
+        return connection
+
+    def _get_endpoint(self) -> Endpoint:
+        if self._endpoint is None:
+            self._tls = client_tls(self._config)
+            self._endpoint = client_endpoint(self._config, self._tls)
+        return self._endpoint
+
+    def _forget(self, connection: WebTransportConnection) -> None:
+        self._connections.pop(connection, None)
+
+    def _remember(self, connection: WebTransportConnection) -> None:
+        origin = self._connections.get(connection)
+        if origin is None or (connection._ticket is None and connection._token is None):
+            return
+        self._credentials[origin] = (connection._ticket, connection._token)
+        self._credentials.move_to_end(origin)
+        while len(self._credentials) > _MAX_CREDENTIALS:
+            self._credentials.popitem(last=False)
+
+
+class _Progress:
+    """How far a connection attempt came, for the message of a timeout."""
+
+    __slots__ = ("hint", "stage")
+
+    def __init__(self) -> None:
+        self.advance("resolve", "the host name was not resolved")
+
+    def advance(self, stage: str, hint: str) -> None:
+        self.stage = stage
+        self.hint = hint

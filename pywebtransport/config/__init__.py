@@ -1,0 +1,8 @@
+"""Configuration of clients and servers."""
+
+from pywebtransport.config.base import BaseConfig
+from pywebtransport.config.builder import ConfigBuilder
+from pywebtransport.config.client import ClientConfig
+from pywebtransport.config.server import ServerConfig
+
+__all__ = ["BaseConfig", "ClientConfig", "ConfigBuilder", "ServerConfig"]

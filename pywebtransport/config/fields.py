@@ -1,0 +1,483 @@
+"""Rules for configuration fields: one object per field says what it accepts.
+
+A rule checks a value and returns it in its normal form (a fresh list, an upper
+case level, 32 bytes of a hash), so that a configuration never shares mutable
+values with its caller and every reader finds one shape.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, Protocol
+from urllib.parse import urlsplit
+
+from pywebtransport.constants import CERTIFICATE_HASH_SIZE
+from pywebtransport.exceptions import ConfigurationError, invalid_config
+
+__all__ = [
+    "CertificateHashes",
+    "Choice",
+    "Choices",
+    "Flag",
+    "HeaderFields",
+    "Number",
+    "Objects",
+    "Origins",
+    "Path",
+    "Rule",
+    "SniCertificates",
+    "Text",
+    "Texts",
+    "VerifyMode",
+    "unknown_field",
+]
+
+
+class Rule(Protocol):
+    """What a field accepts."""
+
+    @property
+    def expected(self) -> str:
+        """The accepted values in words, with the unit."""
+
+    def convert(self, key: str, value: Any) -> Any:
+        """Return the normal form of ``value`` or raise :class:`ConfigurationError`."""
+
+    def export(self, value: Any) -> Any:
+        """Return a normal form as JSON can hold it; ``convert`` accepts the result."""
+
+
+class _Rule:
+    """Shared parts: the complaint, and values that need no export."""
+
+    expected: str
+
+    def refuse(self, key: str, value: Any, why: str = "") -> NoReturn:
+        reason = f"{why}; expected {self.expected}" if why else f"expected {self.expected}"
+        raise invalid_config(key=key, value=value, reason=reason)
+
+    def export(self, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True)
+class Number(_Rule):
+    """A finite number within bounds.
+
+    Attributes:
+        low: Smallest accepted value.
+        high: Largest accepted value.
+        unit: What is counted: "seconds", "bytes", "streams" ...
+        integer: Only whole numbers.
+        above: ``low`` itself is not accepted.
+        optional: None is accepted.
+        zero: What a zero stands for; None: a zero is a value like any other.
+    """
+
+    low: float
+    high: float
+    unit: str
+    integer: bool = False
+    above: bool = False
+    optional: bool = False
+    zero: int | None = None
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        kind = "a whole number" if self.integer else "a number"
+        first = "greater than" if self.above else "from"
+        join = "and at most" if self.above else "to"
+        text = f"{kind} of {self.unit} {first} {_digits(self.low)} {join} {_digits(self.high)}"
+        if self.zero is not None:
+            text += f", or 0 for the default ({_digits(self.zero)})"
+        return text + (", or None" if self.optional else "")
+
+    def convert(self, key: str, value: Any) -> float | int | None:
+        if value is None and self.optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.refuse(key, value, f"{type(value).__name__} is not a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            self.refuse(key, value)
+        if self.integer:
+            if value != int(value):
+                self.refuse(key, value)
+            value = int(value)
+            if value == 0 and self.zero is not None:
+                return self.zero
+        if value < self.low or value > self.high or (self.above and value == self.low):
+            self.refuse(key, value)
+        return value if self.integer else float(value)
+
+
+@dataclass(frozen=True)
+class Flag(_Rule):
+    """True or False."""
+
+    expected: str = "True or False"
+
+    def convert(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            self.refuse(key, value)
+        return value
+
+
+@dataclass(frozen=True)
+class Choice(_Rule):
+    """One of a few words, in any case."""
+
+    words: Sequence[str]
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return "one of " + ", ".join(repr(word) for word in self.words)
+
+    def convert(self, key: str, value: Any) -> str:
+        if isinstance(value, str):
+            for word in self.words:
+                if word.lower() == value.lower():
+                    return word
+        self.refuse(key, value)
+
+
+@dataclass(frozen=True)
+class Choices(_Rule):
+    """A non-empty set of given numbers, kept sorted."""
+
+    numbers: Sequence[int]
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return "a non-empty list out of " + ", ".join(str(number) for number in self.numbers)
+
+    def convert(self, key: str, value: Any) -> list[int]:
+        items = self._items(key, value)
+        if not items or any(isinstance(i, bool) or i not in self.numbers for i in items):
+            self.refuse(key, value)
+        return sorted(set(items))
+
+    def _items(self, key: str, value: Any) -> list[Any]:
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            self.refuse(key, value)
+        return list(value)
+
+
+@dataclass(frozen=True)
+class Text(_Rule):
+    """One line of text."""
+
+    what: str = "text"
+    empty: bool = True
+    optional: bool = False
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        text = f"{self.what} on one line" if self.empty else f"non-empty {self.what} on one line"
+        return text + (", or None" if self.optional else "")
+
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None and self.optional:
+            return None
+        if not isinstance(value, str) or (not value and not self.empty):
+            self.refuse(key, value)
+        if _CONTROL.search(value):
+            self.refuse(key, value, "control characters are not allowed")
+        return value
+
+
+@dataclass(frozen=True)
+class Texts(_Rule):
+    """A list of different, non-empty, printable ASCII strings.
+
+    Attributes:
+        what: The name of one member.
+        longest: Most characters of one member.
+        empty: The list may be empty.
+    """
+
+    what: str
+    longest: int
+    empty: bool = True
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        first = "a list" if self.empty else "a non-empty list"
+        return (
+            f"{first} of different {self.what}s, each 1 to {self.longest} "
+            "printable ASCII characters"
+        )
+
+    def convert(self, key: str, value: Any) -> list[str]:
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            self.refuse(key, value)
+        items = list(value)
+        for item in items:
+            if not isinstance(item, str) or not _PRINTABLE.fullmatch(item):
+                self.refuse(key, value, f"bad member {item!r}")
+            if len(item) > self.longest:
+                self.refuse(key, value, f"member {item[:20]!r}... has {len(item)} characters")
+        if len(set(items)) != len(items) or not (items or self.empty):
+            self.refuse(key, value)
+        return items
+
+
+@dataclass(frozen=True)
+class Path(_Rule):
+    """A file or directory name; whether it exists is asked by :meth:`exists`.
+
+    Attributes:
+        kind: "file" (must exist), "directory" (must exist) or "new file" (its
+            directory must exist).
+        none: What stands for "not set": None or "".
+    """
+
+    kind: str = "file"
+    none: str | None = None
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return f"the path of a {self.kind}, or {self.none!r}"
+
+    def convert(self, key: str, value: Any) -> str | None:
+        if value is None or value == "":
+            return self.none
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not isinstance(value, str) or "\0" in value:
+            self.refuse(key, value)
+        return value
+
+    def exists(self, key: str, value: str | None) -> None:
+        """Raise :class:`ConfigurationError` when the path cannot be used."""
+        if not value:
+            return
+        if self.kind == "file" and not os.path.isfile(value):
+            self.refuse(key, value, "no such file")
+        if self.kind == "directory" and not os.path.isdir(value):
+            self.refuse(key, value, "no such directory")
+        if self.kind == "new file" and not os.path.isdir(os.path.dirname(value) or "."):
+            self.refuse(key, value, "its directory does not exist")
+
+
+@dataclass(frozen=True)
+class VerifyMode(_Rule):
+    """An ``ssl.VerifyMode``, its name, or its number."""
+
+    optional: bool = False
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        names = ", ".join(mode.name for mode in ssl.VerifyMode)
+        return f"an ssl.VerifyMode or its name ({names})" + (", or None" if self.optional else "")
+
+    def convert(self, key: str, value: Any) -> ssl.VerifyMode | None:
+        if value is None and self.optional:
+            return None
+        try:
+            if isinstance(value, str):
+                return ssl.VerifyMode[value.upper()]
+            if isinstance(value, int) and not isinstance(value, bool):
+                return ssl.VerifyMode(value)
+        except (KeyError, ValueError):
+            pass
+        self.refuse(key, value)
+
+    def export(self, value: ssl.VerifyMode | None) -> str | None:
+        return None if value is None else value.name
+
+
+@dataclass(frozen=True)
+class HeaderFields(_Rule):
+    """HTTP header fields; names are lower-cased as HTTP/3 wants them."""
+
+    expected: str = (
+        "a dictionary of header names and values, without pseudo-headers, "
+        "connection-specific fields or line breaks"
+    )
+    # RFC 9114 section 4.2, and a CONNECT request has no content (RFC 9110 section 9.3.6).
+    forbidden: ClassVar[frozenset[str]] = frozenset(
+        {
+            "connection",
+            "content-length",
+            "host",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+            "upgrade",
+        }
+    )
+
+    def convert(self, key: str, value: Any) -> dict[str, str]:
+        if not isinstance(value, Mapping):
+            self.refuse(key, value)
+        # Complaints show names only: values may be credentials.
+        names = list(value)
+        result = {}
+        for name, content in value.items():
+            if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+                self.refuse(key, names, f"bad name {name!r}")
+            if name.lower() in self.forbidden:
+                self.refuse(key, names, f"{name!r} is not allowed in HTTP/3")
+            if not isinstance(content, str) or _CONTROL.search(content):
+                self.refuse(key, names, f"the value of {name!r} is not one line of text")
+            result[name.lower()] = content.strip(" \t")
+        return result
+
+    def export(self, value: dict[str, str]) -> dict[str, str]:
+        return dict(value)
+
+
+@dataclass(frozen=True)
+class CertificateHashes(_Rule):
+    """SHA-256 hashes of certificates, as bytes, hex, or the dictionaries of the W3C API."""
+
+    expected: str = (
+        "a list of SHA-256 hashes: 32 bytes, 64 hex digits (colons allowed), or "
+        "{'algorithm': 'sha-256', 'value': ...}"
+    )
+
+    def convert(self, key: str, value: Any) -> list[bytes]:
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+            self.refuse(key, value)
+        return [self._hash(key, item) for item in value]
+
+    def _hash(self, key: str, item: Any) -> bytes:
+        given = item
+        if isinstance(item, Mapping):
+            algorithm = item.get("algorithm")
+            if not isinstance(algorithm, str) or algorithm.lower() != "sha-256":
+                self.refuse(key, given, f"algorithm {algorithm!r} is not supported")
+            item = item.get("value")
+        if isinstance(item, str):
+            try:
+                item = bytes.fromhex(item.replace(":", ""))
+            except ValueError:
+                self.refuse(key, given, "not hex digits")
+        if not isinstance(item, bytes | bytearray | memoryview):
+            self.refuse(key, given)
+        result = bytes(item)
+        if len(result) != CERTIFICATE_HASH_SIZE:
+            self.refuse(key, given, f"{len(result)} bytes")
+        return result
+
+    def export(self, value: list[bytes]) -> list[str]:
+        return [item.hex() for item in value]
+
+
+@dataclass(frozen=True)
+class Origins(_Rule):
+    """Web origins (RFC 6454) that may open sessions; None accepts all."""
+
+    expected: str = (
+        "None (any origin) or a list of origins such as 'https://example.org' or "
+        "'https://example.org:8443', 'null', or '*'"
+    )
+
+    def convert(self, key: str, value: Any) -> list[str] | None:
+        if value is None:
+            return None
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            self.refuse(key, value)
+        return [self._origin(key, item) for item in value]
+
+    def _origin(self, key: str, item: Any) -> str:
+        if item in ("*", "null"):
+            return str(item)
+        if not isinstance(item, str):
+            self.refuse(key, item)
+        try:
+            parts = urlsplit(item)
+            port = parts.port
+        except ValueError as error:
+            self.refuse(key, item, str(error))
+        if not parts.scheme or not parts.hostname or parts.username is not None:
+            self.refuse(key, item)
+        if parts.path or parts.query or parts.fragment or item.endswith(("?", "#")):
+            self.refuse(key, item, "an origin has no path, query or fragment")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        # A browser leaves the scheme's own port out of the Origin header.
+        if port is None or port == {"https": 443, "http": 80}.get(parts.scheme):
+            return f"{parts.scheme}://{host}"
+        return f"{parts.scheme}://{host}:{port}"
+
+    def export(self, value: list[str] | None) -> list[str] | None:
+        return None if value is None else list(value)
+
+
+@dataclass(frozen=True)
+class SniCertificates(_Rule):
+    """Certificates by server name."""
+
+    expected: str = (
+        "a dictionary of server names ('example.org' or '*.example.org') and "
+        "(certfile, keyfile) pairs"
+    )
+
+    def convert(self, key: str, value: Any) -> dict[str, tuple[str, str]]:
+        if not isinstance(value, Mapping):
+            self.refuse(key, value)
+        result = {}
+        for name, pair in value.items():
+            if not isinstance(name, str) or not _SERVER_NAME.fullmatch(name):
+                self.refuse(key, value, f"bad server name {name!r}")
+            if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
+                self.refuse(key, value, f"bad pair for {name!r}")
+            file = Path()
+            files = [file.convert(key, item) for item in pair]
+            if None in files:
+                self.refuse(key, value, f"bad pair for {name!r}")
+            result[name.lower()] = (str(files[0]), str(files[1]))
+        return result
+
+    def export(self, value: dict[str, tuple[str, str]]) -> dict[str, list[str]]:
+        return {name: list(pair) for name, pair in value.items()}
+
+    def exists(self, key: str, value: dict[str, tuple[str, str]]) -> None:
+        """Raise :class:`ConfigurationError` when a file is missing."""
+        for name, pair in value.items():
+            for item in pair:
+                Path().exists(f"{key}[{name!r}]", item)
+
+
+@dataclass(frozen=True)
+class Objects(_Rule):
+    """A list of callables."""
+
+    expected: str = "a list of callables"
+
+    def convert(self, key: str, value: Any) -> list[Callable[..., Any]]:
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            self.refuse(key, value)
+        items = list(value)
+        for item in items:
+            if not callable(item):
+                self.refuse(key, value, f"{item!r} is not callable")
+        return items
+
+    def export(self, value: list[Any]) -> list[Any]:
+        return list(value)
+
+
+def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:
+    """Make the error for a field that does not exist, with the nearest names."""
+    near = difflib.get_close_matches(str(key), list(names), n=2, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return ConfigurationError(
+        f"{owner} has no field {key!r}{hint}", config_key=str(key), config_value=value
+    )
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SERVER_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_]([0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?")
+
+
+def _digits(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"

@@ -1,0 +1,222 @@
+"""The configuration of servers."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
+from pywebtransport.config.fields import (
+    Choice,
+    Flag,
+    Objects,
+    Origins,
+    Path,
+    Rule,
+    SniCertificates,
+    Text,
+    VerifyMode,
+)
+from pywebtransport.constants import (
+    DEFAULT_ACCESS_LOG,
+    DEFAULT_BIND_HOST,
+    DEFAULT_CERTFILE,
+    DEFAULT_DEV_PORT,
+    DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_KEYFILE,
+    DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
+    DEFAULT_MAX_SESSIONS,
+    DEFAULT_MAX_STREAMS_PER_CONNECTION,
+    DEFAULT_RETRY_POLICY,
+    DEFAULT_SERVER_MAX_CONNECTIONS,
+    DEFAULT_SERVER_VERIFY_MODE,
+    DEFAULT_SESSION_CLEANUP_INTERVAL,
+    DEFAULT_WORKERS,
+    RETRY_POLICIES,
+)
+from pywebtransport.exceptions import invalid_config
+from pywebtransport.types import Address, MiddlewareProtocol
+
+__all__ = ["ServerConfig"]
+
+
+@dataclass(kw_only=True)
+class ServerConfig(BaseConfig):
+    """Where a server listens, who it is, and the limits of its sessions."""
+
+    access_log: bool = DEFAULT_ACCESS_LOG
+    """Log one line per session request at level INFO."""
+
+    allowed_origins: list[str] | None = None
+    """Web origins that may open sessions, such as ``https://example.org``; a
+    request with another ``origin`` is answered 403, one without any passes.
+    ``*`` or None: all."""
+
+    bind_host: str = DEFAULT_BIND_HOST
+    """Host name or address to listen on; a name listens on all its addresses,
+    an empty one on every address."""
+
+    bind_port: int = DEFAULT_DEV_PORT
+    """UDP port to listen on; 0 lets the system choose."""
+
+    certfile: str = DEFAULT_CERTFILE
+    """PEM file of the server's certificate chain, leaf first."""
+
+    drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
+    """Seconds that closing the server leaves to its sessions after telling
+    them to drain."""
+
+    keyfile: str = DEFAULT_KEYFILE
+    """PEM file of the key of ``certfile``."""
+
+    max_connections: int = DEFAULT_SERVER_MAX_CONNECTIONS
+    """Connections at a time; further ones are refused with CONNECTION_REFUSED."""
+
+    max_half_open_connections: int = DEFAULT_MAX_HALF_OPEN_CONNECTIONS
+    """Connections at a time whose handshake is not complete; packets of
+    further ones are dropped."""
+
+    max_handshakes_per_address: int = 0
+    """New connections per second from one client address without a validated
+    token; 0: no limit."""
+
+    max_sessions: int = DEFAULT_MAX_SESSIONS
+    """Sessions at a time, all connections together; further ones are answered 429."""
+
+    max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
+    """Streams that this end may have open at a time on one connection, all its
+    sessions together; opening another waits."""
+
+    middleware: list[MiddlewareProtocol] = field(default_factory=list)
+    """Middleware that every session request passes, in this order."""
+
+    retry: str = DEFAULT_RETRY_POLICY
+    """Whether clients must prove their address with a Retry packet: ``off``,
+    ``auto`` (under load) or ``always`` (RFC 9000 section 8.1.2)."""
+
+    session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
+    """Seconds. Accepted for compatibility; closed sessions free themselves at once."""
+
+    sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
+    ``*.example.org`` matches one label."""
+
+    verify_mode: ssl.VerifyMode = DEFAULT_SERVER_VERIFY_MODE
+    """Client certificates: ``CERT_NONE`` asks for none, ``CERT_OPTIONAL`` checks
+    one that is given, ``CERT_REQUIRED`` demands one. The last two need ``ca_certs``."""
+
+    workers: int = DEFAULT_WORKERS
+    """Processes that share the port."""
+
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        **COMMON_RULES,
+        "access_log": Flag(),
+        "allowed_origins": Origins(),
+        "bind_host": Text("host name or address"),
+        "bind_port": amount("a UDP port", 0, 65535),
+        "certfile": Path(none=""),
+        "drain_timeout": seconds(above=False),
+        "keyfile": Path(none=""),
+        "max_connections": amount("connections", 1, 1 << 31),
+        "max_half_open_connections": amount("connections", 1, 1 << 31),
+        "max_handshakes_per_address": amount("connections per second", 0, 1 << 31),
+        "max_sessions": amount("sessions", 1, 1 << 31),
+        "max_streams_per_connection": amount("streams", 1, 1 << 31),
+        "middleware": Objects(),
+        "retry": Choice(RETRY_POLICIES),
+        "session_cleanup_interval": seconds(),
+        "sni_certificates": SniCertificates(),
+        "verify_mode": VerifyMode(),
+        # The worker's index travels in one byte of its connection IDs.
+        "workers": amount("processes", 1, 256),
+    }
+
+    @classmethod
+    def create_for_development(
+        cls,
+        *,
+        host: str = "localhost",
+        port: int = 4433,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> Self:
+        """Settings for trying things out: debug logs; no file is made.
+
+        Args:
+            host: Host name or address to listen on.
+            port: UDP port; 0 lets the system choose.
+            certfile: PEM file of the certificate chain; None: to be set later.
+            keyfile: PEM file of its key.
+        """
+        return cls(
+            bind_host=host,
+            bind_port=port,
+            certfile=certfile or "",
+            keyfile=keyfile or "",
+            log_level="DEBUG",
+        )
+
+    @classmethod
+    def create_for_production(
+        cls,
+        *,
+        host: str,
+        port: int,
+        certfile: str,
+        keyfile: str,
+        ca_certs: str | None = None,
+    ) -> Self:
+        """Settings for real use: only warnings are logged.
+
+        Args:
+            host: Host name or address to listen on.
+            port: UDP port.
+            certfile: PEM file of the certificate chain, leaf first.
+            keyfile: PEM file of its key.
+            ca_certs: PEM file of authorities; when given, client certificates
+                that they signed are checked, though not demanded.
+
+        Raises:
+            ConfigurationError: certfile or keyfile is empty, or a value is not accepted.
+        """
+        for key, value in (("certfile", certfile), ("keyfile", keyfile)):
+            if not value:
+                raise invalid_config(
+                    key=key, value=value, reason="a production server needs a certificate"
+                )
+        return cls(
+            bind_host=host,
+            bind_port=port,
+            certfile=certfile,
+            keyfile=keyfile,
+            ca_certs=ca_certs,
+            verify_mode=ssl.CERT_OPTIONAL if ca_certs else ssl.CERT_NONE,
+            log_level="WARNING",
+        )
+
+    def get_bind_address(self) -> Address:
+        """Host and UDP port to listen on."""
+        return (self.bind_host, self.bind_port)
+
+    def merge(self, *, other: ServerConfig | dict[str, Any]) -> Self:
+        """A new configuration in which ``other`` wins.
+
+        Args:
+            other: A dictionary: all of its fields win. A configuration: those
+                of its fields win that differ from their defaults.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return self._merged(other)
+
+    def _check_together(self) -> None:
+        self._require_pair(self.certfile, self.keyfile)
+        if self.verify_mode is not ssl.CERT_NONE and not self.ca_certs:
+            raise invalid_config(
+                key="verify_mode",
+                value=self.verify_mode.name,
+                reason="client certificates are checked against ca_certs, which is not set",
+            )

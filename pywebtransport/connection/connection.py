@@ -1,0 +1,809 @@
+"""One QUIC connection that carries HTTP/3 and WebTransport sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._loop import Endpoint, RemoteAddress, connect_staggered, resolve
+from .._quic import CloseInfo, QuicConnection, QuicTls
+from ..config import ClientConfig, ServerConfig
+from ..events import EventEmitter
+from ..exceptions import (
+    ConnectionError,
+    SessionError,
+    TimeoutError,
+    WebTransportError,
+)
+from ..types import Address, ConnectionState, EventType, Headers, SessionId
+from ..utils import generate_connection_id, get_timestamp
+from .driver import Driver
+from .endpoint import client_endpoint
+from .info import ConnectionInfo
+from .pending import PendingSession
+from .settings import client_tls, h3_options, write_low_water
+
+if TYPE_CHECKING:
+    from ..h3.session import H3Session
+    from ..session import WebTransportSession
+
+__all__ = ["ConnectionInfo", "WebTransportConnection"]
+
+_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_NS = 1e9
+
+
+class WebTransportConnection(EventEmitter):
+    """A QUIC connection. Most programs meet it as ``session.connection``.
+
+    A client opens one with ``create_client`` (or lets ``WebTransportClient`` do
+    it); a server's come from its clients. Several sessions can share one.
+    """
+
+    def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
+        """A connection that is not connected yet.
+
+        Args:
+            config: Limits, timeouts and TLS of this end.
+        """
+        super().__init__()
+        self._config = config
+        self._id = generate_connection_id()
+        self._logger = logging.getLogger("pywebtransport.connection")
+        self._state = ConnectionState.IDLE
+        self._driver: Driver | None = None
+        self._endpoint: Endpoint | None = None
+        self._owns_endpoint = False
+        self._write_low = write_low_water(config)
+        self._sessions: dict[SessionId, WebTransportSession] = {}
+        self._session_count = 0
+        self._pending: dict[SessionId, PendingSession] = {}
+        self._ready = False
+        self._ready_waiters: list[asyncio.Future[None]] = []
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._migration: asyncio.Future[bool] | None = None
+        self._error: WebTransportError | None = None
+        self._on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self._on_closed: Callable[[WebTransportConnection], None] | None = None
+        self._on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self._ticket: bytes | None = None
+        self._token: bytes | None = None
+        self._keep_open = False
+        self._local_streams = 0
+        self._max_local_streams = (
+            config.max_streams_per_connection
+            if isinstance(config, ServerConfig)
+            else config.max_streams
+        )
+        self._authority = ""
+        self._info = ConnectionInfo(connection_id=self._id, state=self._state)
+        self.last_activity_time = get_timestamp()
+        self.idle_timeout: float | None = config.connection_idle_timeout
+
+    @classmethod
+    async def create_client(
+        cls, *, config: ClientConfig, host: str, port: int, path: str = "/"
+    ) -> Self:
+        """Connect to a server and request a session on ``path``.
+
+        Raises and cancellation: as ``connect``.
+        """
+        self = cls(config=config)
+        await self.connect(host=host, port=port, path=path)
+        return self
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def connection_id(self) -> str:
+        """Identifier of this object in logs and session IDs (not the QUIC connection ID)."""
+        return self._id
+
+    @property
+    def state(self) -> ConnectionState:
+        """IDLE, CONNECTING, CONNECTED, DRAINING, CLOSING, CLOSED or FAILED."""
+        return self._state
+
+    @property
+    def is_connected(self) -> bool:
+        """The handshake is done and the connection is not closing."""
+        return self._state in (ConnectionState.CONNECTED, ConnectionState.DRAINING)
+
+    @property
+    def is_closing(self) -> bool:
+        """``close`` was called and is not finished."""
+        return self._state is ConnectionState.CLOSING
+
+    @property
+    def is_closed(self) -> bool:
+        """The connection is over."""
+        return self._state in (ConnectionState.CLOSED, ConnectionState.FAILED)
+
+    @property
+    def local_address(self) -> Address | None:
+        """This end's address on the current path."""
+        return self._refresh().local_address
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's address on the current path."""
+        return self._refresh().remote_address
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """A snapshot of what is known and measured."""
+        return self._refresh()
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round-trip time in seconds; None before the first sample."""
+        return self._refresh().rtt
+
+    @property
+    def sessions(self) -> tuple[WebTransportSession, ...]:
+        """The sessions that are alive on this connection."""
+        return tuple(self._sessions.values())
+
+    @property
+    def dialect(self) -> int | None:
+        """Draft generation in use (2, 7, 14 or 16); None before SETTINGS."""
+        dialect = self._driver.h3.dialect if self._driver is not None else None
+        return None if dialect is None else dialect.draft
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate, DER; None if it has none or the connection is closed."""
+        quic = self._quic
+        return None if quic is None or quic.is_closed else quic.peer_certificate
+
+    @property
+    def error(self) -> WebTransportError | None:
+        """Why the connection ended; None while it lives."""
+        return self._error
+
+    # --------------------------------------------------------------- connecting
+
+    async def connect(self, *, host: str, port: int, path: str = "/") -> None:
+        """Client: connect, and request a session on ``path``.
+
+        ``wait_for_ready_session`` then gives the ID to make the session with.
+
+        Raises:
+            UnreachableError: The name does not resolve or the port is closed.
+            CertificateError, HandshakeError: TLS or QUIC did not agree.
+            TimeoutError: No answer within ``connect_timeout``.
+
+        Cancellation: safe, nothing stays open.
+        """
+        await self._connect(host, port)
+        pending = PendingSession()
+        h3 = self._open_h3_session(
+            path=path, headers={}, events=pending, application_protocols=(), require=False
+        )
+        pending.h3 = h3
+        self._pending[self._next_session_id()] = pending
+
+    async def create_session(
+        self,
+        path: str = "/",
+        *,
+        headers: Headers | None = None,
+        application_protocols: Sequence[str] | None = None,
+        require_application_protocol: bool | None = None,
+    ) -> WebTransportSession:
+        """Client: request a further session on this connection.
+
+        Returns at once; ``session.ready()`` waits for the answer, and streams and
+        datagrams may be sent before it.
+
+        Args:
+            path: Path and query.
+            headers: Extra request fields.
+            application_protocols: Offered, by preference; default from the configuration.
+            require_application_protocol: Close the session if the server picks none.
+
+        Raises:
+            SessionError: The server said GOAWAY, or allows no further session.
+            WebTransportNotSupportedError: The server does not speak WebTransport.
+            ConnectionError: The connection is closed.
+        """
+        from ..session import WebTransportSession
+
+        config = self._config
+        offered = application_protocols
+        required = require_application_protocol
+        if isinstance(config, ClientConfig):
+            offered = config.application_protocols if offered is None else offered
+            required = config.require_application_protocol if required is None else required
+        pending = PendingSession()
+        h3 = self._open_h3_session(
+            path=path,
+            headers=headers or {},
+            events=pending,
+            application_protocols=offered or (),
+            require=bool(required),
+        )
+        session = WebTransportSession._attach(self, h3)
+        pending.replay(session)
+        return session
+
+    async def wait_ready(self, *, timeout: float = 30.0) -> None:
+        """Wait until the peer's SETTINGS are known.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            ConnectionError: The connection ended first (or its precise subclass).
+            TimeoutError: Nothing came in time.
+
+        Cancellation: safe.
+        """
+        if not self._ready and not self.is_closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._ready_waiters.append(waiter)
+            try:
+                async with asyncio.timeout(timeout):
+                    await waiter
+            except builtins.TimeoutError:
+                raise TimeoutError(
+                    f"the peer sent no SETTINGS within {timeout} s",
+                    timeout_duration=timeout,
+                    operation="settings",
+                ) from None
+            finally:
+                if waiter in self._ready_waiters:
+                    self._ready_waiters.remove(waiter)
+        if not self._ready:
+            raise self._error or ConnectionError("the connection closed before it was ready")
+
+    def get_ready_session_id(self) -> SessionId | None:
+        """ID of a requested session that was accepted and has no object yet, or None."""
+        for session_id, pending in self._pending.items():
+            if pending.ready.done() and pending.ready.exception() is None:
+                return session_id
+        return None
+
+    async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
+        """Wait until the session requested by ``connect`` was accepted.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Its ID, for ``WebTransportSession(connection, session_id=...)``.
+
+        Raises:
+            SessionRejectedError: The server refused it.
+            SessionError: No session was requested.
+            TimeoutError: No answer in time.
+
+        Cancellation: safe.
+        """
+        if not self._pending:
+            raise SessionError("no session was requested on this connection; call connect() first")
+        session_id, pending = next(iter(self._pending.items()))
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(pending.ready)
+        except builtins.TimeoutError:
+            raise TimeoutError(
+                f"the server did not answer the session request within {timeout} s",
+                timeout_duration=timeout,
+                operation="session",
+            ) from None
+        return session_id
+
+    # ------------------------------------------------------------------- closing
+
+    async def close(self, *, code: int = 0, reason: str = "") -> None:
+        """Close every session with ``code`` and ``reason``, then the connection.
+
+        Waits, at most ``close_timeout`` seconds, until the peer's QUIC stack has
+        the closing capsules. Idempotent.
+
+        Cancellation: the connection is closed all the same, without the wait.
+        """
+        if self.is_closed or self._state is ConnectionState.IDLE:
+            self._become_closed(ConnectionState.CLOSED)
+            return
+        if self._state is ConnectionState.CLOSING:
+            await self.wait_closed()
+            return
+        self._state = ConnectionState.CLOSING
+        try:
+            async with asyncio.timeout(self._config.close_timeout):
+                await asyncio.gather(
+                    *(
+                        session.close(code=code, reason=reason, close_connection=False)
+                        for session in list(self._sessions.values())
+                    ),
+                    return_exceptions=True,
+                )
+                await self._wait_sessions_flushed()
+        except builtins.TimeoutError:
+            self._logger.debug("connection %s: closing capsules not acknowledged", self._id)
+        finally:
+            self._shut(reason)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over. Cancellation: safe."""
+        while not self.is_closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._closed_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._closed_waiters:
+                    self._closed_waiters.remove(waiter)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ----------------------------------------------------------------- migration
+
+    async def migrate(self, *, local_host: str | None = None, local_port: int = 0) -> None:
+        """Client: move the connection to another local address (RFC 9000 section 9).
+
+        Opens a new socket, validates the path, and goes on there; sessions and
+        streams notice nothing. ``path_changed`` events are not needed: when this
+        returns, the move is done.
+
+        Args:
+            local_host: Local IP literal of the same family; None: any.
+            local_port: 0: any.
+
+        Raises:
+            ConnectionError: The peer forbids migration, the address is not
+                available, or the new path could not be validated (the old one stays).
+
+        Cancellation: the move may still complete.
+        """
+        endpoint, quic = self._endpoint, self._quic
+        if endpoint is None or quic is None or not self.is_connected:
+            raise ConnectionError(f"cannot migrate: the connection is {self._state}")
+        if isinstance(self._config, ServerConfig):
+            raise ConnectionError("only a client can migrate (RFC 9000 section 9)")
+        if self._migration is not None:
+            raise ConnectionError("a migration is under way already")
+        remote = quic.remote_address
+        is_v6 = remote is not None and ":" in remote[0]
+        family = socket.AF_INET6 if is_v6 else socket.AF_INET
+        local: tuple[Any, ...] | None = None
+        if local_host is not None or local_port:
+            local = (local_host or ("::" if is_v6 else "0.0.0.0"), local_port)
+        udp = endpoint.open_socket(family, local)
+        outcome = self._migration = asyncio.get_running_loop().create_future()
+        moved = False
+        try:
+            endpoint.migrate(quic, udp)
+            moved = await outcome
+        finally:
+            self._migration = None
+            if not moved and not endpoint.is_closed:
+                endpoint.close_socket(udp)
+        if not moved:
+            raise ConnectionError(
+                f"the path from {udp.address[0]}:{udp.address[1]} to {remote} was not validated; "
+                "the connection stays where it was",
+                remote_address=remote,
+            )
+        if self._owns_endpoint:
+            for old in endpoint.sockets:
+                if old is not udp:
+                    endpoint.close_socket(old)
+
+    def initiate_key_update(self) -> None:
+        """Switch to new packet protection keys (RFC 9001 section 6).
+
+        Raises:
+            ConnectionError: The connection is not established, or an update is under way.
+        """
+        quic = self._quic
+        if quic is None or not self.is_connected:
+            raise ConnectionError(f"cannot update keys: the connection is {self._state}")
+        quic.initiate_key_update(time.monotonic_ns())
+
+    # ------------------------------------------------------------- observability
+
+    def record_activity(self) -> None:
+        """Note that the connection was used now (``last_activity_time``)."""
+        self.last_activity_time = get_timestamp()
+
+    def get_stats(self) -> dict[str, int | None]:
+        """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""
+        quic = self._quic
+        return {} if quic is None else quic.stats()
+
+    def get_summary(self) -> dict[str, Any]:
+        """The figures most people want."""
+        info = self._refresh()
+        return {
+            "id": self._id,
+            "state": self._state,
+            "uptime": info.uptime,
+            "remote_address": info.remote_address,
+            "bytes_sent": info.bytes_sent,
+            "bytes_received": info.bytes_received,
+            "packets_sent": info.packets_sent,
+            "packets_received": info.packets_received,
+            "errors": info.error_count,
+            "last_activity": info.last_activity,
+        }
+
+    async def diagnose_issues(self) -> dict[str, Any]:
+        """Describe what looks wrong, from measured figures.
+
+        Returns:
+            ``{"connection_id", "state", "issues": [...], "info": {...}}``.
+        """
+        info = self._refresh()
+        issues = []
+        if self.is_closed:
+            issues.append(f"the connection is over: {self._error or 'closed'}")
+        if self._state is ConnectionState.DRAINING:
+            issues.append("the peer is going away: no new sessions on this connection")
+        if info.rtt is not None and info.rtt > 1.0:
+            issues.append(f"the round-trip time is {info.rtt:.2f} s")
+        if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
+            issues.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
+        return {
+            "connection_id": self._id,
+            "state": self._state,
+            "issues": issues,
+            "info": info.to_dict(),
+        }
+
+    async def monitor_health(
+        self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0
+    ) -> None:
+        """Log a warning whenever something looks wrong, until the connection ends.
+
+        Args:
+            check_interval: Seconds between looks.
+            rtt_timeout: Seconds of round-trip time that count as wrong.
+
+        Cancellation: safe; that is how to stop it early.
+        """
+        while not self.is_closed:
+            report = await self.diagnose_issues()
+            rtt = self.rtt
+            if rtt is not None and rtt > rtt_timeout:
+                report["issues"].append(f"the round-trip time is over {rtt_timeout} s: {rtt:.2f} s")
+            for issue in report["issues"]:
+                self._logger.warning("connection %s: %s", self._id, issue)
+            waiter = asyncio.ensure_future(self.wait_closed())
+            try:
+                await asyncio.wait({waiter}, timeout=check_interval)
+            finally:
+                waiter.cancel()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id} state={self._state}>"
+
+    # ------------------------------------------------------------------ internal
+
+    @property
+    def _quic(self) -> QuicConnection | None:
+        return self._driver.quic if self._driver is not None else None
+
+    async def _connect(
+        self,
+        host: str,
+        port: int,
+        *,
+        endpoint: Endpoint | None = None,
+        tls: QuicTls | None = None,
+        ticket: bytes | None = None,
+        token: bytes | None = None,
+    ) -> None:
+        """Resolve, race the addresses, complete the handshake. ``connect_timeout`` bounds it."""
+        config = self._config
+        if not isinstance(config, ClientConfig):
+            raise ConnectionError("only a client connects; a server's connections come to it")
+        if self._state is not ConnectionState.IDLE:
+            raise ConnectionError(f"cannot connect: the connection is {self._state}")
+        self._state = ConnectionState.CONNECTING
+        bare = f"[{host}]" if ":" in host else host
+        where = f"{bare}:{port}"
+        self._authority = bare if port == 443 else where
+        options = h3_options(config)
+        try:
+            if endpoint is None:
+                endpoint = client_endpoint(config, client_tls(config))
+                self._owns_endpoint = True
+            self._endpoint = endpoint
+            driver = await self._race(
+                endpoint,
+                await resolve(host, port, family=_FAMILIES[config.ip_family]),
+                lambda attempt, address: attempt.connect(
+                    endpoint,
+                    address,
+                    options,
+                    server_name=host,
+                    tls=tls,
+                    ticket=ticket,
+                    token=token,
+                ),
+                where,
+            )
+        except BaseException as error:
+            self._error = error if isinstance(error, WebTransportError) else None
+            self._become_closed(ConnectionState.FAILED)
+            self._emit_nowait(EventType.CONNECTION_FAILED, {"connection_id": self._id})
+            raise
+        self._take(driver)
+
+    async def _race(
+        self,
+        endpoint: Endpoint,
+        addresses: Sequence[RemoteAddress],
+        start: Callable[[Driver, RemoteAddress], None],
+        where: str,
+    ) -> Driver:
+        config = self._config
+
+        async def attempt(address: RemoteAddress) -> _Attempt:
+            driver = Driver(self, where=where)
+            start(driver, address)
+            try:
+                await driver.handshake
+            except asyncio.CancelledError:
+                driver.quic.close(0)
+                raise
+            return _Attempt(driver)
+
+        delay = config.happy_eyeballs_delay if isinstance(config, ClientConfig) else 0.25
+        return (await connect_staggered(addresses, attempt, delay=delay)).driver
+
+    def _take(self, driver: Driver) -> None:
+        """``driver`` carries this connection from now on."""
+        self._driver = driver
+        driver.active = True
+        self._state = ConnectionState.CONNECTED
+        self._info.established_at = get_timestamp()
+        if driver.quic.is_closed and driver.quic.close_info is not None:
+            driver.connection_closed(driver.quic.close_info)
+            return
+        if driver.h3.settings_known:
+            self._settings_received(driver.h3.peer_settings)
+        self._emit_nowait(
+            EventType.CONNECTION_ESTABLISHED,
+            {"connection_id": self._id, "remote_address": self.remote_address},
+        )
+
+    def _open_h3_session(
+        self,
+        *,
+        path: str,
+        headers: Headers,
+        events: PendingSession,
+        application_protocols: Sequence[str],
+        require: bool,
+    ) -> H3Session:
+        driver = self._driver
+        if driver is None or not self.is_connected:
+            raise self._error or ConnectionError(
+                f"cannot open a session: the connection is {self._state}"
+            )
+        fields = {name.lower(): value for name, value in headers.items()}
+        origin = fields.pop("origin", None)
+        self.record_activity()
+        return driver.h3.open_session(
+            authority=self._authority,
+            path=path,
+            headers=fields,
+            origin=origin,
+            application_protocols=application_protocols,
+            require_application_protocol=require,
+            events=events,
+        )
+
+    def _next_session_id(self) -> SessionId:
+        self._session_count += 1
+        return f"{self._id}-{self._session_count}"
+
+    def _claim(self, session_id: SessionId) -> H3Session:
+        """Hand a session opened by ``connect`` to its object, and then what happened to it."""
+        pending = self._pending.pop(session_id, None)
+        if pending is None or pending.h3 is None:
+            raise SessionError(
+                f"connection {self._id} has no session {session_id!r} without an object; use "
+                "wait_for_ready_session() or create_session()",
+                session_id=session_id,
+            )
+        asyncio.get_running_loop().call_soon(self._replay, session_id, pending)
+        return pending.h3
+
+    def _replay(self, session_id: SessionId, pending: PendingSession) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            pending.replay(session)
+
+    def _add_session(self, session: WebTransportSession) -> None:
+        self._sessions[session.session_id] = session
+        self.record_activity()
+
+    def _remove_session(self, session: WebTransportSession) -> None:
+        self._sessions.pop(session.session_id, None)
+        self.record_activity()
+
+    def _local_streams_freed(self, count: int) -> None:
+        """Streams that this side opened are done: whoever waits for one may try again."""
+        waited = self._local_streams >= self._max_local_streams
+        self._local_streams -= count
+        if waited and count:
+            for session in tuple(self._sessions.values()):
+                session.streams_available(False)
+                session.streams_available(True)
+
+    async def _session_gone(self, session: WebTransportSession) -> None:
+        """The application closed ``session`` and wants the connection closed if unused."""
+        if self._sessions or self._pending or self._keep_open or not self.is_connected:
+            return
+        await self.close()
+
+    def _session_ended_remotely(self, session: WebTransportSession) -> None:
+        """A client whose last session the peer ended has no use for the connection."""
+        if (
+            isinstance(self._config, ServerConfig)
+            or self._sessions
+            or self._pending
+            or self._keep_open
+            or not self.is_connected
+        ):
+            return
+        self._state = ConnectionState.CLOSING
+        self._shut("")
+
+    async def _wait_sessions_flushed(self) -> None:
+        """Wait until the peer acknowledged the end of every CONNECT stream."""
+        driver = self._driver
+        if driver is None:
+            return
+        loop = asyncio.get_running_loop()
+        for h3 in list(driver.h3.closing_sessions()):
+            stream = h3.stream
+            if stream is None or stream.is_acked or stream.is_closed:
+                continue
+            waiter = loop.create_future()
+            stream.set_acked_waiter(waiter)
+            try:
+                await waiter
+            finally:
+                stream.set_acked_waiter(None)
+
+    def _shut(self, reason: str) -> None:
+        """Send CONNECTION_CLOSE."""
+        driver = self._driver
+        if driver is not None and not driver.quic.is_closed:
+            driver.h3.close(reason=reason)
+            self._flush_now()
+        if not self.is_closed:
+            self._become_closed(ConnectionState.CLOSED)
+
+    def _flush_now(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.flush()
+
+    def _settings_received(self, settings: dict[int, int]) -> None:
+        self._ready = True
+        for waiter in self._ready_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._ready_waiters.clear()
+        self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": settings})
+
+    def _session_requested(self, h3: H3Session) -> None:
+        if self._on_request is not None:
+            self._on_request(self, h3)
+
+    def _goaway_received(self) -> None:
+        if self._state is ConnectionState.CONNECTED:
+            self._state = ConnectionState.DRAINING
+
+    def _protocol_failed(self, error: Exception) -> None:
+        self._info.error_count += 1
+        if isinstance(error, WebTransportError):
+            self._error = error
+        self._emit_nowait(
+            EventType.PROTOCOL_ERROR, {"connection_id": self._id, "error": str(error)}
+        )
+
+    def _path_changed(self, validated: bool) -> None:
+        if self._migration is not None and not self._migration.done():
+            self._migration.set_result(validated)
+
+    def _credentials_changed(self) -> None:
+        if self._on_credentials is not None:
+            self._on_credentials(self)
+
+    def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
+        if self.is_closed:
+            return
+        if self._error is None:
+            self._error = error
+        clean = info.kind == "application" and info.code in (0, 0x100)
+        expected = clean or self._state is ConnectionState.CLOSING
+        self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
+        if not expected:
+            self._emit_nowait(
+                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(error)}
+            )
+
+    def _become_closed(self, state: ConnectionState) -> None:
+        """The one place where a connection becomes CLOSED or FAILED."""
+        if self.is_closed:
+            return
+        self._refresh()
+        self._state = self._info.state = state
+        self._info.closed_at = get_timestamp()
+        for waiter in (*self._ready_waiters, *self._closed_waiters):
+            if not waiter.done():
+                waiter.set_result(None)
+        self._ready_waiters.clear()
+        self._closed_waiters.clear()
+        if self._migration is not None and not self._migration.done():
+            self._migration.set_result(False)
+        if self._owns_endpoint and self._endpoint is not None:
+            self._endpoint.flush()
+            self._endpoint.loop.call_soon(self._endpoint.close)
+        if self._on_closed is not None:
+            self._on_closed(self)
+        self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})
+
+    def _refresh(self) -> ConnectionInfo:
+        """Take over the engine's figures while there is an engine connection."""
+        info = self._info
+        quic = self._quic
+        info.state = self._state
+        info.last_activity = self.last_activity_time
+        if quic is None or quic.is_closed:
+            return info
+        stats = quic.stats()
+        info.local_address = quic.local_address
+        info.remote_address = quic.remote_address
+        for name in ("bytes_sent", "bytes_received", "packets_sent", "packets_received"):
+            setattr(info, name, stats[name] or 0)
+        info.rtt = _seconds(stats["smoothed_rtt"])
+        info.min_rtt = _seconds(stats["min_rtt"])
+        info.congestion_window = stats["cwnd"] or 0
+        info.bytes_in_flight = stats["bytes_in_flight"] or 0
+        info.packets_lost = stats["packets_lost"]
+        info.max_udp_payload = stats["max_udp_payload"] or 0
+        return info
+
+
+class _Attempt:
+    """The result of one connection attempt; ``close`` ends one that came second."""
+
+    __slots__ = ("driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def close(self) -> None:
+        self.driver.quic.close(0)
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return nanoseconds / _NS if nanoseconds else None

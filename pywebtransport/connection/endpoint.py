@@ -1,0 +1,94 @@
+"""Endpoints with the switches that a configuration asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .._loop import Endpoint
+from .._quic import ConnectionHandler, QuicConnection, QuicTls
+from ..config import ClientConfig, ServerConfig
+from ..exceptions import ConfigurationError
+from .settings import quic_settings
+
+__all__ = ["client_endpoint", "server_endpoint"]
+
+_quic_logger = logging.getLogger("pywebtransport.quic")
+
+
+def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
+    """An endpoint for outgoing connections."""
+    return Endpoint(is_server=False, settings=quic_settings(config), tls=tls, **_switches(config))
+
+
+def server_endpoint(
+    config: ServerConfig,
+    tls: QuicTls,
+    accept: Callable[[QuicConnection], ConnectionHandler | None],
+) -> Endpoint:
+    """An endpoint that accepts connections."""
+    return Endpoint(
+        is_server=True,
+        settings=quic_settings(config),
+        tls=tls,
+        accept=accept,
+        **_switches(config),
+    )
+
+
+def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    features: tuple[str, ...] = ("gso", "gro", "ecn", "pktinfo")
+    if not config.gso:
+        features = tuple(name for name in features if name not in ("gso", "gro"))
+    if not config.ecn:
+        features = tuple(name for name in features if name != "ecn")
+    switches: dict[str, Any] = {
+        "socket_buffer_size": config.socket_buffer_size,
+        "socket_features": features,
+    }
+    if config.keylog_file is not None:
+        switches["keylog"] = _KeyLog(config.keylog_file)
+    if config.qlog_dir is not None:
+        switches["qlog"] = _QlogDir(config.qlog_dir)
+    if config.debug:
+        switches["log"] = _quic_logger.debug
+    return switches
+
+
+class _KeyLog:
+    """Appends TLS secrets in the format that Wireshark reads."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        try:
+            self._path.touch(mode=0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"keylog_file {path!r} cannot be written: {error.strerror}",
+                config_key="keylog_file",
+                config_value=path,
+            ) from error
+
+    def __call__(self, line: str) -> None:
+        with self._path.open("a", encoding="ascii") as file:
+            file.write(line.rstrip("\n") + "\n")
+
+
+class _QlogDir:
+    """One qlog file per connection."""
+
+    def __init__(self, path: str) -> None:
+        self._dir = Path(path)
+        if not self._dir.is_dir():
+            raise ConfigurationError(
+                f"qlog_dir {path!r} is not a directory",
+                config_key="qlog_dir",
+                config_value=path,
+            )
+
+    def __call__(self, connection: QuicConnection | None, data: bytes, last: bool) -> None:
+        name = f"{id(connection):x}.sqlog" if connection is not None else "handshake.sqlog"
+        with (self._dir / name).open("ab") as file:
+            file.write(data)

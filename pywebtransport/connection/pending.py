@@ -1,0 +1,78 @@
+"""A session that exists on the wire before the application made an object for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import SessionRejectedError
+
+if TYPE_CHECKING:
+    from ..h3.session import H3Session
+    from ..session import WebTransportSession
+
+__all__ = ["PendingSession"]
+
+
+class PendingSession:
+    """Keeps what happens to a session until ``WebTransportSession`` takes it over."""
+
+    def __init__(self) -> None:
+        self.h3: H3Session | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._facts: list[tuple[str, tuple[Any, ...]]] = []
+
+    def replay(self, session: WebTransportSession) -> None:
+        """Tell ``session`` everything that happened, in order."""
+        facts, self._facts = self._facts, []
+        for name, args in facts:
+            getattr(session, name)(*args)
+
+    def session_established(self) -> None:
+        self._keep("session_established")
+        self.ready.set_result(None)
+
+    def session_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception | None
+    ) -> None:
+        self._keep("session_rejected", status, headers, error)
+        self.ready.set_exception(
+            error or SessionRejectedError(status_code=status or 0, headers=dict(headers))
+        )
+
+    def stream_received(self, stream: Any, unidirectional: bool) -> None:
+        self._keep("stream_received", stream, unidirectional)
+
+    def datagram_received(self, data: bytes) -> None:
+        # Before anybody can read, at most a few early ones; the h3 layer bounds its own.
+        if len(self._facts) < 1024:
+            self._keep("datagram_received", data)
+
+    def streams_available(self, unidirectional: bool) -> None:
+        self._keep("streams_available", unidirectional)
+
+    def datagram_writable(self) -> None:
+        """Nobody waits yet."""
+
+    def session_draining(self) -> None:
+        self._keep("session_draining")
+
+    def credit_updated(self, kind: str, limit: int) -> None:
+        """Nobody listens yet."""
+
+    def capsule_received(self, capsule_type: int, value: bytes) -> None:
+        """Nobody listens yet."""
+
+    def session_closed(
+        self, code: int | None, reason: str, remote: bool, error: Exception | None
+    ) -> None:
+        self._keep("session_closed", code, reason, remote, error)
+        if not self.ready.done():
+            self.ready.set_exception(error or ConnectionError(reason or "closed"))
+
+    def _keep(self, name: str, *args: Any) -> None:
+        if name == "streams_available" and (name, args) in self._facts:
+            return
+        self._facts.append((name, args))

@@ -1,0 +1,129 @@
+"""From a configuration to what the engine, TLS and HTTP/3 layers take."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+from .._quic import QuicTls
+from ..config import ClientConfig, ServerConfig
+from ..h3.options import H3Options
+
+__all__ = ["client_tls", "h3_options", "quic_settings", "server_tls", "write_low_water"]
+
+_VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
+
+# Streams beside those of the application: CONNECT requests on the bidirectional side,
+# control and QPACK streams (and a few of GREASE) on the unidirectional one.
+_EXTRA_BIDI = 64
+_EXTRA_UNI = 16
+
+# Growth that auto-tuning may give the connection window over its initial value.
+_AUTO_SCALE = 4
+
+
+def write_low_water(config: ClientConfig | ServerConfig) -> int:
+    """Bytes of a stream's write buffer at which a waiting writer goes on."""
+    return config.write_resume_size
+
+
+def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    """Settings of the QUIC engine (``qe_settings``: nanoseconds, bytes, counts)."""
+    is_server = isinstance(config, ServerConfig)
+    stream_window = config.read_buffer_limit
+    connection_window = max(config.initial_max_data, 2 * stream_window)
+    bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
+    uni = min(config.initial_max_streams_uni, config.max_incoming_streams)
+    settings: dict[str, Any] = {
+        "idle_timeout": _ns(config.connection_idle_timeout),
+        "keep_alive": _ns(config.keep_alive_interval or 0.0),
+        "initial_max_data": connection_window,
+        "initial_max_stream_data": config.stream_window,
+        "max_data_window": connection_window
+        * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+        "max_stream_window": stream_window,
+        # Only a server is asked for requests; a client's peer opens WebTransport streams only.
+        "max_streams_bidi": bidi + (_EXTRA_BIDI if is_server else 0),
+        "max_streams_uni": uni + _EXTRA_UNI,
+        "max_datagram_frame_size": config.max_datagram_size,
+        "dgram_queue_count": config.datagram_queue_size,
+        "stream_write_low": write_low_water(config),
+        "pmtud": config.pmtud,
+        "ecn": config.ecn,
+        "cc": config.congestion_control_algorithm,
+        "qlog": config.qlog_dir is not None,
+        "debug": config.debug,
+    }
+    if isinstance(config, ServerConfig):
+        settings |= {
+            "retry": config.retry,
+            "max_connections": config.max_connections,
+            "max_half_open": config.max_half_open_connections,
+            "handshakes_per_address": config.max_handshakes_per_address,
+            "handshake_timeout": _ns(config.handshake_timeout),
+        }
+    else:
+        settings["handshake_timeout"] = _ns(config.connect_timeout)
+    return settings
+
+
+def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
+    """Options of the HTTP/3 layer."""
+    return H3Options(
+        dialects=frozenset(config.dialects),
+        max_sessions=config.max_sessions if isinstance(config, ServerConfig) else 1,
+        initial_max_data=config.initial_max_data,
+        initial_max_streams_bidi=min(config.initial_max_streams_bidi, config.max_incoming_streams),
+        initial_max_streams_uni=min(config.initial_max_streams_uni, config.max_incoming_streams),
+        max_early_streams=config.max_early_streams,
+        max_early_bytes=config.max_early_bytes,
+        max_field_section_size=config.max_field_section_size,
+        early_timeout=config.pending_event_ttl,
+        max_early_datagrams=config.max_pending_events_per_session,
+        settings_timeout=config.handshake_timeout,
+        close_timeout=config.close_timeout,
+    )
+
+
+def client_tls(config: ClientConfig) -> QuicTls:
+    """The client's TLS configuration.
+
+    Raises:
+        CertificateError: A certificate, key or root file cannot be used.
+    """
+    verify = config.verify_mode
+    return QuicTls(
+        is_server=False,
+        alpn=config.alpn_protocols,
+        certfile=config.certfile or None,
+        keyfile=config.keyfile or None,
+        ca_certs=config.ca_certs,
+        verify=_VERIFY[ssl.CERT_REQUIRED if verify is None else verify],
+        certificate_hashes=config.server_certificate_hashes,
+        keylog=config.keylog_file is not None,
+    )
+
+
+def server_tls(config: ServerConfig) -> QuicTls:
+    """The server's TLS configuration, with its SNI certificates.
+
+    Raises:
+        CertificateError: A certificate, key or root file cannot be used.
+    """
+    tls = QuicTls(
+        is_server=True,
+        alpn=config.alpn_protocols,
+        certfile=config.certfile or None,
+        keyfile=config.keyfile or None,
+        ca_certs=config.ca_certs,
+        verify=_VERIFY[config.verify_mode],
+        keylog=config.keylog_file is not None,
+    )
+    for name, (certfile, keyfile) in config.sni_certificates.items():
+        tls.add_sni(name, str(Path(certfile)), str(Path(keyfile)))
+    return tls
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

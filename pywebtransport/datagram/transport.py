@@ -1,0 +1,593 @@
+"""Datagrams of one session: unreliable, unordered, bounded queues both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+import time
+from collections import deque
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..events import EventEmitter
+from ..exceptions import DatagramError, TimeoutError, WebTransportError
+from ..types import Data, EventType, SessionId
+from ..utils import ensure_bytes, get_timestamp
+from .message import DatagramMessage, DatagramStats
+from .utils import create_heartbeat_datagram
+
+if TYPE_CHECKING:
+    from ..session import WebTransportSession
+
+__all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
+
+_MAX_PRIORITY = 2
+
+
+class WebTransportDatagramTransport(EventEmitter):
+    """The datagram side of a session, at ``session.datagrams``.
+
+    Outgoing datagrams wait in a bounded queue of the connection until
+    congestion control lets them go; ``send`` waits while it is full,
+    ``try_send`` does not. Incoming datagrams wait in a bounded queue of the
+    session; when the application does not read, the oldest are dropped and
+    counted.
+
+    ``await session.datagrams`` gives the same object, for programs that expect
+    a coroutine.
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession,
+        *,
+        high_water_mark: int | None = None,
+        sender_get_timeout: float = 1.0,
+    ) -> None:
+        """Made by the session.
+
+        Args:
+            session: The session it belongs to.
+            high_water_mark: Most datagrams of this session in the outgoing
+                queue, and in the incoming one; default ``config.datagram_queue_size``.
+            sender_get_timeout: Accepted for the contract; nothing polls.
+        """
+        super().__init__()
+        config = session._config
+        self._session = session
+        self._h3 = session._h3
+        limit = high_water_mark if high_water_mark is not None else config.datagram_queue_size
+        if limit < 1:
+            raise DatagramError(f"high_water_mark must be >= 1, got {limit}")
+        self._high_water_mark = limit
+        self._incoming_limit = limit
+        self._incoming: deque[tuple[float, bytes]] = deque()
+        self._incoming_max_age: float | None = config.datagram_max_age
+        self._outgoing_max_age: float | None = config.datagram_max_age
+        self._receive_waiters: deque[asyncio.Future[None]] = deque()
+        self._send_waiters: deque[asyncio.Future[None]] = deque()
+        self._receive_sequence = 0
+        self._send_sequence = 0
+        self._closed = False
+        self._refused = 0
+        self._heartbeats: set[asyncio.Task[None]] = set()
+        self._stats = DatagramStats(session_id=session.session_id, created_at=get_timestamp())
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def is_closed(self) -> bool:
+        """The session is over, or ``close`` was called."""
+        return self._closed or self._session.is_closed
+
+    @property
+    def is_readable(self) -> bool:
+        """Datagrams wait, or can still come."""
+        return bool(self._incoming) or not self.is_closed
+
+    @property
+    def is_writable(self) -> bool:
+        """The peer accepts datagrams and the session is open."""
+        return not self.is_closed and self.max_datagram_size > 0
+
+    @property
+    def session(self) -> WebTransportSession:
+        """The session it belongs to."""
+        return self._session
+
+    @property
+    def session_id(self) -> SessionId:
+        """ID of that session."""
+        return self._session.session_id
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Most payload bytes of one datagram now; follows the path MTU, so read it again."""
+        return 0 if self._session.is_closed else self._h3.max_datagram_size
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload bytes that arrived."""
+        return self._stats.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload bytes accepted for sending."""
+        return self._stats.bytes_sent
+
+    @property
+    def datagrams_received(self) -> int:
+        """Datagrams that arrived and were queued for the application."""
+        return self._stats.datagrams_received
+
+    @property
+    def datagrams_sent(self) -> int:
+        """Datagrams put into packets."""
+        return self._refresh().datagrams_sent
+
+    @property
+    def incoming_max_age(self) -> float | None:
+        """Seconds after which a waiting incoming datagram is dropped. Settable; None: never."""
+        return self._incoming_max_age
+
+    @incoming_max_age.setter
+    def incoming_max_age(self, seconds: float | None) -> None:
+        self._incoming_max_age = _check_age("incoming_max_age", seconds)
+
+    @property
+    def outgoing_max_age(self) -> float | None:
+        """Seconds after which a queued outgoing datagram is dropped. Settable; None: never."""
+        return self._outgoing_max_age
+
+    @outgoing_max_age.setter
+    def outgoing_max_age(self, seconds: float | None) -> None:
+        self._outgoing_max_age = _check_age("outgoing_max_age", seconds)
+
+    @property
+    def outgoing_high_water_mark(self) -> int:
+        """Most datagrams of this session in the outgoing queue. Settable."""
+        return self._high_water_mark
+
+    @outgoing_high_water_mark.setter
+    def outgoing_high_water_mark(self, count: int) -> None:
+        if count < 1:
+            raise DatagramError(f"outgoing_high_water_mark must be >= 1, got {count}")
+        self._high_water_mark = count
+        self._writable()
+
+    @property
+    def receive_sequence(self) -> int:
+        """How many datagrams the application has taken."""
+        return self._receive_sequence
+
+    @property
+    def send_sequence(self) -> int:
+        """How many datagrams the application has submitted."""
+        return self._send_sequence
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Live statistics, see ``DatagramStats``."""
+        return self._refresh().to_dict()
+
+    # ----------------------------------------------------------------- sending
+
+    async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
+        """Send one datagram; wait while the outgoing queue is full.
+
+        Args:
+            data: At most ``max_datagram_size`` bytes; may be empty.
+            priority: 0 to 2; higher leaves the queue first.
+            ttl: Seconds it may wait in the queue before it is dropped and
+                counted as expired. Default ``outgoing_max_age``.
+
+        Raises:
+            DatagramTooLargeError: ``.max_size`` tells the limit; nothing was sent.
+            DatagramError: Bad priority or ttl, or the peer accepts no datagrams.
+            SessionClosedError: The session is over.
+
+        Cancellation: safe; a cancelled send was not queued.
+        """
+        payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+        while not self._submit(payload, priority, ttl):
+            await self._wait_writable()
+
+    async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
+        """Send one datagram if there is room now; False (and counted as dropped) if not.
+
+        Raises: as ``send``. Never waits.
+        """
+        payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+        if self._submit(payload, priority, ttl):
+            return True
+        self._refused += 1
+        return False
+
+    async def send_multiple(
+        self, datagrams: list[Data], *, priority: int = 0, ttl: float | None = None
+    ) -> int:
+        """Send several datagrams in order, waiting for room as needed.
+
+        Returns:
+            How many were queued: all of them.
+
+        Raises: as ``send``; the ones before the offending one were queued.
+
+        Cancellation: those already queued stay queued.
+        """
+        for data in datagrams:
+            payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+            while not self._submit(payload, priority, ttl):
+                await self._wait_writable()
+        return len(datagrams)
+
+    async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
+        """Send ``data`` as compact UTF-8 JSON in one datagram.
+
+        Raises: DatagramError when ``data`` is not JSON-serialisable; else as ``send``.
+        """
+        try:
+            payload = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DatagramError(f"cannot send as JSON: {error}") from error
+        await self.send(payload, priority=priority, ttl=ttl)
+
+    # --------------------------------------------------------------- receiving
+
+    async def receive(self, *, timeout: float | None = None) -> bytes:
+        """Return the next datagram, waiting for one.
+
+        Args:
+            timeout: Seconds to wait; None waits as long as the session lives.
+
+        Raises:
+            TimeoutError: Nothing came in time.
+            SessionClosedError: The session is over and nothing is queued.
+
+        Cancellation: safe, no datagram is lost.
+        """
+        if not self._incoming or self._incoming_max_age is not None:
+            await self._wait_readable(timeout)
+        self._receive_sequence += 1
+        return self._incoming.popleft()[1]
+
+    async def receive_many(
+        self, max_count: int = 64, *, timeout: float | None = None
+    ) -> list[bytes]:
+        """Return all waiting datagrams, at least one and at most ``max_count``.
+
+        One wake-up for a whole batch: the fast way to read many.
+
+        Raises and cancellation: as ``receive``.
+        """
+        if max_count < 1:
+            raise DatagramError(f"max_count must be >= 1, got {max_count}")
+        if not self._incoming or self._incoming_max_age is not None:
+            await self._wait_readable(timeout)
+        incoming = self._incoming
+        count = min(max_count, len(incoming))
+        self._receive_sequence += count
+        pop = incoming.popleft
+        return [pop()[1] for _ in range(count)]
+
+    async def receive_multiple(
+        self, *, max_count: int = 10, timeout: float | None = None
+    ) -> list[bytes]:
+        """As ``receive_many``; the contract's name."""
+        return await self.receive_many(max_count, timeout=timeout)
+
+    async def receive_json(self, *, timeout: float | None = None) -> Any:
+        """Return the next datagram parsed as UTF-8 JSON.
+
+        Raises: DatagramError when it is not JSON (it is consumed); else as ``receive``.
+        """
+        data = await self.receive(timeout=timeout)
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            self._stats.receive_errors += 1
+            raise DatagramError(
+                f"datagram of {len(data)} bytes is not JSON: {error}", datagram_size=len(data)
+            ) from error
+
+    async def receive_with_metadata(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """Return ``{"data": ..., "metadata": ...}`` of the next datagram.
+
+        Raises and cancellation: as ``receive``.
+        """
+        if not self._incoming or self._incoming_max_age is not None:
+            await self._wait_readable(timeout)
+        arrived, data = self._incoming.popleft()
+        self._receive_sequence += 1
+        message = DatagramMessage(
+            data=data,
+            timestamp=get_timestamp() - (time.monotonic() - arrived),
+            sequence=self._receive_sequence,
+        )
+        return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
+
+    async def try_receive(self) -> bytes | None:
+        """Return a waiting datagram, or None. Never waits."""
+        self._expire()
+        if not self._incoming:
+            return None
+        self._receive_sequence += 1
+        return self._incoming.popleft()[1]
+
+    # ------------------------------------------------------------- buffers, life
+
+    async def clear_receive_buffer(self) -> int:
+        """Drop the waiting incoming datagrams (counted); returns how many."""
+        count = len(self._incoming)
+        self._incoming.clear()
+        self._stats.receive_drops += count
+        return count
+
+    async def clear_send_buffer(self) -> int:
+        """Drop this session's queued outgoing datagrams (counted); returns how many."""
+        return self._h3.clear_datagrams()
+
+    def get_receive_buffer_size(self) -> int:
+        """How many incoming datagrams wait."""
+        return len(self._incoming)
+
+    def get_send_buffer_size(self) -> int:
+        """How many outgoing datagrams of this session wait."""
+        return self._h3.stats().get("dgrams_queued") or 0
+
+    def get_queue_stats(self) -> dict[str, dict[str, int]]:
+        """Depths and limits of both queues."""
+        return {
+            "outgoing": {"size": self.get_send_buffer_size(), "max_size": self._high_water_mark},
+            "incoming": {"size": len(self._incoming), "max_size": self._incoming_limit},
+        }
+
+    def start_heartbeat(self, *, interval: float = 30.0) -> asyncio.Task[None]:
+        """Send a small datagram every ``interval`` seconds until the session ends.
+
+        Returns:
+            The task; cancel it to stop. It ends by itself with the session.
+        """
+        if interval <= 0:
+            raise DatagramError(f"interval must be > 0 seconds, got {interval}")
+        task = asyncio.get_running_loop().create_task(self._heartbeat(interval))
+        self._heartbeats.add(task)
+        task.add_done_callback(self._heartbeats.discard)
+        return task
+
+    async def close(self) -> None:
+        """Stop using datagrams on this session: waiters wake, the queue is dropped."""
+        self._close()
+        tasks = list(self._heartbeats)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def initialize(self) -> None:
+        """Nothing to do: the transport is ready when it exists. Kept for the contract."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """``await session.datagrams`` is ``session.datagrams``."""
+        return self
+        yield
+
+    def debug_state(self) -> dict[str, Any]:
+        """A snapshot for logs: state, statistics, queues, configuration."""
+        return {
+            "transport": {
+                "session_id": self.session_id,
+                "is_readable": self.is_readable,
+                "is_writable": self.is_writable,
+                "is_closed": self.is_closed,
+                "max_datagram_size": self.max_datagram_size,
+            },
+            "statistics": self.stats,
+            "queues": self.get_queue_stats(),
+            "configuration": {
+                "outgoing_high_water_mark": self._high_water_mark,
+                "outgoing_max_age": self._outgoing_max_age,
+                "incoming_max_age": self._incoming_max_age,
+            },
+            "sequences": {
+                "send_sequence": self._send_sequence,
+                "receive_sequence": self._receive_sequence,
+            },
+        }
+
+    async def diagnose_issues(self) -> list[str]:
+        """Describe what looks wrong, from measured figures; empty when all is well."""
+        stats = self._refresh()
+        issues = []
+        if not self.is_closed and self.max_datagram_size == 0:
+            issues.append("the peer accepts no datagrams")
+        if stats.receive_drops:
+            issues.append(
+                f"{stats.receive_drops} datagrams dropped: the application reads too slowly"
+            )
+        if stats.send_drops:
+            issues.append(f"{stats.send_drops} datagrams dropped before sending")
+        if stats.datagrams_sent >= 100 and stats.datagrams_lost / stats.datagrams_sent > 0.05:
+            issues.append(f"{stats.datagrams_lost} of {stats.datagrams_sent} datagrams were lost")
+        if len(self._incoming) > 0.9 * self._incoming_limit:
+            issues.append(f"incoming queue nearly full: {len(self._incoming)}")
+        return issues
+
+    # --------------------------------------------------------------- internal
+
+    def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
+        """Queue one datagram; False when there is no room."""
+        if self._closed or self._session.is_closed:
+            raise self._session._closed_error("no datagram can be sent")
+        if not 0 <= priority <= _MAX_PRIORITY:
+            raise DatagramError(f"priority must be 0 to {_MAX_PRIORITY}, got {priority}")
+        if ttl is None:
+            ttl = self._outgoing_max_age
+        deadline = None
+        if ttl is not None:
+            if ttl <= 0:
+                raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
+            deadline = time.monotonic_ns() + int(ttl * 1e9)
+        try:
+            if not self._h3.send_datagram(payload, priority, deadline):
+                return False
+        except WebTransportError:
+            self._stats.send_failures += 1
+            raise
+        stats = self._stats
+        size = len(payload)
+        self._send_sequence += 1
+        stats.bytes_sent += size
+        self._count_size(size)
+        if self._has_listeners(EventType.DATAGRAM_SENT):
+            self._emit_nowait(EventType.DATAGRAM_SENT, {"size": size})
+        return True
+
+    def _received(self, data: bytes) -> None:
+        """One datagram arrived (deliver phase)."""
+        stats = self._stats
+        if self._closed or len(self._incoming) >= self._incoming_limit:
+            stats.receive_drops += 1
+            if self._closed:
+                return
+            # The oldest is worth least: drop it and keep the new one.
+            self._incoming.popleft()
+        self._incoming.append((time.monotonic(), data))
+        size = len(data)
+        stats.datagrams_received += 1
+        stats.bytes_received += size
+        self._count_size(size)
+        waiters = self._receive_waiters
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
+            self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": size})
+
+    def _count_size(self, size: int) -> None:
+        stats = self._stats
+        stats.total_datagram_size += size
+        if size > stats.max_datagram_size:
+            stats.max_datagram_size = size
+        if size < stats.min_datagram_size:
+            stats.min_datagram_size = size
+
+    def _expire(self) -> None:
+        """Drop incoming datagrams older than ``incoming_max_age``."""
+        age = self._incoming_max_age
+        if age is None:
+            return
+        oldest = time.monotonic() - age
+        incoming = self._incoming
+        while incoming and incoming[0][0] < oldest:
+            incoming.popleft()
+            self._stats.receive_drops += 1
+
+    async def _wait_readable(self, timeout: float | None) -> None:
+        """Return once a datagram waits."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while True:
+            self._expire()
+            if self._incoming:
+                break
+            if self.is_closed:
+                raise self._session._closed_error("no datagram can be received")
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._receive_waiters.append(waiter)
+            try:
+                if timeout is None:
+                    await waiter
+                else:
+                    async with asyncio.timeout_at(started + timeout):
+                        await waiter
+            except builtins.TimeoutError:
+                raise TimeoutError(
+                    f"no datagram within timeout={timeout} s",
+                    timeout_duration=timeout,
+                    operation="receive",
+                ) from None
+            finally:
+                self._forget(self._receive_waiters, waiter)
+        waited = loop.time() - started
+        self._stats.total_receive_time += waited
+        self._stats.max_receive_time = max(self._stats.max_receive_time, waited)
+
+    def _forget(self, waiters: deque[asyncio.Future[None]], waiter: asyncio.Future[None]) -> None:
+        """Remove a finished waiter; pass on a wake-up that came with a cancellation."""
+        if waiter in waiters:
+            waiters.remove(waiter)
+        elif waiter.done() and not waiter.cancelled() and waiters and self._incoming:
+            follower = waiters.popleft()
+            if not follower.done():
+                follower.set_result(None)
+
+    async def _wait_writable(self) -> None:
+        """Return once the outgoing queue has room again, or the session ended."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._send_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._send_waiters:
+                self._send_waiters.remove(waiter)
+        waited = loop.time() - started
+        self._stats.total_send_time += waited
+        self._stats.max_send_time = max(self._stats.max_send_time, waited)
+
+    def _writable(self) -> None:
+        """The queue has room (deliver phase)."""
+        waiters, self._send_waiters = self._send_waiters, deque()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _close(self) -> None:
+        """The session ended, or the application closed the transport."""
+        if self._closed:
+            return
+        self._refresh()
+        self._closed = True
+        for waiter in (*self._receive_waiters, *self._send_waiters):
+            if not waiter.done():
+                waiter.set_result(None)
+        for task in self._heartbeats:
+            task.cancel()
+
+    def _refresh(self) -> DatagramStats:
+        """Take over the engine's counters."""
+        stats = self._stats
+        figures = self._h3.stats()
+        stats.datagrams_sent = figures.get("dgrams_sent") or 0
+        stats.datagrams_acknowledged = figures.get("dgrams_acked") or 0
+        stats.datagrams_lost = figures.get("dgrams_lost") or 0
+        stats.datagrams_expired = figures.get("dgrams_expired") or 0
+        stats.send_drops = self._refused + (figures.get("dgrams_dropped") or 0)
+        return stats
+
+    async def _heartbeat(self, interval: float) -> None:
+        while not self.is_closed:
+            await self.try_send(create_heartbeat_datagram())
+            await asyncio.sleep(interval)
+
+
+def _check_age(name: str, seconds: float | None) -> float | None:
+    if seconds is not None and seconds <= 0:
+        raise DatagramError(f"{name} must be > 0 seconds or None, got {seconds}")
+    return seconds

@@ -1,0 +1,667 @@
+"""Events: what happened, and objects that tell it.
+
+:class:`EventEmitter` is the base class of connections, sessions, streams and
+datagram transports. It is built to cost nothing where nobody listens: an
+emitter holds one empty slot until the first listener is added, and the
+library asks :meth:`EventEmitter._has_listeners` before it makes an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import logging
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+from pywebtransport.exceptions import (
+    ConnectionError,
+    DatagramError,
+    StreamError,
+    TimeoutError,
+    WebTransportError,
+    invalid_config,
+)
+from pywebtransport.types import EventData, EventHandler, EventType, Timeout
+from pywebtransport.utils import get_timestamp
+
+__all__ = ["Event", "EventEmitter", "create_event_emitter", "event_handler"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_LISTENERS = 100
+MAX_HISTORY = 1000
+"""Events remembered per emitter."""
+MAX_QUEUE = 1000
+"""Events kept per paused emitter; the oldest is dropped and counted."""
+MAX_TASKS = 1000
+"""Asynchronous handlers running at a time per emitter, started by the library."""
+
+_ERROR_TYPES = frozenset(
+    {
+        EventType.CONNECTION_FAILED,
+        EventType.DATAGRAM_ERROR,
+        EventType.PROTOCOL_ERROR,
+        EventType.STREAM_ERROR,
+        EventType.TIMEOUT_ERROR,
+    }
+)
+
+
+@dataclass(kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        type: What; a name of :class:`EventType` becomes that member, other
+            names stay strings.
+        timestamp: When, in seconds since the epoch.
+        data: Facts; their shape depends on the type.
+        source: The object that emitted the event.
+        event_id: A unique name of this event.
+    """
+
+    type: EventType | str
+    timestamp: float = field(default_factory=get_timestamp)
+    data: EventData | None = None
+    source: Any | None = field(default=None, repr=False)
+    event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.type, EventType):
+            self.type = _EVENT_TYPES.get(self.type, self.type)
+
+    @classmethod
+    def for_connection(
+        cls, *, event_type: EventType | str, connection_info: dict[str, Any]
+    ) -> Self:
+        """Make an event about a connection."""
+        return cls(type=event_type, data=connection_info)
+
+    @classmethod
+    def for_datagram(cls, *, event_type: EventType | str, datagram_info: dict[str, Any]) -> Self:
+        """Make an event about a datagram."""
+        return cls(type=event_type, data=datagram_info)
+
+    @classmethod
+    def for_error(cls, *, error: Exception, source: Any = None) -> Self:
+        """Make an event about an exception; its class selects the type."""
+        match error:
+            case TimeoutError():
+                event_type = EventType.TIMEOUT_ERROR
+            case StreamError():
+                event_type = EventType.STREAM_ERROR
+            case DatagramError():
+                event_type = EventType.DATAGRAM_ERROR
+            case ConnectionError():
+                event_type = EventType.CONNECTION_FAILED
+            case _:
+                event_type = EventType.PROTOCOL_ERROR
+        details = error.to_dict() if isinstance(error, WebTransportError) else {}
+        data = {
+            "error_type": type(error).__name__,
+            "error_message": str(error),
+            "error_details": details,
+        }
+        return cls(type=event_type, data=data, source=source)
+
+    @classmethod
+    def for_session(cls, *, event_type: EventType | str, session_info: dict[str, Any]) -> Self:
+        """Make an event about a session."""
+        return cls(type=event_type, data=session_info)
+
+    @classmethod
+    def for_stream(cls, *, event_type: EventType | str, stream_info: dict[str, Any]) -> Self:
+        """Make an event about a stream."""
+        return cls(type=event_type, data=stream_info)
+
+    @property
+    def is_connection_event(self) -> bool:
+        """True when the type starts with ``connection_``."""
+        return self.type.startswith("connection_")
+
+    @property
+    def is_datagram_event(self) -> bool:
+        """True when the type starts with ``datagram_``."""
+        return self.type.startswith("datagram_")
+
+    @property
+    def is_error_event(self) -> bool:
+        """True for the types that report a failure."""
+        return self.type in _ERROR_TYPES
+
+    @property
+    def is_session_event(self) -> bool:
+        """True when the type starts with ``session_``."""
+        return self.type.startswith("session_")
+
+    @property
+    def is_stream_event(self) -> bool:
+        """True when the type starts with ``stream_``."""
+        return self.type.startswith("stream_")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary; the source is given by its ``repr``."""
+        return {
+            "event_id": self.event_id,
+            "type": str(self.type),
+            "timestamp": self.timestamp,
+            "data": self.data,
+            "source": None if self.source is None else repr(self.source),
+        }
+
+
+_EVENT_TYPES: dict[str, EventType] = {member.value: member for member in EventType}
+
+_Waiter = Callable[[Event], None]
+
+
+class _State:
+    """What an emitter holds once somebody listens."""
+
+    __slots__ = (
+        "any_handlers",
+        "closed",
+        "drain_task",
+        "dropped",
+        "handlers",
+        "history",
+        "max_listeners",
+        "once",
+        "paused",
+        "queue",
+        "tasks",
+        "waiters",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, list[EventHandler]] = {}
+        self.once: dict[str, list[EventHandler]] = {}
+        self.any_handlers: list[EventHandler] = []
+        # Callers of wait_for: their look-outs by event type, and their futures.
+        self.waiters: dict[str, list[_Waiter]] = {}
+        self.waiting: set[asyncio.Future[Event]] = set()
+        self.history: deque[Event] = deque(maxlen=MAX_HISTORY)
+        # Events held back, and whether waiters were told of them already.
+        self.queue: deque[tuple[Event, bool]] = deque()
+        self.dropped = 0
+        self.paused = False
+        self.closed = False
+        self.max_listeners = DEFAULT_MAX_LISTENERS
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.drain_task: asyncio.Task[None] | None = None
+
+    def take_handlers(self, event_type: str) -> list[EventHandler]:
+        """The handlers to call for one event; those of ``once`` are used up."""
+        return [
+            *self.handlers.get(event_type, ()),
+            *self.once.pop(event_type, ()),
+            *self.any_handlers,
+        ]
+
+    def wake_waiters(self, event: Event) -> None:
+        for waiter in tuple(self.waiters.get(event.type, ())):
+            waiter(event)
+
+    def hold_back(self, event: Event) -> bool:
+        """Queue the event when the emitter is paused or still delivers older ones."""
+        if not self.paused and self.drain_task is None:
+            return False
+        if len(self.queue) >= MAX_QUEUE:
+            self.queue.popleft()
+            self.dropped += 1
+            if self.dropped == 1:
+                logger.warning("A paused emitter dropped its oldest event (%d kept)", MAX_QUEUE)
+        # A handler that is being given older events may wait for this one.
+        if not self.paused:
+            self.wake_waiters(event)
+        self.queue.append((event, not self.paused))
+        return True
+
+
+class EventEmitter:
+    """Lets others listen to what happens to an object.
+
+    Handlers are functions or coroutine functions of one :class:`Event`. A
+    handler that raises is logged and does not keep the others from running.
+    All methods belong to the thread of the event loop.
+
+    Args:
+        max_listeners: Handlers per event type; 0: no limit.
+    """
+
+    # One slot, empty until there is a listener; subclasses may use __slots__ too.
+    __slots__ = ("_emitter",)
+
+    def __init__(self, *, max_listeners: int = DEFAULT_MAX_LISTENERS) -> None:
+        self._emitter: _State | None = None
+        if max_listeners != DEFAULT_MAX_LISTENERS:
+            EventEmitter.set_max_listeners(self, max_listeners=max_listeners)
+
+    async def close(self) -> None:
+        """Remove all handlers, end all waiting, cancel handlers that still run. Idempotent.
+
+        Callers of :meth:`wait_for` get :class:`WebTransportError`. Events
+        emitted later are ignored.
+
+        Cancellation: safe; handlers are cancelled even when the caller does
+        not wait for their end.
+        """
+        state = self._emitter_state()
+        state.closed = True
+        self._forget_listeners()
+        state.queue.clear()
+        state.paused = False
+        for future in state.waiting:
+            if not future.done():
+                future.set_exception(WebTransportError("The emitter was closed while waiting"))
+        # A handler may close its emitter: it cannot wait for itself.
+        tasks = [task for task in state.tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def pause(self) -> None:
+        """Hold events back until :meth:`resume`.
+
+        At most 1000 are kept; then the oldest is dropped, counted in
+        ``get_stats()["dropped_events"]``, and a warning is logged once.
+        """
+        state = self._emitter_state()
+        state.paused = not state.closed
+
+    def resume(self) -> asyncio.Task[None] | None:
+        """Deliver events again, those held back first and in order.
+
+        Returns:
+            The task that delivers them, which may be awaited; None when there
+            are none.
+
+        Raises:
+            RuntimeError: Events were held back and no event loop is running.
+        """
+        state = self._emitter
+        if state is None or not state.paused:
+            return None
+        if state.queue and state.drain_task is None:
+            loop = asyncio.get_running_loop()
+            state.drain_task = loop.create_task(self._emitter_drain(state))
+            state.tasks.add(state.drain_task)
+            state.drain_task.add_done_callback(state.tasks.discard)
+        state.paused = False
+        return state.drain_task
+
+    async def emit(
+        self,
+        event_type: EventType | str,
+        data: EventData | None = None,
+        source: Any = None,
+    ) -> None:
+        """Tell all handlers of an event type, one after the other, and wait for them.
+
+        Args:
+            event_type: What happened.
+            data: Facts for :attr:`Event.data`.
+            source: For :attr:`Event.source`; None: this object.
+
+        Cancellation: the handler that is running is cancelled, later ones are
+        not called.
+        """
+        state = self._emitter_state()
+        if state.closed:
+            return
+        event = Event(type=event_type, data=data, source=self if source is None else source)
+        state.history.append(event)
+        if not state.hold_back(event):
+            state.wake_waiters(event)
+            await self._emitter_deliver(state, event)
+
+    def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None:
+        """Remove a handler of an event type, or all of them."""
+        state = self._emitter
+        if state is None:
+            return
+        for table in (state.handlers, state.once):
+            handlers = table.get(event_type)
+            if handlers is None:
+                continue
+            if handler is None:
+                handlers.clear()
+            elif handler in handlers:
+                handlers.remove(handler)
+            if not handlers:
+                del table[event_type]
+
+    def off_any(self, handler: EventHandler | None = None) -> None:
+        """Remove a handler of all events, or all such handlers."""
+        state = self._emitter
+        if state is None:
+            return
+        if handler is None:
+            state.any_handlers.clear()
+        elif handler in state.any_handlers:
+            state.any_handlers.remove(handler)
+
+    def on(self, event_type: EventType | str, handler: EventHandler) -> None:
+        """Call ``handler`` for each event of a type; adding it twice is the same as once.
+
+        Raises:
+            WebTransportError: The emitter is closed or has ``max_listeners``
+                handlers for this type.
+        """
+        self._emitter_add(self._emitter_state().handlers, event_type, handler)
+
+    def on_any(self, handler: EventHandler) -> None:
+        """Call ``handler`` for each event of every type.
+
+        Raises:
+            WebTransportError: As for :meth:`on`.
+        """
+        self._emitter_add(None, "any event", handler)
+
+    def once(self, event_type: EventType | str, handler: EventHandler) -> None:
+        """Call ``handler`` for the next event of a type only.
+
+        Raises:
+            WebTransportError: As for :meth:`on`.
+        """
+        self._emitter_add(self._emitter_state().once, event_type, handler)
+
+    async def wait_for(
+        self,
+        event_type: EventType | str,
+        timeout: Timeout | None = None,  # noqa: ASYNC109 - part of the contract
+        condition: Callable[[Event], bool] | None = None,
+    ) -> Event:
+        """Wait for the next event of a type.
+
+        Args:
+            event_type: What to wait for.
+            timeout: Seconds to wait at most; None: no limit.
+            condition: Events for which it gives False are passed over.
+
+        Returns:
+            The event.
+
+        Raises:
+            TimeoutError: No such event came in time.
+            WebTransportError: The emitter was closed.
+            Exception: Whatever ``condition`` raised.
+
+        Cancellation: safe; nothing stays registered.
+        """
+        state = self._emitter_state()
+        if state.closed:
+            raise WebTransportError("The emitter is closed")
+        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+
+        def look(event: Event) -> None:
+            if future.done():
+                return
+            try:
+                if condition is None or condition(event):
+                    future.set_result(event)
+            except Exception as error:
+                future.set_exception(error)
+
+        state.waiters.setdefault(event_type, []).append(look)
+        state.waiting.add(future)
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await future
+        except builtins.TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"No {str(event_type)!r} event within {timeout} seconds",
+                timeout_duration=timeout,
+                operation=f"wait_for({str(event_type)!r})",
+            ) from error
+        finally:
+            state.waiting.discard(future)
+            if future.done() and not future.cancelled():
+                # Mark it as seen: this task may be cancelled in the same turn.
+                future.exception()
+            waiters = state.waiters[event_type]
+            waiters.remove(look)
+            if not waiters:
+                del state.waiters[event_type]
+
+    def clear_history(self) -> None:
+        """Forget past events."""
+        if self._emitter is not None:
+            self._emitter.history.clear()
+
+    def get_event_history(
+        self, event_type: EventType | str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """Past events, oldest first.
+
+        An emitter remembers its last 1000 events, counted from the first
+        listener on.
+
+        Args:
+            event_type: Only events of this type; None: all.
+            limit: At most this many, the newest.
+        """
+        if self._emitter is None or limit <= 0:
+            return []
+        history = [
+            event
+            for event in self._emitter.history
+            if event_type is None or event.type == event_type
+        ]
+        return history[-limit:]
+
+    def get_stats(self) -> dict[str, Any]:
+        """Counts of handlers and events."""
+        state = self._emitter or _State()
+        return {
+            "total_handlers": sum(map(len, state.handlers.values())),
+            "total_once_handlers": sum(map(len, state.once.values())),
+            "wildcard_handlers": len(state.any_handlers),
+            "event_types": len(state.handlers.keys() | state.once.keys()),
+            "history_size": len(state.history),
+            "queued_events": len(state.queue),
+            "dropped_events": state.dropped,
+            "paused": state.paused,
+        }
+
+    def listener_count(self, event_type: EventType | str) -> int:
+        """How many handlers an event type has, without those of all events."""
+        return len(self.listeners(event_type))
+
+    def listeners(self, event_type: EventType | str) -> list[EventHandler]:
+        """The handlers of an event type, without those of all events."""
+        state = self._emitter
+        if state is None:
+            return []
+        return [*state.handlers.get(event_type, ()), *state.once.get(event_type, ())]
+
+    def register_handlers(self, target: object) -> None:
+        """Add every method of ``target`` that is marked with :func:`event_handler`.
+
+        Raises:
+            WebTransportError: As for :meth:`on`.
+        """
+        for name in dir(type(target)):
+            event_type = getattr(getattr(type(target), name), "__event_type__", None)
+            if event_type is not None:
+                EventEmitter.on(self, event_type, getattr(target, name))
+
+    def remove_all_listeners(self, event_type: EventType | str | None = None) -> None:
+        """Remove the handlers of an event type, or all handlers of this emitter."""
+        if event_type is None:
+            self._forget_listeners()
+        else:
+            self.off(event_type)
+
+    def set_max_listeners(self, max_listeners: int) -> None:
+        """Limit the handlers per event type; 0: no limit.
+
+        Raises:
+            ConfigurationError: Not a whole number from 0 up.
+        """
+        if isinstance(max_listeners, bool) or not isinstance(max_listeners, int):
+            raise invalid_config(
+                key="max_listeners", value=max_listeners, reason="expected a whole number"
+            )
+        if max_listeners < 0:
+            raise invalid_config(
+                key="max_listeners", value=max_listeners, reason="expected 0 or more handlers"
+            )
+        self._emitter_state().max_listeners = max_listeners
+
+    # For the library itself.
+
+    def _has_listeners(self, event_type: EventType | str) -> bool:
+        """Whether an event of this type would be heard; cheap, ask before making its data."""
+        state = self._emitter
+        return state is not None and (
+            event_type in state.handlers
+            or event_type in state.once
+            or event_type in state.waiters
+            or bool(state.any_handlers)
+        )
+
+    def _emit_nowait(self, event_type: EventType | str, data: EventData | None = None) -> None:
+        """Tell handlers without waiting: functions now, coroutines in tasks of their own.
+
+        Does nothing where nobody listens.
+        """
+        state = self._emitter
+        if state is None or not self._has_listeners(event_type):
+            return
+        event = Event(type=event_type, data=data, source=self)
+        state.history.append(event)
+        if state.hold_back(event):
+            return
+        state.wake_waiters(event)
+        for handler in state.take_handlers(event.type):
+            try:
+                result = handler(event)
+            except Exception:
+                _report(handler, event)
+                continue
+            if inspect.isawaitable(result):
+                self._emitter_start(state, handler, event, result)
+
+    def _emitter_start(
+        self, state: _State, handler: EventHandler, event: Event, result: Awaitable[None]
+    ) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            why = "no event loop is running"
+        else:
+            if len(state.tasks) < MAX_TASKS:
+                task = loop.create_task(_finish(handler, event, result))
+                state.tasks.add(task)
+                task.add_done_callback(state.tasks.discard)
+                return
+            why = f"{MAX_TASKS} handlers are still running"
+        if inspect.iscoroutine(result):
+            result.close()
+        state.dropped += 1
+        logger.error("Handler %r was not run for %s: %s", handler, event.type, why)
+
+    async def _emitter_deliver(self, state: _State, event: Event) -> None:
+        for handler in state.take_handlers(event.type):
+            try:
+                result = handler(event)
+            except Exception:
+                _report(handler, event)
+                continue
+            if inspect.isawaitable(result):
+                await _finish(handler, event, result)
+
+    async def _emitter_drain(self, state: _State) -> None:
+        try:
+            while state.queue and not state.paused:
+                event, told = state.queue.popleft()
+                if not told:
+                    state.wake_waiters(event)
+                await self._emitter_deliver(state, event)
+        finally:
+            state.drain_task = None
+
+    def _emitter_state(self) -> _State:
+        if self._emitter is None:
+            self._emitter = _State()
+        return self._emitter
+
+    def _forget_listeners(self) -> None:
+        state = self._emitter
+        if state is not None:
+            state.handlers.clear()
+            state.once.clear()
+            state.any_handlers.clear()
+
+    def _emitter_add(
+        self,
+        table: dict[str, list[EventHandler]] | None,
+        event_type: str,
+        handler: EventHandler,
+    ) -> None:
+        state = self._emitter_state()
+        handlers = state.any_handlers if table is None else table.get(event_type, [])
+        if handler in handlers:
+            return
+        why = ""
+        if not callable(handler):
+            why = f"{handler!r} is not callable"
+        elif state.closed:
+            why = "the emitter is closed"
+        elif 0 < state.max_listeners <= len(handlers):
+            why = (
+                f"there are {len(handlers)} already; see set_max_listeners, or remove "
+                "handlers that are no longer needed"
+            )
+        if why:
+            raise WebTransportError(f"No handler for {str(event_type)!r} can be added: {why}")
+        handlers.append(handler)
+        if table is not None:
+            table[event_type] = handlers
+
+
+def create_event_emitter(*, max_listeners: int = DEFAULT_MAX_LISTENERS) -> EventEmitter:
+    """Make an emitter of its own.
+
+    Args:
+        max_listeners: Handlers per event type; 0: no limit.
+    """
+    return EventEmitter(max_listeners=max_listeners)
+
+
+def event_handler(event_type: EventType | str) -> Callable[[F], F]:
+    """Mark a method as a handler; :meth:`EventEmitter.register_handlers` adds it.
+
+    Args:
+        event_type: The events it wants.
+    """
+
+    def mark(function: F) -> F:
+        function.__event_type__ = event_type  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) -> None:
+    try:
+        await result
+    except Exception:
+        _report(handler, event)
+
+
+def _report(handler: EventHandler, event: Event) -> None:
+    logger.exception("Handler %r failed for event %s", handler, event.type)

@@ -1,0 +1,779 @@
+"""The exceptions of the package.
+
+::
+
+    WebTransportError
+    |-- AuthenticationError
+    |-- CertificateError
+    |   `-- CertificateHashError
+    |-- ClientError
+    |   |-- SessionRejectedError
+    |   `-- WebTransportNotSupportedError
+    |-- ConfigurationError              (also ValueError)
+    |-- ConnectionError                 (also builtins.ConnectionError)
+    |   |-- IdleTimeoutError
+    |   `-- UnreachableError
+    |-- DatagramError
+    |   `-- DatagramTooLargeError
+    |-- FlowControlError
+    |-- HandshakeError
+    |-- ProtocolError
+    |-- SerializationError
+    |-- ServerError
+    |-- SessionError
+    |   `-- SessionClosedError
+    |-- StreamError
+    |   |-- StreamLimitError
+    |   |-- StreamResetError
+    |   `-- StreamStoppedError
+    `-- TimeoutError                    (also builtins.TimeoutError)
+
+Every exception carries ``message``, ``error_code`` (the code the protocol or
+the peer gave, None when there is none), ``reason`` (the text that came with the
+code), ``remote`` (True: the peer caused it, False: this end did, None: neither
+or unknown) and ``details`` (a dictionary of further facts). All of them can be
+pickled and copied. ``asyncio.CancelledError`` is never wrapped.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import socket
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar, TypedDict, Unpack
+
+from pywebtransport.types import SessionState, StreamState
+
+__all__ = [
+    "AuthenticationError",
+    "CertificateError",
+    "CertificateHashError",
+    "ClientError",
+    "ConfigurationError",
+    "ConnectionError",
+    "DatagramError",
+    "DatagramTooLargeError",
+    "FlowControlError",
+    "HandshakeError",
+    "IdleTimeoutError",
+    "ProtocolError",
+    "SerializationError",
+    "ServerError",
+    "SessionClosedError",
+    "SessionError",
+    "SessionRejectedError",
+    "StreamError",
+    "StreamLimitError",
+    "StreamResetError",
+    "StreamStoppedError",
+    "TimeoutError",
+    "UnreachableError",
+    "WebTransportError",
+    "WebTransportNotSupportedError",
+    "certificate_not_found",
+    "connection_timeout",
+    "datagram_too_large",
+    "get_error_category",
+    "invalid_config",
+    "is_fatal_error",
+    "is_retriable_error",
+    "protocol_violation",
+    "session_not_ready",
+    "stream_closed",
+]
+
+
+class ErrorOrigin(TypedDict, total=False):
+    """Who caused an error and in which words; accepted by every exception."""
+
+    reason: str
+    remote: bool | None
+
+
+class WebTransportError(Exception):
+    """Base of everything this library raises.
+
+    Args:
+        message: What happened, with which value, and what to do.
+        error_code: The code of the protocol or the application, if there is one.
+        details: Further facts; copied.
+        reason: The text that came with the code.
+        remote: True when the peer caused it, False when this end did.
+    """
+
+    category: ClassVar[str] = "webtransport"
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        details: dict[str, Any] | None = None,
+        reason: str = "",
+        remote: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.error_code = error_code
+        self.reason = reason
+        self.remote = remote
+        self.details: dict[str, Any] = dict(details) if details else {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything the exception knows, as values that JSON can hold."""
+        result: dict[str, Any] = {
+            "type": type(self).__name__,
+            "category": self.category,
+            "message": self.message,
+            "error_code": self.error_code,
+            "reason": self.reason,
+            "remote": self.remote,
+            "details": _plain(self.details),
+        }
+        for name in self._fields:
+            result[name] = _plain(getattr(self, name))
+        return result
+
+    def __str__(self) -> str:
+        if self.error_code is None:
+            return self.message
+        return f"{self.message} (code 0x{self.error_code:x})"
+
+    def __repr__(self) -> str:
+        parts = [repr(self.message)]
+        for name in ("error_code", "reason", "remote", *self._fields, "details"):
+            value = getattr(self, name)
+            if value is not None and value != "" and value != {}:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class AuthenticationError(WebTransportError):
+    """The peer's identity could not be established."""
+
+    category = "authentication"
+    _fields: ClassVar[tuple[str, ...]] = ("auth_method",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        auth_method: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.auth_method = auth_method
+
+
+class CertificateError(WebTransportError):
+    """A certificate or key is missing, unusable, expired, or not trusted."""
+
+    category = "certificate"
+    _fields: ClassVar[tuple[str, ...]] = ("certificate_path", "certificate_error")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        certificate_path: str | None = None,
+        certificate_error: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.certificate_path = certificate_path
+        self.certificate_error = certificate_error
+
+
+class CertificateHashError(CertificateError):
+    """The server's certificate matches none of ``server_certificate_hashes``.
+
+    Also raised when it matches but breaks the rules for certificates accepted
+    by hash (no RSA key, valid now, total validity of at most 14 days).
+    """
+
+
+class ClientError(WebTransportError):
+    """A client operation failed."""
+
+    category = "client"
+    _fields: ClassVar[tuple[str, ...]] = ("target_url",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        target_url: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.target_url = target_url
+
+
+class SessionRejectedError(ClientError):
+    """A session was refused with an HTTP status.
+
+    Server middleware raises it to answer with a status and headers; the client
+    raises it to report them. ``details`` repeats both.
+
+    Args:
+        message: Defaults to a sentence that names the status.
+        status_code: HTTP status, 300 to 599.
+        headers: Header fields of the response.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = (*ClientError._fields, "status_code", "headers")
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status_code: int = 403,
+        headers: Mapping[str, str] | None = None,
+        error_code: int | None = None,
+        target_url: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        if message is None:
+            message = f"The session was rejected with HTTP status {status_code}"
+        super().__init__(
+            message, error_code=error_code, target_url=target_url, details=details, **origin
+        )
+        self.status_code = status_code
+        self.headers: dict[str, str] = dict(headers) if headers else {}
+        self.details.setdefault("status_code", status_code)
+        self.details.setdefault("headers", dict(self.headers))
+
+
+class WebTransportNotSupportedError(ClientError):
+    """The server speaks HTTP/3 but not WebTransport, or no dialect that was asked for."""
+
+
+class ConfigurationError(WebTransportError, ValueError):
+    """A configuration field is unknown, has a bad value, or contradicts another."""
+
+    category = "configuration"
+    _fields: ClassVar[tuple[str, ...]] = ("config_key", "config_value")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        config_key: str | None = None,
+        config_value: Any | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.config_key = config_key
+        self.config_value = config_value
+
+
+class ConnectionError(WebTransportError, builtins.ConnectionError):
+    """The QUIC connection could not be made, or it was lost."""
+
+    category = "connection"
+    _fields: ClassVar[tuple[str, ...]] = ("remote_address",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        remote_address: tuple[str, int] | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.remote_address = remote_address
+
+
+class IdleTimeoutError(ConnectionError):
+    """The peer was silent for longer than the idle timeout.
+
+    Not a :class:`TimeoutError`: the connection is gone, waiting again is useless.
+    """
+
+
+class UnreachableError(ConnectionError):
+    """No answer from the address: name not found, port closed, or UDP filtered."""
+
+
+class DatagramError(WebTransportError):
+    """A datagram could not be sent or received."""
+
+    category = "datagram"
+    _fields: ClassVar[tuple[str, ...]] = ("datagram_size", "max_size")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        datagram_size: int | None = None,
+        max_size: int | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.datagram_size = datagram_size
+        self.max_size = max_size
+
+
+class DatagramTooLargeError(DatagramError):
+    """A datagram is larger than what fits now; nothing was sent.
+
+    Args:
+        message: Defaults to a sentence that names both sizes.
+        datagram_size: Bytes that were to be sent.
+        max_size: Bytes that fit now; it changes with the path.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        error_code: int | None = None,
+        datagram_size: int | None = None,
+        max_size: int | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        if message is None:
+            size = "" if datagram_size is None else f" of {datagram_size} bytes"
+            limit = "what" if max_size is None else f"the {max_size} bytes that"
+            message = f"A datagram{size} is larger than {limit} fit now; send less or use a stream"
+        super().__init__(
+            message,
+            error_code=error_code,
+            datagram_size=datagram_size,
+            max_size=max_size,
+            details=details,
+            **origin,
+        )
+
+
+class FlowControlError(WebTransportError):
+    """A limit on bytes or streams was exceeded."""
+
+    category = "flow_control"
+    _fields: ClassVar[tuple[str, ...]] = ("stream_id", "limit_exceeded", "current_value")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        stream_id: int | None = None,
+        limit_exceeded: int | None = None,
+        current_value: int | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.stream_id = stream_id
+        self.limit_exceeded = limit_exceeded
+        self.current_value = current_value
+
+
+class HandshakeError(WebTransportError):
+    """The QUIC or TLS handshake, or the exchange of SETTINGS, failed."""
+
+    category = "handshake"
+    _fields: ClassVar[tuple[str, ...]] = ("handshake_stage",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        handshake_stage: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.handshake_stage = handshake_stage
+
+
+class ProtocolError(WebTransportError):
+    """One end broke the rules of QUIC, HTTP/3 or WebTransport."""
+
+    category = "protocol"
+    _fields: ClassVar[tuple[str, ...]] = ("frame_type",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        frame_type: int | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.frame_type = frame_type
+
+
+class SerializationError(WebTransportError):
+    """An object could not be turned into bytes, or bytes into an object."""
+
+    category = "serialization"
+    _fields: ClassVar[tuple[str, ...]] = ("original_exception",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        details: dict[str, Any] | None = None,
+        original_exception: Exception | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.original_exception = original_exception
+
+
+class ServerError(WebTransportError):
+    """A server operation failed, for instance binding its address."""
+
+    category = "server"
+    _fields: ClassVar[tuple[str, ...]] = ("bind_address",)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        bind_address: tuple[str, int] | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.bind_address = bind_address
+
+
+class SessionError(WebTransportError):
+    """An operation on a session failed."""
+
+    category = "session"
+    _fields: ClassVar[tuple[str, ...]] = ("session_id", "session_state")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session_id: str | None = None,
+        error_code: int | None = None,
+        session_state: SessionState | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.session_id = session_id
+        self.session_state = session_state
+
+
+class SessionClosedError(SessionError):
+    """The session ended before or during the operation.
+
+    Args:
+        message: Defaults to a sentence made of the facts.
+        code: The application's code; None when it ended without one.
+        reason: The words that came with the code.
+        remote: True when the peer ended it.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = (*SessionError._fields, "code")
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        code: int | None = None,
+        reason: str = "",
+        remote: bool | None = None,
+        session_id: str | None = None,
+        error_code: int | None = None,
+        session_state: SessionState | None = SessionState.CLOSED,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        if message is None:
+            by = {True: " by the peer", False: " by this end", None: ""}[remote]
+            message = f"The session was closed{by}" + (f": {reason}" if reason else "")
+        super().__init__(
+            message,
+            session_id=session_id,
+            error_code=code if error_code is None else error_code,
+            session_state=session_state,
+            details=details,
+            reason=reason,
+            remote=remote,
+        )
+        self.code = code
+
+
+class StreamError(WebTransportError):
+    """An operation on a stream failed."""
+
+    category = "stream"
+    _fields: ClassVar[tuple[str, ...]] = ("stream_id", "stream_state")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream_id: int | None = None,
+        error_code: int | None = None,
+        stream_state: StreamState | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.stream_id = stream_id
+        self.stream_state = stream_state
+
+
+class _PeerStreamError(StreamError):
+    """A stream error with a code from the peer; see the two public subclasses."""
+
+    _sentence: ClassVar[str]
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        stream_id: int | None = None,
+        error_code: int | None = None,
+        stream_state: StreamState | None = None,
+        details: dict[str, Any] | None = None,
+        reason: str = "",
+        remote: bool | None = True,
+    ) -> None:
+        super().__init__(
+            self._sentence if message is None else message,
+            stream_id=stream_id,
+            error_code=error_code,
+            stream_state=stream_state,
+            details=details,
+            reason=reason,
+            remote=remote,
+        )
+
+
+class StreamResetError(_PeerStreamError):
+    """A read failed because the sending side was reset (RESET_STREAM).
+
+    ``error_code`` is the application's code, None when the peer's code stands
+    for none; ``details["code"]`` is the code on the wire.
+    """
+
+    _sentence = "The peer reset the stream"
+
+
+class StreamStoppedError(_PeerStreamError):
+    """A write failed because the receiving side wants no more (STOP_SENDING).
+
+    ``error_code`` is the application's code, None when the peer's code stands
+    for none; ``details["code"]`` is the code on the wire, if it is known.
+    """
+
+    _sentence = "The peer stopped reading the stream"
+
+
+class StreamLimitError(StreamError):
+    """No stream could be opened: a limit on concurrent streams is reached."""
+
+
+class TimeoutError(WebTransportError, builtins.TimeoutError):
+    """An operation took longer than its timeout."""
+
+    category = "timeout"
+    _fields: ClassVar[tuple[str, ...]] = ("timeout_duration", "operation")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        timeout_duration: float | None = None,
+        operation: str | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.timeout_duration = timeout_duration
+        self.operation = operation
+
+
+# HTTP statuses that ask to try again later (RFC 9110, RFC 8470).
+_RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRIABLE_ERRNOS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOBUFS,
+    }
+)
+
+
+def is_retriable_error(*, exception: Exception) -> bool:
+    """Tell whether the same operation may succeed when it is tried again later.
+
+    True for lost and refused connections, timeouts, reached stream limits, and
+    rejections whose status says so (408, 425, 429, 500, 502, 503, 504); also
+    for the matching errors of the standard library.
+
+    Args:
+        exception: Any exception.
+    """
+    match exception:
+        case SessionRejectedError():
+            return exception.status_code in _RETRIABLE_STATUSES
+        case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
+            return True
+        case socket.gaierror():
+            return exception.errno == socket.EAI_AGAIN
+        case OSError():
+            return exception.errno in _RETRIABLE_ERRNOS
+        case _:
+            return False
+
+
+def is_fatal_error(*, exception: Exception) -> bool:
+    """Tell whether trying again is useless until something is changed.
+
+    True for configuration, certificate, authentication, handshake and protocol
+    errors, for servers without WebTransport, and for rejections with a status
+    that does not ask to try again. Errors of one stream, datagram or message
+    are not fatal: the session goes on.
+
+    Args:
+        exception: Any exception.
+    """
+    match exception:
+        case SessionRejectedError():
+            return exception.status_code not in _RETRIABLE_STATUSES
+        case (
+            AuthenticationError()
+            | CertificateError()
+            | ConfigurationError()
+            | HandshakeError()
+            | ProtocolError()
+            | WebTransportNotSupportedError()
+        ):
+            return True
+        case _:
+            return False
+
+
+def get_error_category(*, exception: Exception) -> str:
+    """Name the kind of an error, for logs and metrics.
+
+    Args:
+        exception: Any exception.
+
+    Returns:
+        ``authentication``, ``certificate``, ``client``, ``configuration``,
+        ``connection``, ``datagram``, ``flow_control``, ``handshake``,
+        ``protocol``, ``serialization``, ``server``, ``session``, ``stream``,
+        ``timeout``, ``webtransport`` (the base class itself), or ``unknown``.
+    """
+    match exception:
+        case WebTransportError():
+            return exception.category
+        case builtins.TimeoutError():
+            return "timeout"
+        case OSError():
+            return "connection"
+        case _:
+            return "unknown"
+
+
+def certificate_not_found(*, path: str) -> CertificateError:
+    """Make the error for a certificate file that does not exist."""
+    return CertificateError(
+        f"Certificate file {path!r} was not found",
+        certificate_path=path,
+        certificate_error="file_not_found",
+    )
+
+
+def connection_timeout(*, timeout_duration: float, operation: str = "connect") -> TimeoutError:
+    """Make the error for an operation that ran into its timeout (seconds)."""
+    return TimeoutError(
+        f"{operation} timed out after {timeout_duration:g} seconds",
+        timeout_duration=timeout_duration,
+        operation=operation,
+    )
+
+
+def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
+    """Make the error for a datagram of ``size`` bytes when ``max_size`` fit."""
+    return DatagramTooLargeError(datagram_size=size, max_size=max_size)
+
+
+def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
+    """Make the error for a bad value of a configuration field."""
+    return ConfigurationError(
+        f"{key} = {_shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
+    )
+
+
+def protocol_violation(*, message: str, frame_type: int | None = None) -> ProtocolError:
+    """Make the error for a peer that broke the protocol; the code is PROTOCOL_VIOLATION."""
+    return ProtocolError(message, error_code=0x0A, frame_type=frame_type)
+
+
+def session_not_ready(*, session_id: str, current_state: SessionState) -> SessionError:
+    """Make the error for an operation on a session that is not connected."""
+    return SessionError(
+        f"Session {session_id} is not ready: its state is {_plain(current_state)!r}",
+        session_id=session_id,
+        session_state=current_state,
+    )
+
+
+def stream_closed(*, stream_id: int, reason: str = "Stream was closed") -> StreamError:
+    """Make the error for an operation on a stream that is closed."""
+    return StreamError(
+        f"Stream {stream_id}: {reason}",
+        stream_id=stream_id,
+        stream_state=StreamState.CLOSED,
+        reason=reason,
+    )
+
+
+def _shorten(value: Any, limit: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as something JSON can hold."""
+    match value:
+        case Enum():
+            return _plain(value.value)
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes() | bytearray() | memoryview():
+            return bytes(value).hex()
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case _:
+            return repr(value)

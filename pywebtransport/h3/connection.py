@@ -1,0 +1,867 @@
+"""One HTTP/3 connection: settings, routing by session ID, shutdown. Sans-I/O.
+
+Commands come down as method calls on :class:`H3Connection` and its sessions;
+facts go up through the callbacks of ``events``. Time comes from ``call_later``.
+Handlers report a broken rule by raising one of the private exceptions of
+``errors``; :meth:`H3Connection.guard` is the one place where they are caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ..exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    HandshakeError,
+    ProtocolError,
+    SessionError,
+    WebTransportNotSupportedError,
+)
+from .constants import (
+    FIRST_GOAWAY_ID,
+    MAX_QUARTER_STREAM_ID,
+    TOKENS,
+    WEBTRANSPORT_H3_TOKEN,
+    WEBTRANSPORT_TOKEN,
+    FrameType,
+    H3Error,
+    Setting,
+    StreamType,
+)
+from .critical import ControlReader, drain_critical
+from .dialects import DIALECTS, Dialect, flow_control_on, select_dialect
+from .early import EarlyArrivals, EarlyStream
+from .errors import H3ConnectionError, H3StreamError, SessionAbort
+from .events import ConnectionEvents, SessionEvents
+from .fields import Request, check_fields
+from .frames import encode_frame
+from .ids import SettledIds
+from .options import H3Options
+from .protocols import check_protocols
+from .qpack import Qpack
+from .request import Phase, RequestStream
+from .session import H3Session, abort_error
+from .settings import build_settings, check_settings, encode_settings
+from .transport import CallLater, QuicTransport, Stream, TimerHandle
+from .varint import decode_varint, encode_varint
+
+__all__ = ["H3Connection"]
+
+_SEND_FIRST = 2**63 - 1
+_HEADER_MAX = 16  # two varints
+_CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
+
+
+class H3Connection:
+    """HTTP/3 and WebTransport on one QUIC connection.
+
+    Args:
+        quic: The QUIC connection.
+        events: Where facts about the connection go.
+        call_later: Timers.
+        options: Limits and choices.
+        is_client: Which end this is.
+
+    Attributes:
+        dialect: What new sessions speak; None until SETTINGS are in, or when there is none
+            in common.
+        settings: Our SETTINGS.
+        peer_settings: The peer's.
+        sessions: Sessions that have an ID and are not over.
+        goaway_received: No new session may be opened.
+        settings_known: The peer's SETTINGS are in.
+        webtransport_error: Why no session can be opened on this connection; None if one can,
+            or while SETTINGS are not in.
+    """
+
+    def __init__(
+        self,
+        quic: QuicTransport,
+        events: ConnectionEvents,
+        call_later: CallLater,
+        options: H3Options,
+        *,
+        is_client: bool,
+    ) -> None:
+        self.quic = quic
+        self.events = events
+        self.call_later = call_later
+        self.options = options
+        self.is_client = is_client
+        self.settings = build_settings(options, is_client=is_client)
+        self.dialect: Dialect | None = None
+        self.peer_settings: dict[int, int] = {}
+        self.sessions: dict[int, H3Session] = {}
+        self.goaway_received = False
+        self.settings_known = False
+        self.webtransport_error: Exception | None = None
+        self.qpack = Qpack(
+            options.qpack_max_table_capacity,
+            options.qpack_blocked_streams,
+            options.max_field_section_size,
+        )
+        self._closed = False
+        self._started = False
+        self._requests: dict[int, RequestStream] = {}
+        self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
+        self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
+        self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] = ({}, {})
+        self._routes: dict[int, Callable[[bytes], object]] = {}  # by quarter stream ID
+        self._early = EarlyArrivals(options, call_later, self._refuse_early)
+        self._early_sink = self.guarded(self._early_ready)
+        self._ids = SettledIds()
+        self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
+        self._control: Stream | None = None
+        self._control_backlog = b""
+        self._to_open = list(_CRITICAL)
+        self._peer_critical: set[int] = set()
+        self._goaway_sent: int | None = None
+        self._goaway_id: int | None = None
+        self._refused = 0
+        self._timers: dict[str, TimerHandle] = {}
+        self._closing: tuple[int, str] | None = None
+
+    # The catch point.
+
+    def guard(self, handler: Callable[..., object], *args: Any) -> None:
+        """Run a handler; what it raises about the peer closes what it must, and no more."""
+        if self._closed:
+            return
+        try:
+            handler(*args)
+        except H3ConnectionError as error:
+            self._fail(error.code, error.reason, error.frame_type)
+        except SessionAbort as error:
+            error.session.aborted(abort_error(error))
+        except H3StreamError as error:
+            request, session = error.request, error.request.session
+            request.fail(error.code)
+            if session is not None:
+                session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
+
+    def guarded(self, handler: Callable[[Any], object]) -> Callable[[Any], None]:
+        """A sink that runs ``handler`` under :meth:`guard`."""
+        return partial(self.guard, handler)
+
+    # From the QUIC connection.
+
+    def start(self) -> None:
+        """The handshake is done: open our streams, send SETTINGS, wait for the peer's."""
+        if self._started or self._closed:
+            return
+        self._started = True
+        settings = encode_frame(FrameType.SETTINGS, encode_settings(self.settings))
+        self._control_backlog = settings + self._control_backlog
+        self._open_critical()
+        if not self.settings_known:
+            self._set_timer("settings", self.options.settings_timeout, self._settings_late)
+
+    def stream_ready(self, stream: Any) -> None:
+        """A stream of the peer has its first bytes, or more while it is not classified."""
+        self.guard(self._classify, stream)
+
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """DATAGRAM frames, in order."""
+        routes = self._routes
+        for datagram in datagrams:
+            if datagram and datagram[0] < 0x40:
+                receive = routes.get(datagram[0])
+                if receive is not None:
+                    receive(datagram[1:])
+                    continue
+            self.guard(self._datagram, datagram)
+
+    def streams_available(self, unidirectional: bool) -> None:
+        """The peer allows more streams of this kind."""
+        if unidirectional:
+            self.guard(self._open_critical)
+        else:
+            self.guard(self._send_connects)
+        waiting = self._waiting[unidirectional]
+        for session in list(waiting):
+            if waiting.pop(session, self) is None:
+                session.events.streams_available(unidirectional)
+
+    def datagram_writable(self) -> None:
+        """The outgoing datagram queue has room again."""
+        for session in list(self.sessions.values()):
+            session.tell_datagram_writable()
+
+    def connection_closed(self, error: Exception | None) -> None:
+        """The QUIC connection is gone: every session ends, every timer is cancelled."""
+        if not self._closed:
+            self._shut(error)
+
+    # Sessions of a client.
+
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        origin: str | None = None,
+        application_protocols: Sequence[str] = (),
+        require_application_protocol: bool = False,
+        events: SessionEvents,
+    ) -> H3Session:
+        """Ask for a session; the request goes out as soon as the peer's SETTINGS allow it.
+
+        Args:
+            authority: Host and port of the URL.
+            path: Path and query; begins with a slash.
+            headers: Further request fields.
+            origin: The ``origin`` field.
+            application_protocols: Names to offer, best first.
+            require_application_protocol: Break off when the server chooses none of them.
+            events: Where the facts of the session go.
+
+        Raises:
+            ConfigurationError: an argument cannot be sent.
+            ConnectionError: the connection is closed or closing.
+            ClientError: the server said GOAWAY, or does not speak WebTransport.
+            SessionError: no further session is allowed on this connection now.
+        """
+        if not self.is_client:
+            raise ClientError("only a client opens sessions")
+        _check_target("authority", authority, bool(authority) and "@" not in authority)
+        _check_target("path", path, path.startswith("/"))
+        fields = check_fields(headers)
+        check_protocols(application_protocols)
+        if origin is not None:
+            fields.pop("origin", None)
+            origin = check_fields({"origin": origin})["origin"]
+        self._check_can_open()
+        session = H3Session(
+            self,
+            authority=authority,
+            path=path,
+            scheme="https",
+            origin=origin,
+            request_headers=fields,
+            protocol_token=WEBTRANSPORT_H3_TOKEN,
+            offered_protocols=application_protocols,
+            require_protocol=require_application_protocol,
+            events=events,
+        )
+        self._to_send[session] = None
+        self.guard(self._send_connects)
+        return session
+
+    def _check_can_open(self) -> None:
+        if self._closed or self._closing is not None:
+            raise ConnectionError("the connection is closed")
+        if self.goaway_received:
+            raise ClientError(
+                "the server accepts no new session on this connection (GOAWAY)",
+                error_code=H3Error.REQUEST_REJECTED,
+                remote=True,
+            )
+        if self.webtransport_error is not None:
+            raise self.webtransport_error
+        limit = self._session_limit()
+        if limit is not None and len(self.sessions) + len(self._to_send) >= limit:
+            raise SessionError(f"the connection allows {limit} sessions at a time")
+
+    def _session_limit(self) -> int | None:
+        """How many sessions a client may have on this connection; None: no known limit."""
+        dialect = self.dialect
+        if dialect is None:
+            return None
+        if dialect.one_session_without_flow_control and not flow_control_on(
+            dialect, self.settings, self.peer_settings
+        ):
+            return 1
+        return self.peer_settings.get(dialect.enabling) if dialect.counts_sessions else None
+
+    def _send_connects(self) -> None:
+        """Send the requests that waited for SETTINGS or for a stream."""
+        while self._to_send and self.settings_known:
+            session = next(iter(self._to_send))
+            dialect = session.dialect or self.dialect
+            limit = self._session_limit()
+            error = self.webtransport_error
+            if error is None and limit is not None and len(self.sessions) >= limit:
+                error = SessionError(f"the connection allows {limit} sessions at a time")
+            if error is not None or dialect is None:
+                del self._to_send[session]
+                session.refuse(error or SessionError("no dialect in common"))
+                continue
+            stream = self.quic.open_stream(False)
+            if stream is None:
+                return
+            del self._to_send[session]
+            self._connect(session, stream, dialect)
+
+    def _connect(self, session: H3Session, stream: Stream, dialect: Dialect) -> None:
+        request = RequestStream(self, stream, session)
+        self._requests[request.stream_id] = request
+        self.local_stream_opened(request.stream_id)
+        flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
+        session.bind(request, dialect, flow_control=flow_control)
+        self.sessions[session.session_id] = session
+        session.send_request()
+        for unidirectional in (False, True):
+            if self._waiting[unidirectional].pop(session, self) is None:
+                session.events.streams_available(unidirectional)
+        session.tell_datagram_writable()
+
+    def retry_with_older_token(self, session: H3Session) -> bool:
+        """Ask again as an older client, if the server also shows an older generation.
+
+        Returns:
+            False: no retry is possible.
+        """
+        dialect = session.dialect
+        if dialect is None or dialect.token != WEBTRANSPORT_H3_TOKEN:
+            return False
+        older = select_dialect(
+            self.options.dialects, self.peer_settings, is_client=True, below=dialect.number
+        )
+        if older is None or not self.options.legacy_token_retry or self.goaway_received:
+            return False
+        request = self._requests.get(session.session_id)
+        if request is not None:
+            request.give_up()
+        self.sessions.pop(session.session_id, None)
+        for entry in self._early.take(session.session_id)[0]:
+            self.refuse_stream(entry.stream, H3Error.WT_SESSION_GONE)
+        session.dialect = older
+        self._to_send[session] = None
+        self._send_connects()
+        return True
+
+    def session_established(self, session: H3Session) -> None:
+        """A session is established; later ones speak what it speaks."""
+        if self.is_client:
+            self.dialect = session.dialect
+
+    # Sessions of a server.
+
+    def request_received(self, stream: RequestStream, request: Request) -> None:
+        """A well-formed request."""
+        if self._closing is not None or (
+            self._goaway_sent is not None and stream.stream_id >= self._goaway_sent
+        ):
+            raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
+        if not request.is_extended_connect:
+            _answer_plain(stream, request)
+        elif request.protocol not in TOKENS:
+            stream.respond(501)
+        elif self.settings_known:
+            self._admit(stream, request)
+        elif len(self._held) < self.options.max_pending_connects:
+            self._held[stream] = request
+        else:
+            self._refuse_session(stream, "too many requests before SETTINGS")
+
+    def _admit(self, stream: RequestStream, request: Request) -> None:
+        """Make a session of a CONNECT request, if there may be one more."""
+        dialect = self.dialect
+        if self.webtransport_error is not None or dialect is None:
+            raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
+        if request.protocol == WEBTRANSPORT_TOKEN and dialect.token != WEBTRANSPORT_TOKEN:
+            dialect = (
+                select_dialect(
+                    self.options.dialects,
+                    self.peer_settings,
+                    is_client=False,
+                    below=dialect.number,
+                )
+                or dialect
+            )
+        flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
+        single = dialect.one_session_without_flow_control and not flow_control
+        if len(self.sessions) >= (1 if single else self.options.max_sessions):
+            self._refuse_session(stream, "too many sessions")
+        session = H3Session(
+            self,
+            authority=request.authority,
+            path=request.path,
+            scheme=request.scheme,
+            origin=request.headers.get("origin"),
+            request_headers=request.headers,
+            protocol_token=request.protocol or "",
+        )
+        stream.session = session
+        session.bind(stream, dialect, flow_control=flow_control)
+        session.read_offer()
+        self.sessions[session.session_id] = session
+        self._early.pin(session.session_id)
+        self.events.session_requested(session)
+
+    def _refuse_session(self, stream: RequestStream, reason: str) -> None:
+        """Refuse one session; a client that goes on and on loses the connection."""
+        self._refused += 1
+        if self._refused > self.options.max_refused_sessions:
+            raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, reason)
+        if "refused" not in self._timers:
+            self._set_timer("refused", self.options.refused_window, self._forget_refused)
+        raise H3StreamError(stream, H3Error.REQUEST_REJECTED, reason)
+
+    def _forget_refused(self) -> None:
+        self._refused = 0
+
+    # What sessions and request streams ask for.
+
+    def route_datagrams(self, session_id: int, receive: Callable[[bytes], object]) -> None:
+        """Send the datagrams of a session straight to ``receive``."""
+        self._routes[session_id // 4] = receive
+
+    def deliver_early(self, session: H3Session) -> None:
+        """Hand over what waited for a session that is now established."""
+        streams, datagrams = self._early.take(session.session_id)
+        try:
+            while streams and session.is_live:
+                session.stream_arrived(*streams.pop(0))
+            for datagram in datagrams:
+                session.datagram_arrived(datagram)
+        finally:
+            for stream, _ in streams:
+                self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+
+    def wait_for_streams(self, session: H3Session, unidirectional: bool) -> None:
+        """Tell the session when a stream can be opened."""
+        self._waiting[unidirectional][session] = None
+
+    def stop_waiting(self, session: H3Session, unidirectional: bool) -> None:
+        """The session was told by other means."""
+        self._waiting[unidirectional].pop(session, None)
+
+    def local_stream_opened(self, stream_id: int) -> None:
+        """Client: it opened a bidirectional stream."""
+        self._next_local = max(self._next_local, stream_id + 4)
+
+    def session_over(self, session: H3Session) -> None:
+        """A session ended: forget it and refuse what waited for it."""
+        self._to_send.pop(session, None)
+        for waiting in self._waiting:
+            waiting.pop(session, None)
+        if self.sessions.pop(session.session_id, None) is None:
+            return
+        self._routes.pop(session.session_id // 4, None)
+        if not self.is_client:
+            self._ids.settle(session.session_id)
+        for stream, _ in self._early.take(session.session_id)[0]:
+            self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+
+    def request_done(self, request: RequestStream) -> None:
+        """A request stream is out of our hands."""
+        self._requests.pop(request.stream_id, None)
+        self._held.pop(request, None)
+        if not self.is_client and request.session is None:
+            self._ids.settle(request.stream_id)
+        if self._closing is not None:
+            self._close_when_quiet()
+
+    def abort_stream(self, stream: Stream, code: int) -> None:
+        """Reset and stop what the stream has of directions."""
+        if stream.is_local or not stream.is_unidirectional:
+            stream.reset(code)
+        if not stream.is_local or not stream.is_unidirectional:
+            stream.stop_sending(code)
+
+    def refuse_stream(self, stream: Stream, code: int) -> None:
+        """Abort a stream that the application never sees, and let go of it."""
+        self.abort_stream(stream, code)
+        stream.sink = None
+        stream.release()
+
+    # Streams of the peer.
+
+    def _classify(self, stream: Stream) -> None:
+        """Find out what a new stream is; its first bytes may come in any number of pieces."""
+        bidi = not stream.is_unidirectional
+        if bidi and not self.is_client:
+            self._ids.see(stream.stream_id)
+        head = stream.peek(_HEADER_MAX)
+        kind = decode_varint(head)
+        if kind is None:
+            self._header_incomplete(stream)
+            return
+        if kind[0] == (FrameType.WEBTRANSPORT_STREAM if bidi else StreamType.WEBTRANSPORT):
+            if not self._may_be_webtransport(stream):
+                return
+            session_id = decode_varint(head, kind[1])
+            if session_id is None:
+                self._header_incomplete(stream)
+            else:
+                self._webtransport_stream(stream, *session_id)
+        elif not bidi:
+            self._unidirectional(stream, *kind)
+        elif self.is_client:
+            raise H3ConnectionError(
+                H3Error.STREAM_CREATION_ERROR, "the server opened a bidirectional stream"
+            )
+        elif stream.is_reset:
+            self._header_incomplete(stream)
+        else:
+            request = RequestStream(self, stream)
+            self._requests[stream.stream_id] = request
+            request.ready(stream)
+
+    def _header_incomplete(self, stream: Stream) -> None:
+        """More bytes may come; if none can, the stream is freed and nobody hears of it."""
+        if not (stream.is_reset or stream.fin_received):
+            return
+        if not stream.is_unidirectional:
+            stream.reset(H3Error.REQUEST_INCOMPLETE)
+            if not self.is_client:
+                self._ids.settle(stream.stream_id)
+        stream.sink = None
+        stream.release()
+
+    def _may_be_webtransport(self, stream: Stream) -> bool:
+        """Tell whether 0x41 and 0x54 mean WebTransport on this connection."""
+        if not (self.settings_known and self.dialect is None):
+            return True
+        if not stream.is_unidirectional:
+            if self.is_client:
+                raise H3ConnectionError(
+                    H3Error.STREAM_CREATION_ERROR,
+                    "the server opened a bidirectional stream without WebTransport",
+                )
+            self._ids.settle(stream.stream_id)
+        self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+        return False
+
+    def _webtransport_stream(self, stream: Stream, session_id: int, header_size: int) -> None:
+        if session_id % 4:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"session ID {session_id} is no client bidirectional stream"
+            )
+        if not (self.is_client or stream.is_unidirectional):
+            self._ids.settle(stream.stream_id)
+        session = self.sessions.get(session_id)
+        if session is not None and session.is_live:
+            session.stream_arrived(stream, header_size)
+        elif session is None and self._is_over(session_id):
+            self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+        elif self._early.hold_stream(
+            session_id, stream, header_size, known=session is not None
+        ):
+            stream.sink = self._early_sink
+        else:
+            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+
+    def _is_over(self, session_id: int) -> bool:
+        """Tell whether an unknown session is one of the past; False: it may still come.
+
+        Raises:
+            H3ConnectionError: there can be no such session (H3_ID_ERROR).
+        """
+        if self.is_client:
+            limit = self._next_local
+            over = True
+        else:
+            allowed = self.options.peer_bidi_streams
+            limit = None if allowed is None else self._ids.next_id + 4 * allowed
+            over = self._ids.is_settled(session_id)
+        if limit is not None and session_id >= limit:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"session ID {session_id} is beyond the stream limit"
+            )
+        return over
+
+    def _early_ready(self, stream: Stream) -> None:
+        if self._early.is_oversized(stream):
+            self._early.drop_stream(stream)
+            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+
+    def _refuse_early(self, streams: list[EarlyStream]) -> None:
+        for stream, _ in streams:
+            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+
+    def _unidirectional(self, stream: Stream, kind: int, header_size: int) -> None:
+        if kind == StreamType.PUSH:
+            code = H3Error.ID_ERROR if self.is_client else H3Error.STREAM_CREATION_ERROR
+            raise H3ConnectionError(code, "push was not allowed")
+        if kind not in _CRITICAL:
+            self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+            return
+        name = StreamType(kind).name.lower().replace("_", " ")
+        if kind in self._peer_critical:
+            raise H3ConnectionError(H3Error.STREAM_CREATION_ERROR, f"a second {name} stream")
+        self._peer_critical.add(kind)
+        stream.skip(header_size)
+        if kind == StreamType.CONTROL:
+            feed: Callable[[bytes], object] = ControlReader(
+                self,
+                is_client=self.is_client,
+                max_frame_size=self.options.max_control_frame_size,
+            ).feed
+        elif kind == StreamType.QPACK_ENCODER:
+            feed = self._feed_qpack
+        else:
+            feed = self.qpack.feed_decoder
+        stream.sink = self.guarded(partial(drain_critical, name=name, feed=feed))
+        drain_critical(stream, name, feed)
+
+    def _feed_qpack(self, data: bytes) -> None:
+        for stream_id in self.qpack.feed_encoder(data):
+            request = self._requests.get(stream_id)
+            if request is not None and request.phase is Phase.BLOCKED:
+                self.guard(request.unblocked)
+
+    # Datagrams off the fast path.
+
+    def _datagram(self, datagram: bytes) -> None:
+        quarter = decode_varint(datagram)
+        if quarter is None:
+            raise H3ConnectionError(H3Error.DATAGRAM_ERROR, "a datagram without quarter stream ID")
+        if quarter[0] > MAX_QUARTER_STREAM_ID:
+            raise H3ConnectionError(
+                H3Error.DATAGRAM_ERROR, f"quarter stream ID {quarter[0]} is too large"
+            )
+        session_id, data = quarter[0] * 4, datagram[quarter[1] :]
+        session = self.sessions.get(session_id)
+        if session is not None and session.is_live:
+            session.datagram_arrived(data)
+        elif session is not None or not self._is_over(session_id):
+            if not (self.settings_known and self.dialect is None):
+                self._early.hold_datagram(session_id, data, known=session is not None)
+
+    # Control stream, both ways.
+
+    def on_settings(self, settings: dict[int, int]) -> None:
+        """The peer's SETTINGS are in: choose the dialect and serve what waited."""
+        check_settings(settings, is_client=self.is_client)
+        self.peer_settings = settings
+        self.settings_known = True
+        self._cancel_timer("settings")
+        self.qpack.apply_peer_settings(
+            settings.get(Setting.QPACK_MAX_TABLE_CAPACITY, 0),
+            settings.get(Setting.QPACK_BLOCKED_STREAMS, 0),
+        )
+        dialect = select_dialect(self.options.dialects, settings, is_client=self.is_client)
+        self.webtransport_error = self._unmet(dialect)
+        if self.webtransport_error is None:
+            self.dialect = dialect
+        else:
+            self._drop_early()
+        self.events.settings_received(settings)
+        held, self._held = self._held, {}
+        for stream, request in held.items():
+            if stream.phase is Phase.WAITING:
+                self.guard(self._admit, stream, request)
+        self._send_connects()
+
+    def _unmet(self, dialect: Dialect | None) -> Exception | None:
+        """What is missing for WebTransport on this connection; None: nothing."""
+        settings, missing = self.peer_settings, []
+        if dialect is None:
+            offered = ", ".join(DIALECTS[n].drafts for n in sorted(self.options.dialects))
+            missing.append(f"a setting for WebTransport ({offered})")
+        datagrams = dialect.datagram_settings if dialect else (Setting.H3_DATAGRAM,)
+        if not any(settings.get(name) == 1 for name in datagrams):
+            missing.append("the setting H3_DATAGRAM")
+        if self.quic.peer_max_datagram_frame_size == 0:
+            missing.append("the transport parameter max_datagram_frame_size")
+        implied = dialect is not None and dialect.connect_setting_implied
+        if self.is_client and not implied and settings.get(Setting.ENABLE_CONNECT_PROTOCOL) != 1:
+            missing.append("the setting ENABLE_CONNECT_PROTOCOL")
+        if not missing:
+            return None
+        peer = "server" if self.is_client else "client"
+        return WebTransportNotSupportedError(
+            f"the {peer} does not offer WebTransport: it did not send {', '.join(missing)}",
+            error_code=H3Error.WT_REQUIREMENTS_NOT_MET,
+            remote=True,
+        )
+
+    def _drop_early(self) -> None:
+        for stream, _ in self._early.clear():
+            if self.is_client and not stream.is_unidirectional:
+                raise H3ConnectionError(
+                    H3Error.STREAM_CREATION_ERROR,
+                    "the server opened a bidirectional stream without WebTransport",
+                )
+            self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+
+    def on_goaway(self, last_id: int) -> None:
+        """The peer will not serve requests from this ID on."""
+        if self.is_client and last_id % 4:
+            raise H3ConnectionError(H3Error.ID_ERROR, f"GOAWAY with ID {last_id}")
+        if self._goaway_id is not None and last_id > self._goaway_id:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"GOAWAY went from {self._goaway_id} to {last_id}"
+            )
+        self._goaway_id = last_id
+        self.goaway_received = True
+        error = ClientError(
+            "the server accepts no new session on this connection (GOAWAY)",
+            error_code=H3Error.REQUEST_REJECTED,
+            remote=True,
+        )
+        for session in list(self._to_send):
+            session.refuse(error)
+        for session in list(self.sessions.values()):
+            if self.is_client and not session.is_live and session.session_id >= last_id:
+                session.refuse(error)
+            else:
+                session.tell_draining()
+        self.events.goaway_received(last_id)
+
+    def send_goaway(self) -> None:
+        """Announce the end of the connection.
+
+        A server says that it will name the last request later
+        (:meth:`finish_goaway`); a client that it wants no push.
+        """
+        if self._goaway_sent is None:
+            self._goaway(0 if self.is_client else FIRST_GOAWAY_ID)
+
+    def finish_goaway(self) -> None:
+        """Server: name the first request that is not served, about a round trip later."""
+        self.send_goaway()
+        if not self.is_client and self._goaway_sent == FIRST_GOAWAY_ID:
+            self._goaway(self._ids.next_id)
+
+    def _goaway(self, last_id: int) -> None:
+        self._goaway_sent = last_id
+        self._write_control(encode_frame(FrameType.GOAWAY, encode_varint(last_id)))
+
+    def _write_control(self, data: bytes) -> None:
+        if self._control is None:
+            self._control_backlog += data
+        elif not self._closed:
+            self._control.write(data)
+
+    def _open_critical(self) -> None:
+        """Open our control and QPACK streams, as far as the peer allows now."""
+        while self._started and self._to_open:
+            stream = self.quic.open_stream(True)
+            if stream is None:
+                return
+            kind = self._to_open.pop(0)
+            stream.sink = self.guarded(self._local_critical)
+            stream.set_send_order(_SEND_FIRST)
+            stream.write(encode_varint(kind))
+            if kind == StreamType.CONTROL:
+                self._control = stream
+                backlog, self._control_backlog = self._control_backlog, b""
+                self._write_control(backlog)
+            elif kind == StreamType.QPACK_ENCODER:
+                self.qpack.send_encoder = partial(self._write_qpack, stream)
+            else:
+                self.qpack.send_decoder = partial(self._write_qpack, stream)
+
+    def _write_qpack(self, stream: Stream, data: bytes) -> None:
+        if data and stream.write(data) > self.options.max_capsule_backlog:
+            raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, "the peer does not read QPACK streams")
+
+    def _local_critical(self, stream: Stream) -> None:
+        if stream.is_stopped:
+            raise H3ConnectionError(
+                H3Error.CLOSED_CRITICAL_STREAM, "the peer stopped one of our critical streams"
+            )
+
+    # The end.
+
+    @property
+    def is_closed(self) -> bool:
+        """The connection is closed, or being closed by the QUIC connection."""
+        return self._closed
+
+    def close(self, code: int = H3Error.NO_ERROR, reason: str = "") -> None:
+        """End all sessions and close the QUIC connection.
+
+        With H3_NO_ERROR the close waits, at most ``close_timeout``, until the
+        peer finished its CONNECT streams, so that no WT_CLOSE_SESSION is lost.
+
+        Args:
+            code: Application error code of CONNECTION_CLOSE.
+            reason: Words for the peer's log.
+        """
+        if self._closed or self._closing is not None:
+            return
+        self._closing = (code, reason)
+        for session in [*self._to_send, *self.sessions.values()]:
+            session.close()
+        for request in list(self._requests.values()):
+            if request.phase is not Phase.LINGER:
+                request.fail(H3Error.REQUEST_CANCELLED)
+        self._close_when_quiet()
+        if not self._closed:
+            self._set_timer("close", self.options.close_timeout, self._close_now)
+
+    def _close_when_quiet(self) -> None:
+        if self._closing is not None and (
+            not self._requests or self._closing[0] != H3Error.NO_ERROR
+        ):
+            self._close_now()
+
+    def _close_now(self) -> None:
+        if self._closed or self._closing is None:
+            return
+        code, reason = self._closing
+        self._shut(None)
+        self.quic.close(code, reason)
+
+    def _fail(self, code: int, reason: str, frame_type: int | None) -> None:
+        """The peer broke a rule: close the connection."""
+        error = ProtocolError(reason, error_code=code, frame_type=frame_type, remote=True)
+        self.quic.close(code, reason)
+        self._shut(error)
+        self.events.connection_failed(error)
+
+    def _shut(self, error: Exception | None) -> None:
+        """Nothing is sent or received any more: end sessions, let go of streams and timers."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._routes.clear()
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            request.abandon()
+        self._held.clear()
+        for stream, _ in self._early.clear():
+            stream.sink = None
+            stream.release()
+        for session in [*self._to_send, *self.sessions.values()]:
+            session.connection_lost(error)
+
+    def _settings_late(self) -> None:
+        seconds = self.options.settings_timeout
+        for stream in list(self._held):
+            stream.fail(H3Error.REQUEST_REJECTED)
+        reason = f"no SETTINGS within {seconds:g} seconds"
+        error = HandshakeError(
+            reason, error_code=H3Error.MISSING_SETTINGS, handshake_stage="settings", remote=True
+        )
+        self.quic.close(H3Error.MISSING_SETTINGS, reason)
+        self._shut(error)
+        self.events.connection_failed(error)
+
+    def _set_timer(self, name: str, delay: float, callback: Callable[[], object]) -> None:
+        self._cancel_timer(name)
+        self._timers[name] = self.call_later(delay, self._timer_fired, name, callback)
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _timer_fired(self, name: str, callback: Callable[[], object]) -> None:
+        self._timers.pop(name, None)
+        self.guard(callback)
+
+
+def _answer_plain(stream: RequestStream, request: Request) -> None:
+    """Answer a request that asks for no session, such as a browser's look at the port."""
+    if request.method in ("GET", "HEAD"):
+        stream.respond(404)
+    else:
+        stream.respond(405, {"allow": "GET, HEAD"})
+
+
+def _check_target(name: str, value: str, valid: bool) -> None:
+    if not valid or not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        raise ConfigurationError(
+            f"{name} = {value!r} cannot be sent in a request", config_key=name, config_value=value
+        )

@@ -1,0 +1,197 @@
+"""Field sections as messages: the rules of RFC 9114 sections 4.2 to 4.4 and RFC 9220."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..exceptions import ConfigurationError
+from .errors import MessageError
+
+__all__ = [
+    "Request",
+    "Response",
+    "check_fields",
+    "encode_fields",
+    "parse_request",
+    "parse_response",
+]
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\x00\r\n]")
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
+_CONNECTION_FIELDS: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+_RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
+_REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
+_RESPONSE_PSEUDO: Final = frozenset({b":status"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A well-formed request."""
+
+    method: str
+    scheme: str
+    authority: str
+    path: str
+    protocol: str | None
+    headers: dict[str, str]
+
+    @property
+    def is_extended_connect(self) -> bool:
+        return self.method == "CONNECT" and self.protocol is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A well-formed response header."""
+
+    status: int
+    headers: dict[str, str]
+
+
+def parse_request(fields: list[tuple[bytes, bytes]]) -> Request:
+    """Validate the header of a request.
+
+    Raises:
+        MessageError: it is malformed.
+    """
+    pseudo, headers = _split(fields, _REQUEST_PSEUDO)
+    method = pseudo.get(":method", "")
+    if not method:
+        raise MessageError(":method is missing")
+    protocol = pseudo.get(":protocol")
+    scheme, path = pseudo.get(":scheme"), pseudo.get(":path")
+    host = headers.get("host")
+    authority = pseudo.get(":authority", "")
+    if authority and host is not None and host != authority:
+        raise MessageError(f"host {host!r} and :authority {authority!r} differ")
+    if method == "CONNECT":
+        _check_connect(scheme, path, authority, protocol, headers)
+    else:
+        if protocol is not None:
+            raise MessageError(":protocol is only for CONNECT")
+        if not scheme or not path:
+            raise MessageError(":scheme or :path is missing")
+        authority = authority or host or ""
+        if scheme in ("http", "https") and not authority:
+            raise MessageError(":authority is missing")
+    if "@" in authority:
+        raise MessageError(":authority has user information")
+    return Request(method, scheme or "", authority, path or "", protocol, headers)
+
+
+def _check_connect(
+    scheme: str | None,
+    path: str | None,
+    authority: str,
+    protocol: str | None,
+    headers: Mapping[str, str],
+) -> None:
+    if not authority:
+        raise MessageError(":authority is missing or empty")
+    if protocol is None:
+        if scheme is not None or path is not None:
+            raise MessageError("CONNECT without :protocol has :scheme or :path")
+        return
+    if not protocol:
+        raise MessageError(":protocol is empty")
+    if scheme != "https":
+        raise MessageError(f":scheme is {scheme!r}: must be https")
+    if not path or not path.startswith("/"):
+        raise MessageError(f":path is {path!r}: must begin with a slash")
+    if "content-length" in headers:
+        raise MessageError("a CONNECT request has a content-length")
+
+
+def parse_response(fields: list[tuple[bytes, bytes]]) -> Response:
+    """Validate the header of a response to an extended CONNECT.
+
+    Raises:
+        MessageError: it is malformed, or a 2xx that cannot be the answer to one.
+    """
+    pseudo, headers = _split(fields, _RESPONSE_PSEUDO)
+    text = pseudo.get(":status", "")
+    if not _STATUS.fullmatch(text.encode("latin-1")) or text == "101":
+        raise MessageError(f":status is {text!r}")
+    status = int(text)
+    if status in (204, 205, 206):
+        raise MessageError(f"status {status} cannot open a session")
+    if 200 <= status < 300 and "content-length" in headers:
+        raise MessageError(f"a {status} response to CONNECT has a content-length")
+    return Response(status, headers)
+
+
+def _split(
+    fields: list[tuple[bytes, bytes]], allowed: frozenset[bytes]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Pseudo-fields and fields; the lines of one field are joined with a comma."""
+    pseudo: dict[str, str] = {}
+    lines: dict[str, list[str]] = {}
+    for name, value in fields:
+        if _BAD_VALUE.search(value):
+            raise MessageError(f"the value of {name!r} has a forbidden character")
+        text = value.decode("latin-1").strip(" \t")
+        if name.startswith(b":"):
+            if name not in allowed:
+                raise MessageError(f"unknown pseudo-field {name!r}")
+            key = name.decode("ascii")
+            if key in pseudo:
+                raise MessageError(f"{key} appears twice")
+            if lines:
+                raise MessageError(f"{key} comes after a regular field")
+            pseudo[key] = text
+            continue
+        if not _NAME.fullmatch(name):
+            raise MessageError(f"bad field name {name!r}")
+        if name in _CONNECTION_FIELDS or (name == b"te" and text.lower() != "trailers"):
+            raise MessageError(f"field {name!r} is forbidden in HTTP/3")
+        lines.setdefault(name.decode("ascii"), []).append(text)
+    if len(lines.get("host", ())) > 1:
+        raise MessageError("host appears twice")
+    joined = {k: ("; " if k == "cookie" else ", ").join(v) for k, v in lines.items()}
+    return pseudo, joined
+
+
+def check_fields(headers: Mapping[str, str]) -> dict[str, str]:
+    """Check fields given by the application; names come back in lower case.
+
+    Raises:
+        ConfigurationError: a name or value cannot be sent in HTTP/3.
+    """
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        lowered = name.lower()
+        try:
+            raw_name, raw_value = lowered.encode("ascii"), value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise _bad_header(name, value, "must be ASCII name and Latin-1 value") from None
+        if not _NAME.fullmatch(raw_name):
+            raise _bad_header(name, value, "the name must be a token of RFC 9110")
+        if raw_name in _CONNECTION_FIELDS or raw_name in _RESERVED_FIELDS:
+            raise _bad_header(name, value, "cannot be set on a WebTransport session")
+        if _BAD_VALUE.search(raw_value):
+            raise _bad_header(name, value, "the value must not hold a line break or NUL")
+        checked[lowered] = value.strip(" \t")
+    return checked
+
+
+def _bad_header(name: str, value: str, rule: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"header {name!r} = {value!r}: {rule}", config_key="headers", config_value={name: value}
+    )
+
+
+def encode_fields(
+    pseudo: Mapping[str, str], headers: Mapping[str, str]
+) -> list[tuple[bytes, bytes]]:
+    """Field lines for QPACK, pseudo-fields first."""
+    return [
+        (name.encode("ascii"), value.encode("latin-1"))
+        for part in (pseudo, headers)
+        for name, value in part.items()
+    ]

@@ -1,0 +1,46 @@
+"""Which client-initiated bidirectional streams are settled, in bounded memory.
+
+A stream is settled once it is known that no session lives on it any more, or
+ever will. QUIC hands out stream IDs in order and limits how many may be open,
+so it is enough to remember the next unseen ID and the unsettled ones below it:
+their number is bounded by the stream limit, however long the connection lives.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SettledIds"]
+
+
+class SettledIds:
+    """The settled ones among the IDs 0, 4, 8, ..."""
+
+    __slots__ = ("_next", "_open")
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._open: set[int] = set()
+
+    @property
+    def next_id(self) -> int:
+        """The lowest ID above all that were seen."""
+        return self._next
+
+    @property
+    def unsettled(self) -> int:
+        """How many IDs below :attr:`next_id` are not settled."""
+        return len(self._open)
+
+    def see(self, stream_id: int) -> None:
+        """The peer opened this stream, and with it all lower ones."""
+        if stream_id >= self._next:
+            self._open.update(range(self._next, stream_id + 4, 4))
+            self._next = stream_id + 4
+
+    def settle(self, stream_id: int) -> None:
+        """No session lives on this stream from now on."""
+        self.see(stream_id)
+        self._open.discard(stream_id)
+
+    def is_settled(self, stream_id: int) -> bool:
+        """Tell whether a session with this ID is over, or can never be."""
+        return stream_id < self._next and stream_id not in self._open

@@ -1,0 +1,107 @@
+"""Settings of the HTTP/3 layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..exceptions import ConfigurationError
+from .constants import MAX_SESSION_STREAMS
+from .dialects import ALL_DIALECTS
+from .varint import MAX_VARINT
+
+__all__ = ["H3Options"]
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "max_sessions": (1, MAX_VARINT),
+    "initial_max_data": (1, MAX_VARINT),
+    "initial_max_streams_bidi": (1, MAX_SESSION_STREAMS),
+    "initial_max_streams_uni": (1, MAX_SESSION_STREAMS),
+    "max_early_streams": (0, 65536),
+    "max_early_bytes": (0, MAX_VARINT),
+    "max_early_datagrams": (0, 65536),
+    "early_timeout": (0.001, 3600),
+    "settings_timeout": (0.001, 3600),
+    "close_timeout": (0, 3600),
+    "max_field_section_size": (1024, 1 << 24),
+    "max_control_frame_size": (64, 1 << 24),
+    "max_capsule_size": (0, 1 << 24),
+    "max_capsule_backlog": (1024, 1 << 30),
+    "qpack_max_table_capacity": (0, 1 << 20),
+    "qpack_blocked_streams": (0, 65535),
+    "max_pending_connects": (0, 65536),
+    "max_refused_sessions": (1, 1 << 30),
+    "refused_window": (0.001, 3600),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class H3Options:
+    """Limits and choices of one HTTP/3 connection.
+
+    Raises:
+        ConfigurationError: a field is outside its range.
+    """
+
+    dialects: frozenset[int] = field(default=ALL_DIALECTS)
+    """Generations to offer, a subset of {2, 7, 14, 16}."""
+    max_sessions: int = 100
+    """Sessions alive at once on one connection."""
+    initial_max_data: int = 16 * 1024 * 1024
+    """Receive window of one session in bytes, over all its streams."""
+    initial_max_streams_bidi: int = 100
+    """Bidirectional streams of one session that the peer may have open."""
+    initial_max_streams_uni: int = 100
+    """Unidirectional streams of one session that the peer may have open."""
+    max_early_streams: int = 24
+    """Streams of one connection that may wait for their session."""
+    max_early_bytes: int = 65536
+    """Bytes of one such stream."""
+    max_early_datagrams: int = 64
+    """Datagrams of one connection that may wait for their session."""
+    early_timeout: float = 5.0
+    """Seconds until streams and datagrams of an unknown session are given up."""
+    settings_timeout: float = 10.0
+    """Seconds that the peer has to send its SETTINGS."""
+    close_timeout: float = 2.0
+    """Seconds that the peer has to finish its CONNECT stream after ours was closed."""
+    max_field_section_size: int = 65536
+    """Size of a request or response header, counted as in RFC 9114 section 4.2.2."""
+    max_control_frame_size: int = 16384
+    """Bytes of one frame on the control stream."""
+    max_capsule_size: int = 65536
+    """Bytes of a DATAGRAM capsule; larger ones are dropped."""
+    max_capsule_backlog: int = 262144
+    """Bytes of capsules that may wait because the peer does not read its CONNECT stream."""
+    qpack_max_table_capacity: int = 0
+    """Bytes of the dynamic tables; 0 uses the static table only."""
+    qpack_blocked_streams: int = 0
+    """Requests that may wait for the dynamic table."""
+    max_pending_connects: int = 16
+    """Requests that may wait for the client's SETTINGS."""
+    max_refused_sessions: int = 100
+    """Sessions refused within ``refused_window`` before the connection is closed."""
+    refused_window: float = 10.0
+    """Seconds over which refused sessions are counted."""
+    peer_bidi_streams: int | None = None
+    """Bidirectional streams that the transport lets a client have open at once. A session ID
+    beyond what that allows closes the connection; None: not checked."""
+    legacy_token_retry: bool = True
+    """Client: ask again with the older ``:protocol`` when a server that also shows an older
+    generation answers ``webtransport-h3`` with 400, 405 or 501."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dialects", frozenset(self.dialects))
+        if not self.dialects or not self.dialects <= ALL_DIALECTS:
+            raise _bad("dialects", sorted(self.dialects), f"a subset of {sorted(ALL_DIALECTS)}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise _bad(name, value, f"{low} to {high}")
+        if self.peer_bidi_streams is not None and self.peer_bidi_streams < 1:
+            raise _bad("peer_bidi_streams", self.peer_bidi_streams, "at least 1, or None")
+
+
+def _bad(name: str, value: object, accepted: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} = {value!r} is not accepted: {accepted}", config_key=name, config_value=value
+    )

@@ -1,0 +1,201 @@
+"""QPACK (RFC 9204): field sections to bytes and back, and the two QPACK streams.
+
+The coding itself is done by ``pylsqpack``. This module adds what a peer could
+exploit: field sections are walked first, so that a cut or oversized one is
+refused before anything is decoded, and every failure becomes one of the three
+QPACK error codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pylsqpack
+
+from .constants import H3Error
+from .errors import H3ConnectionError
+
+__all__ = ["FieldSectionTooLarge", "Fields", "Qpack", "count_field_lines", "section_size"]
+
+Fields = list[tuple[bytes, bytes]]
+
+_LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
+
+
+class FieldSectionTooLarge(Exception):
+    """A field section is over SETTINGS_MAX_FIELD_SECTION_SIZE; the connection lives."""
+
+
+def section_size(fields: Sequence[tuple[bytes, bytes]]) -> int:
+    """Size of a field section as RFC 9114 section 4.2.2 counts it."""
+    return sum(len(name) + len(value) + _LINE_OVERHEAD for name, value in fields)
+
+
+class Qpack:
+    """Encoder and decoder of one connection.
+
+    Args:
+        max_table_capacity: Bytes of the dynamic tables, ours and at most that of the peer's.
+        blocked_streams: Requests that may wait for the dynamic table.
+        max_field_section_size: Largest decoded field section in bytes.
+    """
+
+    def __init__(
+        self, max_table_capacity: int, blocked_streams: int, max_field_section_size: int
+    ) -> None:
+        self._capacity = max_table_capacity
+        self._max_size = max_field_section_size
+        self._decoder = pylsqpack.Decoder(max_table_capacity, blocked_streams)
+        self._encoder = pylsqpack.Encoder()
+        self.send_encoder: Callable[[bytes], object] | None = None
+        """Writes to our encoder stream."""
+        self.send_decoder: Callable[[bytes], object] | None = None
+        """Writes to our decoder stream."""
+
+    def apply_peer_settings(self, capacity: int, blocked_streams: int) -> None:
+        """Start to use the peer's dynamic table, as far as both ends allow."""
+        capacity = min(capacity, self._capacity)
+        if capacity:
+            self._emit_encoder(self._encoder.apply_settings(capacity, min(blocked_streams, 65535)))
+
+    def encode(self, stream_id: int, fields: Fields) -> bytes:
+        """Encode a field section for a stream."""
+        instructions, section = self._encoder.encode(stream_id, fields)
+        self._emit_encoder(instructions)
+        return section
+
+    def decode(self, stream_id: int, section: bytes) -> Fields | None:
+        """Decode a field section.
+
+        Returns:
+            The field lines, or None when it must wait for the encoder stream;
+            :meth:`resume` goes on once :meth:`feed_encoder` names the stream.
+
+        Raises:
+            FieldSectionTooLarge: it is larger than we accept.
+            H3ConnectionError: QPACK_DECOMPRESSION_FAILED.
+        """
+        if count_field_lines(section) * _LINE_OVERHEAD > self._max_size:
+            self.cancel(stream_id)
+            raise FieldSectionTooLarge
+        try:
+            control, fields = self._decoder.feed_header(stream_id, section)
+        except pylsqpack.StreamBlocked:
+            return None
+        except (pylsqpack.DecompressionFailed, ValueError):
+            raise _failed() from None
+        return self._decoded(control, fields)
+
+    def resume(self, stream_id: int) -> Fields | None:
+        """Go on with a field section that had to wait; as :meth:`decode`."""
+        try:
+            control, fields = self._decoder.resume_header(stream_id)
+        except pylsqpack.StreamBlocked:
+            return None
+        except (pylsqpack.DecompressionFailed, ValueError):
+            raise _failed() from None
+        return self._decoded(control, fields)
+
+    def cancel(self, stream_id: int) -> None:
+        """Tell the peer that a field section will not be read."""
+        if self._capacity and self.send_decoder is not None:
+            self.send_decoder(self._decoder.cancel_stream(stream_id))
+
+    def feed_encoder(self, data: bytes) -> list[int]:
+        """Bytes of the peer's encoder stream.
+
+        Returns:
+            Streams whose field section can go on.
+
+        Raises:
+            H3ConnectionError: QPACK_ENCODER_STREAM_ERROR.
+        """
+        try:
+            return self._decoder.feed_encoder(data)
+        except pylsqpack.EncoderStreamError:
+            raise H3ConnectionError(
+                H3Error.QPACK_ENCODER_STREAM_ERROR, "bad instruction on the QPACK encoder stream"
+            ) from None
+
+    def feed_decoder(self, data: bytes) -> None:
+        """Bytes of the peer's decoder stream.
+
+        Raises:
+            H3ConnectionError: QPACK_DECODER_STREAM_ERROR.
+        """
+        try:
+            self._encoder.feed_decoder(data)
+        except pylsqpack.DecoderStreamError:
+            raise H3ConnectionError(
+                H3Error.QPACK_DECODER_STREAM_ERROR, "bad instruction on the QPACK decoder stream"
+            ) from None
+
+    def _decoded(self, control: bytes, fields: Fields) -> Fields:
+        if control and self.send_decoder is not None:
+            self.send_decoder(control)
+        if section_size(fields) > self._max_size:
+            raise FieldSectionTooLarge
+        return fields
+
+    def _emit_encoder(self, instructions: bytes) -> None:
+        if instructions and self.send_encoder is not None:
+            self.send_encoder(instructions)
+
+
+def _failed() -> H3ConnectionError:
+    return H3ConnectionError(H3Error.QPACK_DECOMPRESSION_FAILED, "field section cannot be decoded")
+
+
+def count_field_lines(section: bytes) -> int:
+    """Walk an encoded field section (RFC 9204 section 4.5) and count its lines.
+
+    Raises:
+        H3ConnectionError: it is cut short, or an integer is too large.
+    """
+    pos = _skip_integer(section, 0, 8)
+    pos = _skip_integer(section, pos, 7)
+    lines = 0
+    while pos < len(section):
+        first = section[pos]
+        if first & 0x80:  # indexed
+            pos = _skip_integer(section, pos, 6)
+        elif first & 0x40:  # literal with name reference
+            pos = _skip_string(section, _skip_integer(section, pos, 4), 7)
+        elif first & 0x20:  # literal with literal name
+            pos = _skip_string(section, _skip_string(section, pos, 3), 7)
+        elif first & 0x10:  # indexed, post-base
+            pos = _skip_integer(section, pos, 4)
+        else:  # literal with post-base name reference
+            pos = _skip_string(section, _skip_integer(section, pos, 3), 7)
+        lines += 1
+    return lines
+
+
+def _read_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
+    if pos >= len(data):
+        raise _failed()
+    mask = (1 << prefix) - 1
+    value = data[pos] & mask
+    pos += 1
+    if value < mask:
+        return value, pos
+    shift = 0
+    while pos < len(data) and shift < 63:
+        byte = data[pos]
+        pos += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+    raise _failed()
+
+
+def _skip_integer(data: bytes, pos: int, prefix: int) -> int:
+    return _read_integer(data, pos, prefix)[1]
+
+
+def _skip_string(data: bytes, pos: int, prefix: int) -> int:
+    length, pos = _read_integer(data, pos, prefix)
+    if pos + length > len(data):
+        raise _failed()
+    return pos + length

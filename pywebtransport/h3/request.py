@@ -1,0 +1,328 @@
+"""Request streams: one HTTP exchange each, and for a session the CONNECT stream it lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from ..exceptions import WebTransportError
+from .constants import FrameType, H3Error
+from .critical import refuse_frame
+from .errors import H3ConnectionError, H3StreamError, MessageError
+from .fields import encode_fields, parse_request, parse_response
+from .frames import SKIP, STREAM, Frame, FrameParser, encode_frame
+from .qpack import Fields, FieldSectionTooLarge
+from .transport import Stream, TimerHandle
+
+if TYPE_CHECKING:
+    from .connection import H3Connection
+    from .session import H3Session
+
+__all__ = ["Phase", "RequestStream"]
+
+_CHUNK = 65536
+_SEND_FIRST = 2**63 - 1
+
+_WRONG_STREAM = frozenset(
+    {
+        FrameType.CANCEL_PUSH,
+        FrameType.SETTINGS,
+        FrameType.GOAWAY,
+        FrameType.MAX_PUSH_ID,
+        FrameType.PRIORITY_UPDATE_REQUEST,
+        FrameType.PRIORITY_UPDATE_PUSH,
+    }
+)
+
+
+class Phase(Enum):
+    """What a request stream waits for."""
+
+    HEADERS = auto()
+    """The header of the message."""
+    BLOCKED = auto()
+    """QPACK instructions that the header depends on."""
+    WAITING = auto()
+    """Server: SETTINGS, or the application's answer. Nothing is read meanwhile."""
+    OPEN = auto()
+    """Capsules of the session."""
+    LINGER = auto()
+    """The session is over; the peer's end of the stream."""
+    DONE = auto()
+    """Nothing: the stream is out of our hands."""
+
+
+_READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
+
+
+class RequestStream:
+    """Frames in, frames out.
+
+    Args:
+        connection: What it belongs to.
+        stream: A bidirectional stream opened by the client.
+        session: Client: the session that is asked for.
+    """
+
+    def __init__(
+        self, connection: H3Connection, stream: Stream, session: H3Session | None = None
+    ) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.session = session
+        self.stream_id = stream.stream_id
+        self.phase = Phase.HEADERS
+        self._parser = FrameParser(self._policy)
+        self._closed_by_peer = False
+        self._timer: TimerHandle | None = None
+        stream.sink = connection.guarded(self.ready)
+
+    # Receiving.
+
+    def ready(self, stream: Stream) -> None:
+        """The stream has news."""
+        if self.phase is Phase.DONE:
+            return
+        if stream.is_reset:
+            self._reset_by_peer(stream.reset_code)
+            return
+        if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
+            self._fin()
+        else:
+            self.advance()
+        if stream.is_stopped and self.phase is not Phase.DONE:
+            self._stopped_by_peer(stream.stop_code)
+
+    def advance(self) -> None:
+        """Read and handle as much as the phase allows."""
+        while True:
+            while self.phase in _READING and (frame := self._parser.next()) is not None:
+                self._handle(frame)
+            if self.phase not in _READING:
+                return
+            data = self.stream.read(_CHUNK)
+            if data is None:
+                return
+            if not data:
+                self._fin()
+                return
+            self._parser.feed(data)
+
+    def _policy(self, frame_type: int) -> int:
+        refuse_frame(frame_type, "request")
+        if frame_type == FrameType.DATA:
+            if self.phase is not Phase.HEADERS:
+                return STREAM
+        elif frame_type == FrameType.HEADERS:
+            if self.phase is Phase.HEADERS:
+                return self.connection.options.max_field_section_size
+        elif frame_type == FrameType.PUSH_PROMISE:
+            if self.connection.is_client:
+                raise H3ConnectionError(
+                    H3Error.ID_ERROR, "PUSH_PROMISE without MAX_PUSH_ID", frame_type
+                )
+        elif frame_type not in _WRONG_STREAM:
+            return SKIP
+        raise H3ConnectionError(
+            H3Error.FRAME_UNEXPECTED,
+            f"unexpected frame 0x{frame_type:x} on request stream {self.stream_id}",
+            frame_type,
+        )
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.type == FrameType.HEADERS:
+            self._headers(frame.payload)
+        elif frame.payload:
+            if self.phase is Phase.LINGER:
+                if self._closed_by_peer:
+                    self.fail(H3Error.MESSAGE_ERROR)
+            elif self.session is not None:
+                self.session.receive_capsules(frame.payload)
+
+    def _headers(self, section: bytes | None) -> None:
+        if section is None:
+            self.connection.qpack.cancel(self.stream_id)
+            self._too_large()
+            return
+        try:
+            fields = self.connection.qpack.decode(self.stream_id, section)
+        except FieldSectionTooLarge:
+            self._too_large()
+            return
+        if fields is None:
+            self.phase = Phase.BLOCKED
+        else:
+            self._message(fields)
+
+    def unblocked(self) -> None:
+        """The encoder stream brought what the header was waiting for."""
+        try:
+            fields = self.connection.qpack.resume(self.stream_id)
+        except FieldSectionTooLarge:
+            self.phase = Phase.HEADERS
+            self._too_large()
+            return
+        if fields is not None:
+            self.phase = Phase.HEADERS
+            self._message(fields)
+            self.advance()
+
+    def _too_large(self) -> None:
+        if self.connection.is_client:
+            raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the response header is too large")
+        self.respond(431)
+
+    def _message(self, fields: Fields) -> None:
+        try:
+            if not self.connection.is_client:
+                request = parse_request(fields)
+                self.phase = Phase.WAITING
+                self.connection.request_received(self, request)
+                return
+            response = parse_response(fields)
+        except MessageError as error:
+            raise H3StreamError(self, H3Error.MESSAGE_ERROR, str(error)) from None
+        if response.status >= 200 and self.session is not None:
+            self.session.response_received(response)
+
+    def _fin(self) -> None:
+        if not self._parser.at_boundary:
+            raise H3ConnectionError(
+                H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
+            )
+        if self.phase is Phase.HEADERS:
+            raise H3StreamError(
+                self, H3Error.REQUEST_INCOMPLETE, "the stream ended before a complete header"
+            )
+        if self.phase is Phase.LINGER:
+            self.finish()
+        elif self.session is None:  # a request held for SETTINGS
+            self.fail(H3Error.REQUEST_CANCELLED)
+        else:
+            self.session.connect_finished()
+
+    def _reset_by_peer(self, code: int | None) -> None:
+        session = self.session
+        lingering = self.phase is Phase.LINGER
+        self.fail(H3Error.REQUEST_CANCELLED)
+        if session is not None and not lingering:
+            session.connect_lost(code, "reset")
+
+    def _stopped_by_peer(self, code: int | None) -> None:
+        """STOP_SENDING: the engine has reset our side already."""
+        if self.phase is Phase.LINGER:
+            return
+        if self.connection.is_client and self.phase is not Phase.OPEN:
+            return  # a server may stop the request and answer it all the same
+        if code == H3Error.WT_SESSION_GONE and self.phase is Phase.OPEN:
+            if self._timer is None:  # its WT_CLOSE_SESSION may still be on the way
+                self._start_timer(self._stop_expired)
+            return
+        session = self.session
+        self.fail(H3Error.REQUEST_CANCELLED)
+        if session is not None:
+            session.connect_lost(code, "stopped")
+
+    # Sending.
+
+    def send_first(self) -> None:
+        """Put the stream before all data: it carries a session."""
+        self.stream.set_send_order(_SEND_FIRST)
+
+    def send_headers(
+        self, pseudo: Mapping[str, str], headers: Mapping[str, str], *, fin: bool = False
+    ) -> bool:
+        """Send a HEADERS frame; False when the peer wants no more."""
+        section = self.connection.qpack.encode(self.stream_id, encode_fields(pseudo, headers))
+        return self._write(encode_frame(FrameType.HEADERS, section), fin=fin)
+
+    def send_capsules(self, capsules: bytes) -> bool:
+        """Send capsules in a DATA frame; False when the peer wants no more."""
+        return self._write(encode_frame(FrameType.DATA, capsules))
+
+    def respond(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """Server: answer with an empty body and be done with the stream."""
+        self.send_headers({":status": str(status)}, headers or {}, fin=True)
+        if not self.stream.fin_received:
+            self.stream.stop_sending(H3Error.NO_ERROR)
+        self.finish()
+
+    def open(self) -> None:
+        """The session is established: read its capsules, beginning with those that waited."""
+        if self.phase is not Phase.DONE:
+            self.phase = Phase.OPEN
+            self.advance()
+
+    def give_up(self) -> None:
+        """Client: the response was not 2xx; nothing more is sent or read."""
+        self._write(b"", fin=True)
+        self.stream.stop_sending(H3Error.REQUEST_CANCELLED)
+        self.finish()
+
+    def end(self, *, by_peer: bool) -> None:
+        """The session is over in good order: finish our side, wait a while for the peer's.
+
+        Args:
+            by_peer: The peer said so; more data from it would be an error.
+        """
+        self._write(b"", fin=True)
+        self._closed_by_peer = by_peer
+        self.phase = Phase.LINGER
+        self._start_timer(self._linger_expired)
+
+    def fail(self, code: int) -> None:
+        """Reset and stop the stream and be done with it."""
+        if self.phase is Phase.DONE:
+            return
+        if self.phase in (Phase.HEADERS, Phase.BLOCKED):
+            self.connection.qpack.cancel(self.stream_id)
+        self.stream.reset(code)
+        self.stream.stop_sending(code)
+        self.finish()
+
+    def finish(self) -> None:
+        """Let go of the stream."""
+        self.phase = Phase.DONE
+        self._cancel_timer()
+        self.stream.sink = None
+        self.stream.release()
+        self.connection.request_done(self)
+
+    def abandon(self) -> None:
+        """The connection is gone."""
+        self.phase = Phase.DONE
+        self._cancel_timer()
+        self.stream.sink = None
+        self.stream.release()
+
+    def _write(self, data: bytes, *, fin: bool = False) -> bool:
+        try:
+            queued = self.stream.write(data, fin)
+        except WebTransportError:
+            return False  # stopped or closed: the sink tells the rest
+        if queued > self.connection.options.max_capsule_backlog:
+            raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
+        return True
+
+    def _start_timer(self, callback: Callable[[], object]) -> None:
+        self._cancel_timer()
+        connection = self.connection
+        self._timer = connection.call_later(
+            connection.options.close_timeout, connection.guard, callback
+        )
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _linger_expired(self) -> None:
+        self.stream.stop_sending(H3Error.WT_SESSION_GONE)
+        self.finish()
+
+    def _stop_expired(self) -> None:
+        session = self.session
+        self.fail(H3Error.REQUEST_CANCELLED)
+        if session is not None:
+            session.connect_lost(H3Error.WT_SESSION_GONE, "stopped")

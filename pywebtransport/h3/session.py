@@ -1,0 +1,801 @@
+"""One WebTransport session: its state machine, its streams, datagrams and capsules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import (
+    ConfigurationError,
+    DatagramTooLargeError,
+    FlowControlError,
+    ProtocolError,
+    SessionError,
+    SessionRejectedError,
+)
+from . import error_codes
+from .capsules import (
+    FLOW_CONTROL_CAPSULES,
+    PROHIBITED_CAPSULES,
+    SESSION_CAPSULES,
+    Capsule,
+    CapsuleParser,
+    cut_reason,
+    encode_capsule,
+    encode_close,
+    encode_number,
+    parse_close,
+    parse_number,
+)
+from .constants import (
+    AVAILABLE_PROTOCOLS_FIELD,
+    DRAFT02_REQUEST_FIELD,
+    DRAFT02_RESPONSE_FIELD,
+    DRAFT02_RESPONSE_VALUE,
+    EXPORTER_LABEL,
+    MAX_SESSION_STREAMS,
+    PROTOCOL_FIELD,
+    CapsuleType,
+    FrameType,
+    H3Error,
+    Setting,
+    StreamType,
+)
+from .dialects import DIALECTS, Dialect
+from .errors import CapsuleError, LimitError, SessionAbort
+from .events import SessionEvents
+from .fields import Response, check_fields
+from .flow import LocalStreams, PeerStreams, check_limit
+from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
+from .request import RequestStream
+from .transport import Group, Stream
+from .varint import encode_varint
+
+if TYPE_CHECKING:
+    from .connection import H3Connection
+
+__all__ = ["H3Session", "H3SessionState", "abort_error"]
+
+_SWEEP_AT = 64
+
+
+class H3SessionState(StrEnum):
+    """Where a session is in its life; it only moves forward."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class _NoEvents:
+    """Stands in until the application registers its callbacks."""
+
+    def session_established(self) -> None: ...
+    def session_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception | None
+    ) -> None: ...
+    def stream_received(self, stream: Any, unidirectional: bool) -> None:
+        stream.release()
+
+    def datagram_received(self, data: bytes) -> None: ...
+    def streams_available(self, unidirectional: bool) -> None: ...
+    def datagram_writable(self) -> None: ...
+    def session_draining(self) -> None: ...
+    def credit_updated(self, kind: str, limit: int) -> None: ...
+    def capsule_received(self, capsule_type: int, value: bytes) -> None: ...
+    def session_closed(
+        self, code: int | None, reason: str, remote: bool, error: Exception | None
+    ) -> None: ...
+
+
+class H3Session:
+    """A session on its CONNECT stream; made by :class:`H3Connection`.
+
+    Attributes:
+        session_id: ID of the CONNECT stream; -1 on a client until it is sent. A retry with the
+            older token changes it.
+        state: See :class:`H3SessionState`.
+        request_headers: Regular fields of the request.
+        response_headers: Regular fields of the response, once there is one.
+        status: Its HTTP status.
+        offered_protocols: What the client offers, in its order.
+        application_protocol: What the server chose.
+        flow_control: Session flow control is on.
+        dialect: What the session speaks; None on a client until SETTINGS are in.
+    """
+
+    def __init__(
+        self,
+        connection: H3Connection,
+        *,
+        authority: str,
+        path: str,
+        scheme: str,
+        origin: str | None,
+        request_headers: Mapping[str, str],
+        protocol_token: str,
+        offered_protocols: Sequence[str] = (),
+        require_protocol: bool = False,
+        events: SessionEvents | None = None,
+    ) -> None:
+        self._connection = connection
+        self._quic = connection.quic
+        self.is_client = connection.is_client
+        self.session_id = -1
+        self.state = H3SessionState.CONNECTING
+        self.authority = authority
+        self.path = path
+        self.scheme = scheme
+        self.origin = origin
+        self.request_headers = dict(request_headers)
+        self.protocol_token = protocol_token
+        self.response_headers: dict[str, str] = {}
+        self.status: int | None = None
+        self.offered_protocols = list(offered_protocols)
+        self.application_protocol: str | None = None
+        self.flow_control = False
+        self.dialect: Dialect | None = None
+        self.draining = False
+        self._events: SessionEvents = events if events is not None else _NoEvents()
+        self._require_protocol = require_protocol
+        self._request: RequestStream | None = None
+        self._group: Group | None = None
+        self._prefix = b""
+        self._headers = (b"", b"")
+        self._capsules = CapsuleParser(SESSION_CAPSULES, connection.options.max_capsule_size)
+        self._unsent = b""  # capsules made before the response could go out
+        self._local = (LocalStreams(None), LocalStreams(None))  # by bool(unidirectional)
+        self._peer = (PeerStreams(None), PeerStreams(None))
+        self._streams: dict[int, Stream] = {}
+        self._sweep_at = _SWEEP_AT
+        self._used = False  # a stream was opened or a datagram sent
+        self._datagram_refused = False
+        self._drain_sent = False
+
+    # Facts.
+
+    @property
+    def events(self) -> SessionEvents:
+        """Where the facts of this session go; a server sets it before :meth:`accept`."""
+        return self._events
+
+    @events.setter
+    def events(self, events: SessionEvents) -> None:
+        self._events = events
+        if self.is_live:
+            self._connection.route_datagrams(self.session_id, events.datagram_received)
+
+    @property
+    def is_live(self) -> bool:
+        """The session is established and not over."""
+        return self.state in (H3SessionState.OPEN, H3SessionState.DRAINING)
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes of one datagram that fit now; it changes with the path."""
+        return max(0, self._quic.max_datagram_size - len(self._prefix))
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters of streams, bytes and datagrams, and the limits in force."""
+        facts: dict[str, int | None] = {}
+        for name, unidirectional in (("bidi", False), ("uni", True)):
+            local, peer = self._local[unidirectional], self._peer[unidirectional]
+            facts[f"streams_opened_{name}"] = local.opened
+            facts[f"streams_received_{name}"] = peer.received
+            facts[f"send_limit_streams_{name}"] = local.limit
+            facts[f"recv_limit_streams_{name}"] = peer.limit
+        if self._group is not None:
+            facts.update(self._group.stats())
+        return facts
+
+    def code_to_wire(self, code: int) -> int:
+        """Map an application code of a stream to its code on the wire; see ``error_codes``."""
+        return error_codes.code_to_wire(code, self.dialect)
+
+    def code_from_wire(self, wire: int | None) -> int | None:
+        """Map a received stream code to the application's; None: it stands for none."""
+        return error_codes.code_from_wire(wire, self.dialect)
+
+    def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
+        """Keying material bound to this session (draft-16 section 4.8).
+
+        Args:
+            label: At most 255 bytes.
+            context: At most 255 bytes.
+            length: Bytes wanted.
+
+        Raises:
+            ConfigurationError: an argument is too long.
+            SessionError: the session has no ID yet.
+        """
+        raw = label.encode() if isinstance(label, str) else bytes(label)
+        for name, value in (("label", raw), ("context", context)):
+            if len(value) > 255:
+                raise ConfigurationError(
+                    f"{name} has {len(value)} bytes: 0 to 255 are accepted",
+                    config_key=name,
+                    config_value=value,
+                )
+        if self.session_id < 0:
+            raise self._error("no keying material before the request is sent")
+        bound = self.session_id.to_bytes(8, "big")
+        bound += bytes([len(raw)]) + raw + bytes([len(context)]) + context
+        return self._quic.export_keying_material(EXPORTER_LABEL, bound, length)
+
+    # Establishment.
+
+    def bind(self, request: RequestStream, dialect: Dialect, *, flow_control: bool) -> None:
+        """Give the session its CONNECT stream; a client may do so again for a retry."""
+        if self._group is not None:
+            self._group.close()
+        self._request = request
+        self.session_id = request.stream_id
+        self.dialect = dialect
+        self.flow_control = flow_control
+        quarter, encoded_id = encode_varint(self.session_id // 4), encode_varint(self.session_id)
+        self._prefix = quarter
+        self._headers = (
+            encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
+            encode_varint(StreamType.WEBTRANSPORT) + encoded_id,
+        )
+        group: Group = self._quic.new_group(self)
+        self._group = group
+        known = set(SESSION_CAPSULES)
+        if dialect.flow_control != "never":
+            known |= PROHIBITED_CAPSULES
+        options, theirs = self._connection.options, self._connection.peer_settings
+        if flow_control:
+            known |= FLOW_CONTROL_CAPSULES
+            group.send_limit = theirs.get(Setting.WT_INITIAL_MAX_DATA, 0)
+            group.recv_limit = options.initial_max_data
+            group.credit_threshold = max(1, options.initial_max_data // 2)
+            self._local = (
+                LocalStreams(_stream_limit(theirs, Setting.WT_INITIAL_MAX_STREAMS_BIDI)),
+                LocalStreams(_stream_limit(theirs, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
+            )
+            self._peer = (
+                PeerStreams(options.initial_max_streams_bidi),
+                PeerStreams(options.initial_max_streams_uni),
+            )
+        self._capsules = CapsuleParser(known, options.max_capsule_size)
+        request.send_first()
+
+    def send_request(self) -> None:
+        """Client: send the CONNECT request on the bound stream."""
+        if self._request is None or self.dialect is None:
+            return
+        headers = dict(self.request_headers)
+        if self.origin is not None:
+            headers["origin"] = self.origin
+        offer = format_offer(self.offered_protocols, self.dialect)
+        if offer is not None:
+            headers[AVAILABLE_PROTOCOLS_FIELD] = offer
+        if self.dialect.version_header:
+            headers[DRAFT02_REQUEST_FIELD] = "1"
+        self.protocol_token = self.dialect.token
+        pseudo = {
+            ":method": "CONNECT",
+            ":scheme": self.scheme,
+            ":authority": self.authority,
+            ":path": self.path,
+            ":protocol": self.protocol_token,
+        }
+        self._request.send_headers(pseudo, headers)
+
+    def read_offer(self) -> None:
+        """Server: read the protocols the client offers."""
+        text = self.request_headers.get(AVAILABLE_PROTOCOLS_FIELD)
+        if text is not None and self.dialect is not None:
+            self.offered_protocols = parse_offer(text, self.dialect)
+
+    def accept(
+        self, headers: Mapping[str, str] | None = None, application_protocol: str | None = None
+    ) -> None:
+        """Server: answer 200. Streams, datagrams and capsules that waited come at once.
+
+        Args:
+            headers: Further fields of the response.
+            application_protocol: One of ``offered_protocols``.
+
+        Raises:
+            SessionError: the session does not wait for an answer (any more).
+            ConfigurationError: a header cannot be sent, or the protocol was not offered.
+        """
+        request = self._answerable()
+        dialect = self.dialect or DIALECTS[16]
+        fields = check_fields(headers or {})
+        if application_protocol is not None:
+            if application_protocol not in self.offered_protocols:
+                raise ConfigurationError(
+                    f"application_protocol = {application_protocol!r} was not offered:"
+                    f" {self.offered_protocols!r}",
+                    config_key="application_protocol",
+                    config_value=application_protocol,
+                )
+            fields[PROTOCOL_FIELD] = format_protocol(application_protocol, dialect)
+        if DRAFT02_REQUEST_FIELD in self.request_headers:
+            fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
+        if not request.send_headers({":status": "200"}, fields):
+            raise self._error("the client has given up the request")
+        self.status = 200
+        self.response_headers = fields
+        self.application_protocol = application_protocol
+        self._connection.guard(self._established)
+
+    def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """Server: answer with a status other than 2xx; the session ends without an event.
+
+        Args:
+            status: 300 to 599.
+            headers: Further fields of the response.
+
+        Raises:
+            SessionError: the session does not wait for an answer (any more).
+            ConfigurationError: the status or a header cannot be sent.
+        """
+        request = self._answerable()
+        if not 300 <= status <= 599:
+            raise ConfigurationError(
+                f"status = {status!r} is not accepted: 300 to 599",
+                config_key="status",
+                config_value=status,
+            )
+        fields = check_fields(headers or {})
+        self.status = status
+        self.response_headers = fields
+        request.respond(status, fields)
+        self._end()
+
+    def response_received(self, response: Response) -> None:
+        """Client: the final response is in."""
+        self.status = response.status
+        self.response_headers = response.headers
+        if 200 <= response.status < 300:
+            self.application_protocol = self._chosen_protocol(response.headers)
+            self._established()
+            return
+        if response.status in (400, 405, 501) and not self._used:
+            if self._connection.retry_with_older_token(self):
+                return
+        self._finish_request()
+        error = SessionRejectedError(
+            status_code=response.status, headers=response.headers, remote=True
+        )
+        self._refused(response.status, response.headers, error)
+
+    def _chosen_protocol(self, headers: Mapping[str, str]) -> str | None:
+        dialect = self.dialect or DIALECTS[16]
+        text = headers.get(PROTOCOL_FIELD)
+        chosen = None if text is None else parse_protocol(text, dialect)
+        if chosen is not None and self.offered_protocols and chosen not in self.offered_protocols:
+            if dialect.strict_protocols or self._require_protocol:
+                raise SessionAbort(
+                    self, H3Error.WT_ALPN_ERROR, f"the server chose {chosen!r}, never offered"
+                )
+            return None
+        if chosen is None and self._require_protocol:
+            raise SessionAbort(self, H3Error.WT_ALPN_ERROR, "the server chose no protocol")
+        return chosen if self.offered_protocols else None
+
+    def _established(self) -> None:
+        request = self._request
+        if request is None:
+            return
+        self.state = H3SessionState.DRAINING if self.draining else H3SessionState.OPEN
+        self._connection.session_established(self)
+        self._connection.route_datagrams(self.session_id, self._events.datagram_received)
+        if self._unsent:
+            capsules, self._unsent = self._unsent, b""
+            self._send(capsules)
+        if self.is_client:
+            self._events.session_established()
+        self._connection.deliver_early(self)
+        if self.is_live:
+            request.open()
+
+    def _answerable(self) -> RequestStream:
+        if self.is_client or self.state is not H3SessionState.CONNECTING or self._request is None:
+            raise self._error(f"a session that is {self.state.value} cannot be answered")
+        return self._request
+
+    # Streams.
+
+    def open_stream(self, unidirectional: bool) -> Any | None:
+        """Open a stream of this session.
+
+        A client may do so before the server answers.
+
+        Args:
+            unidirectional: Which kind.
+
+        Returns:
+            The stream, its header written; or None when there is no credit
+            now: ``streams_available`` tells when to try again.
+
+        Raises:
+            SessionError: the session is closed.
+        """
+        if self.state is H3SessionState.CLOSED:
+            raise self._error("the session is closed")
+        kind = self._local[unidirectional]
+        if self._group is None:
+            self._connection.wait_for_streams(self, unidirectional)
+            return None
+        if not kind.can_open:
+            limit = kind.blocked()
+            if limit is not None:
+                self._send(encode_number(_STREAMS_BLOCKED[unidirectional], limit))
+            self._connection.wait_for_streams(self, unidirectional)
+            return None
+        stream: Stream | None = self._quic.open_stream(unidirectional)
+        if stream is None:
+            self._connection.wait_for_streams(self, unidirectional)
+            return None
+        kind.opened += 1
+        self._used = True
+        header = self._headers[unidirectional]
+        stream.tag = self
+        stream.join_group(self._group, len(header), 0)
+        stream.write(header)
+        stream.set_reliable_size(len(header))
+        self._track(stream)
+        if self.is_client and not unidirectional:
+            self._connection.local_stream_opened(stream.stream_id)
+        return stream
+
+    def stream_arrived(self, stream: Stream, header_size: int) -> None:
+        """The peer opened a stream; its header of ``header_size`` bytes is not consumed yet."""
+        unidirectional = stream.is_unidirectional
+        stream.sink = None
+        stream.tag = self
+        try:
+            self._peer[unidirectional].arrived()
+        except LimitError as error:
+            self._connection.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
+        stream.skip(header_size)
+        stream.join_group(self._group, 0, header_size)
+        if self.is_live:  # joining counts what is buffered, which may break the limit
+            self._track(stream)
+            self._events.stream_received(stream, unidirectional)
+        else:
+            self._connection.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+
+    def stream_finished(self, stream: Any, unidirectional: bool) -> None:
+        """The application is done with a stream; the peer gets credit if it opened it.
+
+        Args:
+            stream: Any stream of the session, once.
+            unidirectional: Its kind.
+        """
+        if self._streams.pop(stream.stream_id, None) is None or stream.is_local:
+            return
+        self._announce_streams(unidirectional, self._peer[unidirectional].done())
+
+    def _track(self, stream: Stream) -> None:
+        """Remember a stream, and forget our own that are over every now and then.
+
+        Those of the peer stay until :meth:`stream_finished`, which gives credit for them.
+        """
+        if len(self._streams) >= self._sweep_at:
+            over = [k for k, v in self._streams.items() if v.is_closed and v.is_local]
+            for key in over:
+                del self._streams[key]
+            self._sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
+        self._streams[stream.stream_id] = stream
+
+    def _announce_streams(self, unidirectional: bool, limit: int | None) -> None:
+        if limit is not None and self.state is not H3SessionState.CLOSED:
+            self._send(encode_number(_MAX_STREAMS[unidirectional], limit))
+
+    # Datagrams.
+
+    def send_datagram(
+        self,
+        data: bytes | bytearray | memoryview,
+        priority: int = 0,
+        deadline: int | None = None,
+    ) -> bool:
+        """Queue one datagram.
+
+        Args:
+            data: Copied; may be empty.
+            priority: 0 to 2, higher first.
+            deadline: ``time.monotonic_ns()`` after which it is dropped.
+
+        Returns:
+            False when the queue is full; ``datagram_writable`` tells when to try again.
+
+        Raises:
+            DatagramTooLargeError: nothing was sent; ``max_size`` is what fits now.
+            SessionError: the session is closed.
+        """
+        if self._group is None:
+            if self.state is H3SessionState.CLOSED:
+                raise self._error("the session is closed")
+            self._datagram_refused = True
+            return False
+        try:
+            queued = self._quic.send_datagram(self._prefix, data, self._group, priority, deadline)
+        except DatagramTooLargeError:
+            raise DatagramTooLargeError(
+                datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
+            ) from None
+        self._used = True
+        if not queued:
+            self._datagram_refused = True
+        return queued
+
+    def datagram_arrived(self, data: bytes) -> None:
+        """A datagram that waited or came in a capsule."""
+        if self.is_live:
+            self._events.datagram_received(data)
+
+    def tell_datagram_writable(self) -> None:
+        """The outgoing queue has room: tell those who were refused."""
+        if self._datagram_refused:
+            self._datagram_refused = False
+            self._events.datagram_writable()
+
+    # Credit of bytes (GroupOwner).
+
+    def group_blocked(self, limit: int) -> None:
+        """The engine cannot send for lack of session credit."""
+        if self.flow_control and self.state is not H3SessionState.CLOSED:
+            self._send(encode_number(CapsuleType.WT_DATA_BLOCKED, limit))
+
+    def group_violated(self, received: int, limit: int) -> None:
+        """The peer sent more than the session allows."""
+        self._connection.guard(self._violated, received, limit)
+
+    def group_credit_due(self) -> None:
+        """The application consumed enough to give the peer new credit."""
+        self._grant_data()
+
+    def _violated(self, received: int, limit: int) -> None:
+        raise SessionAbort(
+            self,
+            H3Error.WT_FLOW_CONTROL_ERROR,
+            f"the peer sent {received} bytes where {limit} are allowed",
+        )
+
+    def _grant_data(self) -> None:
+        group = self._group
+        if group is None or group.recv_limit is None or not self.flow_control:
+            return
+        consumed = group.stats().get("bytes_consumed") or 0
+        limit = consumed + self._connection.options.initial_max_data
+        if limit > group.recv_limit and self.state is not H3SessionState.CLOSED:
+            group.recv_limit = limit
+            self._send(encode_number(CapsuleType.WT_MAX_DATA, limit))
+
+    # Capsules.
+
+    def receive_capsules(self, data: bytes) -> None:
+        """Payload of a DATA frame on the CONNECT stream."""
+        try:
+            self._capsules.feed(data)
+            while self.is_live and (capsule := self._capsules.next()) is not None:
+                self._handle(capsule)
+        except CapsuleError as error:
+            raise SessionAbort(self, H3Error.MESSAGE_ERROR, str(error)) from None
+        except LimitError as error:
+            raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
+
+    def _handle(self, capsule: Capsule) -> None:
+        kind, value = capsule
+        if kind == CapsuleType.WT_CLOSE_SESSION:
+            code, reason = parse_close(value)
+            self._events.capsule_received(kind, value)
+            self._closed_by_peer(code, reason)
+            return
+        if kind == CapsuleType.DATAGRAM:
+            self._events.datagram_received(value)
+        elif kind == CapsuleType.WT_DRAIN_SESSION:
+            self.tell_draining()
+        else:
+            self._handle_limit(kind, parse_number(kind, value))
+        self._events.capsule_received(kind, value)
+
+    def _handle_limit(self, kind: int, number: int) -> None:
+        group = self._group
+        if kind == CapsuleType.WT_MAX_DATA:
+            strict = self.dialect is not None and self.dialect.equal_limit_is_error
+            if (
+                group is not None
+                and group.send_limit is not None
+                and check_limit(group.send_limit, number, equal_is_error=strict)
+            ):
+                group.send_limit = number
+                self._events.credit_updated("data", number)
+        elif kind in _KIND_OF_MAX:
+            self._raise_streams(_KIND_OF_MAX[kind], number)
+        elif kind == CapsuleType.WT_DATA_BLOCKED:
+            self._grant_data()
+        else:
+            unidirectional = kind == CapsuleType.WT_STREAMS_BLOCKED_UNI
+            if number > MAX_SESSION_STREAMS:
+                raise LimitError(f"the peer is blocked at {number} streams: more than 2**60")
+            self._announce_streams(unidirectional, self._peer[unidirectional].wanted())
+
+    def _raise_streams(self, unidirectional: bool, limit: int) -> None:
+        strict = self.dialect is not None and self.dialect.equal_limit_is_error
+        if self._local[unidirectional].raise_limit(limit, equal_is_error=strict):
+            kind = "streams_uni" if unidirectional else "streams_bidi"
+            self._events.credit_updated(kind, limit)
+            self._connection.stop_waiting(self, unidirectional)
+            self._events.streams_available(unidirectional)
+
+    def _send(self, capsules: bytes) -> None:
+        """Send capsules; a server keeps them until its response is out."""
+        request = self._request
+        if request is None:
+            return
+        if not self.is_client and self.state is H3SessionState.CONNECTING:
+            self._unsent += capsules
+        else:
+            self._connection.guard(request.send_capsules, capsules)
+
+    # The end.
+
+    def drain(self) -> None:
+        """Ask the peer to end the session soon (WT_DRAIN_SESSION); sent once.
+
+        Raises:
+            SessionError: the session is closed.
+        """
+        if self.state is H3SessionState.CLOSED:
+            raise self._error("the session is closed")
+        if not self._drain_sent:
+            self._drain_sent = True
+            self._send(encode_capsule(CapsuleType.WT_DRAIN_SESSION, b""))
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """End the session; does nothing when it is over.
+
+        Before the session is established there is nobody to tell: the CONNECT
+        stream is reset.
+
+        Args:
+            code: 0 to 2**32 - 1.
+            reason: Cut to 1024 bytes of UTF-8.
+
+        Raises:
+            ConfigurationError: the code is outside its range.
+        """
+        error_codes.check_code(code)
+        if self.state is H3SessionState.CLOSED:
+            return
+        reason = cut_reason(reason).decode()
+        request = self._request
+        if request is not None and self.is_live:
+            self._send(encode_close(code, reason))
+            if not self.is_live:  # the peer does not read, and was cut off for it
+                return
+            self._end()
+            request.end(by_peer=False)
+        else:
+            self._end()
+            if request is not None:
+                request.fail(H3Error.REQUEST_CANCELLED)
+        self._events.session_closed(code, reason, False, None)
+
+    def abort(self, h3_code: int) -> None:
+        """End the session without words: the CONNECT stream is reset with an HTTP/3 code."""
+        if self.state is not H3SessionState.CLOSED:
+            self.aborted(SessionError("the session was aborted", error_code=h3_code, remote=False))
+
+    def tell_draining(self) -> None:
+        """WT_DRAIN_SESSION or GOAWAY came; told once."""
+        if self.state is H3SessionState.CLOSED or self.draining:
+            return
+        self.draining = True
+        if self.state is H3SessionState.OPEN:
+            self.state = H3SessionState.DRAINING
+        self._events.session_draining()
+
+    def connect_finished(self) -> None:
+        """The peer finished the CONNECT stream without WT_CLOSE_SESSION: code 0, no reason."""
+        if not self._capsules.at_boundary:
+            raise SessionAbort(self, H3Error.MESSAGE_ERROR, "the stream ended inside a capsule")
+        self._closed_by_peer(0, "")
+
+    def connect_lost(self, code: int | None, how: str) -> None:
+        """The CONNECT stream was reset or stopped by the peer."""
+        error = SessionError(
+            f"the peer {how} the CONNECT stream", error_code=code, remote=True
+        )
+        self._lost(error, remote=True)
+
+    def aborted(self, error: Exception) -> None:
+        """This end breaks the session off; ``error.error_code`` goes to the peer."""
+        if self.state is H3SessionState.CLOSED:
+            return
+        code = getattr(error, "error_code", None)
+        if self._request is not None:
+            self._request.fail(H3Error.INTERNAL_ERROR if code is None else code)
+        self._lost(error, remote=False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The QUIC connection is gone."""
+        if error is None:
+            error = SessionError("the connection was closed")
+        self._lost(error, remote=bool(getattr(error, "remote", None)))
+
+    def _closed_by_peer(self, code: int, reason: str) -> None:
+        request = self._request
+        trailing = not self._capsules.at_boundary
+        was_live = self.is_live
+        self._end()
+        if request is not None:
+            if not was_live:
+                request.fail(H3Error.REQUEST_CANCELLED)
+            elif trailing:
+                request.fail(H3Error.MESSAGE_ERROR)
+            else:
+                request.end(by_peer=True)
+        self._events.session_closed(code, reason, True, None)
+
+    def _lost(self, error: Exception, *, remote: bool) -> None:
+        if self.state is H3SessionState.CLOSED:
+            return
+        if self.is_client and self.state is H3SessionState.CONNECTING:
+            self._refused(None, self.response_headers, error)
+            return
+        self._end()
+        self._events.session_closed(None, "", remote, error)
+
+    def refuse(self, error: Exception) -> None:
+        """Client: the request was not or cannot be sent."""
+        if self._request is not None:
+            self._request.fail(H3Error.REQUEST_CANCELLED)
+        if self.state is not H3SessionState.CLOSED:
+            self._refused(None, {}, error)
+
+    def _refused(
+        self, status: int | None, headers: Mapping[str, str], error: Exception
+    ) -> None:
+        self._end()
+        self._events.session_rejected(status, headers, error)
+
+    def _finish_request(self) -> None:
+        """Client: the response is final; nothing more is sent."""
+        request = self._request
+        if request is not None:
+            request.give_up()
+
+    def _end(self) -> None:
+        """Enter CLOSED: no stream, datagram or timer of the session is left."""
+        self.state = H3SessionState.CLOSED
+        self._connection.session_over(self)
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            self._connection.abort_stream(stream, H3Error.WT_SESSION_GONE)
+        group, self._group = self._group, None
+        if group is not None:
+            group.clear_datagrams()
+            group.close()
+
+    def _error(self, message: str) -> SessionError:
+        return SessionError(f"session {self.session_id}: {message}")
+
+
+_MAX_STREAMS = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
+_STREAMS_BLOCKED = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
+_KIND_OF_MAX: dict[int, bool] = {
+    CapsuleType.WT_MAX_STREAMS_BIDI: False,
+    CapsuleType.WT_MAX_STREAMS_UNI: True,
+}
+
+
+def _stream_limit(settings: Mapping[int, int], name: Setting) -> int:
+    return min(settings.get(name, 0), MAX_SESSION_STREAMS)
+
+
+def abort_error(error: SessionAbort) -> Exception:
+    """The public error for a session that this end breaks off because of the peer."""
+    if error.code == H3Error.WT_FLOW_CONTROL_ERROR:
+        return FlowControlError(error.reason, error_code=error.code, remote=True)
+    return ProtocolError(error.reason, error_code=error.code, remote=True)

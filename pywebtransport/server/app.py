@@ -1,0 +1,326 @@
+"""The application framework: routes, middleware, start-up and shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ..config import ServerConfig
+from ..exceptions import SessionRejectedError
+from ..types import MiddlewareProtocol
+from ..utils import get_timestamp
+from .middleware import MiddlewareManager
+from .router import RequestRouter, Route, SessionHandler
+from .server import WebTransportServer
+
+if TYPE_CHECKING:
+    from ..session import WebTransportSession
+
+__all__ = ["ServerApp"]
+
+_Hook = TypeVar("_Hook", bound=Callable[[], Any])
+_FORBIDDEN = 403
+
+access_logger = logging.getLogger("pywebtransport.access")
+
+
+class ServerApp:
+    """Routes sessions to handlers.
+
+    ::
+
+        app = ServerApp(config=ServerConfig.create(certfile="a.crt", keyfile="a.key"))
+
+        @app.route("/echo")
+        async def echo(session):
+            async for stream in session.incoming_bidirectional_streams():
+                await stream.write_all(await stream.read_all(max_size=65536))
+
+        app.run(host="localhost", port=4433)
+    """
+
+    def __init__(self, *, config: ServerConfig | None = None) -> None:
+        """An application without routes.
+
+        Args:
+            config: Of the server below; ``config.middleware`` heads the chain.
+
+        Raises:
+            ConfigurationError: A field of ``config`` is out of range.
+        """
+        self._server = WebTransportServer(config=config)
+        self._server._handler = self._handle
+        self._server._origins = self._origins_of
+        self._router = RequestRouter()
+        self._middleware = MiddlewareManager()
+        for middleware in self._server.config.middleware:
+            self._middleware.add_middleware(middleware)
+        self._startup: list[Callable[[], Any]] = []
+        self._shutdown: list[Callable[[], Any]] = []
+        self._started = False
+
+    # ---------------------------------------------------------------- properties
+
+    @property
+    def server(self) -> WebTransportServer:
+        """The server below."""
+        return self._server
+
+    @property
+    def router(self) -> RequestRouter:
+        """The routes."""
+        return self._router
+
+    # -------------------------------------------------------------- registration
+
+    def route(
+        self,
+        path: str,
+        *,
+        application_protocols: Sequence[str] | None = None,
+        allowed_origins: Sequence[str] | None = None,
+    ) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorator: serve exactly ``path``.
+
+        Args:
+            path: Starts with ``/``; the query does not count.
+            application_protocols: Protocols to choose from; default from the configuration.
+            allowed_origins: Origins allowed on this path; default from the configuration.
+
+        Raises:
+            ConfigurationError: The path is malformed or taken.
+        """
+
+        def register(handler: SessionHandler) -> SessionHandler:
+            self._router.add_route(
+                path,
+                handler,
+                application_protocols=application_protocols,
+                allowed_origins=allowed_origins,
+            )
+            return handler
+
+        return register
+
+    def pattern_route(
+        self,
+        pattern: str,
+        *,
+        application_protocols: Sequence[str] | None = None,
+        allowed_origins: Sequence[str] | None = None,
+    ) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorator: serve every path that ``pattern`` matches, see ``RequestRouter``.
+
+        Raises:
+            ConfigurationError: The pattern is malformed.
+        """
+
+        def register(handler: SessionHandler) -> SessionHandler:
+            self._router.add_pattern_route(
+                pattern,
+                handler,
+                application_protocols=application_protocols,
+                allowed_origins=allowed_origins,
+            )
+            return handler
+
+        return register
+
+    def add_middleware(self, middleware: MiddlewareProtocol) -> None:
+        """Append ``async def middleware(session) -> bool`` to the chain.
+
+        It runs before the session is accepted, in the order of addition. A
+        false result answers 403; raising ``SessionRejectedError`` answers with
+        its status and headers.
+        """
+        self._middleware.add_middleware(middleware)
+
+    def middleware(self, middleware_func: MiddlewareProtocol) -> MiddlewareProtocol:
+        """Decorator form of ``add_middleware``."""
+        self.add_middleware(middleware_func)
+        return middleware_func
+
+    def on_startup(self, handler: _Hook) -> _Hook:
+        """Decorator: run ``handler()`` (plain or async) before serving, in order."""
+        self._startup.append(handler)
+        return handler
+
+    def on_shutdown(self, handler: _Hook) -> _Hook:
+        """Decorator: run ``handler()`` (plain or async) after serving, in reverse order."""
+        self._shutdown.append(handler)
+        return handler
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def startup(self) -> None:
+        """Run the start-up handlers once; the first that raises stops the start."""
+        if self._started:
+            return
+        self._started = True
+        for handler in self._startup:
+            await _call(handler)
+
+    async def shutdown(self) -> None:
+        """Close the server gracefully, then run the shutdown handlers. Idempotent.
+
+        A shutdown handler that raises is logged; the others still run.
+        """
+        try:
+            await self._server.close()
+        finally:
+            if self._started:
+                self._started = False
+                for handler in reversed(self._shutdown):
+                    try:
+                        await _call(handler)
+                    except Exception:
+                        self._server._logger.exception("shutdown handler %r failed", handler)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.startup()
+        except BaseException:
+            await self.shutdown()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    async def serve(
+        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+    ) -> None:
+        """Listen and serve until cancelled or until the server is closed.
+
+        Args:
+            host: Default ``config.bind_host``.
+            port: Default ``config.bind_port``.
+            **kwargs: Further fields of the configuration to set first.
+
+        Raises:
+            ServerError: The address cannot be bound.
+            CertificateError: A certificate or key cannot be used.
+            ConfigurationError: An unknown or bad field in ``kwargs``.
+
+        Cancellation: ends serving; ``shutdown`` (or leaving ``async with``) releases.
+        """
+        await self.listen(host=host, port=port, **kwargs)
+        await self._server.serve_forever()
+
+    async def listen(
+        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+    ) -> None:
+        """Run the start-up handlers and begin to listen, without blocking.
+
+        Args and errors: as ``serve``. ``server.local_address`` then tells the port.
+        """
+        if kwargs:
+            self._server._configure(self._server.config.update(**kwargs))
+        await self.startup()
+        await self._server.listen(host=host, port=port)
+
+    def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+        """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
+
+        Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is given.
+
+        Args:
+            host: Default ``config.bind_host``.
+            port: Default ``config.bind_port``.
+            **kwargs: ``loop_factory``, and fields of the configuration to set first.
+
+        Raises: as ``serve``.
+        """
+        loop_factory = kwargs.pop("loop_factory", None)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(self._run(host, port, kwargs))
+
+    # ------------------------------------------------------------------ internal
+
+    async def _run(self, host: str | None, port: int | None, kwargs: dict[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        handled = (signal.SIGINT, signal.SIGTERM)
+        async with self:
+            await self.listen(host=host, port=port, **kwargs)
+            for number in handled:
+                loop.add_signal_handler(number, stop.set)
+            closed = asyncio.ensure_future(self._server.serve_forever())
+            stopped = asyncio.ensure_future(stop.wait())
+            try:
+                await asyncio.wait({closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (closed, stopped):
+                    task.cancel()
+                await asyncio.gather(closed, stopped, return_exceptions=True)
+                for number in handled:
+                    loop.remove_signal_handler(number)
+
+    def _origins_of(self, path: str) -> tuple[str, ...] | None:
+        found = self._router.match(path)
+        if found is not None and found[0].allowed_origins is not None:
+            return found[0].allowed_origins
+        return self._server._default_origins(path)
+
+    async def _handle(self, session: WebTransportSession) -> None:
+        """Route, check, accept, run the handler."""
+        started = get_timestamp()
+        status = 200
+        try:
+            found = self._router.match(session.path)
+            if found is None:
+                status, headers = self._server._not_found(session)
+                raise SessionRejectedError(status_code=status, headers=headers)
+            route, params = found
+            session._path_params = params
+            if not await self._middleware.process_request(session):
+                raise SessionRejectedError(status_code=_FORBIDDEN)
+        except SessionRejectedError as error:
+            status = error.status_code
+            raise
+        except Exception:
+            status = 500
+            raise
+        finally:
+            if self._server.config.access_log:
+                self._log_access(session, status, started)
+        if session.state != "connecting":
+            # A middleware answered by itself, or the client is gone.
+            return
+        session.accept(application_protocol=self._choose_protocol(session, route))
+        self._server._stats.sessions_accepted += 1
+        await route.handler(session)
+
+    def _choose_protocol(self, session: WebTransportSession, route: Route) -> str | None:
+        """The client's first choice among what this path supports."""
+        supported = route.application_protocols
+        if supported is None:
+            supported = tuple(self._server.config.application_protocols)
+        return next((name for name in session.offered_protocols if name in supported), None)
+
+    def _log_access(self, session: WebTransportSession, status: int, started: float) -> None:
+        remote = session.remote_address
+        access_logger.info(
+            '%s "CONNECT %s" %d %.1fms origin=%s',
+            f"{remote[0]}:{remote[1]}" if remote else "-",
+            session.path,
+            status,
+            (get_timestamp() - started) * 1000,
+            session.origin or "-",
+        )
+
+
+async def _call(handler: Callable[[], Any | Awaitable[Any]]) -> None:
+    result = handler()
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,234 @@
+"""From a request path to the handler of its session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ..exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..session import WebTransportSession
+
+__all__ = ["PathParams", "RequestRouter", "Route", "SessionHandler"]
+
+SessionHandler = Callable[["WebTransportSession"], Awaitable[None]]
+
+# Placeholders of a template pattern such as "/room/{room_id:int}".
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
+_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "str": (r"[^/]+", str),
+    "int": (r"-?[0-9]{1,19}", int),
+    "float": (r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?", float),
+    "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
+    "path": (r".+", str),
+}
+
+
+class PathParams(tuple[Any, ...]):
+    """What a pattern route captured: a tuple, with named groups also by name.
+
+    ``params[0]``, ``params["room"]``, ``params.get("room")``, ``params.named``.
+    """
+
+    named: Mapping[str, Any]
+
+    def __new__(
+        cls, values: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> PathParams:
+        self = super().__new__(cls, values)
+        self.named = dict(named or {})
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self.named[key]
+        return super().__getitem__(key)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The named group, or ``default``."""
+        return self.named.get(name, default)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A handler and what is particular to its path."""
+
+    path: str
+    handler: SessionHandler
+    application_protocols: tuple[str, ...] | None = None
+    allowed_origins: tuple[str, ...] | None = None
+    pattern: re.Pattern[str] | None = None
+    converters: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+
+
+class RequestRouter:
+    """Exact routes first, then pattern routes in the order they were added, then the default."""
+
+    def __init__(self) -> None:
+        """A router without routes."""
+        self._exact: dict[str, Route] = {}
+        self._patterns: list[Route] = []
+        self._default: Route | None = None
+
+    def add_route(
+        self,
+        path: str,
+        handler: SessionHandler,
+        *,
+        application_protocols: Sequence[str] | None = None,
+        allowed_origins: Sequence[str] | None = None,
+    ) -> None:
+        """Serve ``path``, exactly, without its query.
+
+        Args:
+            path: Starts with ``/``.
+            handler: ``async def handler(session)``.
+            application_protocols: Protocols to choose from on this path.
+            allowed_origins: Origins allowed on this path.
+
+        Raises:
+            ConfigurationError: The path is malformed or has a handler already.
+        """
+        _check_path(path, "path")
+        if path in self._exact:
+            raise ConfigurationError(
+                f"path {path!r} has a handler already; remove_route() it first",
+                config_key="path",
+                config_value=path,
+            )
+        self._exact[path] = Route(
+            path, handler, _tuple(application_protocols), _tuple(allowed_origins)
+        )
+
+    def add_pattern_route(
+        self,
+        pattern: str,
+        handler: SessionHandler,
+        *,
+        application_protocols: Sequence[str] | None = None,
+        allowed_origins: Sequence[str] | None = None,
+    ) -> None:
+        """Serve every path that ``pattern`` matches as a whole.
+
+        Args:
+            pattern: A regular expression (``/room/([a-z]+)``), or a template with
+                placeholders ``{name}`` or ``{name:type}``, type being str, int,
+                float, uuid or path. The groups are in ``session.path_params``.
+            handler: ``async def handler(session)``.
+            application_protocols: Protocols to choose from on these paths.
+            allowed_origins: Origins allowed on these paths.
+
+        Raises:
+            ConfigurationError: The pattern is malformed.
+        """
+        _check_path(pattern.lstrip("^"), "pattern")
+        compiled, converters = _compile(pattern)
+        self._patterns.append(
+            Route(
+                pattern,
+                handler,
+                _tuple(application_protocols),
+                _tuple(allowed_origins),
+                compiled,
+                converters,
+            )
+        )
+
+    def set_default_handler(self, handler: SessionHandler) -> None:
+        """Serve every path that has no route."""
+        self._default = Route("", handler)
+
+    def remove_route(self, path: str) -> None:
+        """Remove the exact or pattern route added as ``path``; nothing happens if there is none."""
+        self._exact.pop(path, None)
+        self._patterns = [route for route in self._patterns if route.path != path]
+
+    def match(self, path: str) -> tuple[Route, PathParams] | None:
+        """The route for a request path (query and all) and what it captured, or None."""
+        bare = path.partition("?")[0]
+        route = self._exact.get(bare)
+        if route is not None:
+            return route, PathParams()
+        for route in self._patterns:
+            assert route.pattern is not None
+            found = route.pattern.fullmatch(bare)
+            if found is not None:
+                return route, _captured(route, found)
+        return (self._default, PathParams()) if self._default is not None else None
+
+    def route_request(self, session: WebTransportSession) -> SessionHandler | None:
+        """The handler for ``session``, whose ``path_params`` are set; None if no route matches."""
+        found = self.match(session.path)
+        if found is None:
+            return None
+        route, params = found
+        session._path_params = params
+        return route.handler
+
+    def get_route_handler(self, path: str) -> SessionHandler | None:
+        """The handler of the exact route ``path``, or None."""
+        route = self._exact.get(path)
+        return None if route is None else route.handler
+
+    def get_all_routes(self) -> dict[str, SessionHandler]:
+        """Every exact and pattern route with its handler."""
+        return {route.path: route.handler for route in (*self._exact.values(), *self._patterns)}
+
+    def get_route_stats(self) -> dict[str, Any]:
+        """How many routes there are of each kind."""
+        return {
+            "exact_routes": len(self._exact),
+            "pattern_routes": len(self._patterns),
+            "has_default_handler": self._default is not None,
+        }
+
+
+def _check_path(path: str, key: str) -> None:
+    if not path.startswith("/"):
+        raise ConfigurationError(
+            f"{key} must start with '/', got {path!r}", config_key=key, config_value=path
+        )
+
+
+def _tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], Any]]]:
+    converters: dict[str, Callable[[str], Any]] = {}
+
+    def placeholder(found: re.Match[str]) -> str:
+        name, kind = found[1], found[2] or "str"
+        if kind not in _TYPES:
+            raise ConfigurationError(
+                f"pattern {pattern!r}: unknown type {kind!r} of {name!r}; "
+                f"use one of {', '.join(_TYPES)}",
+                config_key="pattern",
+                config_value=pattern,
+            )
+        expression, converters[name] = _TYPES[kind]
+        return f"(?P<{name}>{expression})"
+
+    try:
+        return re.compile(_PLACEHOLDER.sub(placeholder, pattern)), converters
+    except re.error as error:
+        raise ConfigurationError(
+            f"pattern {pattern!r} is not a valid expression: {error}",
+            config_key="pattern",
+            config_value=pattern,
+        ) from error
+
+
+def _captured(route: Route, found: re.Match[str]) -> PathParams:
+    assert route.pattern is not None
+    names = {index: name for name, index in route.pattern.groupindex.items()}
+    values: list[Any] = []
+    for index, value in enumerate(found.groups(), start=1):
+        convert = route.converters.get(names.get(index, ""))
+        values.append(value if convert is None or value is None else convert(value))
+    named = {name: values[index - 1] for index, name in names.items()}
+    return PathParams(values, named)

@@ -1,0 +1,449 @@
+"""The server: listens, accepts connections, hands session requests on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._loop import Endpoint
+from .._quic import QuicConnection
+from ..config import ServerConfig
+from ..connection import WebTransportConnection
+from ..connection.driver import Driver
+from ..connection.endpoint import server_endpoint
+from ..connection.settings import h3_options, server_tls
+from ..events import EventEmitter
+from ..exceptions import (
+    ConfigurationError,
+    ServerError,
+    SessionRejectedError,
+    WebTransportError,
+)
+from ..session import WebTransportSession
+from ..types import Address, EventType
+from ..utils import get_timestamp
+from .stats import ServerStats
+
+if TYPE_CHECKING:
+    from ..h3.session import H3Session
+
+__all__ = ["ServerStats", "WebTransportServer"]
+
+_TOO_MANY_REQUESTS = 429
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_METHOD_NOT_ALLOWED = 405
+_INTERNAL_SERVER_ERROR = 500
+# The generation from which on a path without WebTransport answers 405 (draft-16).
+_DRAFT_405 = 16
+
+
+class WebTransportServer(EventEmitter):
+    """Accepts WebTransport sessions on any number of addresses.
+
+    Most programs use ``ServerApp``, which adds routes and middleware. Alone,
+    the server emits ``SESSION_REQUEST`` with ``{"session": session}`` for each
+    request; a listener answers with ``session.accept()`` or ``reject()``.
+    """
+
+    def __init__(self, *, config: ServerConfig | None = None) -> None:
+        """A server that does not listen yet.
+
+        Args:
+            config: Certificates, limits, timeouts; default ``ServerConfig()``.
+
+        Raises:
+            ConfigurationError: A field of ``config`` is out of range.
+        """
+        super().__init__()
+        self._config = config if config is not None else ServerConfig()
+        self._config.validate()
+        self._logger = logging.getLogger("pywebtransport.server")
+        self._endpoint: Endpoint | None = None
+        self._options = h3_options(self._config)
+        self._connections: set[WebTransportConnection] = set()
+        self._sessions: set[WebTransportSession] = set()
+        self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
+        self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stats = ServerStats()
+        self._started_at: float | None = None
+        self._stopped: asyncio.Event | None = None
+        self._closing = False
+        self._closed = False
+        self._idle: asyncio.Event | None = None
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def is_serving(self) -> bool:
+        """The server listens and accepts sessions."""
+        return self._endpoint is not None and not self._closing
+
+    @property
+    def config(self) -> ServerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def local_address(self) -> Address | None:
+        """The first address listened on; None when not listening."""
+        addresses = self.local_addresses
+        return addresses[0] if addresses else None
+
+    @property
+    def local_addresses(self) -> list[Address]:
+        """Every address listened on."""
+        return [] if self._endpoint is None else list(self._endpoint.local_addresses)
+
+    @property
+    def connections(self) -> tuple[WebTransportConnection, ...]:
+        """The connections that are alive."""
+        return tuple(self._connections)
+
+    @property
+    def sessions(self) -> tuple[WebTransportSession, ...]:
+        """The sessions that are requested or open."""
+        return tuple(self._sessions)
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+        """Start listening; call it again for further addresses.
+
+        Args:
+            host: IP literal, name, ``localhost`` (both loopback addresses) or
+                ``::`` (every address of both families). Default ``config.bind_host``.
+            port: UDP port; 0 chooses a free one, see ``local_address``.
+                Default ``config.bind_port``.
+
+        Raises:
+            ServerError: The address cannot be bound, or the server is closed.
+            CertificateError: A certificate or key cannot be used.
+
+        Cancellation: safe.
+        """
+        if self._closing or self._closed:
+            raise ServerError("the server is closed; make a new one")
+        config = self._config
+        if not config.certfile or not config.keyfile:
+            raise ConfigurationError(
+                "a server needs certfile and keyfile; for development "
+                "pywebtransport.utils.generate_self_signed_cert() makes both",
+                config_key="certfile" if not config.certfile else "keyfile",
+                config_value=config.certfile or config.keyfile,
+            )
+        host = config.bind_host if host is None else host
+        port = config.bind_port if port is None else port
+        endpoint = self._endpoint
+        if endpoint is None:
+            endpoint = server_endpoint(config, server_tls(config), self._accept)
+        try:
+            bound = await endpoint.bind(host, port, reuse_port=config.workers > 1)
+        except BaseException:
+            if self._endpoint is None:
+                endpoint.close()
+            raise
+        self._endpoint = endpoint
+        if self._started_at is None:
+            self._started_at = get_timestamp()
+        for address in bound:
+            self._logger.info("listening on %s port %d", *address)
+
+    async def serve_forever(self) -> None:
+        """Serve until ``close`` is called or the task is cancelled.
+
+        Raises:
+            ServerError: ``listen`` was not called.
+
+        Cancellation: safe; the server still listens until ``close``.
+        """
+        if self._endpoint is None:
+            raise ServerError("the server does not listen; call listen() first")
+        if self._stopped is None:
+            self._stopped = asyncio.Event()
+        await self._stopped.wait()
+
+    async def close(self, *, drain_timeout: float | None = None) -> None:
+        """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
+
+        Clients are told at once (GOAWAY) and have ``drain_timeout`` seconds to
+        end their sessions; the others are then closed with code 0. What was
+        written and finished is acknowledged before its session closes, within
+        ``close_timeout``.
+
+        Args:
+            drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
+
+        Cancellation: everything is released all the same, without the wait.
+        """
+        if self._closed:
+            return
+        if self._closing:
+            await self.wait_closed()
+            return
+        self._closing = True
+        timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
+        try:
+            if self._endpoint is not None:
+                self._endpoint.quic.stop_accepting()
+                await self._drain(timeout)
+                await asyncio.gather(
+                    *(
+                        connection.close(reason="server shutdown")
+                        for connection in list(self._connections)
+                    ),
+                    return_exceptions=True,
+                )
+        finally:
+            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            endpoint, self._endpoint = self._endpoint, None
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+                if endpoint is not None:
+                    await endpoint.aclose()
+            finally:
+                if endpoint is not None:
+                    endpoint.close()
+                self._closed = True
+                if self._stopped is None:
+                    self._stopped = asyncio.Event()
+                self._stopped.set()
+                await EventEmitter.close(self)
+
+    async def wait_closed(self) -> None:
+        """Wait until ``close`` has finished. Cancellation: safe."""
+        if self._stopped is None:
+            self._stopped = asyncio.Event()
+        await self._stopped.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close(drain_timeout=None if exc_type is None else 0.0)
+
+    def reload_certificates(
+        self, *, certfile: str | None = None, keyfile: str | None = None
+    ) -> None:
+        """Read the certificate files again; new connections use them, old ones go on.
+
+        A bad pair changes nothing.
+
+        Args:
+            certfile: A new path; None: the same as before.
+            keyfile: Likewise.
+
+        Raises:
+            CertificateError: The files cannot be used; the old certificate stays.
+            ServerError: The server does not listen.
+        """
+        if self._endpoint is None:
+            raise ServerError("the server does not listen; there is nothing to reload")
+        config = self._config
+        if certfile is not None or keyfile is not None:
+            config = config.update(
+                certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile
+            )
+        self._endpoint.quic.set_tls(server_tls(config))
+        self._config = config
+        self._logger.info("certificates reloaded")
+
+    # ------------------------------------------------------------- observability
+
+    async def get_server_stats(self) -> dict[str, Any]:
+        """Counters of the server and of its engine."""
+        stats = self._refresh().to_dict()
+        stats["active_connections"] = len(self._connections)
+        stats["active_sessions"] = len(self._sessions)
+        if self._endpoint is not None:
+            stats["engine"] = self._endpoint.quic.stats()
+        return stats
+
+    async def debug_state(self) -> dict[str, Any]:
+        """A snapshot for logs: state, statistics, connections, sessions."""
+        return {
+            "server_info": {"serving": self.is_serving, "local_address": self.local_address},
+            "aggregated_stats": await self.get_server_stats(),
+            "connections": [connection.get_summary() for connection in self._connections],
+            "sessions": [await session.get_summary() for session in self._sessions],
+        }
+
+    async def diagnose_issues(self) -> list[str]:
+        """Describe what looks wrong, from measured figures; empty when all is well."""
+        stats = self._refresh()
+        issues = []
+        if not self.is_serving:
+            issues.append("the server does not accept sessions")
+        if len(self._connections) > 0.9 * self._config.max_connections:
+            issues.append(
+                f"{len(self._connections)} of max_connections={self._config.max_connections} "
+                "connections in use"
+            )
+        if len(self._sessions) > 0.9 * self._config.max_sessions:
+            issues.append(
+                f"{len(self._sessions)} of max_sessions={self._config.max_sessions} in use"
+            )
+        if stats.handler_errors:
+            issues.append(f"{stats.handler_errors} session handlers raised")
+        if stats.protocol_errors:
+            issues.append(f"{stats.protocol_errors} connections broke a protocol rule")
+        return issues
+
+    # ------------------------------------------------------------------ internal
+
+    def _configure(self, config: ServerConfig) -> None:
+        """Take over a changed configuration before listening."""
+        if self._endpoint is not None:
+            raise ServerError("the server listens already; configure it before")
+        config.validate()
+        self._config = config
+        self._options = h3_options(config)
+
+    def _accept(self, quic: QuicConnection) -> Driver:
+        """A client completed the handshake (deliver phase)."""
+        connection = WebTransportConnection(config=self._config)
+        driver = Driver(connection)
+        driver.attach(quic, self._options, is_client=False)
+        connection._endpoint = self._endpoint
+        connection._on_request = self._session_requested
+        connection._on_closed = self._connection_closed
+        connection._take(driver)
+        self._connections.add(connection)
+        self._stats.connections_accepted += 1
+        return driver
+
+    def _connection_closed(self, connection: WebTransportConnection) -> None:
+        self._connections.discard(connection)
+        self._stats.connection_errors += connection.info.state == "failed"
+        self._stats.protocol_errors += connection.info.error_count
+        if connection.info.state == "failed":
+            self._logger.debug("%r ended: %s", connection, connection.error)
+
+    def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
+        """A client asks for a session (deliver phase)."""
+        origins = self._origins(h3.path)
+        if h3.origin is not None and origins is not None and not _allowed(h3.origin, origins):
+            self._stats.sessions_rejected += 1
+            self._logger.info("rejected %s: origin %r is not allowed", h3.path, h3.origin)
+            h3.reject(_FORBIDDEN, {})
+            return
+        if self._closing or len(self._sessions) >= self._config.max_sessions:
+            self._stats.sessions_rejected += 1
+            self._logger.warning(
+                "rejected %s: max_sessions=%d is reached", h3.path, self._config.max_sessions
+            )
+            h3.reject(_TOO_MANY_REQUESTS, {})
+            return
+        session = WebTransportSession._attach(connection, h3)
+        self._sessions.add(session)
+        session._on_end = self._session_ended
+        task = asyncio.get_running_loop().create_task(self._serve(session))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _session_ended(self, session: WebTransportSession) -> None:
+        self._sessions.discard(session)
+        if not self._sessions and self._idle is not None:
+            self._idle.set()
+
+    async def _serve(self, session: WebTransportSession) -> None:
+        """The life of one session on this side; never raises."""
+        try:
+            if self._handler is not None:
+                await self._handler(session)
+            elif self.listener_count(event_type=EventType.SESSION_REQUEST):
+                await self.emit(event_type=EventType.SESSION_REQUEST, data={"session": session})
+            else:
+                self._reject(session, *self._not_found(session))
+        except SessionRejectedError as error:
+            self._reject(session, error.status_code, error.headers)
+        except asyncio.CancelledError:
+            if not session.is_closed:
+                await session.close(reason="server shutdown", close_connection=False)
+            raise
+        except Exception as error:
+            await self._handler_failed(session, error)
+
+    async def _handler_failed(self, session: WebTransportSession, error: Exception) -> None:
+        """One log line, and the session closes with an error code."""
+        if session.state == "connecting":
+            self._stats.handler_errors += 1
+            self._logger.exception("request for %s failed", session.path)
+            self._reject(session, _INTERNAL_SERVER_ERROR, {})
+            return
+        if session.is_closed and isinstance(error, WebTransportError):
+            # The session went away under the handler: a normal end.
+            self._logger.debug("handler of %s ended with its session: %s", session.path, error)
+            return
+        self._stats.handler_errors += 1
+        self._logger.error(
+            "handler of %s raised %s: %s",
+            session.path,
+            type(error).__name__,
+            error,
+            exc_info=self._config.debug,
+        )
+        await session.close(code=1, reason="internal error", close_connection=False)
+
+    def _reject(
+        self, session: WebTransportSession, status_code: int, headers: dict[str, str]
+    ) -> None:
+        if session.state == "connecting":
+            self._stats.sessions_rejected += 1
+            session.reject(status_code=status_code, headers=headers)
+
+    def _not_found(self, session: WebTransportSession) -> tuple[int, dict[str, str]]:
+        """Status for a path without WebTransport: 405 from draft-16 on, else 404."""
+        draft = getattr(session._h3.dialect, "draft", 0)
+        return (_METHOD_NOT_ALLOWED if draft >= _DRAFT_405 else _NOT_FOUND), {}
+
+    def _default_origins(self, path: str) -> tuple[str, ...] | None:
+        allowed = self._config.allowed_origins
+        return None if allowed is None else tuple(allowed)
+
+    async def _drain(self, timeout: float) -> None:
+        """GOAWAY everywhere, then wait for the sessions to end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for connection in list(self._connections):
+            if connection._driver is not None and connection.is_connected:
+                connection._driver.h3.send_goaway()
+                loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
+        if not self._sessions or timeout <= 0:
+            return
+        self._idle = asyncio.Event()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._idle.wait()
+        except TimeoutError:
+            self._logger.info(
+                "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
+            )
+
+    def _refresh(self) -> ServerStats:
+        if self._started_at is not None:
+            self._stats.uptime = get_timestamp() - self._started_at
+        if self._endpoint is not None:
+            self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
+        return self._stats
+
+
+def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
+    """Origins are compared as serialised (RFC 6454), scheme and host without case."""
+    return "*" in origins or origin.lower() in {item.lower() for item in origins}
+
+
+def _finish_goaway(connection: WebTransportConnection) -> None:
+    if connection._driver is not None and not connection.is_closed:
+        connection._driver.h3.finish_goaway()

@@ -1,0 +1,5 @@
+"""WebTransport sessions."""
+
+from .session import SessionStats, WebTransportSession
+
+__all__ = ["SessionStats", "WebTransportSession"]

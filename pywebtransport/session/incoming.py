@@ -1,0 +1,39 @@
+"""Iterators over the streams that the peer opens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from ..stream import WebTransportReceiveStream
+
+if TYPE_CHECKING:
+    from .session import WebTransportSession
+
+__all__ = ["IncomingStreams"]
+
+_StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
+
+
+class IncomingStreams(Generic[_StreamT]):
+    """Iterates over streams the peer opened; several iterators share the queues."""
+
+    __slots__ = ("_bidirectional", "_session", "_unidirectional")
+
+    def __init__(
+        self, session: WebTransportSession, *, bidirectional: bool, unidirectional: bool
+    ) -> None:
+        self._session = session
+        self._bidirectional = bidirectional
+        self._unidirectional = unidirectional
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _StreamT:
+        while True:
+            stream = self._session._take_incoming(self._bidirectional, self._unidirectional)
+            if stream is not None:
+                return stream  # type: ignore[return-value]
+            if self._session.is_closed:
+                raise StopAsyncIteration
+            await self._session._wait_incoming()

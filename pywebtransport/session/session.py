@@ -1,0 +1,834 @@
+"""The WebTransport session: streams and datagrams under one CONNECT request."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..datagram import WebTransportDatagramTransport
+from ..events import EventEmitter
+from ..exceptions import (
+    ConfigurationError,
+    SessionClosedError,
+    SessionError,
+    SessionRejectedError,
+    StreamError,
+    TimeoutError,
+)
+from ..h3.error_codes import code_from_wire, code_to_wire
+from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from ..stream._base import DONE, wait_future
+from ..types import (
+    ErrorCode,
+    EventType,
+    Headers,
+    SessionCloseInfo,
+    SessionId,
+    SessionState,
+    StreamId,
+)
+from ..utils import get_timestamp
+from .incoming import IncomingStreams
+from .stats import SessionStats
+
+if TYPE_CHECKING:
+    from .._quic import QuicStream
+    from ..config import ClientConfig, ServerConfig
+    from ..connection import WebTransportConnection
+    from ..h3.session import H3Session
+
+__all__ = ["SessionStats", "WebTransportSession"]
+
+_AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
+
+_DEFAULT_STREAM_TIMEOUT = 10.0
+_MAX_CODE = 2**32 - 1
+
+
+class WebTransportSession(EventEmitter):
+    """One session. Made by ``WebTransportClient.connect`` or given to a server's handler.
+
+    Use as ``async with session:``; leaving the block closes the session.
+    """
+
+    stream_manager: None = None
+
+    def __init__(
+        self,
+        connection: WebTransportConnection,
+        *,
+        session_id: SessionId,
+        max_streams: int | None = None,
+        max_incoming_streams: int | None = None,
+        stream_cleanup_interval: float | None = None,
+    ) -> None:
+        """Attach to a session that ``connection`` opened (``wait_for_ready_session``).
+
+        Args:
+            connection: The connection that carries it.
+            session_id: As returned by the connection.
+            max_streams: Accepted for the contract; limits come from the configuration.
+            max_incoming_streams: Likewise.
+            stream_cleanup_interval: Likewise; closed streams free themselves.
+
+        Raises:
+            SessionError: The connection has no such session, or it has an object already.
+        """
+        self._bind(connection, connection._claim(session_id), session_id)
+
+    @classmethod
+    def _attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
+        self = cls.__new__(cls)
+        self._bind(connection, h3, connection._next_session_id())
+        return self
+
+    def _bind(
+        self, connection: WebTransportConnection, h3: H3Session, session_id: SessionId
+    ) -> None:
+        EventEmitter.__init__(self)
+        config = connection.config
+        self._connection = connection
+        self._config: ClientConfig | ServerConfig = config
+        self._h3 = h3
+        self._counted_local = 0
+        self._logger = logging.getLogger("pywebtransport.session")
+        self._write_high = config.write_buffer_limit
+        self._write_low = connection._write_low
+        self._streams: dict[StreamId, _AnyStream] = {}
+        self._incoming_bidi: deque[tuple[int, WebTransportStream]] = deque()
+        self._incoming_uni: deque[tuple[int, WebTransportReceiveStream]] = deque()
+        self._arrivals = 0
+        self._incoming_waiters: list[asyncio.Future[None]] = []
+        self._open_waiters: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (
+            deque(),
+            deque(),
+        )
+        self._ready_waiters: list[asyncio.Future[None]] = []
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._close_info: SessionCloseInfo | None = None
+        self._error: Exception | None = None
+        self._state = SessionState.CONNECTING
+        self._path_params: tuple[Any, ...] = ()
+        self._on_end: Callable[[WebTransportSession], None] | None = None
+        self._session_id = session_id
+        self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
+        self._datagrams = WebTransportDatagramTransport(self)
+        # The engine's datagrams go straight to their queue.
+        self.datagram_received = self._datagrams._received
+        self.datagram_writable = self._datagrams._writable
+        h3.events = self
+        connection._add_session(self)
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def session_id(self) -> SessionId:
+        """Unique: the connection's ID and a counter. The QUIC stream ID is ``stream_id``."""
+        return self._session_id
+
+    @property
+    def stream_id(self) -> int | None:
+        """QUIC stream ID of the CONNECT request, the protocol's session ID; None before it is sent."""
+        number = self._h3.session_id
+        return None if number < 0 else number
+
+    @property
+    def state(self) -> SessionState:
+        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED."""
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        """The session is established and not closed."""
+        return self._state in (SessionState.CONNECTED, SessionState.DRAINING)
+
+    @property
+    def is_closed(self) -> bool:
+        """The session is over, or its end is under way."""
+        return self._state in (SessionState.CLOSING, SessionState.CLOSED)
+
+    @property
+    def close_info(self) -> SessionCloseInfo | None:
+        """How the session ended; None while it lives."""
+        return self._close_info
+
+    @property
+    def connection(self) -> WebTransportConnection | None:
+        """The QUIC connection below; None once the session is closed."""
+        return None if self._state is SessionState.CLOSED else self._connection
+
+    @property
+    def headers(self) -> Headers:
+        """Header fields of the peer: the request's on a server, the response's on a client."""
+        return dict(self._h3.response_headers if self._h3.is_client else self._h3.request_headers)
+
+    @property
+    def path(self) -> str:
+        """``:path`` of the request, with the query."""
+        return self._h3.path
+
+    @property
+    def path_params(self) -> tuple[Any, ...]:
+        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``."""
+        return self._path_params
+
+    @property
+    def authority(self) -> str:
+        """``:authority`` of the request."""
+        return self._h3.authority
+
+    @property
+    def origin(self) -> str | None:
+        """``origin`` of the request; browsers always send it."""
+        return self._h3.origin
+
+    @property
+    def application_protocol(self) -> str | None:
+        """The application protocol both ends agreed on, or None."""
+        return self._h3.application_protocol
+
+    @property
+    def offered_protocols(self) -> Sequence[str]:
+        """Application protocols the client offers, by preference."""
+        return tuple(self._h3.offered_protocols)
+
+    @property
+    def datagrams(self) -> WebTransportDatagramTransport:
+        """The datagram side of the session (also awaitable)."""
+        return self._datagrams
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Most payload bytes of one datagram now."""
+        return self._datagrams.max_datagram_size
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round-trip time of the connection, seconds; None before a sample."""
+        return self._connection.rtt
+
+    @property
+    def remote_address(self) -> tuple[str, int] | None:
+        """The peer's address now."""
+        return self._connection.remote_address
+
+    # ------------------------------------------------- server: answer the request
+
+    def accept(
+        self, *, headers: Headers | None = None, application_protocol: str | None = None
+    ) -> Awaitable[None]:
+        """Server: answer the request with 200. Takes effect at once; awaiting is optional.
+
+        Args:
+            headers: Extra response fields.
+            application_protocol: One of ``offered_protocols``, or None.
+
+        Raises:
+            SessionError: The request was answered already, or the client is gone.
+            ConfigurationError: The protocol was not offered.
+        """
+        self._require_request("accept")
+        if application_protocol is not None and application_protocol not in self.offered_protocols:
+            raise ConfigurationError(
+                f"application protocol {application_protocol!r} was not offered by the client, "
+                f"which offers {list(self.offered_protocols)}",
+                config_key="application_protocol",
+                config_value=application_protocol,
+            )
+        self._h3.accept(headers or {}, application_protocol)
+        self._become_ready()
+        return DONE
+
+    def reject(self, *, status_code: int = 403, headers: Headers | None = None) -> Awaitable[None]:
+        """Server: answer the request with an error status. Takes effect at once.
+
+        Args:
+            status_code: 300 to 599.
+            headers: Extra response fields.
+
+        Raises:
+            SessionError: The request was answered already, or the client is gone.
+        """
+        self._require_request("reject")
+        if not 300 <= status_code <= 599:
+            raise SessionError(
+                f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
+            )
+        self._h3.reject(status_code, headers or {})
+        error = SessionRejectedError(status_code=status_code, headers=headers or {})
+        self._end(None, f"rejected with status {status_code}", False, error)
+        return DONE
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def initialize(self) -> None:
+        """Nothing to do: a session is ready to use when it exists. Kept for the contract."""
+
+    async def ready(self, *, timeout: float = 30.0) -> None:
+        """Wait until the server accepted the session.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            SessionRejectedError: The server refused; status and headers are on it.
+            SessionClosedError: The session ended first.
+            TimeoutError: Nothing was decided in time.
+
+        Cancellation: safe.
+        """
+        if self._state is SessionState.CONNECTING:
+            waiter = asyncio.get_running_loop().create_future()
+            self._ready_waiters.append(waiter)
+            try:
+                if not await wait_future(waiter, timeout):
+                    raise TimeoutError(
+                        f"the server did not answer the session request for {self.path!r} "
+                        f"within {timeout} s",
+                        timeout_duration=timeout,
+                        operation="session",
+                    )
+            finally:
+                if waiter in self._ready_waiters:
+                    self._ready_waiters.remove(waiter)
+        if self._state is SessionState.CLOSED:
+            if isinstance(self._error, SessionRejectedError):
+                raise self._error
+            raise self._closed_error("it never became ready")
+
+    def drain(self) -> Awaitable[None]:
+        """Tell the peer that the session will end soon (DRAIN capsule).
+
+        Streams and datagrams still work. Takes effect at once; awaiting is optional.
+        """
+        if self.is_ready:
+            self._h3.drain()
+        return DONE
+
+    async def close(
+        self, *, code: ErrorCode = 0, reason: str = "", close_connection: bool = True
+    ) -> None:
+        """End the session; the peer learns ``code`` and ``reason``.
+
+        Streams that were finished are first given up to ``close_timeout``
+        seconds to be acknowledged, so nothing written and closed is lost;
+        those not finished are reset. Idempotent.
+
+        Args:
+            code: Application code, 0 to 2**32 - 1.
+            reason: Text, cut to 1024 bytes of UTF-8.
+            close_connection: Also close the QUIC connection when no other
+                session uses it. Only a client's own connections are closed.
+
+        Raises:
+            SessionError: ``code`` is out of range.
+
+        Cancellation: the session is closed all the same; only the waiting ends.
+        """
+        if not 0 <= code <= _MAX_CODE:
+            raise SessionError(
+                f"close code must be 0 to {_MAX_CODE}, got {code}", session_id=self._session_id
+            )
+        if self._state is SessionState.CLOSED:
+            if close_connection:
+                await self._connection._session_gone(self)
+            return
+        if self._state is SessionState.CLOSING:
+            await self.wait_closed()
+            return
+        was_ready = self.is_ready
+        self._state = SessionState.CLOSING
+        try:
+            if was_ready:
+                await self._wait_finished_streams(self._config.close_timeout)
+        finally:
+            if self._state is SessionState.CLOSING:
+                self._h3.close(code, reason)
+                self._end(code, reason, False, None)
+        if close_connection:
+            await self._connection._session_gone(self)
+
+    async def wait_closed(self) -> SessionCloseInfo:
+        """Wait until the session is over.
+
+        Returns:
+            Code, reason, and whether the peer ended it. Code None: abrupt end.
+
+        Cancellation: safe.
+        """
+        while self._close_info is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._closed_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._closed_waiters:
+                    self._closed_waiters.remove(waiter)
+        return self._close_info
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close(code=0 if exc_type is None else 1)
+
+    # ------------------------------------------------------------------- streams
+
+    async def create_bidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> WebTransportStream:
+        """Open a stream both ends send on; wait while the peer's limit is reached.
+
+        Args:
+            timeout: Seconds to wait for the limit; default ``stream_creation_timeout``.
+            send_order: Higher is sent first among the streams of the connection.
+
+        Raises:
+            TimeoutError: The peer allowed no further stream in time.
+            SessionClosedError: The session is over.
+
+        Cancellation: safe; no stream is opened.
+        """
+        quic = await self._open_stream(False, timeout)
+        stream = WebTransportStream._attach(self, quic)
+        if send_order:
+            stream.send_order = send_order
+        return stream
+
+    async def create_unidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> WebTransportSendStream:
+        """Open a stream only this end sends on; otherwise as ``create_bidirectional_stream``."""
+        quic = await self._open_stream(True, timeout)
+        stream = WebTransportSendStream._attach(self, quic)
+        if send_order:
+            stream.send_order = send_order
+        return stream
+
+    def incoming_streams(
+        self,
+    ) -> AsyncIterator[WebTransportStream | WebTransportReceiveStream]:
+        """Iterate over the streams the peer opens, of both kinds, in order of arrival.
+
+        Streams that came before the call are included. Ends quietly with the
+        session, after the streams that are still queued.
+        """
+        return IncomingStreams(self, bidirectional=True, unidirectional=True)
+
+    def incoming_bidirectional_streams(self) -> AsyncIterator[WebTransportStream]:
+        """As ``incoming_streams``, bidirectional ones only."""
+        return IncomingStreams(self, bidirectional=True, unidirectional=False)
+
+    def incoming_unidirectional_streams(self) -> AsyncIterator[WebTransportReceiveStream]:
+        """As ``incoming_streams``, unidirectional ones only."""
+        return IncomingStreams(self, bidirectional=False, unidirectional=True)
+
+    def export_keying_material(
+        self, label: str | bytes, context: bytes = b"", length: int = 32
+    ) -> bytes:
+        """Keying material bound to this session (TLS exporter, draft section 4.8).
+
+        Both ends get the same bytes for the same arguments.
+
+        Args:
+            label: Application's label, at most 255 bytes.
+            context: At most 255 bytes.
+            length: Bytes wanted, 1 to 8160.
+
+        Raises:
+            SessionError: An argument is out of range, or the session is not open.
+        """
+        if not self.is_ready:
+            raise self._closed_error("no keying material")
+        return self._h3.export_keying_material(label, context, length)
+
+    # ------------------------------------------------------------- observability
+
+    async def get_session_stats(self) -> dict[str, Any]:
+        """The session's figures as a dictionary, see ``SessionStats``."""
+        return self._refresh().to_dict()
+
+    async def get_summary(self) -> dict[str, Any]:
+        """The figures most people want, grouped."""
+        stats = self._refresh()
+        data = self._data_figures()
+        return {
+            "session_id": self._session_id,
+            "state": self._state,
+            "path": self.path,
+            "uptime": stats.uptime,
+            "streams": {
+                "total_created": stats.streams_created,
+                "active": len(self._streams),
+                "bidirectional": stats.bidirectional_streams,
+                "unidirectional": stats.unidirectional_streams,
+            },
+            "data": data,
+            "errors": {
+                "stream_errors": stats.stream_errors,
+                "protocol_errors": stats.protocol_errors,
+            },
+        }
+
+    async def debug_state(self) -> dict[str, Any]:
+        """A snapshot of everything about the session, for logs and bug reports."""
+        stats = self._refresh()
+        return {
+            "session": {
+                "id": self._session_id,
+                "state": self._state,
+                "path": self.path,
+                "headers": self.headers,
+                "created_at": stats.created_at,
+                "ready_at": stats.ready_at,
+                "uptime": stats.uptime,
+                "application_protocol": self.application_protocol,
+                "dialect": getattr(self._h3.dialect, "draft", None),
+            },
+            "statistics": stats.to_dict(),
+            "streams": [stream.debug_state() for stream in self._streams.values()],
+            "datagrams": self._datagrams.debug_state(),
+            "connection": {
+                "id": self._connection.connection_id,
+                "state": self._connection.state,
+            },
+        }
+
+    async def diagnose_issues(self) -> list[str]:
+        """Describe what looks wrong, from measured figures; empty when all is well."""
+        issues = []
+        stats = self._refresh()
+        if self.is_closed:
+            info = self._close_info
+            issues.append(f"the session is closed: {info}")
+        if stats.stream_errors:
+            issues.append(f"{stats.stream_errors} streams ended with an error")
+        waiting = len(self._incoming_bidi) + len(self._incoming_uni)
+        if waiting > 0.9 * self._config.max_incoming_streams:
+            issues.append(f"{waiting} incoming streams wait to be accepted")
+        issues += await self._datagrams.diagnose_issues()
+        connection = await self._connection.diagnose_issues()
+        issues += connection["issues"]
+        return issues
+
+    async def monitor_health(self, *, check_interval: float = 60.0) -> None:
+        """Log a warning whenever ``diagnose_issues`` finds something, until the session ends.
+
+        Args:
+            check_interval: Seconds between looks.
+
+        Cancellation: safe; that is how to stop it early.
+        """
+        while not self.is_closed:
+            for issue in await self.diagnose_issues():
+                self._logger.warning("session %s: %s", self._session_id, issue)
+            waiter = asyncio.ensure_future(self.wait_closed())
+            try:
+                await asyncio.wait({waiter}, timeout=check_interval)
+            finally:
+                waiter.cancel()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._session_id} path={self.path!r} state={self._state}>"
+
+    # ------------------------------------------------- called by the h3 layer
+
+    def session_established(self) -> None:
+        """Client: the server accepted (deliver phase)."""
+        self._become_ready()
+
+    def session_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception | None
+    ) -> None:
+        """Client: the server refused, or there was no usable answer (deliver phase)."""
+        if error is None:
+            error = SessionRejectedError(
+                status_code=status or 0, headers=dict(headers), target_url=self._url
+            )
+        self._end(None, str(error), True, error)
+
+    def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
+        """The peer opened a stream (deliver phase)."""
+        self._arrivals += 1
+        if unidirectional:
+            self._incoming_uni.append(
+                (self._arrivals, WebTransportReceiveStream._attach(self, stream))
+            )
+        else:
+            self._incoming_bidi.append((self._arrivals, WebTransportStream._attach(self, stream)))
+        _wake(self._incoming_waiters)
+        if self._has_listeners(EventType.STREAM_OPENED):
+            self._emit_nowait(
+                EventType.STREAM_OPENED,
+                {"stream_id": stream.stream_id, "stream": stream.tag, "remote": True},
+            )
+
+    def streams_available(self, unidirectional: bool) -> None:
+        """Stream credit grew (deliver phase)."""
+        waiters = self._open_waiters[unidirectional]
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        waiters.clear()
+
+    def session_draining(self) -> None:
+        """The peer will end the session soon (deliver phase)."""
+        if self._state is SessionState.CONNECTED:
+            self._state = SessionState.DRAINING
+        self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
+
+    def credit_updated(self, kind: str, limit: int) -> None:
+        """The peer raised a session limit (deliver phase)."""
+        event = {
+            "data": EventType.SESSION_MAX_DATA_UPDATED,
+            "streams_bidi": EventType.SESSION_MAX_STREAMS_BIDI_UPDATED,
+            "streams_uni": EventType.SESSION_MAX_STREAMS_UNI_UPDATED,
+        }[kind]
+        if self._has_listeners(event):
+            self._emit_nowait(event, {"session_id": self._session_id, "limit": limit})
+
+    def capsule_received(self, capsule_type: int, value: bytes) -> None:
+        """A known capsule arrived and was acted upon (deliver phase)."""
+        if self._has_listeners(EventType.CAPSULE_RECEIVED):
+            self._emit_nowait(
+                EventType.CAPSULE_RECEIVED,
+                {"session_id": self._session_id, "type": capsule_type, "value": value},
+            )
+
+    def session_closed(
+        self, code: int | None, reason: str, remote: bool, error: Exception | None
+    ) -> None:
+        """The session is over (deliver phase)."""
+        self._end(code, reason, remote, error)
+        if remote:
+            self._connection._session_ended_remotely(self)
+
+    # ------------------------------------------------------------------ internal
+
+    @property
+    def _url(self) -> str:
+        return f"https://{self._h3.authority}{self._h3.path}"
+
+    def _require_request(self, verb: str) -> None:
+        if self._h3.is_client:
+            raise SessionError(f"only a server can {verb} a session", session_id=self._session_id)
+        if self._state is not SessionState.CONNECTING:
+            raise SessionError(
+                f"cannot {verb}: the session request was answered or withdrawn "
+                f"(state {self._state})",
+                session_id=self._session_id,
+                session_state=self._state,
+            )
+
+    def _become_ready(self) -> None:
+        self._state = SessionState.CONNECTED
+        self._stats.ready_at = get_timestamp()
+        _wake(self._ready_waiters)
+        self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
+
+    def _end(self, code: int | None, reason: str, remote: bool, error: Exception | None) -> None:
+        """The one place where a session becomes CLOSED."""
+        if self._state is SessionState.CLOSED:
+            return
+        self._datagrams._close()
+        self._refresh()
+        self._state = SessionState.CLOSED
+        self._stats.closed_at = get_timestamp()
+        self._close_info = SessionCloseInfo(code=code, reason=reason, remote=remote)
+        self._error = error
+        for stream in list(self._streams.values()):
+            stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
+            stream._check_done()
+        self._streams.clear()
+        self._connection._local_streams_freed(self._counted_local)
+        for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
+            _wake(waiters)
+        self.streams_available(False)
+        self.streams_available(True)
+        self._connection._remove_session(self)
+        if self._on_end is not None:
+            self._on_end(self)
+        self._emit_nowait(
+            EventType.SESSION_CLOSED,
+            {"session_id": self._session_id, "code": code, "reason": reason, "remote": remote},
+        )
+
+    def _closed_error(self, consequence: str) -> SessionClosedError:
+        """The typed error for whatever the end of the session made impossible."""
+        info = self._close_info
+        if info is None:
+            message = f"the session is {self._state}: {consequence}"
+            return SessionClosedError(
+                message, session_id=self._session_id, session_state=self._state
+            )
+        who = "the peer" if info.remote else "this side"
+        what = "abruptly" if info.code is None else f"with code {info.code}"
+        text = f" ({info.reason})" if info.reason else ""
+        return SessionClosedError(
+            f"{who} closed the session {what}{text}: {consequence}",
+            code=info.code,
+            reason=info.reason,
+            remote=info.remote,
+            session_id=self._session_id,
+            session_state=self._state,
+        )
+
+    async def _open_stream(self, unidirectional: bool, timeout: float | None) -> QuicStream:
+        if self.is_closed:
+            raise self._closed_error("no stream can be opened")
+        quic: QuicStream | None = None
+        waiters = self._open_waiters[unidirectional]
+        if not waiters:
+            quic = self._try_open(unidirectional)
+        if quic is None:
+            quic = await self._wait_open_stream(unidirectional, timeout)
+        return quic
+
+    async def _wait_open_stream(self, unidirectional: bool, timeout: float | None) -> QuicStream:
+        if timeout is None:
+            timeout = getattr(self._config, "stream_creation_timeout", _DEFAULT_STREAM_TIMEOUT)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            waiter: asyncio.Future[None] = loop.create_future()
+            waiters = self._open_waiters[unidirectional]
+            waiters.append(waiter)
+            try:
+                if not await wait_future(waiter, max(0.0, deadline - loop.time())):
+                    kind = "unidirectional" if unidirectional else "bidirectional"
+                    raise TimeoutError(
+                        f"the peer allowed no further {kind} stream within {timeout} s; "
+                        "finish streams that are open, or raise its stream limit",
+                        timeout_duration=timeout,
+                        operation="open stream",
+                    )
+            finally:
+                if waiter in waiters:
+                    waiters.remove(waiter)
+            if self.is_closed:
+                raise self._closed_error("no stream can be opened")
+            quic = self._try_open(unidirectional)
+            if quic is not None:
+                return quic
+
+    def _try_open(self, unidirectional: bool) -> QuicStream | None:
+        """Open a stream now, or None when a limit of the peer or of ours is reached."""
+        connection = self._connection
+        if connection._local_streams >= connection._max_local_streams:
+            return None
+        quic: QuicStream | None = self._h3.open_stream(unidirectional)
+        if quic is not None:
+            connection._local_streams += 1
+            self._counted_local += 1
+        return quic
+
+    def _take_incoming(
+        self, bidirectional: bool, unidirectional: bool
+    ) -> WebTransportStream | WebTransportReceiveStream | None:
+        bidi = self._incoming_bidi if bidirectional else None
+        uni = self._incoming_uni if unidirectional else None
+        if bidi and (not uni or bidi[0][0] < uni[0][0]):
+            return bidi.popleft()[1]
+        return uni.popleft()[1] if uni else None
+
+    async def _wait_incoming(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._incoming_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._incoming_waiters:
+                self._incoming_waiters.remove(waiter)
+
+    async def _wait_finished_streams(self, timeout: float) -> None:
+        """Let finished streams be acknowledged before the session ends."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for stream in list(self._streams.values()):
+            if not isinstance(stream, WebTransportSendStream):
+                continue
+            quic = stream._quic
+            if not quic.fin_written or quic.is_acked or quic.is_closed:
+                continue
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await stream.wait_acknowledged()
+            except (builtins.TimeoutError, StreamError, SessionClosedError):
+                continue
+
+    def _find_quic_stream(self, stream_id: StreamId) -> QuicStream:
+        raise StreamError(
+            f"session {self._session_id} has no unclaimed stream {stream_id}; streams are made by "
+            "create_bidirectional_stream(), create_unidirectional_stream() and incoming_streams()",
+            stream_id=stream_id,
+        )
+
+    def _add_stream(self, stream: _AnyStream) -> None:
+        self._streams[stream.stream_id] = stream
+        stats = self._stats
+        stats.streams_created += 1
+        if stream._quic.is_unidirectional:
+            stats.unidirectional_streams += 1
+        else:
+            stats.bidirectional_streams += 1
+
+    def _remove_stream(self, stream: _AnyStream) -> None:
+        """A stream is entirely done; a peer's one gives it credit for another."""
+        stats = self._stats
+        stats.streams_closed += 1
+        if stream.stats.read_errors or stream.stats.write_errors:
+            stats.stream_errors += 1
+        quic = stream._quic
+        if self._streams.pop(stream.stream_id, None) is not None:
+            if quic.is_local:
+                self._counted_local -= 1
+                self._connection._local_streams_freed(1)
+            elif self._state is not SessionState.CLOSED:
+                self._h3.stream_finished(quic, quic.is_unidirectional)
+        if self._has_listeners(EventType.STREAM_CLOSED):
+            self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
+
+    def _code_to_wire(self, code: int) -> int:
+        if not 0 <= code <= _MAX_CODE:
+            raise StreamError(f"error code must be 0 to {_MAX_CODE}, got {code}")
+        return code_to_wire(code, self._h3.dialect)
+
+    def _code_from_wire(self, wire: int) -> int | None:
+        return code_from_wire(wire, self._h3.dialect)
+
+    def _flush_now(self) -> None:
+        self._connection._flush_now()
+
+    def _data_figures(self) -> dict[str, int]:
+        figures = self._h3.stats()
+        datagrams = self._datagrams
+        return {
+            "bytes_sent": figures.get("bytes_sent") or 0,
+            "bytes_received": figures.get("bytes_received") or 0,
+            "datagrams_sent": datagrams.datagrams_sent,
+            "datagrams_received": datagrams.datagrams_received,
+        }
+
+    def _refresh(self) -> SessionStats:
+        figures = self._data_figures()
+        self._stats.datagrams_sent = figures["datagrams_sent"]
+        self._stats.datagrams_received = figures["datagrams_received"]
+        return self._stats
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    """Complete every future in ``waiters`` and empty it."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

@@ -1,0 +1,375 @@
+"""The receiving half of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from types import TracebackType
+from typing import Self, cast
+
+from ..events import EventEmitter
+from ..exceptions import StreamError, TimeoutError, WebTransportError
+from ..types import ErrorCode, StreamDirection
+from ._base import DONE, _StreamBase, wait_future
+
+__all__ = ["WebTransportReceiveStream"]
+
+# What one read of an iterator takes at most; the engine hands over slabs of this size.
+_CHUNK = 65536
+
+
+class WebTransportReceiveStream(_StreamBase, EventEmitter):
+    """A stream, or the half of one, that the peer sends on.
+
+    One coroutine may read at a time. Reading returns flow-control credit to
+    the peer: an application that does not read stops the sender after about
+    ``max_read_buffer_size`` bytes.
+
+    All reads are safe to cancel: no byte is lost, a later read continues.
+    ``config.read_timeout`` (seconds) bounds each wait for data.
+    """
+
+    _direction = StreamDirection.RECEIVE_ONLY
+
+    _read_waiter: asyncio.Future[None] | None = None
+    _receive_done = False
+
+    # ------------------------------------------------------------- properties
+
+    @property
+    def is_readable(self) -> bool:
+        """Bytes or the end of the stream can still come."""
+        quic = self._quic
+        if self._receive_done or quic.is_reset:
+            return False
+        return quic.buffered > 0 or (self._error is None and not quic.at_eof)
+
+    @property
+    def at_eof(self) -> bool:
+        """The peer's FIN was reached: every byte has been read."""
+        return self._quic.at_eof
+
+    # ---------------------------------------------------------------- reading
+
+    async def read(self, size: int = 8192) -> bytes:
+        """Return between 1 and ``size`` bytes as soon as any are there.
+
+        Args:
+            size: Most bytes to return. ``-1`` reads to the end, like ``read_all``.
+
+        Returns:
+            The bytes; ``b""`` once the peer finished the stream.
+
+        Raises:
+            StreamResetError: The peer reset the stream; ``error_code`` is its
+                application code, ``None`` if it cannot be mapped.
+            StreamError: Another coroutine is reading, or reading was stopped here.
+            SessionClosedError: The session ended before the stream did.
+            TimeoutError: ``read_timeout`` passed without data.
+
+        Cancellation: safe, nothing is consumed.
+        """
+        if size <= 0:
+            if size == 0:
+                return b""
+            return await self.read_all()
+        try:
+            data = self._quic.read(size)
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        if data is None:
+            data = await self._read_wait(size)
+        stats = self._stats
+        stats.reads_count += 1
+        if data:
+            stats.bytes_received += len(data)
+        else:
+            self._finish_receive()
+        return data
+
+    async def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill ``buffer`` with what is there, waiting for at least one byte.
+
+        Args:
+            buffer: A writable buffer (``bytearray``, ``memoryview``, array).
+
+        Returns:
+            How many bytes were stored; 0 at the end of the stream.
+
+        Raises: as ``read``; also ValueError for a read-only buffer.
+
+        Cancellation: safe.
+        """
+        view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise ValueError("readinto() needs a writable buffer, got a read-only one")
+        if not len(view):
+            return 0
+        try:
+            count = self._quic.readinto(view)
+            while count is None:
+                await self._wait_readable()
+                count = self._quic.readinto(view)
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        self._stats.reads_count += 1
+        self._stats.bytes_received += count
+        if count == 0:
+            self._finish_receive()
+        return count
+
+    async def read_all(self, max_size: int | None = None) -> bytes:
+        """Read to the end of the stream.
+
+        Args:
+            max_size: Most bytes to accept; ``None`` for no limit. Give a limit
+                when the peer is not trusted.
+
+        Raises:
+            StreamError: The stream is longer than ``max_size``; what was read
+                is kept and can still be read piece by piece.
+            Otherwise as ``read``.
+
+        Cancellation: not safe, bytes read so far are lost. Use ``read`` where
+        cancellation is expected.
+        """
+        if max_size is not None and max_size < 0:
+            raise ValueError(f"max_size must be >= 0 or None, got {max_size}")
+        chunks: list[bytes] = []
+        total = 0
+        while data := await self.read(_CHUNK):
+            chunks.append(data)
+            total += len(data)
+            if max_size is not None and total > max_size:
+                self._unread(b"".join(chunks))
+                raise StreamError(
+                    f"stream {self.stream_id} is longer than max_size={max_size} bytes",
+                    stream_id=self.stream_id,
+                    details={"max_size": max_size, "received": total},
+                )
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
+        """Iterate over the bytes in pieces of at most ``chunk_size`` until the end.
+
+        Raises: as ``read``.
+        """
+        if chunk_size <= 0:
+            raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
+        while data := await self.read(chunk_size):
+            yield data
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read exactly ``n`` bytes.
+
+        Raises:
+            StreamError: The stream ended first; ``details["partial"]`` holds
+                the bytes that came, ``details["expected"]`` is ``n``.
+            Otherwise as ``read``.
+
+        Cancellation: safe, the bytes read so far are put back.
+        """
+        if n < 0:
+            raise ValueError(f"n must be >= 0, got {n}")
+        chunks: list[bytes] = []
+        missing = n
+        try:
+            while missing:
+                data = await self.read(missing)
+                if not data:
+                    partial = b"".join(chunks)
+                    raise StreamError(
+                        f"stream {self.stream_id} ended after {len(partial)} of {n} bytes",
+                        stream_id=self.stream_id,
+                        stream_state=self.state,
+                        details={"partial": partial, "expected": n},
+                    )
+                chunks.append(data)
+                missing -= len(data)
+        except (asyncio.CancelledError, TimeoutError):
+            self._unread(b"".join(chunks))
+            raise
+        return b"".join(chunks)
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Read up to and including ``separator``.
+
+        At most ``max_read_buffer_size`` bytes are searched.
+
+        Raises:
+            StreamError: The stream ended, or the limit was reached, without the
+                separator (``details["partial"]`` or ``details["limit"]``).
+            Otherwise as ``read``.
+
+        Cancellation: safe, the bytes read so far are put back.
+        """
+        if not separator:
+            raise ValueError("separator must not be empty")
+        limit = self._session._config.read_buffer_limit
+        buffer = bytearray()
+        try:
+            while True:
+                data = await self.read(_CHUNK)
+                if not data:
+                    raise StreamError(
+                        f"stream {self.stream_id} ended before the separator {separator!r}",
+                        stream_id=self.stream_id,
+                        details={"partial": bytes(buffer)},
+                    )
+                start = max(0, len(buffer) - len(separator) + 1)
+                buffer += data
+                found = buffer.find(separator, start)
+                if found >= 0:
+                    end = found + len(separator)
+                    self._unread(bytes(buffer[end:]))
+                    return bytes(buffer[:end])
+                if len(buffer) > limit:
+                    self._unread(bytes(buffer))
+                    raise StreamError(
+                        f"no separator {separator!r} within max_read_buffer_size={limit} bytes",
+                        stream_id=self.stream_id,
+                        details={"limit": limit},
+                    )
+        except (asyncio.CancelledError, TimeoutError):
+            self._unread(bytes(buffer))
+            raise
+
+    async def readline(self, separator: bytes = b"\n") -> bytes:
+        """Read one line, including its end; the last line may lack one.
+
+        Returns ``b""`` at the end of the stream. Raises as ``readuntil``.
+
+        Cancellation: safe.
+        """
+        try:
+            return await self.readuntil(separator)
+        except StreamError as error:
+            if "partial" in error.details:
+                return cast("bytes", error.details["partial"])
+            raise
+
+    def __aiter__(self) -> Self:
+        """Iterate over the bytes as they come, in pieces of at most 64 KiB."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.read(_CHUNK)
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    # ---------------------------------------------------------------- ending
+
+    def stop_sending(self, code: ErrorCode = 0) -> Awaitable[None]:
+        """Tell the peer that nothing more will be read (STOP_SENDING, RFC 9000 3.5).
+
+        What is buffered is dropped; a pending ``read`` raises ``StreamError``.
+        Takes effect at once; awaiting the result is optional.
+
+        Args:
+            code: Application error code, 0 to 2**32 - 1.
+        """
+        wire = self._session._code_to_wire(code)
+        if not self._receive_done:
+            if not self._quic.at_eof:
+                self._quic.stop_sending(wire)
+            self._finish_receive()
+            self._wake()
+        return DONE
+
+    async def abort(self, code: ErrorCode = 0) -> None:
+        """Give the stream up: here ``stop_sending(code)``."""
+        self.stop_sending(code)
+
+    async def initialize(self) -> None:
+        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+
+    async def close(self) -> None:
+        """Stop reading; same as ``stop_sending(0)``."""
+        self.stop_sending(0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.abort() if exc_type is not None else await self.close()
+
+    # -------------------------------------------------------------- internal
+
+    async def _read_wait(self, size: int) -> bytes:
+        try:
+            while True:
+                await self._wait_readable()
+                data = self._quic.read(size)
+                if data is not None:
+                    return data
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+
+    async def _wait_readable(self) -> None:
+        """Wait until a read can say something; raise what ends the waiting."""
+        if self._receive_done:
+            raise StreamError(
+                f"reading stream {self.stream_id} was stopped on this side",
+                stream_id=self.stream_id,
+                stream_state=self.state,
+            )
+        if self._error is not None:
+            raise self._error
+        if self._read_waiter is not None:
+            raise StreamError(
+                f"another coroutine is already reading stream {self.stream_id}; "
+                "read from one place, or open more streams",
+                stream_id=self.stream_id,
+            )
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._read_waiter = waiter
+        self._quic.set_read_waiter(waiter)
+        timeout = self._session._config.read_timeout
+        started = loop.time()
+        try:
+            if not await wait_future(waiter, timeout):
+                raise TimeoutError(
+                    f"no data on stream {self.stream_id} for read_timeout={timeout} s",
+                    timeout_duration=timeout,
+                    operation="read",
+                )
+        finally:
+            self._read_waiter = None
+            self._quic.set_read_waiter(None)
+            stats = self._stats
+            waited = loop.time() - started
+            stats.total_read_time += waited
+            stats.max_read_time = max(stats.max_read_time, waited)
+
+    def _read_failed(self, error: WebTransportError) -> WebTransportError:
+        self._stats.read_errors += 1
+        if self._quic.is_reset:
+            self._finish_receive()
+        return self._application_error(error)
+
+    def _unread(self, data: bytes) -> None:
+        if data:
+            self._quic.unread(data)
+            self._stats.bytes_received -= len(data)
+
+    def _finish_receive(self) -> None:
+        if not self._receive_done:
+            self._receive_done = True
+            self._quic.release()
+            self._check_done()
+
+    def _receive_over(self) -> bool:
+        return self._receive_done or self._quic.is_reset or self._error is not None
+
+    def _wake(self) -> None:
+        waiter = self._read_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        super()._wake()

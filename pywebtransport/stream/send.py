@@ -1,0 +1,319 @@
+"""The sending half of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Self
+
+from ..events import EventEmitter
+from ..exceptions import StreamError, TimeoutError, WebTransportError
+from ..types import Data, ErrorCode, StreamDirection
+from ._base import DONE, _StreamBase, wait_future
+
+__all__ = ["WebTransportSendStream"]
+
+# Buffers that must be copied (bytearray, memoryview) go down in pieces of this size,
+# so that a large one never stands in memory twice.
+_COPY_CHUNK = 262144
+
+
+class _Waiters:
+    """Several coroutines behind one engine wake-up."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    def add(self, future: asyncio.Future[None]) -> None:
+        self._futures.append(future)
+
+    def discard(self, future: asyncio.Future[None]) -> bool:
+        """Remove ``future``; True when none is left."""
+        if future in self._futures:
+            self._futures.remove(future)
+        return not self._futures
+
+    def done(self) -> bool:
+        return not self._futures
+
+    def set_result(self, result: None, /) -> None:
+        futures, self._futures = self._futures, []
+        for future in futures:
+            if not future.done():
+                future.set_result(result)
+
+
+class WebTransportSendStream(_StreamBase, EventEmitter):
+    """A stream, or the half of one, that this end sends on.
+
+    ``write`` returns at once while less than ``max_write_buffer_size`` bytes
+    wait, and otherwise when enough of them were sent: awaiting it is the
+    backpressure. ``config.write_timeout`` (seconds) bounds each such wait.
+    """
+
+    _direction = StreamDirection.SEND_ONLY
+
+    _write_waiters: _Waiters | None = None
+    _acked_waiters: _Waiters | None = None
+    _reset_sent = False
+    _send_order = 0
+
+    # ------------------------------------------------------------- properties
+
+    @property
+    def is_writable(self) -> bool:
+        """More bytes can be written."""
+        quic = self._quic
+        return not (
+            quic.fin_written
+            or quic.is_stopped
+            or self._reset_sent
+            or quic.is_closed
+            or self._error is not None
+        )
+
+    @property
+    def send_order(self) -> int:
+        """Streams with a higher order are sent first; equal ones share fairly. Settable."""
+        return self._send_order
+
+    @send_order.setter
+    def send_order(self, order: int) -> None:
+        if not -(2**62) <= order < 2**62:
+            raise ValueError(f"send_order must be within +-2**62, got {order}")
+        self._send_order = order
+        self._quic.set_send_order(order)
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes written but not yet put into a packet."""
+        return self._quic.queued
+
+    # ---------------------------------------------------------------- writing
+
+    async def write(self, data: Data, *, end_stream: bool = False, wait_flush: bool = True) -> None:
+        """Send bytes, in order and reliably.
+
+        Args:
+            data: ``bytes``, ``bytearray``, ``memoryview``, or ``str`` (sent as UTF-8).
+                Large ``bytes`` are not copied.
+            end_stream: Finish the stream after these bytes (FIN).
+            wait_flush: False never waits; the caller then watches
+                ``write_buffer_size`` itself.
+
+        Raises:
+            StreamStoppedError: The peer stopped reading; ``error_code`` is its
+                application code, ``None`` if unknown.
+            StreamError: The stream was finished or reset on this side.
+            SessionClosedError: The session is over.
+            TimeoutError: ``write_timeout`` passed without enough room. The bytes stay queued.
+
+        Cancellation: safe for ``bytes`` and ``str``, which are queued whole before
+        any wait. Of a larger mutable buffer the rest may be unsent.
+        """
+        quic = self._quic
+        if isinstance(data, str):
+            data = data.encode()
+        stats = self._stats
+        try:
+            if isinstance(data, bytes):
+                queued = quic.write(data, end_stream)
+                stats.bytes_sent += len(data)
+            else:
+                view = memoryview(data).cast("B")
+                queued = await self._write_copied(view, end_stream, wait_flush)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        stats.writes_count += 1
+        if queued > self._session._write_high and wait_flush:
+            await self._drain()
+
+    async def writelines(self, lines: list[Data]) -> None:
+        """Write each item in turn; as ``write``."""
+        for line in lines:
+            await self.write(line)
+
+    async def write_all(self, data: Data, chunk_size: int = 8192) -> None:
+        """Write ``data`` and finish the stream.
+
+        Args:
+            data: The whole of what is left to send.
+            chunk_size: Accepted for the contract; the engine cuts packets itself.
+
+        Raises: as ``write``.
+
+        Cancellation: as ``write``.
+        """
+        if chunk_size <= 0:
+            raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
+        await self.write(data, end_stream=True)
+
+    async def flush(self) -> None:
+        """Hand what is queued to the network and wait until little of it is left.
+
+        Returns when at most the low-water mark of the write buffer is unsent.
+
+        Raises: as ``write``. Cancellation: safe.
+        """
+        self._session._flush_now()
+        if self._quic.queued > self._session._write_low:
+            await self._drain()
+
+    async def close(self) -> None:
+        """Finish the stream: the peer reads to the end (FIN). Idempotent.
+
+        Does not wait for the peer; ``wait_acknowledged`` does.
+
+        Raises:
+            StreamStoppedError: The peer had stopped reading before the FIN.
+        """
+        if not self.is_writable:
+            return
+        try:
+            self._quic.write(b"", True)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+
+    async def wait_acknowledged(self) -> None:
+        """Wait until the peer's QUIC stack acknowledged every byte and the FIN.
+
+        Raises:
+            StreamError: The stream is not finished (call ``close`` first), or was reset.
+            StreamStoppedError, SessionClosedError: It ended otherwise.
+
+        Cancellation: safe.
+        """
+        quic = self._quic
+        while not quic.is_acked:
+            if not quic.fin_written:
+                raise StreamError(
+                    f"stream {self.stream_id} is not finished; close() it first",
+                    stream_id=self.stream_id,
+                    stream_state=self.state,
+                )
+            self._raise_if_over()
+            if self._acked_waiters is None:
+                self._acked_waiters = _Waiters()
+            waiter = asyncio.get_running_loop().create_future()
+            self._acked_waiters.add(waiter)
+            quic.set_acked_waiter(self._acked_waiters)
+            try:
+                await waiter
+            finally:
+                if self._acked_waiters.discard(waiter):
+                    quic.set_acked_waiter(None)
+
+    def reset(self, code: ErrorCode = 0) -> Awaitable[None]:
+        """Abandon the sending side (RESET_STREAM, RFC 9000 3.5).
+
+        Bytes not yet sent are dropped. Takes effect at once; awaiting the
+        result is optional.
+
+        Args:
+            code: Application error code, 0 to 2**32 - 1.
+        """
+        wire = self._session._code_to_wire(code)
+        if not (self._quic.is_closed or self._quic.is_acked or self._reset_sent):
+            self._reset_sent = True
+            self._quic.reset(wire)
+            self._wake()
+        return DONE
+
+    async def abort(self, code: ErrorCode = 0) -> None:
+        """Give the stream up: here ``reset(code)``."""
+        self.reset(code)
+
+    async def initialize(self) -> None:
+        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+
+    def is_closing(self) -> bool:
+        """True once no more bytes can be written."""
+        return not self.is_writable
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.abort() if exc_type is not None else await self.close()
+
+    # -------------------------------------------------------------- internal
+
+    async def _write_copied(self, view: memoryview, end_stream: bool, wait: bool) -> int:
+        """Queue a mutable buffer in pieces, waiting between them."""
+        total = len(view)
+        offset = 0
+        while True:
+            piece = view[offset : offset + _COPY_CHUNK]
+            offset += len(piece)
+            last = offset >= total
+            queued = self._quic.write(piece, end_stream and last)
+            self._stats.bytes_sent += len(piece)
+            if last:
+                return queued
+            if wait and queued > self._session._write_high:
+                await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait until the write buffer fell to its low-water mark."""
+        if self._write_waiters is None:
+            self._write_waiters = _Waiters()
+        waiters = self._write_waiters
+        loop = asyncio.get_running_loop()
+        timeout = self._session._config.write_timeout
+        started = loop.time()
+        try:
+            while True:
+                self._raise_if_over()
+                if self._quic.queued <= self._session._write_low:
+                    return
+                waiter: asyncio.Future[None] = loop.create_future()
+                waiters.add(waiter)
+                self._quic.set_write_waiter(waiters)
+                try:
+                    if not await wait_future(waiter, timeout):
+                        self._stats.flow_control_errors += 1
+                        raise TimeoutError(
+                            f"stream {self.stream_id} had no room for write_timeout={timeout} s: "
+                            "the peer does not read fast enough",
+                            timeout_duration=timeout,
+                            operation="write",
+                        )
+                finally:
+                    if waiters.discard(waiter):
+                        self._quic.set_write_waiter(None)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        finally:
+            waited = loop.time() - started
+            stats = self._stats
+            stats.total_write_time += waited
+            stats.max_write_time = max(stats.max_write_time, waited)
+
+    def _raise_if_over(self) -> None:
+        """Raise what ended the sending side, if anything did."""
+        quic = self._quic
+        if self._error is not None and not quic.is_acked:
+            raise self._error
+        if quic.is_stopped or self._reset_sent or (quic.is_closed and not quic.is_acked):
+            # The engine knows the exact reason; an empty write makes it say so.
+            quic.write(b"")
+
+    def _write_failed(self, error: WebTransportError) -> WebTransportError:
+        self._stats.write_errors += 1
+        if self._error is not None and not self._quic.is_stopped:
+            return self._error
+        return self._application_error(error)
+
+    def _wake(self) -> None:
+        for waiters in (self._write_waiters, self._acked_waiters):
+            if waiters is not None:
+                waiters.set_result(None)
+        super()._wake()

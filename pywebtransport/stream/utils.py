@@ -1,0 +1,53 @@
+"""Small helpers over streams."""
+
+from __future__ import annotations
+
+from .receive import WebTransportReceiveStream
+from .send import WebTransportSendStream
+from .stream import WebTransportStream
+
+__all__ = ["copy_stream_data", "echo_stream"]
+
+
+async def copy_stream_data(
+    *,
+    source: WebTransportReceiveStream,
+    destination: WebTransportSendStream,
+    chunk_size: int = 8192,
+) -> int:
+    """Copy ``source`` to its end into ``destination`` and finish it.
+
+    Backpressure of the destination slows the source down. If either side
+    fails, the other is aborted and the error raised.
+
+    Args:
+        source: Read to its end.
+        destination: Finished when the source ended.
+        chunk_size: Most bytes moved at once.
+
+    Returns:
+        The number of bytes copied.
+
+    Raises: what ``read`` and ``write`` raise.
+
+    Cancellation: safe; both streams are aborted.
+    """
+    total = 0
+    try:
+        while data := await source.read(chunk_size):
+            await destination.write(data)
+            total += len(data)
+        await destination.close()
+    except BaseException:
+        source.stop_sending(0)
+        destination.reset(0)
+        raise
+    return total
+
+
+async def echo_stream(*, stream: WebTransportStream) -> None:
+    """Send everything that arrives on ``stream`` back, then finish it.
+
+    Raises: what ``read`` and ``write`` raise.
+    """
+    await copy_stream_data(source=stream, destination=stream, chunk_size=65536)

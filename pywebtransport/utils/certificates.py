@@ -1,0 +1,230 @@
+"""Certificates: making one for development, hashing and loading."""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hashlib
+import ipaddress
+import os
+import re
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+
+from pywebtransport.constants import MAX_HASHED_CERTIFICATE_DAYS
+from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
+
+__all__ = ["certificate_hash", "generate_self_signed_cert", "load_certificate"]
+
+DEFAULT_DAYS_VALID = MAX_HASHED_CERTIFICATE_DAYS - 1
+
+_FILE_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_:][0-9A-Za-z_.:-]{0,252}")
+_PEM_CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
+
+
+def generate_self_signed_cert(
+    hostname: str,
+    output_dir: str = ".",
+    key_size: int = 2048,
+    days_valid: int = DEFAULT_DAYS_VALID,
+) -> tuple[str, str]:
+    """Make a certificate for development and write it to ``HOSTNAME.crt`` and ``HOSTNAME.key``.
+
+    The key is ECDSA P-256 and the certificate names the host, ``localhost``,
+    ``127.0.0.1`` and ``::1``, so that a browser accepts it by its hash
+    (``serverCertificateHashes``; see :func:`certificate_hash`). Browsers want
+    at most 14 days for that: a certificate with more ``days_valid`` is made as
+    asked, but only clients that trust the file itself (``ca_certs``) or check
+    nothing accept it.
+
+    Args:
+        hostname: Host name or address of the server.
+        output_dir: Directory of the files; made when it does not exist.
+        key_size: Accepted for RSA's sake; a P-256 key has one size.
+        days_valid: Days from the first to the last moment of validity, 1 to
+            36500. It begins an hour ago, for clocks that are behind.
+
+    Returns:
+        The paths of the certificate and the key. Existing files are replaced.
+        Only the owner may read the key.
+
+    Raises:
+        ConfigurationError: ``hostname`` or ``days_valid`` is not possible.
+        CertificateError: A file could not be written, or the package
+            ``cryptography`` is not installed.
+    """
+    if not isinstance(hostname, str) or not _FILE_NAME.fullmatch(hostname):
+        raise invalid_config(key="hostname", value=hostname, reason="expected a name or address")
+    if isinstance(days_valid, bool) or not isinstance(days_valid, int):
+        raise invalid_config(key="days_valid", value=days_valid, reason="expected whole days")
+    if not 1 <= days_valid <= 36500:
+        raise invalid_config(key="days_valid", value=days_valid, reason="expected 1 to 36500 days")
+    certificate, key = _make_pair(hostname, days_valid)
+    paths = os.path.join(output_dir, f"{hostname}.crt"), os.path.join(output_dir, f"{hostname}.key")
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        _write(paths[1], key, 0o600)
+        _write(paths[0], certificate, 0o644)
+    except OSError as error:
+        raise CertificateError(
+            f"The certificate for {hostname!r} could not be written to {output_dir!r}: {error}",
+            certificate_path=paths[0],
+            certificate_error=str(error),
+        ) from error
+    return paths
+
+
+def certificate_hash(certificate: str | bytes | os.PathLike[str]) -> bytes:
+    """Give the SHA-256 hash of a certificate, as ``server_certificate_hashes`` wants it.
+
+    Args:
+        certificate: The path of a PEM or DER file, PEM text, or PEM or DER
+            bytes. Of several certificates the first, the leaf, counts.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        CertificateError: There is no such file, or no certificate in it.
+    """
+    path: str | None = None
+    if isinstance(certificate, bytes):
+        data = certificate
+    elif isinstance(certificate, str) and "-----BEGIN" in certificate:
+        data = certificate.encode()
+    else:
+        path = os.fspath(certificate)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            raise certificate_not_found(path=path) from None
+        except OSError as error:
+            raise CertificateError(
+                f"Certificate file {path!r} could not be read: {error}",
+                certificate_path=path,
+                certificate_error=str(error),
+            ) from error
+    return hashlib.sha256(_leaf(data, path)).digest()
+
+
+def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
+    """Load a server certificate and its key into a TLS 1.3 context, to check that they fit.
+
+    Args:
+        certfile: PEM file of the chain, leaf first.
+        keyfile: PEM file of the key.
+
+    Raises:
+        CertificateError: A file is missing or unusable, or the two do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    for path in (certfile, keyfile):
+        if not os.path.isfile(path):
+            raise certificate_not_found(path=path)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(
+            f"Certificate {certfile!r} with key {keyfile!r} could not be loaded: {error}",
+            certificate_path=certfile,
+            certificate_error=str(error),
+        ) from error
+    return context
+
+
+def _leaf(data: bytes, path: str | None) -> bytes:
+    where = "the data" if path is None else repr(path)
+    match = _PEM_CERTIFICATE.search(data)
+    if match:
+        # The first block may be damaged although a later one is not: no second try.
+        with contextlib.suppress(binascii.Error, ValueError):
+            return ssl.PEM_cert_to_DER_cert(match.group().decode("ascii"))
+    elif _is_der(data):
+        return data
+    raise CertificateError(
+        f"There is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",
+        certificate_path=path,
+        certificate_error="no certificate found",
+    )
+
+
+def _is_der(data: bytes) -> bool:
+    """Whether ``data`` is exactly one ASN.1 SEQUENCE with a two-byte length."""
+    return data[:2] == b"\x30\x82" and int.from_bytes(data[2:4], "big") == len(data) - 4
+
+
+def _make_pair(hostname: str, days_valid: int) -> tuple[bytes, bytes]:
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+    except ImportError as error:
+        raise CertificateError(
+            "Making a certificate needs the package 'cryptography': pip install cryptography",
+            certificate_error=str(error),
+        ) from error
+
+    names: list[x509.GeneralName] = []
+    for name in dict.fromkeys((hostname.lower(), "localhost", "127.0.0.1", "::1")):
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            names.append(x509.DNSName(name))
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostname[:64])])
+    start = datetime.now(UTC) - timedelta(hours=1)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days_valid))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    """Replace a file at once: a reader sees the old content or the new."""
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

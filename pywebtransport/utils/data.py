@@ -1,0 +1,130 @@
+"""Bytes, text, dictionaries and identifiers."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from pywebtransport.exceptions import invalid_config
+from pywebtransport.types import Buffer
+
+__all__ = [
+    "calculate_checksum",
+    "chunked_read",
+    "ensure_bytes",
+    "ensure_str",
+    "format_bytes",
+    "generate_connection_id",
+    "generate_request_id",
+    "generate_session_id",
+    "merge_configs",
+    "normalize_headers",
+]
+
+
+def ensure_bytes(data: Buffer | str, *, encoding: str = "utf-8") -> bytes:
+    """Give ``data`` as ``bytes``; text is encoded.
+
+    Raises:
+        TypeError: ``data`` is neither text nor a buffer.
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        return data.encode(encoding)
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"expected bytes, bytearray, memoryview or str, not {type(data).__name__}")
+
+
+def ensure_str(data: Buffer | str, *, encoding: str = "utf-8") -> str:
+    """Give ``data`` as text; buffers are decoded.
+
+    Raises:
+        TypeError: ``data`` is neither text nor a buffer.
+        UnicodeDecodeError: The bytes are not text in this encoding.
+    """
+    return data if isinstance(data, str) else ensure_bytes(data).decode(encoding)
+
+
+def calculate_checksum(data: Buffer, *, algorithm: str = "sha256") -> str:
+    """Give the hex digest of ``data``.
+
+    Args:
+        data: What to digest.
+        algorithm: A name of :data:`hashlib.algorithms_guaranteed` with a fixed length.
+
+    Raises:
+        ConfigurationError: The algorithm is not known.
+    """
+    known = {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")}
+    if algorithm not in known:
+        names = ", ".join(sorted(known))
+        raise invalid_config(key="algorithm", value=algorithm, reason=f"expected one of {names}")
+    return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+
+
+def chunked_read(data: bytes, *, chunk_size: int = 8192) -> list[bytes]:
+    """Cut ``data`` into pieces of ``chunk_size`` bytes, the last one shorter.
+
+    Raises:
+        ConfigurationError: ``chunk_size`` is not at least 1.
+    """
+    if chunk_size < 1:
+        raise invalid_config(key="chunk_size", value=chunk_size, reason="expected 1 byte or more")
+    return [data[start : start + chunk_size] for start in range(0, len(data), chunk_size)]
+
+
+def format_bytes(data: bytes, *, max_length: int = 100) -> str:
+    """Show ``data`` for a log: at most ``max_length`` bytes, and the size when cut."""
+    if len(data) <= max_length:
+        return repr(data)
+    return f"{data[:max_length]!r}... ({len(data)} bytes)"
+
+
+def merge_configs(
+    *, base_config: dict[str, Any], override_config: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge two dictionaries; the second wins, dictionaries inside are merged too."""
+    result = dict(base_config)
+    for key, value in override_config.items():
+        current = result.get(key)
+        if isinstance(current, dict) and isinstance(value, dict):
+            value = merge_configs(base_config=current, override_config=value)
+        result[key] = value
+    return result
+
+
+def normalize_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Give header fields with names in lower case and values as text.
+
+    Bytes are decoded as UTF-8, or as Latin-1 where they are not that.
+    """
+    return {_header_text(name).lower(): _header_text(value) for name, value in headers.items()}
+
+
+def _header_text(value: Any) -> str:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        return str(value).strip(" \t")
+    raw = bytes(value)
+    try:
+        return raw.decode().strip(" \t")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").strip(" \t")
+
+
+def generate_connection_id() -> str:
+    """Make a random name for a connection: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def generate_request_id() -> str:
+    """Make a random name for a request: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def generate_session_id() -> str:
+    """Make a random name for a session: 32 hex digits."""
+    return secrets.token_hex(16)

@@ -1,0 +1,120 @@
+"""Running coroutines within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pywebtransport.exceptions import TimeoutError, invalid_config
+from pywebtransport.types import Timeout
+
+__all__ = [
+    "create_task_with_timeout",
+    "run_with_timeout",
+    "wait_for_condition",
+]
+
+T = TypeVar("T")
+
+
+async def create_task_with_timeout(
+    coro: Coroutine[Any, Any, T],
+    *,
+    timeout: Timeout | None = None,  # noqa: ASYNC109 - part of the contract
+    name: str | None = None,
+) -> asyncio.Task[T]:
+    """Start a task that is cancelled when it takes too long.
+
+    Args:
+        coro: What to run.
+        timeout: Seconds; None: no limit. When it passes, the task ends with
+            :class:`TimeoutError`.
+        name: Name of the task.
+
+    Returns:
+        The running task; keep a reference to it.
+
+    Cancellation: does not wait, so there is nothing to cancel.
+    """
+    return asyncio.create_task(_limited(coro, timeout, name or "task"), name=name)
+
+
+async def run_with_timeout(
+    coro: Coroutine[Any, Any, T],
+    *,
+    timeout: float,  # noqa: ASYNC109 - part of the contract
+    default_value: T | None = None,
+) -> T | None:
+    """Run a coroutine; when it takes longer than ``timeout`` seconds, cancel it.
+
+    Returns:
+        Its result, or ``default_value`` when it was cut short.
+
+    Cancellation: cancels the coroutine.
+    """
+    scope = asyncio.timeout(timeout)
+    try:
+        async with scope:
+            return await coro
+    except builtins.TimeoutError:
+        # The coroutine may have raised one of its own, which passes.
+        if not scope.expired():
+            raise
+        return default_value
+
+
+async def wait_for_condition(
+    condition: Callable[[], bool],
+    *,
+    timeout: Timeout | None = None,  # noqa: ASYNC109 - part of the contract
+    interval: float = 0.1,
+) -> None:
+    """Wait until ``condition()`` is true, asking once per interval.
+
+    Prefer an event where there is one; this is for what cannot tell.
+
+    Args:
+        condition: Asked at once, then every ``interval``, and a last time at the end.
+        timeout: Seconds to wait at most; None: no limit.
+        interval: Seconds between two questions.
+
+    Raises:
+        TimeoutError: It did not become true in time.
+        ConfigurationError: ``interval`` is not greater than 0.
+
+    Cancellation: safe.
+    """
+    if not interval > 0:
+        raise invalid_config(key="interval", value=interval, reason="expected more than 0 seconds")
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while not condition():
+        pause = interval
+        if deadline is not None:
+            left = deadline - loop.time()
+            if left <= 0:
+                raise TimeoutError(
+                    f"The condition was not met within {timeout:g} seconds",
+                    timeout_duration=timeout,
+                    operation="wait_for_condition",
+                )
+            pause = min(interval, left)
+        await asyncio.sleep(pause)
+
+
+async def _limited(coro: Coroutine[Any, Any, T], limit: float | None, operation: str) -> T:
+    scope = asyncio.timeout(limit)
+    try:
+        async with scope:
+            return await coro
+    except builtins.TimeoutError as error:
+        # The coroutine may have raised one of its own, which passes.
+        if not scope.expired():
+            raise
+        raise TimeoutError(
+            f"{operation} took longer than {limit} seconds",
+            timeout_duration=limit,
+            operation=operation,
+        ) from error

@@ -1,0 +1,33 @@
+"""Prints requirements of ``pyproject.toml``, one per line: the one list there is.
+
+Usage: ``requirements.py NAME...`` where NAME is ``build`` (of the build system),
+``runtime`` (of the package) or one of its extras. Standard library only.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+
+
+def requirements(names: list[str]) -> list[str]:
+    """Return the requirements of ``names`` without repetition.
+
+    Raises:
+        SystemExit: A name is not a set of requirements of ``pyproject.toml``.
+    """
+    document = tomllib.loads(PYPROJECT.read_text())
+    groups = {
+        "build": document["build-system"]["requires"],
+        "runtime": document["project"].get("dependencies", []),
+        **document["project"].get("optional-dependencies", {}),
+    }
+    unknown = sorted(set(names) - set(groups))
+    if unknown:
+        raise SystemExit(f"requirements.py: no {unknown[0]!r}; there are {sorted(groups)}")
+    return list(dict.fromkeys(line for name in names for line in groups[name]))
+
+
+if __name__ == "__main__":
+    print("\n".join(requirements(sys.argv[1:])))

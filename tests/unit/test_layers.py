@@ -1,0 +1,135 @@
+"""Imports go down only: a module may import its own layer's package and those below.
+
+Imports under ``if TYPE_CHECKING`` are no dependency at run time and are free.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "pywebtransport"
+
+BASE = {
+    "_version",
+    "certificates",
+    "config",
+    "constants",
+    "events",
+    "exceptions",
+    "types",
+    "utils",
+}
+PUBLIC_OBJECTS = {"session", "stream", "datagram"}
+
+# What each part may import besides itself.
+ALLOWED = {
+    **dict.fromkeys(BASE, BASE),
+    "_quic": BASE,
+    "_loop": BASE | {"_quic"},
+    "h3": BASE,
+    "connection": BASE | {"_quic", "_loop", "h3"},
+    **dict.fromkeys(PUBLIC_OBJECTS, BASE | {"_quic", "_loop", "h3", "connection"} | PUBLIC_OBJECTS),
+    "client": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
+    "server": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
+}
+# The top of the package: everything may be imported here.
+TOP = {"__init__", "__main__", "_cli"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """Name of the layer that a module belongs to."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that can run: all but the bodies under TYPE_CHECKING."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt) and is_type_checking(child):
+            continue
+        yield from runtime_nodes(child)
+
+
+def imported_parts(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and layer of every import of this package in a module."""
+    package = ["pywebtransport", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in runtime_nodes(ast.parse(path.read_text())):
+        names: list[list[str]] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = base + (node.module.split(".") if node.module else [])
+            names = [base] if len(base) > 1 else [[*base, alias.name] for alias in node.names]
+        for name in names:
+            if name[0] == "pywebtransport" and len(name) > 1:
+                yield node.lineno, name[1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_imports_only_its_own_layer_and_those_below(path: Path) -> None:
+    part = part_of(path)
+    if part in TOP:
+        return
+    assert part in ALLOWED, (
+        f"{part} is in no layer; add it to this test and to the architecture page"
+    )
+    upward = [
+        f"line {line}: {target}"
+        for line, target in imported_parts(path)
+        if target != part and target not in ALLOWED[part]
+    ]
+    assert upward == []
+
+
+def test_only_the_binding_imports_the_compiled_module() -> None:
+    users = {
+        part_of(path)
+        for path in MODULES
+        if part_of(path) != "_quic" and "_quic._core" in path.read_text()
+    }
+    assert users == set()
+
+
+def test_http3_layer_does_no_io() -> None:
+    """``h3`` is sans-I/O: it knows neither sockets nor an event loop."""
+    forbidden = {"asyncio", "socket", "select", "selectors", "threading", "time", "uvloop"}
+    found = []
+    for path in sorted((PACKAGE / "h3").rglob("*.py")):
+        for node in runtime_nodes(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            found += [f"{path.name}:{node.lineno} {name}" for name in sorted(names & forbidden)]
+    assert found == []
+
+
+def test_type_checking_blocks_are_the_only_way_up() -> None:
+    """The check above sees upward imports, and overlooks only those for type checkers."""
+    source = (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from pywebtransport.client import A\n"
+        "def late():\n    from pywebtransport.server import B\n"
+    )
+    names = [
+        node.module
+        for node in runtime_nodes(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+    ]
+    assert names == ["pywebtransport.server"]
