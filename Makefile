@@ -116,7 +116,7 @@ test-browser: setup ## Browser tests alone, then the demonstration page, in head
 .PHONY: sanitize
 sanitize: setup ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call section,C engine tests under sanitizers)
-	@$(MAKE) --no-print-directory -C tests/engine sanitize
+	@$(MAKE) --no-print-directory -C tests/engine SAN=1 check
 	$(call section,Python tests under sanitizers)
 	@scripts/sanitize.sh $(PYTHON) $(PYTEST_ARGS)
 
@@ -139,9 +139,9 @@ types: setup ## mypy --strict over package, examples and typing tests
 	@$(BIN)/mypy --strict examples
 
 .PHONY: fuzz
-fuzz: setup ## Fuzz the parsers for a minute each
+fuzz: .make/system-test ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
-	@$(MAKE) --no-print-directory -C tests/fuzz run
+	@scripts/fuzz.sh
 
 .PHONY: bench
 bench: setup ## Benchmarks on this machine, as a table and JSON

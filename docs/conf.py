@@ -1,5 +1,7 @@
 """Sphinx configuration: Markdown pages, a reference from the docstrings, no network."""
 
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
 from pywebtransport import __version__
 
 project = "pywebtransport"
@@ -22,6 +24,7 @@ myst_heading_anchors = 3
 # Google-style docstrings, with the section of our own that every coroutine has.
 napoleon_numpy_docstring = False
 napoleon_include_init_with_doc = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Cancellation", "Cancellation safety", "Concurrency"]
 
 autodoc_member_order = "bysource"
@@ -38,3 +41,15 @@ html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
+
+
+def _whole_text(self: GoogleDocstring) -> tuple[str, list[str]]:
+    """Read a property's docstring as text, also when its first sentence has a colon.
+
+    Napoleon would take "End reached: no more bytes." for "type: description".
+    """
+    lines = self._dedent(self._consume_to_end())
+    return "", GoogleDocstring(lines, self._config).lines()
+
+
+GoogleDocstring._consume_inline_attribute = _whole_text

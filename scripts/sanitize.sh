@@ -26,7 +26,7 @@ fi
 
 rm -rf "$tree"
 mkdir -p "$tree"
-tar --create --exclude=./.git --exclude=./.make --exclude='./.venv*' --exclude=./build \
+tar --create --exclude=./.git --exclude=./.make --exclude='./.venv*' --exclude=build \
   --exclude='*.so' --exclude='__pycache__' --exclude=./docs/_build . |
   tar --extract --directory "$tree"
 cd "$tree"

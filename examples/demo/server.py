@@ -123,7 +123,7 @@ async def serve(*, host: str, port: int, allowed_origins: list[str] | None) -> N
             certfile=certfile, keyfile=keyfile, allowed_origins=allowed_origins
         )
         async with create_app(config) as app:
-            await app.server.listen(host=host, port=port)
+            await app.listen(host=host, port=port)
             address = app.server.local_address
             assert address is not None, "a server that listens has an address"
             ready = {

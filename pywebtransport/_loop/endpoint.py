@@ -8,12 +8,15 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .._quic import ConnectionHandler, QuicConnection, QuicEndpoint, QuicSocket, QuicTls
+from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError
 from .resolve import RemoteAddress, resolve
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+
+if TYPE_CHECKING:
+    from .._quic import ConnectionHandler
 
 __all__ = ["Endpoint", "UdpSocket"]
 

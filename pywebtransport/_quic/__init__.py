@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ._core import (
     GNUTLS_VERSION,
     NGTCP2_VERSION,
@@ -17,23 +15,22 @@ from ._core import (
     QuicTls,
     live_objects,
 )
-
-if TYPE_CHECKING:
-    from ._core import ConnectionHandler, GroupOwner, SockAddr, Waiter
+from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
 __all__ = [
     "GNUTLS_VERSION",
     "NGTCP2_VERSION",
     "QLOG_SUPPORTED",
     "CloseInfo",
+    "ConnectionHandler",
+    "GroupOwner",
     "QuicConnection",
     "QuicEndpoint",
     "QuicGroup",
     "QuicSocket",
     "QuicStream",
     "QuicTls",
+    "SockAddr",
+    "Waiter",
     "live_objects",
 ]
-
-if TYPE_CHECKING:
-    __all__ += ["ConnectionHandler", "GroupOwner", "SockAddr", "Waiter"]

@@ -72,6 +72,7 @@ cdef class QuicEndpoint:
     cdef bint _delivering
     cdef bint _events          # one of the lists below has something
     cdef bint _dirty           # queued while busy: the turn must transmit
+    cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
     cdef Py_ssize_t _woken     # readers woken in this turn
@@ -98,7 +99,6 @@ cdef class QuicEndpoint:
     cdef int _check_failure(self) except -1
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _deliver(self) except -1
-    cdef int _deliver_once(self) except -1
     cdef int _deliver_lines(self) except -1
     cdef int _deliver_handshakes(self) except -1
     cdef int _deliver_facts(self) except -1
@@ -177,6 +177,7 @@ cdef class QuicStream:
     cdef QuicGroup _group
     cdef object _sink
     cdef public object tag
+    cdef public object on_closed  # called once, when the handle is dead
     cdef object _read_waiter
     cdef object _write_waiter
     cdef object _acked_waiter

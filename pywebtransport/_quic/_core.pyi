@@ -6,14 +6,15 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
 NGTCP2_VERSION: Final[str]
 GNUTLS_VERSION: Final[str]
 QLOG_SUPPORTED: Final[bool]
 
-type_Buffer = bytes | bytearray | memoryview
-SockAddr = tuple[str, int]
+_Buffer = bytes | bytearray | memoryview
 
 class CloseInfo:
     """Why a QUIC connection ended (immutable)."""
@@ -25,30 +26,6 @@ class CloseInfo:
     handshake_done: bool
     tls_error: str  # our own verification failure in words, "" if none
     errno: int
-
-class Waiter(Protocol):
-    """What a stream wakes: an asyncio.Future, or anything shaped like one."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: None, /) -> None: ...
-
-class ConnectionHandler(Protocol):
-    """Facts about one connection. Called only in the deliver phase, never under an engine frame."""
-
-    def handshake_completed(self) -> None: ...
-    def connection_closed(self, info: CloseInfo) -> None: ...
-    def stream_ready(self, stream: QuicStream) -> None: ...  # default sink of streams the peer opened
-    def datagrams_received(self, datagrams: list[bytes]) -> None: ...
-    def streams_available(self, unidirectional: bool) -> None: ...
-    def datagram_writable(self) -> None: ...
-    def path_changed(self, validated: bool) -> None: ...
-    def session_ticket(self, ticket: bytes) -> None: ...
-    def new_token(self, token: bytes) -> None: ...
-
-class GroupOwner(Protocol):
-    def group_blocked(self, limit: int) -> None: ...
-    def group_violated(self, received: int, limit: int) -> None: ...
-    def group_credit_due(self) -> None: ...  # consumed bytes since the last recv_limit change >= credit_threshold
 
 class QuicTls:
     """A TLS configuration; shared, immutable once in use except for added SNI certificates."""
@@ -149,7 +126,7 @@ class QuicConnection:
     def send_datagram(
         self,
         prefix: bytes,
-        data: type_Buffer,
+        data: _Buffer,
         group: QuicGroup | None = None,
         priority: int = 0,
         deadline: int | None = None,
@@ -241,7 +218,7 @@ class QuicStream:
     def stop_code(self) -> int | None: ...  # None also when the code is unknown
     @property
     def is_acked(self) -> bool: ...  # all bytes and FIN acknowledged
-    def write(self, data: type_Buffer, fin: bool = False) -> int:
+    def write(self, data: _Buffer, fin: bool = False) -> int:
         """Queue bytes; returns ``queued`` after. Large ``bytes`` are pinned, others copied.
 
         Raises StreamStoppedError, StreamError (finished, reset, closed).

@@ -45,8 +45,8 @@ cdef class QuicEndpoint:
         self._qlog = qlog
         self._log = log
         self._write_low = s.stream_write_low
-        self._stream_credit_step = max(1, s.initial_max_stream_data // 4)
-        self._conn_credit_step = max(1, s.initial_max_data // 4)
+        self._stream_credit_step = s.initial_max_stream_data // 4 + 1
+        self._conn_credit_step = s.initial_max_data // 4 + 1
         _fill_callbacks(&cb)
         if keylog is None:
             cb.keylog_line = NULL
@@ -109,7 +109,8 @@ cdef class QuicEndpoint:
     # -------------------------------------------------------------- the turns
 
     def receive(self, QuicSocket sock not None, uint64_t now):
-        cdef int n, more
+        cdef int n
+        cdef int more = 0
         if self._busy or self._delivering:
             self._again = True
             return True
@@ -137,7 +138,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
-        return more > 0 or self._again
+        return self._e != NULL and (more > 0 or self._again)
 
     def process(self, uint64_t now):
         cdef int left
@@ -165,6 +166,10 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return 0
         self._dirty = False
+        if self._lost:
+            self._lost = False
+            for conn in self._conns:
+                conn._return_lost()
         left = qe_engine_process(self._e, now)
         self._check_failure()
         self._deliver()
@@ -521,6 +526,12 @@ cdef class QuicEndpoint:
         for stream in streams:
             stream._wake_all()
             stream._give_stream_credit()
+            if stream.on_closed is not None:
+                callback, stream.on_closed = stream.on_closed, None
+                try:
+                    callback(stream)
+                except BaseException as exc:
+                    self._report(exc)
         for conn in conns:
             if conn.handler is None:
                 continue

@@ -10,7 +10,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
         unsigned short ss_family
 
-cdef extern from "quicengine.h" nogil:
+cdef extern from "engine/quicengine.h" nogil:
     ctypedef uint64_t qe_tstamp
 
     uint64_t QE_NEVER
@@ -260,7 +260,7 @@ cdef extern from "quicengine.h" nogil:
         uint64_t dgrams_expired
 
 # These may run callbacks, which need the interpreter lock.
-cdef extern from "quicengine.h":
+cdef extern from "engine/quicengine.h":
     int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_callbacks *cb,
                       void *engine_user, qe_tls *tls, void *out, void *out_ctx)
     void qe_engine_free(qe_engine *e)

@@ -24,7 +24,7 @@ cdef int _flag(str name, object value) except -1:
 
 cdef int _choice(str name, object value, dict choices) except -1:
     if not isinstance(value, str) or value not in choices:
-        raise _bad_value(name, value, "one of " + ", ".join(repr(c) for c in choices))
+        raise _bad_value(name, value, "one of " + ", ".join([repr(c) for c in choices]))
     return choices[value]
 
 

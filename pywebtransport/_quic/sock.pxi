@@ -31,7 +31,7 @@ cdef class QuicSocket:
         if self._c == NULL:
             return frozenset()
         cdef int found = qe_sock_features(self._c)
-        return frozenset(name for name, bit in _FEATURES.items() if found & <int>bit)
+        return frozenset([name for name, bit in _FEATURES.items() if found & <int>bit])
 
     def close(self):
         cdef qe_sock *c = self._c

@@ -39,14 +39,16 @@ cdef class QuicStream:
         # Dropped without release(): the connection gives the credit back in
         # its next turn, since nothing here may call the engine. (After the
         # garbage collector broke a cycle the connection may be gone already.)
-        if conn is not None and conn._c != NULL:
+        if conn is not None and conn._c != NULL and conn._endpoint is not None:
             if self._in.buffered > self._uncredited:
                 conn._lost_bytes += self._in.buffered - self._uncredited
+                conn._endpoint._lost = True
             if self._flags & F_CLOSED and not self._flags & (F_LOCAL | F_CREDITED):
                 if self._flags & F_UNI:
                     conn._lost_uni += 1
                 else:
                     conn._lost_bidi += 1
+                conn._endpoint._lost = True
         rbuf_clear(&self._in)
 
     def __repr__(self):
@@ -143,7 +145,7 @@ cdef class QuicStream:
 
     def readinto(self, buffer):
         cdef Py_buffer view
-        cdef size_t n
+        cdef size_t n = 0
         if self._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
             self._check_readable()
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)

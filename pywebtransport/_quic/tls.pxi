@@ -96,7 +96,7 @@ cdef class QuicTls:
                 for i in range(n):
                     item = digests[i]
                     memcpy(hashes + 32 * i, PyBytes_AS_STRING(item), 32)
-                opt.cert_hashes = hashes
+                opt.cert_hashes = <const void *>hashes
                 opt.cert_hash_count = <size_t>n
             rc = qe_tls_new(&self._c, &opt)
         finally:

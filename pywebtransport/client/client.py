@@ -241,7 +241,7 @@ class WebTransportClient(EventEmitter):
             connection_of = session._connection
             await session.close()
             if not connection_of._keep_open and not connection_of.is_closed:
-                connection_of._shut("")
+                connection_of._shut()
             raise
         return session
 
@@ -264,7 +264,7 @@ class WebTransportClient(EventEmitter):
         try:
             return await connection.create_session(path, headers=fields)
         except BaseException:
-            connection._shut("")
+            connection._shut()
             raise
 
     async def _open_connection(

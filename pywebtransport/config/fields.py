@@ -54,7 +54,7 @@ class Rule(Protocol):
 
 
 class _Rule:
-    """Shared parts: the complaint, and values that need no export."""
+    """Shared parts: the complaint, and the export of plain values."""
 
     expected: str
 
@@ -63,7 +63,7 @@ class _Rule:
         raise invalid_config(key=key, value=value, reason=reason)
 
     def export(self, value: Any) -> Any:
-        return value
+        return list(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -406,9 +406,6 @@ class Origins(_Rule):
             return f"{parts.scheme}://{host}"
         return f"{parts.scheme}://{host}:{port}"
 
-    def export(self, value: list[str] | None) -> list[str] | None:
-        return None if value is None else list(value)
-
 
 @dataclass(frozen=True)
 class SniCertificates(_Rule):
@@ -459,9 +456,6 @@ class Objects(_Rule):
             if not callable(item):
                 self.refuse(key, value, f"{item!r} is not callable")
         return items
-
-    def export(self, value: list[Any]) -> list[Any]:
-        return list(value)
 
 
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:

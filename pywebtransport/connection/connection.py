@@ -323,19 +323,16 @@ class WebTransportConnection(EventEmitter):
             return
         self._state = ConnectionState.CLOSING
         try:
-            async with asyncio.timeout(self._config.close_timeout):
-                await asyncio.gather(
-                    *(
-                        session.close(code=code, reason=reason, close_connection=False)
-                        for session in list(self._sessions.values())
-                    ),
-                    return_exceptions=True,
-                )
-                await self._wait_sessions_flushed()
-        except builtins.TimeoutError:
-            self._logger.debug("connection %s: closing capsules not acknowledged", self._id)
+            await asyncio.gather(
+                *(
+                    session.close(code=code, reason=reason, close_connection=False)
+                    for session in list(self._sessions.values())
+                ),
+                return_exceptions=True,
+            )
         finally:
             self._shut(reason)
+        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is over. Cancellation: safe."""
@@ -672,34 +669,20 @@ class WebTransportConnection(EventEmitter):
             or not self.is_connected
         ):
             return
-        self._state = ConnectionState.CLOSING
-        self._shut("")
+        self._shut()
 
-    async def _wait_sessions_flushed(self) -> None:
-        """Wait until the peer acknowledged the end of every CONNECT stream."""
+    def _shut(self, reason: str = "") -> None:
+        """Begin to close: the HTTP/3 layer waits, bounded, until the peer ended its sessions too.
+
+        ``_quic_closed`` follows, from the QUIC connection.
+        """
         driver = self._driver
         if driver is None:
-            return
-        loop = asyncio.get_running_loop()
-        for h3 in list(driver.h3.closing_sessions()):
-            stream = h3.stream
-            if stream is None or stream.is_acked or stream.is_closed:
-                continue
-            waiter = loop.create_future()
-            stream.set_acked_waiter(waiter)
-            try:
-                await waiter
-            finally:
-                stream.set_acked_waiter(None)
-
-    def _shut(self, reason: str) -> None:
-        """Send CONNECTION_CLOSE."""
-        driver = self._driver
-        if driver is not None and not driver.quic.is_closed:
+            self._become_closed(ConnectionState.CLOSED)
+        elif not self.is_closed:
+            self._state = ConnectionState.CLOSING
             driver.h3.close(reason=reason)
             self._flush_now()
-        if not self.is_closed:
-            self._become_closed(ConnectionState.CLOSED)
 
     def _flush_now(self) -> None:
         if self._endpoint is not None:

@@ -21,9 +21,9 @@ from ..exceptions import (
     SessionError,
     WebTransportNotSupportedError,
 )
+from .arrivals import Arrivals
 from .constants import (
     FIRST_GOAWAY_ID,
-    MAX_QUARTER_STREAM_ID,
     TOKENS,
     WEBTRANSPORT_H3_TOKEN,
     WEBTRANSPORT_TOKEN,
@@ -32,14 +32,11 @@ from .constants import (
     Setting,
     StreamType,
 )
-from .critical import ControlReader, drain_critical
 from .dialects import DIALECTS, Dialect, flow_control_on, select_dialect
-from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
 from .fields import Request, check_fields
 from .frames import encode_frame
-from .ids import SettledIds
 from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
@@ -47,12 +44,11 @@ from .request import Phase, RequestStream
 from .session import H3Session, abort_error
 from .settings import build_settings, check_settings, encode_settings
 from .transport import CallLater, QuicTransport, Stream, TimerHandle
-from .varint import decode_varint, encode_varint
+from .varint import encode_varint
 
 __all__ = ["H3Connection"]
 
 _SEND_FIRST = 2**63 - 1
-_HEADER_MAX = 16  # two varints
 _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
 
 
@@ -104,26 +100,22 @@ class H3Connection:
             options.qpack_blocked_streams,
             options.max_field_section_size,
         )
+        self.requests: dict[int, RequestStream] = {}
+        self.arrivals = Arrivals(self)
         self._closed = False
         self._started = False
-        self._requests: dict[int, RequestStream] = {}
         self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
         self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] = ({}, {})
         self._routes: dict[int, Callable[[bytes], object]] = {}  # by quarter stream ID
-        self._early = EarlyArrivals(options, call_later, self._refuse_early)
-        self._early_sink = self.guarded(self._early_ready)
-        self._ids = SettledIds()
-        self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
+        self._held_ids = 0
         self._control: Stream | None = None
         self._control_backlog = b""
         self._to_open = list(_CRITICAL)
-        self._peer_critical: set[int] = set()
         self._goaway_sent: int | None = None
         self._goaway_id: int | None = None
         self._refused = 0
         self._timers: dict[str, TimerHandle] = {}
-        self._closing: tuple[int, str] | None = None
 
     # The catch point.
 
@@ -162,7 +154,7 @@ class H3Connection:
 
     def stream_ready(self, stream: Any) -> None:
         """A stream of the peer has its first bytes, or more while it is not classified."""
-        self.guard(self._classify, stream)
+        self.guard(self.arrivals.classify, stream)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """DATAGRAM frames, in order."""
@@ -173,7 +165,7 @@ class H3Connection:
                 if receive is not None:
                     receive(datagram[1:])
                     continue
-            self.guard(self._datagram, datagram)
+            self.guard(self.arrivals.datagram, datagram)
 
     def streams_available(self, unidirectional: bool) -> None:
         """The peer allows more streams of this kind."""
@@ -248,12 +240,14 @@ class H3Connection:
             require_protocol=require_application_protocol,
             events=events,
         )
+        self._held_ids -= 1
+        session.session_id = self._held_ids
         self._to_send[session] = None
         self.guard(self._send_connects)
         return session
 
     def _check_can_open(self) -> None:
-        if self._closed or self._closing is not None:
+        if self._closed:
             raise ConnectionError("the connection is closed")
         if self.goaway_received:
             raise ClientError(
@@ -299,8 +293,8 @@ class H3Connection:
 
     def _connect(self, session: H3Session, stream: Stream, dialect: Dialect) -> None:
         request = RequestStream(self, stream, session)
-        self._requests[request.stream_id] = request
-        self.local_stream_opened(request.stream_id)
+        self.requests[request.stream_id] = request
+        self.arrivals.local_stream_opened(request.stream_id)
         flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
         session.bind(request, dialect, flow_control=flow_control)
         self.sessions[session.session_id] = session
@@ -320,16 +314,15 @@ class H3Connection:
         if dialect is None or dialect.token != WEBTRANSPORT_H3_TOKEN:
             return False
         older = select_dialect(
-            self.options.dialects, self.peer_settings, is_client=True, below=dialect.number
+            self.options.dialects, self.peer_settings, is_client=True, below=dialect.draft
         )
         if older is None or not self.options.legacy_token_retry or self.goaway_received:
             return False
-        request = self._requests.get(session.session_id)
+        request = self.requests.get(session.session_id)
         if request is not None:
             request.give_up()
         self.sessions.pop(session.session_id, None)
-        for entry in self._early.take(session.session_id)[0]:
-            self.refuse_stream(entry.stream, H3Error.WT_SESSION_GONE)
+        self.arrivals.discard(session.session_id)
         session.dialect = older
         self._to_send[session] = None
         self._send_connects()
@@ -344,9 +337,7 @@ class H3Connection:
 
     def request_received(self, stream: RequestStream, request: Request) -> None:
         """A well-formed request."""
-        if self._closing is not None or (
-            self._goaway_sent is not None and stream.stream_id >= self._goaway_sent
-        ):
+        if self._goaway_sent is not None and stream.stream_id >= self._goaway_sent:
             raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
         if not request.is_extended_connect:
             _answer_plain(stream, request)
@@ -370,7 +361,7 @@ class H3Connection:
                     self.options.dialects,
                     self.peer_settings,
                     is_client=False,
-                    below=dialect.number,
+                    below=dialect.draft,
                 )
                 or dialect
             )
@@ -391,7 +382,7 @@ class H3Connection:
         session.bind(stream, dialect, flow_control=flow_control)
         session.read_offer()
         self.sessions[session.session_id] = session
-        self._early.pin(session.session_id)
+        self.arrivals.pin(session.session_id)
         self.events.session_requested(session)
 
     def _refuse_session(self, stream: RequestStream, reason: str) -> None:
@@ -412,18 +403,6 @@ class H3Connection:
         """Send the datagrams of a session straight to ``receive``."""
         self._routes[session_id // 4] = receive
 
-    def deliver_early(self, session: H3Session) -> None:
-        """Hand over what waited for a session that is now established."""
-        streams, datagrams = self._early.take(session.session_id)
-        try:
-            while streams and session.is_live:
-                session.stream_arrived(*streams.pop(0))
-            for datagram in datagrams:
-                session.datagram_arrived(datagram)
-        finally:
-            for stream, _ in streams:
-                self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
-
     def wait_for_streams(self, session: H3Session, unidirectional: bool) -> None:
         """Tell the session when a stream can be opened."""
         self._waiting[unidirectional][session] = None
@@ -432,198 +411,35 @@ class H3Connection:
         """The session was told by other means."""
         self._waiting[unidirectional].pop(session, None)
 
-    def local_stream_opened(self, stream_id: int) -> None:
-        """Client: it opened a bidirectional stream."""
-        self._next_local = max(self._next_local, stream_id + 4)
-
     def session_over(self, session: H3Session) -> None:
         """A session ended: forget it and refuse what waited for it."""
         self._to_send.pop(session, None)
         for waiting in self._waiting:
             waiting.pop(session, None)
-        if self.sessions.pop(session.session_id, None) is None:
-            return
-        self._routes.pop(session.session_id // 4, None)
-        if not self.is_client:
-            self._ids.settle(session.session_id)
-        for stream, _ in self._early.take(session.session_id)[0]:
-            self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+        if self.sessions.pop(session.session_id, None) is not None:
+            self._routes.pop(session.session_id // 4, None)
+            self.arrivals.discard(session.session_id)
+
+    def new_request(self, stream: Stream) -> None:
+        """Server: a stream that begins with a frame of HTTP/3."""
+        request = RequestStream(self, stream)
+        self.requests[stream.stream_id] = request
+        request.ready(stream)
 
     def request_done(self, request: RequestStream) -> None:
         """A request stream is out of our hands."""
-        self._requests.pop(request.stream_id, None)
+        self.requests.pop(request.stream_id, None)
         self._held.pop(request, None)
-        if not self.is_client and request.session is None:
-            self._ids.settle(request.stream_id)
-        if self._closing is not None:
-            self._close_when_quiet()
+        if request.session is None:
+            self.arrivals.settle(request.stream_id)
 
-    def abort_stream(self, stream: Stream, code: int) -> None:
-        """Reset and stop what the stream has of directions."""
-        if stream.is_local or not stream.is_unidirectional:
-            stream.reset(code)
-        if not stream.is_local or not stream.is_unidirectional:
-            stream.stop_sending(code)
-
-    def refuse_stream(self, stream: Stream, code: int) -> None:
-        """Abort a stream that the application never sees, and let go of it."""
-        self.abort_stream(stream, code)
-        stream.sink = None
-        stream.release()
-
-    # Streams of the peer.
-
-    def _classify(self, stream: Stream) -> None:
-        """Find out what a new stream is; its first bytes may come in any number of pieces."""
-        bidi = not stream.is_unidirectional
-        if bidi and not self.is_client:
-            self._ids.see(stream.stream_id)
-        head = stream.peek(_HEADER_MAX)
-        kind = decode_varint(head)
-        if kind is None:
-            self._header_incomplete(stream)
-            return
-        if kind[0] == (FrameType.WEBTRANSPORT_STREAM if bidi else StreamType.WEBTRANSPORT):
-            if not self._may_be_webtransport(stream):
-                return
-            session_id = decode_varint(head, kind[1])
-            if session_id is None:
-                self._header_incomplete(stream)
-            else:
-                self._webtransport_stream(stream, *session_id)
-        elif not bidi:
-            self._unidirectional(stream, *kind)
-        elif self.is_client:
-            raise H3ConnectionError(
-                H3Error.STREAM_CREATION_ERROR, "the server opened a bidirectional stream"
-            )
-        elif stream.is_reset:
-            self._header_incomplete(stream)
-        else:
-            request = RequestStream(self, stream)
-            self._requests[stream.stream_id] = request
-            request.ready(stream)
-
-    def _header_incomplete(self, stream: Stream) -> None:
-        """More bytes may come; if none can, the stream is freed and nobody hears of it."""
-        if not (stream.is_reset or stream.fin_received):
-            return
-        if not stream.is_unidirectional:
-            stream.reset(H3Error.REQUEST_INCOMPLETE)
-            if not self.is_client:
-                self._ids.settle(stream.stream_id)
-        stream.sink = None
-        stream.release()
-
-    def _may_be_webtransport(self, stream: Stream) -> bool:
-        """Tell whether 0x41 and 0x54 mean WebTransport on this connection."""
-        if not (self.settings_known and self.dialect is None):
-            return True
-        if not stream.is_unidirectional:
-            if self.is_client:
-                raise H3ConnectionError(
-                    H3Error.STREAM_CREATION_ERROR,
-                    "the server opened a bidirectional stream without WebTransport",
-                )
-            self._ids.settle(stream.stream_id)
-        self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
-        return False
-
-    def _webtransport_stream(self, stream: Stream, session_id: int, header_size: int) -> None:
-        if session_id % 4:
-            raise H3ConnectionError(
-                H3Error.ID_ERROR, f"session ID {session_id} is no client bidirectional stream"
-            )
-        if not (self.is_client or stream.is_unidirectional):
-            self._ids.settle(stream.stream_id)
-        session = self.sessions.get(session_id)
-        if session is not None and session.is_live:
-            session.stream_arrived(stream, header_size)
-        elif session is None and self._is_over(session_id):
-            self.refuse_stream(stream, H3Error.WT_SESSION_GONE)
-        elif self._early.hold_stream(
-            session_id, stream, header_size, known=session is not None
-        ):
-            stream.sink = self._early_sink
-        else:
-            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
-
-    def _is_over(self, session_id: int) -> bool:
-        """Tell whether an unknown session is one of the past; False: it may still come.
-
-        Raises:
-            H3ConnectionError: there can be no such session (H3_ID_ERROR).
-        """
-        if self.is_client:
-            limit = self._next_local
-            over = True
-        else:
-            allowed = self.options.peer_bidi_streams
-            limit = None if allowed is None else self._ids.next_id + 4 * allowed
-            over = self._ids.is_settled(session_id)
-        if limit is not None and session_id >= limit:
-            raise H3ConnectionError(
-                H3Error.ID_ERROR, f"session ID {session_id} is beyond the stream limit"
-            )
-        return over
-
-    def _early_ready(self, stream: Stream) -> None:
-        if self._early.is_oversized(stream):
-            self._early.drop_stream(stream)
-            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
-
-    def _refuse_early(self, streams: list[EarlyStream]) -> None:
-        for stream, _ in streams:
-            self.refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
-
-    def _unidirectional(self, stream: Stream, kind: int, header_size: int) -> None:
-        if kind == StreamType.PUSH:
-            code = H3Error.ID_ERROR if self.is_client else H3Error.STREAM_CREATION_ERROR
-            raise H3ConnectionError(code, "push was not allowed")
-        if kind not in _CRITICAL:
-            self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
-            return
-        name = StreamType(kind).name.lower().replace("_", " ")
-        if kind in self._peer_critical:
-            raise H3ConnectionError(H3Error.STREAM_CREATION_ERROR, f"a second {name} stream")
-        self._peer_critical.add(kind)
-        stream.skip(header_size)
-        if kind == StreamType.CONTROL:
-            feed: Callable[[bytes], object] = ControlReader(
-                self,
-                is_client=self.is_client,
-                max_frame_size=self.options.max_control_frame_size,
-            ).feed
-        elif kind == StreamType.QPACK_ENCODER:
-            feed = self._feed_qpack
-        else:
-            feed = self.qpack.feed_decoder
-        stream.sink = self.guarded(partial(drain_critical, name=name, feed=feed))
-        drain_critical(stream, name, feed)
-
-    def _feed_qpack(self, data: bytes) -> None:
-        for stream_id in self.qpack.feed_encoder(data):
-            request = self._requests.get(stream_id)
-            if request is not None and request.phase is Phase.BLOCKED:
-                self.guard(request.unblocked)
-
-    # Datagrams off the fast path.
-
-    def _datagram(self, datagram: bytes) -> None:
-        quarter = decode_varint(datagram)
-        if quarter is None:
-            raise H3ConnectionError(H3Error.DATAGRAM_ERROR, "a datagram without quarter stream ID")
-        if quarter[0] > MAX_QUARTER_STREAM_ID:
-            raise H3ConnectionError(
-                H3Error.DATAGRAM_ERROR, f"quarter stream ID {quarter[0]} is too large"
-            )
-        session_id, data = quarter[0] * 4, datagram[quarter[1] :]
-        session = self.sessions.get(session_id)
-        if session is not None and session.is_live:
-            session.datagram_arrived(data)
-        elif session is not None or not self._is_over(session_id):
-            if not (self.settings_known and self.dialect is None):
-                self._early.hold_datagram(session_id, data, known=session is not None)
+    def closing_sessions(self) -> list[H3Session]:
+        """Sessions that are over, whose CONNECT stream is not finished by both ends yet."""
+        return [
+            request.session
+            for request in self.requests.values()
+            if request.session is not None and request.phase is Phase.LINGER
+        ]
 
     # Control stream, both ways.
 
@@ -642,7 +458,7 @@ class H3Connection:
         if self.webtransport_error is None:
             self.dialect = dialect
         else:
-            self._drop_early()
+            self.arrivals.discard_all()
         self.events.settings_received(settings)
         held, self._held = self._held, {}
         for stream, request in held.items():
@@ -672,15 +488,6 @@ class H3Connection:
             error_code=H3Error.WT_REQUIREMENTS_NOT_MET,
             remote=True,
         )
-
-    def _drop_early(self) -> None:
-        for stream, _ in self._early.clear():
-            if self.is_client and not stream.is_unidirectional:
-                raise H3ConnectionError(
-                    H3Error.STREAM_CREATION_ERROR,
-                    "the server opened a bidirectional stream without WebTransport",
-                )
-            self.refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
 
     def on_goaway(self, last_id: int) -> None:
         """The peer will not serve requests from this ID on."""
@@ -719,7 +526,7 @@ class H3Connection:
         """Server: name the first request that is not served, about a round trip later."""
         self.send_goaway()
         if not self.is_client and self._goaway_sent == FIRST_GOAWAY_ID:
-            self._goaway(self._ids.next_id)
+            self._goaway(self.arrivals.next_request_id)
 
     def _goaway(self, last_id: int) -> None:
         self._goaway_sent = last_id
@@ -763,44 +570,33 @@ class H3Connection:
     # The end.
 
     @property
+    def lacks_webtransport(self) -> bool:
+        """SETTINGS are in, and no session is possible."""
+        return self.settings_known and self.dialect is None
+
+    @property
     def is_closed(self) -> bool:
         """The connection is closed, or being closed by the QUIC connection."""
         return self._closed
 
     def close(self, code: int = H3Error.NO_ERROR, reason: str = "") -> None:
-        """End all sessions and close the QUIC connection.
+        """End all sessions with code 0 and close the QUIC connection, at once.
 
-        With H3_NO_ERROR the close waits, at most ``close_timeout``, until the
-        peer finished its CONNECT streams, so that no WT_CLOSE_SESSION is lost.
+        So that no WT_CLOSE_SESSION is lost, end the sessions first and wait,
+        within bounds, until :meth:`closing_sessions` is empty or their streams
+        are acknowledged.
 
         Args:
             code: Application error code of CONNECTION_CLOSE.
             reason: Words for the peer's log.
         """
-        if self._closed or self._closing is not None:
+        if self._closed:
             return
-        self._closing = (code, reason)
         for session in [*self._to_send, *self.sessions.values()]:
             session.close()
-        for request in list(self._requests.values()):
-            if request.phase is not Phase.LINGER:
-                request.fail(H3Error.REQUEST_CANCELLED)
-        self._close_when_quiet()
-        if not self._closed:
-            self._set_timer("close", self.options.close_timeout, self._close_now)
-
-    def _close_when_quiet(self) -> None:
-        if self._closing is not None and (
-            not self._requests or self._closing[0] != H3Error.NO_ERROR
-        ):
-            self._close_now()
-
-    def _close_now(self) -> None:
-        if self._closed or self._closing is None:
-            return
-        code, reason = self._closing
-        self._shut(None)
-        self.quic.close(code, reason)
+        if not self._closed:  # the callbacks of a session may close it, too
+            self._shut(None)
+            self.quic.close(code, reason)
 
     def _fail(self, code: int, reason: str, frame_type: int | None) -> None:
         """The peer broke a rule: close the connection."""
@@ -816,13 +612,11 @@ class H3Connection:
             timer.cancel()
         self._timers.clear()
         self._routes.clear()
-        requests, self._requests = self._requests, {}
+        requests, self.requests = self.requests, {}
         for request in requests.values():
             request.abandon()
         self._held.clear()
-        for stream, _ in self._early.clear():
-            stream.sink = None
-            stream.release()
+        self.arrivals.shut()
         for session in [*self._to_send, *self.sessions.values()]:
             session.connection_lost(error)
 

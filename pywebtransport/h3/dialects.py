@@ -20,7 +20,7 @@ __all__ = ["ALL_DIALECTS", "DIALECTS", "Dialect", "flow_control_on", "select_dia
 class Dialect:
     """One generation: what it looks like on the wire and which rules it adds."""
 
-    number: int
+    draft: int
     """The draft it is named after: 2, 7, 14 or 16."""
     drafts: str
     """Which drafts it stands for, in words."""
@@ -53,10 +53,10 @@ class Dialect:
 
 
 DIALECTS: Final[Mapping[int, Dialect]] = {
-    dialect.number: dialect
+    dialect.draft: dialect
     for dialect in (
         Dialect(
-            number=2,
+            draft=2,
             drafts="draft-02",
             enabling=Setting.ENABLE_WEBTRANSPORT_DRAFT02,
             counts_sessions=False,
@@ -73,7 +73,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             unknown_path_status=404,
         ),
         Dialect(
-            number=7,
+            draft=7,
             drafts="draft-07 to draft-12",
             enabling=Setting.WT_MAX_SESSIONS_DRAFT07,
             counts_sessions=True,
@@ -90,7 +90,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             unknown_path_status=404,
         ),
         Dialect(
-            number=14,
+            draft=14,
             drafts="draft-13 and draft-14",
             enabling=Setting.WT_MAX_SESSIONS_DRAFT14,
             counts_sessions=True,
@@ -107,7 +107,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             unknown_path_status=404,
         ),
         Dialect(
-            number=16,
+            draft=16,
             drafts="draft-15 and draft-16",
             enabling=Setting.WT_ENABLED,
             counts_sessions=False,

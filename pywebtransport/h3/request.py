@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..exceptions import WebTransportError
 from .constants import FrameType, H3Error
-from .critical import refuse_frame
+from .control import refuse_frame
 from .errors import H3ConnectionError, H3StreamError, MessageError
 from .fields import encode_fields, parse_request, parse_response
 from .frames import SKIP, STREAM, Frame, FrameParser, encode_frame
@@ -78,11 +78,16 @@ class RequestStream:
         self._timer: TimerHandle | None = None
         stream.sink = connection.guarded(self.ready)
 
+    @property
+    def is_done(self) -> bool:
+        """The stream is out of our hands."""
+        return self.phase is Phase.DONE
+
     # Receiving.
 
     def ready(self, stream: Stream) -> None:
         """The stream has news."""
-        if self.phase is Phase.DONE:
+        if self.is_done:
             return
         if stream.is_reset:
             self._reset_by_peer(stream.reset_code)
@@ -91,7 +96,7 @@ class RequestStream:
             self._fin()
         else:
             self.advance()
-        if stream.is_stopped and self.phase is not Phase.DONE:
+        if stream.is_stopped and not self.is_done:
             self._stopped_by_peer(stream.stop_code)
 
     def advance(self) -> None:

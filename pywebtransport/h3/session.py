@@ -15,6 +15,7 @@ from ..exceptions import (
     SessionRejectedError,
 )
 from . import error_codes
+from .arrivals import abort_stream, refuse_stream
 from .capsules import (
     FLOW_CONTROL_CAPSULES,
     PROHIBITED_CAPSULES,
@@ -24,7 +25,6 @@ from .capsules import (
     cut_reason,
     encode_capsule,
     encode_close,
-    encode_number,
     parse_close,
     parse_number,
 )
@@ -34,22 +34,20 @@ from .constants import (
     DRAFT02_RESPONSE_FIELD,
     DRAFT02_RESPONSE_VALUE,
     EXPORTER_LABEL,
-    MAX_SESSION_STREAMS,
     PROTOCOL_FIELD,
     CapsuleType,
     FrameType,
     H3Error,
-    Setting,
     StreamType,
 )
+from .credit import NoGroup, SessionCredit
 from .dialects import DIALECTS, Dialect
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
 from .fields import Response, check_fields
-from .flow import LocalStreams, PeerStreams, check_limit
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
-from .transport import Group, Stream
+from .transport import Group, Stream, TimerHandle
 from .varint import encode_varint
 
 if TYPE_CHECKING:
@@ -94,8 +92,8 @@ class H3Session:
     """A session on its CONNECT stream; made by :class:`H3Connection`.
 
     Attributes:
-        session_id: ID of the CONNECT stream; -1 on a client until it is sent. A retry with the
-            older token changes it.
+        session_id: ID of the CONNECT stream; on a client a unique negative number until it is
+            sent. A retry with the older token changes it.
         state: See :class:`H3SessionState`.
         request_headers: Regular fields of the request.
         response_headers: Regular fields of the response, once there is one.
@@ -104,6 +102,7 @@ class H3Session:
         application_protocol: What the server chose.
         flow_control: Session flow control is on.
         dialect: What the session speaks; None on a client until SETTINGS are in.
+        takes_arrivals: Streams and datagrams of the peer go straight to ``events``.
     """
 
     def __init__(
@@ -141,18 +140,18 @@ class H3Session:
         self._events: SessionEvents = events if events is not None else _NoEvents()
         self._require_protocol = require_protocol
         self._request: RequestStream | None = None
-        self._group: Group | None = None
+        self._credit: SessionCredit | None = None
+        self._timer: TimerHandle | None = None
         self._prefix = b""
         self._headers = (b"", b"")
         self._capsules = CapsuleParser(SESSION_CAPSULES, connection.options.max_capsule_size)
         self._unsent = b""  # capsules made before the response could go out
-        self._local = (LocalStreams(None), LocalStreams(None))  # by bool(unidirectional)
-        self._peer = (PeerStreams(None), PeerStreams(None))
         self._streams: dict[int, Stream] = {}
         self._sweep_at = _SWEEP_AT
         self._used = False  # a stream was opened or a datagram sent
         self._datagram_refused = False
         self._drain_sent = False
+        self.takes_arrivals = False
 
     # Facts.
 
@@ -164,7 +163,7 @@ class H3Session:
     @events.setter
     def events(self, events: SessionEvents) -> None:
         self._events = events
-        if self.is_live:
+        if self.takes_arrivals and self.is_live:
             self._connection.route_datagrams(self.session_id, events.datagram_received)
 
     @property
@@ -179,16 +178,17 @@ class H3Session:
 
     def stats(self) -> dict[str, int | None]:
         """Counters of streams, bytes and datagrams, and the limits in force."""
-        facts: dict[str, int | None] = {}
-        for name, unidirectional in (("bidi", False), ("uni", True)):
-            local, peer = self._local[unidirectional], self._peer[unidirectional]
-            facts[f"streams_opened_{name}"] = local.opened
-            facts[f"streams_received_{name}"] = peer.received
-            facts[f"send_limit_streams_{name}"] = local.limit
-            facts[f"recv_limit_streams_{name}"] = peer.limit
-        if self._group is not None:
-            facts.update(self._group.stats())
-        return facts
+        return NoGroup().stats() if self._credit is None else self._credit.stats()
+
+    @property
+    def group(self) -> Group:
+        """The session's streams and datagrams in the engine; figures only once it is over."""
+        return NoGroup() if self._credit is None else self._credit.group
+
+    @property
+    def stream(self) -> Any | None:
+        """The CONNECT stream; None on a client until it is open."""
+        return None if self._request is None else self._request.stream
 
     def code_to_wire(self, code: int) -> int:
         """Map an application code of a stream to its code on the wire; see ``error_codes``."""
@@ -228,38 +228,33 @@ class H3Session:
 
     def bind(self, request: RequestStream, dialect: Dialect, *, flow_control: bool) -> None:
         """Give the session its CONNECT stream; a client may do so again for a retry."""
-        if self._group is not None:
-            self._group.close()
+        if self._credit is not None:
+            self._credit.end()
         self._request = request
         self.session_id = request.stream_id
         self.dialect = dialect
         self.flow_control = flow_control
-        quarter, encoded_id = encode_varint(self.session_id // 4), encode_varint(self.session_id)
-        self._prefix = quarter
+        encoded_id = encode_varint(self.session_id)
+        self._prefix = encode_varint(self.session_id // 4)
         self._headers = (
             encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
             encode_varint(StreamType.WEBTRANSPORT) + encoded_id,
         )
-        group: Group = self._quic.new_group(self)
-        self._group = group
+        self._credit = SessionCredit(
+            self._quic,
+            self._connection.options,
+            self._connection.peer_settings,
+            enabled=flow_control,
+            strict=dialect.equal_limit_is_error,
+            send=self._send,
+            events=self,
+        )
         known = set(SESSION_CAPSULES)
         if dialect.flow_control != "never":
             known |= PROHIBITED_CAPSULES
-        options, theirs = self._connection.options, self._connection.peer_settings
         if flow_control:
             known |= FLOW_CONTROL_CAPSULES
-            group.send_limit = theirs.get(Setting.WT_INITIAL_MAX_DATA, 0)
-            group.recv_limit = options.initial_max_data
-            group.credit_threshold = max(1, options.initial_max_data // 2)
-            self._local = (
-                LocalStreams(_stream_limit(theirs, Setting.WT_INITIAL_MAX_STREAMS_BIDI)),
-                LocalStreams(_stream_limit(theirs, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
-            )
-            self._peer = (
-                PeerStreams(options.initial_max_streams_bidi),
-                PeerStreams(options.initial_max_streams_uni),
-            )
-        self._capsules = CapsuleParser(known, options.max_capsule_size)
+        self._capsules = CapsuleParser(known, self._connection.options.max_capsule_size)
         request.send_first()
 
     def send_request(self) -> None:
@@ -293,7 +288,7 @@ class H3Session:
     def accept(
         self, headers: Mapping[str, str] | None = None, application_protocol: str | None = None
     ) -> None:
-        """Server: answer 200. Streams, datagrams and capsules that waited come at once.
+        """Server: answer 200. Streams, datagrams and capsules that waited come right after.
 
         Args:
             headers: Further fields of the response.
@@ -322,7 +317,9 @@ class H3Session:
         self.status = 200
         self.response_headers = fields
         self.application_protocol = application_protocol
-        self._connection.guard(self._established)
+        self._established()
+        connection = self._connection
+        self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
 
     def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """Server: answer with a status other than 2xx; the session ends without an event.
@@ -355,10 +352,12 @@ class H3Session:
         if 200 <= response.status < 300:
             self.application_protocol = self._chosen_protocol(response.headers)
             self._established()
+            self._events.session_established()
+            self._take_arrivals()
             return
-        if response.status in (400, 405, 501) and not self._used:
-            if self._connection.retry_with_older_token(self):
-                return
+        may_retry = response.status in (400, 405, 501) and not self._used
+        if may_retry and self._connection.retry_with_older_token(self):
+            return
         self._finish_request()
         error = SessionRejectedError(
             status_code=response.status, headers=response.headers, remote=True
@@ -380,20 +379,22 @@ class H3Session:
         return chosen if self.offered_protocols else None
 
     def _established(self) -> None:
-        request = self._request
-        if request is None:
-            return
         self.state = H3SessionState.DRAINING if self.draining else H3SessionState.OPEN
         self._connection.session_established(self)
-        self._connection.route_datagrams(self.session_id, self._events.datagram_received)
         if self._unsent:
             capsules, self._unsent = self._unsent, b""
             self._send(capsules)
-        if self.is_client:
-            self._events.session_established()
-        self._connection.deliver_early(self)
+
+    def _take_arrivals(self) -> None:
+        """Hand over what waited, and from now on all that comes."""
+        self._timer = None
+        if self._request is None or not self.is_live:
+            return
+        self.takes_arrivals = True
+        self._connection.route_datagrams(self.session_id, self._events.datagram_received)
+        self._connection.arrivals.deliver(self)
         if self.is_live:
-            request.open()
+            self._request.open()
 
     def _answerable(self) -> RequestStream:
         if self.is_client or self.state is not H3SessionState.CONNECTING or self._request is None:
@@ -419,49 +420,45 @@ class H3Session:
         """
         if self.state is H3SessionState.CLOSED:
             raise self._error("the session is closed")
-        kind = self._local[unidirectional]
-        if self._group is None:
+        credit = self._credit
+        stream: Stream | None = None
+        if credit is not None and credit.may_open(unidirectional):
+            stream = self._quic.open_stream(unidirectional)
+        if credit is None or stream is None:
             self._connection.wait_for_streams(self, unidirectional)
             return None
-        if not kind.can_open:
-            limit = kind.blocked()
-            if limit is not None:
-                self._send(encode_number(_STREAMS_BLOCKED[unidirectional], limit))
-            self._connection.wait_for_streams(self, unidirectional)
-            return None
-        stream: Stream | None = self._quic.open_stream(unidirectional)
-        if stream is None:
-            self._connection.wait_for_streams(self, unidirectional)
-            return None
-        kind.opened += 1
+        credit.local[unidirectional].opened += 1
         self._used = True
         header = self._headers[unidirectional]
         stream.tag = self
-        stream.join_group(self._group, len(header), 0)
+        stream.join_group(credit.group, len(header), 0)
         stream.write(header)
         stream.set_reliable_size(len(header))
         self._track(stream)
         if self.is_client and not unidirectional:
-            self._connection.local_stream_opened(stream.stream_id)
+            self._connection.arrivals.local_stream_opened(stream.stream_id)
         return stream
 
     def stream_arrived(self, stream: Stream, header_size: int) -> None:
         """The peer opened a stream; its header of ``header_size`` bytes is not consumed yet."""
+        credit = self._credit
+        if credit is None:
+            return
         unidirectional = stream.is_unidirectional
         stream.sink = None
         stream.tag = self
         try:
-            self._peer[unidirectional].arrived()
+            credit.peer[unidirectional].arrived()
         except LimitError as error:
-            self._connection.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.skip(header_size)
-        stream.join_group(self._group, 0, header_size)
+        stream.join_group(credit.group, 0, header_size)
         if self.is_live:  # joining counts what is buffered, which may break the limit
             self._track(stream)
             self._events.stream_received(stream, unidirectional)
         else:
-            self._connection.refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE)
 
     def stream_finished(self, stream: Any, unidirectional: bool) -> None:
         """The application is done with a stream; the peer gets credit if it opened it.
@@ -472,7 +469,8 @@ class H3Session:
         """
         if self._streams.pop(stream.stream_id, None) is None or stream.is_local:
             return
-        self._announce_streams(unidirectional, self._peer[unidirectional].done())
+        if self._credit is not None:
+            self._credit.stream_finished(unidirectional)
 
     def _track(self, stream: Stream) -> None:
         """Remember a stream, and forget our own that are over every now and then.
@@ -485,10 +483,6 @@ class H3Session:
                 del self._streams[key]
             self._sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
         self._streams[stream.stream_id] = stream
-
-    def _announce_streams(self, unidirectional: bool, limit: int | None) -> None:
-        if limit is not None and self.state is not H3SessionState.CLOSED:
-            self._send(encode_number(_MAX_STREAMS[unidirectional], limit))
 
     # Datagrams.
 
@@ -512,13 +506,14 @@ class H3Session:
             DatagramTooLargeError: nothing was sent; ``max_size`` is what fits now.
             SessionError: the session is closed.
         """
-        if self._group is None:
+        credit = self._credit
+        if credit is None or self.state is H3SessionState.CLOSED:
             if self.state is H3SessionState.CLOSED:
                 raise self._error("the session is closed")
             self._datagram_refused = True
             return False
         try:
-            queued = self._quic.send_datagram(self._prefix, data, self._group, priority, deadline)
+            queued = self._quic.send_datagram(self._prefix, data, credit.group, priority, deadline)
         except DatagramTooLargeError:
             raise DatagramTooLargeError(
                 datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
@@ -539,20 +534,19 @@ class H3Session:
             self._datagram_refused = False
             self._events.datagram_writable()
 
-    # Credit of bytes (GroupOwner).
+    # Credit (CreditEvents).
 
-    def group_blocked(self, limit: int) -> None:
-        """The engine cannot send for lack of session credit."""
-        if self.flow_control and self.state is not H3SessionState.CLOSED:
-            self._send(encode_number(CapsuleType.WT_DATA_BLOCKED, limit))
+    def credit_raised(self, kind: str, limit: int) -> None:
+        """The peer raised a limit."""
+        self._events.credit_updated(kind, limit)
+        if kind != "data":
+            unidirectional = kind == "streams_uni"
+            self._connection.stop_waiting(self, unidirectional)
+            self._events.streams_available(unidirectional)
 
-    def group_violated(self, received: int, limit: int) -> None:
+    def credit_violated(self, received: int, limit: int) -> None:
         """The peer sent more than the session allows."""
         self._connection.guard(self._violated, received, limit)
-
-    def group_credit_due(self) -> None:
-        """The application consumed enough to give the peer new credit."""
-        self._grant_data()
 
     def _violated(self, received: int, limit: int) -> None:
         raise SessionAbort(
@@ -560,16 +554,6 @@ class H3Session:
             H3Error.WT_FLOW_CONTROL_ERROR,
             f"the peer sent {received} bytes where {limit} are allowed",
         )
-
-    def _grant_data(self) -> None:
-        group = self._group
-        if group is None or group.recv_limit is None or not self.flow_control:
-            return
-        consumed = group.stats().get("bytes_consumed") or 0
-        limit = consumed + self._connection.options.initial_max_data
-        if limit > group.recv_limit and self.state is not H3SessionState.CLOSED:
-            group.recv_limit = limit
-            self._send(encode_number(CapsuleType.WT_MAX_DATA, limit))
 
     # Capsules.
 
@@ -595,38 +579,9 @@ class H3Session:
             self._events.datagram_received(value)
         elif kind == CapsuleType.WT_DRAIN_SESSION:
             self.tell_draining()
-        else:
-            self._handle_limit(kind, parse_number(kind, value))
+        elif self._credit is not None:
+            self._credit.received(kind, parse_number(kind, value))
         self._events.capsule_received(kind, value)
-
-    def _handle_limit(self, kind: int, number: int) -> None:
-        group = self._group
-        if kind == CapsuleType.WT_MAX_DATA:
-            strict = self.dialect is not None and self.dialect.equal_limit_is_error
-            if (
-                group is not None
-                and group.send_limit is not None
-                and check_limit(group.send_limit, number, equal_is_error=strict)
-            ):
-                group.send_limit = number
-                self._events.credit_updated("data", number)
-        elif kind in _KIND_OF_MAX:
-            self._raise_streams(_KIND_OF_MAX[kind], number)
-        elif kind == CapsuleType.WT_DATA_BLOCKED:
-            self._grant_data()
-        else:
-            unidirectional = kind == CapsuleType.WT_STREAMS_BLOCKED_UNI
-            if number > MAX_SESSION_STREAMS:
-                raise LimitError(f"the peer is blocked at {number} streams: more than 2**60")
-            self._announce_streams(unidirectional, self._peer[unidirectional].wanted())
-
-    def _raise_streams(self, unidirectional: bool, limit: int) -> None:
-        strict = self.dialect is not None and self.dialect.equal_limit_is_error
-        if self._local[unidirectional].raise_limit(limit, equal_is_error=strict):
-            kind = "streams_uni" if unidirectional else "streams_bidi"
-            self._events.credit_updated(kind, limit)
-            self._connection.stop_waiting(self, unidirectional)
-            self._events.streams_available(unidirectional)
 
     def _send(self, capsules: bytes) -> None:
         """Send capsules; a server keeps them until its response is out."""
@@ -769,29 +724,19 @@ class H3Session:
     def _end(self) -> None:
         """Enter CLOSED: no stream, datagram or timer of the session is left."""
         self.state = H3SessionState.CLOSED
+        self.takes_arrivals = False
         self._connection.session_over(self)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            self._connection.abort_stream(stream, H3Error.WT_SESSION_GONE)
-        group, self._group = self._group, None
-        if group is not None:
-            group.clear_datagrams()
-            group.close()
+            abort_stream(stream, H3Error.WT_SESSION_GONE)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._credit is not None:
+            self._credit.end()
 
     def _error(self, message: str) -> SessionError:
         return SessionError(f"session {self.session_id}: {message}")
-
-
-_MAX_STREAMS = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
-_STREAMS_BLOCKED = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
-_KIND_OF_MAX: dict[int, bool] = {
-    CapsuleType.WT_MAX_STREAMS_BIDI: False,
-    CapsuleType.WT_MAX_STREAMS_UNI: True,
-}
-
-
-def _stream_limit(settings: Mapping[int, int], name: Setting) -> int:
-    return min(settings.get(name, 0), MAX_SESSION_STREAMS)
 
 
 def abort_error(error: SessionAbort) -> Exception:

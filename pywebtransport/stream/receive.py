@@ -362,7 +362,6 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     def _finish_receive(self) -> None:
         if not self._receive_done:
             self._receive_done = True
-            self._quic.release()
             self._check_done()
 
     def _receive_over(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import hashlib
 import ipaddress
@@ -141,10 +140,11 @@ def _leaf(data: bytes, path: str | None) -> bytes:
     where = "the data" if path is None else repr(path)
     match = _PEM_CERTIFICATE.search(data)
     if match:
-        # The first block may be damaged although a later one is not: no second try.
-        with contextlib.suppress(binascii.Error, ValueError):
-            return ssl.PEM_cert_to_DER_cert(match.group().decode("ascii"))
-    elif _is_der(data):
+        try:
+            data = ssl.PEM_cert_to_DER_cert(match.group().decode("ascii"))
+        except ValueError:
+            data = b""
+    if _is_der(data):
         return data
     raise CertificateError(
         f"There is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",

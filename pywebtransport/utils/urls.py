@@ -38,7 +38,7 @@ def build_webtransport_url(
     Args:
         host: Host name or address; an IPv6 address needs no brackets.
         port: UDP port, left out of the URL when it is 443.
-        path: Path, percent-encoded where needed.
+        path: Path, with a query or without; percent-encoded where needed.
         secure: False gives ``http``, which no WebTransport client accepts.
         query_params: Names and values of the query.
 
@@ -50,7 +50,7 @@ def build_webtransport_url(
     authority = f"[{bare}]" if is_ipv6_address(bare) else bare
     if port != DEFAULT_HTTPS_PORT or not secure:
         authority += f":{port}"
-    target = quote(path if path.startswith("/") else f"/{path}", safe=_PATH_SAFE)
+    target = quote(path if path.startswith("/") else f"/{path}", safe=_QUERY_SAFE)
     if query_params:
         target += ("&" if "?" in target else "?") + urlencode(query_params)
     parse_webtransport_url(f"https://{authority}{target}")

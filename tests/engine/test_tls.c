@@ -1,10 +1,13 @@
 #include "tls.h"
 
 #include <gnutls/x509.h>
+#include <ngtcp2/ngtcp2_crypto_gnutls.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "tls_ticket.h"
 #include "tls_verify.h"
 #include "tlscert.h"
 #include "tlspair.h"
@@ -443,21 +446,48 @@ static void test_alpn_is_mandatory(void) {
   tlspair_free(&p);
 }
 
-/* A peer that leaves the extension out altogether: the library's own session
- * is stripped of its protocols after it was made. */
+/* A peer of another make, without the ALPN extension. */
+static gnutls_certificate_credentials_t odd_credentials;
+static int odd_side;
+
+static gnutls_session_t session_without_alpn(int is_server) {
+  gnutls_session_t s = NULL;
+  if (is_server != odd_side) {
+    return NULL;
+  }
+  CHECK_EQ(gnutls_init(&s, is_server ? GNUTLS_SERVER : GNUTLS_CLIENT), 0);
+  CHECK_EQ(gnutls_priority_set_direct(
+               s, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE", NULL),
+           0);
+  CHECK_EQ(gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, odd_credentials), 0);
+  CHECK_EQ(is_server ? ngtcp2_crypto_gnutls_configure_server_session(s)
+                     : ngtcp2_crypto_gnutls_configure_client_session(s),
+           0);
+  return s;
+}
+
 static void test_peer_without_alpn_is_refused(void) {
   tlspair p;
   qe_tls_options c = client_options(), s = server_options();
-  qe_tls *client = new_tls(&c), *server = new_tls(&s);
-  tlspair_end end;
-  gnutls_session_t session;
-  qe_tls_session_params sp = {.tls = server, .is_server = 1, .conn_ref = &end.ref, .owner = &end};
 
-  REQUIRE(qe_tls_session_new(&session, &sp) == 0);
-  qe_tls_session_free(session);
-  (void)p;
-  qe_tls_unref(client);
-  qe_tls_unref(server);
+  REQUIRE(gnutls_certificate_allocate_credentials(&odd_credentials) == 0);
+  CHECK(gnutls_certificate_set_x509_key_file(odd_credentials, tlscert_path("leaf.crt"),
+                                             tlscert_path("leaf.key"), GNUTLS_X509_FMT_PEM) >= 0);
+  tlspair_odd_peer = session_without_alpn;
+  odd_side = 0;
+  run_options(&p, &c, &s, "example.org");
+  CHECK(!p.server.done);
+  CHECK_EQ(p.server.error, NGTCP2_ERR_CRYPTO);
+  CHECK_EQ(p.server.alert, GNUTLS_A_NO_APPLICATION_PROTOCOL);
+  tlspair_free(&p);
+  odd_side = 1;
+  run_options(&p, &c, &s, "example.org");
+  CHECK(!p.client.done);
+  CHECK_EQ(p.client.error, NGTCP2_ERR_CRYPTO);
+  CHECK_EQ(p.client.alert, GNUTLS_A_NO_APPLICATION_PROTOCOL);
+  tlspair_free(&p);
+  tlspair_odd_peer = NULL;
+  gnutls_certificate_free_credentials(odd_credentials);
 }
 
 static void test_alpn_limits_are_told(void) {
@@ -517,29 +547,86 @@ static void test_ticket_resumes_the_session(void) {
   qe_tls_unref(server);
 }
 
-/* A ticket taken without verification must not open what verification closes. */
-static void test_resumption_is_verified_too(void) {
+static void resume(qe_tls *client, qe_tls *server, const char *name, const tlspair *from,
+                   int expect_resumed) {
+  tlspair p;
+  CHECK_EQ(tlspair_run(&p, client, server, name, from->client.ticket, from->client.ticket_len), 0);
+  check_success(&p);
+  CHECK_EQ(gnutls_session_is_resumed(p.client.session) != 0, expect_resumed);
+  tlspair_free(&p);
+}
+
+/* A ticket taken without verification must not open what verification closes,
+ * nor one for another name, other roots or other hashes. */
+static void test_ticket_is_bound_to_name_and_rules(void) {
   tlspair p, q;
+  uint8_t hashes[2][32];
+  tlscert_spec leaf = spec();
+  REQUIRE(make("both", &leaf, &ca, hashes[0]) == 0);
+  memset(hashes[1], 0, 32);
   qe_tls_options c = client_options(), s = server_options();
+  s.cert_file = tlscert_path("both.crt");
+  s.key_file = tlscert_path("both.key");
+  qe_tls *server = new_tls(&s), *strict = new_tls(&c), *same = new_tls(&c);
+  c.ca_file = NULL;
   c.verify = QE_VERIFY_NONE;
-  qe_tls *careless = new_tls(&c), *server = new_tls(&s);
-  c = client_options();
-  qe_tls *strict = new_tls(&c);
+  qe_tls *careless = new_tls(&c);
+  c.cert_hashes = (const uint8_t (*)[32])hashes;
+  c.cert_hash_count = 1;
+  qe_tls *pinned = new_tls(&c);
+  c.cert_hash_count = 2;
+  qe_tls *pinned_more = new_tls(&c);
 
   REQUIRE(tlspair_run(&p, careless, server, "example.net", NULL, 0) == 0);
   check_success(&p);
+  resume(careless, server, "example.net", &p, 1);
+  resume(careless, server, "example.org", &p, 0);
   REQUIRE(tlspair_run(&q, strict, server, "example.net", p.client.ticket, p.client.ticket_len) ==
           0);
-  CHECK(gnutls_session_is_resumed(q.client.session) != 0);
   check_refused(&q, "certificate is not for \"example.net\"");
   tlspair_free(&q);
-  REQUIRE(tlspair_run(&q, strict, server, "example.org", p.client.ticket, p.client.ticket_len) ==
-          0);
-  check_success(&q);
-  tlspair_free(&q);
   tlspair_free(&p);
-  qe_tls_unref(careless);
+
+  REQUIRE(tlspair_run(&p, strict, server, "example.org", NULL, 0) == 0);
+  resume(strict, server, "example.org", &p, 1);
+  resume(same, server, "Example.ORG.", &p, 1); /* equal rules, equal name */
+  resume(strict, server, "www.example.org", &p, 0);
+  resume(careless, server, "example.org", &p, 0);
+  resume(pinned, server, "example.org", &p, 0);
+  tlspair_free(&p);
+
+  REQUIRE(tlspair_run(&p, pinned, server, "example.org", NULL, 0) == 0);
+  resume(pinned, server, "example.org", &p, 1);
+  resume(pinned_more, server, "example.org", &p, 0);
+  tlspair_free(&p);
+
+  qe_tls_unref(server);
   qe_tls_unref(strict);
+  qe_tls_unref(same);
+  qe_tls_unref(careless);
+  qe_tls_unref(pinned);
+  qe_tls_unref(pinned_more);
+}
+
+/* A resumed session's own ticket works as well, and still ends with the
+ * certificate. */
+static void test_ticket_of_a_resumed_session(void) {
+  tlspair p, q;
+  qe_tls_options c = client_options(), s = server_options();
+  qe_tls *client = new_tls(&c), *server = new_tls(&s);
+
+  REQUIRE(tlspair_run(&p, client, server, "example.org", NULL, 0) == 0);
+  REQUIRE(tlspair_run(&q, client, server, "example.org", p.client.ticket, p.client.ticket_len) ==
+          0);
+  CHECK(q.client.tickets >= 1);
+  CHECK(q.client.ticket_len > QE_TICKET_HEADER_LEN);
+  /* The same end of validity as in the first ticket. */
+  size_t at = QE_TICKET_HEADER_LEN - 8;
+  CHECK(memcmp(p.client.ticket + at, q.client.ticket + at, 8) == 0);
+  resume(client, server, "example.org", &q, 1);
+  tlspair_free(&p);
+  tlspair_free(&q);
+  qe_tls_unref(client);
   qe_tls_unref(server);
 }
 
@@ -680,13 +767,16 @@ static void test_encrypted_key_is_named_so(void) {
 }
 
 static void test_unreadable_file_is_named_so(void) {
-  if (geteuid() == 0) {
-    return; /* root reads everything */
-  }
-  CHECK_EQ(tlscert_write_text(tlscert_path("secret"), "x"), 0);
+  uid_t user = geteuid();
   qe_tls_options s = server_options();
-  s.cert_file = "/proc/1/mem";
-  load(&s, "permission denied");
+
+  CHECK_EQ(tlscert_write_text(tlscert_path("secret"), "x"), 0);
+  CHECK_EQ(chmod(tlscert_path("secret"), 0), 0);
+  s.cert_file = tlscert_path("secret");
+  /* Root reads everything: become nobody for a moment. */
+  REQUIRE(user != 0 || seteuid(65534) == 0);
+  load(&s, "/secret: permission denied");
+  CHECK_EQ(seteuid(user), 0);
 }
 
 static void test_chain_file_and_combined_file(void) {
@@ -788,7 +878,8 @@ int main(void) {
   RUN(test_peer_without_alpn_is_refused);
   RUN(test_alpn_limits_are_told);
   RUN(test_ticket_resumes_the_session);
-  RUN(test_resumption_is_verified_too);
+  RUN(test_ticket_is_bound_to_name_and_rules);
+  RUN(test_ticket_of_a_resumed_session);
   RUN(test_client_certificate_survives_resumption);
   RUN(test_tickets_can_be_off);
   RUN(test_keylog_lines);

@@ -139,14 +139,18 @@ int tlscert_write_text(const char *path, const char *text) {
 }
 
 int tlscert_dir_open(void) {
-  strcpy(dir, "/tmp/qe_tls_test.XXXXXX");
+  /* mkdtemp wants six of them at the end. */
+  (void)snprintf(dir, sizeof(dir), "/tmp/qe_tls_test.");
+  size_t len = strlen(dir);
+  memset(dir + len, 'X', 6);
+  dir[len + 6] = '\0';
   return mkdtemp(dir) == NULL ? -1 : 0;
 }
 
 const char *tlscert_path(const char *name) {
-  static char paths[8][400];
+  static char paths[64][400];
   static unsigned next;
-  char *out = paths[next++ % 8];
+  char *out = paths[next++ % 64];
   (void)snprintf(out, sizeof(paths[0]), "%s/%s", dir, name);
   return out;
 }

@@ -36,7 +36,7 @@ int tlscert_write(const tlscert *c, const tlscert *chain, const char *cert_path,
 
 /* A directory for the test's files, removed with its content at the end. */
 int tlscert_dir_open(void);
-const char *tlscert_path(const char *name); /* valid until 8 further calls */
+const char *tlscert_path(const char *name); /* valid for 64 further calls */
 int tlscert_write_text(const char *path, const char *text);
 void tlscert_dir_close(void);
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+gnutls_session_t (*tlspair_odd_peer)(int is_server);
+
 static struct sockaddr_in client_addr, server_addr;
 
 void qe_conn_on_keylog(void *owner, const char *line) {
@@ -34,12 +36,15 @@ static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
 
 static int new_cid_cb(ngtcp2_conn *conn, ngtcp2_cid *cid, uint8_t *token, size_t len,
                       void *user_data) {
-  static uint8_t counter;
+  static uint16_t counter;
   (void)conn;
   (void)user_data;
   cid->datalen = len;
-  memset(cid->data, ++counter, len);
-  memset(token, counter, NGTCP2_STATELESS_RESET_TOKENLEN);
+  memset(cid->data, 0xcc, len);
+  memcpy(cid->data, &counter, sizeof(counter));
+  memset(token, 0xdd, NGTCP2_STATELESS_RESET_TOKENLEN);
+  memcpy(token, &counter, sizeof(counter));
+  counter++;
   return 0;
 }
 
@@ -125,6 +130,12 @@ static int open_end(tlspair *p, int server, qe_tls *tls, const char *name, const
   }
   if (open_conn(p, server, dcid, scid) != 0) {
     return QE_ERR_INTERNAL;
+  }
+  gnutls_session_t odd = tlspair_odd_peer == NULL ? NULL : tlspair_odd_peer(server);
+  if (odd != NULL) {
+    qe_tls_session_free(end->session);
+    end->session = odd;
+    gnutls_session_set_ptr(odd, &end->ref);
   }
   ngtcp2_conn_set_tls_native_handle(end->conn, end->session);
   return 0;

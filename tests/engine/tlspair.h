@@ -27,6 +27,10 @@ typedef struct tlspair {
   ngtcp2_tstamp now;
 } tlspair;
 
+/* When set, makes the sessions of one side instead of tls.c: a peer that
+ * misbehaves.  Returns NULL for the side that stays as it is. */
+extern gnutls_session_t (*tlspair_odd_peer)(int is_server);
+
 /* Runs the handshake and what follows it until both sides are quiet or one
  * failed.  0, or the error of qe_tls_session_new. */
 int tlspair_run(tlspair *p, qe_tls *client_tls, qe_tls *server_tls, const char *name,

@@ -14,7 +14,6 @@ PACKAGE = ROOT / "pywebtransport"
 
 BASE = {
     "_version",
-    "certificates",
     "config",
     "constants",
     "events",

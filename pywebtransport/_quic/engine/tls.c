@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "log.h"
 #include "tls_files.h"
+#include "tls_ticket.h"
 #include "tls_verify.h"
 
 /* What GnuTLS itself accepts (3.7.9: names shorter than 32 bytes, 8 of them). */
@@ -45,6 +47,7 @@ struct qe_tls {
   gnutls_datum_t *alpn;
   size_t alpn_count;
   gnutls_datum_t ticket_key;
+  uint8_t rules[QE_TICKET_BINDING_LEN]; /* digest of how peers are verified */
 };
 
 /* Reached through gnutls_db_set_ptr: the session pointer belongs to ngtcp2's
@@ -140,6 +143,30 @@ static int set_certificate(qe_tls *tls, const qe_tls_options *opt) {
   return 0;
 }
 
+static int finish_digest(gnutls_hash_hd_t hash, int rv, uint8_t out[QE_TICKET_BINDING_LEN]) {
+  gnutls_hash_deinit(hash, out);
+  return rv == 0 ? 0 : qe_set_error(QE_ERR_TLS, "SHA-256: %s", gnutls_strerror(rv));
+}
+
+/* Two configurations with equal rules accept the same certificates. */
+static int digest_rules(qe_tls *tls) {
+  gnutls_hash_hd_t hash;
+  const qe_verify_policy *policy = &tls->policy;
+  uint8_t head[2] = {(uint8_t)policy->mode, tls->roots_path != NULL};
+
+  int rv = gnutls_hash_init(&hash, GNUTLS_DIG_SHA256);
+  if (rv != 0) {
+    return qe_set_error(QE_ERR_TLS, "SHA-256: %s", gnutls_strerror(rv));
+  }
+  rv = gnutls_hash(hash, head, sizeof(head));
+  if (rv == 0 && policy->hash_count > 0) {
+    rv = gnutls_hash(hash, policy->hashes, policy->hash_count * sizeof(*policy->hashes));
+  } else if (rv == 0 && tls->roots.size > 0) {
+    rv = gnutls_hash(hash, tls->roots.data, tls->roots.size);
+  }
+  return finish_digest(hash, rv, tls->rules);
+}
+
 static int set_up(qe_tls *tls, const qe_tls_options *opt) {
   const char *where = NULL;
   int rv = gnutls_priority_init2(&tls->priority,
@@ -161,10 +188,10 @@ static int set_up(qe_tls *tls, const qe_tls_options *opt) {
     }
   }
   if ((rv = set_alpn(tls, opt)) != 0 || (rv = set_hashes(tls, opt)) != 0 ||
-      (rv = set_certificate(tls, opt)) != 0) {
+      (rv = set_certificate(tls, opt)) != 0 || (rv = set_roots(tls, opt)) != 0) {
     return rv;
   }
-  return set_roots(tls, opt);
+  return digest_rules(tls);
 }
 
 static void tls_free(qe_tls *tls) {
@@ -341,6 +368,10 @@ static int on_client_hello(gnutls_session_t s) {
 
 /* ---------------------------------------------------------- session events */
 
+static bool is_verifying(const qe_tls *tls) {
+  return tls->policy.mode != QE_VERIFY_NONE || tls->policy.hash_count > 0;
+}
+
 static int verify(gnutls_session_t s) {
   session_data *data = gnutls_db_get_ptr(s);
   char text[QE_VERIFY_TEXT_MAX];
@@ -378,12 +409,50 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   return 0;
 }
 
+/* What a ticket is bound to: the rules and the name. */
+static int ticket_binding(const session_data *data, uint8_t out[QE_TICKET_BINDING_LEN]) {
+  gnutls_hash_hd_t hash;
+  int rv = gnutls_hash_init(&hash, GNUTLS_DIG_SHA256);
+  if (rv != 0) {
+    return qe_set_error(QE_ERR_TLS, "SHA-256: %s", gnutls_strerror(rv));
+  }
+  rv = gnutls_hash(hash, data->tls->rules, sizeof(data->tls->rules));
+  if (rv == 0 && data->name != NULL) {
+    rv = gnutls_hash(hash, data->name, strlen(data->name));
+  }
+  return finish_digest(hash, rv, out);
+}
+
 static void report_ticket(gnutls_session_t s, session_data *data) {
-  gnutls_datum_t ticket = {NULL, 0};
-  if (gnutls_session_get_data2(s, &ticket) == 0) {
-    qe_conn_on_ticket(data->owner, ticket.data, ticket.size);
-    gnutls_memset(ticket.data, 0, ticket.size);
-    gnutls_free(ticket.data);
+  uint8_t binding[QE_TICKET_BINDING_LEN];
+  gnutls_datum_t inner = {NULL, 0};
+
+  if (ticket_binding(data, binding) != 0 || gnutls_session_get_data2(s, &inner) != 0) {
+    return;
+  }
+  uint64_t expires = is_verifying(data->tls) ? qe_chain_expires(s) : UINT64_MAX;
+  uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
+  if (ticket != NULL) {
+    qe_conn_on_ticket(data->owner, ticket, QE_TICKET_HEADER_LEN + inner.size);
+    gnutls_memset(ticket, 0, QE_TICKET_HEADER_LEN + inner.size);
+    free(ticket);
+  }
+  gnutls_memset(inner.data, 0, inner.size);
+  gnutls_free(inner.data);
+}
+
+/* A ticket that cannot be used means a full handshake, no more. */
+static void use_ticket(gnutls_session_t s, const session_data *data, const uint8_t *ticket,
+                       size_t len) {
+  uint8_t binding[QE_TICKET_BINDING_LEN];
+  size_t inner_len = 0;
+
+  if (ticket_binding(data, binding) != 0) {
+    return;
+  }
+  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len);
+  if (inner != NULL) {
+    (void)gnutls_session_set_data(s, inner, inner_len);
   }
 }
 
@@ -392,33 +461,37 @@ static bool has_alpn(gnutls_session_t s) {
   return gnutls_alpn_get_selected_protocol(s, &protocol) == 0;
 }
 
+/* The peer's Finished: the last moment to refuse.  GnuTLS has not asked about
+ * a certificate when none was sent.  A resumed handshake has none to ask
+ * about: its ticket was bound to what was verified then. */
+static int on_finished(gnutls_session_t s, const session_data *data) {
+  if (!data->tls->is_server && !has_alpn(s)) {
+    return GNUTLS_E_NO_APPLICATION_PROTOCOL; /* RFC 9001 section 8.1 */
+  }
+  if (is_verifying(data->tls) && !data->verified && !gnutls_session_is_resumed(s)) {
+    return verify(s);
+  }
+  return 0;
+}
+
 /* Runs before and after every handshake message. */
 static int on_message(gnutls_session_t s, unsigned type, unsigned when, unsigned incoming,
                       const gnutls_datum_t *message) {
   session_data *data = gnutls_db_get_ptr(s);
   (void)message;
 
-  if (data->tls->is_server) {
-    /* A client without the ALPN extension passes GNUTLS_ALPN_MANDATORY
-     * (RFC 9001 section 8.1: must fail). */
-    if (type == GNUTLS_HANDSHAKE_SERVER_HELLO && !incoming && !has_alpn(s)) {
-      return GNUTLS_E_NO_APPLICATION_PROTOCOL;
-    }
-    return 0;
+  if (type == GNUTLS_HANDSHAKE_SERVER_HELLO && !incoming) {
+    /* GNUTLS_ALPN_MANDATORY lets a client without the extension pass. */
+    return has_alpn(s) ? 0 : GNUTLS_E_NO_APPLICATION_PROTOCOL;
   }
   if (when != GNUTLS_HOOK_POST || !incoming) {
     return 0;
   }
   if (type == GNUTLS_HANDSHAKE_FINISHED) {
-    if (!has_alpn(s)) {
-      return GNUTLS_E_NO_APPLICATION_PROTOCOL;
-    }
-    /* A resumed handshake carries no certificate, so GnuTLS did not ask; the
-     * one stored with the ticket must still pass today's rules. */
-    if (!data->verified) {
-      return verify(s);
-    }
-  } else if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && data->tls->tickets) {
+    return on_finished(s, data);
+  }
+  if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && !data->tls->is_server &&
+      data->tls->tickets) {
     report_ticket(s, data);
   }
   return 0;
@@ -458,8 +531,7 @@ static int set_up_client(gnutls_session_t s, session_data *data, const qe_tls_se
     return rv;
   }
   if (p->ticket != NULL && p->ticket_len > 0) {
-    /* A ticket that cannot be used means a full handshake, no more. */
-    (void)gnutls_session_set_data(s, p->ticket, p->ticket_len);
+    use_ticket(s, data, p->ticket, p->ticket_len);
   }
   if (ngtcp2_crypto_gnutls_configure_client_session(s) != 0) {
     return QE_ERR_NOMEM;
@@ -475,9 +547,8 @@ static int set_up_server(gnutls_session_t s, const qe_tls *tls) {
     }
   }
   if (tls->policy.mode != QE_VERIFY_NONE) {
-    gnutls_certificate_server_set_request(s, tls->policy.mode == QE_VERIFY_REQUIRED
-                                                 ? GNUTLS_CERT_REQUIRE
-                                                 : GNUTLS_CERT_REQUEST);
+    /* Not GNUTLS_CERT_REQUIRE: on_finished refuses an absent one, and says so. */
+    gnutls_certificate_server_set_request(s, GNUTLS_CERT_REQUEST);
   }
   gnutls_handshake_set_post_client_hello_function(s, on_client_hello);
   if (ngtcp2_crypto_gnutls_configure_server_session(s) != 0) {
@@ -496,7 +567,7 @@ static int set_up_session(gnutls_session_t s, session_data *data, const qe_tls_s
                                       GNUTLS_ALPN_MANDATORY)) != 0) {
     return qe_set_error(QE_ERR_TLS, "TLS session: %s", gnutls_strerror(rv));
   }
-  if (tls->policy.mode != QE_VERIFY_NONE || tls->policy.hash_count > 0) {
+  if (is_verifying(tls)) {
     gnutls_session_set_verify_function(s, verify);
   }
   if (tls->keylog) {

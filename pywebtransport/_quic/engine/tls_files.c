@@ -124,6 +124,7 @@ static int import_key(const char *path, const gnutls_datum_t *pem, gnutls_x509_p
                           "private key file %s: encrypted; store the key without a password", path);
     case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
     case GNUTLS_E_BASE64_DECODING_ERROR:
+    case GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE:
       return qe_set_error(QE_ERR_CERTIFICATE, "private key file %s: no key in PEM format found",
                           path);
     default:

@@ -335,3 +335,25 @@ int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const cha
   gnutls_x509_crt_deinit(leaf);
   return rv;
 }
+
+uint64_t qe_chain_expires(gnutls_session_t s) {
+  unsigned count = 0;
+  const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &count);
+  uint64_t expires = UINT64_MAX;
+
+  for (unsigned i = 0; chain != NULL && i < count; i++) {
+    gnutls_x509_crt_t crt;
+    if (gnutls_x509_crt_init(&crt) != 0) {
+      return 0;
+    }
+    time_t until = gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0
+                       ? gnutls_x509_crt_get_expiration_time(crt)
+                       : (time_t)-1;
+    gnutls_x509_crt_deinit(crt);
+    if (until < 0) {
+      return 0;
+    }
+    expires = (uint64_t)until < expires ? (uint64_t)until : expires;
+  }
+  return count == 0 ? 0 : expires;
+}

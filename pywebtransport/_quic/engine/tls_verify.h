@@ -29,4 +29,8 @@ size_t qe_parse_ip_literal(const char *name, uint8_t out[16]);
 int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
                    char text[QE_VERIFY_TEXT_MAX]);
 
+/* When the first certificate of the peer's chain expires, in seconds since
+ * 1970; 0 when that cannot be told. */
+uint64_t qe_chain_expires(gnutls_session_t s);
+
 #endif

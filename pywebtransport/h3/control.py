@@ -1,20 +1,16 @@
-"""The peer's control stream and QPACK streams (RFC 9114 section 6.2.1, RFC 9204 section 4.2)."""
+"""Frames of the peer's control stream (RFC 9114 sections 6.2.1 and 7.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from .constants import RESERVED_FRAME_TYPES, FrameType, H3Error
 from .errors import H3ConnectionError
 from .frames import SKIP, Frame, FrameParser
 from .settings import parse_settings
-from .transport import Stream
 from .varint import decode_varint
 
-__all__ = ["ControlEvents", "ControlReader", "drain_critical", "refuse_frame"]
-
-_CHUNK = 65536
+__all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
 
 
 class ControlEvents(Protocol):
@@ -22,22 +18,6 @@ class ControlEvents(Protocol):
 
     def on_settings(self, settings: dict[int, int]) -> None: ...
     def on_goaway(self, last_id: int) -> None: ...
-
-
-def drain_critical(stream: Stream, name: str, feed: Callable[[bytes], object]) -> None:
-    """Read all that a critical stream holds.
-
-    Raises:
-        H3ConnectionError: the stream ended (H3_CLOSED_CRITICAL_STREAM), or what ``feed`` raises.
-    """
-    while not stream.is_reset:
-        data = stream.read(_CHUNK)
-        if data is None:
-            return
-        if not data:
-            break
-        feed(data)
-    raise H3ConnectionError(H3Error.CLOSED_CRITICAL_STREAM, f"the peer closed its {name} stream")
 
 
 def refuse_frame(frame_type: int, where: str) -> None:

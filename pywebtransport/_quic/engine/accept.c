@@ -1,0 +1,245 @@
+#include "accept.h"
+
+#include <stdlib.h>
+
+#include "conn.h"
+#include "engine.h"
+
+#define RETRY_TOKEN_LIFE (10 * QE_SECOND)
+#define REGULAR_TOKEN_LIFE (24 * 3600 * QE_SECOND)
+#define MIN_RESET (NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN) /* 21 */
+#define MAX_RESET_RAND 24
+
+/* The addresses below may end up in a hash, so what the kernel left in unused
+ * fields must not matter. */
+static socklen_t plain_addr(const ngtcp2_addr *a, ngtcp2_sockaddr_union *out) {
+  memset(out, 0, sizeof(*out));
+  if (a->addr->sa_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)a->addr;
+    out->in.sin_family = AF_INET;
+    out->in.sin_port = in->sin_port;
+    out->in.sin_addr = in->sin_addr;
+    return sizeof(out->in);
+  }
+  const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)a->addr;
+  out->in6.sin6_family = AF_INET6;
+  out->in6.sin6_port = in6->sin6_port;
+  out->in6.sin6_addr = in6->sin6_addr;
+  return sizeof(out->in6);
+}
+
+void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
+                                   const ngtcp2_path *path, qe_tstamp now) {
+  uint32_t versions[3] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2, 0};
+  uint8_t packet[7 + 2 * 255 + sizeof(versions)];
+  uint8_t random;
+  uint32_t grease;
+
+  if (!qe_bucket_take(&e->stateless, now)) {
+    e->stats.rate_limited++;
+    return;
+  }
+  if (qe_random(&random, 1) != 0 || qe_random((uint8_t *)&grease, sizeof(grease)) != 0) {
+    return;
+  }
+  versions[2] = (grease & 0xf0f0f0f0u) | 0x0a0a0a0au; /* RFC 9000 section 15 */
+  ngtcp2_ssize n = ngtcp2_pkt_write_version_negotiation(
+      packet, sizeof(packet), random & 0x3f, vc->scid, vc->scidlen, vc->dcid, vc->dcidlen,
+      versions, 3);
+  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+    e->stats.version_negotiations_sent++;
+  }
+}
+
+/* For a short header whose connection ID means nothing to us.  RFC 9000
+ * section 10.3: shorter than what triggered it, so that two endpoints cannot
+ * go on forever. */
+static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const uint8_t *data,
+                                 size_t len, qe_tstamp now) {
+  uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
+  uint8_t random[MAX_RESET_RAND];
+  uint8_t packet[MAX_RESET_RAND + NGTCP2_STATELESS_RESET_TOKENLEN];
+  ngtcp2_cid cid;
+  size_t random_len = MAX_RESET_RAND;
+
+  if (len <= MIN_RESET || len < (size_t)e->set.cid_len + MIN_RESET) {
+    e->stats.dropped_packets++;
+    return;
+  }
+  if (!qe_bucket_take(&e->stateless, now)) {
+    e->stats.rate_limited++;
+    return;
+  }
+  if (len - 1 < random_len + sizeof(token)) {
+    random_len = len - 1 - sizeof(token);
+  }
+  ngtcp2_cid_init(&cid, data + 1, e->set.cid_len);
+  if (qe_random(random, sizeof(random)) != 0 ||
+      ngtcp2_crypto_generate_stateless_reset_token(token, e->set.secret, sizeof(e->set.secret),
+                                                   &cid) != 0) {
+    return;
+  }
+  ngtcp2_ssize n =
+      ngtcp2_pkt_write_stateless_reset(packet, sizeof(packet), token, random, random_len);
+  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+    e->stats.stateless_resets_sent++;
+  }
+}
+
+/* CONNECTION_CLOSE in an Initial packet, without making a connection. */
+static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path, uint64_t code,
+                   const char *reason, qe_tstamp now) {
+  uint8_t packet[NGTCP2_MAX_UDP_PAYLOAD_SIZE];
+
+  e->stats.refused++;
+  if (!qe_bucket_take(&e->stateless, now)) {
+    e->stats.rate_limited++;
+    return;
+  }
+  ngtcp2_ssize n = ngtcp2_crypto_write_connection_close(
+      packet, sizeof(packet), hd->version, &hd->scid, &hd->dcid, code, (const uint8_t *)reason,
+      strlen(reason));
+  if (n > 0) {
+    qe_batch_put(e, path, 0, packet, (size_t)n);
+  }
+}
+
+static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
+                       qe_tstamp now) {
+  uint8_t packet[NGTCP2_MAX_UDP_PAYLOAD_SIZE];
+  uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2];
+  ngtcp2_sockaddr_union addr;
+  socklen_t addr_len = plain_addr(&path->remote, &addr);
+  ngtcp2_cid scid;
+
+  if (hd->dcid.datalen < NGTCP2_MIN_INITIAL_DCIDLEN ||
+      qe_engine_new_cid(e, &scid, e->set.cid_len) != 0) {
+    e->stats.dropped_packets++;
+    return;
+  }
+  ngtcp2_ssize token_len = ngtcp2_crypto_generate_retry_token2(
+      token, e->set.secret, sizeof(e->set.secret), hd->version, &addr.sa, addr_len, &scid,
+      &hd->dcid, qe_engine_wall(e, now));
+  if (token_len < 0) {
+    return;
+  }
+  ngtcp2_ssize n =
+      ngtcp2_crypto_write_retry(packet, sizeof(packet), hd->version, &hd->scid, &scid, &hd->dcid,
+                                token, (size_t)token_len);
+  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+    e->stats.retries_sent++;
+  }
+}
+
+size_t qe_accept_new_token(qe_engine *e, const ngtcp2_addr *remote, uint8_t *out, qe_tstamp now) {
+  ngtcp2_sockaddr_union addr;
+  socklen_t len = plain_addr(remote, &addr);
+  ngtcp2_ssize n = ngtcp2_crypto_generate_regular_token(
+      out, e->set.secret, sizeof(e->set.secret), &addr.sa, len, qe_engine_wall(e, now));
+  return n > 0 ? (size_t)n : 0;
+}
+
+typedef enum token_result { TOKEN_NONE, TOKEN_GOOD, TOKEN_BAD } token_result;
+
+/* TOKEN_BAD only for a Retry token that is not ours to this client: it cannot
+ * get better.  An old or foreign NEW_TOKEN counts as none.  RFC 9000 8.1.3. */
+static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
+                                ngtcp2_cid *odcid, qe_accept_params *p, qe_tstamp now) {
+  ngtcp2_sockaddr_union addr;
+  socklen_t addr_len = plain_addr(&path->remote, &addr);
+  uint64_t wall = qe_engine_wall(e, now);
+
+  if (hd->tokenlen == 0) {
+    return TOKEN_NONE;
+  }
+  if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
+    int rv = ngtcp2_crypto_verify_retry_token2(odcid, hd->token, hd->tokenlen, e->set.secret,
+                                               sizeof(e->set.secret), hd->version, &addr.sa,
+                                               addr_len, &hd->dcid, RETRY_TOKEN_LIFE, wall);
+    if (rv == 0) {
+      p->original_dcid = odcid;
+      p->after_retry = 1;
+      p->token_type = NGTCP2_TOKEN_TYPE_RETRY;
+      return TOKEN_GOOD;
+    }
+    return rv == NGTCP2_CRYPTO_ERR_VERIFY_TOKEN ? TOKEN_BAD : TOKEN_NONE;
+  }
+  if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_REGULAR &&
+      ngtcp2_crypto_verify_regular_token(hd->token, hd->tokenlen, e->set.secret,
+                                         sizeof(e->set.secret), &addr.sa, addr_len,
+                                         REGULAR_TOKEN_LIFE, wall) == 0) {
+    p->token_type = NGTCP2_TOKEN_TYPE_NEW_TOKEN;
+    return TOKEN_GOOD;
+  }
+  return TOKEN_NONE;
+}
+
+static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
+                          unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
+  ngtcp2_cid odcid;
+  qe_accept_params p = {
+      .hd = hd, .path = path, .original_dcid = &hd->dcid, .token_type = NGTCP2_TOKEN_TYPE_UNKNOWN};
+  qe_conn *c;
+
+  if (e->stop_accepting) {
+    refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "not accepting connections", now);
+    return 0;
+  }
+  if (e->stats.connections + e->stats.half_open >= e->set.max_connections) {
+    refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "too many connections", now);
+    return 0;
+  }
+  if (e->stats.half_open >= e->set.max_half_open) {
+    e->stats.dropped_packets++;
+    return 0;
+  }
+  token_result token = check_token(e, hd, path, &odcid, &p, now);
+  if (token == TOKEN_BAD) {
+    refuse(e, hd, path, NGTCP2_INVALID_TOKEN, "invalid Retry token", now);
+    return 0;
+  }
+  if (token == TOKEN_NONE) {
+    /* Without a validated address: Retry first, it costs the least. */
+    if (e->set.retry == QE_RETRY_ALWAYS ||
+        (e->set.retry == QE_RETRY_AUTO && e->stats.half_open >= e->set.retry_half_open)) {
+      send_retry(e, hd, path, now);
+      return 0;
+    }
+    if (hd->dcid.datalen < NGTCP2_MIN_INITIAL_DCIDLEN) {
+      e->stats.dropped_packets++;
+      return 0;
+    }
+    if (e->addresses != NULL && !qe_addrlimit_take(e->addresses, path->remote.addr, now)) {
+      e->stats.rate_limited++;
+      return 0;
+    }
+  }
+  int rv = qe_conn_new_server(e, &c, &p, now);
+  if (rv != 0) {
+    return rv == QE_ERR_NOMEM ? rv : 0;
+  }
+  qe_conn_read(c, path, ecn, data, len, now);
+  if (c->end_mode == QE_END_RETRY) {
+    qe_conn_discard(c);
+    send_retry(e, hd, path, now);
+  } else if (c->end_mode == QE_END_SILENT && !c->reported) {
+    qe_conn_discard(c); /* not a valid first packet: nothing of it stays */
+    e->stats.dropped_packets++;
+  }
+  return 0;
+}
+
+int qe_accept_packet(qe_engine *e, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
+                     size_t len, qe_tstamp now) {
+  ngtcp2_pkt_hd hd;
+
+  if ((data[0] & 0x80) == 0) {
+    send_stateless_reset(e, path, data, len, now);
+    return 0;
+  }
+  if (ngtcp2_accept(&hd, data, len) != 0) {
+    e->stats.dropped_packets++;
+    return 0;
+  }
+  return accept_initial(e, &hd, path, ecn, data, len, now);
+}

@@ -1,0 +1,282 @@
+"""What the peer opens and sends: classified once, then routed to its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
+from .control import ControlReader
+from .early import EarlyArrivals, EarlyStream
+from .errors import H3ConnectionError
+from .ids import SettledIds
+from .request import Phase
+from .transport import Stream
+from .varint import decode_varint
+
+if TYPE_CHECKING:
+    from .connection import H3Connection
+    from .session import H3Session
+
+__all__ = ["Arrivals", "abort_stream", "refuse_stream"]
+
+_HEADER_MAX = 16  # two varints
+_CHUNK = 65536
+_CRITICAL = frozenset({StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER})
+
+
+def abort_stream(stream: Stream, code: int) -> None:
+    """Reset and stop what the stream has of directions."""
+    if stream.is_local or not stream.is_unidirectional:
+        stream.reset(code)
+    if not stream.is_local or not stream.is_unidirectional:
+        stream.stop_sending(code)
+
+
+def refuse_stream(stream: Stream, code: int) -> None:
+    """Abort a stream that the application never sees, and let go of it."""
+    abort_stream(stream, code)
+    stream.sink = None
+    stream.release()
+
+
+class Arrivals:
+    """Streams and datagrams of the peer on one connection.
+
+    Args:
+        connection: What they belong to.
+    """
+
+    def __init__(self, connection: H3Connection) -> None:
+        self._connection = connection
+        self._is_client = connection.is_client
+        self._options = connection.options
+        self._critical: set[int] = set()
+        self._ids = SettledIds()
+        self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
+        self._early = EarlyArrivals(connection.options, connection.call_later, self._expired)
+        self._early_sink = connection.guarded(self._early_ready)
+
+    @property
+    def next_request_id(self) -> int:
+        """Server: the lowest request stream ID that was not seen yet."""
+        return self._ids.next_id
+
+    # Streams.
+
+    def classify(self, stream: Stream) -> None:
+        """Find out what a new stream is; its first bytes may come in any number of pieces."""
+        bidi = not stream.is_unidirectional
+        if bidi and not self._is_client:
+            self._ids.see(stream.stream_id)
+        head = stream.peek(_HEADER_MAX)
+        kind = decode_varint(head)
+        if kind is None:
+            self._incomplete(stream)
+        elif kind[0] == (FrameType.WEBTRANSPORT_STREAM if bidi else StreamType.WEBTRANSPORT):
+            session_id = decode_varint(head, kind[1])
+            if not self._may_be_webtransport(stream):
+                return
+            if session_id is None:
+                self._incomplete(stream)
+            else:
+                self._webtransport(stream, *session_id)
+        elif not bidi:
+            self._unidirectional(stream, *kind)
+        elif self._is_client:
+            raise H3ConnectionError(
+                H3Error.STREAM_CREATION_ERROR, "the server opened a bidirectional stream"
+            )
+        elif stream.is_reset:
+            self._incomplete(stream)
+        else:
+            self._connection.new_request(stream)
+
+    def _incomplete(self, stream: Stream) -> None:
+        """More bytes may come; if none can, the stream is freed and nobody hears of it."""
+        if not (stream.is_reset or stream.fin_received):
+            return
+        if not stream.is_unidirectional:
+            stream.reset(H3Error.REQUEST_INCOMPLETE)
+            self.settle(stream.stream_id)
+        stream.sink = None
+        stream.release()
+
+    def _may_be_webtransport(self, stream: Stream) -> bool:
+        """Tell whether 0x41 and 0x54 mean WebTransport on this connection."""
+        if not self._connection.lacks_webtransport:
+            return True
+        self._refuse_foreign(stream)
+        return False
+
+    def _refuse_foreign(self, stream: Stream) -> None:
+        """Refuse a WebTransport stream on a connection without WebTransport."""
+        if not stream.is_unidirectional:
+            if self._is_client:
+                raise H3ConnectionError(
+                    H3Error.STREAM_CREATION_ERROR,
+                    "the server opened a bidirectional stream without WebTransport",
+                )
+            self.settle(stream.stream_id)
+        refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+
+    def _webtransport(self, stream: Stream, session_id: int, header_size: int) -> None:
+        if session_id % 4:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"session ID {session_id} is no client bidirectional stream"
+            )
+        if not stream.is_unidirectional:
+            self.settle(stream.stream_id)
+        session = self._connection.sessions.get(session_id)
+        if session is not None and session.takes_arrivals:
+            session.stream_arrived(stream, header_size)
+        elif session is None and self._is_over(session_id):
+            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+        elif self._early.hold_stream(
+            session_id, stream, header_size, known=session is not None
+        ):
+            stream.sink = self._early_sink
+        else:
+            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+
+    def _is_over(self, session_id: int) -> bool:
+        """Tell whether an unknown session is one of the past; False: it may still come.
+
+        Raises:
+            H3ConnectionError: there can be no such session (H3_ID_ERROR).
+        """
+        if self._is_client:
+            limit: int | None = self._next_local
+            over = True
+        else:
+            allowed = self._options.peer_bidi_streams
+            limit = None if allowed is None else self._ids.next_id + 4 * allowed
+            over = self._ids.is_settled(session_id)
+        if limit is not None and session_id >= limit:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"session ID {session_id} is beyond the stream limit"
+            )
+        return over
+
+    def _unidirectional(self, stream: Stream, kind: int, header_size: int) -> None:
+        if kind == StreamType.PUSH:
+            code = H3Error.ID_ERROR if self._is_client else H3Error.STREAM_CREATION_ERROR
+            raise H3ConnectionError(code, "push was not allowed")
+        if kind not in _CRITICAL:
+            refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+            return
+        name = StreamType(kind).name.lower().replace("_", " ")
+        if kind in self._critical:
+            raise H3ConnectionError(H3Error.STREAM_CREATION_ERROR, f"a second {name} stream")
+        self._critical.add(kind)
+        stream.skip(header_size)
+        if kind == StreamType.CONTROL:
+            feed: Callable[[bytes], object] = ControlReader(
+                self._connection,
+                is_client=self._is_client,
+                max_frame_size=self._options.max_control_frame_size,
+            ).feed
+        elif kind == StreamType.QPACK_ENCODER:
+            feed = self._feed_qpack
+        else:
+            feed = self._connection.qpack.feed_decoder
+        read = partial(self._read_critical, name, feed)
+        stream.sink = self._connection.guarded(read)
+        read(stream)
+
+    def _read_critical(
+        self, name: str, feed: Callable[[bytes], object], stream: Stream
+    ) -> None:
+        """Read all that a critical stream holds; it must never end."""
+        while not stream.is_reset:
+            if self._connection.is_closed:
+                return
+            data = stream.read(_CHUNK)
+            if data is None:
+                return
+            if not data:
+                break
+            feed(data)
+        raise H3ConnectionError(
+            H3Error.CLOSED_CRITICAL_STREAM, f"the peer closed its {name} stream"
+        )
+
+    def _feed_qpack(self, data: bytes) -> None:
+        for stream_id in self._connection.qpack.feed_encoder(data):
+            request = self._connection.requests.get(stream_id)
+            if request is not None and request.phase is Phase.BLOCKED:
+                self._connection.guard(request.unblocked)
+
+    # Datagrams.
+
+    def datagram(self, datagram: bytes) -> None:
+        """A datagram whose session is not known to the fast path."""
+        quarter = decode_varint(datagram)
+        if quarter is None:
+            raise H3ConnectionError(H3Error.DATAGRAM_ERROR, "a datagram without quarter stream ID")
+        if quarter[0] > MAX_QUARTER_STREAM_ID:
+            raise H3ConnectionError(
+                H3Error.DATAGRAM_ERROR, f"quarter stream ID {quarter[0]} is too large"
+            )
+        session_id, data = quarter[0] * 4, datagram[quarter[1] :]
+        session = self._connection.sessions.get(session_id)
+        if session is not None and session.takes_arrivals:
+            session.datagram_arrived(data)
+            return
+        over = session is None and self._is_over(session_id)
+        if not over and not self._connection.lacks_webtransport:
+            self._early.hold_datagram(session_id, data, known=session is not None)
+
+    # What waits.
+
+    def deliver(self, session: H3Session) -> None:
+        """Hand over what waited for a session that is now established."""
+        streams, datagrams = self._early.take(session.session_id)
+        try:
+            while streams and session.is_live:
+                session.stream_arrived(*streams.pop(0))
+            for datagram in datagrams:
+                session.datagram_arrived(datagram)
+        finally:
+            for stream, _ in streams:
+                refuse_stream(stream, H3Error.WT_SESSION_GONE)
+
+    def pin(self, session_id: int) -> None:
+        """A session was requested: what waits for it waits for its answer."""
+        self._early.pin(session_id)
+
+    def discard(self, session_id: int) -> None:
+        """A session is over or was refused: refuse what waited for it."""
+        self.settle(session_id)
+        for stream, _ in self._early.take(session_id)[0]:
+            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+
+    def discard_all(self) -> None:
+        """It turned out that there is no WebTransport on this connection."""
+        for stream, _ in self._early.clear():
+            self._refuse_foreign(stream)
+
+    def settle(self, stream_id: int) -> None:
+        """No session lives on this stream from now on."""
+        if not self._is_client:
+            self._ids.settle(stream_id)
+
+    def local_stream_opened(self, stream_id: int) -> None:
+        """Client: it opened a bidirectional stream."""
+        self._next_local = max(self._next_local, stream_id + 4)
+
+    def shut(self) -> None:
+        """The connection is gone."""
+        for stream, _ in self._early.clear():
+            stream.sink = None
+            stream.release()
+
+    def _early_ready(self, stream: Stream) -> None:
+        if self._early.is_oversized(stream):
+            self._early.drop_stream(stream)
+            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+
+    def _expired(self, streams: list[EarlyStream]) -> None:
+        for stream, _ in streams:
+            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)

@@ -1,0 +1,194 @@
+"""Flow control of one session: who may send how much, and the capsules that say so.
+
+Streams are counted here, bytes in the QUIC engine (``Group``), which tells a
+:class:`SessionCredit` when credit is short, due, or overdrawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from .capsules import encode_number
+from .constants import MAX_SESSION_STREAMS, CapsuleType, Setting
+from .errors import LimitError
+from .flow import LocalStreams, PeerStreams, check_limit
+from .options import H3Options
+from .transport import Group, QuicTransport
+
+__all__ = ["CreditEvents", "NoGroup", "SessionCredit"]
+
+_MAX_STREAMS: Final = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
+_STREAMS_BLOCKED: Final = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
+_COUNTERS: Final = (
+    "bytes_sent",
+    "bytes_received",
+    "bytes_consumed",
+    "dgrams_queued",
+    "dgrams_queued_bytes",
+    "dgrams_sent",
+    "dgrams_acked",
+    "dgrams_lost",
+    "dgrams_dropped",
+    "dgrams_expired",
+)
+
+
+class CreditEvents(Protocol):
+    """What the credit of a session tells the session."""
+
+    def credit_raised(self, kind: str, limit: int) -> None: ...
+    def credit_violated(self, received: int, limit: int) -> None: ...
+
+
+class NoGroup:
+    """Stands for the group of a session that has none yet, or none any more."""
+
+    def __init__(self, stats: Mapping[str, int | None] | None = None) -> None:
+        self.send_limit: int | None = None
+        self.recv_limit: int | None = None
+        self.credit_threshold = 0
+        self._stats = dict.fromkeys(_COUNTERS, 0) if stats is None else dict(stats)
+
+    def stats(self) -> dict[str, int | None]:
+        """The last figures."""
+        return dict(self._stats)
+
+    def clear_datagrams(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
+class SessionCredit:
+    """Credit of one session, both ways.
+
+    Args:
+        quic: Where the session's group is made.
+        options: Our windows.
+        peer_settings: The peer's initial limits.
+        enabled: Both ends switched session flow control on; else there is no limit at all.
+        strict: An announcement that does not raise a limit is an error even if it is equal.
+        send: Sends capsules.
+        events: Told about changes.
+    """
+
+    def __init__(
+        self,
+        quic: QuicTransport,
+        options: H3Options,
+        peer_settings: Mapping[int, int],
+        *,
+        enabled: bool,
+        strict: bool,
+        send: Callable[[bytes], object],
+        events: CreditEvents,
+    ) -> None:
+        self._window = options.initial_max_data
+        self._strict = strict
+        self._send = send
+        self._events = events
+        self._over = False
+        self.enabled = enabled
+        self.group: Group = quic.new_group(self)
+        self.local = (LocalStreams(None), LocalStreams(None))  # by bool(unidirectional)
+        self.peer = (PeerStreams(None), PeerStreams(None))
+        if enabled:
+            self.group.send_limit = peer_settings.get(Setting.WT_INITIAL_MAX_DATA, 0)
+            self.group.recv_limit = self._window
+            self.group.credit_threshold = max(1, self._window // 2)
+            self.local = (
+                LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_BIDI)),
+                LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
+            )
+            self.peer = (
+                PeerStreams(options.initial_max_streams_bidi),
+                PeerStreams(options.initial_max_streams_uni),
+            )
+
+    def may_open(self, unidirectional: bool) -> bool:
+        """Tell whether the peer allows one more stream; if not, tell it so, once per limit."""
+        streams = self.local[unidirectional]
+        if streams.can_open:
+            return True
+        limit = streams.blocked()
+        if limit is not None:
+            self._send(encode_number(_STREAMS_BLOCKED[unidirectional], limit))
+        return False
+
+    def stream_finished(self, unidirectional: bool) -> None:
+        """A stream of the peer is over: give credit for another one."""
+        self._announce_streams(unidirectional, self.peer[unidirectional].done())
+
+    def received(self, kind: int, number: int) -> None:
+        """Act on a flow-control capsule.
+
+        Raises:
+            LimitError: the number breaks a rule.
+        """
+        if kind == CapsuleType.WT_MAX_DATA:
+            current = self.group.send_limit
+            if current is not None and check_limit(current, number, equal_is_error=self._strict):
+                self.group.send_limit = number
+                self._events.credit_raised("data", number)
+        elif kind in _MAX_STREAMS:
+            unidirectional = kind == CapsuleType.WT_MAX_STREAMS_UNI
+            if self.local[unidirectional].raise_limit(number, equal_is_error=self._strict):
+                name = "streams_uni" if unidirectional else "streams_bidi"
+                self._events.credit_raised(name, number)
+        elif kind == CapsuleType.WT_DATA_BLOCKED:
+            self.group_credit_due()
+        else:
+            if number > MAX_SESSION_STREAMS:
+                raise LimitError(f"the peer is blocked at {number} streams: more than 2**60")
+            unidirectional = kind == CapsuleType.WT_STREAMS_BLOCKED_UNI
+            self._announce_streams(unidirectional, self.peer[unidirectional].wanted())
+
+    def end(self) -> None:
+        """The session is over: drop its datagrams and its group; the figures stay."""
+        self._over = True
+        group = self.group
+        group.clear_datagrams()
+        self.group = NoGroup(group.stats())
+        group.close()
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters and limits."""
+        facts = self.group.stats()
+        for name, unidirectional in (("bidi", False), ("uni", True)):
+            local, peer = self.local[unidirectional], self.peer[unidirectional]
+            facts[f"streams_opened_{name}"] = local.opened
+            facts[f"streams_received_{name}"] = peer.received
+            facts[f"send_limit_streams_{name}"] = local.limit
+            facts[f"recv_limit_streams_{name}"] = peer.limit
+        return facts
+
+    def _announce_streams(self, unidirectional: bool, limit: int | None) -> None:
+        if limit is not None and not self._over:
+            self._send(encode_number(_MAX_STREAMS[unidirectional], limit))
+
+    # GroupOwner.
+
+    def group_blocked(self, limit: int) -> None:
+        """The engine cannot send for lack of session credit; called once per limit."""
+        if self.enabled and not self._over:
+            self._send(encode_number(CapsuleType.WT_DATA_BLOCKED, limit))
+
+    def group_violated(self, received: int, limit: int) -> None:
+        """The peer sent more than the session allows."""
+        if not self._over:
+            self._events.credit_violated(received, limit)
+
+    def group_credit_due(self) -> None:
+        """The application consumed bytes: give the peer new credit."""
+        current = self.group.recv_limit
+        if current is None or self._over:
+            return
+        limit = (self.group.stats()["bytes_consumed"] or 0) + self._window
+        if limit > current:
+            self.group.recv_limit = limit
+            self._send(encode_number(CapsuleType.WT_MAX_DATA, limit))
+
+
+def _limit(settings: Mapping[int, int], name: Setting) -> int:
+    return min(settings.get(name, 0), MAX_SESSION_STREAMS)

@@ -1,0 +1,1 @@
+"""The tests: unit, quic, engine (C), integration, interop, browser; see CONTRIBUTING.md."""

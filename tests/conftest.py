@@ -1,0 +1,166 @@
+"""Fixtures and rules for all Python tests.
+
+- ``async def test_*`` runs on asyncio and on uvloop; ``@pytest.mark.loops("asyncio")`` chooses.
+- No test runs longer than 60 seconds; ``@pytest.mark.limit(seconds)`` changes that.
+- After each test nothing may be left: no task, timer, thread, file descriptor or engine object,
+  no ERROR log, no unhandled exception of the event loop, no warning. A test that provokes an
+  ERROR log names it: ``expected_logs("handler of /x raised")``.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import gc
+import inspect
+import os
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.leaks import ExpectedLogs, LeakCheck
+from tests.support.loops import FACTORIES, run_test, warm_up
+
+if TYPE_CHECKING:
+    from pywebtransport import ClientConfig, ServerConfig, WebTransportSession
+    from tests.support.certificates import Certificates
+    from tests.support.endpoints import Served
+
+DEFAULT_LIMIT = 60.0
+# Sanitizers and valgrind make everything slower.
+SLOWNESS = float(os.environ.get("PYWEBTRANSPORT_TEST_SLOWNESS", "1"))
+# Beyond the limit of a test: for loops that are stuck and cannot cancel it.
+GRACE = 30.0
+
+_stderr = pytest.StashKey[int]()
+
+
+# ------------------------------------------------------------------------ hooks
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "loops(*names): event loops to run a coroutine test on")
+    config.addinivalue_line("markers", "limit(seconds): time after which the test fails")
+    filters = config.getini("filterwarnings")
+    if "error" not in filters:
+        config.addinivalue_line("filterwarnings", "error")
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        config.stash[_stderr] = os.dup(2)
+    else:
+        with capture.global_and_fixture_disabled():
+            config.stash[_stderr] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_stderr])
+
+
+def pytest_collection_finish() -> None:
+    warm_up()
+    # What exists by now stays: collections during the tests need not look at it.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if not inspect.iscoroutinefunction(metafunc.function):
+        return
+    marker = metafunc.definition.get_closest_marker("loops")
+    names = FACTORIES if marker is None else marker.args
+    if "loop_name" not in metafunc.fixturenames:
+        metafunc.fixturenames.append("loop_name")
+    metafunc.parametrize("loop_name", list(names), ids=list(names))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.function):
+        return None
+    names = inspect.signature(pyfuncitem.function).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names if name in pyfuncitem.funcargs}
+    test = functools.partial(pyfuncitem.obj, **arguments)
+    run_test(test, pyfuncitem.callspec.params["loop_name"], limit_of(pyfuncitem))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    faulthandler.dump_traceback_later(
+        limit_of(item) + GRACE * SLOWNESS, exit=True, file=item.config.stash[_stderr]
+    )
+    check = LeakCheck()
+    try:
+        result = yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        check.close()
+    problems = check.problems(getattr(item, "funcargs", {}).get("expected_logs"))
+    assert not problems, "\n".join(problems)
+    return result
+
+
+def limit_of(item: pytest.Item) -> float:
+    """Seconds that a test may take."""
+    marker = item.get_closest_marker("limit")
+    return SLOWNESS * (DEFAULT_LIMIT if marker is None else float(marker.args[0]))
+
+
+# --------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture
+def expected_logs() -> ExpectedLogs:
+    """Call it with a pattern for each ERROR log that the test provokes."""
+    return ExpectedLogs()
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of every kind, see ``Certificates``."""
+    from tests.support.certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture
+def server_config(certs: Certificates) -> Callable[..., ServerConfig]:
+    """Make a server's configuration; keywords are its fields."""
+    from tests.support.endpoints import make_server_config
+
+    return functools.partial(make_server_config, certs)
+
+
+@pytest.fixture
+def client_config(certs: Certificates) -> Callable[..., ClientConfig]:
+    """Make a client's configuration that trusts ``certs.authority``; keywords are its fields."""
+    from tests.support.endpoints import make_client_config
+
+    return functools.partial(make_client_config, certs)
+
+
+@pytest.fixture
+def serving(certs: Certificates) -> Callable[..., AbstractAsyncContextManager[Served]]:
+    """``async with serving(target, **fields) as served``: a server on a free port.
+
+    ``target`` is a ``ServerApp``, a handler for every path, a dictionary of handlers by path, or
+    None for a handler that does nothing; ``fields`` are those of ``ServerConfig``.
+    """
+    from tests.support.endpoints import serving
+
+    return functools.partial(serving, certs)
+
+
+@pytest.fixture
+def pair(
+    certs: Certificates,
+) -> Callable[..., AbstractAsyncContextManager[tuple[WebTransportSession, WebTransportSession]]]:
+    """``async with pair(client={...}, server={...}) as (client, server)``: both ends of a session.
+
+    The dictionaries are fields of the two configurations.
+    """
+    from tests.support.endpoints import pair
+
+    return functools.partial(pair, certs)

@@ -1,0 +1,1 @@
+"""Clients and servers over real UDP sockets of this machine."""

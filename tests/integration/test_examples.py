@@ -1,0 +1,141 @@
+"""The programs of ``examples/`` run, and print what the documentation says they print."""
+
+import asyncio
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pywebtransport.exceptions import UnreachableError
+from pywebtransport.utils import certificate_hash
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+TIMEOUT = 60.0
+
+
+def load(path: Path) -> ModuleType:
+    """Import an example without running it as a program."""
+    specification = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def free_port() -> int:
+    """A UDP port that nobody uses on the loopback address."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh directory: examples leave their certificate where they run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["example"])
+    return tmp_path
+
+
+@pytest.mark.parametrize("server_file", ["echo_server.py", "browser/browser_echo.py"])
+def test_echo_client_prints_what_it_sent(
+    server_file: str, working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = load(EXAMPLES / server_file)
+    client = load(EXAMPLES / "echo_client.py")
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT), server.app as app:
+            await app.listen(host="localhost", port=0)
+            url = f"https://localhost:{app.server.local_address[1]}/echo"
+            await client.main(url, certificate_hash(server.certfile).hex())
+
+    asyncio.run(run())
+    assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
+
+
+def test_echo_server_runs_as_a_program_and_ends_on_interrupt(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = load(EXAMPLES / "echo_client.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "echo_server.py"), str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            match = re.fullmatch(rf"(https://localhost:{port}/echo) ([0-9a-f]{{64}})\n", line)
+            assert match is not None, line
+
+            async def run() -> None:
+                async with asyncio.timeout(TIMEOUT):
+                    while True:  # it prints its address just before it listens
+                        try:
+                            await client.main(match[1], match[2])
+                        except UnreachableError:
+                            continue
+                        return
+
+            asyncio.run(run())
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert output == ""
+    assert [line for line in errors.splitlines() if "ERROR" in line or "Traceback" in line] == []
+    assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
+
+
+def test_demo_checks_everything_and_ends_with_zero() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        env={**os.environ, "DEMO_SIZE": "3MiB"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    for check in (
+        "session open",
+        "datagram echo",
+        "bidirectional stream echo",
+        "unidirectional stream echo",
+        "ping-pong",
+        "upload, 3 MiB, checksum verified",
+        "download, 3 MiB, checksum verified",
+        "server process ended with exit code 0",
+    ):
+        assert check in finished.stdout
+
+
+def test_demo_says_what_is_wrong_with_its_size() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        env={**os.environ, "DEMO_SIZE": "lots"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert finished.returncode == 1
+    assert "size 'lots': expected a number like" in finished.stderr

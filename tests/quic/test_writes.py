@@ -1,0 +1,282 @@
+"""Bytes to send: pinning, copies, backpressure, waiters, the end of a stream."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+
+from pywebtransport.exceptions import ConfigurationError, StreamError, StreamStoppedError
+
+from .harness import Lab, Waiter, read_all
+
+KIB = 1024
+
+
+def test_large_bytes_are_pinned_until_acknowledged(lab: Lab) -> None:
+    data = bytes(bytearray(100 * KIB))
+    with lab.link() as link:
+        before = sys.getrefcount(data)
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(data)
+        near.write(data)
+        assert sys.getrefcount(data) == before + 2
+        link.run(lambda: near.unacked == 0)
+        assert sys.getrefcount(data) == before
+
+
+def test_small_bytes_are_copied(lab: Lab) -> None:
+    data = bytes(bytearray(500))
+    with lab.link() as link:
+        before = sys.getrefcount(data)
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(data)
+        assert sys.getrefcount(data) == before
+
+
+def test_pinned_bytes_are_released_by_a_reset(lab: Lab) -> None:
+    data = bytes(bytearray(5000 * KIB))
+    with lab.link() as link:
+        before = sys.getrefcount(data)
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(data)
+        link.run(lambda: link.far.streams)
+        assert sys.getrefcount(data) == before + 1
+        near.reset(5)
+        link.run(lambda: link.far.streams[0].is_reset)
+        link.far.streams[0].reset(6)
+        link.run(lambda: near.is_closed)
+        assert sys.getrefcount(data) == before
+
+
+def test_pinned_bytes_are_released_by_the_end_of_the_connection(lab: Lab) -> None:
+    data = bytes(bytearray(100 * KIB))
+    before = sys.getrefcount(data)
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(data)
+        assert sys.getrefcount(data) == before + 1
+        link.conn.abandon()
+        assert sys.getrefcount(data) == before
+
+
+def test_pinned_bytes_are_released_by_closing_the_endpoint(lab: Lab) -> None:
+    data = bytes(bytearray(100 * KIB))
+    before = sys.getrefcount(data)
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        near.write(data)
+    assert sys.getrefcount(data) == before
+
+
+def test_pinned_bytes_outlive_the_caller_and_the_stream_object(lab: Lab) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(True)
+        assert near is not None
+        near.write(b"".join(b"%08d" % i for i in range(30000)), True)
+        del near
+        gc.collect()
+        link.run(lambda: link.far.streams)
+        got = read_all(link, link.far.streams[0])
+        assert got == b"".join(b"%08d" % i for i in range(30000))
+
+
+@pytest.mark.parametrize("size", [10, 100 * KIB])
+def test_mutable_buffers_are_copied_at_once(lab: Lab, size: int) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        data = bytearray(b"1" * size)
+        near.write(data)
+        data[:] = b"2" * size
+        data.extend(b"not exported any more")
+        view = memoryview(bytearray(b"3" * size))
+        near.write(view[1:-1])
+        view.release()
+        near.write(b"", True)
+        link.run(lambda: link.far.streams)
+        assert read_all(link, link.far.streams[0]) == b"1" * size + b"3" * (size - 2)
+
+
+def test_subclass_of_bytes_is_copied(lab: Lab) -> None:
+    class Tagged(bytes):
+        pass
+
+    data = Tagged(5000)
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        before = sys.getrefcount(data)
+        near.write(data)
+        assert sys.getrefcount(data) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ("text", TypeError),
+        (None, TypeError),
+        (5, TypeError),
+        (memoryview(b"abcdef")[::2], BufferError),
+    ],
+)
+def test_what_is_no_contiguous_buffer_is_refused(
+    lab: Lab, data: object, error: type[Exception]
+) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        with pytest.raises(error):
+            near.write(data)  # type: ignore[arg-type]
+        assert near.bytes_written == 0
+
+
+def test_writer_is_woken_at_the_low_water_mark(lab: Lab) -> None:
+    with lab.link(client={"settings": {"stream_write_low": 32 * KIB}}) as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        assert near.write(bytes(500 * KIB)) == 500 * KIB
+        assert near.queued == 500 * KIB
+        waiter = Waiter()
+        near.set_write_waiter(waiter)
+        assert waiter.woken == 0
+        link.run(lambda: waiter.woken)
+        assert near.queued <= 32 * KIB
+        link.run(lambda: near.queued == 0)
+        assert waiter.woken == 1
+
+
+def test_writer_below_the_mark_is_woken_at_once(lab: Lab) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        waiter = Waiter()
+        near.set_write_waiter(waiter)
+        assert waiter.woken == 1
+        near.set_write_waiter(None)
+
+
+def test_acknowledged_end_is_told_once(lab: Lab) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(True)
+        assert near is not None
+        near.write(b"x" * 5000, True)
+        assert near.fin_written
+        assert not near.is_acked
+        waiter, late = Waiter(), Waiter()
+        near.set_acked_waiter(waiter)
+        link.run(lambda: waiter.woken)
+        assert near.is_acked
+        assert near.unacked == 0
+        near.set_acked_waiter(late)
+        assert late.woken == 1
+
+
+def test_nothing_follows_the_end(lab: Lab) -> None:
+    with lab.link() as link:
+        near, _ = link.open(b"all", fin=True)
+        for data in (b"more", bytearray(b"more")):
+            with pytest.raises(StreamError, match="nothing can be written after FIN") as caught:
+                near.write(data)
+            assert caught.value.stream_id == near.stream_id
+        assert near.bytes_written == 3
+
+
+def test_empty_write_sends_nothing(lab: Lab) -> None:
+    with lab.link() as link:
+        near, far = link.open(b"one")
+        assert near.write(b"") == near.queued
+        assert near.write(bytearray()) == near.queued
+        link.settle()
+        assert far.bytes_received == 3
+
+
+def test_unidirectional_streams_have_one_direction(lab: Lab) -> None:
+    with lab.link() as link:
+        near, far = link.open(b"one way", unidirectional=True)
+        assert near.is_unidirectional
+        assert near.is_local
+        assert far.is_unidirectional
+        assert not far.is_local
+        with pytest.raises(StreamError, match="can only send"):
+            near.read()
+        with pytest.raises(StreamError, match="can only send"):
+            near.readinto(bytearray(1))
+        for data in (b"x", bytearray(b"x")):
+            with pytest.raises(StreamError, match="can only receive"):
+                far.write(data)
+        far.reset(1)
+        near.stop_sending(1)
+        link.settle()
+        assert not near.is_stopped
+
+
+def test_write_after_stop_sending_raises_with_the_code(lab: Lab) -> None:
+    with lab.link() as link:
+        near, far = link.open(b"x" * 3000)
+        waiter, acked = Waiter(), Waiter()
+        near.write(bytes(4000 * KIB))
+        near.set_write_waiter(waiter)
+        near.set_acked_waiter(acked)
+        far.stop_sending(0x1234)
+        assert far.buffered == 0
+        link.run(lambda: near.is_stopped)
+        assert near.stop_code == 0x1234
+        assert waiter.woken == acked.woken == 1
+        for data in (b"x", bytearray(b"x")):
+            with pytest.raises(StreamStoppedError) as caught:
+                near.write(data)
+            assert caught.value.details["code"] == 0x1234
+            assert caught.value.stream_id == near.stream_id
+        with pytest.raises(StreamError, match="stopped by this end"):
+            far.read()
+        late = Waiter()
+        near.set_write_waiter(late)
+        near.set_acked_waiter(late)
+        assert late.woken == 1
+        near.reset(1)
+
+
+def test_send_order_decides_who_goes_first(lab: Lab) -> None:
+    with lab.link() as link:
+        low = link.conn.open_stream(True)
+        high = link.conn.open_stream(True)
+        assert low is not None
+        assert high is not None
+        high.set_send_order(5)
+        low.set_send_order(-5)
+        low.write(bytes(200 * KIB), True)
+        high.write(bytes(200 * KIB), True)
+        link.run(lambda: high.queued == 0)
+        assert low.queued > 0
+        link.run(lambda: low.queued == 0)
+
+
+@pytest.mark.parametrize("order", [1 << 63, -(1 << 63) - 1, "high", 1.5])
+def test_send_order_out_of_range_is_refused(lab: Lab, order: object) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(True)
+        assert near is not None
+        near.set_send_order((1 << 63) - 1)
+        near.set_send_order(-(1 << 63))
+        with pytest.raises(ConfigurationError) as caught:
+            near.set_send_order(order)  # type: ignore[arg-type]
+        assert caught.value.config_key == "order"
+
+
+def test_writes_of_one_turn_ask_for_one_flush(lab: Lab) -> None:
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        link.settle()
+        before = link.client.flushes
+        for _ in range(10):
+            near.write(b"part")
+        link.conn.send_datagram(b"", b"x")
+        assert link.client.flushes == before + 1

@@ -1,0 +1,99 @@
+"""What a clean test leaves behind: nothing. Descriptors, threads, engine objects, error logs."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import re
+import sys
+import threading
+
+LOGGERS = ("", "pywebtransport")
+
+
+class ExpectedLogs:
+    """Patterns of ERROR records that a test provokes; each must come, and no others may."""
+
+    def __init__(self) -> None:
+        self.patterns: list[re.Pattern[str]] = []
+
+    def __call__(self, pattern: str) -> None:
+        """Expect at least one ERROR record whose message contains ``pattern``."""
+        self.patterns.append(re.compile(pattern))
+
+
+class _Errors(logging.Handler):
+    """Keeps ERROR records; a record that reaches it twice counts once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record not in self.records:
+            self.records.append(record)
+
+
+class LeakCheck:
+    """Takes stock when made; ``finish`` tells what is there that was not."""
+
+    def __init__(self) -> None:
+        self._descriptors = open_descriptors()
+        self._threads = set(threading.enumerate())
+        self._objects = engine_objects()
+        self._errors = _Errors()
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self._errors)
+
+    def close(self) -> None:
+        """Stop listening to logs."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self._errors)
+
+    def problems(self, expected: ExpectedLogs | None) -> list[str]:
+        """One sentence per thing that was left behind or logged."""
+        found = []
+        if engine_objects() != self._objects:
+            gc.collect()
+        objects = engine_objects()
+        if objects != self._objects:
+            found.append(f"engine objects: {self._objects} before, {objects} after")
+        descriptors = open_descriptors() - self._descriptors
+        if descriptors:
+            found.append(f"file descriptors left open: {sorted(descriptors)}")
+        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
+        if threads:
+            found.append(f"threads left: {threads}")
+        return found + self._log_problems([] if expected is None else expected.patterns)
+
+    def _log_problems(self, patterns: list[re.Pattern[str]]) -> list[str]:
+        messages = [f"{record.name}: {record.getMessage()}" for record in self._errors.records]
+        surprises = [
+            f"ERROR log: {message}"
+            for message in messages
+            if not any(pattern.search(message) for pattern in patterns)
+        ]
+        missing = [
+            f"expected an ERROR log like {pattern.pattern!r}"
+            for pattern in patterns
+            if not any(pattern.search(message) for message in messages)
+        ]
+        return surprises + missing
+
+
+def engine_objects() -> dict[str, int]:
+    """Live objects of the engine; none when it was never imported."""
+    quic = sys.modules.get("pywebtransport._quic")
+    return quic.live_objects() if quic is not None else {}
+
+
+def open_descriptors() -> set[tuple[int, str]]:
+    """(number, target) of every open file descriptor."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:
+            continue  # the one that listed the directory
+    return found
