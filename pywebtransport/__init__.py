@@ -25,7 +25,7 @@ from .exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from .server import ServerApp
+from .server import ServerApp, create_development_server
 from .session import WebTransportSession
 from .stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 from .types import (
@@ -81,4 +81,5 @@ __all__ = [
     "WebTransportSession",
     "WebTransportStream",
     "__version__",
+    "create_development_server",
 ]

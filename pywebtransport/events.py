@@ -69,7 +69,7 @@ class Event:
 
     type: EventType | str
     timestamp: float = field(default_factory=get_timestamp)
-    data: EventData | None = None
+    data: EventData = None
     source: Any | None = field(default=None, repr=False)
     event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 

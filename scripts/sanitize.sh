@@ -38,4 +38,5 @@ preload="$("$cc" -print-file-name=libasan.so):$("$cc" -print-file-name=libstdc++
 export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:allocator_may_return_null=1"
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
 export PYTHONMALLOC=malloc
+export PYWEBTRANSPORT_TEST_SLOWNESS=5
 LD_PRELOAD=$preload "$venv/bin/python" -m pytest --ignore=tests/browser "$@" tests

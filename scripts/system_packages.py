@@ -14,9 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -19,11 +19,13 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from pywebtransport import (
     ClientConfig,
@@ -61,6 +63,15 @@ def report(what: str, figure: str) -> None:
     console.print(f"  [green]ok[/green]  {what:<34}[bold]{figure:>18}[/bold]")
 
 
+class SpeedColumn(ProgressColumn):
+    """Speed of a transfer in MiB/s."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed / MIB:,.0f} MiB/s" if speed else "", style="progress.data.speed")
+
+
 @contextmanager
 def progress_bar(what: str, size: int) -> Iterator[tuple[Progress, TaskID]]:
     """Show a progress bar while the block runs."""
@@ -68,10 +79,9 @@ def progress_bar(what: str, size: int) -> Iterator[tuple[Progress, TaskID]]:
         TextColumn(f"      {what:<10}"),
         BarColumn(bar_width=28),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        SpeedColumn(),
         TimeElapsedColumn(),
         console=console,
-        transient=True,
     ) as progress:
         yield progress, progress.add_task(what, total=size)
 

@@ -7,10 +7,9 @@ import builtins
 import logging
 from collections import OrderedDict
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint
-from .._quic import QuicTls
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
@@ -22,6 +21,9 @@ from ..types import URL, Headers
 from ..utils import parse_webtransport_url
 from .connecting import Connecting
 from .stats import ClientStats
+
+if TYPE_CHECKING:
+    from .._quic import QuicTls
 
 __all__ = ["ClientStats", "WebTransportClient"]
 

@@ -173,18 +173,13 @@ class Text(_Rule):
     """One line of text."""
 
     what: str = "text"
-    empty: bool = True
-    optional: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        text = f"{self.what} on one line" if self.empty else f"non-empty {self.what} on one line"
-        return text + (", or None" if self.optional else "")
+        return f"{self.what} on one line"
 
-    def convert(self, key: str, value: Any) -> str | None:
-        if value is None and self.optional:
-            return None
-        if not isinstance(value, str) or (not value and not self.empty):
+    def convert(self, key: str, value: Any) -> str:
+        if not isinstance(value, str):
             self.refuse(key, value)
         if _CONTROL.search(value):
             self.refuse(key, value, "control characters are not allowed")

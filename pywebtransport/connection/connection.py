@@ -46,6 +46,9 @@ class WebTransportConnection(EventEmitter):
     it); a server's come from its clients. Several sessions can share one.
     """
 
+    # The layer above puts its class here; imports go down only.
+    _session_type: type[WebTransportSession]
+
     def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
         """A connection that is not connected yet.
 
@@ -218,8 +221,6 @@ class WebTransportConnection(EventEmitter):
             WebTransportNotSupportedError: The server does not speak WebTransport.
             ConnectionError: The connection is closed.
         """
-        from ..session import WebTransportSession
-
         config = self._config
         offered = application_protocols
         required = require_application_protocol
@@ -234,7 +235,7 @@ class WebTransportConnection(EventEmitter):
             application_protocols=offered or (),
             require=bool(required),
         )
-        session = WebTransportSession._attach(self, h3)
+        session = self._session_type._attach(self, h3)
         pending.replay(session)
         return session
 

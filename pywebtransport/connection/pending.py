@@ -31,32 +31,37 @@ class PendingSession:
             getattr(session, name)(*args)
 
     def session_established(self) -> None:
+        """The server accepted."""
         self._keep("session_established")
         self.ready.set_result(None)
 
     def session_rejected(
         self, status: int | None, headers: Mapping[str, str], error: Exception | None
     ) -> None:
+        """The server refused."""
         self._keep("session_rejected", status, headers, error)
         self.ready.set_exception(
             error or SessionRejectedError(status_code=status or 0, headers=dict(headers))
         )
 
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
+        """The server opened a stream."""
         self._keep("stream_received", stream, unidirectional)
 
     def datagram_received(self, data: bytes) -> None:
-        # Before anybody can read, at most a few early ones; the h3 layer bounds its own.
+        """A datagram came; a bounded number is kept."""
         if len(self._facts) < 1024:
             self._keep("datagram_received", data)
 
     def streams_available(self, unidirectional: bool) -> None:
+        """Stream credit grew."""
         self._keep("streams_available", unidirectional)
 
     def datagram_writable(self) -> None:
         """Nobody waits yet."""
 
     def session_draining(self) -> None:
+        """The server will end the session soon."""
         self._keep("session_draining")
 
     def credit_updated(self, kind: str, limit: int) -> None:
@@ -68,6 +73,7 @@ class PendingSession:
     def session_closed(
         self, code: int | None, reason: str, remote: bool, error: Exception | None
     ) -> None:
+        """The session is over."""
         self._keep("session_closed", code, reason, remote, error)
         if not self.ready.done():
             self.ready.set_exception(error or ConnectionError(reason or "closed"))

@@ -327,7 +327,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def clear_send_buffer(self) -> int:
         """Drop this session's queued outgoing datagrams (counted); returns how many."""
-        return self._h3.clear_datagrams()
+        return self._h3.group.clear_datagrams()
 
     def get_receive_buffer_size(self) -> int:
         """How many incoming datagrams wait."""

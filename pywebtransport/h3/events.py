@@ -22,7 +22,7 @@ class ConnectionEvents(Protocol):
         """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
 
     def session_requested(self, session: H3Session) -> None:
-        """Server: a valid WebTransport CONNECT. Answer with ``accept`` or ``reject``, now or later."""
+        """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
 
     def goaway_received(self, last_id: int) -> None:
         """No new session can be opened on this connection."""

@@ -1,15 +1,39 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
 from .app import ServerApp
-from .middleware import MiddlewareManager
+from .middleware import (
+    MiddlewareManager,
+    RateLimiter,
+    create_auth_middleware,
+    create_cors_middleware,
+    create_logging_middleware,
+    create_rate_limit_middleware,
+)
 from .router import RequestRouter
 from .server import WebTransportServer
 from .stats import ServerStats
+from .utils import (
+    create_development_server,
+    create_echo_server_app,
+    create_simple_app,
+    echo_handler,
+    health_check_handler,
+)
 
 __all__ = [
     "MiddlewareManager",
+    "RateLimiter",
     "RequestRouter",
     "ServerApp",
     "ServerStats",
     "WebTransportServer",
+    "create_auth_middleware",
+    "create_cors_middleware",
+    "create_development_server",
+    "create_echo_server_app",
+    "create_logging_middleware",
+    "create_rate_limit_middleware",
+    "create_simple_app",
+    "echo_handler",
+    "health_check_handler",
 ]

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from ..types import MiddlewareProtocol
+from ..exceptions import ConfigurationError, SessionRejectedError
+from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
 
 if TYPE_CHECKING:
+    from ..events import Event
     from ..session import WebTransportSession
 
-__all__ = ["MiddlewareManager"]
+__all__ = [
+    "MiddlewareManager",
+    "RateLimiter",
+    "create_auth_middleware",
+    "create_cors_middleware",
+    "create_logging_middleware",
+    "create_rate_limit_middleware",
+]
+
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+_TOO_MANY_REQUESTS = 429
+# Clients a rate limiter remembers at most; the least recent is forgotten first.
+_MAX_CLIENTS = 65536
 
 
 class MiddlewareManager:
@@ -48,3 +68,136 @@ class MiddlewareManager:
             if not await middleware(session=session):
                 return False
         return True
+
+
+class RateLimiter:
+    """Middleware that limits the session requests of each client address.
+
+    A request over the limit is answered 429 with ``retry-after``. Memory is
+    bounded: idle clients are forgotten as others come.
+    """
+
+    def __init__(
+        self, *, max_requests: int = 100, window_seconds: int = 60, cleanup_interval: int = 300
+    ) -> None:
+        """Limit each address to ``max_requests`` in any ``window_seconds``.
+
+        Args:
+            max_requests: At least 1.
+            window_seconds: Seconds, at least 1.
+            cleanup_interval: Accepted for the contract; nothing polls.
+
+        Raises:
+            ConfigurationError: A value is out of range.
+        """
+        for key, value in (("max_requests", max_requests), ("window_seconds", window_seconds)):
+            if value < 1:
+                raise ConfigurationError(
+                    f"{key} must be >= 1, got {value}", config_key=key, config_value=value
+                )
+        self._max_requests = max_requests
+        self._window = window_seconds
+        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+
+    async def __call__(self, *, session: WebTransportSession) -> bool:
+        """Count the request.
+
+        Raises:
+            SessionRejectedError: 429, the limit is reached.
+        """
+        remote = session.remote_address
+        host = remote[0] if remote is not None else ""
+        now = time.monotonic()
+        times = self._seen.setdefault(host, deque())
+        self._seen.move_to_end(host)
+        while times and times[0] <= now - self._window:
+            times.popleft()
+        if len(times) >= self._max_requests:
+            wait = max(1, round(times[0] + self._window - now))
+            raise SessionRejectedError(
+                status_code=_TOO_MANY_REQUESTS, headers={"retry-after": str(wait)}
+            )
+        times.append(now)
+        while len(self._seen) > _MAX_CLIENTS:
+            self._seen.popitem(last=False)
+        return True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._seen.clear()
+
+
+def create_rate_limit_middleware(
+    *, max_requests: int = 100, window_seconds: int = 60, cleanup_interval: int = 300
+) -> RateLimiter:
+    """A ``RateLimiter``; the parameters are its own."""
+    return RateLimiter(
+        max_requests=max_requests,
+        window_seconds=window_seconds,
+        cleanup_interval=cleanup_interval,
+    )
+
+
+def create_auth_middleware(*, auth_handler: AuthHandlerProtocol) -> MiddlewareProtocol:
+    """Middleware that asks ``await auth_handler(headers=...)``.
+
+    A false answer, is refused with 401; an exception out of the handler with
+    500, and it is logged.
+
+    Args:
+        auth_handler: Gets the request's header fields, lower-case names.
+    """
+
+    async def authenticate(*, session: WebTransportSession) -> bool:
+        if not await auth_handler(headers=session.headers):
+            raise SessionRejectedError(status_code=_UNAUTHORIZED)
+        return True
+
+    return authenticate
+
+
+def create_cors_middleware(*, allowed_origins: Sequence[str]) -> MiddlewareProtocol:
+    """Middleware that admits only browsers of some origins; others get 403.
+
+    Requests without ``origin`` (not from a browser) are admitted.
+
+    Args:
+        allowed_origins: Such as ``https://example.org``; ``*`` admits all.
+    """
+    allowed = {origin.lower() for origin in allowed_origins}
+
+    async def check_origin(*, session: WebTransportSession) -> bool:
+        origin = session.origin
+        if origin is None or "*" in allowed or origin.lower() in allowed:
+            return True
+        raise SessionRejectedError(status_code=_FORBIDDEN)
+
+    return check_origin
+
+
+def create_logging_middleware() -> MiddlewareProtocol:
+    """Middleware that logs each session's begin and end at INFO on ``pywebtransport.sessions``."""
+    logger = logging.getLogger("pywebtransport.sessions")
+
+    async def log_session(*, session: WebTransportSession) -> bool:
+        remote = session.remote_address
+        client = f"{remote[0]}:{remote[1]}" if remote is not None else "-"
+        logger.info("%s requested %s", client, session.path)
+
+        def ended(event: Event) -> None:
+            data = event.data or {}
+            logger.info(
+                "%s ended %s: code %s %s", client, session.path, data.get("code"), data["reason"]
+            )
+
+        session.once(event_type=EventType.SESSION_CLOSED, handler=ended)
+        return True
+
+    return log_session

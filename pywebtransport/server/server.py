@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint
-from .._quic import QuicConnection
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..connection.driver import Driver
@@ -28,6 +27,7 @@ from ..utils import get_timestamp
 from .stats import ServerStats
 
 if TYPE_CHECKING:
+    from .._quic import QuicConnection
     from ..h3.session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer"]
@@ -69,6 +69,7 @@ class WebTransportServer(EventEmitter):
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
@@ -199,6 +200,9 @@ class WebTransportServer(EventEmitter):
                     return_exceptions=True,
                 )
         finally:
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
@@ -419,7 +423,9 @@ class WebTransportServer(EventEmitter):
         for connection in list(self._connections):
             if connection._driver is not None and connection.is_connected:
                 connection._driver.h3.send_goaway()
-                loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
+                self._timers.append(
+                    loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
+                )
         if not self._sessions or timeout <= 0:
             return
         self._idle = asyncio.Event()

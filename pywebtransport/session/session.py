@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..connection import WebTransportConnection
 from ..datagram import WebTransportDatagramTransport
 from ..events import EventEmitter
 from ..exceptions import (
@@ -39,7 +40,6 @@ from .stats import SessionStats
 if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..config import ClientConfig, ServerConfig
-    from ..connection import WebTransportConnection
     from ..h3.session import H3Session
 
 __all__ = ["SessionStats", "WebTransportSession"]
@@ -133,7 +133,7 @@ class WebTransportSession(EventEmitter):
 
     @property
     def stream_id(self) -> int | None:
-        """QUIC stream ID of the CONNECT request, the protocol's session ID; None before it is sent."""
+        """ID of the CONNECT stream, the protocol's session ID; None before it is sent."""
         number = self._h3.session_id
         return None if number < 0 else number
 
@@ -824,6 +824,9 @@ class WebTransportSession(EventEmitter):
         self._stats.datagrams_sent = figures["datagrams_sent"]
         self._stats.datagrams_received = figures["datagrams_received"]
         return self._stats
+
+
+WebTransportConnection._session_type = WebTransportSession
 
 
 def _wake(waiters: list[asyncio.Future[None]]) -> None:

@@ -206,6 +206,8 @@ class _StreamBase(EventEmitter):
 
     def _application_error(self, error: WebTransportError) -> WebTransportError:
         """Replace the raw wire code of an engine error by the application's code."""
+        if self._error is not None:
+            return self._error
         details = error.details
         if isinstance(error, StreamResetError | StreamStoppedError):
             wire = details.get("code")

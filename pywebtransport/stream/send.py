@@ -308,8 +308,6 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     def _write_failed(self, error: WebTransportError) -> WebTransportError:
         self._stats.write_errors += 1
-        if self._error is not None and not self._quic.is_stopped:
-            return self._error
         return self._application_error(error)
 
     def _wake(self) -> None:

@@ -23,10 +23,11 @@ from aioquic.quic.events import (
 )
 from aioquic.tls import SessionTicket
 
+from pywebtransport import WebTransportSession
 from tests.integration import raw_h3 as h3
 from tests.support.certificates import Certificates
 
-__all__ = ["RawPeer", "RawStream", "raw_client", "raw_server"]
+__all__ = ["Linked", "RawPeer", "RawServer", "RawStream", "linked", "raw_client", "raw_server"]
 
 # Longest wait for any one fact; a test that comes here fails.
 _PATIENCE = 20.0
@@ -383,3 +384,55 @@ async def raw_server(certs: Certificates) -> AsyncIterator[RawServer]:
         for peer in peers:
             peer.vanish()
         transport.close()
+
+
+class Linked:
+    """A raw client and our server.
+
+    Attributes:
+        peer: The client.
+        sessions: What the server's application was given.
+    """
+
+    def __init__(self, peer: RawPeer, sessions: asyncio.Queue[WebTransportSession]) -> None:
+        self.peer = peer
+        self.sessions = sessions
+
+    async def open(self, path: str = "/", **request: Any) -> tuple[int, WebTransportSession]:
+        """Open a session: its ID, and what the server's application got."""
+        number = await self.peer.session(path, **request)
+        return number, await self.sessions.get()
+
+    async def still_works(self, session_id: int, session: WebTransportSession) -> None:
+        """Show that connection and session live: a datagram there and back."""
+        prefix = h3.varint(session_id // 4)
+        self.peer.send_datagram(prefix + b"ping")
+        assert await session.datagrams.receive(timeout=_PATIENCE) == b"ping"
+        await session.datagrams.send(b"pong")
+        assert await self.peer.datagram() == prefix + b"pong"
+
+
+@asynccontextmanager
+async def linked(
+    serving: Callable[..., Any],
+    *,
+    settings: Mapping[int, int] | None = h3.DRAFT16,
+    client: Mapping[str, Any] | None = None,
+    target: Any = None,
+    **server: Any,
+) -> AsyncIterator[Linked]:
+    """Our server, and a raw client connected to it.
+
+    Args:
+        serving: The fixture of that name.
+        settings: Of the client; None: it sends nothing by itself.
+        client: Fields of the client's QuicConfiguration.
+        target: What to serve instead of a handler that hands sessions over and returns.
+        **server: Fields of ServerConfig.
+    """
+    sessions: asyncio.Queue[WebTransportSession] = asyncio.Queue()
+    async with (
+        serving(sessions.put if target is None else target, **server) as served,
+        raw_client(served.port, settings=settings, **(client or {})) as peer,
+    ):
+        yield Linked(peer, sessions)

@@ -48,19 +48,15 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("server_file", ["echo_server.py", "browser/browser_echo.py"])
-def test_echo_client_prints_what_it_sent(
+async def test_echo_client_prints_what_it_sent(
     server_file: str, working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = load(EXAMPLES / server_file)
     client = load(EXAMPLES / "echo_client.py")
-
-    async def run() -> None:
-        async with asyncio.timeout(TIMEOUT), server.app as app:
-            await app.listen(host="localhost", port=0)
-            url = f"https://localhost:{app.server.local_address[1]}/echo"
-            await client.main(url, certificate_hash(server.certfile).hex())
-
-    asyncio.run(run())
+    async with server.app as app:
+        await app.listen(host="localhost", port=0)
+        url = f"https://localhost:{app.server.local_address[1]}/echo"
+        await client.main(url, certificate_hash(server.certfile).hex())
     assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
 
 

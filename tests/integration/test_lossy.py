@@ -84,10 +84,12 @@ async def test_both_directions_at_once_over_several_streams(
             received = group.create_task(stream.read_all())
         assert received.result() == data
 
-    async with over_relay(server, client_config(), 7, "/echo") as (session, _):
-        async with asyncio.TaskGroup() as group:
-            for number in range(12):
-                group.create_task(echo(session, number))
+    async with (
+        over_relay(server, client_config(), 7, "/echo") as (session, _),
+        asyncio.TaskGroup() as group,
+    ):
+        for number in range(12):
+            group.create_task(echo(session, number))
 
 
 @pytest.mark.loops("uvloop")

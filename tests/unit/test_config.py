@@ -306,11 +306,12 @@ def test_header_values_stay_out_of_messages_and_repr() -> None:
 @pytest.mark.parametrize("name", ["initial_max_data", "initial_max_streams_bidi"])
 @both
 def test_zero_limit_is_the_default(cls: Config, name: str) -> None:
-    assert getattr(cls(**{name: 0}), name) == cls._defaults()[name] > 0
+    values: dict[str, Any] = {name: 0}
+    assert getattr(cls(**values), name) == cls._defaults()[name] > 0
 
 
 def unknown_ways(cls: Config) -> list[Callable[[], object]]:
-    wrong = {"conection_idle_timeout": 3}
+    wrong: dict[str, Any] = {"conection_idle_timeout": 3}
     return [
         lambda: cls(**wrong),
         lambda: cls.create(**wrong),
@@ -451,6 +452,12 @@ def test_buffer_limits_have_one_ceiling(cls: Config) -> None:
     assert cls(stream_buffer_size=1024).write_resume_size == 1024
 
 
+def test_client_may_leave_the_verify_mode_open() -> None:
+    config = ClientConfig(verify_mode=None)
+    assert config.verify_mode is None
+    assert ClientConfig.from_dict(config_dict=config.to_dict()) == config
+
+
 def test_keep_alive_fits_into_the_idle_timeout() -> None:
     assert ClientConfig().keep_alive_interval == 30.0
     assert ClientConfig(connection_idle_timeout=10).keep_alive_interval == 5.0
@@ -588,7 +595,7 @@ def test_any_good_values_survive_json(cls: Config, data: st.DataObject) -> None:
     assert {name: getattr(config, name) for name in values} == values
     again = cls.from_dict(config_dict=json.loads(json.dumps(config.to_dict())))
     assert again == config
-    assert cls().merge(other=config) == config
+    assert cls().merge(other=config) == config  # type: ignore[arg-type]
 
 
 @given(

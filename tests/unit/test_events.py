@@ -120,7 +120,7 @@ def test_event_to_dict() -> None:
 
 
 async def test_handlers_run_in_order_and_are_awaited() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append(log, 1))
     emitter.on("a", append_later(log, 2))
     emitter.once("a", append_later(log, 3))
@@ -134,7 +134,7 @@ async def test_handlers_run_in_order_and_are_awaited() -> None:
 
 
 async def test_keywords_of_the_contract() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     handler = append(log)
     emitter.on(event_type=EventType.STREAM_OPENED, handler=handler)
     emitter.once(event_type="b", handler=handler)
@@ -148,7 +148,7 @@ async def test_keywords_of_the_contract() -> None:
 
 
 async def test_names_and_members_are_the_same_event_type() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("stream_opened", append(log))
     await emitter.emit(EventType.STREAM_OPENED, 1)
     emitter._emit_nowait(EventType.STREAM_OPENED, 2)
@@ -157,7 +157,7 @@ async def test_names_and_members_are_the_same_event_type() -> None:
 
 
 async def test_source_is_the_emitter_unless_given() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", lambda event: log.append(event.source))
     await emitter.emit("a")
     await emitter.emit("a", source="here")
@@ -172,7 +172,7 @@ async def test_failing_handler_is_logged_and_others_run(
     expected_logs: ExpectedLogs,
 ) -> None:
     expected_logs("failed for event a")
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", handler)
     emitter.on("a", append(log, 1))
     await emitter.emit("a")
@@ -186,7 +186,7 @@ async def test_failing_handler_is_logged_and_others_run(
 
 
 async def test_handler_may_remove_itself_and_others_while_running() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     last = append(log, 2)
 
     def first(event: Event) -> None:
@@ -203,7 +203,7 @@ async def test_handler_may_remove_itself_and_others_while_running() -> None:
 
 
 async def test_once_handler_runs_once_although_it_emits() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
 
     async def again(event: Event) -> None:
         log.append(event.data)
@@ -215,7 +215,7 @@ async def test_once_handler_runs_once_although_it_emits() -> None:
 
 
 async def test_cancelling_emit_stops_between_handlers() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     started = asyncio.Event()
 
     async def wait(event: Event) -> None:
@@ -236,10 +236,11 @@ async def test_cancelling_emit_stops_between_handlers() -> None:
 
 
 def test_off_removes_one_or_all() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     one, two, three = append(log), append(log), append(log)
     emitter.off("a")
     emitter.off_any()
+    assert emitter.listeners("a") == []
     emitter.on("a", one)
     emitter.on("a", two)
     emitter.once("a", three)
@@ -255,7 +256,7 @@ def test_off_removes_one_or_all() -> None:
 
 
 def test_off_any_removes_one_or_all() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     one, two = append(log), append(log)
     emitter.on_any(one)
     emitter.on_any(two)
@@ -268,7 +269,7 @@ def test_off_any_removes_one_or_all() -> None:
 
 
 async def test_adding_a_handler_twice_is_adding_it_once() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     handler = append(log, 1)
     emitter.on("a", handler)
     emitter.on("a", handler)
@@ -277,7 +278,7 @@ async def test_adding_a_handler_twice_is_adding_it_once() -> None:
 
 
 def test_remove_all_listeners() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.remove_all_listeners()
     emitter.on("a", append(log))
     emitter.on("b", append(log))
@@ -290,7 +291,7 @@ def test_remove_all_listeners() -> None:
 
 
 def test_too_many_listeners_are_refused() -> None:
-    emitter, log = create_event_emitter(max_listeners=1), []
+    emitter, log = create_event_emitter(max_listeners=1), Log()
     emitter.on("a", append(log))
     emitter.once("a", append(log))
     emitter.on("b", append(log))
@@ -439,7 +440,7 @@ async def test_close_and_cancel_in_one_turn_leave_no_unseen_exception() -> None:
 
 
 async def test_paused_events_come_later_in_order() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append(log))
     emitter.pause()
     emitter._emit_nowait("a", 1)
@@ -457,7 +458,7 @@ async def test_paused_events_come_later_in_order() -> None:
 
 
 async def test_pausing_again_stops_the_delivery() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
 
     def handler(event: Event) -> None:
         log.append(event.data)
@@ -476,7 +477,7 @@ async def test_pausing_again_stops_the_delivery() -> None:
 
 
 async def test_resume_while_still_delivering_goes_on_with_the_same_task() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     gate = asyncio.Event()
 
     async def handler(event: Event) -> None:
@@ -498,7 +499,7 @@ async def test_resume_while_still_delivering_goes_on_with_the_same_task() -> Non
 
 
 async def test_full_queue_drops_the_oldest_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append(log))
     emitter.pause()
     for number in range(events.MAX_QUEUE + 5):
@@ -515,7 +516,7 @@ async def test_full_queue_drops_the_oldest_and_says_so(caplog: pytest.LogCapture
 async def test_wait_for_inside_a_handler_of_held_back_events() -> None:
     """A handler that waits for an event emitted after the pause is not stuck."""
 
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
 
     async def handler(event: Event) -> None:
         log.append((await emitter.wait_for("b", timeout=60)).data)
@@ -546,7 +547,7 @@ async def test_held_back_events_wake_waiters_when_delivered() -> None:
 
 
 def test_resume_needs_a_loop_only_for_held_back_events() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     assert emitter.resume() is None
     emitter.on("a", append(log))
     emitter.pause()
@@ -572,7 +573,7 @@ def test_emit_nowait_without_listeners_makes_nothing() -> None:
 
 
 async def test_emit_nowait_calls_functions_now_and_coroutines_in_tasks() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append_later(log, 2))
     emitter.on("a", append(log, 1))
     emitter._emit_nowait("a")
@@ -598,7 +599,7 @@ def test_emit_nowait_without_a_loop_reports_coroutine_handlers(
     expected_logs: ExpectedLogs,
 ) -> None:
     expected_logs("was not run for a: no event loop is running")
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append_later(log, 2))
     emitter.on("a", append(log, 1))
     emitter._emit_nowait("a")
@@ -613,7 +614,7 @@ async def test_running_handlers_are_bounded(
 ) -> None:
     expected_logs("2 handlers are still running")
     monkeypatch.setattr(events, "MAX_TASKS", 2)
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append_later(log, 1))
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     emitter.on("b", lambda event: future)
@@ -630,7 +631,7 @@ async def test_running_handlers_are_bounded(
 
 
 async def test_close_cancels_handlers_that_run() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
 
     async def endless(event: Event) -> None:
         try:
@@ -647,7 +648,7 @@ async def test_close_cancels_handlers_that_run() -> None:
 
 
 async def test_close_from_inside_a_handler() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
 
     async def handler(event: Event) -> None:
         await emitter.close()
@@ -660,7 +661,7 @@ async def test_close_from_inside_a_handler() -> None:
 
 
 async def test_closed_emitter_is_silent_and_takes_no_handlers() -> None:
-    emitter, log = EventEmitter(), []
+    emitter, log = EventEmitter(), Log()
     emitter.on("a", append(log))
     emitter.pause()
     emitter._emit_nowait("a", 1)

@@ -43,7 +43,9 @@ from pywebtransport.exceptions import (
 from pywebtransport.types import SessionState, StreamState
 
 CLASSES: list[type[WebTransportError]] = [
-    value for name in exceptions.__all__ if inspect.isclass(value := getattr(exceptions, name))
+    value
+    for value in (getattr(exceptions, name) for name in exceptions.__all__)
+    if inspect.isclass(value)
 ]
 
 # Every class with each of its own arguments, so that nothing can get lost unseen.

@@ -132,12 +132,12 @@ def test_hash_is_that_of_the_leaf_in_every_form(tmp_path: Path) -> None:
     chain.write_text("some words\n" + pem + Path(other).read_text())
     der_file = tmp_path / "cert.der"
     der_file.write_bytes(der)
-    for form in (cert, Path(cert), pem, pem.encode(), der, chain, str(der_file)):
+    forms: list[Any] = [cert, Path(cert), pem, pem.encode(), der, chain, str(der_file)]
+    for form in forms:
         assert utils.certificate_hash(form) == expected
     assert utils.certificate_hash(other) != expected
-    assert ClientConfig(
-        server_certificate_hashes=[expected.hex(":")]
-    ).server_certificate_hashes == [expected]
+    config = ClientConfig.create(server_certificate_hashes=[expected.hex(":")])
+    assert config.server_certificate_hashes == [expected]
 
 
 BAD_PEM = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"

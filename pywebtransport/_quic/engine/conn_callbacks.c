@@ -242,6 +242,7 @@ static int stream_open(ngtcp2_conn *ng, int64_t id, void *user_data) {
   }
   qe_stream_enter(s, id, NULL);
   if (c->end_mode == QE_END_NONE) {
+    s->known = 1;
     QE_UPCALL(c->engine, stream_opened, c, c->user, s);
   }
   return 0;

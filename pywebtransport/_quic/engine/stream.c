@@ -107,6 +107,7 @@ void qe_stream_enter(qe_stream *s, int64_t id, void *user) {
   s->remote = ((id & 1) == 1) != (c->is_server != 0);
   s->can_send = bidi || !s->remote;
   s->can_recv = bidi || s->remote;
+  s->known = !s->remote; /* for the others by stream_opened */
   qe_stream_map_add(&c->streams, s);
   if (s->remote) {
     c->stats.streams_opened_remote++;
@@ -132,7 +133,7 @@ void qe_stream_destroy(qe_stream *s, int report) {
     s->group = NULL;
   }
   s->lib_gone = 1;
-  if (report) {
+  if (report && s->known) {
     QE_UPCALL(e, stream_closed, s, s->user);
   }
   qe_stream_map_remove(&c->streams, s);
@@ -218,7 +219,7 @@ void qe_conn_run_work(qe_conn *c) {
     }
     s->in_work = 0;
     run_commands(s);
-    if (c->reported) {
+    if (c->reported && s->known) {
       run_events(s);
     }
     if (s->lib_gone) {
@@ -318,7 +319,8 @@ void qe_stream_sent(qe_stream *s, size_t n, int fin) {
 }
 
 static void check_fin_acked(qe_stream *s, int empty_report) {
-  if (s->fin_acked || !s->fin_sent || s->reset_sent || s->out.acked < s->out.end) {
+  if (s->fin_acked || !s->fin_sent || s->reset_sent || s->stopped ||
+      s->out.acked < s->out.end) {
     return;
   }
   /* A FIN that went alone has a report of its own, without bytes; after a loss

@@ -52,6 +52,7 @@ struct qe_stream {
   unsigned stop_sent : 1;
   /* life */
   unsigned lib_gone : 1; /* the library has forgotten it */
+  unsigned known : 1;    /* the user has the handle */
   unsigned in_work : 1;
   unsigned ev_stopped : 1;
   unsigned has_stop_code : 1;

@@ -1,0 +1,118 @@
+"""Ready-made handlers and applications, for development and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import ServerConfig
+from ..exceptions import DatagramError, SessionError, StreamError
+from ..stream import WebTransportReceiveStream, WebTransportStream
+from ..stream.utils import copy_stream_data, echo_stream
+from ..utils import generate_self_signed_cert, get_timestamp
+from .app import ServerApp
+
+if TYPE_CHECKING:
+    from ..session import WebTransportSession
+
+__all__ = [
+    "create_development_server",
+    "create_echo_server_app",
+    "create_simple_app",
+    "echo_handler",
+    "health_check_handler",
+]
+
+
+async def echo_handler(session: WebTransportSession) -> None:
+    """Send everything back until the session ends.
+
+    Datagrams come back as datagrams, a bidirectional stream on itself, a
+    unidirectional stream on a new one.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        datagrams = tasks.create_task(_echo_datagrams(session))
+        async for stream in session.incoming_streams():
+            tasks.create_task(_echo_one(session, stream))
+        datagrams.cancel()
+
+
+async def _echo_datagrams(session: WebTransportSession) -> None:
+    with contextlib.suppress(SessionError, DatagramError):
+        while True:
+            for data in await session.datagrams.receive_many():
+                await session.datagrams.send(data)
+
+
+async def _echo_one(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
+    # The peer may reset a stream or leave at any time: that ends this echo, no more.
+    with contextlib.suppress(StreamError, SessionError):
+        if isinstance(stream, WebTransportStream):
+            await echo_stream(stream=stream)
+        else:
+            answer = await session.create_unidirectional_stream()
+            await copy_stream_data(source=stream, destination=answer, chunk_size=65536)
+
+
+async def health_check_handler(session: WebTransportSession) -> None:
+    """Send JSON ``{"status": "healthy", "timestamp": ...}`` on a stream of its own, and close."""
+    report = json.dumps({"status": "healthy", "timestamp": get_timestamp()})
+    stream = await session.create_unidirectional_stream()
+    await stream.write_all(report.encode())
+    await session.close()
+
+
+def create_simple_app() -> ServerApp:
+    """An application with ``/health`` and ``/echo``, without certificate: give one to ``run``."""
+    app = ServerApp()
+    app.route("/health")(health_check_handler)
+    app.route("/echo")(echo_handler)
+    return app
+
+
+def create_echo_server_app(*, config: ServerConfig | None = None) -> ServerApp:
+    """An application that echoes on every path.
+
+    Args:
+        config: Of the server; default ``ServerConfig()``.
+    """
+    app = ServerApp(config=config)
+    app.router.set_default_handler(echo_handler)
+    return app
+
+
+def create_development_server(
+    *, host: str = "localhost", port: int = 4433, generate_certs: bool = True
+) -> ServerApp:
+    """An application with a development certificate, ready for routes and ``run()``.
+
+    Args:
+        host: Where ``run`` listens, and the name in the certificate.
+        port: UDP port.
+        generate_certs: Make a fresh certificate (P-256, 13 days) in a private
+            temporary directory; False expects ``HOST.crt`` and ``HOST.key`` in
+            the working directory.
+
+    Raises:
+        ConfigurationError: ``generate_certs`` is False and the files are missing.
+    """
+    directory = "."
+    if generate_certs:
+        directory = tempfile.mkdtemp(prefix="pywebtransport-")
+        generate_self_signed_cert(hostname=host, output_dir=directory)
+    config = ServerConfig.create_for_development(
+        host=host,
+        port=port,
+        certfile=str(Path(directory, f"{host}.crt")),
+        keyfile=str(Path(directory, f"{host}.key")),
+    )
+    app = ServerApp(config=config)
+    if generate_certs:
+        weakref.finalize(app, shutil.rmtree, directory, ignore_errors=True)
+    return app
