@@ -18,9 +18,8 @@ PY  := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 # A change in any of these rebuilds the extension.
-SOURCES := setup.py pyproject.toml vendor/libraries.toml \
-  $(shell find pywebtransport/_quic -name '*.c' ! -path '*/_core.c' -o -name '*.h' -o -name '*.pyx' \
-    -o -name '*.pxd' -o -name '*.pxi' 2>/dev/null)
+SOURCES := setup.py pyproject.toml vendor/libraries.toml vendor/requirements.py \
+  $(shell find pywebtransport/_quic -name '*.c' ! -name '_core.c' -o -name '*.h' -o -name '*.p[yx][xdi]')
 
 define section
 @printf '\n\033[1m== %s\033[0m\n' "$(1)"
@@ -36,11 +35,11 @@ help: ## Show this list
 .PHONY: setup
 setup: $(VENV)/.stamp-dev .make/system-test build ## System packages, virtualenv and build, with all development tools
 
-.make/system-build: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml
+.make/system-build: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml vendor/requirements.py
 	@scripts/system-packages.sh $(PYTHON) build
 	@mkdir -p $(@D) && touch $@
 
-.make/system-test: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml
+.make/system-test: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml vendor/requirements.py
 	@scripts/system-packages.sh $(PYTHON) build test
 	@mkdir -p $(@D) && touch $@ .make/system-build
 
@@ -135,12 +134,13 @@ format: $(VENV)/.stamp-dev ## Format the Python sources
 .PHONY: types
 types: setup ## mypy --strict over package, examples and typing tests
 	$(call section,types)
-	@$(BIN)/mypy
-	@$(BIN)/mypy --strict examples
+	@$(BIN)/mypy pywebtransport vendor examples
+	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: .make/system-test ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
+fuzz: .make/system-build ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
+	@scripts/system-packages.sh $(PYTHON) fuzz
 	@scripts/fuzz.sh
 
 .PHONY: bench

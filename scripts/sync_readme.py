@@ -1,11 +1,19 @@
-"""Puts the programs of ``examples/`` into ``README.md``; a test checks that they are there."""
+"""Puts the programs of ``examples/`` and the install commands of ``vendor/`` into the README.
+
+A test compares them, so run this after changing either.
+"""
 
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 EXAMPLES = ROOT / "examples"
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from system_packages import load_requirements  # noqa: E402 - found through the line above
 
 
 def browser_script() -> str:
@@ -14,8 +22,20 @@ def browser_script() -> str:
     return page[page.index("const session") : page.index("</script>")]
 
 
-def main() -> None:
-    """Replace the code blocks, in their order."""
+def install_commands() -> str:
+    """What to type on each distribution, out of ``vendor/libraries.toml``."""
+    vendor = load_requirements()
+    catalogue = vendor.load()
+    lines = []
+    for distribution in catalogue.distributions:
+        note = f" ({distribution.note})" if distribution.note else ""
+        lines.append(f"**{distribution.name}**{note}\n")
+        lines.append(f"```console\n$ {vendor.install_command(catalogue, distribution)}\n```\n")
+    return "\n".join(lines)
+
+
+def synchronised(text: str) -> str:
+    """The README with its code blocks and its install section replaced."""
     programs = iter(
         [
             ("python", (EXAMPLES / "echo_server.py").read_text()),
@@ -24,14 +44,15 @@ def main() -> None:
         ]
     )
 
-    def replacement(_: re.Match[str]) -> str:
+    def program(_: re.Match[str]) -> str:
         language, body = next(programs)
         return f"```{language}\n{body}```"
 
-    text = README.read_text()
-    text = re.sub(r"```(?:python|javascript)\n.*?^```", replacement, text, flags=re.S | re.M)
-    README.write_text(text)
+    text = re.sub(r"^```(?:python|javascript)\n.*?^```", program, text, flags=re.S | re.M)
+    before, rest = text.split("<!-- install -->\n")
+    _, after = rest.split("<!-- /install -->\n")
+    return f"{before}<!-- install -->\n{install_commands()}<!-- /install -->\n{after}"
 
 
 if __name__ == "__main__":
-    main()
+    README.write_text(synchronised(README.read_text()))

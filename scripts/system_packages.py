@@ -8,15 +8,18 @@ of it is never asked for root. Standard library only: this runs before anything 
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import platform
 import re
 import shlex
 import shutil
 import subprocess
-import sysconfig
+import sys
+import tempfile
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,48 +143,132 @@ def backports_stanza(sources: list[Source], codename: str) -> str | None:
     )
 
 
-# --- what is needed ----------------------------------------------------------------
+# --- what is missing, and installing it ----------------------------------------------
 
 
-def is_met(requirement: dict[str, Any]) -> bool:
-    """Whether this machine has what a table of ``libraries.toml`` asks for."""
-    if "pkg_config" in requirement:
-        if shutil.which("pkg-config") is None:
-            return False
-        minimum = f"{requirement['pkg_config']} >= {requirement['minimum']}"
-        return subprocess.run(["pkg-config", "--exists", minimum], check=False).returncode == 0
-    if "commands" in requirement:
-        return any(map(shutil.which, requirement["commands"]))
-    if "header" in requirement:
-        return Path(sysconfig.get_path("include"), requirement["header"]).exists()
-    return all(importable(name) for name in requirement["modules"])
+def load_requirements() -> ModuleType:
+    """Import ``vendor/requirements.py``, which reads ``vendor/libraries.toml``."""
+    path = ROOT / "vendor" / "requirements.py"
+    specification = importlib.util.spec_from_file_location("vendor_requirements", path)
+    if specification is None or specification.loader is None:
+        raise SetupError(f"{path} is missing; the source tree is not complete")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    return module
 
 
-def importable(name: str) -> bool:
-    """Whether this interpreter has a module, without importing it."""
-    return importlib.util.find_spec(name) is not None
+def missing(vendor: ModuleType, catalogue: Any, groups: list[str]) -> list[Any]:
+    """The problems of all groups, those with modules of this interpreter included."""
+    found = [problem for group in groups for problem in vendor.problems(catalogue, group)]
+    for item in catalogue.requirements:
+        absent = [name for name in item.modules if importlib.util.find_spec(name) is None]
+        if absent and set(groups) & set(item.groups):
+            text = f"{item.name} are needed, {sys.executable} has no {absent[0]}"
+            found.append(vendor.Problem(item, text))
+    return found
 
 
-def distribution() -> tuple[str, str, str]:
-    """ID, version and code name of the distribution, with derivatives folded into their parent."""
-    release = platform.freedesktop_os_release()
-    return (
-        release.get("ID", ""),
-        release.get("VERSION_ID", ""),
-        release.get("VERSION_CODENAME", ""),
-    )
-
-
-def run_as_root(command: list[str], *, needed: bool = True) -> None:
-    """Run a command as root, with sudo where that takes it.
+def run_as_root(command: list[str]) -> bool:
+    """Run a command as root, with sudo where that takes it; tell whether it went well.
 
     Raises:
-        SetupError: It failed (and was ``needed``), or there is no sudo.
+        SetupError: There is no sudo.
     """
     if os.geteuid() != 0:
         if shutil.which("sudo") is None:
             raise SetupError(f"run this as root, then try again:\n  {shlex.join(command)}")
         command = ["sudo", *command]
     print(f"+ {shlex.join(command)}", flush=True)
-    if subprocess.run(command, check=False).returncode != 0 and needed:
-        raise SetupError(f"this failed: {shlex.join(command)}")
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def add_backports(suite: str) -> None:
+    """Enable a backports suite from the mirror that the machine uses, if it is not enabled.
+
+    Raises:
+        SetupError: No source to copy the mirror from, or no permission.
+    """
+    stanza = backports_stanza(read_sources(APT_DIRECTORY), suite.removesuffix("-backports"))
+    if stanza is None:
+        return
+    target = APT_DIRECTORY / "sources.list.d" / OUR_SOURCE
+    with tempfile.NamedTemporaryFile("w", suffix=".sources") as file:
+        file.write(stanza)
+        file.flush()
+        if not run_as_root(["install", "-m", "644", file.name, str(target)]):
+            raise SetupError(f"{target} could not be written")
+
+
+def apt_install(packages: list[str], suite: str = "") -> None:
+    """Install packages without asking.
+
+    Raises:
+        SetupError: apt did not install them.
+    """
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes"]
+    command += ["--no-install-recommends", *(["--target-release", suite] if suite else [])]
+    if not run_as_root([*command, *packages]):
+        raise SetupError(f"apt could not install {' '.join(packages)}")
+
+
+def install(found: list[Any], key: str, suite: str, *, update: bool) -> None:
+    """Install what the problems are about: libraries from ``suite``, the rest as usual."""
+    plain: list[str] = []
+    libraries: list[str] = []
+    for problem in found:
+        names = problem.requirement.packages[key]
+        (libraries if suite and problem.requirement.pkg_config else plain).extend(names)
+    if libraries:
+        add_backports(suite)
+    if update and not run_as_root(["apt-get", "update", "--quiet"]):
+        print("apt-get update failed; going on with the lists there are", file=sys.stderr)
+    if plain:
+        apt_install(list(dict.fromkeys(plain)))
+    if libraries:
+        apt_install(list(dict.fromkeys(libraries)), suite)
+
+
+def set_up(groups: list[str]) -> None:
+    """Install everything of ``groups`` that is missing.
+
+    Raises:
+        SetupError: Something is missing and could not be installed from here.
+    """
+    vendor = load_requirements()
+    catalogue = vendor.load()
+    # Libraries can be looked for only once pkg-config is there: hence a second round.
+    for attempt in range(2):
+        found = missing(vendor, catalogue, groups)
+        if not found:
+            return
+        here = vendor.this_distribution(catalogue)
+        if here is None or shutil.which("apt-get") is None:
+            break
+        print("missing:", *(f"  - {problem.text}" for problem in found), sep="\n", flush=True)
+        install(found, here.key, suite_of(here.key), update=attempt == 0)
+    if found := missing(vendor, catalogue, groups):
+        raise SetupError(vendor.message(catalogue, found))
+
+
+def suite_of(key: str) -> str:
+    """The suite that the libraries of a distribution come from, "" for the ordinary one."""
+    document = tomllib.loads(LIBRARIES.read_text())
+    return next(
+        (str(table.get("suite", "")) for table in document["distribution"] if table["key"] == key),
+        "",
+    )
+
+
+def main() -> int:
+    """Set up the groups named on the command line ("build", "test", ...)."""
+    try:
+        set_up(sys.argv[1:] or ["build"])
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

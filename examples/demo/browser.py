@@ -160,9 +160,8 @@ async def report_of_browser(page: PageServer) -> Report:
     """
     async with headless_browser(f"{page.origin}/") as process:
         ended = asyncio.ensure_future(process.wait())
-        await asyncio.wait(
-            {page.report, ended}, timeout=CHECK_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
-        )
+        either: set[asyncio.Future[Any]] = {page.report, ended}
+        await asyncio.wait(either, timeout=CHECK_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if page.report.done():
             ended.cancel()
             return page.report.result()

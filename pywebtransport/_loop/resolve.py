@@ -24,9 +24,7 @@ class RemoteAddress(NamedTuple):
     sockaddr: tuple[Any, ...]
 
 
-async def resolve(
-    host: str, port: int, *, family: int = socket.AF_UNSPEC
-) -> list[RemoteAddress]:
+async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> list[RemoteAddress]:
     """Resolve a host name or IP literal for UDP.
 
     Args:
@@ -150,9 +148,7 @@ async def _first_success(
         await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _cancel_losers(
-    tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T] | None
-) -> None:
+async def _cancel_losers(tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T] | None) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

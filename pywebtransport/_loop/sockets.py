@@ -140,9 +140,7 @@ class _PortTakenError(Exception):
         self.error = error
 
 
-def _bind_all(
-    addresses: list[BindAddress], bound: list[socket.socket], reuse_port: bool
-) -> None:
+def _bind_all(addresses: list[BindAddress], bound: list[socket.socket], reuse_port: bool) -> None:
     chosen_port = 0
     have_dual_stack = False
     absent: tuple[BindAddress, OSError] | None = None

@@ -19,13 +19,34 @@ _Buffer = bytes | bytearray | memoryview
 class CloseInfo:
     """Why a QUIC connection ended (immutable)."""
 
-    kind: str  # "application" "transport" "idle" "handshake_timeout" "stateless_reset" "version" "refused" "internal"
-    remote: bool
-    code: int
-    reason: str
-    handshake_done: bool
-    tls_error: str  # our own verification failure in words, "" if none
-    errno: int
+    def __init__(
+        self,
+        *,
+        kind: str,
+        remote: bool = False,
+        code: int = 0,
+        reason: str = "",
+        handshake_done: bool = False,
+        tls_error: str = "",
+        errno: int = 0,
+    ) -> None: ...
+    @property
+    def kind(self) -> str:
+        """One of: application, transport, idle, handshake_timeout, stateless_reset, version,
+        refused, internal."""
+    @property
+    def remote(self) -> bool: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def handshake_done(self) -> bool: ...
+    @property
+    def tls_error(self) -> str:
+        """Our own verification failure in words, "" if none."""
+    @property
+    def errno(self) -> int: ...
 
 class QuicTls:
     """A TLS configuration; shared, immutable once in use except for added SNI certificates."""
@@ -61,16 +82,25 @@ class QuicEndpoint:
         self,
         *,
         is_server: bool,
-        settings: dict[str, Any],  # names and units of qe_settings; "cc" and "retry" as strings; unknown -> ConfigurationError
+        settings: dict[
+            str, Any
+        ],  # names and units of qe_settings; "cc" and "retry" as strings; unknown -> ConfigurationError
         tls: QuicTls | None,
-        accept: Callable[[QuicConnection], ConnectionHandler] | None,  # server: called at handshake completion
+        # Server: called at handshake completion; None refuses the connection.
+        accept: Callable[[QuicConnection], ConnectionHandler | None] | None,
         schedule_flush: Callable[[], object],  # at most one call until the next process()/receive()
         on_error: Callable[[BaseException], object],  # an exception out of a handler or sink
         keylog: Callable[[str], object] | None = None,
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
     ) -> None: ...
-    def add_socket(self, fd: int, *, buffer_size: int = 0, features: Sequence[str] = ("gso", "gro", "ecn", "pktinfo")) -> QuicSocket: ...
+    def add_socket(
+        self,
+        fd: int,
+        *,
+        buffer_size: int = 0,
+        features: Sequence[str] = ("gso", "gro", "ecn", "pktinfo"),
+    ) -> QuicSocket: ...
     def receive(self, sock: QuicSocket, now: int) -> bool:
         """Read (GIL released), collect, deliver, transmit. True: the kernel probably holds more."""
     def process(self, now: int) -> bool:
@@ -160,8 +190,12 @@ class QuicConnection:
 class QuicStream:
     """One QUIC stream: received bytes are owned here, bytes to send by the engine."""
 
-    sink: Callable[[QuicStream], object] | None  # called at each ready turn; None: only waiters are woken
-    on_closed: Callable[[QuicStream], object] | None  # once, in the deliver phase, when is_closed became True
+    sink: (
+        Callable[[QuicStream], object] | None
+    )  # called at each ready turn; None: only waiters are woken
+    on_closed: (
+        Callable[[QuicStream], object] | None
+    )  # once, in the deliver phase, when is_closed became True
     tag: Any  # free slot for the layer above
     @property
     def stream_id(self) -> int: ...
@@ -228,8 +262,12 @@ class QuicStream:
     def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
     def set_reliable_size(self, n: int) -> None: ...
     def set_send_order(self, order: int) -> None: ...
-    def reset(self, code: int) -> None: ...  # no-op when already finished and acked, reset or closed
-    def stop_sending(self, code: int) -> None: ...  # drops what is buffered; no-op when the end was received
+    def reset(
+        self, code: int
+    ) -> None: ...  # no-op when already finished and acked, reset or closed
+    def stop_sending(
+        self, code: int
+    ) -> None: ...  # drops what is buffered; no-op when the end was received
     def join_group(self, group: QuicGroup, send_header: int, recv_header: int) -> None: ...
     def release(self) -> None:
         """The application is done: buffered bytes are dropped and credited. The peer gets credit

@@ -1,5 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, nonecheck=False, embedsignature=False
+# cython: language_level=3, cdivision=True, initializedcheck=False, nonecheck=False
+# (boundscheck stays on: only Python sequences given by callers are indexed here.)
 """The binding of the QUIC engine. See _core.pyi for the contract of every member.
 
 One extension module, one file per class:

@@ -331,6 +331,10 @@ class WebTransportConnection(EventEmitter):
                 ),
                 return_exceptions=True,
             )
+            async with asyncio.timeout(self._config.close_timeout):
+                await self._wait_sessions_flushed()
+        except builtins.TimeoutError:
+            self._logger.debug("connection %s: the peer did not acknowledge the end", self._id)
         finally:
             self._shut(reason)
         await self.wait_closed()
@@ -655,8 +659,14 @@ class WebTransportConnection(EventEmitter):
                 session.streams_available(True)
 
     async def _session_gone(self, session: WebTransportSession) -> None:
-        """The application closed ``session`` and wants the connection closed if unused."""
-        if self._sessions or self._pending or self._keep_open or not self.is_connected:
+        """The application closed ``session``; a client's connection goes with its last one."""
+        if (
+            isinstance(self._config, ServerConfig)
+            or self._sessions
+            or self._pending
+            or self._keep_open
+            or not self.is_connected
+        ):
             return
         await self.close()
 
@@ -668,15 +678,31 @@ class WebTransportConnection(EventEmitter):
             or self._pending
             or self._keep_open
             or not self.is_connected
+            or self._quic is None
+            or self._quic.is_closed
         ):
             return
         self._shut()
 
-    def _shut(self, reason: str = "") -> None:
-        """Begin to close: the HTTP/3 layer waits, bounded, until the peer ended its sessions too.
+    async def _wait_sessions_flushed(self) -> None:
+        """Wait until the peer acknowledged the end of every CONNECT stream."""
+        driver = self._driver
+        if driver is None:
+            return
+        loop = asyncio.get_running_loop()
+        for h3 in driver.h3.closing_sessions():
+            stream = h3.stream
+            if stream is None or stream.is_acked or stream.is_closed:
+                continue
+            waiter = loop.create_future()
+            stream.set_acked_waiter(waiter)
+            try:
+                await waiter
+            finally:
+                stream.set_acked_waiter(None)
 
-        ``_quic_closed`` follows, from the QUIC connection.
-        """
+    def _shut(self, reason: str = "") -> None:
+        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
@@ -727,7 +753,7 @@ class WebTransportConnection(EventEmitter):
         if self._error is None:
             self._error = error
         clean = info.kind == "application" and info.code in (0, 0x100)
-        expected = clean or self._state is ConnectionState.CLOSING
+        expected = (clean or self._state is ConnectionState.CLOSING) and not self._info.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
             self._emit_nowait(

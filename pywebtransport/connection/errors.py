@@ -9,6 +9,7 @@ from ..exceptions import (
     CertificateError,
     CertificateHashError,
     ConnectionError,
+    ErrorOrigin,
     HandshakeError,
     IdleTimeoutError,
     TimeoutError,
@@ -22,6 +23,8 @@ __all__ = ["error_from_close"]
 _CRYPTO_ERROR_FIRST = 0x100
 _CRYPTO_ERROR_LAST = 0x1FF
 _CONNECTION_REFUSED = 0x2
+# Kinds of an end that one of the two ends decided on.
+_CLOSED_BY_AN_END = frozenset({"application", "transport", "stateless_reset"})
 
 # TLS alerts (RFC 8446 section 6) that a user meets, and what they usually mean.
 _ALERTS = {
@@ -57,6 +60,14 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
     Returns:
         An exception to raise; nothing here raises.
     """
+    error = _describe(info, remote, where)
+    error.reason = info.reason
+    if info.kind in _CLOSED_BY_AN_END:
+        error.remote = info.remote
+    return error
+
+
+def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTransportError:
     target = where or (f"{remote[0]}:{remote[1]}" if remote else "the peer")
     details = {
         "kind": info.kind,
@@ -64,6 +75,7 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
         "code": info.code,
         "reason": info.reason,
     }
+    origin: ErrorOrigin = {"reason": info.reason, "remote": info.remote}
     if info.kind == "refused":
         text = os.strerror(info.errno) if info.errno else "unreachable"
         return UnreachableError(
@@ -90,6 +102,7 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
             error_code=info.code,
             certificate_error=info.tls_error,
             details=details,
+            **origin,
         )
     if info.kind == "transport" and _CRYPTO_ERROR_FIRST <= info.code <= _CRYPTO_ERROR_LAST:
         alert = info.code - _CRYPTO_ERROR_FIRST
@@ -100,6 +113,7 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
             error_code=info.code,
             handshake_stage="tls",
             details=details,
+            **origin,
         )
     if info.kind == "version":
         return HandshakeError(
@@ -113,6 +127,7 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
             error_code=info.code,
             remote_address=remote,
             details=details,
+            **origin,
         )
     if info.kind == "stateless_reset":
         message = f"{target} lost the connection's state (stateless reset)"
@@ -124,4 +139,6 @@ def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -
         reason = f": {info.reason}" if info.reason else ""
         code = f"{level} code {info.code:#x}{reason}"
         message = f"{who} closed the connection to {target} with {code}"
-    return ConnectionError(message, error_code=info.code, remote_address=remote, details=details)
+    return ConnectionError(
+        message, error_code=info.code, remote_address=remote, details=details, **origin
+    )

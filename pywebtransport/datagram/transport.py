@@ -381,8 +381,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def __await__(self) -> Generator[Any, None, Self]:
         """``await session.datagrams`` is ``session.datagrams``."""
+        yield from ()
         return self
-        yield
 
     def debug_state(self) -> dict[str, Any]:
         """A snapshot for logs: state, statistics, queues, configuration."""

@@ -75,9 +75,12 @@ class Qpack:
             FieldSectionTooLarge: it is larger than we accept.
             H3ConnectionError: QPACK_DECOMPRESSION_FAILED.
         """
-        if count_field_lines(section) * _LINE_OVERHEAD > self._max_size:
+        lines = count_field_lines(section)
+        if lines * _LINE_OVERHEAD > self._max_size:
             self.cancel(stream_id)
             raise FieldSectionTooLarge
+        if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
+            return []
         try:
             control, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 async def create_task_with_timeout(
     coro: Coroutine[Any, Any, T],
     *,
-    timeout: Timeout | None = None,  # noqa: ASYNC109 - part of the contract
+    timeout: Timeout | None = None,
     name: str | None = None,
 ) -> asyncio.Task[T]:
     """Start a task that is cancelled when it takes too long.
@@ -44,7 +44,7 @@ async def create_task_with_timeout(
 async def run_with_timeout(
     coro: Coroutine[Any, Any, T],
     *,
-    timeout: float,  # noqa: ASYNC109 - part of the contract
+    timeout: float,
     default_value: T | None = None,
 ) -> T | None:
     """Run a coroutine; when it takes longer than ``timeout`` seconds, cancel it.
@@ -68,7 +68,7 @@ async def run_with_timeout(
 async def wait_for_condition(
     condition: Callable[[], bool],
     *,
-    timeout: Timeout | None = None,  # noqa: ASYNC109 - part of the contract
+    timeout: Timeout | None = None,
     interval: float = 0.1,
 ) -> None:
     """Wait until ``condition()`` is true, asking once per interval.

@@ -239,7 +239,8 @@ static void deliver(sim *s, sim_packet *p) {
              (!s->nat && same_addr(&p->dst, &s->client.addr))) {
     end = &s->client;
   } else {
-    return; /* nobody there */
+    s->nowhere_bytes += p->len;
+    return;
   }
   if (p->ecn != 0) {
     end->ect_in++;

@@ -102,6 +102,7 @@ struct sim {
   qe_tls *server_tls, *client_tls;
   /* Sees every packet before the network; returns 0 to drop it. */
   int (*filter)(sim *s, int to_server, const uint8_t *data, size_t len);
+  uint64_t nowhere_bytes; /* sent to addresses where nobody is */
   int stuck; /* the engines asked for work without end */
 };
 

@@ -614,7 +614,6 @@ static void test_chaos(void) {
         if (peer == NULL) {
           continue; /* never used */
         }
-        if (st->closes != peer->closes) printf("seed %d id %d side %d rem %d: me w%d r%d f%d R%d s%d c%d a%d lg? ; peer w%d r%d f%d R%d s%d c%d a%d\n", (int)seed, (int)st->id, side, st->remote, (int)st->written,(int)st->received,st->fins,st->resets,st->stops,st->closes,st->acks,(int)peer->written,(int)peer->received,peer->fins,peer->resets,peer->stops,peer->closes,peer->acks);
         CHECK_EQ(st->closes, peer->closes);
         if (st->stops) {
           CHECK_EQ(st->stop_code, 200 + (uint64_t)st->id);

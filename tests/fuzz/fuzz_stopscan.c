@@ -2,7 +2,7 @@
  * libFuzzer target for the STOP_SENDING scan.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -std=gnu11 \
- *     -Ipywebtransport/_quic/engine tests/fuzz/fuzz_stopscan.c \
+ *     -iquote pywebtransport/_quic/engine tests/fuzz/fuzz_stopscan.c \
  *     pywebtransport/_quic/engine/stopscan.c -o fuzz_stopscan
  *
  * Beside memory safety it checks what callers rely on: values are valid

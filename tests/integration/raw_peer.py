@@ -269,7 +269,11 @@ class RawPeer(QuicConnectionProtocol):
 
     async def delivered(self) -> None:
         """Wait until the other end acknowledged everything sent so far."""
-        await self.ping()
+        senders = [stream.sender for stream in self._quic._streams.values()]
+        async with asyncio.timeout(_PATIENCE):
+            await self.ping()
+            while any(sender._buffer_start != sender._buffer_stop for sender in senders):
+                await self.ping()
 
     async def session(self, path: str = "/", **request: Any) -> int:
         """Client: open a session; returns its ID."""

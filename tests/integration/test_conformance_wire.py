@@ -16,6 +16,7 @@ import pytest
 from aioquic.tls import SessionTicket
 
 from pywebtransport import ServerApp, WebTransportSession
+from pywebtransport.exceptions import StreamResetError
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import Linked, linked, raw_client
 from tests.support.steps import until
@@ -652,13 +653,28 @@ async def test_case_084_reset_stream_counts_by_final_size(link: Link) -> None:
         stream = it.peer.open_in_session(session_id, bytes(9000), unidirectional=True)
         await it.peer.delivered()
         it.peer.reset(stream, h3.stream_code(5))
+        await it.peer.delivered()
         async for arrived in session.incoming_unidirectional_streams():
-            assert arrived.stream_id == stream
+            with pytest.raises(StreamResetError, match="code 5"):
+                await arrived.read_all()
             break
-        # New credit comes by itself: 9000 body bytes, the header not counted.
+        # New credit: 9000 body bytes and the window, the header not counted.
         value = await it.peer.capsule(session_id, h3.CAP_MAX_DATA)
         assert h3.read_varint(value)[0] == 19_000
+
+
+async def test_session_credit_is_what_was_read_and_the_window(link: Link) -> None:
+    async with link(initial_max_data=10_000) as it:
+        session_id, session = await it.open()
+        it.peer.open_in_session(session_id, bytes(9000), unidirectional=True, fin=True)
+        await it.peer.delivered()
         await it.still_works(session_id, session)
+        assert not it.peer.streams[session_id].capsules  # nothing was read yet
+        async for arrived in session.incoming_unidirectional_streams():
+            assert await arrived.read_all() == bytes(9000)
+            break
+        value = await it.peer.capsule(session_id, h3.CAP_MAX_DATA)
+        assert h3.read_varint(value)[0] == 19_000
 
 
 async def test_case_085_long_reason_is_cut_at_a_character(link: Link) -> None:

@@ -16,7 +16,6 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
     TimeoutError,
 )
-from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import (
     WebTransportReceiveStream,
     WebTransportSendStream,
@@ -25,26 +24,12 @@ from pywebtransport.stream import (
 from pywebtransport.stream.utils import copy_stream_data, echo_stream
 from tests.support.endpoints import PairOfSessions
 from tests.support.payload import payload
-from tests.support.steps import echo_bidirectional, until
+from tests.support.steps import echo_bidirectional, take, take_unidirectional, until
 
 OPENERS = pytest.mark.parametrize("opener", ["client", "server"])
 DIALECTS = pytest.mark.parametrize("dialect", [2, 7, 14, 16])
 # The first, the last, and those on both sides of a code that HTTP/3 reserves.
 CODES = [0, 1, 29, 30, 31, 255, 256, 2**31, 2**32 - 1]
-
-
-async def take(session: WebTransportSession) -> WebTransportStream:
-    """The next bidirectional stream of the peer."""
-    async for stream in session.incoming_bidirectional_streams():
-        return stream
-    raise AssertionError("the session ended")
-
-
-async def take_unidirectional(session: WebTransportSession) -> WebTransportReceiveStream:
-    """The next unidirectional stream of the peer."""
-    async for stream in session.incoming_unidirectional_streams():
-        return stream
-    raise AssertionError("the session ended")
 
 
 @asynccontextmanager

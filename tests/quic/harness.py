@@ -164,8 +164,16 @@ class Side:
             sock.close()
 
 
-def run(sides: Sequence[Side], until: Callable[[], object], deadline: float = DEADLINE) -> None:
-    """Drive the endpoints until ``until()`` is true; AssertionError after ``deadline`` seconds."""
+def run(
+    sides: Sequence[Side],
+    until: Callable[[], object],
+    deadline: float = DEADLINE,
+    poll: Sequence[socket.socket] = (),
+) -> None:
+    """Drive the endpoints until ``until()`` is true; AssertionError after ``deadline`` seconds.
+
+    ``until`` is asked again when a socket of an endpoint or one of ``poll`` is readable.
+    """
     end = time.monotonic() + deadline
     while True:
         ticks = []
@@ -197,8 +205,10 @@ def run(sides: Sequence[Side], until: Callable[[], object], deadline: float = DE
             if not side.endpoint.is_closed
             for fd, (_, quic) in side.sockets.items()
         }
-        readable, _, _ = select.select(list(by_fd), [], [], timeout)
+        readable, _, _ = select.select([*by_fd, *poll], [], [], timeout)
         for fd in readable:
+            if fd not in by_fd:
+                continue
             side, quic = by_fd[fd]
             if not side.endpoint.is_closed:
                 side.endpoint.receive(quic, time.monotonic_ns())
@@ -218,6 +228,7 @@ class Link:
         self.server = server
         self.client = client
         self.near = Recorder()
+        self._far: Recorder | None = None
         self.conn = client.endpoint.connect(
             client.quic_socket,
             server.address,
@@ -234,12 +245,12 @@ class Link:
 
     @property
     def far(self) -> Recorder:
-        """Handler of the server's end of the newest connection."""
-        return self.server.handlers[-1]
+        """Handler of the server's end."""
+        return self.server.handlers[-1] if self._far is None else self._far
 
     @property
     def peer(self) -> QuicConnection:
-        """The server's end of the newest connection."""
+        """The server's end."""
         assert self.far.quic is not None
         return self.far.quic
 
@@ -250,11 +261,11 @@ class Link:
         before = len(self.server.handlers)
         self.run(
             lambda: (
-                self.near.closed
-                or (self.near.handshakes and len(self.server.handlers) > before)
+                self.near.closed or (self.near.handshakes and len(self.server.handlers) > before)
             )
         )
         assert self.near.closed is None, self.near.closed
+        self._far = self.server.handlers[-1]
         return self
 
     def settle(self) -> None:
@@ -268,8 +279,9 @@ class Link:
         self.run(lambda: marker in receiver.datagrams)
         receiver.datagrams.remove(marker)
 
-    def open(self, payload: bytes = b"hello", *, unidirectional: bool = False, fin: bool = False
-             ) -> tuple[QuicStream, QuicStream]:
+    def open(
+        self, payload: bytes = b"hello", *, unidirectional: bool = False, fin: bool = False
+    ) -> tuple[QuicStream, QuicStream]:
         """A stream of the client with ``payload`` arrived; (client's end, server's end)."""
         near = self.conn.open_stream(unidirectional)
         assert near is not None

@@ -25,9 +25,7 @@ def fill(link: Link, unidirectional: bool, payload: bytes = b"x") -> list[QuicSt
 
 
 @pytest.mark.parametrize("unidirectional", [False, True])
-def test_limit_of_streams_answers_none_until_credit_comes(
-    lab: Lab, unidirectional: bool
-) -> None:
+def test_limit_of_streams_answers_none_until_credit_comes(lab: Lab, unidirectional: bool) -> None:
     with lab.link(server=FOUR) as link:
         assert link.conn.streams_left(unidirectional) == 4
         assert len(fill(link, unidirectional)) == 4

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from .leaks import engine_objects
+from .leaks import engine_objects, more_objects
 
 FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -72,11 +72,8 @@ async def _limited(test: Callable[[], Awaitable[object]], limit: float) -> list[
     # asyncio keeps its timers in a list that can be looked at; uvloop does not show them.
     timers = getattr(asyncio.get_running_loop(), "_scheduled", ())
     problems += [f"timer left: {timer!r}" for timer in timers if not timer.cancelled()]
-    after = engine_objects()
-    if before and after != before:
-        problems.append(f"engine objects: {before} before, {after} after")
-    elif not before and any(after.values()):
-        problems.append(f"engine objects left: {after}")
+    if more := more_objects(before, engine_objects()):
+        problems.append(f"engine objects left: {more}")
     return problems
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from pywebtransport.session import WebTransportSession
-from pywebtransport.stream import WebTransportStream
+from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.utils import wait_for_condition
 
 T = TypeVar("T")
@@ -35,18 +35,24 @@ async def _echo(stream: WebTransportStream) -> None:
     await stream.close()
 
 
+async def take(session: WebTransportSession) -> WebTransportStream:
+    """The next bidirectional stream of the peer."""
+    return await anext(aiter(session.incoming_bidirectional_streams()))
+
+
+async def take_unidirectional(session: WebTransportSession) -> WebTransportReceiveStream:
+    """The next unidirectional stream of the peer."""
+    return await anext(aiter(session.incoming_unidirectional_streams()))
+
+
 async def round_trip(near: WebTransportSession, far: WebTransportSession, text: bytes) -> None:
     """Show that both ends still work: ``text`` there on one stream and back on another."""
     there = await near.create_unidirectional_stream()
     await there.write_all(text)
-    async for arrived in far.incoming_unidirectional_streams():
-        assert await arrived.read_all() == text
-        break
+    assert await (await take_unidirectional(far)).read_all() == text
     back = await far.create_unidirectional_stream()
     await back.write_all(text)
-    async for arrived in near.incoming_unidirectional_streams():
-        assert await arrived.read_all() == text
-        break
+    assert await (await take_unidirectional(near)).read_all() == text
 
 
 async def cancelled_at(operation: Callable[[], Coroutine[Any, Any, T]], index: int) -> bool:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,15 +37,25 @@ def python_blocks() -> list[tuple[str, str]]:
     ]
 
 
-def test_readme_shows_the_very_files_of_the_examples() -> None:
+def test_readme_shows_the_very_files_and_commands() -> None:
+    """Programs of ``examples/``, install commands of ``vendor/libraries.toml``."""
+    readme = (ROOT / "README.md").read_text()
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, sync_readme; sys.stdout.write(sync_readme.synchronised(sys.stdin.read()))",
+        ],
+        cwd=ROOT / "scripts",
+        input=readme,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert readme == finished.stdout, "run scripts/sync_readme.py"
     server, client = blocks(ROOT / "README.md", "python")
     assert server == (ROOT / "examples" / "echo_server.py").read_text()
     assert client == (ROOT / "examples" / "echo_client.py").read_text()
-
-
-def test_readme_shows_the_very_script_of_the_browser_example() -> None:
-    (script,) = blocks(ROOT / "README.md", "javascript")
-    assert script in (ROOT / "examples" / "browser" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(("place", "body"), python_blocks(), ids=lambda value: value.split("\n")[0])

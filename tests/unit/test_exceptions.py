@@ -42,10 +42,9 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.types import SessionState, StreamState
 
+EXPORTS: list[Any] = [getattr(exceptions, name) for name in exceptions.__all__]
 CLASSES: list[type[WebTransportError]] = [
-    value
-    for value in (getattr(exceptions, name) for name in exceptions.__all__)
-    if inspect.isclass(value)
+    value for value in EXPORTS if isinstance(value, type) and issubclass(value, WebTransportError)
 ]
 
 # Every class with each of its own arguments, so that nothing can get lost unseen.

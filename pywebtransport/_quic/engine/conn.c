@@ -483,6 +483,13 @@ static void conn_free(qe_conn *c, int report) {
     ngtcp2_conn_del(c->ng);
   }
   qe_tls_session_free(c->tls);
+  while (c->kept != NULL) {
+    qe_chunk *chunk = c->kept;
+    c->kept = chunk->next;
+    chunk->next = e->released;
+    e->released = chunk;
+  }
+  qe_engine_release(e);
   qe_group_table_free(&c->groups);
   qe_stream_map_free(&c->streams);
   qe_sched_free(&c->sched);

@@ -66,6 +66,9 @@ struct qe_conn {
   qe_sched sched;
   qe_stream_map streams;
   qe_stream *work_head, *work_tail;
+  qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, end not seen; by deadline */
+  uint64_t zombies;                   /* given up here, still alive in the library */
+  qe_chunk *kept;                     /* their bytes in flight, until the end */
   qe_stream *doubtful; /* peer's unidirectional stream that was reset: closed or orphan? */
 
   qe_group_table groups;

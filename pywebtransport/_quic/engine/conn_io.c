@@ -396,6 +396,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     if (c->ev_new_token) {
       give_token(c, now);
     }
+    qe_conn_expire_stops(c, now);
     qe_conn_run_work(c);
   }
   if (c->end_mode == QE_END_NONE) {
@@ -412,7 +413,8 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     qe_conn_finish(c, now);
     return 0;
   }
-  if (qe_timers_set(&e->timers, &c->target.timer, ngtcp2_conn_get_expiry(c->ng)) != 0) {
+  qe_tstamp expiry = qe_min(ngtcp2_conn_get_expiry(c->ng), qe_conn_next_stop(c));
+  if (qe_timers_set(&e->timers, &c->target.timer, expiry) != 0) {
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
   }
   if (result != WRITE_DONE) {

@@ -6,6 +6,7 @@
 #include "engine.h"
 
 #define MIN_BUCKETS 8
+#define MAX_ZOMBIES 4096 /* per connection; under half a kilobyte each */
 
 /* ------------------------------------------------------------------- map */
 
@@ -116,9 +117,21 @@ void qe_stream_enter(qe_stream *s, int64_t id, void *user) {
   }
 }
 
+static void leave_stops(qe_stream *s) {
+  qe_conn *c = s->conn;
+  if (!s->in_stops) {
+    return;
+  }
+  *(s->stop_prev != NULL ? &s->stop_prev->stop_next : &c->stops_head) = s->stop_next;
+  *(s->stop_next != NULL ? &s->stop_next->stop_prev : &c->stops_tail) = s->stop_prev;
+  s->in_stops = 0;
+}
+
 void qe_stream_destroy(qe_stream *s, int report) {
   qe_conn *c = s->conn;
   qe_engine *e = c->engine;
+
+  leave_stops(s);
 
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
@@ -164,6 +177,53 @@ static int reset_is_due(const qe_stream *s) {
   return s->out.sent == 0 || s->out.acked >= need;
 }
 
+/*
+ * After STOP_SENDING the library throws out-of-order bytes away although their
+ * packets are acknowledged.  If the peer had sent everything, FIN included, it
+ * owes us no RESET_STREAM, the gap never closes, and the library never ends
+ * the stream (1.11).  So the end is awaited for some round trips only.
+ */
+static void join_stops(qe_stream *s) {
+  qe_conn *c = s->conn;
+  uint64_t wait = qe_max(3 * ngtcp2_conn_get_pto(c->ng), QE_SECOND);
+
+  s->stop_deadline = qe_add_sat(c->engine->now, wait);
+  if (c->stops_tail != NULL && c->stops_tail->stop_deadline > s->stop_deadline) {
+    s->stop_deadline = c->stops_tail->stop_deadline; /* keeps the list in order */
+  }
+  s->stop_next = NULL;
+  s->stop_prev = c->stops_tail;
+  *(c->stops_tail != NULL ? &c->stops_tail->stop_next : &c->stops_head) = s;
+  c->stops_tail = s;
+  s->in_stops = 1;
+}
+
+/* Ends it for the user; the library keeps its small rest, which from now on
+ * leads nowhere.  Bytes in flight stay where they are until the end. */
+static void retire(qe_stream *s) {
+  qe_conn *c = s->conn;
+
+  ngtcp2_conn_set_stream_user_data(c->ng, s->id, NULL);
+  qe_sendbuf_clear(&s->out, &c->kept);
+  qe_stream_on_closed(s);
+  if (++c->zombies > MAX_ZOMBIES) {
+    qe_conn_end_excessive(c, "too many streams that never end");
+  }
+}
+
+void qe_conn_expire_stops(qe_conn *c, qe_tstamp now) {
+  while (c->stops_head != NULL && c->stops_head->stop_deadline <= now) {
+    qe_stream *s = c->stops_head;
+    leave_stops(s);
+    s->gave_up = 1;
+    qe_stream_add_work(s);
+  }
+}
+
+qe_tstamp qe_conn_next_stop(const qe_conn *c) {
+  return c->stops_head == NULL ? QE_NEVER : c->stops_head->stop_deadline;
+}
+
 static void run_commands(qe_stream *s) {
   qe_conn *c = s->conn;
   int rv;
@@ -186,7 +246,14 @@ static void run_commands(qe_stream *s) {
     rv = ngtcp2_conn_shutdown_stream_read(c->ng, 0, s->id, s->stop_code);
     if (rv != 0) {
       qe_conn_end_library(c, rv);
+      return;
     }
+    if (!s->fin_received && !s->reset_received) {
+      join_stops(s);
+    }
+  }
+  if (s->gave_up && (!s->can_send || s->fin_acked || s->reset_sent || s->stopped)) {
+    retire(s);
   }
 }
 
@@ -347,6 +414,7 @@ void qe_stream_on_closed(qe_stream *s) {
     s->fin_acked = 1;
     s->ev_acked = 1;
   }
+  leave_stops(s);
   s->lib_gone = 1;
   qe_sched_remove(&s->conn->sched, &s->node);
   qe_stream_add_work(s);
@@ -490,6 +558,7 @@ void qe_stream_on_reset(qe_stream *s, uint64_t code, uint64_t final_size) {
     return;
   }
   s->reset_received = 1;
+  leave_stops(s);
   c->stats.resets_received++;
   if (final_size > s->received) {
     uint64_t lost = final_size - s->received; /* will never be handed up */

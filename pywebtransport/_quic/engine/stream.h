@@ -18,10 +18,12 @@ struct qe_stream {
   qe_stream *hash_next, **hash_link;   /* in the connection's map */
   qe_stream *work_next;                /* in the connection's work list */
   qe_stream *member_next, **member_link; /* in its group */
+  qe_stream *stop_prev, *stop_next;      /* in the connection's list of stopped ones */
 
   qe_sendbuf out;
   uint64_t reliable_size;
   uint64_t reset_code, stop_code, peer_stop_code;
+  qe_tstamp stop_deadline; /* after STOP_SENDING: wait for the peer's end until then */
 
   uint64_t received; /* bytes handed up, or given up on */
   uint64_t consumed; /* never above received */
@@ -50,6 +52,8 @@ struct qe_stream {
   unsigned reset_received : 1;
   unsigned stop_wanted : 1;
   unsigned stop_sent : 1;
+  unsigned in_stops : 1;
+  unsigned gave_up : 1; /* the peer's end never came */
   /* life */
   unsigned lib_gone : 1; /* the library has forgotten it */
   unsigned known : 1;    /* the user has the handle */
@@ -96,6 +100,11 @@ void qe_stream_on_closed(qe_stream *s);
 void qe_stream_on_stop_sending(qe_stream *s, uint64_t code, int has_code);
 int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin);
 void qe_stream_on_reset(qe_stream *s, uint64_t code, uint64_t final_size);
+
+/* Gives up on stopped streams whose deadline has passed. */
+void qe_conn_expire_stops(qe_conn *c, qe_tstamp now);
+/* When qe_conn_expire_stops has work; QE_NEVER if none is waiting. */
+qe_tstamp qe_conn_next_stop(const qe_conn *c);
 
 /* Resets, stops and upcalls that had to wait. */
 void qe_stream_add_work(qe_stream *s);

@@ -1,0 +1,266 @@
+/* test_path.c - connections whose addresses change. */
+#include <arpa/inet.h>
+
+#include "check.h"
+#include "sim.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static int start(sim *s, sim_conn **c, sim_conn **srv) {
+  if (sim_start(s) != 0) {
+    return 0;
+  }
+  *c = sim_connect(s);
+  *srv = sim_handshake(s, *c);
+  if (*srv != NULL) {
+    sim_run(s, QE_SECOND);
+  }
+  return *srv != NULL;
+}
+
+struct want {
+  sim_conn *conn;
+  int64_t id;
+};
+
+static int got_fin(void *ctx) {
+  struct want *w = ctx;
+  sim_stream *st = sim_find(w->conn, w->id);
+  return st != NULL && st->fins > 0;
+}
+
+static int is_closed(void *ctx) {
+  return ((sim_conn *)ctx)->closes > 0;
+}
+
+static int moved(void *ctx) {
+  sim_conn *c = ctx;
+  return c->path_changes > 0 || c->path_failures > 0;
+}
+
+static int transfer(sim *s, sim_conn *from, sim_conn *to, uint64_t n) {
+  sim_stream *st = sim_open(from, 1);
+  if (st == NULL || sim_write(st, n, 10000, 1) != 0) {
+    return 0;
+  }
+  struct want w = {to, st->id};
+  return sim_until(s, 60 * QE_SECOND, got_fin, &w) && sim_find(to, st->id)->received == n &&
+         sim_find(to, st->id)->wrong == 0;
+}
+
+static uint16_t remote_port(sim_conn *c) {
+  struct sockaddr_storage local, remote;
+  qe_conn_get_path(c->c, &local, &remote);
+  return ntohs(((struct sockaddr_in *)&remote)->sin_port);
+}
+
+static uint16_t local_port(sim_conn *c) {
+  struct sockaddr_storage local, remote;
+  qe_conn_get_path(c->c, &local, &remote);
+  return ntohs(((struct sockaddr_in *)&local)->sin_port);
+}
+
+/* The client's address changes under it, in the middle of transfers. */
+static void test_nat_rebinding(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 1);
+  s.nat = 1;
+  REQUIRE(start(&s, &c, &srv));
+  CHECK_EQ(remote_port(srv), 40001);
+  sim_stream *up = sim_open(c, 1), *down = sim_open(srv, 1);
+  REQUIRE(up != NULL && down != NULL);
+  CHECK_EQ(sim_write(up, 4 * MIB, 10000, 1), 0);
+  CHECK_EQ(sim_write(down, 4 * MIB, 10000, 1), 0);
+  for (int i = 0; i < 3; i++) {
+    sim_run(&s, 60 * SIM_MS);
+    s.nat_addr.sin_port = htons((uint16_t)(50000 + i));
+    sim_run(&s, 200 * SIM_MS);
+    CHECK_EQ(remote_port(srv), 50000 + i);
+  }
+  struct want a = {srv, up->id}, b = {c, down->id};
+  CHECK(sim_until(&s, 60 * QE_SECOND, got_fin, &a));
+  CHECK(sim_until(&s, 60 * QE_SECOND, got_fin, &b));
+  CHECK_EQ(sim_find(srv, up->id)->wrong, 0);
+  CHECK_EQ(sim_find(c, down->id)->received, 4 * MIB);
+  CHECK_EQ(srv->path_changes, 3);
+  CHECK_EQ(c->path_changes, 0); /* it knows nothing of it */
+  CHECK_EQ(c->closes, 0);
+  sim_free(&s);
+}
+
+/* Nobody is there at the new address: the server must not move for good, nor
+ * send more than a little to it. */
+static int redirect;
+
+static int spoof(sim *s, int to_server, const uint8_t *data, size_t len) {
+  if (to_server && redirect > 0) {
+    struct sockaddr_in victim = s->client.addr;
+    victim.sin_addr.s_addr = inet_addr("203.0.113.5");
+    redirect--;
+    sim_inject(s, 1, &victim, data, len); /* an attacker repeats it from elsewhere */
+    return 0;
+  }
+  return 1;
+}
+
+static void test_spoofed_address(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 2);
+  REQUIRE(start(&s, &c, &srv));
+  sim_stream *down = sim_open(srv, 1);
+  REQUIRE(down != NULL && sim_write(down, 2 * MIB, 10000, 1) == 0);
+  sim_run(&s, 50 * SIM_MS);
+  s.filter = spoof;
+  redirect = 1;
+  struct want w = {c, down->id};
+  CHECK(sim_until(&s, 60 * QE_SECOND, got_fin, &w));
+  CHECK_EQ(sim_find(c, down->id)->wrong, 0);
+  CHECK_EQ(c->closes, 0);
+  CHECK_EQ(remote_port(srv), 5001);
+  CHECK(s.nowhere_bytes > 0);
+  CHECK(s.nowhere_bytes <= 3 * 1452); /* three times what came from there */
+  sim_free(&s);
+}
+
+static void test_migration(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 3);
+  REQUIRE(start(&s, &c, &srv));
+  sim_stream *up = sim_open(c, 1);
+  REQUIRE(up != NULL && sim_write(up, 2 * MIB, 10000, 1) == 0);
+  sim_run(&s, 50 * SIM_MS);
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           0);
+  CHECK_EQ(c->path_changes, 0);
+  CHECK(sim_until(&s, 5 * QE_SECOND, moved, c));
+  CHECK_EQ(c->path_changes, 1);
+  CHECK_EQ(c->path_failures, 0);
+  CHECK_EQ(local_port(c), 5002);
+  struct want w = {srv, up->id};
+  CHECK(sim_until(&s, 60 * QE_SECOND, got_fin, &w));
+  CHECK_EQ(sim_find(srv, up->id)->received, 2 * MIB);
+  CHECK_EQ(srv->path_changes, 1);
+  CHECK_EQ(remote_port(srv), 5002);
+  CHECK(transfer(&s, srv, c, MIB));
+  /* The same address again is no migration; the way back is one. */
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           QE_ERR_INVALID);
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr, sizeof(s.client.addr),
+                           s.now),
+           0);
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(c->path_changes, 2);
+  CHECK(transfer(&s, c, srv, MIB));
+  CHECK_EQ(qe_conn_migrate(srv->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           QE_ERR_MIGRATION); /* only a client may */
+  sim_free(&s);
+}
+
+static void test_migration_fails(void) {
+  sim s;
+  sim_conn *c, *srv;
+  struct sockaddr_in nowhere;
+
+  sim_init(&s, 4);
+  REQUIRE(start(&s, &c, &srv));
+  nowhere = s.client.addr;
+  nowhere.sin_port = htons(9999); /* answers to it are lost */
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&nowhere, sizeof(nowhere), s.now), 0);
+  CHECK(sim_until(&s, 20 * QE_SECOND, moved, c));
+  CHECK_EQ(c->path_failures, 1);
+  CHECK_EQ(c->path_changes, 0);
+  CHECK_EQ(local_port(c), 5001);
+  CHECK(transfer(&s, c, srv, MIB));
+  sim_free(&s);
+
+  sim_init(&s, 5);
+  s.server.set.enable_migration = 0;
+  REQUIRE(start(&s, &c, &srv));
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           QE_ERR_MIGRATION);
+  CHECK(transfer(&s, c, srv, 100000));
+  sim_free(&s);
+}
+
+static void test_too_early(void) {
+  sim s;
+  sim_init(&s, 6);
+  REQUIRE(sim_start(&s) == 0);
+  sim_conn *c = sim_connect(&s);
+  REQUIRE(c != NULL);
+  qe_stream *none;
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           QE_ERR_NOT_READY);
+  CHECK_EQ(qe_conn_initiate_key_update(c->c, s.now), QE_ERR_NOT_READY);
+  CHECK_EQ(qe_conn_open_stream(c->c, 0, NULL, &none), QE_ERR_NOT_READY);
+  CHECK_EQ(qe_conn_send_datagram(c->c, NULL, NULL, 0, NULL, 0, 0, QE_NEVER), QE_ERR_NOT_READY);
+  CHECK_EQ(qe_conn_streams_left(c->c, 0), 0);
+  CHECK_EQ(qe_conn_max_datagram_size(c->c), 0);
+  CHECK_STR(qe_conn_alpn(c->c), "");
+  uint8_t out[8];
+  CHECK_EQ(qe_conn_export(c->c, "x", 1, NULL, 0, out, 8), QE_ERR_NOT_READY);
+  CHECK_EQ(qe_conn_close(c->c, 1, 5, NULL, 0), 0);
+  CHECK(sim_until(&s, QE_SECOND, is_closed, c));
+  CHECK_EQ(c->close.handshake_done, 0);
+  sim_free(&s);
+}
+
+/* Each worker's connection IDs begin with its number. */
+static int wrong_cids, seen_cids;
+
+static int check_cid(sim *s, int to_server, const uint8_t *data, size_t len) {
+  (void)len;
+  if (to_server && (data[0] & 0x80) == 0) {
+    seen_cids++;
+    wrong_cids += data[1] != (uint8_t)s->server.set.worker_index;
+  }
+  return 1;
+}
+
+static void test_worker_index(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 7);
+  s.server.set.worker_index = 0xa7;
+  s.server.set.cid_len = 12;
+  s.server.set.retry = QE_RETRY_ALWAYS;
+  s.filter = check_cid;
+  REQUIRE(start(&s, &c, &srv));
+  CHECK(transfer(&s, c, srv, 100000));
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
+                           sizeof(s.client.addr2), s.now),
+           0);
+  sim_run(&s, QE_SECOND);
+  CHECK(transfer(&s, c, srv, 100000));
+  CHECK(seen_cids > 50);
+  CHECK_EQ(wrong_cids, 0);
+  sim_free(&s);
+}
+
+int main(void) {
+  if (sim_global_init() != 0) {
+    printf("no certificates\n");
+    return 1;
+  }
+  RUN(test_nat_rebinding);
+  RUN(test_spoofed_address);
+  RUN(test_migration);
+  RUN(test_migration_fails);
+  RUN(test_too_early);
+  RUN(test_worker_index);
+  sim_global_free();
+  return check_report();
+}
