@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Size of each bulk transfer of `make demo`, for example 32MiB.
 DEMO_SIZE ?= 256MiB
+# Extra arguments of the page: make demo-browser DEMO_BROWSER_ARGS="--port 8081"
+DEMO_BROWSER_ARGS ?=
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 
@@ -107,10 +109,10 @@ test-python: setup ## Python tests, in a browser too, with the branch coverage g
 	  $(PYTEST_ARGS) tests
 
 .PHONY: test-browser
-test-browser: setup ## Browser tests alone, then the demonstration page, in headless Chromium
+test-browser: setup ## Browser tests alone, the demonstration page included, in headless Chromium
 	$(call section,browser tests)
 	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser
-	@$(PY) -m examples.demo.browser --check --size 20MiB
+	@$(PY) -m examples.demo.browser --check
 
 .PHONY: sanitize
 sanitize: setup ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -64,6 +65,12 @@ def load_requirements() -> ModuleType:
     sys.modules[specification.name] = module  # dataclasses look their module up
     specification.loader.exec_module(module)
     return module
+
+
+class Build(build):
+    """Compiles first, so that what stops a build is not below a list of copied files."""
+
+    sub_commands = sorted(build.sub_commands, key=lambda command: command[0] != "build_ext")
 
 
 class BuildExtension(build_ext):
@@ -125,5 +132,5 @@ setup(
             include_dirs=[QUIC],
         )
     ],
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build": Build, "build_ext": BuildExtension},
 )

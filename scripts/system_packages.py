@@ -183,21 +183,22 @@ def run_as_root(command: list[str]) -> bool:
     return subprocess.run(command, check=False).returncode == 0
 
 
-def add_backports(suite: str) -> None:
-    """Enable a backports suite from the mirror that the machine uses, if it is not enabled.
+def add_backports(suite: str) -> bool:
+    """Enable a backports suite from the mirror that the machine uses; False if it is enabled.
 
     Raises:
         SetupError: No source to copy the mirror from, or no permission.
     """
     stanza = backports_stanza(read_sources(APT_DIRECTORY), suite.removesuffix("-backports"))
     if stanza is None:
-        return
+        return False
     target = APT_DIRECTORY / "sources.list.d" / OUR_SOURCE
     with tempfile.NamedTemporaryFile("w", suffix=".sources") as file:
         file.write(stanza)
         file.flush()
         if not run_as_root(["install", "-m", "644", file.name, str(target)]):
             raise SetupError(f"{target} could not be written")
+    return True
 
 
 def apt_install(packages: list[str], suite: str = "") -> None:
@@ -219,8 +220,8 @@ def install(found: list[Any], key: str, suite: str, *, update: bool) -> None:
     for problem in found:
         names = problem.requirement.packages[key]
         (libraries if suite and problem.requirement.pkg_config else plain).extend(names)
-    if libraries:
-        add_backports(suite)
+    if libraries and add_backports(suite):
+        update = True  # the lists of the new source are not there yet
     if update and not run_as_root(["apt-get", "update", "--quiet"]):
         print("apt-get update failed; going on with the lists there are", file=sys.stderr)
     if plain:

@@ -156,9 +156,7 @@ def problem_of(requirement: Requirement) -> str:
         if found is None:
             return f"{requirement.name} {requirement.minimum} or newer is needed, none was found"
         if version_key(found) < version_key(requirement.minimum):
-            return (
-                f"{requirement.name} {requirement.minimum} or newer is needed, {found} was found"
-            )
+            return f"{requirement.name} {requirement.minimum} or newer is needed, {found} was found"
         return ""
     if "cc" in requirement.commands:
         if compiler():

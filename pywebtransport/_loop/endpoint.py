@@ -82,6 +82,7 @@ class Endpoint:
         self._sockets: list[UdpSocket] = []
         self._writers: set[int] = set()
         self._flush_handle: asyncio.Handle | None = None
+        self._retry_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_tick = 0
         self._unblocked: asyncio.Future[None] | None = None
@@ -277,6 +278,9 @@ class Endpoint:
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
+        if self._retry_handle is not None:
+            self._retry_handle.cancel()
+            self._retry_handle = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -377,7 +381,7 @@ class Endpoint:
 
     def _watch_writable(self) -> None:
         """Watch the sockets that are full; if none is, go on in the next turn."""
-        if self._writers:
+        if self._writers or self._retry_handle is not None:
             return
         poll = select.poll()
         for udp in self._sockets:
@@ -389,12 +393,13 @@ class Endpoint:
                 self._writers.add(fd)
                 self._loop.add_writer(fd, self._on_writable)
         if not self._writers:
-            self._loop.call_soon(self._on_writable)
+            self._retry_handle = self._loop.call_soon(self._on_writable)
 
     def _on_writable(self) -> None:
         for fd in self._writers:
             self._loop.remove_writer(fd)
         self._writers.clear()
+        self._retry_handle = None
         if self._closed:
             return
         self._quic.unblock()
@@ -413,7 +418,7 @@ class Endpoint:
                 self._writers.discard(fd)
                 self._loop.remove_writer(fd)
                 if not self._writers and not self._closed:
-                    self._loop.call_soon(self._on_writable)
+                    self._retry_handle = self._loop.call_soon(self._on_writable)
         udp.quic.close()
         with contextlib.suppress(OSError):
             udp.sock.close()

@@ -6,7 +6,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
@@ -16,6 +16,7 @@ QLOG_SUPPORTED: Final[bool]
 
 _Buffer = bytes | bytearray | memoryview
 
+@final
 class CloseInfo:
     """Why a QUIC connection ended (immutable)."""
 
@@ -48,6 +49,7 @@ class CloseInfo:
     @property
     def errno(self) -> int: ...
 
+@final
 class QuicTls:
     """A TLS configuration; shared, immutable once in use except for added SNI certificates."""
 
@@ -66,6 +68,7 @@ class QuicTls:
     ) -> None: ...
     def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
 
+@final
 class QuicSocket:
     """One UDP socket of an endpoint. The Python socket object stays with the caller."""
 
@@ -75,6 +78,7 @@ class QuicSocket:
     def features(self) -> frozenset[str]: ...  # of {"gso", "gro", "ecn", "pktinfo"}
     def close(self) -> None: ...  # detaches from the engine; does not close the descriptor
 
+@final
 class QuicEndpoint:
     """One engine: any number of sockets and connections, one thread, one loop."""
 
@@ -82,9 +86,8 @@ class QuicEndpoint:
         self,
         *,
         is_server: bool,
-        settings: dict[
-            str, Any
-        ],  # names and units of qe_settings; "cc" and "retry" as strings; unknown -> ConfigurationError
+        # Names and units of qe_settings; "cc" and "retry" are strings.
+        settings: dict[str, Any],
         tls: QuicTls | None,
         # Server: called at handshake completion; None refuses the connection.
         accept: Callable[[QuicConnection], ConnectionHandler | None] | None,
@@ -102,7 +105,11 @@ class QuicEndpoint:
         features: Sequence[str] = ("gso", "gro", "ecn", "pktinfo"),
     ) -> QuicSocket: ...
     def receive(self, sock: QuicSocket, now: int) -> bool:
-        """Read (GIL released), collect, deliver, transmit. True: the kernel probably holds more."""
+        """Read (GIL released), collect, deliver, transmit. True: the kernel probably holds more.
+
+        When readers were woken, ``schedule_flush`` is called instead of transmitting: what they
+        write and the acknowledgements leave together.
+        """
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def next_tick(self) -> int | None:
@@ -126,10 +133,11 @@ class QuicEndpoint:
     def stop_accepting(self) -> None: ...
     def stats(self) -> dict[str, int]: ...  # members of qe_engine_stats
     def close(self) -> None:
-        """Abandon every connection (handlers hear connection_closed) and free the engine. Idempotent."""
+        """Abandon every connection (handlers hear it) and free the engine. Idempotent."""
     @property
     def is_closed(self) -> bool: ...
 
+@final
 class QuicGroup:
     """Streams and datagrams of one session that share credit (qe_group)."""
 
@@ -140,6 +148,7 @@ class QuicGroup:
     def clear_datagrams(self) -> int: ...
     def close(self) -> None: ...
 
+@final
 class QuicConnection:
     handler: ConnectionHandler | None
     @property
@@ -187,6 +196,7 @@ class QuicConnection:
     @property
     def peer_max_datagram_frame_size(self) -> int: ...
 
+@final
 class QuicStream:
     """One QUIC stream: received bytes are owned here, bytes to send by the engine."""
 
@@ -226,7 +236,7 @@ class QuicStream:
     def skip(self, n: int) -> None:
         """Consume n buffered bytes (n <= buffered)."""
     def read(self, n: int = -1) -> bytes | None:
-        """Up to n buffered bytes (-1: all that came in one piece); None: nothing yet; b"" at the end.
+        """Up to n buffered bytes (-1: one piece); None: nothing yet; b"" at the end.
 
         Credit goes back to the peer. Raises StreamResetError (raw code in details["code"]) after a
         reset, StreamError when the connection ended before FIN (details["connection_closed"]).

@@ -16,6 +16,7 @@ from ..connection.endpoint import client_endpoint
 from ..connection.settings import client_tls
 from ..events import EventEmitter
 from ..exceptions import ClientError, SessionError, TimeoutError, WebTransportError
+from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..types import URL, Headers
 from ..utils import parse_webtransport_url
@@ -104,7 +105,7 @@ class WebTransportClient(EventEmitter):
             The ready session. Leaving ``async with`` closes it.
 
         Raises:
-            ConfigurationError: The URL is malformed.
+            ConfigurationError: The URL is malformed, or a header cannot be sent.
             UnreachableError: The name does not resolve, or the port is closed.
             CertificateError, HandshakeError: TLS or QUIC did not agree.
             WebTransportNotSupportedError: The server speaks HTTP/3 without WebTransport.
@@ -117,8 +118,12 @@ class WebTransportClient(EventEmitter):
         return Connecting(self._open(url, timeout, headers))
 
     def set_default_headers(self, headers: Headers) -> None:
-        """Request fields of every later ``connect``, under its own ``headers``."""
-        self._default_headers = dict(headers)
+        """Request fields of every later ``connect``, under its own ``headers``.
+
+        Raises:
+            ConfigurationError: A field cannot be sent.
+        """
+        self._default_headers = check_fields(headers)
 
     # ------------------------------------------------------------------- closing
 
@@ -190,6 +195,7 @@ class WebTransportClient(EventEmitter):
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         host, port, path = parse_webtransport_url(url=url)
+        check_fields(headers or {})
         if timeout is None:
             timeout = self._config.connect_timeout
         elif timeout <= 0:

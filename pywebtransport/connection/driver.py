@@ -80,7 +80,8 @@ class Driver:
 
     def connection_closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone."""
-        error = error_from_close(info, self.quic.remote_address, self._where)
+        pinned = bool(getattr(self.owner.config, "server_certificate_hashes", ()))
+        error = error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
         self.h3.connection_closed(error)
         if not self.handshake.done():
             self.handshake.set_exception(error)

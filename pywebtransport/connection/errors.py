@@ -49,13 +49,16 @@ _ALERTS = {
 }
 
 
-def error_from_close(info: CloseInfo, remote: Address | None, where: str = "") -> WebTransportError:
+def error_from_close(
+    info: CloseInfo, remote: Address | None, where: str = "", *, pinned: bool = False
+) -> WebTransportError:
     """The typed error for the end of a connection.
 
     Args:
         info: What the engine reported.
         remote: The peer's address.
         where: What was tried, for the message, such as a URL.
+        pinned: The server's certificate was checked by its hash.
 
     Returns:
         An exception to raise; nothing here raises.
@@ -96,7 +99,7 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
             f"no packet from {target} for the idle timeout", remote_address=remote, details=details
         )
     if info.tls_error:
-        kind = CertificateHashError if "hash" in info.tls_error else CertificateError
+        kind = CertificateHashError if pinned else CertificateError
         return kind(
             f"the certificate of {target} was not accepted: {info.tls_error}",
             error_code=info.code,

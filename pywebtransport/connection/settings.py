@@ -70,11 +70,13 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
     """Options of the HTTP/3 layer."""
+    is_server = isinstance(config, ServerConfig)
+    bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
     return H3Options(
         dialects=frozenset(config.dialects),
         max_sessions=config.max_sessions if isinstance(config, ServerConfig) else 1,
         initial_max_data=config.initial_max_data,
-        initial_max_streams_bidi=min(config.initial_max_streams_bidi, config.max_incoming_streams),
+        initial_max_streams_bidi=bidi,
         initial_max_streams_uni=min(config.initial_max_streams_uni, config.max_incoming_streams),
         max_early_streams=config.max_early_streams,
         max_early_bytes=config.max_early_bytes,
@@ -83,6 +85,7 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         max_early_datagrams=config.max_pending_events_per_session,
         settings_timeout=config.handshake_timeout,
         close_timeout=config.close_timeout,
+        peer_bidi_streams=bidi + _EXTRA_BIDI if is_server else None,
     )
 
 

@@ -13,7 +13,7 @@ from .errors import H3ConnectionError
 from .ids import SettledIds
 from .request import Phase
 from .transport import Stream
-from .varint import decode_varint
+from .varint import decode_varint, encode_varint
 
 if TYPE_CHECKING:
     from .connection import H3Connection
@@ -23,6 +23,8 @@ __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
 _HEADER_MAX = 16  # two varints
 _CHUNK = 65536
+_BIDI = encode_varint(FrameType.WEBTRANSPORT_STREAM)
+_UNI = encode_varint(StreamType.WEBTRANSPORT)
 _CRITICAL = frozenset({StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER})
 
 
@@ -67,10 +69,18 @@ class Arrivals:
 
     def classify(self, stream: Stream) -> None:
         """Find out what a new stream is; its first bytes may come in any number of pieces."""
+        head = stream.peek(_HEADER_MAX)
         bidi = not stream.is_unidirectional
+        if len(head) > 2 and head[2] < 0x40 and head[:2] == (_BIDI if bidi else _UNI):
+            # The usual form, and the one that has to be fast.
+            session = self._connection.sessions.get(head[2])
+            if session is not None and session.takes_arrivals:
+                if bidi:
+                    self.settle(stream.stream_id)
+                session.stream_arrived(stream, 3)
+                return
         if bidi and not self._is_client:
             self._ids.see(stream.stream_id)
-        head = stream.peek(_HEADER_MAX)
         kind = decode_varint(head)
         if kind is None:
             self._incomplete(stream)
@@ -133,9 +143,7 @@ class Arrivals:
             session.stream_arrived(stream, header_size)
         elif session is None and self._is_over(session_id):
             refuse_stream(stream, H3Error.WT_SESSION_GONE)
-        elif self._early.hold_stream(
-            session_id, stream, header_size, known=session is not None
-        ):
+        elif self._early.hold_stream(session_id, stream, header_size, known=session is not None):
             stream.sink = self._early_sink
         else:
             refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
@@ -185,9 +193,7 @@ class Arrivals:
         stream.sink = self._connection.guarded(read)
         read(stream)
 
-    def _read_critical(
-        self, name: str, feed: Callable[[bytes], object], stream: Stream
-    ) -> None:
+    def _read_critical(self, name: str, feed: Callable[[bytes], object], stream: Stream) -> None:
         """Read all that a critical stream holds; it must never end."""
         while not stream.is_reset:
             if self._connection.is_closed:

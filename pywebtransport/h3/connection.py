@@ -134,6 +134,10 @@ class H3Connection:
             request.fail(error.code)
             if session is not None:
                 session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
+        except ConnectionError:
+            # The connection ended in the same turn: ``connection_closed`` follows.
+            if not self.quic.is_closed:
+                raise
 
     def guarded(self, handler: Callable[[Any], object]) -> Callable[[Any], None]:
         """A sink that runs ``handler`` under :meth:`guard`."""
@@ -148,7 +152,7 @@ class H3Connection:
         self._started = True
         settings = encode_frame(FrameType.SETTINGS, encode_settings(self.settings))
         self._control_backlog = settings + self._control_backlog
-        self._open_critical()
+        self.guard(self._open_critical)
         if not self.settings_known:
             self._set_timer("settings", self.options.settings_timeout, self._settings_late)
 

@@ -90,7 +90,11 @@ class RequestStream:
         if self.is_done:
             return
         if stream.is_reset:
-            self._reset_by_peer(stream.reset_code)
+            if self.phase is Phase.OPEN:  # a WT_CLOSE_SESSION may have come just before
+                self._parser.feed(stream.peek(stream.buffered))
+                self._handle_frames()
+            if not self.is_done:
+                self._reset_by_peer(stream.reset_code)
             return
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
@@ -102,8 +106,7 @@ class RequestStream:
     def advance(self) -> None:
         """Read and handle as much as the phase allows."""
         while True:
-            while self.phase in _READING and (frame := self._parser.next()) is not None:
-                self._handle(frame)
+            self._handle_frames()
             if self.phase not in _READING:
                 return
             data = self.stream.read(_CHUNK)
@@ -113,6 +116,10 @@ class RequestStream:
                 self._fin()
                 return
             self._parser.feed(data)
+
+    def _handle_frames(self) -> None:
+        while self.phase in _READING and (frame := self._parser.next()) is not None:
+            self._handle(frame)
 
     def _policy(self, frame_type: int) -> int:
         refuse_frame(frame_type, "request")
@@ -242,9 +249,18 @@ class RequestStream:
         section = self.connection.qpack.encode(self.stream_id, encode_fields(pseudo, headers))
         return self._write(encode_frame(FrameType.HEADERS, section), fin=fin)
 
-    def send_capsules(self, capsules: bytes) -> bool:
-        """Send capsules in a DATA frame; False when the peer wants no more."""
-        return self._write(encode_frame(FrameType.DATA, capsules))
+    def send_capsules(self, capsules: bytes) -> None:
+        """Send capsules in a DATA frame.
+
+        Raises:
+            H3StreamError: too many wait already; the peer does not read them.
+        """
+        try:
+            queued = self.stream.write(encode_frame(FrameType.DATA, capsules), False)
+        except WebTransportError:
+            return  # stopped or closed: the sink tells the rest
+        if queued > self.connection.options.max_capsule_backlog:
+            raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
 
     def respond(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """Server: answer with an empty body and be done with the stream."""
@@ -303,11 +319,9 @@ class RequestStream:
 
     def _write(self, data: bytes, *, fin: bool = False) -> bool:
         try:
-            queued = self.stream.write(data, fin)
+            self.stream.write(data, fin)
         except WebTransportError:
             return False  # stopped or closed: the sink tells the rest
-        if queued > self.connection.options.max_capsule_backlog:
-            raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
         return True
 
     def _start_timer(self, callback: Callable[[], object]) -> None:

@@ -581,17 +581,23 @@ class H3Session:
             self.tell_draining()
         elif self._credit is not None:
             self._credit.received(kind, parse_number(kind, value))
-        self._events.capsule_received(kind, value)
+        if self.is_live:  # a callback may have closed the session
+            self._events.capsule_received(kind, value)
 
-    def _send(self, capsules: bytes) -> None:
-        """Send capsules; a server keeps them until its response is out."""
+    def _send(self, capsules: bytes) -> bool:
+        """Send capsules; a server keeps them until its response is out.
+
+        Returns:
+            False: the peer does not read them, and the session was cut off for it.
+        """
         request = self._request
         if request is None:
-            return
+            return True
         if not self.is_client and self.state is H3SessionState.CONNECTING:
             self._unsent += capsules
         else:
             self._connection.guard(request.send_capsules, capsules)
+        return self.state is not H3SessionState.CLOSED
 
     # The end.
 
@@ -626,8 +632,7 @@ class H3Session:
         reason = cut_reason(reason).decode()
         request = self._request
         if request is not None and self.is_live:
-            self._send(encode_close(code, reason))
-            if not self.is_live:  # the peer does not read, and was cut off for it
+            if not self._send(encode_close(code, reason)):
                 return
             self._end()
             request.end(by_peer=False)
@@ -659,9 +664,7 @@ class H3Session:
 
     def connect_lost(self, code: int | None, how: str) -> None:
         """The CONNECT stream was reset or stopped by the peer."""
-        error = SessionError(
-            f"the peer {how} the CONNECT stream", error_code=code, remote=True
-        )
+        error = SessionError(f"the peer {how} the CONNECT stream", error_code=code, remote=True)
         self._lost(error, remote=True)
 
     def aborted(self, error: Exception) -> None:
@@ -709,9 +712,7 @@ class H3Session:
         if self.state is not H3SessionState.CLOSED:
             self._refused(None, {}, error)
 
-    def _refused(
-        self, status: int | None, headers: Mapping[str, str], error: Exception
-    ) -> None:
+    def _refused(self, status: int | None, headers: Mapping[str, str], error: Exception) -> None:
         self._end()
         self._events.session_rejected(status, headers, error)
 
@@ -727,8 +728,9 @@ class H3Session:
         self.takes_arrivals = False
         self._connection.session_over(self)
         streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            abort_stream(stream, H3Error.WT_SESSION_GONE)
+        if not self._connection.is_closed:
+            for stream in streams.values():
+                abort_stream(stream, H3Error.WT_SESSION_GONE)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -294,10 +294,11 @@ class ServerApp:
         finally:
             if self._server.config.access_log:
                 self._log_access(session, status, started)
-        if session.state != "connecting":
-            # A middleware answered by itself, or the client is gone.
+        if session.state == "connecting":
+            session.accept(application_protocol=self._choose_protocol(session, route))
+        elif not session.is_ready:
+            # A middleware rejected it by itself, or the client is gone.
             return
-        session.accept(application_protocol=self._choose_protocol(session, route))
         self._server._stats.sessions_accepted += 1
         await route.handler(session)
 

@@ -14,6 +14,7 @@ from ..connection import WebTransportConnection
 from ..datagram import WebTransportDatagramTransport
 from ..events import EventEmitter
 from ..exceptions import (
+    ClientError,
     ConfigurationError,
     SessionClosedError,
     SessionError,
@@ -277,7 +278,10 @@ class WebTransportSession(EventEmitter):
 
         Raises:
             SessionRejectedError: The server refused; status and headers are on it.
-            SessionClosedError: The session ended first.
+            WebTransportNotSupportedError: The server does not speak WebTransport.
+            ClientError: The server gave the request up without an answer.
+            ConnectionError: The connection was lost first.
+            SessionClosedError: This side closed the session first.
             TimeoutError: Nothing was decided in time.
 
         Cancellation: safe.
@@ -296,10 +300,8 @@ class WebTransportSession(EventEmitter):
             finally:
                 if waiter in self._ready_waiters:
                     self._ready_waiters.remove(waiter)
-        if self._state is SessionState.CLOSED:
-            if isinstance(self._error, SessionRejectedError):
-                raise self._error
-            raise self._closed_error("it never became ready")
+        if self._state is SessionState.CLOSED and self._stats.ready_at is None:
+            raise self._error or self._closed_error("it never became ready")
 
     def drain(self) -> Awaitable[None]:
         """Tell the peer that the session will end soon (DRAIN capsule).
@@ -554,6 +556,13 @@ class WebTransportSession(EventEmitter):
         if error is None:
             error = SessionRejectedError(
                 status_code=status or 0, headers=dict(headers), target_url=self._url
+            )
+        elif type(error) is SessionError:
+            error = ClientError(
+                f"the server did not open the session {self._url}: {error.message}",
+                error_code=error.error_code,
+                target_url=self._url,
+                remote=error.remote,
             )
         self._end(None, str(error), True, error)
 

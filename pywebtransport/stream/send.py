@@ -159,8 +159,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Raises: as ``write``. Cancellation: safe.
         """
         self._session._flush_now()
-        if self._quic.queued > self._session._write_low:
-            await self._drain()
+        await self._drain()
 
     async def close(self) -> None:
         """Finish the stream: the peer reads to the end (FIN). Idempotent.

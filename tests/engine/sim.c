@@ -41,8 +41,12 @@ static int global_ready;
 
 int sim_global_init(void) {
   static const char *const dns[] = {"sim.example", NULL};
-  tlscert_spec spec = {.cn = "sim.example", .dns = dns, .key = TLSCERT_EC, .from = -3600,
-                       .until = 5 * 86400, .ca = 1};
+  tlscert_spec spec = {.cn = "sim.example",
+                       .dns = dns,
+                       .key = TLSCERT_EC,
+                       .from = -3600,
+                       .until = 5 * 86400,
+                       .ca = 1};
   tlscert cert;
   int rv = tlscert_dir_open();
   if (rv != 0 || (rv = tlscert_make(&cert, &spec, NULL)) != 0) {
@@ -148,8 +152,7 @@ static int same_addr(const struct sockaddr_in *a, const struct sockaddr_in *b) {
 }
 
 static void transmit(sim *s, int to_server, const struct sockaddr_in *src,
-                     const struct sockaddr_in *dst, unsigned ecn, const uint8_t *data,
-                     size_t len) {
+                     const struct sockaddr_in *dst, unsigned ecn, const uint8_t *data, size_t len) {
   sim_link *l = to_server ? &s->up : &s->down;
   struct sockaddr_in from = *src;
   qe_tstamp start = s->now > l->busy_until ? s->now : l->busy_until;
@@ -509,8 +512,7 @@ static void on_group_blocked(void *eu, qe_group *g, void *gu, uint64_t limit) {
   sc->group_limit = limit;
 }
 
-static void on_group_violated(void *eu, qe_group *g, void *gu, uint64_t received,
-                              uint64_t limit) {
+static void on_group_violated(void *eu, qe_group *g, void *gu, uint64_t received, uint64_t limit) {
   sim_conn *sc = gu;
   (void)eu;
   (void)g;
@@ -628,8 +630,8 @@ void sim_free(sim *s) {
   }
 }
 
-sim_conn *sim_connect_with(sim *s, const uint8_t *ticket, size_t ticket_len,
-                           const uint8_t *token, size_t token_len) {
+sim_conn *sim_connect_with(sim *s, const uint8_t *ticket, size_t ticket_len, const uint8_t *token,
+                           size_t token_len) {
   sim_conn *sc = add_conn(&s->client, NULL);
   qe_connect_options o = {.local = (struct sockaddr *)&s->client.addr,
                           .local_len = sizeof(s->client.addr),
@@ -656,8 +658,7 @@ struct pair {
 
 static int both_done(void *ctx) {
   struct pair *p = ctx;
-  return p->client->closes > 0 ||
-         (p->client->handshakes > 0 && p->server->conns != p->before);
+  return p->client->closes > 0 || (p->client->handshakes > 0 && p->server->conns != p->before);
 }
 
 sim_conn *sim_handshake(sim *s, sim_conn *client) {

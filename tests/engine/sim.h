@@ -68,8 +68,8 @@ struct sim_end {
   int owners_out;           /* pinned buffers not yet released */
   size_t out_limit;         /* trains taken per call; SIZE_MAX normally */
   uint64_t trains, packets, bytes;
-  uint64_t max_segments;    /* longest train */
-  uint64_t bad_trains;      /* trains that break the rules of qe_packets */
+  uint64_t max_segments;     /* longest train */
+  uint64_t bad_trains;       /* trains that break the rules of qe_packets */
   uint64_t burst, max_burst; /* bytes at one instant */
   qe_tstamp burst_at;
   uint64_t ect_in; /* packets that arrived with an ECN mark */
@@ -83,7 +83,7 @@ typedef struct sim_link {
   size_t mtu;                      /* longest UDP payload that passes */
   uint64_t bytes_per_second;       /* 0 = unlimited */
   qe_tstamp busy_until;
-  double ce;      /* probability that an ECT packet is marked */
+  double ce; /* probability that an ECT packet is marked */
   uint64_t passed, dropped;
 } sim_link;
 
@@ -94,7 +94,7 @@ struct sim {
   uint64_t random;
   sim_end client, server;
   sim_link up, down; /* client to server, server to client */
-  int nat;                /* the server sees nat_addr instead of the client's */
+  int nat;           /* the server sees nat_addr instead of the client's */
   struct sockaddr_in nat_addr;
   sim_packet **heap;
   size_t heap_len, heap_cap;
@@ -103,7 +103,7 @@ struct sim {
   /* Sees every packet before the network; returns 0 to drop it. */
   int (*filter)(sim *s, int to_server, const uint8_t *data, size_t len);
   uint64_t nowhere_bytes; /* sent to addresses where nobody is */
-  int stuck; /* the engines asked for work without end */
+  int stuck;              /* the engines asked for work without end */
 };
 
 /* Certificates for all simulations of the program. */
@@ -120,8 +120,8 @@ void sim_free(sim *s);
 int sim_restart_server(sim *s);
 
 sim_conn *sim_connect(sim *s);
-sim_conn *sim_connect_with(sim *s, const uint8_t *ticket, size_t ticket_len,
-                           const uint8_t *token, size_t token_len);
+sim_conn *sim_connect_with(sim *s, const uint8_t *ticket, size_t ticket_len, const uint8_t *token,
+                           size_t token_len);
 /* Runs until the handshake is done on both sides; the server's side. */
 sim_conn *sim_handshake(sim *s, sim_conn *client);
 

@@ -84,8 +84,7 @@ static void test_limits(void) {
   uint8_t big[600] = {0};
   reset(&q, 100, 1000);
   CHECK_EQ(qe_dgram_push(&q, NULL, NULL, 0, big, 600, 1, QE_NEVER, 1, gone, NULL), 0);
-  CHECK_EQ(qe_dgram_push(&q, NULL, NULL, 0, big, 600, 1, QE_NEVER, 1, gone, NULL),
-           QE_ERR_BLOCKED);
+  CHECK_EQ(qe_dgram_push(&q, NULL, NULL, 0, big, 600, 1, QE_NEVER, 1, gone, NULL), QE_ERR_BLOCKED);
   CHECK(qe_dgram_peek(&q, 599, 1, gone, NULL) == NULL); /* does not fit any more */
   CHECK_EQ(gone_count[QE_DGRAM_DROPPED], 1);
   CHECK_EQ(q.bytes, 0);

@@ -140,6 +140,32 @@ static void test_send_limit_is_exact(void) {
   sim_free(&s);
 }
 
+/* Any number of streams without credit is in nobody's way. */
+static void test_many_blocked(void) {
+  sim s;
+  sim_conn *c, *srv;
+  qe_group *g;
+
+  sim_init(&s, 6);
+  s.server.set.max_streams_uni = 1000;
+  REQUIRE(start(&s, &c, &srv));
+  CHECK_EQ(qe_group_new(c->c, c, &g), 0);
+  qe_group_set_send_limit(g, 0);
+  for (int i = 0; i < 500; i++) {
+    sim_stream *a = sim_open(c, 1);
+    REQUIRE(a != NULL && qe_stream_join_group(a->s, g, 0, 0) == 0);
+    CHECK_EQ(sim_write(a, 100, 100, 1), 0);
+  }
+  sim_stream *other = sim_open(c, 1);
+  REQUIRE(other != NULL && sim_write(other, 1000, 1000, 1) == 0);
+  sim_run(&s, 12 * SIM_MS);
+  CHECK_EQ(total_received(srv), 1000);
+  qe_group_set_send_limit(g, QE_NEVER);
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(total_received(srv), 51000);
+  sim_free(&s);
+}
+
 static void test_freeing_unblocks(void) {
   sim s;
   sim_conn *c, *srv;
@@ -259,6 +285,7 @@ int main(void) {
   RUN(test_received);
   RUN(test_table);
   RUN(test_send_limit_is_exact);
+  RUN(test_many_blocked);
   RUN(test_freeing_unblocks);
   RUN(test_recv_limit);
   RUN(test_reset_counts);

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "sim.h"
+#include "udp.h"
 
 /* ---------------------------------------------------------------- helpers */
 
@@ -415,7 +416,6 @@ static void test_refused_by_icmp(void) {
   sim_init(&s, 13);
   REQUIRE(sim_start(&s) == 0);
   c = sim_connect(&s);
-  extern void qe_engine_on_unreachable(qe_engine *, const struct sockaddr *, socklen_t, int);
   qe_engine_on_unreachable(s.client.engine, (struct sockaddr *)&s.server.addr,
                            sizeof(s.server.addr), 111);
   CHECK(sim_until(&s, QE_SECOND, is_closed, c));

@@ -67,6 +67,8 @@ static void test_nat_rebinding(void) {
 
   sim_init(&s, 1);
   s.nat = 1;
+  /* Only a packet from the client can tell the server of its new address. */
+  s.client.set.keep_alive = 100 * SIM_MS;
   REQUIRE(start(&s, &c, &srv));
   CHECK_EQ(remote_port(srv), 40001);
   sim_stream *up = sim_open(c, 1), *down = sim_open(srv, 1);
@@ -135,8 +137,8 @@ static void test_migration(void) {
   sim_stream *up = sim_open(c, 1);
   REQUIRE(up != NULL && sim_write(up, 2 * MIB, 10000, 1) == 0);
   sim_run(&s, 50 * SIM_MS);
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            0);
   CHECK_EQ(c->path_changes, 0);
   CHECK(sim_until(&s, 5 * QE_SECOND, moved, c));
@@ -150,18 +152,18 @@ static void test_migration(void) {
   CHECK_EQ(remote_port(srv), 5002);
   CHECK(transfer(&s, srv, c, MIB));
   /* The same address again is no migration; the way back is one. */
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            QE_ERR_INVALID);
   sim_run(&s, QE_SECOND);
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr, sizeof(s.client.addr),
-                           s.now),
-           0);
+  CHECK_EQ(
+      qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr, sizeof(s.client.addr), s.now),
+      0);
   sim_run(&s, QE_SECOND);
   CHECK_EQ(c->path_changes, 2);
   CHECK(transfer(&s, c, srv, MIB));
-  CHECK_EQ(qe_conn_migrate(srv->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(srv->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            QE_ERR_MIGRATION); /* only a client may */
   sim_free(&s);
 }
@@ -186,8 +188,8 @@ static void test_migration_fails(void) {
   sim_init(&s, 5);
   s.server.set.enable_migration = 0;
   REQUIRE(start(&s, &c, &srv));
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            QE_ERR_MIGRATION);
   CHECK(transfer(&s, c, srv, 100000));
   sim_free(&s);
@@ -200,8 +202,8 @@ static void test_too_early(void) {
   sim_conn *c = sim_connect(&s);
   REQUIRE(c != NULL);
   qe_stream *none;
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            QE_ERR_NOT_READY);
   CHECK_EQ(qe_conn_initiate_key_update(c->c, s.now), QE_ERR_NOT_READY);
   CHECK_EQ(qe_conn_open_stream(c->c, 0, NULL, &none), QE_ERR_NOT_READY);
@@ -240,8 +242,8 @@ static void test_worker_index(void) {
   s.filter = check_cid;
   REQUIRE(start(&s, &c, &srv));
   CHECK(transfer(&s, c, srv, 100000));
-  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2,
-                           sizeof(s.client.addr2), s.now),
+  CHECK_EQ(qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2),
+                           s.now),
            0);
   sim_run(&s, QE_SECOND);
   CHECK(transfer(&s, c, srv, 100000));

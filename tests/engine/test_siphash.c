@@ -8,7 +8,7 @@ static void test_reference_vectors(void) {
     size_t len;
     uint64_t hash;
   } vectors[] = {
-      {0, 0x726fdb47dd0e0e31u}, {1, 0x74f839c593dc67fdu}, {7, 0xab0200f58b01d137u},
+      {0, 0x726fdb47dd0e0e31u}, {1, 0x74f839c593dc67fdu},  {7, 0xab0200f58b01d137u},
       {8, 0x93f5f5799a932462u}, {15, 0xa129ca6149be45e5u},
   };
   uint8_t bytes[16], message[16];

@@ -62,12 +62,12 @@ static void test_several_frames(void) {
 }
 
 #define STOP 0x05, 0x10, 0x11
-#define EXPECT_STOP_AFTER(...)         \
-  do {                                 \
-    seen r = SCAN(__VA_ARGS__, STOP);  \
-    CHECK_EQ(r.count, 1);              \
-    CHECK_EQ(r.id[0], 0x10);           \
-    CHECK_EQ(r.code[0], 0x11);         \
+#define EXPECT_STOP_AFTER(...)                                                                     \
+  do {                                                                                             \
+    seen r = SCAN(__VA_ARGS__, STOP);                                                              \
+    CHECK_EQ(r.count, 1);                                                                          \
+    CHECK_EQ(r.id[0], 0x10);                                                                       \
+    CHECK_EQ(r.code[0], 0x11);                                                                     \
   } while (0)
 
 static void test_every_frame_is_skipped(void) {
@@ -93,13 +93,13 @@ static void test_every_frame_is_skipped(void) {
   EXPECT_STOP_AFTER(0x17, 0x05);
   EXPECT_STOP_AFTER(0x18, 0x05, 0x00, 0x02, 0x05, 0x05, /* NEW_CONNECTION_ID */
                     5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5);
-  EXPECT_STOP_AFTER(0x19, 0x05);                               /* RETIRE_CONNECTION_ID */
-  EXPECT_STOP_AFTER(0x1a, 5, 5, 5, 5, 5, 5, 5, 5);             /* PATH_CHALLENGE */
-  EXPECT_STOP_AFTER(0x1b, 5, 5, 5, 5, 5, 5, 5, 5);             /* PATH_RESPONSE */
-  EXPECT_STOP_AFTER(0x1c, 0x05, 0x05, 0x02, 0x05, 0x05);       /* CONNECTION_CLOSE */
-  EXPECT_STOP_AFTER(0x1d, 0x05, 0x02, 0x05, 0x05);             /* of the application */
-  EXPECT_STOP_AFTER(0x1e);                                     /* HANDSHAKE_DONE */
-  EXPECT_STOP_AFTER(0x31, 0x02, 0x05, 0x05);                   /* DATAGRAM with length */
+  EXPECT_STOP_AFTER(0x19, 0x05);                         /* RETIRE_CONNECTION_ID */
+  EXPECT_STOP_AFTER(0x1a, 5, 5, 5, 5, 5, 5, 5, 5);       /* PATH_CHALLENGE */
+  EXPECT_STOP_AFTER(0x1b, 5, 5, 5, 5, 5, 5, 5, 5);       /* PATH_RESPONSE */
+  EXPECT_STOP_AFTER(0x1c, 0x05, 0x05, 0x02, 0x05, 0x05); /* CONNECTION_CLOSE */
+  EXPECT_STOP_AFTER(0x1d, 0x05, 0x02, 0x05, 0x05);       /* of the application */
+  EXPECT_STOP_AFTER(0x1e);                               /* HANDSHAKE_DONE */
+  EXPECT_STOP_AFTER(0x31, 0x02, 0x05, 0x05);             /* DATAGRAM with length */
 }
 
 static void test_frames_without_length_take_the_rest(void) {
@@ -120,14 +120,14 @@ static void test_malformed_stops_quietly(void) {
   CHECK_EQ(SCAN(0x05).count, 0);
   CHECK_EQ(SCAN(0x05, 0x04).count, 0);
   CHECK_EQ(SCAN(0x05, 0x04, 0x80).count, 0);
-  CHECK_EQ(SCAN(0x1f, STOP).count, 0);                         /* unknown type */
-  CHECK_EQ(SCAN(0x24, STOP).count, 0);                         /* RESET_STREAM_AT */
-  CHECK_EQ(SCAN(0x40, 0x05, 0x04, 0x05).count, 0);             /* type not in shortest form */
-  CHECK_EQ(SCAN(0x0a, 0x04, 0x7f, 0xff, STOP).count, 0);       /* longer than the packet */
+  CHECK_EQ(SCAN(0x1f, STOP).count, 0);                   /* unknown type */
+  CHECK_EQ(SCAN(0x24, STOP).count, 0);                   /* RESET_STREAM_AT */
+  CHECK_EQ(SCAN(0x40, 0x05, 0x04, 0x05).count, 0);       /* type not in shortest form */
+  CHECK_EQ(SCAN(0x0a, 0x04, 0x7f, 0xff, STOP).count, 0); /* longer than the packet */
   CHECK_EQ(SCAN(0x02, 0x05, 0x00, 0xbf, 0xff, 0xff, 0xff, 0x00, STOP).count, 0);
-  CHECK_EQ(SCAN(0x18, 0x05, 0x00, 0x15, STOP).count, 0);       /* connection ID of 21 bytes */
+  CHECK_EQ(SCAN(0x18, 0x05, 0x00, 0x15, STOP).count, 0); /* connection ID of 21 bytes */
   CHECK_EQ(SCAN(0x18, 0x05, 0x00, 0x00, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, STOP).count,
-           0);                                                 /* of none */
+           0); /* of none */
   CHECK_EQ(SCAN(0x07, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, STOP).count, 0);
   seen s = SCAN(STOP, 0x1f, STOP); /* what came before the bad frame counts */
   CHECK_EQ(s.count, 1);

@@ -106,7 +106,7 @@ static void check_refused(const tlspair *p, const char *text) {
 
 static void test_handshake_with_verified_name(void) {
   static const char *const names[] = {"example.org", "EXAMPLE.org.", "www.example.org",
-                                      "192.0.2.1", "2001:db8::1", "[2001:db8::1]"};
+                                      "192.0.2.1",   "2001:db8::1",  "[2001:db8::1]"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     tlspair p;
     qe_tls_options c = client_options(), s = server_options();
@@ -250,7 +250,7 @@ static void pin(const tlscert_spec *leaf, int right_hash, const char *text) {
   qe_tls_options c = client_options(), s = server_options();
   c.ca_file = NULL;
   c.verify = QE_VERIFY_NONE;
-  c.cert_hashes = (const uint8_t (*)[32])hashes;
+  c.cert_hashes = (const uint8_t(*)[32])hashes;
   c.cert_hash_count = 2;
   s.cert_file = tlscert_path("pin.crt");
   s.key_file = tlscert_path("pin.key");
@@ -372,9 +372,9 @@ static void test_certificate_by_server_name(void) {
   static const struct {
     const char *name, *cn;
   } cases[] = {
-      {"a.test", "a"},         {"A.Test", "a"},     {"x.b.test", "wild"}, {"b.test", "leaf"},
-      {"y.x.b.test", "leaf"},  {"c.b.test", "c"},   {"other.test", "leaf"}, {"192.0.2.1", "leaf"},
-      {"xn--bcher-kva.test", "idn"},
+      {"a.test", "a"},        {"A.Test", "a"},        {"x.b.test", "wild"},
+      {"b.test", "leaf"},     {"y.x.b.test", "leaf"}, {"c.b.test", "c"},
+      {"other.test", "leaf"}, {"192.0.2.1", "leaf"},  {"xn--bcher-kva.test", "idn"},
   };
   tlscert_spec leaf = spec();
   qe_tls_options c = client_options(), s = server_options();
@@ -394,17 +394,17 @@ static void test_certificate_by_server_name(void) {
   /* The first for c.b.test is replaced by the second. */
   CHECK_EQ(qe_tls_add_sni(server, "a.test", tlscert_path("sni_a.crt"), tlscert_path("sni_a.key")),
            0);
-  CHECK_EQ(qe_tls_add_sni(server, "c.b.test", tlscert_path("sni_a.crt"),
-                          tlscert_path("sni_a.key")),
+  CHECK_EQ(qe_tls_add_sni(server, "c.b.test", tlscert_path("sni_a.crt"), tlscert_path("sni_a.key")),
            0);
-  CHECK_EQ(qe_tls_add_sni(server, "c.b.test.", tlscert_path("sni_c.crt"),
-                          tlscert_path("sni_c.key")),
-           0);
+  CHECK_EQ(
+      qe_tls_add_sni(server, "c.b.test.", tlscert_path("sni_c.crt"), tlscert_path("sni_c.key")), 0);
   CHECK_EQ(qe_tls_add_sni(server, "*.b.test", tlscert_path("sni_wild.crt"),
                           tlscert_path("sni_wild.key")),
            0);
-  CHECK_EQ(qe_tls_add_sni(server, "b\xc3\xbc" "cher.test", tlscert_path("sni_idn.crt"),
-                          tlscert_path("sni_idn.key")),
+  CHECK_EQ(qe_tls_add_sni(server,
+                          "b\xc3\xbc"
+                          "cher.test",
+                          tlscert_path("sni_idn.crt"), tlscert_path("sni_idn.key")),
            0);
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
     tlspair p;
@@ -456,8 +456,8 @@ static gnutls_session_t session_without_alpn(int is_server) {
     return NULL;
   }
   CHECK_EQ(gnutls_init(&s, is_server ? GNUTLS_SERVER : GNUTLS_CLIENT), 0);
-  CHECK_EQ(gnutls_priority_set_direct(
-               s, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE", NULL),
+  CHECK_EQ(gnutls_priority_set_direct(s, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE",
+                                      NULL),
            0);
   CHECK_EQ(gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, odd_credentials), 0);
   CHECK_EQ(is_server ? ngtcp2_crypto_gnutls_configure_server_session(s)
@@ -531,8 +531,8 @@ static void test_ticket_resumes_the_session(void) {
 
   /* Another server key (a restart): a full handshake, no failure. */
   qe_tls *restarted = new_tls(&s);
-  REQUIRE(tlspair_run(&q, client, restarted, "example.org", p.client.ticket,
-                      p.client.ticket_len) == 0);
+  REQUIRE(tlspair_run(&q, client, restarted, "example.org", p.client.ticket, p.client.ticket_len) ==
+          0);
   check_success(&q);
   CHECK_EQ(gnutls_session_is_resumed(q.client.session), 0);
   tlspair_free(&q);
@@ -571,7 +571,7 @@ static void test_ticket_is_bound_to_name_and_rules(void) {
   c.ca_file = NULL;
   c.verify = QE_VERIFY_NONE;
   qe_tls *careless = new_tls(&c);
-  c.cert_hashes = (const uint8_t (*)[32])hashes;
+  c.cert_hashes = (const uint8_t(*)[32])hashes;
   c.cert_hash_count = 1;
   qe_tls *pinned = new_tls(&c);
   c.cert_hash_count = 2;
@@ -670,9 +670,9 @@ static void test_tickets_can_be_off(void) {
 }
 
 static void test_keylog_lines(void) {
-  static const char *const labels[] = {
-      "CLIENT_HANDSHAKE_TRAFFIC_SECRET ", "SERVER_HANDSHAKE_TRAFFIC_SECRET ",
-      "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "};
+  static const char *const labels[] = {"CLIENT_HANDSHAKE_TRAFFIC_SECRET ",
+                                       "SERVER_HANDSHAKE_TRAFFIC_SECRET ",
+                                       "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "};
   tlspair p;
   qe_tls_options c = client_options(), s = server_options();
 
@@ -826,7 +826,7 @@ static void test_bad_options_are_refused(void) {
   c.verify = (enum qe_verify)7;
   CHECK_EQ(qe_tls_new(&tls, &c), QE_ERR_INVALID);
   CHECK_HAS(qe_last_error(), "verify is 7");
-  s.cert_hashes = (const uint8_t (*)[32])hash;
+  s.cert_hashes = (const uint8_t(*)[32])hash;
   s.cert_hash_count = 1;
   CHECK_EQ(qe_tls_new(&tls, &s), QE_ERR_INVALID);
 }

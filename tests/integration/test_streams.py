@@ -290,9 +290,9 @@ async def test_only_one_coroutine_reads_at_a_time(pair: PairOfSessions) -> None:
 
 async def test_read_timeout_leaves_the_stream_usable(pair: PairOfSessions) -> None:
     async with one_way(pair, server={"read_timeout": 0.02}) as (stream, other):
-        for attempt in (other.read(), other.readexactly(3), other.readuntil(b"x")):
+        for attempt in (other.read, lambda: other.readexactly(3), other.readuntil):
             with pytest.raises(TimeoutError, match=r"read_timeout=0\.02") as caught:
-                await attempt
+                await attempt()
             assert caught.value.timeout_duration == 0.02
         await stream.write(b"ab")
         with pytest.raises(TimeoutError):
@@ -497,9 +497,15 @@ async def test_waiting_reader_hears_the_reset_and_later_reads_too(pair: PairOfSe
         reading = asyncio.create_task(other.readexactly(10))
         await asyncio.sleep(0)
         await stream.abort(9)
-        for attempt in (reading, other.read(), other.read_all(), other.readinto(bytearray(1))):
+        attempts = [
+            lambda: reading,
+            other.read,
+            other.read_all,
+            lambda: other.readinto(bytearray(1)),
+        ]
+        for attempt in attempts:
             with pytest.raises(StreamResetError) as caught:
-                await attempt
+                await attempt()
             assert caught.value.error_code == 9
         assert not other.is_readable
         assert other.state is StreamState.RESET_RECEIVED
@@ -513,9 +519,9 @@ async def test_waiting_writer_hears_the_stop(pair: PairOfSessions) -> None:
         with pytest.raises(StreamStoppedError) as caught:
             await writing
         assert caught.value.error_code == 8
-        for attempt in (stream.flush(), stream.wait_acknowledged(), stream.write_all(b"")):
+        for attempt in (stream.flush, stream.wait_acknowledged, lambda: stream.write_all(b"")):
             with pytest.raises(StreamError):
-                await attempt
+                await attempt()
         assert stream.stats.write_errors >= 1
 
 
@@ -525,9 +531,9 @@ async def test_reading_after_stopping_says_so(pair: PairOfSessions) -> None:
         await asyncio.sleep(0)
         other.stop_sending(1)
         other.stop_sending(2)
-        with pytest.raises(StreamError, match="stopped on this side"):
+        with pytest.raises(StreamError, match="was stopped"):
             await reading
-        with pytest.raises(StreamError, match="stopped on this side"):
+        with pytest.raises(StreamError, match="was stopped"):
             await other.read()
         await until(lambda: not stream.is_writable)
         await other.write_all(b"the other half works")

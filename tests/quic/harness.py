@@ -193,10 +193,8 @@ def run(
         now = time.monotonic()
         if now > end:
             raise AssertionError("the condition did not come true in time")
-        if busy or any(side.wants_turn for side in sides):
-            timeout = 0.0
-        else:
-            timeout = end - now
+        busy = busy or any(side.wants_turn for side in sides)
+        timeout = 0.0 if busy else end - now
         if ticks:
             timeout = min(timeout, max(0.0, (min(ticks) - time.monotonic_ns()) / SECOND))
         by_fd = {
@@ -306,8 +304,8 @@ class Lab:
         self.client_tls = self.make_client_tls()
 
     def make_server_tls(self, pair: Pair | None = None, **options: Any) -> QuicTls:
-        files = (pair or self.certs.server).files
-        return QuicTls(is_server=True, alpn=ALPN, **files, **options)
+        options = {**(pair or self.certs.server).files, **options}
+        return QuicTls(is_server=True, alpn=ALPN, **options)
 
     def make_client_tls(self, **options: Any) -> QuicTls:
         options = {"ca_certs": self.certs.authority.certfile, "verify": 2, **options}

@@ -255,9 +255,15 @@ async def test_cancelled_reader_leaves_the_stream_usable(lab: Lab) -> None:
 async def test_handler_exception_goes_to_the_loop_or_to_on_error(lab: Lab) -> None:
     errors: list[BaseException] = []
     reports: list[dict[str, Any]] = []
+    reported = asyncio.Event()
     loop = asyncio.get_running_loop()
     previous = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: reports.append(context))
+
+    def report(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        reports.append(context)
+        reported.set()
+
+    loop.set_exception_handler(report)
     try:
         async with net(lab, server={"on_error": errors.append}) as pair:
             conn, _, far = await pair.connect()
@@ -271,12 +277,11 @@ async def test_handler_exception_goes_to_the_loop_or_to_on_error(lab: Lab) -> No
             stream.write(b"x")
             other = await far.incoming.get()
             other.sink = fail
-            other.write(b"y")
-            stream.write(b"z", True)
+            stream.write(b"y", True)
             conn.send_datagram(b"", b"then")
             await far.inbox.get()
-            while not (errors and reports):
-                await asyncio.sleep(0)
+            other.write(b"z")
+            await reported.wait()
     finally:
         loop.set_exception_handler(previous)
     assert [str(error) for error in errors] == ["sink"]
@@ -300,7 +305,7 @@ async def test_aclose_lets_the_close_go_out(lab: Lab) -> None:
 
 async def test_close_inside_a_handler_releases_everything(lab: Lab) -> None:
     async with net(lab) as pair:
-        conn, near, far = await pair.connect()
+        conn, _, far = await pair.connect()
         stream = conn.open_stream(False)
         assert stream is not None
         stream.write(b"x")
@@ -377,3 +382,77 @@ async def test_unusable_socket_is_closed(lab: Lab) -> None:
         assert sock.fileno() == -1
         with pytest.raises(UnreachableError, match=r"192\.0\.2\.1"):
             pair.client.open_socket(socket.AF_INET, ("192.0.2.1", 0))
+
+
+class Full:
+    """A ``QuicEndpoint`` whose socket takes nothing until ``unblock()`` was called n times."""
+
+    def __init__(self, quic: Any, refusals: int) -> None:
+        self._quic = quic
+        self.refusals = refusals
+        self.unblocked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quic, name)
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.refusals > 0
+
+    def process(self, now: int) -> bool:
+        return False if self.is_blocked else bool(self._quic.process(now))
+
+    def unblock(self) -> None:
+        self.unblocked += 1
+        self.refusals -= 1
+
+
+@pytest.mark.parametrize("kernel_is_full", [False, True])
+async def test_blocked_endpoint_goes_on_when_the_socket_is_writable(
+    lab: Lab, kernel_is_full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loopback socket is never full, so the engine's and the kernel's answers are replaced."""
+
+    class Poll:
+        def register(self, fd: int, mask: int) -> None: ...
+
+        def poll(self, timeout: int) -> list[tuple[int, int]]:
+            return []
+
+    if kernel_is_full:
+        monkeypatch.setattr("pywebtransport._loop.endpoint.select.poll", Poll)
+    async with net(lab) as pair:
+        conn, _, far = await pair.connect()
+        real = pair.client._quic
+        full = Full(real, 3)
+        pair.client._quic = full  # type: ignore[assignment]
+        conn.send_datagram(b"", b"kept")
+        await pair.client.wait_sent()
+        assert full.unblocked == 3
+        assert await far.inbox.get() == b"kept"
+        full.refusals = 10**9
+        conn.send_datagram(b"", b"never")
+        await pair.client.aclose(timeout=0.01)
+        assert pair.client.is_closed
+        assert real.is_closed
+
+
+async def test_socket_that_is_waited_for_may_be_closed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Poll:
+        def register(self, fd: int, mask: int) -> None: ...
+
+        def poll(self, timeout: int) -> list[tuple[int, int]]:
+            return []
+
+    monkeypatch.setattr("pywebtransport._loop.endpoint.select.poll", Poll)
+    async with net(lab) as pair:
+        conn, _, far = await pair.connect()
+        second = pair.client.open_socket(socket.AF_INET6)
+        full = Full(pair.client.quic, 1)
+        pair.client._quic = full  # type: ignore[assignment]
+        conn.send_datagram(b"", b"kept")
+        pair.client.flush()
+        pair.client.close_socket(second)
+        assert await far.inbox.get() == b"kept"

@@ -184,43 +184,42 @@ def test_migration_where_the_peer_forbids_it(lab: Lab) -> None:
 
 def test_server_follows_a_rebound_client(lab: Lab) -> None:
     """What a NAT does: the packets of the client come from another port."""
-    with lab.side(True) as server, lab.side(False) as client:
-        with Nat(server.address) as nat:
-            handler = Recorder()
-            conn = client.endpoint.connect(
-                client.quic_socket,
-                nat.address,
-                server_name="localhost",
-                handler=handler,
-                now=time.monotonic_ns(),
-            )
+    with lab.side(True) as server, lab.side(False) as client, Nat(server.address) as nat:
+        handler = Recorder()
+        conn = client.endpoint.connect(
+            client.quic_socket,
+            nat.address,
+            server_name="localhost",
+            handler=handler,
+            now=time.monotonic_ns(),
+        )
 
-            def step() -> bool:
-                nat.forward()
-                return bool(handler.handshakes and server.handlers)
+        def step() -> bool:
+            nat.forward()
+            return bool(handler.handshakes and server.handlers)
 
-            run((server, client), step, poll=(nat.inside, nat.outside))
-            stream = conn.open_stream(True)
-            assert stream is not None
-            stream.write(b"1")
-            far = server.handlers[0]
+        run((server, client), step, poll=(nat.inside, nat.outside))
+        stream = conn.open_stream(True)
+        assert stream is not None
+        stream.write(b"1")
+        far = server.handlers[0]
 
-            def first_arrived() -> bool:
-                nat.forward()
-                return bool(far.streams)
+        def first_arrived() -> bool:
+            nat.forward()
+            return bool(far.streams)
 
-            run((server, client), first_arrived, poll=(nat.inside, nat.outside))
-            nat.rebind()
-            stream.write(b"2", True)
+        run((server, client), first_arrived, poll=(nat.inside, nat.outside))
+        nat.rebind()
+        stream.write(b"2", True)
 
-            def moved() -> bool:
-                nat.forward()
-                return far.streams[0].fin_received and bool(far.paths)
+        def moved() -> bool:
+            nat.forward()
+            return far.streams[0].fin_received and bool(far.paths)
 
-            run((server, client), moved, poll=(nat.inside, nat.outside))
-            assert far.quic is not None
-            assert far.quic.remote_address == nat.outside.getsockname()
-            assert far.streams[0].read() is not None
+        run((server, client), moved, poll=(nat.inside, nat.outside))
+        assert far.quic is not None
+        assert far.quic.remote_address == nat.outside.getsockname()
+        assert far.streams[0].read() is not None
 
 
 class Nat:

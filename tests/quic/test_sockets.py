@@ -72,7 +72,7 @@ def test_a_name_is_for_the_resolver() -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_port_out_of_range(port: int) -> None:
-    with pytest.raises(ServerError, match="0 .* to 65535") as caught:
+    with pytest.raises(ServerError, match=r"0 .* to 65535") as caught:
         bind_addresses("127.0.0.1", port)
     assert caught.value.bind_address == ("127.0.0.1", port)
 
@@ -276,16 +276,18 @@ async def test_second_winner_is_closed() -> None:
         def close(self) -> None:
             closed.append(self.name)
 
-    gate = asyncio.get_running_loop().create_future()
+    gate = asyncio.Event()
+    second_started = asyncio.Event()
 
     async def attempt(address: RemoteAddress) -> Result:
-        await asyncio.shield(gate)
+        if address == B:
+            second_started.set()
+        await gate.wait()
         return Result(address.sockaddr[0])
 
     task = asyncio.create_task(connect_staggered([A, B], attempt, delay=0.0))
-    while len(asyncio.all_tasks()) < 4:
-        await asyncio.sleep(0)
-    gate.set_result(None)
+    await second_started.wait()
+    gate.set()
     winner = await task
     assert winner.name == A.sockaddr[0]
     assert closed == [B.sockaddr[0]]

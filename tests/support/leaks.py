@@ -24,14 +24,21 @@ class ExpectedLogs:
 
 
 class _Errors(logging.Handler):
-    """Keeps ERROR records; a record that reaches it twice counts once."""
+    """Keeps ERROR records; a record that reaches it twice counts once.
+
+    Records become text at once: an exception in one would keep every object of its frames.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record not in self.records:
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
+        record.msg, record.args = record.getMessage(), None
+        if record.levelno >= logging.ERROR and record not in self.records:
             self.records.append(record)
 
 

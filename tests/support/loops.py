@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,12 +34,14 @@ def run_test(test: Callable[[], Awaitable[object]], loop_name: str, limit: float
         AssertionError: It took too long, left something behind, or the loop heard of an error
             that nobody handled. What the test itself raises passes.
     """
-    contexts: list[dict[str, Any]] = []
+    complaints: list[str] = []
     with asyncio.Runner(loop_factory=FACTORIES[loop_name]) as runner:
-        runner.get_loop().set_exception_handler(lambda _, context: contexts.append(context))
+        runner.get_loop().set_exception_handler(
+            lambda _, context: complaints.append(_describe(context))
+        )
         problems = runner.run(_limited(test, limit))
         gc.collect()
-    problems += [f"event loop: {_describe(context)}" for context in contexts]
+    problems += [f"event loop: {complaint}" for complaint in complaints]
     assert not problems, "\n".join(problems)
 
 
@@ -79,4 +82,7 @@ async def _limited(test: Callable[[], Awaitable[object]], limit: float) -> list[
 
 def _describe(context: dict[str, Any]) -> str:
     exception = context.get("exception")
-    return f"{context.get('message')}: {exception!r}" if exception else str(context)
+    if exception is None:
+        return str(context)
+    trace = "".join(traceback.format_exception(exception))
+    return f"{context.get('message')}: {trace}"

@@ -43,9 +43,9 @@ void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
     return;
   }
   versions[2] = (grease & 0xf0f0f0f0u) | 0x0a0a0a0au; /* RFC 9000 section 15 */
-  ngtcp2_ssize n = ngtcp2_pkt_write_version_negotiation(
-      packet, sizeof(packet), random & 0x3f, vc->scid, vc->scidlen, vc->dcid, vc->dcidlen,
-      versions, 3);
+  ngtcp2_ssize n =
+      ngtcp2_pkt_write_version_negotiation(packet, sizeof(packet), random & 0x3f, vc->scid,
+                                           vc->scidlen, vc->dcid, vc->dcidlen, versions, 3);
   if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
     e->stats.version_negotiations_sent++;
   }
@@ -96,9 +96,9 @@ static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *pat
     e->stats.rate_limited++;
     return;
   }
-  ngtcp2_ssize n = ngtcp2_crypto_write_connection_close(
-      packet, sizeof(packet), hd->version, &hd->scid, &hd->dcid, code, (const uint8_t *)reason,
-      strlen(reason));
+  ngtcp2_ssize n = ngtcp2_crypto_write_connection_close(packet, sizeof(packet), hd->version,
+                                                        &hd->scid, &hd->dcid, code,
+                                                        (const uint8_t *)reason, strlen(reason));
   if (n > 0) {
     qe_batch_put(e, path, 0, packet, (size_t)n);
   }
@@ -123,9 +123,8 @@ static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path 
   if (token_len < 0) {
     return;
   }
-  ngtcp2_ssize n =
-      ngtcp2_crypto_write_retry(packet, sizeof(packet), hd->version, &hd->scid, &scid, &hd->dcid,
-                                token, (size_t)token_len);
+  ngtcp2_ssize n = ngtcp2_crypto_write_retry(packet, sizeof(packet), hd->version, &hd->scid, &scid,
+                                             &hd->dcid, token, (size_t)token_len);
   if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
     e->stats.retries_sent++;
   }
@@ -134,8 +133,8 @@ static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path 
 size_t qe_accept_new_token(qe_engine *e, const ngtcp2_addr *remote, uint8_t *out, qe_tstamp now) {
   ngtcp2_sockaddr_union addr;
   socklen_t len = plain_addr(remote, &addr);
-  ngtcp2_ssize n = ngtcp2_crypto_generate_regular_token(
-      out, e->set.secret, sizeof(e->set.secret), &addr.sa, len, qe_engine_wall(e, now));
+  ngtcp2_ssize n = ngtcp2_crypto_generate_regular_token(out, e->set.secret, sizeof(e->set.secret),
+                                                        &addr.sa, len, qe_engine_wall(e, now));
   return n > 0 ? (size_t)n : 0;
 }
 

@@ -112,9 +112,8 @@ void qe_batch_commit(qe_engine *e, const ngtcp2_path *path, unsigned ecn, size_t
   qe_train *t = b->n > 0 ? &b->trains[b->n - 1] : NULL;
 
   if (t != NULL && !alone && !t->closed && t->offset + t->len == b->used && t->ecn == ecn &&
-      len <= t->segment && t->count < QE_BATCH_SEGMENTS &&
-      t->len + len <= QE_BATCH_TRAIN_BYTES && t->path.path.user_data == path->user_data &&
-      ngtcp2_path_eq(&t->path.path, path)) {
+      len <= t->segment && t->count < QE_BATCH_SEGMENTS && t->len + len <= QE_BATCH_TRAIN_BYTES &&
+      t->path.path.user_data == path->user_data && ngtcp2_path_eq(&t->path.path, path)) {
     t->closed = len < t->segment;
     t->len += len;
     t->count++;

@@ -39,8 +39,7 @@ int qe_conn_add_key(qe_conn *c, qe_keys *keys, qe_cidmap *map, const uint8_t *ke
   return 0;
 }
 
-void qe_conn_remove_key(qe_conn *c, qe_keys *keys, qe_cidmap *map, const uint8_t *key,
-                        size_t len) {
+void qe_conn_remove_key(qe_conn *c, qe_keys *keys, qe_cidmap *map, const uint8_t *key, size_t len) {
   if (qe_cidmap_get(map, key, len) == c) {
     qe_cidmap_del(map, key, len);
   }
@@ -83,8 +82,7 @@ static void log_printf(void *user_data, const char *format, ...) {
 
 static void qlog_write(void *user_data, uint32_t flags, const void *data, size_t len) {
   qe_conn *c = user_data;
-  QE_UPCALL(c->engine, qlog_data, c, c->user, data, len,
-            (flags & NGTCP2_QLOG_WRITE_FLAG_FIN) != 0);
+  QE_UPCALL(c->engine, qlog_data, c, c->user, data, len, (flags & NGTCP2_QLOG_WRITE_FLAG_FIN) != 0);
 }
 
 static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
@@ -179,6 +177,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
 /* Timer and first visit; after this nothing of the start can fail. */
 static int conn_start(qe_conn *c, const ngtcp2_path *path, qe_tstamp now) {
   ngtcp2_path_copy(&c->path.path, path);
+  c->last_event = now;
   if (c->engine->set.keep_alive > 0) {
     ngtcp2_conn_set_keep_alive_timeout(c->ng, c->engine->set.keep_alive);
   }
@@ -425,8 +424,8 @@ static size_t write_close(qe_conn *c, uint8_t *buf, size_t size, ngtcp2_path_sto
   if (c->end != NULL && c->end->kind == QE_CLOSE_APPLICATION) {
     ngtcp2_ccerr_set_application_error(&err, c->end_code, reason, reason_len);
   } else {
-    ngtcp2_ccerr_set_transport_error(
-        &err, c->end != NULL ? c->end_code : NGTCP2_INTERNAL_ERROR, reason, reason_len);
+    ngtcp2_ccerr_set_transport_error(&err, c->end != NULL ? c->end_code : NGTCP2_INTERNAL_ERROR,
+                                     reason, reason_len);
   }
   ngtcp2_ssize n = ngtcp2_conn_write_connection_close(c->ng, &ps->path, &pi, buf, size, &err, now);
   return n > 0 ? (size_t)n : 0;

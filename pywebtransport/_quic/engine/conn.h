@@ -32,7 +32,7 @@ typedef struct qe_keys {
   struct {
     uint8_t len;
     uint8_t data[NGTCP2_MAX_CIDLEN];
-  } *items;
+  } * items;
   size_t n, cap;
 } qe_keys;
 
@@ -52,7 +52,7 @@ struct qe_conn {
   unsigned is_server : 1;
   unsigned ev_streams_bidi : 1;
   unsigned ev_streams_uni : 1;
-  unsigned ev_new_token : 1;     /* server: give the peer a token for its new address */
+  unsigned ev_new_token : 1; /* server: give the peer a token for its new address */
   unsigned ev_path_failed : 1;
   unsigned got_stateless_reset : 1;
   unsigned out_of_memory : 1;
@@ -78,14 +78,15 @@ struct qe_conn {
 
   qe_bucket resets;
   uint64_t paced_bytes; /* sent since the library last computed a pause */
+  qe_tstamp last_event; /* the largest time the library was given */
 
-  ngtcp2_path_storage path;    /* last reported */
-  ngtcp2_path_storage moving;  /* client: target of a migration in progress */
+  ngtcp2_path_storage path;   /* last reported */
+  ngtcp2_path_storage moving; /* client: target of a migration in progress */
   unsigned is_moving : 1;
 
-  qe_keys cids;   /* ours, in engine->cids */
-  qe_keys tokens; /* the peer's stateless reset tokens, in engine->tokens */
-  uint8_t *peer_cert;    /* DER of the leaf */
+  qe_keys cids;       /* ours, in engine->cids */
+  qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */
+  uint8_t *peer_cert; /* DER of the leaf */
   size_t peer_cert_len;
   char alpn[32];
   char *server_name;
@@ -128,6 +129,9 @@ void qe_conn_touch(qe_conn *c);
 
 void qe_conn_read(qe_conn *c, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
                   size_t len, qe_tstamp now);
+/* Every call that gives the library a time must come here with it first: the
+ * end of an earlier pause may have to be noted with the time before. */
+void qe_conn_settle_pause(qe_conn *c, qe_tstamp now);
 void qe_conn_expire(qe_conn *c, qe_tstamp now);
 /* One visit.  Returns 1 when the budget ran out; may free the connection. */
 int qe_conn_service(qe_conn *c, qe_tstamp now);

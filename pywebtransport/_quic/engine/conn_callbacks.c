@@ -204,8 +204,8 @@ static int dcid_status(ngtcp2_conn *ng, ngtcp2_connection_id_status_type type, u
     qe_conn_remove_key(c, &c->tokens, &c->engine->tokens, token, NGTCP2_STATELESS_RESET_TOKENLEN);
     return 0;
   }
-  int rv = qe_conn_add_key(c, &c->tokens, &c->engine->tokens, token,
-                           NGTCP2_STATELESS_RESET_TOKENLEN);
+  int rv =
+      qe_conn_add_key(c, &c->tokens, &c->engine->tokens, token, NGTCP2_STATELESS_RESET_TOKENLEN);
   return rv == 0 ? 0 : fail(c, rv);
 }
 
@@ -274,8 +274,8 @@ static int acked_stream_data_offset(ngtcp2_conn *ng, int64_t id, uint64_t offset
   return 0;
 }
 
-static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t code,
-                        void *user_data, void *stream_user_data) {
+static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t code, void *user_data,
+                        void *stream_user_data) {
   qe_conn *c = user_data;
   qe_stream *s = stream_user_data;
   (void)ng;

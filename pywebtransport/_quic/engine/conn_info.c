@@ -75,7 +75,9 @@ int qe_conn_migrate(qe_conn *c, qe_sock *sock, const struct sockaddr *local, soc
   }
   ngtcp2_path path = {qe_addr(local, local_len), cur->remote,
                       (void *)qe_engine_sock_id(c->engine, sock)};
-  int rv = ngtcp2_conn_initiate_migration(c->ng, &path, qe_engine_clock(c->engine, now));
+  now = qe_engine_clock(c->engine, now);
+  qe_conn_settle_pause(c, now);
+  int rv = ngtcp2_conn_initiate_migration(c->ng, &path, now);
   switch (rv) {
   case 0:
     ngtcp2_path_copy(&c->moving.path, &path);
@@ -102,7 +104,9 @@ int qe_conn_initiate_key_update(qe_conn *c, qe_tstamp now) {
   if (!c->handshake_done || c->in_library) {
     return QE_ERR_NOT_READY;
   }
-  if (ngtcp2_conn_initiate_key_update(c->ng, qe_engine_clock(c->engine, now)) != 0) {
+  now = qe_engine_clock(c->engine, now);
+  qe_conn_settle_pause(c, now);
+  if (ngtcp2_conn_initiate_key_update(c->ng, now) != 0) {
     return QE_ERR_NOT_READY; /* not confirmed yet, or too soon after the last one */
   }
   qe_conn_touch(c);

@@ -4,9 +4,8 @@
 #include "engine.h"
 
 #define MAX_VECS 16
-#define MAX_STEPS 64 /* frames of ours in one packet */
-#define LONG_PAUSE QE_MILLISECOND
-#define SHORT_PAUSE (QE_MILLISECOND / 10)
+#define MAX_FRAMES 64 /* of ours in one packet */
+#define MIN_PAUSE QE_MILLISECOND
 #define MIN_BURST 10 /* packets that always may go out in one burst */
 
 void qe_conn_touch(qe_conn *c) {
@@ -31,6 +30,44 @@ static void untouch(qe_conn *c) {
   *(c->dirty_next != NULL ? &c->dirty_next->dirty_prev : &e->dirty_tail) = c->dirty_prev;
   c->is_dirty = 0;
   e->dirty_count--;
+}
+
+/* --------------------------------------------------------------- pacing */
+
+/*
+ * The library adds up what was written and turns the sum into a pause when it
+ * is told to.  Event loops cannot wait less than about a millisecond, so it is
+ * told at once only when the pause is that long: a fast path sends bursts that
+ * the congestion window limits, a slow one about a millisecond's worth.  A
+ * shorter pause is noted when it is already over: what was sent slowly enough
+ * must not add up to a pause later.
+ */
+static uint64_t pause_of(const qe_conn *c) {
+  ngtcp2_conn_info info;
+
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  /* In whole nanoseconds per byte, as the library computes it: very fast paths
+   * are not paced.  1.25: RFC 9002 section 7.7. */
+  return info.cwnd == 0 ? 0 : c->paced_bytes * (info.smoothed_rtt * 100 / 125 / info.cwnd);
+}
+
+void qe_conn_settle_pause(qe_conn *c, qe_tstamp now) {
+  if (c->paced_bytes > 0 && now > c->last_event && c->engine->set.pacing &&
+      now - c->last_event >= pause_of(c)) {
+    ngtcp2_conn_update_pkt_tx_time(c->ng, c->last_event);
+    c->paced_bytes = 0;
+  }
+  c->last_event = now;
+}
+
+/* Within a burst: 1 when a pause began. */
+static int begin_pause(qe_conn *c, size_t mtu, qe_tstamp now) {
+  if (!c->engine->set.pacing || c->paced_bytes < MIN_BURST * mtu || pause_of(c) < MIN_PAUSE) {
+    return 0;
+  }
+  ngtcp2_conn_update_pkt_tx_time(c->ng, now);
+  c->paced_bytes = 0;
+  return 1;
 }
 
 /* --------------------------------------------------------------- reading */
@@ -64,6 +101,7 @@ void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8
   }
   c->stats.packets_received++;
   c->stats.bytes_received += len;
+  qe_conn_settle_pause(c, now);
   c->in_library = 1;
   qe_conn_set_current(c);
   int rv = ngtcp2_conn_read_pkt(c->ng, &path, &pi, data, len, now);
@@ -101,6 +139,7 @@ typedef struct packet_state {
   ngtcp2_pkt_info pi;
   ngtcp2_pkt_info *ppi; /* NULL without ECN */
   int pending;          /* the library holds an unfinished packet */
+  int frames;           /* of ours in it */
   int skip_dgrams, skip_streams;
   qe_tstamp now;
 } packet_state;
@@ -160,6 +199,7 @@ static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n
   }
   if (*n == NGTCP2_ERR_WRITE_MORE) {
     st->pending = 1;
+    st->frames++;
     return 0;
   }
   if (*n == 0 && !st->pending) {
@@ -198,6 +238,7 @@ static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, n
   switch (*n) {
   case NGTCP2_ERR_WRITE_MORE:
     st->pending = 1;
+    st->frames++;
     return 0;
   case NGTCP2_ERR_STREAM_DATA_BLOCKED:
     if (flags & NGTCP2_WRITE_STREAM_FLAG_MORE) {
@@ -224,9 +265,13 @@ static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, n
 static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
   ngtcp2_ssize n;
   int dgram_first = c->dgram_turn;
+  int shared = 0; /* both kinds wait: they take turns */
 
   st->pending = 0;
-  for (int steps = 0; c->handshake_done && steps < MAX_STEPS; steps++) {
+  st->frames = 0;
+  /* Each turn adds a frame, takes a stream out of the schedule, drops a kind,
+   * or ends. */
+  while (c->handshake_done && st->frames < MAX_FRAMES) {
     qe_dgram *d = NULL;
     qe_sched_node *node = st->skip_streams ? NULL : qe_sched_top(&c->sched);
 
@@ -236,8 +281,9 @@ static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
     if (d == NULL && node == NULL) {
       break;
     }
-    if (d != NULL && node != NULL && steps == 0) {
-      c->dgram_turn = !c->dgram_turn; /* alternate while both wait */
+    if (d != NULL && node != NULL && !shared) {
+      shared = 1;
+      c->dgram_turn = !c->dgram_turn;
     }
     if (d != NULL && (node == NULL || dgram_first)) {
       if (step_dgram(c, st, d, &n)) {
@@ -259,34 +305,6 @@ static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
                                    NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, st->now);
 }
 
-/*
- * Pacing.  The library adds up what was written and turns it into a pause only
- * when told to.  Event loops cannot wait less than about a millisecond, so in
- * the middle of a burst it is told only when the pause would be that long: a
- * fast path sends bursts that the congestion window limits, a slow one about a
- * millisecond's worth.  When everything was sent a shorter pause costs nothing,
- * and it keeps small sends from adding up to a long one.
- * Returns 1 when a pause began.
- */
-static int pace(qe_conn *c, uint64_t min_pause, uint64_t min_bytes, qe_tstamp now) {
-  ngtcp2_conn_info info;
-
-  if (!c->engine->set.pacing || c->paced_bytes < min_bytes) {
-    return 0;
-  }
-  ngtcp2_conn_get_conn_info(c->ng, &info);
-  if (info.cwnd == 0 || info.smoothed_rtt == 0) {
-    return 0;
-  }
-  double pause = (double)c->paced_bytes * (double)info.smoothed_rtt / 1.25 / (double)info.cwnd;
-  if (pause < (double)min_pause) {
-    return 0;
-  }
-  ngtcp2_conn_update_pkt_tx_time(c->ng, now);
-  c->paced_bytes = 0;
-  return 1;
-}
-
 typedef enum write_result {
   WRITE_DONE,   /* nothing more can be sent now */
   WRITE_BUDGET, /* more waits, but others come first */
@@ -301,6 +319,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
   ngtcp2_path_storage_zero(&st.ps);
   st.ppi = e->set.ecn ? &st.pi : NULL;
   st.destlen = ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+  qe_conn_settle_pause(c, now);
   while (sent < e->set.send_batch) {
     size_t mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
     st.dest = qe_batch_reserve(e, st.destlen);
@@ -316,9 +335,6 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
       return WRITE_DONE;
     }
     if (n == 0) {
-      if (qe_sched_top(&c->sched) == NULL && c->dgrams.count == 0) {
-        pace(c, SHORT_PAUSE, 1, now);
-      }
       return WRITE_DONE;
     }
     qe_batch_commit(e, &st.ps.path, st.pi.ecn, (size_t)n, (size_t)n > mtu);
@@ -326,7 +342,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     c->stats.packets_sent++;
     c->stats.bytes_sent += (size_t)n;
     c->paced_bytes += (size_t)n;
-    if (pace(c, LONG_PAUSE, MIN_BURST * mtu, now)) {
+    if (begin_pause(c, mtu, now)) {
       return WRITE_DONE; /* the pause is part of the next expiry */
     }
   }
@@ -337,6 +353,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
 
 void qe_conn_expire(qe_conn *c, qe_tstamp now) {
   if (c->end_mode == QE_END_NONE) {
+    qe_conn_settle_pause(c, now);
     c->in_library = 1;
     int rv = ngtcp2_conn_handle_expiry(c->ng, now);
     c->in_library = 0;

@@ -7,6 +7,7 @@ void qe_dgram_queue_init(qe_dgram_queue *q, size_t max_count, size_t max_bytes) 
   memset(q, 0, sizeof(*q));
   q->max_count = max_count;
   q->max_bytes = max_bytes;
+  q->first_deadline = QE_NEVER;
 }
 
 static void unlink_head(qe_dgram_queue *q, int p) {
@@ -24,6 +25,7 @@ static void unlink_head(qe_dgram_queue *q, int p) {
 static size_t sweep(qe_dgram_queue *q, const qe_group *group, int all, qe_tstamp now,
                     enum qe_dgram_fate fate, qe_dgram_gone gone, void *ctx) {
   size_t n = 0;
+  q->first_deadline = QE_NEVER;
   for (int p = 0; p < QE_DGRAM_PRIORITIES; p++) {
     qe_dgram **link = &q->head[p];
     q->tail[p] = NULL;
@@ -37,6 +39,7 @@ static size_t sweep(qe_dgram_queue *q, const qe_group *group, int all, qe_tstamp
         free(d);
         n++;
       } else {
+        q->first_deadline = d->deadline < q->first_deadline ? d->deadline : q->first_deadline;
         q->tail[p] = d;
         link = &d->next;
       }
@@ -50,12 +53,14 @@ static int full(const qe_dgram_queue *q, size_t len) {
 }
 
 int qe_dgram_push(qe_dgram_queue *q, qe_group *group, const uint8_t *prefix, size_t prefix_len,
-                  const uint8_t *data, size_t len, int priority, qe_tstamp deadline,
-                  qe_tstamp now, qe_dgram_gone gone, void *ctx) {
+                  const uint8_t *data, size_t len, int priority, qe_tstamp deadline, qe_tstamp now,
+                  qe_dgram_gone gone, void *ctx) {
   size_t total = prefix_len + len;
 
   if (full(q, total)) {
-    sweep(q, NULL, 0, now, QE_DGRAM_EXPIRED, gone, ctx);
+    if (q->first_deadline <= now) {
+      sweep(q, NULL, 0, now, QE_DGRAM_EXPIRED, gone, ctx);
+    }
     if (full(q, total)) {
       q->refused = 1;
       return QE_ERR_BLOCKED;
@@ -81,6 +86,7 @@ int qe_dgram_push(qe_dgram_queue *q, qe_group *group, const uint8_t *prefix, siz
     q->tail[priority]->next = d;
   }
   q->tail[priority] = d;
+  q->first_deadline = deadline < q->first_deadline ? deadline : q->first_deadline;
   q->count++;
   q->bytes += total;
   return 0;

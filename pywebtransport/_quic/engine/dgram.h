@@ -28,6 +28,7 @@ typedef struct qe_dgram_queue {
   qe_dgram *head[QE_DGRAM_PRIORITIES], *tail[QE_DGRAM_PRIORITIES];
   size_t count, bytes;
   size_t max_count, max_bytes;
+  qe_tstamp first_deadline; /* none is earlier; may be earlier than all */
   int refused; /* a push was refused since the queue was last half empty */
 } qe_dgram_queue;
 
@@ -38,8 +39,8 @@ void qe_dgram_queue_init(qe_dgram_queue *q, size_t max_count, size_t max_bytes);
 /* Prefix and data are copied behind each other.  0, QE_ERR_BLOCKED or
  * QE_ERR_NOMEM.  Expired ones make room first. */
 int qe_dgram_push(qe_dgram_queue *q, qe_group *group, const uint8_t *prefix, size_t prefix_len,
-                  const uint8_t *data, size_t len, int priority, qe_tstamp deadline,
-                  qe_tstamp now, qe_dgram_gone gone, void *ctx);
+                  const uint8_t *data, size_t len, int priority, qe_tstamp deadline, qe_tstamp now,
+                  qe_dgram_gone gone, void *ctx);
 /* The next to send: highest priority first, oldest first.  Drops expired and
  * (max_len) oversized ones on the way.  NULL when empty. */
 qe_dgram *qe_dgram_peek(qe_dgram_queue *q, size_t max_len, qe_tstamp now, qe_dgram_gone gone,

@@ -229,8 +229,8 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
     e->stats.dropped_packets++;
     return 0;
   }
-  qe_target *t = vc.dcidlen <= NGTCP2_MAX_CIDLEN ? qe_cidmap_get(&e->cids, vc.dcid, vc.dcidlen)
-                                                 : NULL;
+  qe_target *t =
+      vc.dcidlen <= NGTCP2_MAX_CIDLEN ? qe_cidmap_get(&e->cids, vc.dcid, vc.dcidlen) : NULL;
   if (t == NULL) {
     t = find_by_reset_token(e, data, len);
   }
@@ -273,8 +273,7 @@ int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt
       opt->local->sa_family != opt->remote->sa_family || (opt->tls == NULL && e->tls == NULL)) {
     return QE_ERR_INVALID;
   }
-  return qe_conn_new_client(e, out, opt, qe_engine_sock_id(e, opt->sock),
-                            qe_engine_clock(e, now));
+  return qe_conn_new_client(e, out, opt, qe_engine_sock_id(e, opt->sock), qe_engine_clock(e, now));
 }
 
 /* --------------------------------------------------------------- process */

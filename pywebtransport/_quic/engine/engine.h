@@ -28,9 +28,9 @@ struct qe_engine {
   qe_packets_out out;
   void *out_ctx;
 
-  qe_tstamp now;           /* largest time seen */
+  qe_tstamp now; /* largest time seen */
   qe_tstamp last_process;
-  uint64_t wall_offset;    /* wall clock - now, for tokens */
+  uint64_t wall_offset; /* wall clock - now, for tokens */
   int has_wall_offset;
 
   qe_cidmap cids;   /* connection ID -> qe_target */

@@ -30,13 +30,13 @@ static inline qe_target *qe_target_of_timer(qe_timer *t) {
 
 /* Runs an upcall if the user gave one.  Keeps the depth, because some
  * functions must act later when they are called from inside an upcall. */
-#define QE_UPCALL(e, name, ...)            \
-  do {                                     \
-    if ((e)->cb.name != NULL) {            \
-      (e)->upcalls++;                      \
-      (e)->cb.name((e)->user, __VA_ARGS__); \
-      (e)->upcalls--;                      \
-    }                                      \
+#define QE_UPCALL(e, name, ...)                                                                    \
+  do {                                                                                             \
+    if ((e)->cb.name != NULL) {                                                                    \
+      (e)->upcalls++;                                                                              \
+      (e)->cb.name((e)->user, __VA_ARGS__);                                                        \
+      (e)->upcalls--;                                                                              \
+    }                                                                                              \
   } while (0)
 
 static inline uint64_t qe_min(uint64_t a, uint64_t b) {

@@ -56,7 +56,7 @@ enum qe_error {
   QE_ERR_LIMIT = -12,           /* a configured limit (connections, ...) is reached */
   QE_ERR_NOT_READY = -13,       /* the handshake is not complete */
   QE_ERR_UNSUPPORTED = -14,     /* the library version or the kernel lacks it */
-  QE_ERR_MIGRATION = -15,       /* migration refused: disabled by the peer, or no spare connection ID */
+  QE_ERR_MIGRATION = -15,       /* refused: disabled by the peer, or no spare connection ID */
   QE_ERR_INTERNAL = -16         /* an invariant did not hold */
 };
 
@@ -111,12 +111,12 @@ typedef struct qe_settings {
   int ecn;                          /* 1 */
   int pacing;                       /* 1 */
   enum qe_cc cc;                    /* QE_CC_CUBIC */
-  int prefer_v2;                    /* client starts with v1 and offers v2; server chooses v2 if offered */
+  int prefer_v2; /* client starts with v1 and offers v2; server chooses v2 if offered */
   int enable_migration;             /* 1; 0 sets disable_active_migration */
 
   /* Server only. */
   enum qe_retry retry;                  /* QE_RETRY_AUTO */
-  uint32_t retry_half_open;             /* AUTO: Retry from this many half-open connections; default 128 */
+  uint32_t retry_half_open; /* AUTO: Retry from this many half-open connections; default 128 */
   uint32_t max_half_open;               /* beyond: new Initials are dropped; default 4096 */
   uint32_t max_connections;             /* beyond: CONNECTION_REFUSED; default 10000 */
   uint32_t handshakes_per_address;      /* new connections per second and address (/56 for IPv6)
@@ -193,7 +193,7 @@ typedef struct qe_group qe_group;   /* a set of streams and datagrams that share
 
 enum qe_close_kind {
   QE_CLOSE_APPLICATION = 0,   /* CONNECTION_CLOSE with an application code (0x1d) */
-  QE_CLOSE_TRANSPORT = 1,     /* CONNECTION_CLOSE with a QUIC code (0x1c), incl. crypto 0x100+alert */
+  QE_CLOSE_TRANSPORT = 1,     /* CONNECTION_CLOSE with a QUIC code (0x1c), also 0x100+alert */
   QE_CLOSE_IDLE = 2,          /* idle timeout, no packet */
   QE_CLOSE_HANDSHAKE_TIMEOUT = 3,
   QE_CLOSE_STATELESS_RESET = 4,
@@ -244,7 +244,8 @@ typedef struct qe_callbacks {
   void (*stream_opened)(void *eu, qe_conn *conn, void *cu, qe_stream *stream);
   /* In-order bytes.  len may be 0 when fin is 1.  Return 0, or -1 to close the
    * connection with an internal error (out of memory). */
-  int (*stream_data)(void *eu, qe_stream *stream, void *su, const uint8_t *data, size_t len, int fin);
+  int (*stream_data)(void *eu, qe_stream *stream, void *su, const uint8_t *data, size_t len,
+                     int fin);
   /* RESET_STREAM from the peer: no more stream_data. */
   void (*stream_reset)(void *eu, qe_stream *stream, void *su, uint64_t code, uint64_t final_size);
   /* STOP_SENDING from the peer: what was queued is dropped, RESET_STREAM is
@@ -308,9 +309,10 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
 void qe_engine_stop_accepting(qe_engine *e);
 
 /* One UDP payload.  Returns 0 (also when it was dropped) or QE_ERR_NOMEM. */
-int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local, socklen_t local_len,
-                        const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
-                        const uint8_t *data, size_t len, qe_tstamp now);
+int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
+                        socklen_t local_len, const struct sockaddr *remote,
+                        socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
+                        qe_tstamp now);
 /* Expired timers, then packets of every connection with something to send.
  * Returns 1 when work was left for a later call (budget), 0 when all is done,
  * or a negative error. */
@@ -364,7 +366,7 @@ typedef struct qe_connect_options {
   socklen_t local_len;
   const struct sockaddr *remote;
   socklen_t remote_len;
-  const char *server_name; /* SNI and name to verify; an IP literal is verified but not sent as SNI */
+  const char *server_name; /* SNI and name to verify; an IP literal is verified, not sent */
   qe_tls *tls;             /* NULL: the engine's */
   const uint8_t *ticket;   /* from session_ticket; NULL = full handshake */
   size_t ticket_len;
@@ -406,7 +408,8 @@ int qe_conn_migrate(qe_conn *c, qe_sock *sock, const struct sockaddr *local, soc
                     qe_tstamp now);
 int qe_conn_initiate_key_update(qe_conn *c, qe_tstamp now);
 /* Current path; each buffer holds a sockaddr_storage. */
-void qe_conn_get_path(const qe_conn *c, struct sockaddr_storage *local, struct sockaddr_storage *remote);
+void qe_conn_get_path(const qe_conn *c, struct sockaddr_storage *local,
+                      struct sockaddr_storage *remote);
 /* The socket of the current path (NULL after qe_sock_free). */
 qe_sock *qe_conn_get_sock(const qe_conn *c);
 
@@ -480,7 +483,8 @@ int qe_group_new(qe_conn *c, void *gu, qe_group **out);
 void qe_group_free(qe_group *g);
 /* Must be called before body bytes are written; bytes already received beyond
  * header_size are counted now. header sizes are per direction. */
-int qe_stream_join_group(qe_stream *s, qe_group *g, uint64_t send_header_size, uint64_t recv_header_size);
+int qe_stream_join_group(qe_stream *s, qe_group *g, uint64_t send_header_size,
+                         uint64_t recv_header_size);
 void qe_group_set_send_limit(qe_group *g, uint64_t limit);
 void qe_group_set_recv_limit(qe_group *g, uint64_t limit);
 

@@ -112,8 +112,8 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"initial_max_stream_data", s->initial_max_stream_data <= QE_MAX_VARINT},
       {"max_data_window",
        s->max_data_window >= s->initial_max_data && s->max_data_window <= QE_MAX_VARINT},
-      {"max_stream_window", s->max_stream_window >= s->initial_max_stream_data &&
-                                s->max_stream_window <= QE_MAX_VARINT},
+      {"max_stream_window",
+       s->max_stream_window >= s->initial_max_stream_data && s->max_stream_window <= QE_MAX_VARINT},
       {"max_streams_bidi", s->max_streams_bidi <= MAX_STREAMS},
       {"max_streams_uni", s->max_streams_uni <= MAX_STREAMS},
       {"max_datagram_frame_size", s->max_datagram_frame_size <= 65535},

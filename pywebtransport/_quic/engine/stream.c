@@ -321,8 +321,8 @@ void qe_conn_run_work(qe_conn *c) {
 
 void qe_stream_reschedule(qe_stream *s) {
   qe_sched *sched = &s->conn->sched;
-  int ready = s->can_send && !s->lib_gone && !s->stopped && !s->reset_sent &&
-              !s->flow_blocked && !s->group_blocked &&
+  int ready = s->can_send && !s->lib_gone && !s->stopped && !s->reset_sent && !s->flow_blocked &&
+              !s->group_blocked &&
               (qe_sendbuf_queued(&s->out) > 0 || (s->fin_queued && !s->fin_sent));
   if (ready) {
     qe_sched_add(sched, &s->node);
@@ -386,14 +386,12 @@ void qe_stream_sent(qe_stream *s, size_t n, int fin) {
 }
 
 static void check_fin_acked(qe_stream *s, int empty_report) {
-  if (s->fin_acked || !s->fin_sent || s->reset_sent || s->stopped ||
-      s->out.acked < s->out.end) {
+  if (s->fin_acked || !s->fin_sent || s->reset_sent || s->stopped || s->out.acked < s->out.end) {
     return;
   }
   /* A FIN that went alone has a report of its own, without bytes; after a loss
    * it may have been repeated together with the last bytes. */
-  if (s->fin_alone && !empty_report &&
-      ngtcp2_conn_get_stream_loss_count(s->conn->ng, s->id) == 0) {
+  if (s->fin_alone && !empty_report && ngtcp2_conn_get_stream_loss_count(s->conn->ng, s->id) == 0) {
     return;
   }
   s->fin_acked = 1;

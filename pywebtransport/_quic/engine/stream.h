@@ -15,8 +15,8 @@ struct qe_stream {
   void *user;
   int64_t id;
 
-  qe_stream *hash_next, **hash_link;   /* in the connection's map */
-  qe_stream *work_next;                /* in the connection's work list */
+  qe_stream *hash_next, **hash_link;     /* in the connection's map */
+  qe_stream *work_next;                  /* in the connection's work list */
   qe_stream *member_next, **member_link; /* in its group */
   qe_stream *stop_prev, *stop_next;      /* in the connection's list of stopped ones */
 

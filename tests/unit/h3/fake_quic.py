@@ -140,6 +140,7 @@ class FakeStream:
         self.is_local = is_local
         self.is_unidirectional = bool(stream_id & 2)
         self.sink: Callable[[Any], object] | None = None if is_local else quic.default_sink
+        self.on_closed: Callable[[Any], object] | None = None
         self.tag: Any = None
         # Receiving.
         self._buffer = bytearray()
@@ -238,14 +239,16 @@ class FakeStream:
         self.send_order = order
 
     def reset(self, code: int) -> None:
-        if self.sends and self.reset_sent is None and not self.quic.is_closed:
+        if not self.sends or self.quic.is_closed:
+            raise StreamError("nothing to reset")
+        if self.reset_sent is None:
             self.reset_sent = code
             self._queue.clear()
 
     def stop_sending(self, code: int) -> None:
-        if not self.receives:
-            raise StreamError("no receiving side")
-        if not (self._fin or self.is_reset or self.quic.is_closed) and self.stop_sent is None:
+        if not self.receives or self.quic.is_closed:
+            raise StreamError("nothing to stop")
+        if not (self._fin or self.is_reset) and self.stop_sent is None:
             self.stop_sent = code
             self._discard = True
             self._take(len(self._buffer))
@@ -392,9 +395,7 @@ class FakeQuic:
             raise ConnectionError("closed")
         whole = prefix + bytes(data)
         if len(whole) > self.max_datagram_size:
-            raise DatagramTooLargeError(
-                datagram_size=len(whole), max_size=self.max_datagram_size
-            )
+            raise DatagramTooLargeError(datagram_size=len(whole), max_size=self.max_datagram_size)
         if self.datagram_room <= 0:
             return False
         self.datagram_room -= 1

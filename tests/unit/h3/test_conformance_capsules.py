@@ -307,9 +307,7 @@ def test_case_076_older_generations_allow_equal_values(kind: int, initial: int) 
     made.violated()
 
 
-@pytest.mark.parametrize(
-    "kind", [CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI]
-)
+@pytest.mark.parametrize("kind", [CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI])
 def test_case_077_max_streams_over_two_to_the_sixty(kind: int) -> None:
     made = Session()
     made.feed(encode_number(kind, 2**60))

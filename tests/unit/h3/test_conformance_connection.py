@@ -50,7 +50,12 @@ def client(settings: dict[int, int]) -> ClientBed:
 
 @pytest.mark.parametrize(
     "first",
-    [encode_frame(0x07, b"\x00"), encode_frame(0x21, b""), encode_frame(0x0D, b"\x00"), b"\x00\x00"],
+    [
+        encode_frame(0x07, b"\x00"),
+        encode_frame(0x21, b""),
+        encode_frame(0x0D, b"\x00"),
+        b"\x00\x00",
+    ],
 )
 def test_case_001_first_control_frame_is_not_settings(first: bytes) -> None:
     bed = ServerBed(settings=None)

@@ -141,9 +141,7 @@ def test_case_039_pseudo_field_after_a_regular_one() -> None:
     malformed(ServerBed(), [CONNECT[0], ("x", "1"), *CONNECT[1:]])
 
 
-@pytest.mark.parametrize(
-    "field", [("X-Upper", "1"), ("x", "a\rb"), ("x", "a\nb"), ("x", "a\0b")]
-)
+@pytest.mark.parametrize("field", [("X-Upper", "1"), ("x", "a\rb"), ("x", "a\nb"), ("x", "a\0b")])
 def test_case_040_bad_characters(field: tuple[str, str]) -> None:
     malformed(ServerBed(), [*CONNECT, field])
 
@@ -387,9 +385,10 @@ def test_case_054_session_flood() -> None:
     bed = ServerBed(options=H3Options(max_sessions=3, max_refused_sessions=5))
     streams = [bed.request() for _ in range(8)]
     assert [stream.reset_sent for stream in streams] == [None] * 3 + [0x10B] * 5
-    assert bed.close_code is None
+    codes = [bed.close_code]
     bed.request()
-    assert bed.close_code == 0x107
+    codes.append(bed.close_code)
+    assert codes == [None, 0x107]
     assert bed.clock.pending == 0
 
 

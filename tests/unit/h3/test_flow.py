@@ -24,11 +24,13 @@ def test_limits_must_grow() -> None:
 
 def test_blocked_is_reported_once_per_limit() -> None:
     streams = LocalStreams(2)
+    could = [streams.can_open]
     streams.opened = 2
-    assert not streams.can_open
+    could.append(streams.can_open)
     assert [streams.blocked(), streams.blocked()] == [2, None]
     assert streams.raise_limit(3, equal_is_error=True)
-    assert streams.can_open
+    could.append(streams.can_open)
+    assert could == [True, False, True]
     streams.opened = 3
     assert streams.blocked() == 3
 

@@ -17,7 +17,9 @@ from pywebtransport.h3.structured import Member, parse_item, parse_list, seriali
 
 
 def test_lists_of_every_kind() -> None:
-    members = parse_list('"a\\"b" , tok/en;q=1;x="y", 12, -1.5, :aGk=:, ?1, @7, %"%c3%bc", ("a" 1);p')
+    members = parse_list(
+        '"a\\"b" , tok/en;q=1;x="y", 12, -1.5, :aGk=:, ?1, @7, %"%c3%bc", ("a" 1);p'
+    )
     assert members is not None
     assert members[:2] == [Member("string", 'a"b'), Member("token", "tok/en")]
     assert [m.kind for m in members[2:]] == ["other"] * 7

@@ -1,5 +1,8 @@
 """QPACK through our wrapper: RFC 9204 appendix B, and what a hostile peer may send."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,25 +139,27 @@ def test_the_decoded_size_counts() -> None:
     assert section_size([(b"x", bytes(991))]) == 1024
 
 
+def code_of(call: Callable[[], object]) -> int | None:
+    """The code of the private error that ``call`` raises; None: it raises none."""
+    try:
+        call()
+    except H3ConnectionError as error:
+        return error.code
+    return None
+
+
 @given(st.binary(max_size=80), st.sampled_from([0, 4096]))
 def test_random_sections_raise_nothing_else(section: bytes, capacity: int) -> None:
     qpack, _ = make(capacity=capacity)
-    try:
-        qpack.decode(0, section)
-    except H3ConnectionError as error:
-        assert error.code == H3Error.QPACK_DECOMPRESSION_FAILED
+    assert code_of(partial(qpack.decode, 0, section)) in (None, 0x200)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=6))
 def test_random_instructions_raise_nothing_else(pieces: list[bytes]) -> None:
     qpack, _ = make(capacity=4096)
-    try:
-        for piece in pieces:
-            qpack.feed_encoder(piece)
-        for piece in pieces:
-            qpack.feed_decoder(piece)
-    except H3ConnectionError as error:
-        assert error.code in (0x201, 0x202)
+    for piece in pieces:
+        assert code_of(partial(qpack.feed_encoder, piece)) in (None, 0x201)
+        assert code_of(partial(qpack.feed_decoder, piece)) in (None, 0x202)
 
 
 names = st.from_regex(rb"[a-z][a-z0-9-]{0,12}", fullmatch=True)

@@ -1,0 +1,1 @@
+"""Benchmarks: ``make bench``. Figures of one machine; compare them on one machine only."""

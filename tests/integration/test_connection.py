@@ -1,0 +1,473 @@
+"""Connections: pooling, migration, key update, figures, events of their life."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+
+from pywebtransport import ConnectionState, WebTransportClient
+from pywebtransport._quic import QLOG_SUPPORTED
+from pywebtransport.connection import WebTransportConnection
+from pywebtransport.exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    UnreachableError,
+    WebTransportError,
+)
+from pywebtransport.session import WebTransportSession
+from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
+from tests.support.payload import payload
+from tests.support.steps import echo_bidirectional, round_trip, take_unidirectional, until
+
+from .relay import Faults, Relay
+
+
+def connection_of(session: WebTransportSession) -> WebTransportConnection:
+    """The connection of a session that is open."""
+    assert session.connection is not None
+    return session.connection
+
+
+def contents(directory: Path) -> list[bytes]:
+    """What is in the files of a directory."""
+    return [path.read_bytes() for path in directory.iterdir()]
+
+
+# ---------------------------------------------------------------------- pooling
+
+
+async def test_sessions_share_a_connection_only_when_pooling_is_allowed(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    for pooling in (False, True):
+        config = client_config(allow_pooling=pooling)
+        async with serving() as served, WebTransportClient(config=config) as client:
+            sessions = [await client.connect(served.url(f"/{n}")) for n in range(3)]
+            connections = {connection_of(session) for session in sessions}
+            assert len(connections) == (1 if pooling else 3)
+            assert len(client.connections) == len(served.server.connections) == len(connections)
+            assert {session.path for session in served.server.sessions} == {"/0", "/1", "/2"}
+            for session in sessions:
+                far = next(s for s in served.server.sessions if s.path == session.path)
+                await round_trip(session, far, session.path.encode())
+
+
+async def test_sessions_opened_at_once_share_one_connection(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(allow_pooling=True)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        sessions = await asyncio.gather(*(client.connect(served.url()) for _ in range(10)))
+        assert len({connection_of(session) for session in sessions}) == 1
+        assert len({session.session_id for session in sessions}) == 10
+        assert connection_of(sessions[0]).sessions == tuple(sessions)
+
+
+async def test_pooled_connection_outlives_its_sessions(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(allow_pooling=True)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        first = await client.connect(served.url())
+        connection = connection_of(first)
+        await first.close()
+        assert connection.is_connected
+        second = await client.connect(served.url())
+        assert connection_of(second) is connection
+        # One that the server ends leaves it open, too.
+        await served.server.sessions[0].close()
+        await second.wait_closed()
+        assert connection.is_connected
+        third = await client.connect(served.url())
+        assert connection_of(third) is connection
+
+
+async def test_a_dead_connection_is_not_shared(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(allow_pooling=True)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        first = await client.connect(served.url())
+        connection = connection_of(first)
+        await connection.close()
+        second = await client.connect(served.url())
+        assert connection_of(second) is not connection
+
+
+async def test_closing_one_of_two_sessions_keeps_the_connection(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        connection = connection_of(near)
+        second = await connection.create_session("/second")
+        await second.ready()
+        await second.close(close_connection=True)
+        assert connection.is_connected
+        await round_trip(near, far, b"still here")
+        await near.close(close_connection=False)
+        assert connection.is_connected
+        await near.close(close_connection=True)
+        assert connection.is_closed
+
+
+async def test_unpooled_connection_goes_with_its_last_session(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        connection = connection_of(near)
+        await far.close()
+        await connection.wait_closed()
+        assert connection.state is ConnectionState.CLOSED
+        assert near.connection is None
+        assert connection.sessions == ()
+
+
+async def test_max_connections_of_the_client(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(max_connections=2)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        first = await client.connect(served.url())
+        await client.connect(served.url())
+        with pytest.raises(ClientError, match="max_connections=2") as caught:
+            await client.connect(served.url())
+        assert caught.value.target_url == served.url()
+        await first.close()
+        await client.connect(served.url())
+
+
+# -------------------------------------------------------------------- migration
+
+
+async def test_migration_moves_to_a_new_address_in_the_middle_of_transfers(
+    pair: PairOfSessions,
+) -> None:
+    data = payload(3 * 1024 * 1024)
+    async with pair() as (near, far):
+        echoing = asyncio.create_task(echo_bidirectional(far))
+        connection = connection_of(near)
+        before = connection.local_address
+        stream = await near.create_bidirectional_stream()
+        writing = asyncio.create_task(stream.write_all(data))
+        first = await stream.readexactly(100_000)
+        for _ in range(2):
+            await connection.migrate()
+        after = connection.local_address
+        assert before is not None
+        assert after is not None
+        assert after[1] != before[1]
+        assert first + await stream.read_all() == data
+        await writing
+        assert far.remote_address is not None
+        assert far.remote_address[1] == after[1]
+        await near.close()
+        await echoing
+
+
+@pytest.mark.parametrize("listening_on", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_migration_to_a_chosen_address(
+    serving: Serving, client_config: ClientFactory, listening_on: str
+) -> None:
+    async with (
+        serving(host=listening_on) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        near = await client.connect(served.url(host="127.0.0.1"))
+        far = served.server.sessions[0]
+        connection = connection_of(near)
+        await connection.migrate(local_host="127.0.0.2")
+        assert connection.local_address is not None
+        assert connection.local_address[0] == "127.0.0.2"
+        await round_trip(near, far, b"moved")
+        assert far.remote_address is not None
+        assert far.remote_address[0].removeprefix("::ffff:") == "127.0.0.2"
+
+
+async def test_impossible_migrations_leave_everything_as_it_was(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        connection = connection_of(near)
+        with pytest.raises(UnreachableError, match=r"192\.0\.2\.1"):
+            await connection.migrate(local_host="192.0.2.1")
+        with pytest.raises(ConnectionError, match="only a client"):
+            await connection_of(far).migrate()
+        moving = asyncio.create_task(connection.migrate())
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionError, match="under way"):
+            await connection.migrate()
+        await moving
+        await round_trip(near, far, b"fine")
+        await connection.close()
+        with pytest.raises(ConnectionError, match="cannot migrate"):
+            await connection.migrate()
+
+
+async def test_migration_that_is_cut_off_ends_when_the_connection_does(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """A relay that lets nothing through keeps the new path from being validated."""
+    async with (
+        serving() as served,
+        Relay(("127.0.0.1", served.port), seed=1, up=Faults()) as relay,
+        WebTransportClient(config=client_config(close_timeout=0.1)) as client,
+    ):
+        session = await client.connect(f"https://127.0.0.1:{relay.port}/")
+        connection = connection_of(session)
+        relay.blocked = True
+        moving = asyncio.create_task(connection.migrate())
+        await asyncio.sleep(0)
+        await connection.close()
+        with pytest.raises(ConnectionError, match="not validated"):
+            await moving
+        await served.server.close(drain_timeout=0)
+
+
+async def test_nat_rebinding_is_followed(serving: Serving, client_config: ClientFactory) -> None:
+    async with (
+        serving() as served,
+        Relay(("127.0.0.1", served.port), seed=1, up=Faults()) as relay,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        session = await client.connect(f"https://127.0.0.1:{relay.port}/")
+        far = served.server.sessions[0]
+        before = far.remote_address
+        await round_trip(session, far, b"before")
+        await relay.rebind()
+        await round_trip(session, far, b"after")
+        await until(lambda: far.remote_address != before)
+        await round_trip(session, far, b"and on")
+
+
+# ------------------------------------------------------------------- key update
+
+
+async def test_key_updates_from_both_ends(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        # Each end may update again only when its last update was confirmed and has aged.
+        for session, other in ((near, far), (far, near)):
+            connection, peer = connection_of(session), connection_of(other)
+            await round_trip(near, far, b"before")
+            updates = peer.get_stats()["key_updates"]
+            assert updates is not None
+
+            def updated(connection: WebTransportConnection = connection) -> bool:
+                try:
+                    connection.initiate_key_update()
+                except ConnectionError:
+                    return False
+                return True
+
+            await until(updated)
+            # It counts once the keys of the next update are ready.
+            while peer.get_stats()["key_updates"] == updates:
+                await round_trip(near, far, b"after")
+        connection = connection_of(near)
+        await near.close()
+        with pytest.raises(ConnectionError, match="cannot update keys"):
+            connection.initiate_key_update()
+
+
+# ---------------------------------------------------------------------- figures
+
+
+async def test_figures_are_measured(pair: PairOfSessions) -> None:
+    size = 500_000
+    async with pair() as (near, far):
+        stream = await near.create_unidirectional_stream()
+        writing = asyncio.create_task(stream.write_all(bytes(size)))
+        assert len(await (await take_unidirectional(far)).read_all()) == size
+        await writing
+        await stream.wait_acknowledged()
+        info, other = connection_of(near).info, connection_of(far).info
+        assert info.bytes_sent > size
+        assert other.bytes_received > size
+        assert info.packets_sent >= size // 1500
+        assert info.rtt is not None
+        assert info.min_rtt is not None
+        assert 0 < info.min_rtt <= info.rtt < 30
+        assert info.congestion_window > 10_000
+        assert 1200 <= info.max_udp_payload <= 65535
+        assert info.uptime > 0
+        assert info.to_dict()["bytes_sent"] == info.bytes_sent
+        connection = connection_of(near)
+        summary = connection.get_summary()
+        assert summary["id"] == connection.connection_id
+        assert summary["bytes_sent"] >= info.bytes_sent
+        assert connection.get_stats()["stream_bytes_sent"] >= size
+        report = await connection.diagnose_issues()
+        assert report["issues"] == []
+        assert report["info"]["state"] == "connected"
+        assert connection.error is None
+        assert connection.peer_certificate is not None
+        connection.record_activity()
+        assert near.connection is connection
+        await connection.close()
+        assert connection.peer_certificate is None
+        assert connection.info.bytes_sent > size
+        assert connection.info.closed_at is not None
+        assert (await connection.diagnose_issues())["issues"]
+        assert "closed" in repr(connection)
+
+
+async def test_monitoring_ends_with_the_connection(
+    pair: PairOfSessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pair() as (near, _):
+        connection = connection_of(near)
+        watching = asyncio.create_task(connection.monitor_health(rtt_timeout=0.0))
+        await until(lambda: caplog.records)
+        await connection.close()
+        await watching
+    assert "round-trip time" in caplog.text
+
+
+async def test_keylog_and_debug_log(
+    pair: PairOfSessions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "pywebtransport.quic")
+    keylog = tmp_path / "keys.log"
+    async with pair(client={"keylog_file": str(keylog), "debug": True}) as (near, far):
+        await round_trip(near, far, b"x")
+    lines = keylog.read_text().splitlines()
+    labels = {line.split()[0] for line in lines}
+    assert {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"} <= labels
+    assert keylog.stat().st_mode & 0o077 == 0
+    assert any(record.name == "pywebtransport.quic" for record in caplog.records)
+
+
+async def test_qlog_is_written_where_the_library_can(pair: PairOfSessions, tmp_path: Path) -> None:
+    fields = {"qlog_dir": str(tmp_path)}
+    if not QLOG_SUPPORTED:
+        with pytest.raises(ConfigurationError, match="qlog"):
+            await pair(client=fields).__aenter__()
+        return
+    async with pair(client=fields) as (near, far):
+        await round_trip(near, far, b"x")
+    assert any(b"qlog_version" in content for content in contents(tmp_path))
+
+
+@pytest.mark.parametrize("algorithm", ["cubic", "reno", "bbr"])
+async def test_every_congestion_control_carries_a_transfer(
+    pair: PairOfSessions, algorithm: str
+) -> None:
+    fields = {"congestion_control_algorithm": algorithm}
+    data = payload(2 * 1024 * 1024)
+    async with pair(client=fields, server=fields) as (near, far):
+        for session, other in ((near, far), (far, near)):
+            stream = await session.create_unidirectional_stream()
+            writing = asyncio.create_task(stream.write_all(data))
+            assert await (await take_unidirectional(other)).read_all() == data
+            await writing
+
+
+@pytest.mark.parametrize(
+    "switches", [{"gso": False}, {"ecn": False}, {"pmtud": False}, {"retry": "always"}]
+)
+async def test_switches_keep_transfers_exact(
+    pair: PairOfSessions, switches: dict[str, object]
+) -> None:
+    data = payload(1024 * 1024)
+    client = {name: value for name, value in switches.items() if name != "retry"}
+    async with pair(client=client, server=switches) as (near, far):
+        stream = await near.create_unidirectional_stream()
+        writing = asyncio.create_task(stream.write_all(data))
+        assert await (await take_unidirectional(far)).read_all() == data
+        await writing
+
+
+# ------------------------------------------------------------- idle, loss, limits
+
+
+async def test_idle_connection_ends_with_a_typed_error(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(connection_idle_timeout=0.3, keep_alive=False)
+    async with serving(keep_alive=False) as served, WebTransportClient(config=config) as client:
+        session = await client.connect(served.url())
+        connection = connection_of(session)
+        info = await session.wait_closed()
+        assert info.code is None
+        await connection.wait_closed()
+        assert connection.state is ConnectionState.FAILED
+        assert type(connection.error).__name__ == "IdleTimeoutError"
+        assert "idle" in str(connection.error)
+
+
+async def test_keep_alive_keeps_a_quiet_connection(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Many idle timeouts pass, by the loop's clock, without the end of the session."""
+    config = client_config(connection_idle_timeout=0.2, connection_keepalive_timeout=0.05)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        session = await client.connect(served.url())
+        loop = asyncio.get_running_loop()
+        passed = asyncio.Event()
+        loop.call_later(1.0, passed.set)
+        await passed.wait()
+        await round_trip(session, served.server.sessions[0], b"awake")
+
+
+async def test_server_that_vanished_is_told_by_a_stateless_reset_or_timeout(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(connection_idle_timeout=1.0, keep_alive=False)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        session = await client.connect(served.url())
+        connection = connection_of(session)
+        far = served.server.connections[0]
+        assert far._quic is not None
+        far._quic.abandon()
+        stream = await session.create_bidirectional_stream()
+        await stream.write(b"is anybody there?")
+        await connection.wait_closed()
+        assert connection.state is ConnectionState.FAILED
+        assert isinstance(connection.error, ConnectionError)
+        assert "reset" in str(connection.error) or "idle" in str(connection.error)
+
+
+async def test_connection_object_refuses_what_it_cannot_do(
+    client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    server = WebTransportConnection(config=server_config())
+    with pytest.raises(ConnectionError, match="only a client connects"):
+        await server.connect(host="127.0.0.1", port=1)
+    idle = WebTransportConnection(config=client_config())
+    assert idle.state is ConnectionState.IDLE
+    assert idle.local_address is None
+    assert idle.dialect is None
+    assert idle.peer_certificate is None
+    assert idle.get_stats() == {}
+    with pytest.raises(WebTransportError):
+        await idle.create_session()
+    with pytest.raises(ConnectionError, match="cannot migrate"):
+        await idle.migrate()
+    await idle.close()
+    assert idle.is_closed
+    with pytest.raises(ConnectionError, match="closed"):
+        await idle.wait_ready()
+    with pytest.raises(ConnectionError, match="cannot connect"):
+        await idle.connect(host="127.0.0.1", port=1)
+
+
+async def test_wait_ready_waits_for_settings(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served:
+        connection = WebTransportConnection(config=client_config())
+        async with connection:
+            waiting = asyncio.create_task(connection.wait_ready())
+            with pytest.raises(TimeoutError, match=r"0\.01 s"):
+                await connection.wait_ready(timeout=0.01)
+            await connection.connect(host="127.0.0.1", port=served.port)
+            await waiting
+            await connection.wait_ready()
+            assert connection.dialect == 16
+            await connection.wait_for_ready_session()
+        assert connection.is_closed
+
+
+async def test_connection_failure_is_typed(client_config: ClientFactory) -> None:
+    connection = WebTransportConnection(config=client_config(verify_mode=ssl.CERT_NONE))
+    with pytest.raises(UnreachableError):
+        await connection.connect(host="127.0.0.1", port=9)
+    assert connection.state is ConnectionState.FAILED
+    assert isinstance(connection.error, UnreachableError)
