@@ -155,7 +155,17 @@ class Endpoint:
             found = await resolve(host, port)
             addresses = [BindAddress(family, sockaddr) for family, sockaddr in found]
         self._check_open("bind")
-        bound = [self.add_socket(s) for s in bind_udp_sockets(addresses, reuse_port=reuse_port)]
+        bound: list[UdpSocket] = []
+        sockets = bind_udp_sockets(addresses, reuse_port=reuse_port)
+        try:
+            for sock in sockets:
+                bound.append(self.add_socket(sock))
+        except BaseException:
+            for udp in bound:
+                self.close_socket(udp)
+            for sock in sockets:
+                sock.close()
+            raise
         return [udp.address for udp in bound]
 
     def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:

@@ -116,16 +116,20 @@ cdef class QuicGroup:
     cdef object _owner
     cdef uint64_t _send_limit
     cdef uint64_t _recv_limit
+    cdef uint64_t _datagram_limit
     cdef uint64_t _threshold
-    cdef uint64_t _consumed      # since the last change of recv_limit
+    cdef uint64_t _base          # bytes consumed when recv_limit was set
     cdef bint _due
     # Streams whose handle was dead when they joined, or when they were read.
     cdef uint64_t _late_received
     cdef uint64_t _late_consumed
+    # Bytes that closed streams still hold; the engine counts them as consumed.
+    cdef uint64_t _unread
     cdef bint _violated
     cdef qe_group_stats _last
 
-    cdef int _note_consumed(self, uint64_t n, bint late) except -1
+    cdef uint64_t _consumed(self) noexcept
+    cdef int _check_due(self) except -1
     cdef int _note_late(self, uint64_t n) except -1
     cdef int _event(self, int kind, uint64_t a, uint64_t b) except -1
     cdef int _detach(self) except -1
@@ -174,6 +178,7 @@ cdef class QuicStream:
     cdef uint64_t _stop_code
     cdef uint64_t _uncredited    # bytes at the front whose credit was returned before
     cdef uint64_t _pending_credit
+    cdef uint64_t _header_left   # bytes of the group's header that were not consumed
     cdef QuicGroup _group
     cdef object _sink
     cdef public object tag
@@ -187,6 +192,9 @@ cdef class QuicStream:
     cdef int _mark_ready(self) except -1
     cdef int _mark_writable(self) except -1
     cdef int _consume(self, uint64_t n) except -1
+    cdef int _count_consumed(self, uint64_t n) except -1
+    cdef uint64_t _body_held(self) noexcept
+    cdef int _leave_engine(self) except -1
     cdef int _drop_input(self) except -1
     cdef int _app_done(self) except -1
     cdef int _give_stream_credit(self) except -1

@@ -143,6 +143,7 @@ class QuicGroup:
 
     send_limit: int | None  # None = no limit; settable
     recv_limit: int | None
+    datagram_limit: int | None  # queued datagrams; beyond, send_datagram() gives False
     credit_threshold: int  # bytes; 0 = never report group_credit_due
     def stats(self) -> dict[str, int | None]: ...
     def clear_datagrams(self) -> int: ...

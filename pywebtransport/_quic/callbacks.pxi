@@ -128,6 +128,9 @@ cdef void _cb_stream_reset(void *eu, qe_stream *s, void *su, uint64_t code,
     stream._reset_code = code
     try:
         stream._mark_ready()
+        if stream._group is not None:
+            # Bytes that were lost on the way count as consumed.
+            stream._group._check_due()
     except BaseException as exc:
         (<QuicEndpoint>eu)._keep(exc)
 
@@ -174,9 +177,8 @@ cdef void _cb_stream_closed(void *eu, qe_stream *s, void *su) noexcept:
     if su == NULL:
         return
     stream = <QuicStream>su
-    stream._c = NULL
-    stream._flags |= F_CLOSED
     try:
+        stream._leave_engine()
         # On the list first: the last reference must not go here, what it
         # holds may run Python code.
         endpoint._dead_streams.append(stream)

@@ -292,6 +292,7 @@ cdef class QuicConnection:
         return 0
 
     cdef int _return_lost(self) except -1:
+        cdef QuicGroup group
         if self._c != NULL:
             if self._lost_bytes:
                 qe_conn_consume(self._c, self._lost_bytes)
@@ -299,6 +300,9 @@ cdef class QuicConnection:
                 qe_conn_extend_streams(self._c, 0, self._lost_bidi)
             if self._lost_uni:
                 qe_conn_extend_streams(self._c, 1, self._lost_uni)
+            if self._groups is not None:
+                for group in self._groups:
+                    group._check_due()
         self._lost_bytes = 0
         self._lost_bidi = 0
         self._lost_uni = 0

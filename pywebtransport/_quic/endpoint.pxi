@@ -125,9 +125,9 @@ cdef class QuicEndpoint:
                 n = qe_sock_recv(sock._c)
             if n < 0:
                 self._report(_error(n, f"Receiving on socket {sock._fd}"))
-                return False
-            more = qe_sock_dispatch(sock._c, now)
-            self._check_failure()
+            elif sock._c != NULL:
+                more = qe_sock_dispatch(sock._c, now)
+                self._check_failure()
             self._deliver()
             # Woken readers run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.

@@ -4,6 +4,9 @@
 # over in the engine before the layer above has read its header and knows its
 # session: such a stream is counted here, and the limit given to the engine is
 # lowered by as much, so that both together stay within the limit.
+#
+# When a handle dies the engine takes the stream's bytes for consumed. Those
+# that the application has not read are taken off again until it reads them.
 
 cdef enum:
     GROUP_BLOCKED
@@ -19,6 +22,7 @@ cdef class QuicGroup:
         _live_groups += 1
         self._send_limit = QE_NEVER
         self._recv_limit = QE_NEVER
+        self._datagram_limit = QE_NEVER
 
     def __init__(self):
         raise TypeError("QuicGroup is made by QuicConnection.new_group()")
@@ -45,10 +49,21 @@ cdef class QuicGroup:
     @recv_limit.setter
     def recv_limit(self, value):
         self._recv_limit = _check_limit(value, "recv_limit")
-        self._consumed = 0
+        self._base = self._consumed()
         self._due = False
         self._violated = False
         self._note_late(0)
+
+    @property
+    def datagram_limit(self):
+        return None if self._datagram_limit == QE_NEVER else self._datagram_limit
+
+    @datagram_limit.setter
+    def datagram_limit(self, value):
+        self._datagram_limit = _check_limit(value, "datagram_limit")
+        if self._c != NULL:
+            qe_group_set_datagram_limit(self._c, self._datagram_limit)
+            self._conn._endpoint._want_flush()
 
     @property
     def credit_threshold(self):
@@ -57,7 +72,7 @@ cdef class QuicGroup:
     @credit_threshold.setter
     def credit_threshold(self, value):
         self._threshold = 0 if value is None else _check_limit(value, "credit_threshold")
-        self._note_consumed(0, False)
+        self._check_due()
 
     def stats(self):
         cdef qe_group_stats s
@@ -66,7 +81,7 @@ cdef class QuicGroup:
         else:
             s = self._last
         s.bytes_received += self._late_received
-        s.bytes_consumed += self._late_consumed
+        s.bytes_consumed = self._consumed()
         s.send_limit = self._send_limit
         s.recv_limit = self._recv_limit
         return _group_stats(&s)
@@ -88,11 +103,16 @@ cdef class QuicGroup:
         self._c = NULL
         return 0
 
-    cdef int _note_consumed(self, uint64_t n, bint late) except -1:
-        self._consumed += n
-        if late:
-            self._late_consumed += n
-        if self._threshold and not self._due and self._consumed >= self._threshold:
+    cdef uint64_t _consumed(self) noexcept:
+        """Body bytes that the application has read or given up."""
+        cdef qe_group_stats s
+        if self._c == NULL:
+            return self._last.bytes_consumed + self._late_consumed - self._unread
+        qe_group_get_stats(self._c, &s)
+        return s.bytes_consumed + self._late_consumed - self._unread
+
+    cdef int _check_due(self) except -1:
+        if self._threshold and not self._due and self._consumed() - self._base >= self._threshold:
             self._due = True
             self._event(GROUP_CREDIT_DUE, 0, 0)
         return 0

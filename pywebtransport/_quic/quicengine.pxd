@@ -315,6 +315,7 @@ cdef extern from "engine/quicengine.h":
     int qe_stream_join_group(qe_stream *s, qe_group *g, uint64_t send_header_size,
                              uint64_t recv_header_size)
     void qe_group_set_send_limit(qe_group *g, uint64_t limit)
+    void qe_group_set_datagram_limit(qe_group *g, uint64_t limit)
     void qe_group_set_recv_limit(qe_group *g, uint64_t limit)
     void qe_group_get_stats(const qe_group *g, qe_group_stats *st)
     size_t qe_group_clear_datagrams(qe_group *g)

@@ -18,6 +18,8 @@ cdef enum:
     F_DEFAULT_SINK = 1 << 14    # the connection handler's stream_ready()
     F_IN_READY = 1 << 15        # on the endpoint's ready list
     F_IN_WRITABLE = 1 << 16     # on the endpoint's writable list
+    F_JOINED_LATE = 1 << 17     # joined its group when the handle was dead
+    F_HELD = 1 << 18            # what it holds is in its group's count of unread bytes
 
     PIN_THRESHOLD = 2048        # bytes objects of this size on are pinned, not copied
 
@@ -39,6 +41,8 @@ cdef class QuicStream:
         # Dropped without release(): the connection gives the credit back in
         # its next turn, since nothing here may call the engine. (After the
         # garbage collector broke a cycle the connection may be gone already.)
+        if self._flags & F_HELD and self._group is not None:
+            self._group._unread -= self._body_held()
         if conn is not None and conn._c != NULL and conn._endpoint is not None:
             if self._in.buffered > self._uncredited:
                 conn._lost_bytes += self._in.buffered - self._uncredited
@@ -319,6 +323,7 @@ cdef class QuicStream:
     def join_group(self, QuicGroup group not None, send_header, recv_header):
         cdef uint64_t send_size = _check_code(send_header, "send_header")
         cdef uint64_t recv_size = _check_code(recv_header, "recv_header")
+        cdef uint64_t consumed
         cdef int rc
         if group._conn is not self._conn:
             raise _bad_value("group", group, "a group of the same connection")
@@ -328,9 +333,17 @@ cdef class QuicStream:
             rc = qe_stream_join_group(self._c, group._c, send_size, recv_size)
             if rc < 0:
                 raise _stream_error(rc, "Joining a group", self._id)
-        elif self._bytes_received > recv_size:
-            group._note_late(self._bytes_received - recv_size)
+        else:
+            self._flags |= F_JOINED_LATE
+        # What was consumed before now was the header, or a part of it.
+        consumed = self._bytes_received + self._uncredited - self._in.buffered
+        self._header_left = recv_size - consumed if recv_size > consumed else 0
         self._group = group
+        if self._flags & F_JOINED_LATE:
+            if consumed > recv_size:
+                group._late_consumed += consumed - recv_size
+            if self._bytes_received > recv_size:
+                group._note_late(self._bytes_received - recv_size)
 
     def release(self):
         if self._flags & F_RELEASED:
@@ -400,14 +413,14 @@ cdef class QuicStream:
                 return 0
             n -= self._uncredited
             self._uncredited = 0
-        if self._group is not None:
-            self._group._note_consumed(n, self._c == NULL)
         if self._c != NULL:
             qe_stream_consume(self._c, n)
             self._pending_credit += n
         elif conn._c != NULL:
             qe_conn_consume(conn._c, n)
-        else:
+        if self._group is not None:
+            self._count_consumed(n)
+        if conn._c == NULL:
             return 0
         # Credit for a small part of the window is not worth a packet of its
         # own: what is pending goes out with whatever is sent next.
@@ -419,6 +432,36 @@ cdef class QuicStream:
         if conn._pending_credit >= endpoint._conn_credit_step:
             conn._pending_credit = 0
             endpoint._want_flush()
+        return 0
+
+    cdef int _count_consumed(self, uint64_t n) except -1:
+        """Tell the group about n consumed bytes, those of the header aside."""
+        if self._header_left:
+            if n <= self._header_left:
+                self._header_left -= n
+                return 0
+            n -= self._header_left
+            self._header_left = 0
+        if self._flags & F_JOINED_LATE:
+            self._group._late_consumed += n
+        elif self._flags & F_HELD:
+            self._group._unread -= n
+        return self._group._check_due()
+
+    cdef uint64_t _body_held(self) noexcept:
+        """Buffered body bytes that were never consumed."""
+        cdef uint64_t other = self._uncredited + self._header_left
+        return self._in.buffered - other if self._in.buffered > other else 0
+
+    cdef int _leave_engine(self) except -1:
+        """The handle died; the engine has counted everything as consumed."""
+        self._c = NULL
+        self._flags |= F_CLOSED
+        if self._group is not None and self._group._c != NULL:
+            if not self._flags & F_JOINED_LATE:
+                self._flags |= F_HELD
+                self._group._unread += self._body_held()
+            return self._group._check_due()
         return 0
 
     cdef int _drop_input(self) except -1:

@@ -9,7 +9,6 @@ from ..exceptions import (
     CertificateError,
     CertificateHashError,
     ConnectionError,
-    ErrorOrigin,
     HandshakeError,
     IdleTimeoutError,
     TimeoutError,
@@ -63,14 +62,16 @@ def error_from_close(
     Returns:
         An exception to raise; nothing here raises.
     """
-    error = _describe(info, remote, where)
+    error = _describe(info, remote, where, pinned)
     error.reason = info.reason
     if info.kind in _CLOSED_BY_AN_END:
         error.remote = info.remote
     return error
 
 
-def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTransportError:
+def _describe(
+    info: CloseInfo, remote: Address | None, where: str, pinned: bool
+) -> WebTransportError:
     target = where or (f"{remote[0]}:{remote[1]}" if remote else "the peer")
     details = {
         "kind": info.kind,
@@ -78,7 +79,6 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
         "code": info.code,
         "reason": info.reason,
     }
-    origin: ErrorOrigin = {"reason": info.reason, "remote": info.remote}
     if info.kind == "refused":
         text = os.strerror(info.errno) if info.errno else "unreachable"
         return UnreachableError(
@@ -105,7 +105,6 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
             error_code=info.code,
             certificate_error=info.tls_error,
             details=details,
-            **origin,
         )
     if info.kind == "transport" and _CRYPTO_ERROR_FIRST <= info.code <= _CRYPTO_ERROR_LAST:
         alert = info.code - _CRYPTO_ERROR_FIRST
@@ -116,7 +115,6 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
             error_code=info.code,
             handshake_stage="tls",
             details=details,
-            **origin,
         )
     if info.kind == "version":
         return HandshakeError(
@@ -130,7 +128,6 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
             error_code=info.code,
             remote_address=remote,
             details=details,
-            **origin,
         )
     if info.kind == "stateless_reset":
         message = f"{target} lost the connection's state (stateless reset)"
@@ -142,6 +139,4 @@ def _describe(info: CloseInfo, remote: Address | None, where: str) -> WebTranspo
         reason = f": {info.reason}" if info.reason else ""
         code = f"{level} code {info.code:#x}{reason}"
         message = f"{who} closed the connection to {target} with {code}"
-    return ConnectionError(
-        message, error_code=info.code, remote_address=remote, details=details, **origin
-    )
+    return ConnectionError(message, error_code=info.code, remote_address=remote, details=details)

@@ -62,6 +62,7 @@ class WebTransportDatagramTransport(EventEmitter):
         if limit < 1:
             raise DatagramError(f"high_water_mark must be >= 1, got {limit}")
         self._high_water_mark = limit
+        self._h3.datagram_limit = limit
         self._incoming_limit = limit
         self._incoming: deque[tuple[float, bytes]] = deque()
         self._incoming_max_age: float | None = config.datagram_max_age
@@ -155,6 +156,7 @@ class WebTransportDatagramTransport(EventEmitter):
         if count < 1:
             raise DatagramError(f"outgoing_high_water_mark must be >= 1, got {count}")
         self._high_water_mark = count
+        self._h3.datagram_limit = count
         self._writable()
 
     @property
@@ -500,7 +502,8 @@ class WebTransportDatagramTransport(EventEmitter):
     async def _wait_readable(self, timeout: float | None) -> None:
         """Return once a datagram waits."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
+        deadline = None if timeout is None else loop.time() + timeout
         while True:
             self._expire()
             if self._incoming:
@@ -510,11 +513,8 @@ class WebTransportDatagramTransport(EventEmitter):
             waiter: asyncio.Future[None] = loop.create_future()
             self._receive_waiters.append(waiter)
             try:
-                if timeout is None:
+                async with asyncio.timeout_at(deadline):
                     await waiter
-                else:
-                    async with asyncio.timeout_at(started + timeout):
-                        await waiter
             except builtins.TimeoutError:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
@@ -523,7 +523,7 @@ class WebTransportDatagramTransport(EventEmitter):
                 ) from None
             finally:
                 self._forget(self._receive_waiters, waiter)
-        waited = loop.time() - started
+        waited = time.perf_counter() - started
         self._stats.total_receive_time += waited
         self._stats.max_receive_time = max(self._stats.max_receive_time, waited)
 
@@ -539,7 +539,7 @@ class WebTransportDatagramTransport(EventEmitter):
     async def _wait_writable(self) -> None:
         """Return once the outgoing queue has room again, or the session ended."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
         waiter: asyncio.Future[None] = loop.create_future()
         self._send_waiters.append(waiter)
         try:
@@ -547,7 +547,7 @@ class WebTransportDatagramTransport(EventEmitter):
         finally:
             if waiter in self._send_waiters:
                 self._send_waiters.remove(waiter)
-        waited = loop.time() - started
+        waited = time.perf_counter() - started
         self._stats.total_send_time += waited
         self._stats.max_send_time = max(self._stats.max_send_time, waited)
 

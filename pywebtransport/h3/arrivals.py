@@ -29,10 +29,10 @@ _CRITICAL = frozenset({StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.
 
 
 def abort_stream(stream: Stream, code: int) -> None:
-    """Reset and stop what the stream has of directions."""
+    """Reset and stop what the stream has of directions; what came whole stays readable."""
     if stream.is_local or not stream.is_unidirectional:
         stream.reset(code)
-    if not stream.is_local or not stream.is_unidirectional:
+    if not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
         stream.stop_sending(code)
 
 

@@ -47,6 +47,7 @@ class NoGroup:
     def __init__(self, stats: Mapping[str, int | None] | None = None) -> None:
         self.send_limit: int | None = None
         self.recv_limit: int | None = None
+        self.datagram_limit: int | None = None
         self.credit_threshold = 0
         self._stats = dict.fromkeys(_COUNTERS, 0) if stats is None else dict(stats)
 

@@ -150,6 +150,7 @@ class H3Session:
         self._sweep_at = _SWEEP_AT
         self._used = False  # a stream was opened or a datagram sent
         self._datagram_refused = False
+        self._datagram_limit: int | None = None
         self._drain_sent = False
         self.takes_arrivals = False
 
@@ -184,6 +185,16 @@ class H3Session:
     def group(self) -> Group:
         """The session's streams and datagrams in the engine; figures only once it is over."""
         return NoGroup() if self._credit is None else self._credit.group
+
+    @property
+    def datagram_limit(self) -> int | None:
+        """Datagrams of the session that may wait in the outgoing queue; None: no limit."""
+        return self._datagram_limit
+
+    @datagram_limit.setter
+    def datagram_limit(self, limit: int | None) -> None:
+        self._datagram_limit = limit
+        self.group.datagram_limit = limit
 
     @property
     def stream(self) -> Any | None:
@@ -249,6 +260,7 @@ class H3Session:
             send=self._send,
             events=self,
         )
+        self._credit.group.datagram_limit = self._datagram_limit
         known = set(SESSION_CAPSULES)
         if dialect.flow_control != "never":
             known |= PROHIBITED_CAPSULES

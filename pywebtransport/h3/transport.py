@@ -38,6 +38,7 @@ class Group(Protocol):
 
     send_limit: int | None
     recv_limit: int | None
+    datagram_limit: int | None
     credit_threshold: int
 
     def stats(self) -> dict[str, int | None]: ...

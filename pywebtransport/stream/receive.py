@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Self, cast
@@ -332,7 +333,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         self._read_waiter = waiter
         self._quic.set_read_waiter(waiter)
         timeout = self._session._config.read_timeout
-        started = loop.time()
+        started = time.perf_counter()
         try:
             if not await wait_future(waiter, timeout):
                 raise TimeoutError(
@@ -344,7 +345,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             self._read_waiter = None
             self._quic.set_read_waiter(None)
             stats = self._stats
-            waited = loop.time() - started
+            waited = time.perf_counter() - started
             stats.total_read_time += waited
             stats.max_read_time = max(stats.max_read_time, waited)
 

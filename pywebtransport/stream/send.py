@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Self
@@ -267,7 +268,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         waiters = self._write_waiters
         loop = asyncio.get_running_loop()
         timeout = self._session._config.write_timeout
-        started = loop.time()
+        started = time.perf_counter()
         try:
             while True:
                 self._raise_if_over()
@@ -291,7 +292,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         except WebTransportError as error:
             raise self._write_failed(error) from None
         finally:
-            waited = loop.time() - started
+            waited = time.perf_counter() - started
             stats = self._stats
             stats.total_write_time += waited
             stats.max_write_time = max(stats.max_write_time, waited)

@@ -258,6 +258,27 @@ static void test_reset_counts(void) {
   sim_free(&s);
 }
 
+static void test_datagram_limit(void) {
+  sim s;
+  sim_conn *c, *srv;
+  qe_group *g;
+  qe_group_stats st;
+
+  sim_init(&s, 6);
+  REQUIRE(start(&s, &c, &srv));
+  CHECK_EQ(qe_group_new(c->c, c, &g), 0);
+  qe_group_set_datagram_limit(g, 2);
+  CHECK_EQ(qe_conn_send_datagram(c->c, g, NULL, 0, (const uint8_t *)"a", 1, 0, QE_NEVER), 0);
+  CHECK_EQ(qe_conn_send_datagram(c->c, g, NULL, 0, (const uint8_t *)"b", 1, 0, QE_NEVER), 0);
+  CHECK_EQ(qe_conn_send_datagram(c->c, g, NULL, 0, (const uint8_t *)"c", 1, 0, QE_NEVER),
+           QE_ERR_BLOCKED);
+  sim_run(&s, QE_SECOND);
+  qe_group_get_stats(g, &st);
+  CHECK_EQ(st.dgrams_sent, 2);
+  CHECK_EQ(qe_conn_send_datagram(c->c, g, NULL, 0, (const uint8_t *)"c", 1, 0, QE_NEVER), 0);
+  sim_free(&s);
+}
+
 static void test_misuse(void) {
   sim s;
   sim_conn *c, *srv, *c2;
@@ -289,6 +310,7 @@ int main(void) {
   RUN(test_freeing_unblocks);
   RUN(test_recv_limit);
   RUN(test_reset_counts);
+  RUN(test_datagram_limit);
   RUN(test_misuse);
   sim_global_free();
   return check_report();

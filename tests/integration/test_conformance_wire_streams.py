@@ -392,9 +392,9 @@ async def test_our_reset_and_stop_codes_on_the_wire(link: Link, code: int) -> No
         await stream.abort(code)
         assert await it.peer.aborted(number) == h3.stream_code(code)
         ours = await session.create_unidirectional_stream()
-        await ours.write(b"data that the peer sees the header of")
-        ours.reset(code)
+        await ours.write(b"x")
         number = await it.peer.opened(h3.stream_header(session_id, unidirectional=True))
+        ours.reset(code)
         assert await it.peer.was_reset(number) == h3.stream_code(code)
 
 

@@ -323,7 +323,7 @@ async def test_waiting_operations_wake_when_the_session_ends(
 
 
 async def test_finished_streams_are_delivered_before_the_close(pair: PairOfSessions) -> None:
-    data = bytes(range(256)) * 4096
+    data = bytes(range(256)) * 1024
     async with pair() as (near, far):
         for _ in range(8):
             stream = await near.create_unidirectional_stream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 
 import pytest
 
@@ -200,6 +201,13 @@ def test_group_limits_what_its_streams_send_together(lab: Lab) -> None:
 
 def joined(link: Link, group: QuicGroup, size: int, fin: bool) -> QuicStream:
     """A unidirectional stream of the client with ``size`` body bytes, in ``group`` of the peer."""
+    return joined_pair(link, group, size, fin)[1]
+
+
+def joined_pair(
+    link: Link, group: QuicGroup, size: int, fin: bool
+) -> tuple[QuicStream, QuicStream]:
+    """Both ends of such a stream."""
     near = link.conn.open_stream(True)
     assert near is not None
     before = len(link.far.streams)
@@ -214,7 +222,7 @@ def joined(link: Link, group: QuicGroup, size: int, fin: bool) -> QuicStream:
     far = link.far.streams[-1]
     far.skip(3)
     far.join_group(group, 0, 3)
-    return far
+    return near, far
 
 
 @pytest.mark.parametrize("fin", [False, True])
@@ -278,6 +286,86 @@ def test_group_tells_when_credit_is_due_once_per_limit(lab: Lab) -> None:
         last = joined(link, group, 1500, False)
         last.release()
         link.run(lambda: owner.due == 2)
+
+
+@pytest.mark.parametrize("joined_before_header", [False, True])
+@pytest.mark.parametrize("how", ["read", "pieces", "release", "drop", "unread"])
+def test_credit_of_a_group_follows_the_reads_of_a_stream_that_has_ended(
+    lab: Lab, how: str, joined_before_header: bool
+) -> None:
+    with lab.link() as link:
+        owner = Owner()
+        group = link.peer.new_group(owner)
+        group.recv_limit = 10_000
+        group.credit_threshold = 1000
+        near = link.conn.open_stream(True)
+        assert near is not None
+        near.write(b"hdr" + bytes(500))
+        link.run(lambda: link.far.streams and link.far.streams[0].buffered == 503)
+        far = link.far.streams[0]
+        if joined_before_header:
+            far.join_group(group, 0, 3)
+            far.skip(3)
+        else:
+            far.skip(3)
+            far.join_group(group, 0, 3)
+        assert group.stats()["bytes_consumed"] == 0
+        near.write(bytes(500), True)
+        link.run(lambda: far.is_closed)
+        assert group.stats()["bytes_received"] == 1000
+        assert group.stats()["bytes_consumed"] == 0
+        match how:
+            case "read":
+                while far.read():
+                    pass
+            case "pieces":
+                far.skip(999)
+                link.settle()
+                assert owner.due == 0
+                assert group.stats()["bytes_consumed"] == 999
+                assert far.read() == b"\0"
+            case "unread":
+                far.unread(far.read(400) or b"")
+                assert group.stats()["bytes_consumed"] == 400
+                while far.read():
+                    pass
+            case "release":
+                far.release()
+            case "drop":
+                link.far.streams.clear()
+                link.far.ready.clear()
+                del far
+                gc.collect()
+                assert group.stats()["bytes_consumed"] == 1000
+        link.settle()
+        link.run(lambda: owner.due)
+        link.settle()
+        assert owner.due == 1
+        assert group.stats()["bytes_consumed"] == 1000
+
+
+@pytest.mark.parametrize("how", ["reset", "stop"])
+def test_bytes_lost_on_the_way_count_as_consumed(lab: Lab, how: str) -> None:
+    with lab.link() as link:
+        owner = Owner()
+        group = link.peer.new_group(owner)
+        group.recv_limit = 1 << 30
+        group.credit_threshold = 100_000
+        near, far = joined_pair(link, group, 100, False)
+        if how == "stop":
+            far.stop_sending(1)
+            near.write(bytes(150_000))
+        else:
+            near.write(bytes(150_000))
+            link.client.endpoint.process(time.monotonic_ns())
+            near.reset(1)
+        link.run(lambda: far.is_reset or far.is_closed)
+        if how == "reset":
+            with pytest.raises(StreamError):
+                far.read()
+        link.settle()
+        stats = group.stats()
+        assert stats["bytes_consumed"] == stats["bytes_received"]
 
 
 def test_group_of_another_connection_is_refused(lab: Lab) -> None:

@@ -54,6 +54,7 @@ struct qe_conn {
   unsigned ev_streams_uni : 1;
   unsigned ev_new_token : 1; /* server: give the peer a token for its new address */
   unsigned ev_path_failed : 1;
+  unsigned ev_dgram_writable : 1; /* a group that was blocked has room again */
   unsigned got_stateless_reset : 1;
   unsigned out_of_memory : 1;
   unsigned dgram_turn : 1; /* datagrams start the next packet when streams wait too */

@@ -37,6 +37,10 @@ int qe_conn_send_datagram(qe_conn *c, qe_group *group, const uint8_t *prefix, si
   if (prefix_len > room || len > room - prefix_len) {
     return QE_ERR_DGRAM_TOO_LARGE;
   }
+  if (group != NULL && group->dgrams_queued >= group->dgram_limit) {
+    group->dgram_blocked = 1;
+    return QE_ERR_BLOCKED;
+  }
   int rv = qe_dgram_push(&c->dgrams, group, prefix, prefix_len, data, len, priority, deadline,
                          c->engine->now, qe_conn_dgram_gone, c);
   if (rv != 0) {

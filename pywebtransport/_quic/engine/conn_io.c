@@ -419,7 +419,11 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
   if (c->end_mode == QE_END_NONE) {
     result = conn_write(c, now);
     qe_conn_run_work(c);
-    if (c->end_mode == QE_END_NONE && c->reported && qe_dgram_take_writable(&c->dgrams)) {
+    if (qe_dgram_take_writable(&c->dgrams)) {
+      c->ev_dgram_writable = 1;
+    }
+    if (c->end_mode == QE_END_NONE && c->reported && c->ev_dgram_writable) {
+      c->ev_dgram_writable = 0;
       QE_UPCALL(e, dgram_writable, c, c->user);
     }
   }

@@ -11,6 +11,7 @@ void qe_group_init(qe_group *g) {
   g->recv_limit = QE_NEVER;
   g->blocked_at = QE_NEVER;
   g->violated_at = QE_NEVER;
+  g->dgram_limit = QE_NEVER;
 }
 
 uint64_t qe_group_sendable(const qe_group *g, uint64_t stream_sent, uint64_t header) {
@@ -62,6 +63,11 @@ void qe_group_dgram_left(qe_group *g, size_t len, enum qe_dgram_fate fate) {
   case QE_DGRAM_EXPIRED:
     g->dgrams_expired++;
     break;
+  }
+  if (g->dgram_blocked && g->dgrams_queued <= g->dgram_limit / 2) {
+    g->dgram_blocked = 0;
+    g->conn->ev_dgram_writable = 1;
+    qe_conn_touch(g->conn);
   }
 }
 
@@ -205,6 +211,18 @@ void qe_group_set_send_limit(qe_group *g, uint64_t limit) {
 
 void qe_group_set_recv_limit(qe_group *g, uint64_t limit) {
   g->recv_limit = limit;
+}
+
+void qe_group_set_datagram_limit(qe_group *g, uint64_t limit) {
+  if (g == NULL) {
+    return;
+  }
+  g->dgram_limit = limit;
+  if (g->dgram_blocked && g->dgrams_queued < limit) {
+    g->dgram_blocked = 0;
+    g->conn->ev_dgram_writable = 1;
+    qe_conn_touch(g->conn);
+  }
 }
 
 void qe_group_get_stats(const qe_group *g, qe_group_stats *st) {

@@ -17,10 +17,12 @@ struct qe_group {
   qe_group *event_next;
   unsigned in_events : 1;
   unsigned ev_blocked : 1;
+  unsigned dgram_blocked : 1;
   uint64_t blocked_at;  /* the limit that was last reported */
   uint64_t violated_at; /* likewise */
   uint64_t sent, received, consumed;
   uint64_t send_limit, recv_limit;
+  uint64_t dgram_limit;
   uint64_t dgrams_queued, dgrams_queued_bytes;
   uint64_t dgrams_sent, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
 };

@@ -458,8 +458,8 @@ size_t qe_stream_queued(const qe_stream *s);
 /* Bytes accepted but not yet acknowledged (they occupy memory). */
 size_t qe_stream_unacked(const qe_stream *s);
 /* RESET_STREAM with code (<= QE_MAX_VARINT).  Unsent bytes beyond the reliable
- * prefix are dropped; the frame is held until the first reliable_size bytes
- * were acknowledged if any of them was sent. */
+ * prefix are dropped; the frame is held until the first reliable_size bytes,
+ * or as many as were written, are acknowledged. */
 int qe_stream_reset(qe_stream *s, uint64_t code);
 /* STOP_SENDING with code; stream_data stops at once. */
 int qe_stream_stop_sending(qe_stream *s, uint64_t code);
@@ -495,6 +495,10 @@ typedef struct qe_group_stats {
   uint64_t dgrams_sent, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
 } qe_group_stats;
 void qe_group_get_stats(const qe_group *g, qe_group_stats *st);
+/* At most this many datagrams of the group wait in the queue of the connection;
+ * beyond, qe_conn_send_datagram gives QE_ERR_BLOCKED and dgram_writable follows
+ * when half of them left.  QE_NEVER (the default): no limit of its own. */
+void qe_group_set_datagram_limit(qe_group *g, uint64_t limit);
 /* Drops this group's queued datagrams (counted as dropped); returns how many. */
 size_t qe_group_clear_datagrams(qe_group *g);
 

@@ -173,8 +173,7 @@ void qe_stream_add_work(qe_stream *s) {
 /* The reset may go out: the prefix that must arrive has arrived, or the peer
  * never heard of the stream. */
 static int reset_is_due(const qe_stream *s) {
-  uint64_t need = qe_min(s->reliable_size, s->out.end);
-  return s->out.sent == 0 || s->out.acked >= need;
+  return s->out.acked >= qe_min(s->reliable_size, s->out.end);
 }
 
 /*
@@ -484,11 +483,7 @@ int qe_stream_reset(qe_stream *s, uint64_t code) {
   s->reset_code = code;
   s->fin_queued = s->fin_sent; /* a FIN that was not sent is dropped as well */
   s->above_low = 0;
-  if (s->out.sent == 0) {
-    qe_sendbuf_truncate(&s->out, 0, &c->engine->released);
-  } else {
-    qe_sendbuf_truncate(&s->out, qe_max(s->reliable_size, s->out.sent), &c->engine->released);
-  }
+  qe_sendbuf_truncate(&s->out, qe_max(s->reliable_size, s->out.sent), &c->engine->released);
   qe_stream_reschedule(s);
   qe_stream_add_work(s);
   return 0;

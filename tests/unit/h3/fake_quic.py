@@ -71,6 +71,7 @@ class FakeGroup:
         self.datagrams_cleared = 0
         self._send_limit: int | None = None
         self._recv_limit: int | None = None
+        self.datagram_limit: int | None = None
         self._blocked_at: int | None = None
         self._consumed_at_limit = 0
 
