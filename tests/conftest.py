@@ -35,12 +35,14 @@ SLOWNESS = float(os.environ.get("PYWEBTRANSPORT_TEST_SLOWNESS", "1"))
 GRACE = 30.0
 
 _stderr = pytest.StashKey[int]()
+_figures = pytest.StashKey[list[str]]()
 
 
 # ------------------------------------------------------------------------ hooks
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_figures] = []
     config.addinivalue_line("markers", "loops(*names): event loops to run a coroutine test on")
     config.addinivalue_line("markers", "limit(seconds): time after which the test fails")
     filters = config.getini("filterwarnings")
@@ -102,6 +104,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return result
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = terminalreporter.config.stash[_figures]
+    if figures:
+        terminalreporter.section("measured figures")
+        for line in figures:
+            terminalreporter.write_line(line)
+
+
 def limit_of(item: pytest.Item) -> float:
     """Seconds that a test may take."""
     marker = item.get_closest_marker("limit")
@@ -115,6 +125,17 @@ def limit_of(item: pytest.Item) -> float:
 def expected_logs() -> ExpectedLogs:
     """Call it with a pattern for each ERROR log that the test provokes."""
     return ExpectedLogs()
+
+
+@pytest.fixture
+def record_figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Show measured figures at the end of the run: ``record_figures(growth=0.01)``."""
+
+    def record(**figures: object) -> None:
+        shown = ", ".join(f"{name} {value}" for name, value in figures.items())
+        request.config.stash[_figures].append(f"{request.node.name}: {shown}")
+
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import select
 import socket
 import time
@@ -26,16 +25,47 @@ _MIN_DELAY = 0.001
 
 
 class UdpSocket:
-    """A UDP socket of an endpoint: the Python socket and its side in the engine."""
+    """A UDP socket of an endpoint: the Python socket and its side in the engine.
 
-    __slots__ = ("address", "family", "quic", "sock")
+    The loop watches an epoll descriptor that holds the socket, not the socket
+    itself. An ICMP error makes a UDP descriptor report an error condition until
+    the error queue is read; libuv takes that for a bad descriptor and never
+    looks at it again, but an epoll descriptor is only ever readable.
+    """
+
+    __slots__ = ("address", "family", "is_full", "poller", "quic", "sock")
 
     def __init__(self, sock: socket.socket, quic: QuicSocket) -> None:
         self.sock = sock
         self.quic = quic
         self.family = sock.family
+        self.is_full = False
         host, port = sock.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
+        self.poller = select.epoll()
+        self.poller.register(sock.fileno(), select.EPOLLIN)
+
+    def watch_writable(self) -> None:
+        """Report writability as well, if the socket takes nothing now."""
+        fd = self.sock.fileno()
+        self.poller.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+        self.is_full = not self.ready() & select.EPOLLOUT
+        if not self.is_full:
+            self.poller.modify(fd, select.EPOLLIN)
+
+    def unwatch_writable(self) -> None:
+        """Report only what can be read."""
+        self.is_full = False
+        self.poller.modify(self.sock.fileno(), select.EPOLLIN)
+
+    def ready(self) -> int:
+        """What the socket is ready for now (EPOLL*)."""
+        return sum(mask for _, mask in self.poller.poll(0))
+
+    def close(self) -> None:
+        """Close both descriptors; the caller has told the engine and the loop."""
+        self.poller.close()
+        self.sock.close()
 
 
 class Endpoint:
@@ -80,7 +110,6 @@ class Endpoint:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
-        self._writers: set[int] = set()
         self._flush_handle: asyncio.Handle | None = None
         self._retry_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -188,6 +217,7 @@ class Endpoint:
             ServerError: The endpoint is closed.
             WebTransportError: The engine cannot use the socket; it is closed.
         """
+        quic = None
         try:
             self._check_open("add a socket")
             sock.setblocking(False)
@@ -196,12 +226,14 @@ class Endpoint:
                 buffer_size=self._socket_buffer_size,
                 features=self._socket_features,
             )
+            udp = UdpSocket(sock, quic)
         except BaseException:
+            if quic is not None:
+                quic.close()
             sock.close()
             raise
-        udp = UdpSocket(sock, quic)
         self._sockets.append(udp)
-        self._loop.add_reader(sock.fileno(), self._on_readable, quic)
+        self._loop.add_reader(udp.poller.fileno(), self._on_ready, udp)
         return udp
 
     def close_socket(self, udp: UdpSocket) -> None:
@@ -338,10 +370,16 @@ class Endpoint:
 
     # ---------------------------------------------------------------- the loop
 
-    def _on_readable(self, quic: QuicSocket) -> None:
+    def _on_ready(self, udp: UdpSocket) -> None:
+        if udp.is_full:
+            mask = udp.ready()
+            if mask & (select.EPOLLOUT | select.EPOLLERR):
+                self._on_writable()
+            if self._closed or not mask & ~select.EPOLLOUT:
+                return
         # What stays in the kernel after a full batch makes the descriptor
         # readable again: the loop calls back after everybody else had a turn.
-        self._quic.receive(quic, time.monotonic_ns())
+        self._quic.receive(udp.quic, time.monotonic_ns())
         if not self._closed:
             self._settle()
 
@@ -391,27 +429,20 @@ class Endpoint:
 
     def _watch_writable(self) -> None:
         """Watch the sockets that are full; if none is, go on in the next turn."""
-        if self._writers or self._retry_handle is not None:
+        if self._retry_handle is not None or any(udp.is_full for udp in self._sockets):
             return
-        poll = select.poll()
         for udp in self._sockets:
-            poll.register(udp.sock.fileno(), select.POLLOUT)
-        writable = {fd for fd, _ in poll.poll(0)}
-        for udp in self._sockets:
-            fd = udp.sock.fileno()
-            if fd not in writable:
-                self._writers.add(fd)
-                self._loop.add_writer(fd, self._on_writable)
-        if not self._writers:
+            udp.watch_writable()
+        if not any(udp.is_full for udp in self._sockets):
             self._retry_handle = self._loop.call_soon(self._on_writable)
 
     def _on_writable(self) -> None:
-        for fd in self._writers:
-            self._loop.remove_writer(fd)
-        self._writers.clear()
         self._retry_handle = None
         if self._closed:
             return
+        for udp in self._sockets:
+            if udp.is_full:
+                udp.unwatch_writable()
         self._quic.unblock()
         self._run()
         waiter = self._unblocked
@@ -421,17 +452,12 @@ class Endpoint:
                 waiter.set_result(None)
 
     def _release_socket(self, udp: UdpSocket) -> None:
-        fd = udp.sock.fileno()
-        if fd >= 0:
-            self._loop.remove_reader(fd)
-            if fd in self._writers:
-                self._writers.discard(fd)
-                self._loop.remove_writer(fd)
-                if not self._writers and not self._closed:
-                    self._retry_handle = self._loop.call_soon(self._on_writable)
+        self._loop.remove_reader(udp.poller.fileno())
         udp.quic.close()
-        with contextlib.suppress(OSError):
-            udp.sock.close()
+        udp.close()
+        if udp.is_full and not self._closed and self._retry_handle is None:
+            # Perhaps it was the one that packets wait for.
+            self._retry_handle = self._loop.call_soon(self._on_writable)
 
     def _report(self, exc: BaseException) -> None:
         if self._on_error is not None:

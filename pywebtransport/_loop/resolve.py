@@ -43,6 +43,14 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         Safe; the resolver's thread of the loop finishes on its own.
     """
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if name.lower().rstrip(".") == "localhost":
+        # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists.
+        loopback = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
+        return [
+            RemoteAddress(own, (address, port, 0, 0) if own == socket.AF_INET6 else (address, port))
+            for own, address in loopback
+            if family in (socket.AF_UNSPEC, own)
+        ]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)

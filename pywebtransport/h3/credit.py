@@ -117,6 +117,14 @@ class SessionCredit:
             self._send(encode_number(_STREAMS_BLOCKED[unidirectional], limit))
         return False
 
+    def stream_arrived(self, unidirectional: bool) -> None:
+        """The peer opened a stream: count it, and give credit that was kept for a batch.
+
+        Raises:
+            LimitError: it is one too many.
+        """
+        self._announce_streams(unidirectional, self.peer[unidirectional].arrived())
+
     def stream_finished(self, unidirectional: bool) -> None:
         """A stream of the peer is over: give credit for another one."""
         self._announce_streams(unidirectional, self.peer[unidirectional].done())

@@ -85,8 +85,8 @@ class PeerStreams:
         self.received = 0
         self.finished = 0
 
-    def arrived(self) -> None:
-        """Count a new stream.
+    def arrived(self) -> int | None:
+        """Count a new stream; the new limit to announce, if it is time.
 
         Raises:
             LimitError: it is one too many.
@@ -94,6 +94,7 @@ class PeerStreams:
         self.received += 1
         if self.limit is not None and self.received > self.limit:
             raise LimitError(f"the peer opened stream {self.received} of {self.limit}")
+        return self._grant(batch=True)
 
     def done(self) -> int | None:
         """Count a stream that is over; the new limit to announce, if it is time.

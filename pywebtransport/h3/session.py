@@ -460,7 +460,7 @@ class H3Session:
         stream.sink = None
         stream.tag = self
         try:
-            credit.peer[unidirectional].arrived()
+            credit.stream_arrived(unidirectional)
         except LimitError as error:
             refuse_stream(stream, H3Error.WT_SESSION_GONE)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None

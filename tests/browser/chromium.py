@@ -148,11 +148,19 @@ class Chromium:
             "browserContextId"
         ]
         target = self.call(
-            "Target.createTarget", {"url": url, "browserContextId": context}
+            "Target.createTarget", {"url": "about:blank", "browserContextId": context}
         ).result(_START_TIMEOUT)["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True}).result(
             _START_TIMEOUT
         )["sessionId"]
+        self.call("Page.navigate", {"url": url}, session).result(_START_TIMEOUT)
+        loaded = (
+            "new Promise((done) => document.readyState === 'complete'"
+            " ? done() : addEventListener('load', done))"
+        )
+        self.call("Runtime.evaluate", {"expression": loaded, "awaitPromise": True}, session).result(
+            _START_TIMEOUT
+        )
         return Page(self, context, session)
 
     def close(self) -> None:

@@ -131,3 +131,21 @@ def test_datagrams_of_a_group_are_counted_and_can_be_dropped(lab: Lab) -> None:
         assert group.stats()["dgrams_sent"] == 1
         group.close()
         assert group.stats()["dgrams_sent"] == 1
+
+
+def test_group_has_a_limit_of_its_own(lab: Lab) -> None:
+    with lab.link() as link:
+        group = link.conn.new_group(object())  # type: ignore[arg-type]
+        assert group.datagram_limit is None
+        group.datagram_limit = 4
+        assert group.datagram_limit == 4
+        accepted = 0
+        while link.conn.send_datagram(b"", b"x", group):
+            accepted += 1
+        assert accepted == 4
+        assert link.conn.send_datagram(b"", b"of no group")
+        link.run(lambda: link.near.writable)
+        assert link.conn.send_datagram(b"", b"x", group)
+        link.run(lambda: len(link.far.datagrams) == 6)
+        with pytest.raises(ConfigurationError, match="datagram_limit"):
+            group.datagram_limit = -1

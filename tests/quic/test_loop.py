@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import select
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pywebtransport._loop import Endpoint, RemoteAddress, resolve
+from pywebtransport._loop import Endpoint, RemoteAddress, UdpSocket, resolve
 from pywebtransport._quic import CloseInfo, QuicConnection, QuicStream
 from pywebtransport.exceptions import ConnectionError, ServerError, UnreachableError
 
@@ -235,6 +237,44 @@ async def test_refused_port_is_told_at_once(lab: Lab) -> None:
         assert time.monotonic() - start < 5
 
 
+async def test_socket_survives_errors_of_the_network(lab: Lab) -> None:
+    """An ICMP error makes the descriptor fail once; libuv stops watching such descriptors."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = RemoteAddress(socket.AF_INET, closed.getsockname())
+    async with net(lab) as pair:
+        conn, _, far = await pair.connect()
+        for _ in range(3):
+            refused = Peer()
+            pair.client.connect(nobody, server_name="localhost", handler=refused)
+            assert (await refused.end).kind == "refused"
+            conn.send_datagram(b"", b"still here")
+            assert await far.inbox.get() == b"still here"
+        assert len(pair.client.sockets) == 1
+
+
+async def test_server_survives_a_client_that_vanished(lab: Lab) -> None:
+    async with net(lab) as pair:
+        conn, near, far = await pair.connect()
+        gone = Endpoint(is_server=False, tls=lab.client_tls)
+        handler = Peer()
+        remote = RemoteAddress(socket.AF_INET, pair.server.local_addresses[0])
+        gone.connect(remote, server_name="localhost", handler=handler)
+        await handler.ready_event
+        left = await pair.accepted.get()
+        gone.close()
+        assert left.quic is not None
+        for number in range(5):
+            # Each is answered by "port unreachable".
+            left.quic.send_datagram(b"", b"anybody?")
+            pair.server.flush()
+            conn.send_datagram(b"", b"%d" % number)
+            assert await far.inbox.get() == b"%d" % number
+            assert far.quic is not None
+            far.quic.send_datagram(b"", b"%d" % number)
+            assert await near.inbox.get() == b"%d" % number
+
+
 async def test_cancelled_reader_leaves_the_stream_usable(lab: Lab) -> None:
     async with net(lab) as pair:
         conn, _, far = await pair.connect()
@@ -407,20 +447,23 @@ class Full:
         self.refusals -= 1
 
 
+class FullSocket:
+    """In place of ``UdpSocket.ready``: full when asked first, writable when asked again."""
+
+    def __init__(self) -> None:
+        self.answers = itertools.cycle([0, select.EPOLLOUT])
+
+    def __call__(self) -> int:
+        return next(self.answers)
+
+
 @pytest.mark.parametrize("kernel_is_full", [False, True])
 async def test_blocked_endpoint_goes_on_when_the_socket_is_writable(
     lab: Lab, kernel_is_full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loopback socket is never full, so the engine's and the kernel's answers are replaced."""
-
-    class Poll:
-        def register(self, fd: int, mask: int) -> None: ...
-
-        def poll(self, timeout: int) -> list[tuple[int, int]]:
-            return []
-
     if kernel_is_full:
-        monkeypatch.setattr("pywebtransport._loop.endpoint.select.poll", Poll)
+        monkeypatch.setattr(UdpSocket, "ready", FullSocket())
     async with net(lab) as pair:
         conn, _, far = await pair.connect()
         real = pair.client._quic
@@ -440,13 +483,7 @@ async def test_blocked_endpoint_goes_on_when_the_socket_is_writable(
 async def test_socket_that_is_waited_for_may_be_closed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Poll:
-        def register(self, fd: int, mask: int) -> None: ...
-
-        def poll(self, timeout: int) -> list[tuple[int, int]]:
-            return []
-
-    monkeypatch.setattr("pywebtransport._loop.endpoint.select.poll", Poll)
+    monkeypatch.setattr(UdpSocket, "ready", lambda udp: 0)
     async with net(lab) as pair:
         conn, _, far = await pair.connect()
         second = pair.client.open_socket(socket.AF_INET6)

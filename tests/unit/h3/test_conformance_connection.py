@@ -2,8 +2,8 @@
 
 Each test is named after its number in ``docs/topics/drafts.md``. All of these
 can be shown here; cases 51, 92 and 107 belong to QUIC itself and are covered by
-``tests/integration/test_conformance_wire.py``, which also repeats 9, 30, 84,
-100, 103 and 110 over real packets.
+``tests/integration/test_conformance_wire.py`` and its sibling for streams, which
+also repeat most of the other cases over real packets.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Conformance cases 31 to 60: CONNECT requests and their responses.
 
-Case 51 (CONNECT in 0-RTT) is a matter of TLS: the server accepts no early
-data; see ``tests/integration/test_conformance_wire.py``.
+Case 51 (CONNECT in 0-RTT) is a matter of TLS; see
+``tests/integration/test_conformance_wire.py``.
 """
 
 from typing import Any

@@ -2,7 +2,8 @@
 
 Case 92 (a DATAGRAM frame larger than our transport parameter) and case 107
 (STOP_SENDING on a stream that only receives) are errors of QUIC: they never
-reach this layer and are covered by ``tests/integration/test_conformance_wire.py``.
+reach this layer and are covered by
+``tests/integration/test_conformance_wire_streams.py``.
 """
 
 import pytest

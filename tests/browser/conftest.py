@@ -1,0 +1,106 @@
+"""A Chromium for all tests of this directory, a site with one page, and sessions with it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywebtransport import WebTransportSession
+from tests.support.certificates import Certificates
+from tests.support.endpoints import Served
+
+from .chromium import Chromium, Page
+
+PAGE = Path(__file__).parent / "page"
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """The tests speak, not the site."""
+
+
+class Visit:
+    """A server, and a page that talks to it.
+
+    Attributes:
+        served: The server.
+        sessions: The sessions that its application was given, if the test brought no handler.
+        url: Where the page connects to.
+        hash: SHA-256 of the server's certificate.
+    """
+
+    def __init__(self, page: Page, served: Served, certificate_hash: bytes) -> None:
+        self._page = page
+        self.served = served
+        self.sessions: asyncio.Queue[WebTransportSession] = asyncio.Queue()
+        self.url = served.url("/wt")
+        self.hash = certificate_hash
+
+    async def run(self, function: str, *args: Any) -> Any:
+        """Call a function of ``checks.js``; it gets the URL and hash, then ``args``."""
+        target = {"url": self.url, "hash": self.hash.hex()}
+        return await self._page.run(function, target, *args)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """The browser."""
+    with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The origin of a site that serves ``page/``; localhost is a secure context."""
+    handler = functools.partial(_Files, directory=str(PAGE))
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="site")
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def page(chromium: Chromium, site: str) -> Iterator[Page]:
+    """A fresh tab with the page in it."""
+    tab = chromium.open_page(f"{site}/index.html")
+    try:
+        yield tab
+    finally:
+        tab.close()
+
+
+@pytest.fixture
+def visit(
+    page: Page, certs: Certificates, serving: Callable[..., Any]
+) -> Callable[..., AbstractAsyncContextManager[Visit]]:
+    """``async with visit(handler, **fields) as it``: fields are those of ServerConfig.
+
+    Without a handler, sessions wait in ``it.sessions``.
+    """
+
+    @asynccontextmanager
+    async def visiting(handler: Any = None, **fields: Any) -> AsyncIterator[Visit]:
+        visits: list[Visit] = []
+
+        async def keep(session: WebTransportSession) -> None:
+            await visits[0].sessions.put(session)
+
+        routes = {"/wt": keep if handler is None else handler}
+        async with serving(routes, **(certs.self_signed.files | fields)) as served:
+            visits.append(Visit(page, served, certs.self_signed.hash))
+            yield visits[0]
+
+    return visiting

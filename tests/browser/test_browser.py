@@ -1,0 +1,394 @@
+"""What a page in Chromium sees of our server, and the server of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from pywebtransport import WebTransportReceiveStream, WebTransportSession, WebTransportStream
+from pywebtransport.exceptions import StreamResetError, StreamStoppedError
+from tests.support.steps import echo_bidirectional, until
+
+from .chromium import Page
+from .conftest import Visit
+
+VisitFactory = Callable[..., AbstractAsyncContextManager[Visit]]
+
+MIB = 1 << 20
+CODES = [0, 1, 29, 30, 255]
+
+
+async def arrival(session: WebTransportSession) -> WebTransportReceiveStream:
+    """The next stream of the page, of either kind."""
+    async for stream in session.incoming_streams():
+        return stream
+    raise AssertionError("the session ended")
+
+
+async def echo_datagrams(session: WebTransportSession) -> None:
+    """A handler: every datagram goes back."""
+    while not session.is_closed:
+        await session.datagrams.send(await session.datagrams.receive())
+
+
+# ------------------------------------------------------------------------------------ sessions
+
+
+async def test_session_opens_with_certificate_hash(visit: VisitFactory, site: str) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("open"))
+        session = await it.sessions.get()
+        assert session.path == "/wt"
+        assert session.origin == site
+        assert session.authority == f"127.0.0.1:{it.served.port}"
+        info = await session.wait_closed()
+        assert (info.code, info.reason, info.remote) == (0, "", True)
+    assert seen.result()["maxDatagramSize"] > 1000
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_every_name_of_this_machine(visit: VisitFactory, host: str) -> None:
+    async with visit(echo_bidirectional, bind_host="localhost") as it:
+        it.url = it.served.url("/wt", host=host)
+        assert await it.run("bidirectionalByPage", f"hello {host}") == f"hello {host}"
+
+
+async def test_query_of_the_url_arrives(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        it.url += "?room=7&name=%C3%A9"
+        group.create_task(it.run("open"))
+        assert (await it.sessions.get()).path == "/wt?room=7&name=%C3%A9"
+
+
+async def test_application_protocol(visit: VisitFactory) -> None:
+    async with (
+        visit(application_protocols=["chat.v2", "chat.v1"]) as it,
+        asyncio.TaskGroup() as group,
+    ):
+        seen = group.create_task(it.run("open", {"protocols": ["other", "chat.v1", "chat.v2"]}))
+        session = await it.sessions.get()
+        assert session.offered_protocols == ("other", "chat.v1", "chat.v2")
+        assert session.application_protocol == "chat.v1"
+    assert seen.result()["protocol"] == "chat.v1"
+
+
+async def test_no_application_protocol_in_common(visit: VisitFactory) -> None:
+    async with visit(application_protocols=["mine"]) as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("open", {"protocols": ["theirs"]}))
+        assert (await it.sessions.get()).application_protocol is None
+    assert not seen.result()["protocol"]
+
+
+async def test_several_sessions_of_one_page(visit: VisitFactory) -> None:
+    async with visit(echo_bidirectional) as it:
+        answers = await it.run("severalSessions", 4)
+        assert answers == [f"session {number}" for number in range(4)]
+
+
+# ----------------------------------------------------------------------- sessions that are not
+
+
+async def test_path_without_webtransport_is_refused(visit: VisitFactory) -> None:
+    async with visit() as it:
+        it.url = it.served.url("/elsewhere")
+        seen = await it.run("fails")
+        assert seen["ready"]["isTransportError"]
+        assert seen["ready"]["source"] == "session"
+        assert it.sessions.empty()
+
+
+async def test_origin_that_is_not_allowed_is_refused(visit: VisitFactory) -> None:
+    async with visit(allowed_origins=["https://elsewhere.example"]) as it:
+        seen = await it.run("fails")
+        assert seen["ready"]["source"] == "session"
+        assert it.sessions.empty()
+        assert not it.served.server.sessions
+
+
+async def test_origin_that_is_allowed_is_served(visit: VisitFactory, site: str) -> None:
+    async with visit(echo_bidirectional, allowed_origins=[site]) as it:
+        assert await it.run("bidirectionalByPage", "allowed") == "allowed"
+
+
+async def test_middleware_refuses_and_the_next_session_works(visit: VisitFactory) -> None:
+    async with visit(echo_bidirectional) as it:
+        asked: list[str] = []
+
+        async def once(session: WebTransportSession) -> bool:
+            asked.append(session.path)
+            return len(asked) > 1
+
+        it.served.app.add_middleware(once)
+        seen = await it.run("fails")
+        assert seen["ready"]["source"] == "session"
+        assert await it.run("bidirectionalByPage", "second") == "second"
+        assert asked == ["/wt", "/wt"]
+
+
+async def test_wrong_hash_fails(visit: VisitFactory) -> None:
+    async with visit() as it:
+        it.hash = bytes(32)
+        seen = await it.run("fails")
+        assert seen["ready"]["isTransportError"]
+        assert seen["closed"]["isTransportError"]
+        assert it.sessions.empty()
+        await until(lambda: not it.served.server.connections)
+
+
+async def test_close_before_the_session_is_ready(visit: VisitFactory) -> None:
+    async with visit(echo_bidirectional) as it:
+        seen = await it.run("closeBeforeReady")
+        assert seen["isTransportError"]
+        assert await it.run("bidirectionalByPage", "next") == "next"
+
+
+# ----------------------------------------------------------------------------------------- end
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(0, ""), (1, "bye"), (4_294_967_295, "Grüße, 世界"), (7, "r" * 1024)],
+    ids=["empty", "plain", "largest", "long"],
+)
+async def test_close_by_the_page(visit: VisitFactory, code: int, reason: str) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("closeByPage", {"closeCode": code, "reason": reason}))
+        info = await (await it.sessions.get()).wait_closed()
+        assert (info.code, info.reason, info.remote) == (code, reason, True)
+    assert seen.result()["closeCode"] == code
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(0, ""), (1, "bye"), (4_294_967_295, "Grüße, 世界"), (7, "r" * 1024)],
+    ids=["empty", "plain", "largest", "long"],
+)
+async def test_close_by_the_server(visit: VisitFactory, code: int, reason: str) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("waitClosed"))
+        await (await it.sessions.get()).close(code=code, reason=reason)
+    assert seen.result() == {"closeCode": code, "reason": reason}
+
+
+async def test_drain_leaves_streams_working(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("bidirectionalByServer"))
+        session = await it.sessions.get()
+        await session.drain()
+        stream = await session.create_bidirectional_stream()
+        await stream.write_all(b"after drain")
+        assert await stream.read_all() == b"answer to after drain"
+        await session.close()
+    assert seen.result() == "after drain"
+
+
+async def test_server_shutdown_reaches_the_page(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("waitClosed"))
+        await it.sessions.get()
+        await it.served.server.close(drain_timeout=0)
+    assert seen.result() == {"closeCode": 0, "reason": "server shutdown"}
+
+
+async def test_server_waits_for_the_page_to_finish(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("bidirectionalByPage", "last words"))
+        session = await it.sessions.get()
+        closing = group.create_task(it.served.server.close(drain_timeout=30))
+        stream = await arrival(session)
+        assert isinstance(stream, WebTransportStream)
+        await stream.write_all(await stream.read_all())
+        await closing
+    assert seen.result() == "last words"
+
+
+async def test_tab_that_is_closed_ends_the_session(visit: VisitFactory, page: Page) -> None:
+    async with visit() as it:
+        await it.run("stay")
+        session = await it.sessions.get()
+        await page.run("() => { location = 'about:blank'; }")
+        info = await session.wait_closed()
+        assert info.remote
+        await until(lambda: not it.served.server.connections)
+
+
+# ------------------------------------------------------------------------------------- streams
+
+
+async def test_bidirectional_stream_opened_by_the_page(visit: VisitFactory) -> None:
+    async with visit(echo_bidirectional) as it:
+        assert await it.run("bidirectionalByPage", "Grüße, 世界") == "Grüße, 世界"
+
+
+async def test_bidirectional_stream_opened_by_the_server(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("bidirectionalByServer"))
+        session = await it.sessions.get()
+        stream = await session.create_bidirectional_stream()
+        await stream.write_all(b"question")
+        assert await stream.read_all() == b"answer to question"
+        await session.close()
+    assert seen.result() == "question"
+
+
+async def test_unidirectional_stream_opened_by_the_page(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        group.create_task(it.run("unidirectionalByPage", "one way"))
+        session = await it.sessions.get()
+        stream = await arrival(session)
+        assert not isinstance(stream, WebTransportStream)
+        assert await stream.read_all() == b"one way"
+        await session.close()
+
+
+async def test_unidirectional_stream_opened_by_the_server(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("unidirectionalByServer"))
+        session = await it.sessions.get()
+        await (await session.create_unidirectional_stream()).write_all(b"other way")
+        await session.wait_closed()
+    assert seen.result() == "other way"
+
+
+async def test_empty_stream(visit: VisitFactory) -> None:
+    async with visit(echo_bidirectional) as it:
+        assert await it.run("emptyStream") == 0
+
+
+@pytest.mark.parametrize("count", [200])
+async def test_concurrent_streams_of_the_page(visit: VisitFactory, count: int) -> None:
+    async with visit(echo_bidirectional) as it:
+        assert await it.run("concurrentStreams", count) == count
+
+
+@pytest.mark.parametrize("count", [200])
+async def test_concurrent_streams_of_the_server(visit: VisitFactory, count: int) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("concurrentStreamsOfServer", count))
+        session = await it.sessions.get()
+
+        async def send(number: int) -> None:
+            stream = await session.create_unidirectional_stream(timeout=30)
+            await stream.write_all(f"stream {number}")
+
+        await asyncio.gather(*(send(number) for number in range(count)))
+        await session.wait_closed()
+    assert seen.result() == count
+
+
+async def test_upload_of_20_mib(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("upload", 20 * MIB))
+        session = await it.sessions.get()
+        digest, size = hashlib.sha256(), 0
+        async for chunk in await arrival(session):
+            digest.update(chunk)
+            size += len(chunk)
+        await session.close()
+    assert seen.result() == {"size": 20 * MIB, "sha256": digest.hexdigest()}
+    assert size == 20 * MIB
+
+
+async def test_download_of_20_mib(visit: VisitFactory) -> None:
+    data = random.Random(3).randbytes(20 * MIB)
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("download"))
+        session = await it.sessions.get()
+        await (await session.create_unidirectional_stream()).write_all(data)
+        await session.wait_closed()
+    assert seen.result() == {"size": 20 * MIB, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+# ------------------------------------------------------------------------ reset and stop codes
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_reset_code_of_the_page(visit: VisitFactory, code: int) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        group.create_task(it.run("resetByPage", code))
+        session = await it.sessions.get()
+        stream = await arrival(session)
+        assert isinstance(stream, WebTransportStream)
+        assert await stream.readexactly(5) == b"begin"
+        await stream.write(b"seen")
+        with pytest.raises(StreamResetError) as caught:
+            await stream.read()
+        assert caught.value.error_code == code
+        await session.close()
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_stop_code_of_the_page(visit: VisitFactory, code: int) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        group.create_task(it.run("stopByPage", code))
+        session = await it.sessions.get()
+        stream = await session.create_unidirectional_stream()
+        await stream.write(b"begin")
+        await until(lambda: not stream.is_writable)
+        with pytest.raises(StreamStoppedError) as caught:
+            await stream.write(b"more")
+        assert caught.value.error_code == code
+        await session.close()
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_reset_code_of_the_server(visit: VisitFactory, code: int) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("resetByServer"))
+        session = await it.sessions.get()
+        stream = await arrival(session)
+        assert isinstance(stream, WebTransportStream)
+        await stream.write(b"begin")
+        stream.reset(code)
+        await session.wait_closed()
+    assert seen.result()["source"] == "stream"
+    assert seen.result()["code"] == code
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_stop_code_of_the_server(visit: VisitFactory, code: int) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("stopByServer"))
+        session = await it.sessions.get()
+        (await arrival(session)).stop_sending(code)
+        await session.wait_closed()
+    assert seen.result()["source"] == "stream"
+    assert seen.result()["code"] == code
+
+
+# ----------------------------------------------------------------------------------- datagrams
+
+
+async def test_datagrams_both_ways(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("datagrams", 100))
+        session = await it.sessions.get()
+        echo = group.create_task(echo_datagrams(session))
+        await session.wait_closed()
+        echo.cancel()
+    assert seen.result() == 100
+
+
+async def test_largest_datagram(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("largestDatagram"))
+        session = await it.sessions.get()
+        datagram = await session.datagrams.receive()
+        await session.datagrams.send(datagram[: session.max_datagram_size])
+        await session.wait_closed()
+    assert seen.result()["size"] == len(datagram) > 1000
+    assert seen.result()["echoed"] > 1000
+
+
+async def test_empty_datagram(visit: VisitFactory) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("emptyDatagram"))
+        session = await it.sessions.get()
+        await session.datagrams.send(await session.datagrams.receive())
+        await session.wait_closed()
+    assert seen.result() == 0

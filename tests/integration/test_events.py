@@ -1,0 +1,218 @@
+"""Events are emitted where they say, once, with their facts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pywebtransport import WebTransportClient
+from pywebtransport.connection import WebTransportConnection
+from pywebtransport.events import Event
+from pywebtransport.exceptions import UnreachableError
+from pywebtransport.session import WebTransportSession
+from pywebtransport.types import EventType
+from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
+from tests.support.leaks import ExpectedLogs
+from tests.support.steps import round_trip, take, until
+
+
+class Recorder:
+    """Keeps the events of an emitter."""
+
+    def __init__(self, *emitters: object) -> None:
+        self.events: list[Event] = []
+        for emitter in emitters:
+            emitter.on_any(self.events.append)  # type: ignore[attr-defined]
+
+    def types(self) -> list[str]:
+        """What happened, in order."""
+        return [str(event.type) for event in self.events]
+
+    def of(self, event_type: EventType) -> list[Event]:
+        """The events of one type."""
+        return [event for event in self.events if event.type == event_type]
+
+
+async def test_events_of_a_connection(serving: Serving, client_config: ClientFactory) -> None:
+    async with serving() as served:
+        connection = WebTransportConnection(config=client_config())
+        recorder = Recorder(connection)
+        async with connection:
+            await connection.connect(host="127.0.0.1", port=served.port)
+            await connection.wait_for_ready_session()
+        assert recorder.types() == [
+            EventType.CONNECTION_ESTABLISHED,
+            EventType.SETTINGS_RECEIVED,
+            EventType.CONNECTION_CLOSED,
+        ]
+        established = recorder.events[0]
+        assert established.source is connection
+        assert established.data["remote_address"] == ("127.0.0.1", served.port)
+        assert established.is_connection_event
+        assert recorder.events[1].data["settings"]
+        assert recorder.events[2].data["state"] == "closed"
+
+
+async def test_events_of_a_failed_connection(client_config: ClientFactory) -> None:
+    connection = WebTransportConnection(config=client_config())
+    recorder = Recorder(connection)
+    with pytest.raises(UnreachableError):
+        await connection.connect(host="127.0.0.1", port=9)
+    assert recorder.types() == [EventType.CONNECTION_CLOSED, EventType.CONNECTION_FAILED]
+    assert recorder.events[1].is_error_event
+
+
+async def test_events_of_a_lost_connection(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        assert near.connection is not None
+        assert far.connection is not None
+        recorder = Recorder(far.connection)
+        quic = near.connection._quic
+        assert quic is not None
+        quic.close(0x102, "broken on purpose")
+        await far.wait_closed()
+        await until(lambda: recorder.of(EventType.CONNECTION_LOST))
+        assert "broken on purpose" in recorder.of(EventType.CONNECTION_LOST)[0].data["error"]
+        assert recorder.of(EventType.CONNECTION_CLOSED)[0].data["state"] == "failed"
+
+
+async def test_peer_that_breaks_the_protocol_is_reported(pair: PairOfSessions) -> None:
+    """A second control stream is forbidden (RFC 9114 section 6.2.1)."""
+    async with pair() as (near, far):
+        assert near.connection is not None
+        assert far.connection is not None
+        recorder = Recorder(far.connection)
+        quic = near.connection._quic
+        assert quic is not None
+        stream = quic.open_stream(True)
+        assert stream is not None
+        stream.write(b"\x00\x04\x00")
+        await far.wait_closed()
+        await until(lambda: recorder.of(EventType.PROTOCOL_ERROR))
+        assert "error" in recorder.of(EventType.PROTOCOL_ERROR)[0].data
+        stream.release()
+
+
+async def test_events_of_a_session(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        recorder = Recorder(far)
+        await near.drain()
+        await until(lambda: recorder.of(EventType.SESSION_DRAINING))
+        stream = await near.create_bidirectional_stream()
+        await stream.write_all(b"x")
+        other = await take(far)
+        opened = recorder.of(EventType.STREAM_OPENED)[0]
+        assert opened.data == {"stream_id": stream.stream_id, "stream": other, "remote": True}
+        assert opened.is_stream_event
+        assert await other.read_all() == b"x"
+        await other.close()
+        await until(lambda: recorder.of(EventType.STREAM_CLOSED))
+        await near.close(code=12, reason="done")
+        await far.wait_closed()
+        closed = recorder.of(EventType.SESSION_CLOSED)
+        assert [event.data for event in closed] == [
+            {"session_id": far.session_id, "code": 12, "reason": "done", "remote": True}
+        ]
+        assert closed[0].is_session_event
+        capsules = [event.data["type"] for event in recorder.of(EventType.CAPSULE_RECEIVED)]
+        assert 0x78AE in capsules
+        assert 0x2843 in capsules
+        assert recorder.types()[-1] == EventType.SESSION_CLOSED
+
+
+async def test_session_ready_is_emitted_on_both_ends(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    recorded: list[Event] = []
+    may_answer = asyncio.Event()
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        session.on(EventType.SESSION_READY, recorded.append)
+        if session.path == "/second":
+            await may_answer.wait()
+        return True
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(hesitate)
+        first = await client.connect(served.url("/first"))
+        assert first.connection is not None
+        second = await first.connection.create_session("/second")
+        second.once(EventType.SESSION_READY, recorded.append)
+        may_answer.set()
+        await second.ready()
+        assert [event.source.path for event in recorded] == ["/first", "/second", "/second"]
+        assert recorded[-1].data == {"session_id": second.session_id}
+
+
+async def test_credit_updates_are_events(pair: PairOfSessions) -> None:
+    limits = {
+        "initial_max_streams_uni": 2,
+        "initial_max_streams_bidi": 2,
+        "initial_max_data": 100_000,
+        "max_read_buffer_size": 32_768,
+    }
+    async with pair(server=limits) as (near, far):
+        recorder = Recorder(near)
+        for _ in range(6):
+            await round_trip(near, far, bytes(30_000))
+            stream = await near.create_bidirectional_stream()
+            await stream.write_all(b"")
+            other = await take(far)
+            assert await other.read_all() == b""
+            await other.close()
+            assert await stream.read_all() == b""
+        for event_type in (
+            EventType.SESSION_MAX_DATA_UPDATED,
+            EventType.SESSION_MAX_STREAMS_BIDI_UPDATED,
+            EventType.SESSION_MAX_STREAMS_UNI_UPDATED,
+        ):
+            updates = recorder.of(event_type)
+            assert updates, event_type
+            raised = [event.data["limit"] for event in updates]
+            assert raised == sorted(set(raised))
+
+
+async def test_stream_closed_is_emitted_by_stream_and_session(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        recorder = Recorder(near, stream)
+        await stream.write_all(b"x")
+        other = await take(far)
+        await other.write_all(await other.read_all())
+        assert await stream.read_all() == b"x"
+        await until(lambda: len(recorder.of(EventType.STREAM_CLOSED)) == 2)
+        sources = {event.source for event in recorder.of(EventType.STREAM_CLOSED)}
+        assert sources == {near, stream}
+
+
+async def test_handlers_that_fail_are_logged_and_harm_nobody(
+    pair: PairOfSessions, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("failed for event")
+    async with pair() as (near, far):
+        calls: list[str] = []
+
+        def broken(event: Event) -> None:
+            raise LookupError("in a handler")
+
+        async def broken_later(event: Event) -> None:
+            calls.append("async")
+            raise LookupError("in an async handler")
+
+        near.on(EventType.STREAM_OPENED, broken)
+        near.on(EventType.STREAM_OPENED, broken_later)
+        near.on(EventType.STREAM_OPENED, lambda event: calls.append("sync"))
+        await round_trip(near, far, b"works")
+        await until(lambda: len(calls) == 2)
+        assert sorted(calls) == ["async", "sync"]
+
+
+async def test_server_emits_session_requests(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Only where no application handles them; the application is a handler itself."""
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        recorder = Recorder(served.server)
+        await client.connect(served.url())
+        assert recorder.of(EventType.SESSION_REQUEST) == []

@@ -1,0 +1,256 @@
+"""Who is who: authorities, hashes, names, client certificates, reload, resumption."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from pywebtransport import WebTransportClient
+from pywebtransport.exceptions import (
+    CertificateError,
+    HandshakeError,
+    WebTransportError,
+)
+from pywebtransport.session import WebTransportSession
+from tests.support.certificates import Certificates, Pair
+from tests.support.endpoints import ClientFactory, Served, Serving
+from tests.support.names import add_hosts
+from tests.support.steps import round_trip, until
+
+
+def certificate_of(session: WebTransportSession) -> bytes | None:
+    """The peer's certificate, DER."""
+    assert session.connection is not None
+    return session.connection.peer_certificate
+
+
+# -------------------------------------------------------------- the server's identity
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_authority_that_is_trusted(
+    serving: Serving, client_config: ClientFactory, certs: Certificates, host: str
+) -> None:
+    async with (
+        serving(host="localhost") as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        session = await client.connect(served.url(host=host))
+        assert certificate_of(session) == certs.server.der
+        assert certificate_of(served.server.sessions[0]) is None
+
+
+async def test_self_signed_certificate_as_its_own_authority(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    config = client_config(ca_certs=certs.self_signed.certfile)
+    async with (
+        serving(**certs.self_signed.files) as served,
+        WebTransportClient(config=config) as client,
+    ):
+        session = await client.connect(served.url())
+        await round_trip(session, served.server.sessions[0], b"trusted")
+
+
+async def test_nothing_is_checked_when_that_is_asked_for(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    config = client_config(ca_certs=None, verify_mode=ssl.CERT_NONE)
+    for pair in (certs.self_signed, certs.expired, certs.wrong_name):
+        async with serving(**pair.files) as served, WebTransportClient(config=config) as client:
+            session = await client.connect(served.url())
+            assert certificate_of(session) == pair.der
+
+
+async def test_certificate_by_hash(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    pair = certs.self_signed
+    forms = [
+        [pair.hash],
+        [bytes(32), pair.hash.hex()],
+        [":".join(f"{byte:02X}" for byte in pair.hash)],
+        [{"algorithm": "sha-256", "value": pair.hash}],
+    ]
+    async with serving(**pair.files) as served:
+        for hashes in forms:
+            config = client_config(ca_certs=None, server_certificate_hashes=hashes)
+            async with WebTransportClient(config=config) as client:
+                session = await client.connect(served.url())
+                assert certificate_of(session) == pair.der
+
+
+async def test_hash_of_a_certificate_of_another_name_is_enough(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    """The W3C API checks the hash instead of the chain and the name."""
+    config = client_config(server_certificate_hashes=[certs.wrong_name.hash])
+    async with (
+        serving(**certs.wrong_name.files) as served,
+        WebTransportClient(config=config) as client,
+    ):
+        await client.connect(served.url())
+
+
+# -------------------------------------------------------------- the client's identity
+
+
+@pytest.mark.parametrize("mode", [ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
+async def test_client_certificate_is_seen_by_the_server(
+    serving: Serving, client_config: ClientFactory, certs: Certificates, mode: ssl.VerifyMode
+) -> None:
+    server = {"verify_mode": mode, "ca_certs": certs.authority.certfile}
+    config = client_config(**certs.client.files)
+    async with serving(**server) as served, WebTransportClient(config=config) as client:
+        session = await client.connect(served.url())
+        der = certificate_of(served.server.sessions[0])
+        assert der == certs.client.der
+        assert x509.load_der_x509_certificate(der).subject.rfc4514_string() == "CN=client"
+        await round_trip(session, served.server.sessions[0], b"known")
+
+
+async def test_optional_client_certificate_may_be_missing(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    server = {"verify_mode": ssl.CERT_OPTIONAL, "ca_certs": certs.authority.certfile}
+    async with serving(**server) as served, WebTransportClient(config=client_config()) as client:
+        await client.connect(served.url())
+        assert certificate_of(served.server.sessions[0]) is None
+
+
+@pytest.mark.parametrize("mode", [ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
+async def test_client_certificate_of_an_unknown_authority_is_refused(
+    serving: Serving, client_config: ClientFactory, certs: Certificates, mode: ssl.VerifyMode
+) -> None:
+    server = {"verify_mode": mode, "ca_certs": certs.authority.certfile}
+    config = client_config(**certs.stranger.files)
+    async with serving(**server) as served, WebTransportClient(config=config) as client:
+        with pytest.raises(WebTransportError) as caught:
+            await client.connect(served.url())
+        assert isinstance(caught.value, HandshakeError | CertificateError)
+        assert caught.value.remote
+        await until(lambda: not served.server.connections)
+
+
+# --------------------------------------------------------------- certificates by name
+
+
+async def test_certificate_is_chosen_by_server_name(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("alpha.test", "one.beta.test", "two.one.beta.test")
+    add_hosts(monkeypatch, dict.fromkeys(names, "127.0.0.1"))
+    sni = {
+        "alpha.test": (certs.alpha.certfile, certs.alpha.keyfile),
+        "*.beta.test": (certs.beta.certfile, certs.beta.keyfile),
+    }
+    expected = {"alpha.test": certs.alpha, "one.beta.test": certs.beta, "localhost": certs.server}
+    async with (
+        serving(sni_certificates=sni) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        for name, pair in expected.items():
+            session = await client.connect(served.url(host=name))
+            assert certificate_of(session) == pair.der
+            assert session.authority == f"{name}:{served.port}"
+        # A wildcard stands for one label; the default certificate does not fit the name.
+        with pytest.raises(CertificateError, match="name"):
+            await client.connect(served.url(host="two.one.beta.test"))
+
+
+# ------------------------------------------------------------------------- reloading
+
+
+async def connected_certificate(served: Served, client: WebTransportClient) -> bytes | None:
+    """What the server shows to a new connection."""
+    async with client.connect(served.url()) as session:
+        return certificate_of(session)
+
+
+async def test_certificates_are_reloaded_without_restart(
+    serving: Serving, client_config: ClientFactory, certs: Certificates, tmp_path: Path
+) -> None:
+    live = Pair(str(tmp_path / "live.crt"), str(tmp_path / "live.key"))
+
+    def install(pair: Pair) -> None:
+        shutil.copy(pair.certfile, live.certfile)
+        shutil.copy(pair.keyfile, live.keyfile)
+
+    install(certs.server)
+    async with (
+        serving(**live.files) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        old = await client.connect(served.url())
+        install(certs.replacement)
+        assert await connected_certificate(served, client) == certs.server.der
+        served.server.reload_certificates()
+        async with WebTransportClient(config=client_config()) as fresh:
+            assert await connected_certificate(served, fresh) == certs.replacement.der
+        # A pair that does not fit together changes nothing.
+        shutil.copy(certs.server.certfile, live.certfile)
+        with pytest.raises(CertificateError):
+            served.server.reload_certificates()
+        async with WebTransportClient(config=client_config()) as fresh:
+            assert await connected_certificate(served, fresh) == certs.replacement.der
+        # Other paths may be given.
+        served.server.reload_certificates(**certs.server.files)
+        async with WebTransportClient(config=client_config()) as fresh:
+            assert await connected_certificate(served, fresh) == certs.server.der
+        far = next(s for s in served.server.sessions if s.is_ready)
+        await round_trip(old, far, b"the old connection goes on")
+
+
+async def test_bad_files_do_not_let_a_server_start(
+    serving: Serving, certs: Certificates, tmp_path: Path
+) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("this is no certificate")
+    for fields in (
+        {"certfile": str(garbage)},
+        {"keyfile": str(garbage)},
+        {"keyfile": certs.replacement.keyfile},
+        {"sni_certificates": {"alpha.test": (certs.alpha.certfile, certs.beta.keyfile)}},
+    ):
+        with pytest.raises(CertificateError):
+            await serving(**fields).__aenter__()
+
+
+# ------------------------------------------------------------------------ resumption
+
+
+async def test_second_connection_resumes_the_first(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        resumed = []
+        for _ in range(3):
+            session = await client.connect(served.url())
+            assert session.connection is not None
+            quic = session.connection._quic
+            assert quic is not None
+            resumed.append(quic.resumed)
+            far = next(s for s in served.server.sessions if s.is_ready)
+            await round_trip(session, far, b"works")
+            await until(lambda: client._credentials)
+            await session.close()
+            await until(lambda: not served.server.sessions)
+        assert resumed == [False, True, True]
+
+
+async def test_resumption_survives_a_reload_or_falls_back(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        for _ in range(3):
+            async with client.connect(served.url()) as session:
+                await until(lambda: client._credentials)
+                assert session.is_ready
+            served.server.reload_certificates()

@@ -1,0 +1,69 @@
+"""Sessions with other stacks: each test that asks for ``linked`` runs with every peer and role."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pywebtransport import ClientConfig, WebTransportClient, WebTransportSession
+from tests.support.certificates import Certificates
+
+from .aiopquic_peer import aiopquic_client, aiopquic_server
+from .aioquic_peer import aioquic_client, aioquic_server
+from .environment import MINIMUM, find_python, peer_python
+from .link import Link
+
+_PATH = "/interop"
+
+
+@pytest.fixture(scope="session")
+def aiopquic_python() -> str:
+    """An interpreter that can import aiopquic, which needs a newer Python than this project."""
+    if find_python() is None:
+        pytest.skip(
+            f"aiopquic needs Python {MINIMUM[0]}.{MINIMUM[1]} or later, and none is installed"
+        )
+    return peer_python()
+
+
+@pytest.fixture(params=["aioquic-client", "aioquic-server", "aiopquic-client", "aiopquic-server"])
+def linked(
+    request: pytest.FixtureRequest,
+    certs: Certificates,
+    serving: Callable[..., Any],
+    client_config: Callable[..., ClientConfig],
+) -> Callable[..., AbstractAsyncContextManager[Link]]:
+    """``async with linked() as link``: a session, the other end of which is the named peer."""
+    peer, role = request.param.split("-")
+    python = request.getfixturevalue("aiopquic_python") if peer == "aiopquic" else ""
+
+    @asynccontextmanager
+    async def they_connect(**fields: Any) -> AsyncIterator[Link]:
+        sessions: asyncio.Queue[WebTransportSession] = asyncio.Queue()
+        async with serving({_PATH: sessions.put}, **fields) as served:
+            connecting = (
+                aioquic_client(certs, served.port, _PATH)
+                if peer == "aioquic"
+                else aiopquic_client(python, certs, served.port, _PATH)
+            )
+            async with connecting as far:
+                yield Link(await sessions.get(), far)
+
+    @asynccontextmanager
+    async def we_connect(**fields: Any) -> AsyncIterator[Link]:
+        listening = (
+            aioquic_server(certs) if peer == "aioquic" else aiopquic_server(python, certs, _PATH)
+        )
+        async with (
+            listening as server,
+            WebTransportClient(config=client_config(close_timeout=2.0, **fields)) as client,
+        ):
+            url = f"https://127.0.0.1:{server.port}{_PATH}"
+            ours, far = await asyncio.gather(client.connect(url), server.accept())
+            yield Link(ours, far)
+
+    return they_connect if role == "client" else we_connect
