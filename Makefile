@@ -164,7 +164,7 @@ dist: $(VENV)/.stamp-dev ## Source distribution and wheel, into dist/
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-asan .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-asan .venv-peers .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -157,15 +157,26 @@ async def _first_success(
 
 
 async def _cancel_losers(tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T] | None) -> None:
+    """End every attempt but the winner's; that one too when nobody waits for it any more."""
     for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if task is winner or task.cancelled() or task.exception() is not None:
-            continue
-        close = getattr(task.result(), "close", None)
-        if close is not None:
-            close()
+        if task is not winner:
+            task.add_done_callback(_discard)
+            task.cancel()
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        if winner is not None:
+            _discard(winner)
+        raise
+
+
+def _discard(task: asyncio.Task[_T]) -> None:
+    """Close the result of an attempt that nobody takes."""
+    if task.cancelled() or task.exception() is not None:
+        return
+    close = getattr(task.result(), "close", None)
+    if close is not None:
+        close()
 
 
 def _combined_error(

@@ -143,6 +143,8 @@ class WebTransportClient(EventEmitter):
                 return_exceptions=True,
             )
         finally:
+            for connection in list(self._connections):
+                connection._close_now()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:

@@ -8,10 +8,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint, RemoteAddress, connect_staggered, resolve
+from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
 from .._quic import CloseInfo, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..events import EventEmitter
@@ -23,6 +24,7 @@ from ..exceptions import (
 )
 from ..types import Address, ConnectionState, EventType, Headers, SessionId
 from ..utils import generate_connection_id, get_timestamp
+from ..utils.waiters import Waiters
 from .driver import Driver
 from .endpoint import client_endpoint
 from .info import ConnectionInfo
@@ -68,9 +70,10 @@ class WebTransportConnection(EventEmitter):
         self._session_count = 0
         self._pending: dict[SessionId, PendingSession] = {}
         self._ready = False
-        self._ready_waiters: list[asyncio.Future[None]] = []
-        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._ready_waiters = Waiters()
+        self._closed_waiters = Waiters()
         self._migration: asyncio.Future[bool] | None = None
+        self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
         self._on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
         self._on_closed: Callable[[WebTransportConnection], None] | None = None
@@ -251,21 +254,12 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe.
         """
-        if not self._ready and not self.is_closed:
-            waiter = asyncio.get_running_loop().create_future()
-            self._ready_waiters.append(waiter)
-            try:
-                async with asyncio.timeout(timeout):
-                    await waiter
-            except builtins.TimeoutError:
-                raise TimeoutError(
-                    f"the peer sent no SETTINGS within {timeout} s",
-                    timeout_duration=timeout,
-                    operation="settings",
-                ) from None
-            finally:
-                if waiter in self._ready_waiters:
-                    self._ready_waiters.remove(waiter)
+        if not self._ready and not self.is_closed and not await self._ready_waiters.wait(timeout):
+            raise TimeoutError(
+                f"the peer sent no SETTINGS within {timeout} s",
+                timeout_duration=timeout,
+                operation="settings",
+            )
         if not self._ready:
             raise self._error or ConnectionError("the connection closed before it was ready")
 
@@ -336,19 +330,13 @@ class WebTransportConnection(EventEmitter):
         except builtins.TimeoutError:
             self._logger.debug("connection %s: the peer did not acknowledge the end", self._id)
         finally:
-            self._shut(reason)
+            self._close_now(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is over. Cancellation: safe."""
         while not self.is_closed:
-            waiter = asyncio.get_running_loop().create_future()
-            self._closed_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._closed_waiters:
-                    self._closed_waiters.remove(waiter)
+            await self._closed_waiters.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -395,24 +383,19 @@ class WebTransportConnection(EventEmitter):
             local = (local_host or ("::" if is_v6 else "0.0.0.0"), local_port)
         udp = endpoint.open_socket(family, local)
         outcome = self._migration = asyncio.get_running_loop().create_future()
-        moved = False
+        # Not part of this coroutine: the move may complete after a cancellation.
+        outcome.add_done_callback(partial(self._migrated, endpoint, udp))
         try:
             endpoint.migrate(quic, udp)
-            moved = await outcome
-        finally:
-            self._migration = None
-            if not moved and not endpoint.is_closed:
-                endpoint.close_socket(udp)
-        if not moved:
+        except BaseException:
+            outcome.set_result(False)
+            raise
+        if not await asyncio.shield(outcome):
             raise ConnectionError(
                 f"the path from {udp.address[0]}:{udp.address[1]} to {remote} was not validated; "
                 "the connection stays where it was",
                 remote_address=remote,
             )
-        if self._owns_endpoint:
-            for old in endpoint.sockets:
-                if old is not udp:
-                    endpoint.close_socket(old)
 
     def initiate_key_update(self) -> None:
         """Switch to new packet protection keys (RFC 9001 section 6).
@@ -701,6 +684,13 @@ class WebTransportConnection(EventEmitter):
             finally:
                 stream.set_acked_waiter(None)
 
+    def _close_now(self, code: int = 0, reason: str = "") -> None:
+        """What closing does without waiting: a cancelled ``close`` still tells the peer."""
+        for session in tuple(self._sessions.values()):
+            session._close_now(code, reason)
+        self._flush_now()
+        self._shut(reason)
+
     def _shut(self, reason: str = "") -> None:
         """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
         driver = self._driver
@@ -717,10 +707,7 @@ class WebTransportConnection(EventEmitter):
 
     def _settings_received(self, settings: dict[int, int]) -> None:
         self._ready = True
-        for waiter in self._ready_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._ready_waiters.clear()
+        self._ready_waiters.wake()
         self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": settings})
 
     def _session_requested(self, h3: H3Session) -> None:
@@ -742,6 +729,21 @@ class WebTransportConnection(EventEmitter):
     def _path_changed(self, validated: bool) -> None:
         if self._migration is not None and not self._migration.done():
             self._migration.set_result(validated)
+
+    def _migrated(self, endpoint: Endpoint, udp: UdpSocket, outcome: asyncio.Future[bool]) -> None:
+        """A migration is decided: close the socket that is not needed (any more)."""
+        self._migration = None
+        unused: UdpSocket | None = udp
+        if outcome.result():
+            unused, self._own_socket = self._own_socket, udp
+        if endpoint.is_closed:
+            return
+        if unused is not None:
+            endpoint.close_socket(unused)
+        if self._owns_endpoint and outcome.result():
+            for old in endpoint.sockets:
+                if old is not udp:
+                    endpoint.close_socket(old)
 
     def _credentials_changed(self) -> None:
         if self._on_credentials is not None:
@@ -767,16 +769,16 @@ class WebTransportConnection(EventEmitter):
         self._refresh()
         self._state = self._info.state = state
         self._info.closed_at = get_timestamp()
-        for waiter in (*self._ready_waiters, *self._closed_waiters):
-            if not waiter.done():
-                waiter.set_result(None)
-        self._ready_waiters.clear()
-        self._closed_waiters.clear()
+        self._ready_waiters.wake()
+        self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():
             self._migration.set_result(False)
         if self._owns_endpoint and self._endpoint is not None:
             self._endpoint.flush()
             self._endpoint.loop.call_soon(self._endpoint.close)
+        elif self._own_socket is not None and self._endpoint is not None:
+            self._endpoint.flush()
+            self._endpoint.loop.call_soon(self._endpoint.close_socket, self._own_socket)
         if self._on_closed is not None:
             self._on_closed(self)
         self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})

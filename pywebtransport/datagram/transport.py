@@ -15,6 +15,7 @@ from ..events import EventEmitter
 from ..exceptions import DatagramError, TimeoutError, WebTransportError
 from ..types import Data, EventType, SessionId
 from ..utils import ensure_bytes, get_timestamp
+from ..utils.waiters import Waiters
 from .message import DatagramMessage, DatagramStats
 from .utils import create_heartbeat_datagram
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
+_INCOMING_FACTOR = 4
 
 
 class WebTransportDatagramTransport(EventEmitter):
@@ -51,7 +53,8 @@ class WebTransportDatagramTransport(EventEmitter):
         Args:
             session: The session it belongs to.
             high_water_mark: Most datagrams of this session in the outgoing
-                queue, and in the incoming one; default ``config.datagram_queue_size``.
+                queue, and four times as many in the incoming one; default
+                ``config.datagram_queue_size``.
             sender_get_timeout: Accepted for the contract; nothing polls.
         """
         super().__init__()
@@ -63,12 +66,13 @@ class WebTransportDatagramTransport(EventEmitter):
             raise DatagramError(f"high_water_mark must be >= 1, got {limit}")
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
-        self._incoming_limit = limit
+        # One turn of the loop can bring more than a queue of the sender holds.
+        self._incoming_limit = _INCOMING_FACTOR * limit
         self._incoming: deque[tuple[float, bytes]] = deque()
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age
         self._receive_waiters: deque[asyncio.Future[None]] = deque()
-        self._send_waiters: deque[asyncio.Future[None]] = deque()
+        self._send_waiters = Waiters()
         self._receive_sequence = 0
         self._send_sequence = 0
         self._closed = False
@@ -538,25 +542,15 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def _wait_writable(self) -> None:
         """Return once the outgoing queue has room again, or the session ended."""
-        loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._send_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._send_waiters:
-                self._send_waiters.remove(waiter)
+        await self._send_waiters.wait()
         waited = time.perf_counter() - started
         self._stats.total_send_time += waited
         self._stats.max_send_time = max(self._stats.max_send_time, waited)
 
     def _writable(self) -> None:
         """The queue has room (deliver phase)."""
-        waiters, self._send_waiters = self._send_waiters, deque()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._send_waiters.wake()
 
     def _close(self) -> None:
         """The session ended, or the application closed the transport."""
@@ -564,7 +558,8 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         self._refresh()
         self._closed = True
-        for waiter in (*self._receive_waiters, *self._send_waiters):
+        self._send_waiters.wake()
+        for waiter in self._receive_waiters:
             if not waiter.done():
                 waiter.set_result(None)
         for task in self._heartbeats:

@@ -200,6 +200,8 @@ class WebTransportServer(EventEmitter):
                     return_exceptions=True,
                 )
         finally:
+            for connection in list(self._connections):
+                connection._close_now(reason="server shutdown")
             for timer in self._timers:
                 timer.cancel()
             self._timers.clear()

@@ -24,7 +24,7 @@ from ..exceptions import (
 )
 from ..h3.error_codes import code_from_wire, code_to_wire
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
-from ..stream._base import DONE, wait_future
+from ..stream._base import DONE
 from ..types import (
     ErrorCode,
     EventType,
@@ -35,6 +35,7 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
+from ..utils.waiters import Waiters
 from .incoming import IncomingStreams
 from .stats import SessionStats
 
@@ -104,13 +105,10 @@ class WebTransportSession(EventEmitter):
         self._incoming_bidi: deque[tuple[int, WebTransportStream]] = deque()
         self._incoming_uni: deque[tuple[int, WebTransportReceiveStream]] = deque()
         self._arrivals = 0
-        self._incoming_waiters: list[asyncio.Future[None]] = []
-        self._open_waiters: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (
-            deque(),
-            deque(),
-        )
-        self._ready_waiters: list[asyncio.Future[None]] = []
-        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._incoming_waiters = Waiters()
+        self._open_waiters = (Waiters(), Waiters())
+        self._ready_waiters = Waiters()
+        self._closed_waiters = Waiters()
         self._close_info: SessionCloseInfo | None = None
         self._error: Exception | None = None
         self._state = SessionState.CONNECTING
@@ -286,20 +284,13 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe.
         """
-        if self._state is SessionState.CONNECTING:
-            waiter = asyncio.get_running_loop().create_future()
-            self._ready_waiters.append(waiter)
-            try:
-                if not await wait_future(waiter, timeout):
-                    raise TimeoutError(
-                        f"the server did not answer the session request for {self.path!r} "
-                        f"within {timeout} s",
-                        timeout_duration=timeout,
-                        operation="session",
-                    )
-            finally:
-                if waiter in self._ready_waiters:
-                    self._ready_waiters.remove(waiter)
+        if self._state is SessionState.CONNECTING and not await self._ready_waiters.wait(timeout):
+            raise TimeoutError(
+                f"the server did not answer the session request for {self.path!r} "
+                f"within {timeout} s",
+                timeout_duration=timeout,
+                operation="session",
+            )
         if self._state is SessionState.CLOSED and self._stats.ready_at is None:
             raise self._error or self._closed_error("it never became ready")
 
@@ -349,9 +340,7 @@ class WebTransportSession(EventEmitter):
             if was_ready:
                 await self._wait_finished_streams(self._config.close_timeout)
         finally:
-            if self._state is SessionState.CLOSING:
-                self._h3.close(code, reason)
-                self._end(code, reason, False, None)
+            self._close_now(code, reason)
         if close_connection:
             await self._connection._session_gone(self)
 
@@ -364,13 +353,7 @@ class WebTransportSession(EventEmitter):
         Cancellation: safe.
         """
         while self._close_info is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._closed_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._closed_waiters:
-                    self._closed_waiters.remove(waiter)
+            await self._closed_waiters.wait()
         return self._close_info
 
     async def __aenter__(self) -> Self:
@@ -575,7 +558,7 @@ class WebTransportSession(EventEmitter):
             )
         else:
             self._incoming_bidi.append((self._arrivals, WebTransportStream._attach(self, stream)))
-        _wake(self._incoming_waiters)
+        self._incoming_waiters.wake()
         if self._has_listeners(EventType.STREAM_OPENED):
             self._emit_nowait(
                 EventType.STREAM_OPENED,
@@ -584,11 +567,7 @@ class WebTransportSession(EventEmitter):
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew (deliver phase)."""
-        waiters = self._open_waiters[unidirectional]
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        waiters.clear()
+        self._open_waiters[unidirectional].wake()
 
     def session_draining(self) -> None:
         """The peer will end the session soon (deliver phase)."""
@@ -628,6 +607,12 @@ class WebTransportSession(EventEmitter):
     def _url(self) -> str:
         return f"https://{self._h3.authority}{self._h3.path}"
 
+    def _close_now(self, code: int, reason: str) -> None:
+        """What closing does without waiting."""
+        if self._state is not SessionState.CLOSED:
+            self._h3.close(code, reason)
+            self._end(code, reason, False, None)
+
     def _require_request(self, verb: str) -> None:
         if self._h3.is_client:
             raise SessionError(f"only a server can {verb} a session", session_id=self._session_id)
@@ -642,7 +627,7 @@ class WebTransportSession(EventEmitter):
     def _become_ready(self) -> None:
         self._state = SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
-        _wake(self._ready_waiters)
+        self._ready_waiters.wake()
         self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _end(self, code: int | None, reason: str, remote: bool, error: Exception | None) -> None:
@@ -661,7 +646,7 @@ class WebTransportSession(EventEmitter):
         self._streams.clear()
         self._connection._local_streams_freed(self._counted_local)
         for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
-            _wake(waiters)
+            waiters.wake()
         self.streams_available(False)
         self.streams_available(True)
         self._connection._remove_session(self)
@@ -696,8 +681,7 @@ class WebTransportSession(EventEmitter):
         if self.is_closed:
             raise self._closed_error("no stream can be opened")
         quic: QuicStream | None = None
-        waiters = self._open_waiters[unidirectional]
-        if not waiters:
+        if not self._open_waiters[unidirectional]:
             quic = self._try_open(unidirectional)
         if quic is None:
             quic = await self._wait_open_stream(unidirectional, timeout)
@@ -709,21 +693,15 @@ class WebTransportSession(EventEmitter):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
-            waiter: asyncio.Future[None] = loop.create_future()
             waiters = self._open_waiters[unidirectional]
-            waiters.append(waiter)
-            try:
-                if not await wait_future(waiter, max(0.0, deadline - loop.time())):
-                    kind = "unidirectional" if unidirectional else "bidirectional"
-                    raise TimeoutError(
-                        f"the peer allowed no further {kind} stream within {timeout} s; "
-                        "finish streams that are open, or raise its stream limit",
-                        timeout_duration=timeout,
-                        operation="open stream",
-                    )
-            finally:
-                if waiter in waiters:
-                    waiters.remove(waiter)
+            if not await waiters.wait(max(0.0, deadline - loop.time())):
+                kind = "unidirectional" if unidirectional else "bidirectional"
+                raise TimeoutError(
+                    f"the peer allowed no further {kind} stream within {timeout} s; "
+                    "finish streams that are open, or raise its stream limit",
+                    timeout_duration=timeout,
+                    operation="open stream",
+                )
             if self.is_closed:
                 raise self._closed_error("no stream can be opened")
             quic = self._try_open(unidirectional)
@@ -751,13 +729,7 @@ class WebTransportSession(EventEmitter):
         return uni.popleft()[1] if uni else None
 
     async def _wait_incoming(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._incoming_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._incoming_waiters:
-                self._incoming_waiters.remove(waiter)
+        await self._incoming_waiters.wait()
 
     async def _wait_finished_streams(self, timeout: float) -> None:
         """Let finished streams be acknowledged before the session ends."""
@@ -836,11 +808,3 @@ class WebTransportSession(EventEmitter):
 
 
 WebTransportConnection._session_type = WebTransportSession
-
-
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    """Complete every future in ``waiters`` and empty it."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()

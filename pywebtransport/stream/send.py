@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError
 from ..types import Data, ErrorCode, StreamDirection
-from ._base import DONE, _StreamBase, wait_future
+from ..utils.waiters import Waiters
+from ._base import DONE, _StreamBase
 
 __all__ = ["WebTransportSendStream"]
 
 # Buffers that must be copied (bytearray, memoryview) go down in pieces of this size,
 # so that a large one never stands in memory twice.
 _COPY_CHUNK = 262144
-
-
-class _Waiters:
-    """Several coroutines behind one engine wake-up."""
-
-    __slots__ = ("_futures",)
-
-    def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
-
-    def add(self, future: asyncio.Future[None]) -> None:
-        self._futures.append(future)
-
-    def discard(self, future: asyncio.Future[None]) -> bool:
-        """Remove ``future``; True when none is left."""
-        if future in self._futures:
-            self._futures.remove(future)
-        return not self._futures
-
-    def done(self) -> bool:
-        return not self._futures
-
-    def set_result(self, result: None, /) -> None:
-        futures, self._futures = self._futures, []
-        for future in futures:
-            if not future.done():
-                future.set_result(result)
 
 
 class WebTransportSendStream(_StreamBase, EventEmitter):
@@ -57,8 +31,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     _direction = StreamDirection.SEND_ONLY
 
-    _write_waiters: _Waiters | None = None
-    _acked_waiters: _Waiters | None = None
+    _write_waiters: Waiters | None = None
+    _acked_waiters: Waiters | None = None
     _reset_sent = False
     _send_order = 0
 
@@ -196,14 +170,12 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 )
             self._raise_if_over()
             if self._acked_waiters is None:
-                self._acked_waiters = _Waiters()
-            waiter = asyncio.get_running_loop().create_future()
-            self._acked_waiters.add(waiter)
-            quic.set_acked_waiter(self._acked_waiters)
+                self._acked_waiters = Waiters()
+            waiters = self._acked_waiters
             try:
-                await waiter
+                await waiters.wait(arm=partial(quic.set_acked_waiter, waiters))
             finally:
-                if self._acked_waiters.discard(waiter):
+                if not waiters:
                     quic.set_acked_waiter(None)
 
     def reset(self, code: ErrorCode = 0) -> Awaitable[None]:
@@ -264,9 +236,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     async def _drain(self) -> None:
         """Wait until the write buffer fell to its low-water mark."""
         if self._write_waiters is None:
-            self._write_waiters = _Waiters()
+            self._write_waiters = Waiters()
         waiters = self._write_waiters
-        loop = asyncio.get_running_loop()
+        arm = partial(self._quic.set_write_waiter, waiters)
         timeout = self._session._config.write_timeout
         started = time.perf_counter()
         try:
@@ -274,11 +246,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 self._raise_if_over()
                 if self._quic.queued <= self._session._write_low:
                     return
-                waiter: asyncio.Future[None] = loop.create_future()
-                waiters.add(waiter)
-                self._quic.set_write_waiter(waiters)
                 try:
-                    if not await wait_future(waiter, timeout):
+                    if not await waiters.wait(timeout, arm=arm):
                         self._stats.flow_control_errors += 1
                         raise TimeoutError(
                             f"stream {self.stream_id} had no room for write_timeout={timeout} s: "
@@ -287,7 +256,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                             operation="write",
                         )
                 finally:
-                    if waiters.discard(waiter):
+                    if not waiters:
                         self._quic.set_write_waiter(None)
         except WebTransportError as error:
             raise self._write_failed(error) from None
@@ -313,5 +282,5 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     def _wake(self) -> None:
         for waiters in (self._write_waiters, self._acked_waiters):
             if waiters is not None:
-                waiters.set_result(None)
+                waiters.wake()
         super()._wake()

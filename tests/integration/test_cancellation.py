@@ -62,7 +62,7 @@ async def test_connect(
                 await until(lambda: not served.server.sessions)
                 return reached
 
-        assert await each_await(attempt) >= 3
+        assert await each_await(attempt) >= 2
         await until(lambda: not served.server.connections)
 
 
@@ -86,7 +86,7 @@ async def test_connection_connect_and_wait(serving: Serving, client_config: Clie
             finally:
                 await connection.close()
 
-        assert await each_await(attempt) >= 3
+        assert await each_await(attempt) >= 2
 
 
 async def test_client_close(serving: Serving, client_config: ClientFactory) -> None:
@@ -133,7 +133,7 @@ async def test_server_listen_and_close(
         assert not app.server.is_serving
         return reached
 
-    assert await each_await(attempt) >= 5
+    assert await each_await(attempt) >= 2
 
 
 async def test_server_close_while_draining(serving: Serving, client_config: ClientFactory) -> None:
@@ -224,9 +224,13 @@ async def test_migrate(pair: PairOfSessions) -> None:
         async def attempt(index: int) -> bool:
             reached = await cancelled_at(connection.migrate, index)
             await round_trip(near, far, b"later")
+            # The move goes on without its caller.
+            await until(lambda: connection._migration is None)
             return reached
 
         assert await each_await(attempt) >= 1
+        assert connection._endpoint is not None
+        assert len(connection._endpoint.sockets) == 2
 
 
 async def test_waiting_for_a_session_to_be_ready(
@@ -459,19 +463,25 @@ async def test_copying_aborts_both_sides(pair: PairOfSessions) -> None:
 
 async def test_blocked_datagram_sends(pair: PairOfSessions) -> None:
     async with pair(client={"datagram_queue_size": 5}) as (near, far):
-        for number in range(5):
-            assert await near.datagrams.try_send(bytes([number]))
-        assert await cancelled_at(lambda: near.datagrams.send(b"cancelled"), 0)
-        while await near.datagrams.try_send(b"filler"):
-            pass
-        assert await cancelled_at(lambda: near.datagrams.send_multiple([b"cancelled"]), 0)
-        assert await cancelled_at(lambda: near.datagrams.send_json("cancelled"), 0)
-        await near.datagrams.send(b"last")
+        transport = near.datagrams
+        sends: list[Operation] = [
+            lambda: transport.send(b"cancelled"),
+            lambda: transport.send_multiple([b"cancelled"]),
+            lambda: transport.send_json("cancelled"),
+        ]
+
+        async def fill_and(send: Operation) -> None:
+            while await transport.try_send(b"filler"):
+                pass
+            await send()
+
+        for send in sends:
+            assert await cancelled_at(lambda send=send: fill_and(send), 0)
+        await transport.send(b"last")
         received = []
         while not received or received[-1] != b"last":
             received.append(await far.datagrams.receive())
-        assert received[:5] == [bytes([number]) for number in range(5)]
-        assert b"cancelled" not in received
+        assert set(received) == {b"filler", b"last"}
 
 
 async def test_cancelled_receiver_passes_its_datagram_on(pair: PairOfSessions) -> None:
@@ -525,7 +535,7 @@ async def test_whole_conversation_cancelled_at_every_await(
             await served_nothing(served.server)
             return reached
 
-        assert await each_await(attempt) >= 5
+        assert await each_await(attempt) >= 2
         await converse()
 
 

@@ -206,7 +206,7 @@ async def test_migration_that_is_cut_off_ends_when_the_connection_does(
 ) -> None:
     """A relay that lets nothing through keeps the new path from being validated."""
     async with (
-        serving() as served,
+        serving(close_timeout=0.1) as served,
         Relay(("127.0.0.1", served.port), seed=1, up=Faults()) as relay,
         WebTransportClient(config=client_config(close_timeout=0.1)) as client,
     ):

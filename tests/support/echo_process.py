@@ -102,7 +102,12 @@ def main() -> None:
     server_log.setLevel(logging.INFO)
     app = ServerApp(
         config=ServerConfig(
-            certfile=certfile, keyfile=keyfile, access_log=False, drain_timeout=0, retry="off"
+            certfile=certfile,
+            keyfile=keyfile,
+            access_log=False,
+            drain_timeout=0,
+            close_timeout=0.5,
+            retry="off",
         )
     )
     for path, handler in (("/echo", echo), ("/sink", sink), ("/source", source), ("/close", close)):
