@@ -182,8 +182,8 @@ class BaseConfig:
     dropped and counted as expired. None: no limit."""
 
     datagram_queue_size: int = DEFAULT_DATAGRAM_QUEUE_SIZE
-    """Datagrams of a session that may wait for the network; four times as many
-    may wait for the application, where the oldest is dropped and counted."""
+    """Datagrams that may wait per session, each way: for the network, and for
+    the application, where the oldest is dropped and counted."""
 
     debug: bool = DEFAULT_DEBUG
     """Log the QUIC library's own trace at level DEBUG; slow."""

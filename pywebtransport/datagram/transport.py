@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
-_INCOMING_FACTOR = 4
 
 
 class WebTransportDatagramTransport(EventEmitter):
@@ -53,8 +52,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Args:
             session: The session it belongs to.
             high_water_mark: Most datagrams of this session in the outgoing
-                queue, and four times as many in the incoming one; default
-                ``config.datagram_queue_size``.
+                queue, and in the incoming one; default ``config.datagram_queue_size``.
             sender_get_timeout: Accepted for the contract; nothing polls.
         """
         super().__init__()
@@ -66,8 +64,7 @@ class WebTransportDatagramTransport(EventEmitter):
             raise DatagramError(f"high_water_mark must be >= 1, got {limit}")
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
-        # One turn of the loop can bring more than a queue of the sender holds.
-        self._incoming_limit = _INCOMING_FACTOR * limit
+        self._incoming_limit = limit
         self._incoming: deque[tuple[float, bytes]] = deque()
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age

@@ -194,7 +194,7 @@ async def test_streams_nobody_takes_are_bounded(pair: PairOfSessions) -> None:
 async def test_queued_datagrams_are_bounded_while_streams_are_stuck(
     pair: PairOfSessions,
 ) -> None:
-    async with pair(server={"datagram_queue_size": 100}) as (near, far):
+    async with pair(server={"datagram_queue_size": 25}) as (near, far):
         stuck = Writer(await near.create_unidirectional_stream(), 4 * MIB)
         other = await take_unidirectional(far)
         await settle([stuck], near, far)

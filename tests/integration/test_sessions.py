@@ -537,8 +537,8 @@ async def test_figures_of_a_session_are_measured(pair: PairOfSessions) -> None:
 async def test_monitor_health_ends_with_the_session(
     pair: PairOfSessions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with pair(client={"datagram_queue_size": 2}) as (near, far):
-        for number in range(5):
+    async with pair(client={"datagram_queue_size": 1}) as (near, far):
+        for number in range(7):
             await far.datagrams.send(bytes([number]))
         await until(lambda: near.datagrams.stats["receive_drops"] == 3)
         watching = asyncio.create_task(near.monitor_health(check_interval=1000))
