@@ -95,7 +95,7 @@ cdef class QuicEndpoint:
         sock._endpoint = self
         sock._fd = fd
         if getsockname(fd, <sockaddr *>&address, &n) != 0:
-            raise _error(QE_ERR_SYSCALL, "Adding a socket")
+            raise _system_error("Adding a socket")
         sock._family = address.ss_family
         if sock._family != AF_INET and sock._family != AF_INET6:
             raise _bad_value("fd", fd, "a bound UDP socket for IPv4 or IPv6")
@@ -236,7 +236,7 @@ cdef class QuicEndpoint:
         opt.remote = <const sockaddr *>&to
         n = sizeof(source)
         if getsockname(sock._fd, <sockaddr *>&source, &n) != 0:
-            raise _error(QE_ERR_SYSCALL, "Connecting")
+            raise _system_error("Connecting")
         opt.local = <const sockaddr *>&source
         opt.local_len = n
         opt.sock = sock._c

@@ -4,6 +4,11 @@ cdef str _text(const char *s):
     return (<bytes>s).decode("utf-8", "replace")
 
 
+cdef object _system_error(str what):
+    """The exception for a system call of the binding itself; ``errno`` is set."""
+    return _exc.ConnectionError(f"{what}: {_os.strerror(errno)}", details={"errno": errno})
+
+
 cdef object _error(int code, str what, dict details=None):
     """The exception for a negative engine code; ``what`` says which operation failed."""
     cdef str last

@@ -675,14 +675,17 @@ class WebTransportConnection(EventEmitter):
         loop = asyncio.get_running_loop()
         for h3 in driver.h3.closing_sessions():
             stream = h3.stream
-            if stream is None or stream.is_acked or stream.is_closed:
-                continue
-            waiter = loop.create_future()
-            stream.set_acked_waiter(waiter)
-            try:
-                await waiter
-            finally:
-                stream.set_acked_waiter(None)
+            while not (stream is None or stream.is_acked or stream.is_closed):
+                if h3 not in driver.h3.closing_sessions():
+                    break  # the peer ended it too, and may be gone without a word
+                waiter = loop.create_future()
+                stream.set_acked_waiter(waiter)
+                stream.set_read_waiter(waiter)
+                try:
+                    await waiter
+                finally:
+                    stream.set_acked_waiter(None)
+                    stream.set_read_waiter(None)
 
     def _close_now(self, code: int = 0, reason: str = "") -> None:
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""

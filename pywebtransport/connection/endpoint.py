@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class _KeyLog:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         try:
-            self._path.touch(mode=0o600)
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
         except OSError as error:
             raise ConfigurationError(
                 f"keylog_file {path!r} cannot be written: {error.strerror}",

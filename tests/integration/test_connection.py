@@ -471,3 +471,142 @@ async def test_connection_failure_is_typed(client_config: ClientFactory) -> None
         await connection.connect(host="127.0.0.1", port=9)
     assert connection.state is ConnectionState.FAILED
     assert isinstance(connection.error, UnreachableError)
+
+
+# ----------------------------------------------------------------- the object itself
+
+
+async def test_connection_of_its_own_endpoint_migrates_and_closes(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served:
+        connection = await WebTransportConnection.create_client(
+            config=client_config(), host="127.0.0.1", port=served.port
+        )
+        async with connection:
+            session_id = await connection.wait_for_ready_session()
+            session = WebTransportSession(connection, session_id=session_id)
+            for _ in range(2):
+                await connection.migrate()
+                await round_trip(session, served.server.sessions[0], b"moved")
+            assert connection._endpoint is not None
+            assert len(connection._endpoint.sockets) == 1
+            assert not connection.is_closing
+            closing = [asyncio.create_task(connection.close(code=3)) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert connection.is_closing
+            await asyncio.gather(*closing)
+        assert (await session.wait_closed()).code == 3
+
+
+async def test_facts_before_the_session_object_are_kept(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Draining, streams, datagrams and the end itself reach an object that is made late."""
+    arrived = asyncio.Event()
+
+    async def handler(session: WebTransportSession) -> None:
+        await session.drain()
+        await session.datagrams.send(b"datagram")
+        stream = await session.create_unidirectional_stream()
+        await stream.write_all(b"stream")
+        await stream.wait_acknowledged()
+        await session.close(code=8, reason="over")
+        arrived.set()
+
+    async with serving(handler) as served:
+        connection = await WebTransportConnection.create_client(
+            config=client_config(), host="127.0.0.1", port=served.port
+        )
+        async with connection:
+            session_id = await connection.wait_for_ready_session()
+            await arrived.wait()
+            await until(lambda: len(next(iter(connection._pending.values()))._facts) >= 5)
+            session = WebTransportSession(connection, session_id=session_id)
+            info = await session.wait_closed()
+            assert (info.code, info.reason, info.remote) == (8, "over", True)
+            assert await (await take_unidirectional(session)).read_all() == b"stream"
+            assert await session.datagrams.receive() == b"datagram"
+
+
+async def test_waiting_for_a_session_times_out(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        await may_answer.wait()
+        return True
+
+    async with serving() as served:
+        served.app.add_middleware(hesitate)
+        connection = await WebTransportConnection.create_client(
+            config=client_config(), host="127.0.0.1", port=served.port
+        )
+        async with connection:
+            with pytest.raises(TimeoutError, match=r"0\.02 s"):
+                await connection.wait_for_ready_session(timeout=0.02)
+            assert connection.get_ready_session_id() is None
+            may_answer.set()
+            await connection.wait_for_ready_session()
+
+
+async def test_draining_connection_says_so(serving: Serving, client_config: ClientFactory) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        connection = connection_of(session)
+        closing = asyncio.create_task(served.server.close(drain_timeout=1000))
+        await until(lambda: connection.state is ConnectionState.DRAINING)
+        report = await connection.diagnose_issues()
+        assert any("going away" in issue for issue in report["issues"])
+        await session.close()
+        await closing
+
+
+async def test_keylog_that_cannot_be_written(
+    serving: Serving, client_config: ClientFactory, tmp_path: Path
+) -> None:
+    config = client_config(keylog_file=str(tmp_path / "keys.log"))
+    (tmp_path / "keys.log").mkdir()
+    async with serving() as served:
+        with pytest.raises(ConfigurationError, match="keylog_file"):
+            async with WebTransportClient(config=config) as client:
+                await client.connect(served.url())
+
+
+async def test_client_closed_while_it_connects(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        await may_answer.wait()
+        return True
+
+    async with serving() as served:
+        served.app.add_middleware(hesitate)
+        client = WebTransportClient(config=client_config())
+        early = asyncio.create_task(client.connect(served.url()))
+        late = asyncio.create_task(client.connect(served.url()))
+        await until(lambda: served.server.sessions)
+        just_begun = asyncio.create_task(client.connect(served.url()))
+        await asyncio.sleep(0)
+        await client.close()
+        results = await asyncio.gather(early, late, just_begun, return_exceptions=True)
+        assert all(isinstance(result, WebTransportError) for result in results)
+        may_answer.set()
+        await until(lambda: not served.server.connections)
+
+
+async def test_sessions_share_a_connection_without_session_flow_control(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Draft-07 has none, and allows it."""
+    config = client_config(allow_pooling=True)
+    async with (
+        serving(max_sessions=100, dialects=[7]) as served,
+        WebTransportClient(config=config) as client,
+    ):
+        sessions = [await client.connect(served.url()) for _ in range(3)]
+        assert len({connection_of(session) for session in sessions}) == 1
+        assert len({session.session_id for session in sessions}) == 3

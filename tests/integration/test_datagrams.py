@@ -182,14 +182,15 @@ async def test_clearing_the_outgoing_queue_drops_and_counts(pair: PairOfSessions
 
 
 async def test_the_incoming_queue_drops_the_oldest(pair: PairOfSessions) -> None:
-    """It holds four times as many as the outgoing one: one turn of the loop brings many."""
-    async with pair(server={"datagram_queue_size": 1}) as (near, far):
-        for number in range(10):
+    async with pair(server={"datagram_queue_size": 4}) as (near, far):
+        limit = far.datagrams.get_queue_stats()["incoming"]["max_size"]
+        total = limit + 6
+        for number in range(total):
             await near.datagrams.send(bytes([number]))
-        await until(lambda: far.datagrams.stats["datagrams_received"] == 10)
-        assert far.datagrams.get_receive_buffer_size() == 4
-        assert far.datagrams.get_queue_stats()["incoming"] == {"size": 4, "max_size": 4}
-        assert await far.datagrams.receive_many() == [bytes([n]) for n in range(6, 10)]
+        await until(lambda: far.datagrams.stats["datagrams_received"] == total)
+        assert far.datagrams.get_queue_stats()["incoming"]["size"] == limit
+        assert far.datagrams.get_receive_buffer_size() == limit
+        assert await far.datagrams.receive_many() == [bytes([n]) for n in range(6, total)]
         assert far.datagrams.stats["receive_drops"] == 6
         issues = await far.datagrams.diagnose_issues()
         assert any("reads too slowly" in issue for issue in issues)

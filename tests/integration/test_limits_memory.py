@@ -219,4 +219,4 @@ async def test_datagrams_at_full_speed_without_waiting_are_counted(pair: PairOfS
         there = far.datagrams.stats
         kept = far.datagrams.get_receive_buffer_size()
         assert there["datagrams_received"] == kept + there["receive_drops"]
-        assert kept <= far.datagrams.get_queue_stats()["incoming"]["max_size"] == 4096
+        assert kept <= far.datagrams.get_queue_stats()["incoming"]["max_size"] <= 4096

@@ -13,12 +13,13 @@ from pywebtransport.exceptions import (
     SessionClosedError,
     SessionError,
     SessionRejectedError,
+    StreamResetError,
 )
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType, SessionCloseInfo
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
-from tests.support.steps import round_trip, until
+from tests.support.steps import round_trip, take, until
 
 ENDS = pytest.mark.parametrize("closer", ["client", "server"])
 
@@ -537,10 +538,10 @@ async def test_figures_of_a_session_are_measured(pair: PairOfSessions) -> None:
 async def test_monitor_health_ends_with_the_session(
     pair: PairOfSessions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with pair(client={"datagram_queue_size": 1}) as (near, far):
-        for number in range(7):
+    async with pair(client={"datagram_queue_size": 2}) as (near, far):
+        for number in range(20):
             await far.datagrams.send(bytes([number]))
-        await until(lambda: near.datagrams.stats["receive_drops"] == 3)
+        await until(lambda: near.datagrams.stats["receive_drops"] > 0)
         watching = asyncio.create_task(near.monitor_health(check_interval=1000))
         await until(lambda: caplog.records)
         await far.close()
@@ -571,3 +572,43 @@ async def test_ready_times_out_with_the_value_in_the_message(
         with pytest.raises(SessionClosedError, match="never became ready"):
             await waiting
         may_answer.set()
+
+
+async def test_issues_name_what_looks_wrong(pair: PairOfSessions) -> None:
+    async with pair(server={"max_incoming_streams": 4}) as (near, far):
+        for _ in range(4):
+            stream = await near.create_unidirectional_stream()
+            await stream.write(b"x")
+        await until(lambda: len(far._streams) == 4)
+        issues = await far.diagnose_issues()
+        assert any("4 incoming streams wait" in issue for issue in issues)
+        failed = await far.create_bidirectional_stream()
+        await failed.write(b"x")
+        other = await take(near)
+        other.reset(1)
+        with pytest.raises(StreamResetError):
+            await failed.read()
+        failed.reset(1)
+        await until(lambda: failed.is_closed)
+        issues = await far.diagnose_issues()
+        assert any("1 streams ended with an error" in issue for issue in issues)
+
+
+@pytest.mark.parametrize("status", [200, 299, 600, 100])
+async def test_rejecting_needs_an_error_status(
+    serving: Serving, client_config: ClientFactory, status: int
+) -> None:
+    errors: list[Exception] = []
+
+    async def middleware(session: WebTransportSession) -> bool:
+        try:
+            session.reject(status_code=status)
+        except SessionError as error:
+            errors.append(error)
+        return True
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(middleware)
+        session = await client.connect(served.url())
+        assert session.is_ready
+    assert f"got {status}" in str(errors[0])
