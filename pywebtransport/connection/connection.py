@@ -675,13 +675,18 @@ class WebTransportConnection(EventEmitter):
         loop = asyncio.get_running_loop()
         for h3 in driver.h3.closing_sessions():
             stream = h3.stream
-            while not (stream is None or stream.is_acked or stream.is_closed):
+            while not (
+                stream is None or stream.is_acked or stream.is_stopped or stream.is_closed
+            ):
                 if h3 not in driver.h3.closing_sessions():
                     break  # the peer ended it too, and may be gone without a word
                 waiter = loop.create_future()
                 stream.set_acked_waiter(waiter)
-                stream.set_read_waiter(waiter)
+                if not (stream.buffered or stream.fin_received or stream.is_reset):
+                    stream.set_read_waiter(waiter)
                 try:
+                    if waiter.done():  # nothing to wait for: let the time limit have its say
+                        await asyncio.sleep(0)
                     await waiter
                 finally:
                     stream.set_acked_waiter(None)
