@@ -108,6 +108,14 @@ test-python: setup ## Python tests, in a browser too, with the branch coverage g
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=xml:.make/coverage.xml \
 	  $(PYTEST_ARGS) tests
 
+.PHONY: test-versions
+test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 that is there
+	@for version in 3.11 3.12 3.13; do \
+	  if python$$version -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory PYTHON=python$$version VENV=.venv-$$version test-python; \
+	  else echo "python$$version is not on PATH: left out"; fi; \
+	done
+
 .PHONY: test-browser
 test-browser: setup ## Browser tests alone, the demonstration page included, in headless Chromium
 	$(call section,browser tests)
@@ -164,7 +172,7 @@ dist: $(VENV)/.stamp-dev ## Source distribution and wheel, into dist/
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-asan .venv-peers .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
