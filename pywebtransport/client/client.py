@@ -15,7 +15,12 @@ from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
 from ..connection.settings import client_tls
 from ..events import EventEmitter
-from ..exceptions import ClientError, SessionError, TimeoutError, WebTransportError
+from ..exceptions import (
+    ClientError,
+    TimeoutError,
+    WebTransportError,
+    WebTransportNotSupportedError,
+)
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..types import URL, Headers
@@ -62,7 +67,7 @@ class WebTransportClient(EventEmitter):
         self._tls: QuicTls | None = None
         self._connections: dict[WebTransportConnection, _Origin] = {}
         self._connecting: dict[_Origin, asyncio.Lock] = {}
-        self._attempts = 0
+        self._opening: set[WebTransportConnection] = set()
         self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
         self._closed = False
 
@@ -143,7 +148,7 @@ class WebTransportClient(EventEmitter):
                 return_exceptions=True,
             )
         finally:
-            for connection in list(self._connections):
+            for connection in (*self._connections, *self._opening):
                 connection._close_now()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
@@ -219,6 +224,10 @@ class WebTransportClient(EventEmitter):
             ) from None
         except BaseException as error:
             stats.connections_failed += 1
+            if self._closed and isinstance(error, WebTransportError):
+                raise ClientError(
+                    f"the client was closed while it connected to {url}", target_url=url
+                ) from error
             if isinstance(error, ClientError) and error.target_url is None:
                 error.target_url = url
             raise
@@ -228,7 +237,9 @@ class WebTransportClient(EventEmitter):
     async def _open_session(
         self, host: str, port: int, path: str, headers: Headers, progress: _Progress
     ) -> WebTransportSession:
-        fields = {"user-agent": self._config.user_agent}
+        fields: Headers = {}
+        if self._config.user_agent:
+            fields["user-agent"] = self._config.user_agent
         for extra in (self._config.headers, self._default_headers, headers):
             fields |= {name.lower(): value for name, value in extra.items()}
         session: WebTransportSession | None = None
@@ -247,11 +258,13 @@ class WebTransportClient(EventEmitter):
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
             await session.ready(timeout=self._config.connect_timeout)
-        except BaseException:
-            connection_of = session._connection
+        except BaseException as error:
+            connection = session._connection
+            if isinstance(error, WebTransportNotSupportedError):
+                connection._keep_open = False
             await session.close()
-            if not connection_of._keep_open and not connection_of.is_closed:
-                connection_of._shut()
+            if not (connection._keep_open or connection.is_closed or connection.sessions):
+                connection._shut()
             raise
         return session
 
@@ -264,7 +277,7 @@ class WebTransportClient(EventEmitter):
                 continue
             try:
                 return await connection.create_session(path, headers=fields)
-            except (SessionError, WebTransportError) as error:
+            except WebTransportError as error:
                 self._logger.debug("cannot share %r: %s", connection, error)
         return None
 
@@ -281,7 +294,7 @@ class WebTransportClient(EventEmitter):
         self, host: str, port: int, progress: _Progress
     ) -> WebTransportConnection:
         config = self._config
-        if len(self._connections) + self._attempts >= config.max_connections:
+        if len(self._connections) + len(self._opening) >= config.max_connections:
             raise ClientError(
                 f"max_connections={config.max_connections} connections are open; close some, "
                 "or raise the limit"
@@ -294,7 +307,7 @@ class WebTransportClient(EventEmitter):
         connection = WebTransportConnection(config=config)
         connection._on_closed = self._forget
         connection._on_credentials = self._remember
-        self._attempts += 1
+        self._opening.add(connection)
         try:
             await connection._connect(
                 host,
@@ -305,7 +318,7 @@ class WebTransportClient(EventEmitter):
                 token=token,
             )
         finally:
-            self._attempts -= 1
+            self._opening.discard(connection)
         # A token is for one connection attempt only (RFC 9000 section 8.1.3).
         self._credentials.pop(origin, None)
         if not connection.is_closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 import socket
 import time
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
-from .._quic import CloseInfo, QuicConnection, QuicTls
+from .._quic import CloseInfo, QuicConnection, QuicStream, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..events import EventEmitter
 from ..exceptions import (
@@ -39,6 +40,8 @@ __all__ = ["ConnectionInfo", "WebTransportConnection"]
 
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NS = 1e9
+# Seconds that a peer that acknowledged the end of a session has to end its side.
+_PEER_END = 0.5
 
 
 class WebTransportConnection(EventEmitter):
@@ -63,6 +66,7 @@ class WebTransportConnection(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.connection")
         self._state = ConnectionState.IDLE
         self._driver: Driver | None = None
+        self._candidates: list[Driver] = []  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
         self._write_low = write_low_water(config)
@@ -536,6 +540,8 @@ class WebTransportConnection(EventEmitter):
             self._become_closed(ConnectionState.FAILED)
             self._emit_nowait(EventType.CONNECTION_FAILED, {"connection_id": self._id})
             raise
+        finally:
+            self._candidates.clear()
         self._take(driver)
 
     async def _race(
@@ -550,6 +556,7 @@ class WebTransportConnection(EventEmitter):
         async def attempt(address: RemoteAddress) -> _Attempt:
             driver = Driver(self, where=where)
             start(driver, address)
+            self._candidates.append(driver)
             try:
                 await driver.handshake
             except asyncio.CancelledError:
@@ -668,32 +675,40 @@ class WebTransportConnection(EventEmitter):
         self._shut()
 
     async def _wait_sessions_flushed(self) -> None:
-        """Wait until the peer acknowledged the end of every CONNECT stream."""
+        """Wait until the peer has read the end of every session.
+
+        An acknowledgement only says that its QUIC stack has it: a CONNECTION_CLOSE right
+        behind can overtake it there. So the peer's own end of each CONNECT stream is awaited
+        too, for a while: not every peer ends it.
+        """
         driver = self._driver
         if driver is None:
             return
-        loop = asyncio.get_running_loop()
-        for h3 in driver.h3.closing_sessions():
-            stream = h3.stream
-            while not (
-                stream is None or stream.is_acked or stream.is_stopped or stream.is_closed
+        waiters = Waiters()
+        closing = driver.h3.closing_sessions
+        sessions = [(h3, h3.stream) for h3 in closing() if h3.stream is not None]
+        for h3, stream in sessions:
+            while h3 in closing() and not (
+                stream.is_acked or stream.is_stopped or stream.is_closed
             ):
-                if h3 not in driver.h3.closing_sessions():
-                    break  # the peer ended it too, and may be gone without a word
-                waiter = loop.create_future()
-                stream.set_acked_waiter(waiter)
-                if not (stream.buffered or stream.fin_received or stream.is_reset):
-                    stream.set_read_waiter(waiter)
                 try:
-                    if waiter.done():  # nothing to wait for: let the time limit have its say
-                        await asyncio.sleep(0)
-                    await waiter
+                    await waiters.wait(arm=partial(_arm_both, stream, waiters))
                 finally:
                     stream.set_acked_waiter(None)
                     stream.set_read_waiter(None)
+        with contextlib.suppress(builtins.TimeoutError):
+            async with asyncio.timeout(_PEER_END):
+                for h3, stream in sessions:
+                    while h3 in closing() and not (stream.is_closed or _is_readable(stream)):
+                        try:
+                            await waiters.wait(arm=partial(stream.set_read_waiter, waiters))
+                        finally:
+                            stream.set_read_waiter(None)
 
     def _close_now(self, code: int = 0, reason: str = "") -> None:
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""
+        for driver in self._candidates:
+            driver.quic.close(0)
         for session in tuple(self._sessions.values()):
             session._close_now(code, reason)
         self._flush_now()
@@ -827,3 +842,15 @@ class _Attempt:
 
 def _seconds(nanoseconds: int | None) -> float | None:
     return nanoseconds / _NS if nanoseconds else None
+
+
+def _is_readable(stream: QuicStream) -> bool:
+    """A read waiter would be woken at once."""
+    return bool(stream.buffered or stream.fin_received or stream.is_reset)
+
+
+def _arm_both(stream: QuicStream, waiters: Waiters) -> None:
+    """Wake ``waiters`` when the stream is acknowledged or the peer ends it."""
+    stream.set_acked_waiter(waiters)
+    if not _is_readable(stream):
+        stream.set_read_waiter(waiters)

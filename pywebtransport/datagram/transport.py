@@ -446,8 +446,10 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
-        except WebTransportError:
+        except WebTransportError as error:
             self._stats.send_failures += 1
+            if self._has_listeners(EventType.DATAGRAM_ERROR):
+                self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
             raise
         stats = self._stats
         size = len(payload)

@@ -135,9 +135,8 @@ class H3Connection:
             if session is not None:
                 session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
         except ConnectionError:
-            # The connection ended in the same turn: ``connection_closed`` follows.
-            if not self.quic.is_closed:
-                raise
+            # The QUIC connection has begun to end: ``connection_closed`` follows.
+            return
 
     def guarded(self, handler: Callable[[Any], object]) -> Callable[[Any], None]:
         """A sink that runs ``handler`` under :meth:`guard`."""

@@ -291,6 +291,8 @@ class RequestStream:
         self._closed_by_peer = by_peer
         self.phase = Phase.LINGER
         self._start_timer(self._linger_expired)
+        if not by_peer:  # its end may be there already, unread
+            self.connection.guard(self.ready, self.stream)
 
     def fail(self, code: int) -> None:
         """Reset and stop the stream and be done with it."""

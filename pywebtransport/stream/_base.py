@@ -203,6 +203,15 @@ class _StreamBase(EventEmitter):
 
     # --------------------------------------------------------------- internal
 
+    def _report(self, error: WebTransportError) -> WebTransportError:
+        """Tell listeners about an operation that failed; the caller raises the error."""
+        event = EventType.STREAM_ERROR
+        if isinstance(error, TimeoutError):
+            event = EventType.TIMEOUT_ERROR
+        if self._has_listeners(event):
+            self._emit_nowait(event, {"stream_id": self.stream_id, "error": error})
+        return error
+
     def _application_error(self, error: WebTransportError) -> WebTransportError:
         """Replace the raw wire code of an engine error by the application's code."""
         if self._error is not None:

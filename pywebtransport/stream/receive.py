@@ -353,7 +353,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         self._stats.read_errors += 1
         if self._quic.is_reset:
             self._finish_receive()
-        return self._application_error(error)
+        return self._report(self._application_error(error))
 
     def _unread(self, data: bytes) -> None:
         if data:

@@ -277,7 +277,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     def _write_failed(self, error: WebTransportError) -> WebTransportError:
         self._stats.write_errors += 1
-        return self._application_error(error)
+        return self._report(self._application_error(error))
 
     def _wake(self) -> None:
         for waiters in (self._write_waiters, self._acked_waiters):

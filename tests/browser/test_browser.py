@@ -15,13 +15,16 @@ from pywebtransport import WebTransportReceiveStream, WebTransportSession, WebTr
 from pywebtransport.exceptions import SessionClosedError, StreamResetError, StreamStoppedError
 from tests.support.steps import echo_bidirectional, until
 
-from .chromium import Page
+from .chromium import Page, PageError
 from .conftest import Visit
 
 VisitFactory = Callable[..., AbstractAsyncContextManager[Visit]]
 
 MIB = 1 << 20
 CODES = [0, 1, 29, 30, 255]
+# What Chromium makes of a clean end now and then, see checks.js.
+CONNECTION_LOST = "WebTransportError: Connection lost."
+TRIES = 5
 
 
 async def arrival(session: WebTransportSession) -> WebTransportReceiveStream:
@@ -171,10 +174,11 @@ async def test_close_by_the_page(visit: VisitFactory, code: int, reason: str) ->
     ids=["empty", "plain", "largest", "long"],
 )
 async def test_close_by_the_server(visit: VisitFactory, code: int, reason: str) -> None:
-    async with visit() as it, asyncio.TaskGroup() as group:
-        seen = group.create_task(it.run("waitClosed"))
-        await (await it.sessions.get()).close(code=code, reason=reason)
-    assert seen.result() == {"closeCode": code, "reason": reason}
+    async def close(session: WebTransportSession) -> None:
+        await session.close(code=code, reason=reason)
+
+    async with visit(close) as it:
+        assert await it.run("waitClosed", TRIES) == {"closeCode": code, "reason": reason}
 
 
 async def test_drain_leaves_streams_working(visit: VisitFactory) -> None:
@@ -190,11 +194,20 @@ async def test_drain_leaves_streams_working(visit: VisitFactory) -> None:
 
 
 async def test_server_shutdown_reaches_the_page(visit: VisitFactory) -> None:
-    async with visit() as it, asyncio.TaskGroup() as group:
-        seen = group.create_task(it.run("waitClosed"))
-        await it.sessions.get()
-        await it.served.server.close(drain_timeout=0)
-    assert seen.result() == {"closeCode": 0, "reason": "server shutdown"}
+    async def shut_down() -> object:
+        async with visit() as it:
+            seen = asyncio.create_task(it.run("waitClosed", 1))
+            await it.sessions.get()
+            await it.served.server.close(drain_timeout=0)
+            try:
+                return await seen
+            except PageError as error:
+                return str(error)
+
+    outcomes = [await shut_down() for _ in range(TRIES)]
+    clean = {"closeCode": 0, "reason": "server shutdown"}
+    assert clean in outcomes
+    assert {str(outcome) for outcome in outcomes} <= {str(clean), CONNECTION_LOST}
 
 
 async def test_server_waits_for_the_page_to_finish(visit: VisitFactory) -> None:

@@ -20,7 +20,7 @@ from pywebtransport import exceptions as errors
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
-from tests.support.steps import round_trip, take
+from tests.support.steps import round_trip, take, until
 
 
 @pytest.fixture
@@ -347,6 +347,8 @@ async def test_server_without_webtransport(
         assert caught.value.target_url == url
         assert "WebTransport" in str(caught.value)
         assert errors.is_fatal_error(exception=caught.value)
+        # Of no use, even where connections are kept for others.
+        assert client.connections == ()
 
 
 async def test_dialects_that_do_not_meet(serving: Serving, client_config: ClientFactory) -> None:
@@ -441,6 +443,15 @@ async def test_closed_client_says_so(serving: Serving, client_config: ClientFact
         with pytest.raises(errors.ClientError, match="closed"):
             await client.__aenter__()
         assert client.diagnose_issues() == ["the client is closed"]
+
+
+async def test_user_agent_can_be_left_out(serving: Serving, client_config: ClientFactory) -> None:
+    async with serving() as served:
+        for user_agent in ("", "mine/1"):
+            async with WebTransportClient(config=client_config(user_agent=user_agent)) as client:
+                await client.connect(served.url())
+                assert served.server.sessions[0].headers.get("user-agent", "") == user_agent
+            await until(lambda: not served.server.sessions)
 
 
 async def test_figures_of_the_client(

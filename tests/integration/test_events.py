@@ -9,7 +9,7 @@ import pytest
 from pywebtransport import WebTransportClient
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.events import Event
-from pywebtransport.exceptions import UnreachableError
+from pywebtransport.exceptions import DatagramTooLargeError, StreamResetError, UnreachableError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
@@ -216,3 +216,25 @@ async def test_server_emits_session_requests(
         recorder = Recorder(served.server)
         await client.connect(served.url())
         assert recorder.of(EventType.SESSION_REQUEST) == []
+
+
+async def test_failed_operations_are_events_too(pair: PairOfSessions) -> None:
+    async with pair(server={"read_timeout": 0.02}) as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"!")
+        other = await take(far)
+        recorder = Recorder(stream, other, near.datagrams)
+        assert await other.read() == b"!"
+        with pytest.raises(TimeoutError):
+            await other.read()
+        assert recorder.of(EventType.TIMEOUT_ERROR)[0].data["stream_id"] == other.stream_id
+        other.reset(5)
+        with pytest.raises(StreamResetError):
+            await stream.read()
+        error = recorder.of(EventType.STREAM_ERROR)[0]
+        assert error.source is stream
+        assert error.data["error"].error_code == 5
+        assert error.is_error_event
+        with pytest.raises(DatagramTooLargeError):
+            await near.datagrams.send(bytes(70_000))
+        assert recorder.of(EventType.DATAGRAM_ERROR)[0].data["error"].datagram_size == 70_000

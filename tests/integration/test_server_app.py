@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from pywebtransport import ServerApp, WebTransportClient
+from pywebtransport.events import Event
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
@@ -18,7 +19,7 @@ from pywebtransport.exceptions import (
     SessionError,
     SessionRejectedError,
 )
-from pywebtransport.server import WebTransportServer
+from pywebtransport.server import RequestRouter, WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType, SessionCloseInfo
 from tests.support.certificates import Certificates
@@ -128,8 +129,41 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
         app.pattern_route("/{x:colour}")(handler)
     with pytest.raises(ConfigurationError, match="not a valid expression"):
         app.pattern_route("/([")(handler)
+    assert found[1][0] == 1.5
     router.remove_route("/id/{id:uuid}")
     assert router.match(f"/id/{key}") is None
+
+
+async def test_router_without_an_application(
+    client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    """``route_request`` finds the handler of a session and gives it its parameters."""
+    router = RequestRouter()
+    seen: list[object] = []
+
+    async def handler(session: WebTransportSession) -> None:
+        seen.append(session.path_params[0])
+
+    router.add_pattern_route("/{number:int}", handler)
+
+    async def requested(event: Event) -> None:
+        session = event.data["session"]
+        found = router.route_request(session)
+        if found is None:
+            session.reject(status_code=404)
+        else:
+            await session.accept()
+            await found(session)
+
+    async with WebTransportServer(config=server_config()) as server:
+        server.on(EventType.SESSION_REQUEST, requested)
+        await server.listen()
+        assert server.local_address is not None
+        base = f"https://127.0.0.1:{server.local_address[1]}"
+        async with WebTransportClient(config=client_config()) as client:
+            await client.connect(f"{base}/42")
+            assert (await rejection(client, f"{base}/none"))[0] == 404
+            await until(lambda: seen == [42])
 
 
 # ------------------------------------------------------------------- middleware

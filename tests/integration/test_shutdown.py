@@ -235,3 +235,23 @@ async def test_vanished_client_does_not_hold_the_server_up(
         quic.abandon()
         await served.server.close(drain_timeout=0)
         assert (await far.wait_closed()).code == 0
+
+
+async def test_waiting_for_an_end_that_is_under_way(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Whoever calls ``close`` a second time waits for the first."""
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        stream = await session.create_unidirectional_stream()
+        await stream.write_all(payload(500_000))
+        assert session.connection is not None
+        connection = session.connection
+        await asyncio.gather(session.close(code=1), session.close(code=2), connection.close(code=3))
+        assert session.close_info is not None
+        assert session.close_info.code == 1
+        assert connection.is_closed
+        again = await client.connect(served.url())
+        closing = [asyncio.create_task(served.server.close(drain_timeout=0.01)) for _ in range(2)]
+        await asyncio.gather(*closing)
+        assert (await again.wait_closed()).code == 0
