@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from .._loop import Endpoint
 from ..config import ClientConfig
@@ -66,7 +67,8 @@ class WebTransportClient(EventEmitter):
         self._endpoint: Endpoint | None = None
         self._tls: QuicTls | None = None
         self._connections: dict[WebTransportConnection, _Origin] = {}
-        self._connecting: dict[_Origin, asyncio.Lock] = {}
+        # A lock lives as long as somebody holds it or waits for it.
+        self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
         self._opening: set[WebTransportConnection] = set()
         self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
         self._closed = False

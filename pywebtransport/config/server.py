@@ -108,7 +108,8 @@ class ServerConfig(BaseConfig):
     one that is given, ``CERT_REQUIRED`` demands one. The last two need ``ca_certs``."""
 
     workers: int = DEFAULT_WORKERS
-    """Processes that share the port."""
+    """Processes that share the port. This version serves with 1 only and says so
+    when it is asked to listen with more."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **COMMON_RULES,

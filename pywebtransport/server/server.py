@@ -123,6 +123,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
+            ConfigurationError: No certificate is given, or ``workers`` is above 1.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
@@ -137,13 +138,19 @@ class WebTransportServer(EventEmitter):
                 config_key="certfile" if not config.certfile else "keyfile",
                 config_value=config.certfile or config.keyfile,
             )
+        if config.workers > 1:
+            raise ConfigurationError(
+                f"workers={config.workers}: this version serves in one process; leave workers at 1",
+                config_key="workers",
+                config_value=config.workers,
+            )
         host = config.bind_host if host is None else host
         port = config.bind_port if port is None else port
         endpoint = self._endpoint
         if endpoint is None:
             endpoint = server_endpoint(config, server_tls(config), self._accept)
         try:
-            bound = await endpoint.bind(host, port, reuse_port=config.workers > 1)
+            bound = await endpoint.bind(host, port)
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()

@@ -69,6 +69,7 @@ class AioquicSession:
         self._unclaimed: list[int] = []
         self._datagrams: list[bytes] = []
         self._capsules = b""
+        self._closed = False
         self._connect_ended = False
         self._terminated = False
         self._news = asyncio.Event()
@@ -172,6 +173,7 @@ class AioquicSession:
     async def close(self, code: int, reason: str) -> None:
         value = code.to_bytes(4, "big") + reason.encode()
         assert len(value) < 64
+        self._closed = True
         self._http.send_data(self.session_id, _CLOSE + bytes([len(value)]) + value, True)
         self._protocol.transmit()
 
@@ -218,7 +220,10 @@ class AioquicSession:
                 self.request = fields
         elif isinstance(event, DataReceived):
             self._capsules += event.data
-            self._connect_ended |= event.stream_ended
+            if event.stream_ended:
+                self._connect_ended = True
+                if not self._closed:
+                    self._quic.send_stream_data(self.session_id, b"", True)
 
     def _received(self, stream_id: int, data: bytes, ended: bool) -> None:
         stream = self._streams[stream_id]
