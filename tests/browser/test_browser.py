@@ -359,6 +359,7 @@ async def test_reset_code_of_the_server(visit: VisitFactory, code: int) -> None:
         stream = await arrival(session)
         assert isinstance(stream, WebTransportStream)
         await stream.write(b"begin")
+        assert await stream.readexactly(len(b"beginseen")) == b"beginseen"
         stream.reset(code)
         await session.wait_closed()
     error = seen.result()

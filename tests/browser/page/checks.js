@@ -280,6 +280,8 @@ async function resetByServer(target) {
   const writer = stream.writable.getWriter();
   await writer.write(encode("begin"));
   const reader = stream.readable.getReader();
+  await reader.read(); // from here on the page surely listens
+  await writer.write(encode("seen"));
   const error = await failure(
     (async () => {
       while (!(await reader.read()).done);
