@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from .constants import RESERVED_FRAME_TYPES, FrameType, H3Error
 from .errors import H3ConnectionError
 from .frames import SKIP, Frame, FrameParser
-from .settings import parse_settings
+from .settings import read_settings
 from .varint import decode_varint
 
 __all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
@@ -16,7 +17,7 @@ __all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
 class ControlEvents(Protocol):
     """What the control stream tells the connection."""
 
-    def on_settings(self, settings: dict[int, int]) -> None: ...
+    def on_settings(self, settings: Mapping[int, int]) -> None: ...
     def on_goaway(self, last_id: int) -> None: ...
 
 
@@ -54,6 +55,15 @@ class ControlReader:
         }
     )
     _COLLECTED = _FOR_SERVERS | {FrameType.SETTINGS, FrameType.GOAWAY, FrameType.CANCEL_PUSH}
+
+    __slots__ = (
+        "_events",
+        "_has_settings",
+        "_is_client",
+        "_max_frame_size",
+        "_max_push_id",
+        "_parser",
+    )
 
     def __init__(self, events: ControlEvents, *, is_client: bool, max_frame_size: int) -> None:
         self._events = events
@@ -101,7 +111,7 @@ class ControlReader:
             )
         if kind == FrameType.SETTINGS:
             self._has_settings = True
-            self._events.on_settings(parse_settings(payload))
+            self._events.on_settings(read_settings(payload))
         elif kind == FrameType.GOAWAY:
             self._events.on_goaway(_only_varint(kind, payload))
         elif kind == FrameType.MAX_PUSH_ID:

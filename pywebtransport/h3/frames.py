@@ -41,7 +41,9 @@ class FrameParser:
 
     def __init__(self, policy: Callable[[int], int]) -> None:
         self._policy = policy
-        self._buffer = bytearray()
+        # Most reads hold whole frames: the bytes are used as they came, and copied into a
+        # bytearray only when a frame is cut. Nothing is held between frames.
+        self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
@@ -59,14 +61,22 @@ class FrameParser:
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
-        del self._buffer[: self._pos]
-        self._buffer += data
+        buffer, pos = self._buffer, self._pos
         self._pos = 0
+        if pos == len(buffer):
+            self._buffer = data
+        elif isinstance(buffer, bytearray):
+            del buffer[:pos]
+            buffer += data
+        else:
+            self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
         """The next frame or piece; None when more bytes are needed."""
         while True:
             if self._remaining < 0 and not self._read_header():
+                if self._pos == len(self._buffer):
+                    self._pos, self._buffer = 0, b""
                 return None
             available = len(self._buffer) - self._pos
             if self._action >= 0:

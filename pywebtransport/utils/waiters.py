@@ -18,7 +18,8 @@ class Waiters:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
+        # Made when somebody waits: most never have to.
+        self._futures: list[asyncio.Future[bool]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._futures)
@@ -37,29 +38,33 @@ class Waiters:
 
         Cancellation: safe.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        if self._futures is None:
+            self._futures = [future]
+        else:
+            self._futures.append(future)
+        # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
+        timer = None if timeout is None else loop.call_later(timeout, _expire, future)
         try:
             if arm is not None:
                 arm()
-            if timeout is None:
-                await future
-            else:
-                async with asyncio.timeout(timeout):
-                    await future
-        except TimeoutError:
-            return False
+            return await future
         finally:
-            if future in self._futures:
+            if timer is not None:
+                timer.cancel()
+            if self._futures is not None and future in self._futures:
                 self._futures.remove(future)
-        return True
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""
-        futures, self._futures = self._futures, []
+        futures = self._futures
+        if futures is None:
+            return
+        self._futures = None
         for future in futures:
             if not future.done():
-                future.set_result(None)
+                future.set_result(True)
 
     def done(self) -> bool:
         """Nobody waits."""
@@ -68,3 +73,8 @@ class Waiters:
     def set_result(self, result: None, /) -> None:
         """As ``wake``, for the engine."""
         self.wake()
+
+
+def _expire(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
