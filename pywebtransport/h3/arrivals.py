@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
@@ -11,7 +12,7 @@ from .critical import PeerCritical
 from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError
 from .ids import SettledIds
-from .request import Phase
+from .request import Phase, RequestStream
 from .transport import Stream
 from .varint import decode_varint, encode_varint
 
@@ -46,6 +47,20 @@ def refuse_stream(stream: Stream, code: int) -> None:
     stream.release()
 
 
+class _NoConnection:
+    """Stands for a connection that is gone, and leads nowhere."""
+
+    sessions: Mapping[int, H3Session] = MappingProxyType({})
+    requests: Mapping[int, RequestStream] = MappingProxyType({})
+    is_closed = True
+    lacks_webtransport = True
+
+    def guard(self, *_: object) -> None: ...
+
+
+_NO_CONNECTION = _NoConnection()
+
+
 class Arrivals:
     """Streams and datagrams of the peer on one connection.
 
@@ -64,7 +79,7 @@ class Arrivals:
     )
 
     def __init__(self, connection: H3Connection) -> None:
-        self._connection = connection
+        self._connection: Any = connection
         self._is_client = connection.is_client
         self._options = connection.options
         self._critical: tuple[int, ...] = ()
@@ -292,6 +307,7 @@ class Arrivals:
             for stream, _ in early.clear():
                 stream.sink = None
                 stream.release()
+        self._connection = _NO_CONNECTION
 
     def _early_sink(self, stream: Stream) -> None:
         """A stream that waits has news."""

@@ -55,6 +55,18 @@ _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECO
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
+class _NoEvents:
+    """Hears of a connection that is gone."""
+
+    def settings_received(self, settings: Mapping[int, int]) -> None: ...
+    def session_requested(self, session: H3Session) -> None: ...
+    def goaway_received(self, last_id: int) -> None: ...
+    def connection_failed(self, error: Exception) -> None: ...
+
+
+_NO_EVENTS = _NoEvents()
+
+
 class H3Connection:
     """HTTP/3 and WebTransport on one QUIC connection.
 
@@ -228,6 +240,9 @@ class H3Connection:
         """The QUIC connection is gone: every session ends, every timer is cancelled."""
         if not self._closed:
             self._shut(error)
+        # Nothing comes from below any more. Events lead back here: with them gone nothing is
+        # left to the garbage collector.
+        self.events = _NO_EVENTS
 
     # Sessions of a client.
 

@@ -37,7 +37,7 @@ def refuse_frame(frame_type: int, where: str) -> None:
     raise H3ConnectionError(code, f"frame 0x{frame_type:x} on a {where} stream", frame_type)
 
 
-class ControlReader:
+class ControlReader(FrameParser):
     """Frames of the peer's control stream.
 
     Args:
@@ -62,14 +62,13 @@ class ControlReader:
         "_is_client",
         "_max_frame_size",
         "_max_push_id",
-        "_parser",
     )
 
     def __init__(self, events: ControlEvents, *, is_client: bool, max_frame_size: int) -> None:
+        super().__init__()
         self._events = events
         self._is_client = is_client
         self._max_frame_size = max_frame_size
-        self._parser = FrameParser(self._policy)
         self._has_settings = False
         self._max_push_id = -1
 
@@ -79,11 +78,12 @@ class ControlReader:
         Raises:
             H3ConnectionError: the peer broke a rule.
         """
-        self._parser.feed(data)
-        while (frame := self._parser.next()) is not None:
+        super().feed(data)
+        while (frame := self.next()) is not None:
             self._handle(frame)
 
-    def _policy(self, frame_type: int) -> int:
+    def judge(self, frame_type: int) -> int:
+        """Which frames may come, and when."""
         refuse_frame(frame_type, "control")
         if not self._has_settings and frame_type != FrameType.SETTINGS:
             raise H3ConnectionError(

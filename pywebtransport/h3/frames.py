@@ -39,7 +39,7 @@ class FrameParser:
 
     __slots__ = ("_action", "_buffer", "_policy", "_pos", "_remaining", "_type")
 
-    def __init__(self, policy: Callable[[int], int]) -> None:
+    def __init__(self, policy: Callable[[int], int] | None = None) -> None:
         self._policy = policy
         # Most reads hold whole frames: the bytes are used as they came, and copied into a
         # bytearray only when a frame is cut. Nothing is held between frames.
@@ -48,6 +48,10 @@ class FrameParser:
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
+
+    def judge(self, frame_type: int) -> int:
+        """The policy; subclasses may have one of their own."""
+        return SKIP if self._policy is None else self._policy(frame_type)
 
     @property
     def at_boundary(self) -> bool:
@@ -104,7 +108,7 @@ class FrameParser:
             if decoded is None:
                 return False
             frame_type, self._pos = decoded
-            self._action = self._policy(frame_type)
+            self._action = self.judge(frame_type)
             self._type = frame_type
         decoded = decode_varint(self._buffer, self._pos)
         if decoded is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -220,8 +220,12 @@ class H3Session:
     @events.setter
     def events(self, events: SessionEvents) -> None:
         self._events = events
+        self.route_datagrams(events.datagram_received)
+
+    def route_datagrams(self, receive: Callable[[bytes], object]) -> None:
+        """Send datagrams straight to ``receive``, once the session takes them."""
         if self.takes_arrivals and self.is_live:
-            self._connection.route_datagrams(self.session_id, events.datagram_received)
+            self._connection.route_datagrams(self.session_id, receive)
 
     @property
     def is_live(self) -> bool:

@@ -338,9 +338,9 @@ class WebTransportServer(EventEmitter):
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
-        self._stats.connection_errors += connection.info.state == "failed"
-        self._stats.protocol_errors += connection.info.error_count
-        if connection.info.state == "failed":
+        self._stats.protocol_errors += connection._error_count
+        if connection.state == "failed":
+            self._stats.connection_errors += 1
             self._logger.debug("%r ended: %s", connection, connection.error)
 
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
