@@ -726,9 +726,10 @@ class WebTransportConnection(EventEmitter):
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""
         for driver in self._candidates or ():
             driver.quic.close(0)
-        for session in tuple(self._sessions.values()):
-            session._close_now(code, reason)
-        self._flush_now()
+        if self._sessions:
+            for session in tuple(self._sessions.values()):
+                session._close_now(code, reason)
+            self._flush_now()
         self._shut(reason)
 
     def _shut(self, reason: str = "") -> None:
