@@ -497,6 +497,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->cids.items);
   free(c->tokens.items);
   free(c->peer_cert);
+  qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);
 }

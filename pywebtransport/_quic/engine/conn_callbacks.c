@@ -96,17 +96,43 @@ static int note_server_name(qe_conn *c) {
   return c->server_name == NULL ? QE_ERR_NOMEM : 0;
 }
 
+static int note_certificate(qe_conn *c) {
+  unsigned count = 0;
+  const gnutls_datum_t *chain = gnutls_certificate_get_peers(c->tls, &count);
+
+  if (chain == NULL || count == 0 || chain[0].size == 0) {
+    return 0;
+  }
+  c->peer_cert = malloc(chain[0].size);
+  if (c->peer_cert == NULL) {
+    return QE_ERR_NOMEM;
+  }
+  memcpy(c->peer_cert, chain[0].data, chain[0].size);
+  c->peer_cert_len = chain[0].size;
+  return 0;
+}
+
+/* All that users may ask later, since the session will not stay. */
+static int note_session(qe_conn *c) {
+  note_alpn(c);
+  c->resumed = gnutls_session_is_resumed(c->tls) != 0;
+  int rv = qe_tls_session_exporter(c->tls, &c->exporter);
+  if (rv == 0 && c->is_server) {
+    rv = note_server_name(c);
+  }
+  return rv == 0 ? note_certificate(c) : rv;
+}
+
 static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   qe_conn *c = user_data;
   qe_engine *e = c->engine;
   (void)ng;
 
-  note_alpn(c);
+  int rv = note_session(c);
+  if (rv != 0) {
+    return fail(c, rv);
+  }
   if (c->is_server) {
-    int rv = note_server_name(c);
-    if (rv != 0) {
-      return fail(c, rv);
-    }
     c->ev_new_token = 1;
     e->stats.accepted++;
   }
@@ -116,6 +142,37 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   c->reported = 1;
   QE_UPCALL(e, conn_handshake, c, c->user);
   return 0;
+}
+
+/* A session must see each message that it is to answer; what a peer may send
+ * after the handshake needs none. */
+static int recv_crypto_data(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset,
+                            const uint8_t *data, size_t len, void *user_data) {
+  qe_conn *c = user_data;
+  uint8_t alert = 0;
+
+  if (level == NGTCP2_ENCRYPTION_LEVEL_1RTT) {
+    alert = qe_tls_after_feed(&c->after, c->is_server, data, len);
+  } else if (c->tls == NULL) {
+    alert = QE_ALERT_UNEXPECTED_MESSAGE;
+  }
+  if (alert != 0) {
+    ngtcp2_conn_set_tls_alert(ng, alert);
+    return NGTCP2_ERR_CRYPTO;
+  }
+  return c->tls == NULL
+             ? 0
+             : ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data);
+}
+
+void qe_conn_drop_tls(qe_conn *c) {
+  if (c->tls == NULL || !c->handshake_done || c->end_mode != QE_END_NONE ||
+      !qe_tls_after_is_even(&c->after) || qe_tls_session_awaits_ticket(c->tls)) {
+    return;
+  }
+  ngtcp2_conn_set_tls_native_handle(c->ng, NULL);
+  qe_tls_session_free(c->tls);
+  c->tls = NULL;
 }
 
 static int recv_new_token(ngtcp2_conn *ng, const uint8_t *token, size_t len, void *user_data) {
@@ -423,7 +480,7 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
     cb->recv_retry = ngtcp2_crypto_recv_retry_cb;
     cb->recv_new_token = recv_new_token;
   }
-  cb->recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb;
+  cb->recv_crypto_data = recv_crypto_data;
   cb->encrypt = ngtcp2_crypto_encrypt_cb;
   cb->decrypt = decrypt_cb;
   cb->hp_mask = ngtcp2_crypto_hp_mask_cb;

@@ -58,6 +58,10 @@ typedef struct session_data {
   char *name;  /* client: the name to verify */
   char *error; /* why the peer's certificate was refused */
   bool verified;
+  bool got_ticket;
+  uint8_t exporter_len;
+  uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret behind exported keys */
+  gnutls_keylog_func keylog; /* GnuTLS's own: it serves SSLKEYLOGFILE */
 } session_data;
 
 /* ----------------------------------------------------------- configuration */
@@ -385,8 +389,8 @@ static int verify(gnutls_session_t s) {
   return rv;
 }
 
-static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t *secret) {
-  session_data *data = gnutls_db_get_ptr(s);
+static void report_key(gnutls_session_t s, const session_data *data, const char *label,
+                       const gnutls_datum_t *secret) {
   gnutls_datum_t client_random, server_random;
   char line[256];
   size_t len = 0;
@@ -395,7 +399,7 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   gnutls_session_get_random(s, &client_random, &server_random);
   int n = snprintf(line, sizeof(line), "%s", label);
   if (n < 0 || (size_t)n + 2 * ((size_t)client_random.size + secret->size) + 3 > sizeof(line)) {
-    return 0;
+    return;
   }
   len = (size_t)n;
   for (int p = 0; p < 2; p++) {
@@ -406,7 +410,20 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   }
   qe_conn_on_keylog(data->owner, line);
   gnutls_memset(line, 0, sizeof(line));
-  return 0;
+}
+
+/* The exporter's secret is shown here only. */
+static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t *secret) {
+  session_data *data = gnutls_db_get_ptr(s);
+
+  if (strcmp(label, "EXPORTER_SECRET") == 0 && secret->size <= sizeof(data->exporter)) {
+    memcpy(data->exporter, secret->data, secret->size);
+    data->exporter_len = (uint8_t)secret->size;
+  }
+  if (data->tls->keylog) {
+    report_key(s, data, label, secret);
+  }
+  return data->keylog != NULL ? data->keylog(s, label, secret) : 0;
 }
 
 /* What a ticket is bound to: the rules and the name. */
@@ -492,6 +509,7 @@ static int on_message(gnutls_session_t s, unsigned type, unsigned when, unsigned
   }
   if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && !data->tls->is_server &&
       data->tls->tickets) {
+    data->got_ticket = true;
     report_ticket(s, data);
   }
   return 0;
@@ -570,9 +588,8 @@ static int set_up_session(gnutls_session_t s, session_data *data, const qe_tls_s
   if (is_verifying(tls)) {
     gnutls_session_set_verify_function(s, verify);
   }
-  if (tls->keylog) {
-    gnutls_session_set_keylog_function(s, on_keylog);
-  }
+  data->keylog = gnutls_session_get_keylog_function(s);
+  gnutls_session_set_keylog_function(s, on_keylog);
   gnutls_handshake_set_hook_function(s, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_BOTH, on_message);
   return tls->is_server ? set_up_server(s, tls) : set_up_client(s, data, p);
 }
@@ -624,6 +641,16 @@ const char *qe_tls_session_error(gnutls_session_t s) {
   return data == NULL || data->error == NULL ? "" : data->error;
 }
 
+int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out) {
+  const session_data *data = gnutls_db_get_ptr(s);
+  return qe_exporter_set(out, s, data->exporter, data->exporter_len) ? 0 : QE_ERR_TLS;
+}
+
+int qe_tls_session_awaits_ticket(gnutls_session_t s) {
+  const session_data *data = gnutls_db_get_ptr(s);
+  return !data->tls->is_server && data->tls->tickets && !data->got_ticket;
+}
+
 void qe_tls_session_free(gnutls_session_t s) {
   if (s == NULL) {
     return;
@@ -634,6 +661,7 @@ void qe_tls_session_free(gnutls_session_t s) {
     free(data->name);
     free(data->error);
     qe_tls_unref(data->tls);
+    gnutls_memset(data->exporter, 0, sizeof(data->exporter));
     free(data);
   }
 }
