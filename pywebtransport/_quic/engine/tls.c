@@ -59,6 +59,7 @@ typedef struct session_data {
   char *error; /* why the peer's certificate was refused */
   bool verified;
   bool got_ticket;
+  uint64_t expires; /* of the ticket in use: until then its certificates are valid */
   uint8_t exporter_len;
   uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret behind exported keys */
   gnutls_keylog_func keylog; /* GnuTLS's own: it serves SSLKEYLOGFILE */
@@ -447,7 +448,12 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   if (ticket_binding(data, binding) != 0 || gnutls_session_get_data2(s, &inner) != 0) {
     return;
   }
-  uint64_t expires = is_verifying(data->tls) ? qe_chain_expires(s) : UINT64_MAX;
+  uint64_t expires = UINT64_MAX;
+  if (is_verifying(data->tls)) {
+    /* A resumed handshake shows no certificate: what held for the ticket holds
+     * on.  Parsing the old ones again is a twentieth of such a handshake. */
+    expires = gnutls_session_is_resumed(s) ? data->expires : qe_chain_expires(s);
+  }
   uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
   if (ticket != NULL) {
     qe_conn_on_ticket(data->owner, ticket, QE_TICKET_HEADER_LEN + inner.size);
@@ -459,7 +465,7 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
 }
 
 /* A ticket that cannot be used means a full handshake, no more. */
-static void use_ticket(gnutls_session_t s, const session_data *data, const uint8_t *ticket,
+static void use_ticket(gnutls_session_t s, session_data *data, const uint8_t *ticket,
                        size_t len) {
   uint8_t binding[QE_TICKET_BINDING_LEN];
   size_t inner_len = 0;
@@ -467,7 +473,8 @@ static void use_ticket(gnutls_session_t s, const session_data *data, const uint8
   if (ticket_binding(data, binding) != 0) {
     return;
   }
-  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len);
+  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len,
+                                          &data->expires);
   if (inner != NULL) {
     (void)gnutls_session_set_data(s, inner, inner_len);
   }

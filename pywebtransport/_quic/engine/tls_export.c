@@ -50,8 +50,8 @@ int qe_export(const qe_exporter *x, const char *label, size_t label_len, const u
   uint8_t hash[QE_EXPORT_SECRET_MAX];
   gnutls_digest_algorithm_t algorithm = (gnutls_digest_algorithm_t)x->hash;
 
-  if (label_len > QE_EXPORT_LABEL_MAX || out_len == 0 || out_len > (size_t)255 * 32 ||
-      (context == NULL && context_len > 0)) {
+  if (label_len == 0 || label_len > QE_EXPORT_LABEL_MAX || out_len == 0 ||
+      out_len > (size_t)255 * 32 || (context == NULL && context_len > 0)) {
     return QE_ERR_INVALID;
   }
   if (x->len == 0) {
