@@ -217,11 +217,27 @@ void qe_conn_on_ticket(void *owner, const uint8_t *data, size_t len) {
 
 /* -------------------------------------------------------- connection IDs */
 
+/* The library asks for a byte or two per packet, which would be a system call
+ * each time: GnuTLS looks whether the process has forked. */
 static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
+  static _Thread_local struct {
+    uint8_t bytes[512];
+    size_t left;
+  } pool;
+
   (void)ctx;
-  if (qe_random(dest, len) != 0) {
-    memset(dest, 0, len); /* only used where no secrecy is needed */
+  if (len > pool.left) {
+    size_t want = len > sizeof(pool.bytes) ? 0 : sizeof(pool.bytes);
+    if (want == 0 || qe_random(pool.bytes, want) != 0) {
+      if (qe_random(dest, len) != 0) {
+        memset(dest, 0, len); /* only used where no secrecy is needed */
+      }
+      return;
+    }
+    pool.left = want;
   }
+  pool.left -= len;
+  memcpy(dest, pool.bytes + pool.left, len);
 }
 
 static int get_new_connection_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *token, size_t len,
