@@ -51,9 +51,11 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             for own, address in loopback
             if family in (socket.AF_UNSPEC, own)
         ]
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
+        found = _parse_literal(name, port, family)
+        if not found:
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as exc:
         code = exc.errno if isinstance(exc, socket.gaierror) else None
         text = exc.strerror if isinstance(exc, socket.gaierror) else str(exc)
@@ -72,6 +74,22 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             details={"host": host, "port": port},
         )
     return _interleave(list(dict.fromkeys(addresses)))
+
+
+def _parse_literal(name: str, port: int, family: int) -> list[Any]:
+    """What ``getaddrinfo`` says of an IP literal; empty for anything else.
+
+    The loop's ``getaddrinfo`` runs in a thread, which costs more than a tenth
+    of a connection to a server next door. A literal needs none.
+    """
+    if ":" not in name and not name[-1:].isdigit():
+        return []
+    try:
+        return socket.getaddrinfo(
+            name, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )
+    except (socket.gaierror, UnicodeError):
+        return []
 
 
 def _interleave(addresses: list[RemoteAddress]) -> list[RemoteAddress]:
