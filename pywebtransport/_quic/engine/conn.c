@@ -141,7 +141,9 @@ static void fill_params(const qe_engine *e, ngtcp2_transport_params *p) {
   p->initial_max_streams_bidi = e->set.max_streams_bidi;
   p->initial_max_streams_uni = e->set.max_streams_uni;
   p->max_idle_timeout = e->set.idle_timeout;
-  p->active_connection_id_limit = 7;
+  /* One in use and spares for three new paths.  Each costs both sides a keyed
+   * hash, entries in two tables and 30 bytes of the first flight. */
+  p->active_connection_id_limit = 4;
   p->max_datagram_frame_size = e->set.max_datagram_frame_size;
   p->disable_active_migration = e->set.enable_migration == 0;
   p->grease_quic_bit = 1;
@@ -497,6 +499,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->cids.items);
   free(c->tokens.items);
   free(c->peer_cert);
+  qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);
 }

@@ -16,6 +16,8 @@
 #include "ratelimit.h"
 #include "sched.h"
 #include "stream.h"
+#include "tls_after.h"
+#include "tls_export.h"
 
 /* How a connection ends, once it was decided. */
 typedef enum qe_end_mode {
@@ -42,7 +44,7 @@ struct qe_conn {
   qe_conn *prev, *next;
   qe_conn *dirty_prev, *dirty_next;
   ngtcp2_conn *ng;
-  gnutls_session_t tls;
+  gnutls_session_t tls; /* NULL when it has nothing more to do */
   ngtcp2_crypto_conn_ref ref;
   void *user;
 
@@ -59,6 +61,7 @@ struct qe_conn {
   unsigned out_of_memory : 1;
   unsigned dgram_turn : 1; /* datagrams start the next packet when streams wait too */
   unsigned in_library : 1;
+  unsigned resumed : 1;
 
   qe_end_mode end_mode;
   qe_close_info *end; /* NULL when even that could not be allocated */
@@ -89,6 +92,8 @@ struct qe_conn {
   qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */
   uint8_t *peer_cert; /* DER of the leaf */
   size_t peer_cert_len;
+  qe_exporter exporter;
+  qe_tls_after after; /* the peer's TLS messages after the handshake */
   char alpn[32];
   char *server_name;
 
@@ -140,6 +145,9 @@ int qe_conn_service(qe_conn *c, qe_tstamp now);
 /* conn_callbacks.c */
 void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server);
 void qe_conn_settle_doubtful(qe_conn *c);
+/* Frees the TLS session as soon as nothing can need it: it is a quarter of what
+ * an idle connection holds.  Not while the library is on the stack. */
+void qe_conn_drop_tls(qe_conn *c);
 /* The connection whose packet is being read by this thread. */
 void qe_conn_set_current(qe_conn *c);
 void qe_conn_apply_stops(qe_conn *c);

@@ -96,17 +96,43 @@ static int note_server_name(qe_conn *c) {
   return c->server_name == NULL ? QE_ERR_NOMEM : 0;
 }
 
+static int note_certificate(qe_conn *c) {
+  unsigned count = 0;
+  const gnutls_datum_t *chain = gnutls_certificate_get_peers(c->tls, &count);
+
+  if (chain == NULL || count == 0 || chain[0].size == 0) {
+    return 0;
+  }
+  c->peer_cert = malloc(chain[0].size);
+  if (c->peer_cert == NULL) {
+    return QE_ERR_NOMEM;
+  }
+  memcpy(c->peer_cert, chain[0].data, chain[0].size);
+  c->peer_cert_len = chain[0].size;
+  return 0;
+}
+
+/* All that users may ask later, since the session will not stay. */
+static int note_session(qe_conn *c) {
+  note_alpn(c);
+  c->resumed = gnutls_session_is_resumed(c->tls) != 0;
+  int rv = qe_tls_session_exporter(c->tls, &c->exporter);
+  if (rv == 0 && c->is_server) {
+    rv = note_server_name(c);
+  }
+  return rv == 0 ? note_certificate(c) : rv;
+}
+
 static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   qe_conn *c = user_data;
   qe_engine *e = c->engine;
   (void)ng;
 
-  note_alpn(c);
+  int rv = note_session(c);
+  if (rv != 0) {
+    return fail(c, rv);
+  }
   if (c->is_server) {
-    int rv = note_server_name(c);
-    if (rv != 0) {
-      return fail(c, rv);
-    }
     c->ev_new_token = 1;
     e->stats.accepted++;
   }
@@ -116,6 +142,37 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   c->reported = 1;
   QE_UPCALL(e, conn_handshake, c, c->user);
   return 0;
+}
+
+/* A session must see each message that it is to answer; what a peer may send
+ * after the handshake needs none. */
+static int recv_crypto_data(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset,
+                            const uint8_t *data, size_t len, void *user_data) {
+  qe_conn *c = user_data;
+  uint8_t alert = 0;
+
+  if (level == NGTCP2_ENCRYPTION_LEVEL_1RTT) {
+    alert = qe_tls_after_feed(&c->after, c->is_server, data, len);
+  } else if (c->tls == NULL) {
+    alert = QE_ALERT_UNEXPECTED_MESSAGE;
+  }
+  if (alert != 0) {
+    ngtcp2_conn_set_tls_alert(ng, alert);
+    return NGTCP2_ERR_CRYPTO;
+  }
+  return c->tls == NULL
+             ? 0
+             : ngtcp2_crypto_recv_crypto_data_cb(ng, level, offset, data, len, user_data);
+}
+
+void qe_conn_drop_tls(qe_conn *c) {
+  if (c->tls == NULL || !c->handshake_done || c->end_mode != QE_END_NONE ||
+      !qe_tls_after_is_even(&c->after) || qe_tls_session_awaits_ticket(c->tls)) {
+    return;
+  }
+  ngtcp2_conn_set_tls_native_handle(c->ng, NULL);
+  qe_tls_session_free(c->tls);
+  c->tls = NULL;
 }
 
 static int recv_new_token(ngtcp2_conn *ng, const uint8_t *token, size_t len, void *user_data) {
@@ -160,11 +217,27 @@ void qe_conn_on_ticket(void *owner, const uint8_t *data, size_t len) {
 
 /* -------------------------------------------------------- connection IDs */
 
+/* The library asks for a byte or two per packet, which would be a system call
+ * each time: GnuTLS looks whether the process has forked. */
 static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
+  static _Thread_local struct {
+    uint8_t bytes[512];
+    size_t left;
+  } pool;
+
   (void)ctx;
-  if (qe_random(dest, len) != 0) {
-    memset(dest, 0, len); /* only used where no secrecy is needed */
+  if (len > pool.left) {
+    size_t want = len > sizeof(pool.bytes) ? 0 : sizeof(pool.bytes);
+    if (want == 0 || qe_random(pool.bytes, want) != 0) {
+      if (qe_random(dest, len) != 0) {
+        memset(dest, 0, len); /* only used where no secrecy is needed */
+      }
+      return;
+    }
+    pool.left = want;
   }
+  pool.left -= len;
+  memcpy(dest, pool.bytes + pool.left, len);
 }
 
 static int get_new_connection_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *token, size_t len,
@@ -423,7 +496,7 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
     cb->recv_retry = ngtcp2_crypto_recv_retry_cb;
     cb->recv_new_token = recv_new_token;
   }
-  cb->recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb;
+  cb->recv_crypto_data = recv_crypto_data;
   cb->encrypt = ngtcp2_crypto_encrypt_cb;
   cb->decrypt = decrypt_cb;
   cb->hp_mask = ngtcp2_crypto_hp_mask_cb;

@@ -1,8 +1,4 @@
 /* conn_info.c - what users ask of a connection: datagrams, path, TLS, counters. */
-#include <stdlib.h>
-
-#include <gnutls/gnutls.h>
-
 #include "conn.h"
 #include "engine.h"
 
@@ -135,38 +131,18 @@ qe_sock *qe_conn_get_sock(const qe_conn *c) {
 
 /* ------------------------------------------------------------------- TLS */
 
-#define MAX_EXPORT (255 * 32)
-
 int qe_conn_export(qe_conn *c, const char *label, size_t label_len, const uint8_t *context,
                    size_t context_len, uint8_t *out, size_t out_len) {
-  if (c == NULL || label == NULL || out == NULL || out_len == 0 || out_len > MAX_EXPORT ||
-      (context == NULL && context_len > 0)) {
+  if (c == NULL || label == NULL || out == NULL) {
     return QE_ERR_INVALID;
   }
   if (!c->handshake_done) {
     return QE_ERR_NOT_READY;
   }
-  int rv = gnutls_prf_rfc5705(c->tls, label_len, label, context_len, (const char *)context, out_len,
-                              (char *)out);
-  return rv == 0 ? 0 : rv == GNUTLS_E_MEMORY_ERROR ? QE_ERR_NOMEM : QE_ERR_TLS;
+  return qe_export(&c->exporter, label, label_len, context, context_len, out, out_len);
 }
 
 size_t qe_conn_peer_certificate(qe_conn *c, const uint8_t **der) {
-  unsigned count = 0;
-
-  *der = NULL;
-  if (!c->handshake_done) {
-    return 0;
-  }
-  if (c->peer_cert == NULL) {
-    const gnutls_datum_t *chain = gnutls_certificate_get_peers(c->tls, &count);
-    if (chain == NULL || count == 0 || chain[0].size == 0 ||
-        (c->peer_cert = malloc(chain[0].size)) == NULL) {
-      return 0;
-    }
-    memcpy(c->peer_cert, chain[0].data, chain[0].size);
-    c->peer_cert_len = chain[0].size;
-  }
   *der = c->peer_cert;
   return c->peer_cert_len;
 }
@@ -180,7 +156,7 @@ const char *qe_conn_server_name(const qe_conn *c) {
 }
 
 int qe_conn_resumed(const qe_conn *c) {
-  return c->handshake_done && gnutls_session_is_resumed(c->tls) != 0;
+  return c->resumed;
 }
 
 /* -------------------------------------------------------------- counters */

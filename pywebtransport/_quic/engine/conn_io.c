@@ -7,6 +7,7 @@
 #define MAX_FRAMES 64 /* of ours in one packet */
 #define MIN_PAUSE QE_MILLISECOND
 #define MIN_BURST 10 /* packets that always may go out in one burst */
+#define MAX_QUEUED_ON_PATH ((uint64_t)1 << 20)
 
 void qe_conn_touch(qe_conn *c) {
   qe_engine *e = c->engine;
@@ -113,6 +114,7 @@ void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8
     qe_conn_end_library(c, rv);
   } else {
     qe_conn_apply_stops(c);
+    qe_conn_drop_tls(c);
   }
   qe_conn_touch(c);
   qe_conn_run_work(c);
@@ -177,6 +179,27 @@ size_t qe_conn_dgram_room(const qe_conn *c) {
     return (size_t)(room > 4 + 16383 ? room - 4 : qe_min(room - 2, 16383));
   }
   return (size_t)qe_min(room - 1, 63);
+}
+
+/*
+ * No flow control holds datagrams back, and a congestion window that grows until
+ * something is lost grows until the receiver's socket overflows.  So they wait
+ * when more than a megabyte stands in queues on the way, judging by how far the
+ * round trip is above its minimum: what is in flight on a long fast path is not
+ * limited, and datagrams do not grow old in front of a slow receiver.
+ */
+static int path_is_full(const qe_conn *c) {
+  ngtcp2_conn_info info;
+
+  if (c->dgrams.count == 0) {
+    return 0;
+  }
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  if (info.bytes_in_flight <= MAX_QUEUED_ON_PATH || info.latest_rtt <= info.min_rtt) {
+    return 0;
+  }
+  double queued = 1.0 - (double)info.min_rtt / (double)info.latest_rtt;
+  return (double)info.bytes_in_flight * queued > (double)MAX_QUEUED_ON_PATH;
 }
 
 /* Tries one datagram.  1: *n is the final result of the packet; 0: go on. */
@@ -319,6 +342,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
   ngtcp2_path_storage_zero(&st.ps);
   st.ppi = e->set.ecn ? &st.pi : NULL;
   st.destlen = ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+  st.skip_dgrams = path_is_full(c);
   qe_conn_settle_pause(c, now);
   while (sent < e->set.send_batch) {
     size_t mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);

@@ -58,6 +58,11 @@ typedef struct session_data {
   char *name;  /* client: the name to verify */
   char *error; /* why the peer's certificate was refused */
   bool verified;
+  bool got_ticket;
+  uint64_t expires; /* of the ticket in use: until then its certificates are valid */
+  uint8_t exporter_len;
+  uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret behind exported keys */
+  gnutls_keylog_func keylog; /* GnuTLS's own: it serves SSLKEYLOGFILE */
 } session_data;
 
 /* ----------------------------------------------------------- configuration */
@@ -385,8 +390,8 @@ static int verify(gnutls_session_t s) {
   return rv;
 }
 
-static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t *secret) {
-  session_data *data = gnutls_db_get_ptr(s);
+static void report_key(gnutls_session_t s, const session_data *data, const char *label,
+                       const gnutls_datum_t *secret) {
   gnutls_datum_t client_random, server_random;
   char line[256];
   size_t len = 0;
@@ -395,7 +400,7 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   gnutls_session_get_random(s, &client_random, &server_random);
   int n = snprintf(line, sizeof(line), "%s", label);
   if (n < 0 || (size_t)n + 2 * ((size_t)client_random.size + secret->size) + 3 > sizeof(line)) {
-    return 0;
+    return;
   }
   len = (size_t)n;
   for (int p = 0; p < 2; p++) {
@@ -406,7 +411,20 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   }
   qe_conn_on_keylog(data->owner, line);
   gnutls_memset(line, 0, sizeof(line));
-  return 0;
+}
+
+/* The exporter's secret is shown here only. */
+static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t *secret) {
+  session_data *data = gnutls_db_get_ptr(s);
+
+  if (strcmp(label, "EXPORTER_SECRET") == 0 && secret->size <= sizeof(data->exporter)) {
+    memcpy(data->exporter, secret->data, secret->size);
+    data->exporter_len = (uint8_t)secret->size;
+  }
+  if (data->tls->keylog) {
+    report_key(s, data, label, secret);
+  }
+  return data->keylog != NULL ? data->keylog(s, label, secret) : 0;
 }
 
 /* What a ticket is bound to: the rules and the name. */
@@ -430,7 +448,12 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   if (ticket_binding(data, binding) != 0 || gnutls_session_get_data2(s, &inner) != 0) {
     return;
   }
-  uint64_t expires = is_verifying(data->tls) ? qe_chain_expires(s) : UINT64_MAX;
+  uint64_t expires = UINT64_MAX;
+  if (is_verifying(data->tls)) {
+    /* A resumed handshake shows no certificate: what held for the ticket holds
+     * on.  Parsing the old ones again is a twentieth of such a handshake. */
+    expires = gnutls_session_is_resumed(s) ? data->expires : qe_chain_expires(s);
+  }
   uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
   if (ticket != NULL) {
     qe_conn_on_ticket(data->owner, ticket, QE_TICKET_HEADER_LEN + inner.size);
@@ -442,7 +465,7 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
 }
 
 /* A ticket that cannot be used means a full handshake, no more. */
-static void use_ticket(gnutls_session_t s, const session_data *data, const uint8_t *ticket,
+static void use_ticket(gnutls_session_t s, session_data *data, const uint8_t *ticket,
                        size_t len) {
   uint8_t binding[QE_TICKET_BINDING_LEN];
   size_t inner_len = 0;
@@ -450,7 +473,8 @@ static void use_ticket(gnutls_session_t s, const session_data *data, const uint8
   if (ticket_binding(data, binding) != 0) {
     return;
   }
-  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len);
+  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len,
+                                          &data->expires);
   if (inner != NULL) {
     (void)gnutls_session_set_data(s, inner, inner_len);
   }
@@ -492,6 +516,7 @@ static int on_message(gnutls_session_t s, unsigned type, unsigned when, unsigned
   }
   if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && !data->tls->is_server &&
       data->tls->tickets) {
+    data->got_ticket = true;
     report_ticket(s, data);
   }
   return 0;
@@ -570,9 +595,8 @@ static int set_up_session(gnutls_session_t s, session_data *data, const qe_tls_s
   if (is_verifying(tls)) {
     gnutls_session_set_verify_function(s, verify);
   }
-  if (tls->keylog) {
-    gnutls_session_set_keylog_function(s, on_keylog);
-  }
+  data->keylog = gnutls_session_get_keylog_function(s);
+  gnutls_session_set_keylog_function(s, on_keylog);
   gnutls_handshake_set_hook_function(s, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_BOTH, on_message);
   return tls->is_server ? set_up_server(s, tls) : set_up_client(s, data, p);
 }
@@ -624,6 +648,16 @@ const char *qe_tls_session_error(gnutls_session_t s) {
   return data == NULL || data->error == NULL ? "" : data->error;
 }
 
+int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out) {
+  const session_data *data = gnutls_db_get_ptr(s);
+  return qe_exporter_set(out, s, data->exporter, data->exporter_len) ? 0 : QE_ERR_TLS;
+}
+
+int qe_tls_session_awaits_ticket(gnutls_session_t s) {
+  const session_data *data = gnutls_db_get_ptr(s);
+  return !data->tls->is_server && data->tls->tickets && !data->got_ticket;
+}
+
 void qe_tls_session_free(gnutls_session_t s) {
   if (s == NULL) {
     return;
@@ -634,6 +668,7 @@ void qe_tls_session_free(gnutls_session_t s) {
     free(data->name);
     free(data->error);
     qe_tls_unref(data->tls);
+    gnutls_memset(data->exporter, 0, sizeof(data->exporter));
     free(data);
   }
 }

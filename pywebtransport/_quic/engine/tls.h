@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "quicengine.h"
+#include "tls_export.h"
 
 typedef struct qe_tls_session_params {
   qe_tls *tls; /* a reference is taken for the life of the session */
@@ -27,6 +28,10 @@ int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p);
 /* Why this session refused the peer's certificate, with the value that was
  * wrong; "" if it did not. */
 const char *qe_tls_session_error(gnutls_session_t s);
+/* Copies what exports keys, once the handshake is done.  0 or QE_ERR_TLS. */
+int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out);
+/* May a ticket still arrive that the user wants? */
+int qe_tls_session_awaits_ticket(gnutls_session_t s);
 /* NULL is allowed. */
 void qe_tls_session_free(gnutls_session_t s);
 

@@ -25,8 +25,8 @@ uint8_t *qe_ticket_wrap(const uint8_t binding[QE_TICKET_BINDING_LEN], uint64_t e
 
 const uint8_t *qe_ticket_unwrap(const uint8_t *ticket, size_t len,
                                 const uint8_t binding[QE_TICKET_BINDING_LEN], uint64_t now,
-                                size_t *data_len) {
-  uint64_t expires = 0;
+                                size_t *data_len, uint64_t *expires) {
+  uint64_t until = 0;
 
   if (len <= QE_TICKET_HEADER_LEN || memcmp(ticket, magic, sizeof(magic)) != 0 ||
       memcmp(ticket + sizeof(magic), binding, QE_TICKET_BINDING_LEN) != 0) {
@@ -34,11 +34,12 @@ const uint8_t *qe_ticket_unwrap(const uint8_t *ticket, size_t len,
   }
   const uint8_t *p = ticket + sizeof(magic) + QE_TICKET_BINDING_LEN;
   for (int i = 0; i < 8; i++) {
-    expires = (expires << 8) | *p++;
+    until = (until << 8) | *p++;
   }
-  if (now > expires) {
+  if (now > until) {
     return NULL;
   }
   *data_len = len - QE_TICKET_HEADER_LEN;
+  *expires = until;
   return p;
 }

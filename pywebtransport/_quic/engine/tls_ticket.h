@@ -20,9 +20,9 @@
 uint8_t *qe_ticket_wrap(const uint8_t binding[QE_TICKET_BINDING_LEN], uint64_t expires,
                         const uint8_t *data, size_t len);
 /* The data inside, or NULL when the ticket is not for this use.  *data_len is
- * its length. */
+ * its length, *expires the time it was wrapped with. */
 const uint8_t *qe_ticket_unwrap(const uint8_t *ticket, size_t len,
                                 const uint8_t binding[QE_TICKET_BINDING_LEN], uint64_t now,
-                                size_t *data_len);
+                                size_t *data_len, uint64_t *expires);
 
 #endif

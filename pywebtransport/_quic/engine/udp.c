@@ -290,7 +290,11 @@ int qe_sock_recv(qe_sock *s) {
       most = k > most ? k : most;
       datagrams += k;
     }
-    s->segments_seen = n > 0 ? most : s->segments_seen;
+    if (n > 0) {
+      /* Downwards slowly: between long trains come single packets, and to take
+       * those for the rule would make the next batch too large by far. */
+      s->segments_seen = most > s->segments_seen / 2 ? most : s->segments_seen / 2;
+    }
     s->rx_count += (unsigned)n;
     if ((unsigned)n < want) {
       break;

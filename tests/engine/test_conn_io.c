@@ -1,0 +1,73 @@
+/* test_conn_io.c - how much a connection sends at once. */
+#include "check.h"
+#include "conn.h"
+#include "sim.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+/* Keeps the queue of datagrams full for a time; the most bytes in flight. */
+static uint64_t flood(sim *s, sim_conn *c, qe_tstamp duration) {
+  static const uint8_t payload[1000];
+  uint64_t most = 0;
+  qe_conn_stats st;
+
+  for (qe_tstamp end = s->now + duration; s->now < end;) {
+    while (qe_conn_send_datagram(c->c, NULL, NULL, 0, payload, sizeof(payload), 1, QE_NEVER) == 0) {
+    }
+    sim_run(s, SIM_MS);
+    qe_conn_get_stats(c->c, &st);
+    most = st.bytes_in_flight > most ? st.bytes_in_flight : most;
+  }
+  return most;
+}
+
+static sim_conn *start(sim *s, qe_tstamp delay, uint64_t bytes_per_second) {
+  sim_init(s, 1);
+  s->up.delay = s->down.delay = delay;
+  s->up.bytes_per_second = bytes_per_second;
+  sim_conn *c = sim_start(s) == 0 ? sim_connect(s) : NULL;
+  return c != NULL && sim_handshake(s, c) != NULL ? c : NULL;
+}
+
+/* The path, or the receiver, becomes slow when the congestion window is large
+ * already; and as nothing is lost, the window does not shrink. */
+static void test_datagrams_do_not_pile_up_on_the_path(void) {
+  sim s;
+  sim_conn *c = start(&s, SIM_MS, 0);
+  qe_conn_stats st;
+  REQUIRE(c != NULL);
+  flood(&s, c, QE_SECOND);
+  qe_conn_get_stats(c->c, &st);
+  CHECK(st.cwnd > 4 * MIB);
+  s.up.bytes_per_second = 20 * MIB;
+  flood(&s, c, QE_SECOND / 2); /* until round trips tell */
+  qe_conn_get_stats(c->c, &st);
+  uint64_t before = st.dgrams_sent;
+  uint64_t most = flood(&s, c, 5 * QE_SECOND);
+  qe_conn_get_stats(c->c, &st);
+  CHECK(st.cwnd > 4 * MIB); /* it was not this that held them back */
+  CHECK(most < 3 * MIB / 2);
+  CHECK(st.dgrams_sent - before > 90000); /* and the bottleneck was busy all the time */
+  CHECK_EQ(st.dgrams_lost, 0);
+  sim_free(&s);
+}
+
+/* In flight on a long fast path is not in a queue. */
+static void test_long_paths_are_filled(void) {
+  sim s;
+  sim_conn *c = start(&s, 50 * SIM_MS, 0);
+  REQUIRE(c != NULL);
+  CHECK(flood(&s, c, 3 * QE_SECOND) > 3 * MIB);
+  sim_free(&s);
+}
+
+int main(void) {
+  if (sim_global_init() != 0) {
+    printf("no certificates\n");
+    return 1;
+  }
+  RUN(test_datagrams_do_not_pile_up_on_the_path);
+  RUN(test_long_paths_are_filled);
+  sim_global_free();
+  return check_report();
+}
