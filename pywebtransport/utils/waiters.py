@@ -56,7 +56,10 @@ class Waiters:
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""
-        futures, self._futures = self._futures, []
+        futures = self._futures
+        if not futures:
+            return
+        self._futures = []
         for future in futures:
             if not future.done():
                 future.set_result(None)
