@@ -92,7 +92,9 @@ class PeerStreams:
             LimitError: it is one too many.
         """
         self.received += 1
-        if self.limit is not None and self.received > self.limit:
+        if self.limit is None:
+            return None
+        if self.received > self.limit:
             raise LimitError(f"the peer opened stream {self.received} of {self.limit}")
         return self._grant(batch=True)
 
@@ -110,12 +112,14 @@ class PeerStreams:
         return self._grant(batch=False)
 
     def _grant(self, *, batch: bool) -> int | None:
-        if self.limit is None or self.window is None:
+        limit, window = self.limit, self.window
+        if limit is None or window is None:
             return None
-        new = min(self.finished + self.window, MAX_SESSION_STREAMS)
-        gain = new - self.limit
-        left = self.limit - self.received
-        if gain < 1 or (batch and gain < left // 2):
+        new = self.finished + window
+        if new > MAX_SESSION_STREAMS:
+            new = MAX_SESSION_STREAMS
+        gain = new - limit
+        if gain < 1 or (batch and gain < (limit - self.received) // 2):
             return None
         self.limit = new
         return new

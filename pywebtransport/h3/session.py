@@ -67,6 +67,11 @@ class H3SessionState(StrEnum):
     CLOSED = "closed"
 
 
+# Looking a member up on its enumeration takes ten times as long as a global name.
+_CLOSED = H3SessionState.CLOSED
+_LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
+
+
 class _NoEvents:
     """Stands in until the application registers its callbacks."""
 
@@ -77,7 +82,7 @@ class _NoEvents:
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
         stream.release()
 
-    def datagram_received(self, data: bytes) -> None: ...
+    def datagrams_received(self, datagrams: list[bytes]) -> None: ...
     def streams_available(self, unidirectional: bool) -> None: ...
     def datagram_writable(self) -> None: ...
     def session_draining(self) -> None: ...
@@ -165,12 +170,12 @@ class H3Session:
     def events(self, events: SessionEvents) -> None:
         self._events = events
         if self.takes_arrivals and self.is_live:
-            self._connection.route_datagrams(self.session_id, events.datagram_received)
+            self._connection.route_datagrams(self.session_id, events.datagrams_received)
 
     @property
     def is_live(self) -> bool:
         """The session is established and not over."""
-        return self.state in (H3SessionState.OPEN, H3SessionState.DRAINING)
+        return self.state in _LIVE
 
     @property
     def max_datagram_size(self) -> int:
@@ -403,7 +408,7 @@ class H3Session:
         if self._request is None or not self.is_live:
             return
         self.takes_arrivals = True
-        self._connection.route_datagrams(self.session_id, self._events.datagram_received)
+        self._connection.route_datagrams(self.session_id, self._events.datagrams_received)
         self._connection.arrivals.deliver(self)
         if self.is_live:
             self._request.open()
@@ -430,7 +435,7 @@ class H3Session:
         Raises:
             SessionError: the session is closed.
         """
-        if self.state is H3SessionState.CLOSED:
+        if self.state is _CLOSED:
             raise self._error("the session is closed")
         credit = self._credit
         stream: Stream | None = None
@@ -442,7 +447,6 @@ class H3Session:
         credit.local[unidirectional].opened += 1
         self._used = True
         header = self._headers[unidirectional]
-        stream.tag = self
         stream.join_group(credit.group, len(header), 0)
         stream.write(header)
         stream.set_reliable_size(len(header))
@@ -458,7 +462,6 @@ class H3Session:
             return
         unidirectional = stream.is_unidirectional
         stream.sink = None
-        stream.tag = self
         try:
             credit.stream_arrived(unidirectional)
         except LimitError as error:
@@ -519,8 +522,8 @@ class H3Session:
             SessionError: the session is closed.
         """
         credit = self._credit
-        if credit is None or self.state is H3SessionState.CLOSED:
-            if self.state is H3SessionState.CLOSED:
+        if credit is None or self.state is _CLOSED:
+            if self.state is _CLOSED:
                 raise self._error("the session is closed")
             self._datagram_refused = True
             return False
@@ -538,7 +541,7 @@ class H3Session:
     def datagram_arrived(self, data: bytes) -> None:
         """A datagram that waited or came in a capsule."""
         if self.is_live:
-            self._events.datagram_received(data)
+            self._events.datagrams_received([data])
 
     def tell_datagram_writable(self) -> None:
         """The outgoing queue has room: tell those who were refused."""
@@ -588,7 +591,7 @@ class H3Session:
             self._closed_by_peer(code, reason)
             return
         if kind == CapsuleType.DATAGRAM:
-            self._events.datagram_received(value)
+            self._events.datagrams_received([value])
         elif kind == CapsuleType.WT_DRAIN_SESSION:
             self.tell_draining()
         elif self._credit is not None:

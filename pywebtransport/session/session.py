@@ -125,7 +125,7 @@ class WebTransportSession(EventEmitter):
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
         self._datagrams = WebTransportDatagramTransport(self)
         # The engine's datagrams go straight to their queue.
-        self.datagram_received = self._datagrams._received
+        self.datagrams_received = self._datagrams._received
         self.datagram_writable = self._datagrams._writable
         h3.events = self
         connection._add_session(self)
@@ -811,10 +811,10 @@ class WebTransportSession(EventEmitter):
         stats.datagrams_received = figures["datagrams_received"]
         # The HTTP/3 layer counts streams for flow control anyway.
         counts = self._h3.stats()
-        for kind in ("bidi", "uni"):
+        for kind, name in (("bidi", "bidirectional"), ("uni", "unidirectional")):
             opened = counts.get(f"streams_opened_{kind}") or 0
             received = counts.get(f"streams_received_{kind}") or 0
-            setattr(stats, f"{kind}directional_streams", opened + received)
+            setattr(stats, f"{name}_streams", opened + received)
         stats.streams_created = stats.bidirectional_streams + stats.unidirectional_streams
         stats.streams_closed = stats.streams_created - len(self._streams)
         return stats

@@ -231,9 +231,7 @@ class _StreamBase(EventEmitter):
         """Statistics of this stream up to now; read the property again for newer ones."""
         stats = self._stats
         if stats is None:
-            stats = self._stats = StreamStats(
-                stream_id=self.stream_id, created_at=self._created_at
-            )
+            stats = self._stats = StreamStats(stream_id=self.stream_id, created_at=self._created_at)
         stats.closed_at = self._closed_at
         stats.bytes_sent = self._bytes_sent
         stats.bytes_received = self._bytes_read
