@@ -474,6 +474,8 @@ cdef class QuicEndpoint:
             datagrams, conn._dgrams = conn._dgrams, None
             if conn.handler is None:
                 continue
+            # Who gets them runs next, and may well answer: see receive().
+            self._woken += 1
             try:
                 conn.handler.datagrams_received(datagrams)
             except BaseException as exc:
