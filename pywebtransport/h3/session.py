@@ -450,9 +450,12 @@ class H3Session:
         stream.join_group(credit.group, len(header), 0)
         stream.write(header)
         stream.set_reliable_size(len(header))
-        self._track(stream)
+        stream_id = stream.stream_id
+        if len(self._streams) >= self._sweep_at:
+            self._sweep()
+        self._streams[stream_id] = stream
         if self.is_client and not unidirectional:
-            self._connection.arrivals.local_stream_opened(stream.stream_id)
+            self._connection.arrivals.local_stream_opened(stream_id)
         return stream
 
     def stream_arrived(self, stream: Stream, header_size: int) -> None:
@@ -469,8 +472,10 @@ class H3Session:
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.skip(header_size)
         stream.join_group(credit.group, 0, header_size)
-        if self.is_live:  # joining counts what is buffered, which may break the limit
-            self._track(stream)
+        if self.state in _LIVE:  # joining counts what is buffered, which may break the limit
+            if len(self._streams) >= self._sweep_at:
+                self._sweep()
+            self._streams[stream.stream_id] = stream
             self._events.stream_received(stream, unidirectional)
         else:
             refuse_stream(stream, H3Error.WT_SESSION_GONE)
@@ -487,17 +492,15 @@ class H3Session:
         if self._credit is not None:
             self._credit.stream_finished(unidirectional)
 
-    def _track(self, stream: Stream) -> None:
-        """Remember a stream, and forget our own that are over every now and then.
+    def _sweep(self) -> None:
+        """Forget our own streams that are over, of which the application said nothing.
 
         Those of the peer stay until :meth:`stream_finished`, which gives credit for them.
         """
-        if len(self._streams) >= self._sweep_at:
-            over = [k for k, v in self._streams.items() if v.is_closed and v.is_local]
-            for key in over:
-                del self._streams[key]
-            self._sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
-        self._streams[stream.stream_id] = stream
+        over = [k for k, v in self._streams.items() if v.is_closed and v.is_local]
+        for key in over:
+            del self._streams[key]
+        self._sweep_at = max(_SWEEP_AT, 2 * len(self._streams))
 
     # Datagrams.
 

@@ -571,7 +571,8 @@ class WebTransportSession(EventEmitter):
             if self._incoming_bidi is None:
                 self._incoming_bidi = deque()
             self._incoming_bidi.append(WebTransportStream._attach(self, stream, arrival))
-        self._incoming_waiters.wake()
+        if self._incoming_waiters.futures:
+            self._incoming_waiters.wake()
         if self._emitter is not None and self._has_listeners(EventType.STREAM_OPENED):
             self._emit_nowait(
                 EventType.STREAM_OPENED,
@@ -692,9 +693,9 @@ class WebTransportSession(EventEmitter):
 
     def _open_stream(self, unidirectional: bool) -> QuicStream | None:
         """Open a stream now, or None when it has to wait for a limit, or for its turn."""
-        if self.is_closed:
+        if self._state in _OVER:
             raise self._closed_error("no stream can be opened")
-        if self._open_waiters[unidirectional]:
+        if self._open_waiters[unidirectional].futures:
             return None
         return self._try_open(unidirectional)
 

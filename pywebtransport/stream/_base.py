@@ -38,6 +38,8 @@ class _Done:
 
 DONE: Awaitable[None] = _Done()
 
+_SEND_ONLY = StreamDirection.SEND_ONLY
+
 
 @dataclass(kw_only=True)
 class StreamStats:
@@ -171,7 +173,8 @@ class _StreamBase(EventEmitter):
         self._quic = quic
         self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
         self._write_waiters = self._acked_waiters = None
-        self._done = self._receive_done = self._reset_sent = False
+        self._done = self._reset_sent = False
+        self._receive_done = cls._direction is _SEND_ONLY
         self._arrival = arrival
         self._reads = self._writes = self._bytes_read = self._bytes_sent = self._send_order = 0
         self._read_time = self._max_read_time = 0.0
@@ -310,7 +313,7 @@ class _StreamBase(EventEmitter):
     def _check_done(self) -> None:
         """Detach from the session once both the engine and the application are done."""
         quic = self._quic
-        if self._done or not (quic.is_closed and self._receive_over()):
+        if self._done or not quic.is_closed or not (self._receive_done or self._receive_over()):
             return
         self._done = True
         # Without these the stream and its engine's side would hold each other until the

@@ -405,7 +405,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 self._check_done()
 
     def _receive_over(self) -> bool:
-        return self._receive_done or self._quic.is_reset or self._error is not None
+        return self._quic.is_reset or self._error is not None
 
     def _wake(self) -> None:
         waiter = self._read_waiter

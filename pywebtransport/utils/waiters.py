@@ -13,15 +13,19 @@ class Waiters:
 
     The engine wakes it like a future (``done``, ``set_result``); it can be
     used again after each wake-up. A cancelled waiter leaves nothing behind.
+
+    Attributes:
+        futures: Of those who wait. Ask it where asking has to be cheap.
     """
 
-    __slots__ = ("_futures",)
+    __slots__ = ("futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
+        # There are several of these in every session, and nearly always nobody waits.
+        self.futures: list[asyncio.Future[None]] | tuple[()] = ()
 
     def __bool__(self) -> bool:
-        return bool(self._futures)
+        return bool(self.futures)
 
     async def wait(
         self, timeout: float | None = None, *, arm: Callable[[], object] | None = None
@@ -38,7 +42,10 @@ class Waiters:
         Cancellation: safe.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._futures.append(future)
+        if self.futures:
+            self.futures.append(future)
+        else:
+            self.futures = [future]
         try:
             if arm is not None:
                 arm()
@@ -50,23 +57,23 @@ class Waiters:
         except TimeoutError:
             return False
         finally:
-            if future in self._futures:
-                self._futures.remove(future)
+            if self.futures and future in self.futures:
+                self.futures.remove(future)
         return True
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""
-        futures = self._futures
+        futures = self.futures
         if not futures:
             return
-        self._futures = []
+        self.futures = ()
         for future in futures:
             if not future.done():
                 future.set_result(None)
 
     def done(self) -> bool:
         """Nobody waits."""
-        return not self._futures
+        return not self.futures
 
     def set_result(self, result: None, /) -> None:
         """As ``wake``, for the engine."""
