@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
 from ..exceptions import DatagramError, TimeoutError, WebTransportError
-from ..types import Data, EventType, SessionId
+from ..types import Data, EventType, SessionId, SessionState
 from ..utils import ensure_bytes, get_timestamp
 from ..utils.waiters import Waiters
 from .message import DatagramMessage, DatagramStats
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
+_OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
 
 
@@ -486,7 +487,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
         """Queue one datagram; False when there is no room."""
-        if self._closed or self._session.is_closed:
+        if self._closed or self._session._state in _OVER:
             raise self._session._closed_error("no datagram can be sent")
         if not 0 <= priority <= _MAX_PRIORITY:
             raise DatagramError(f"priority must be 0 to {_MAX_PRIORITY}, got {priority}")
