@@ -51,6 +51,10 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             for own, address in loopback
             if family in (socket.AF_UNSPEC, own)
         ]
+    literal = _literal(name, port)
+    if literal is not None and family in (socket.AF_UNSPEC, literal.family):
+        # Nothing to ask for: the resolver's thread would cost more than the handshake's packets.
+        return [literal]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
@@ -72,6 +76,16 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             details={"host": host, "port": port},
         )
     return _interleave(list(dict.fromkeys(addresses)))
+
+
+def _literal(name: str, port: int) -> RemoteAddress | None:
+    """The address that ``name`` is; None for a name, and for an address with a scope."""
+    own = socket.AF_INET6 if ":" in name else socket.AF_INET
+    try:
+        socket.inet_pton(own, name)
+    except (OSError, UnicodeError, ValueError):
+        return None
+    return RemoteAddress(own, (name, port, 0, 0) if own == socket.AF_INET6 else (name, port))
 
 
 def _interleave(addresses: list[RemoteAddress]) -> list[RemoteAddress]:

@@ -14,7 +14,7 @@ from .._loop import Endpoint
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
-from ..connection.settings import client_tls
+from ..connection.settings import client_tls, h3_options
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -31,6 +31,7 @@ from .stats import ClientStats
 
 if TYPE_CHECKING:
     from .._quic import QuicTls
+    from ..h3.options import H3Options
 
 __all__ = ["ClientStats", "WebTransportClient"]
 
@@ -66,6 +67,7 @@ class WebTransportClient(EventEmitter):
         self._stats = ClientStats()
         self._endpoint: Endpoint | None = None
         self._tls: QuicTls | None = None
+        self._options: H3Options | None = None
         self._connections: dict[WebTransportConnection, _Origin] = {}
         # A lock lives as long as somebody holds it or waits for it.
         self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
@@ -259,7 +261,7 @@ class WebTransportClient(EventEmitter):
             session = await self._request(connection, path, fields)
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
-            await session.ready(timeout=self._config.connect_timeout)
+            await session._decided(None)  # the caller's timeout covers this, too
         except BaseException as error:
             connection = session._connection
             if isinstance(error, WebTransportNotSupportedError):
@@ -316,6 +318,7 @@ class WebTransportClient(EventEmitter):
                 port,
                 endpoint=self._get_endpoint(),
                 tls=self._tls,
+                options=self._options,
                 ticket=ticket,
                 token=token,
             )
@@ -331,6 +334,7 @@ class WebTransportClient(EventEmitter):
     def _get_endpoint(self) -> Endpoint:
         if self._endpoint is None:
             self._tls = client_tls(self._config)
+            self._options = h3_options(self._config)
             self._endpoint = client_endpoint(self._config, self._tls)
         return self._endpoint
 

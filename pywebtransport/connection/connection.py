@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
-from .._quic import CloseInfo, QuicConnection, QuicStream, QuicTls
+from .._quic import CloseInfo, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..events import EventEmitter
 from ..exceptions import (
@@ -28,20 +27,22 @@ from ..utils import generate_connection_id, get_timestamp
 from ..utils.waiters import Waiters
 from .driver import Driver
 from .endpoint import client_endpoint
+from .farewell import sessions_flushed
 from .info import ConnectionInfo
 from .pending import PendingSession
 from .settings import client_tls, h3_options, write_low_water
 
 if TYPE_CHECKING:
+    from ..h3.options import H3Options
     from ..h3.session import H3Session
     from ..session import WebTransportSession
 
 __all__ = ["ConnectionInfo", "WebTransportConnection"]
 
+_logger = logging.getLogger("pywebtransport.connection")
+
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NS = 1e9
-# Seconds that a peer that acknowledged the end of a session has to end its side.
-_PEER_END = 0.5
 
 
 class WebTransportConnection(EventEmitter):
@@ -50,6 +51,43 @@ class WebTransportConnection(EventEmitter):
     A client opens one with ``create_client`` (or lets ``WebTransportClient`` do
     it); a server's come from its clients. Several sessions can share one.
     """
+
+    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_authority",
+        "_candidates",
+        "_closed_at",
+        "_closed_waiters",
+        "_config",
+        "_driver",
+        "_endpoint",
+        "_error",
+        "_error_count",
+        "_established_at",
+        "_id",
+        "_keep_open",
+        "_local_streams",
+        "_max_local_streams",
+        "_migration",
+        "_on_closed",
+        "_on_credentials",
+        "_on_request",
+        "_own_socket",
+        "_owns_endpoint",
+        "_pending",
+        "_ready",
+        "_ready_waiters",
+        "_session_count",
+        "_sessions",
+        "_state",
+        "_ticket",
+        "_token",
+        "_write_low",
+        "idle_timeout",
+        "last_activity_time",
+    )
 
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
@@ -63,16 +101,15 @@ class WebTransportConnection(EventEmitter):
         super().__init__()
         self._config = config
         self._id = generate_connection_id()
-        self._logger = logging.getLogger("pywebtransport.connection")
         self._state = ConnectionState.IDLE
         self._driver: Driver | None = None
-        self._candidates: list[Driver] = []  # while connecting: one per address tried
+        self._candidates: list[Driver] | None = None  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
         self._write_low = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._session_count = 0
-        self._pending: dict[SessionId, PendingSession] = {}
+        self._pending: dict[SessionId, PendingSession] | None = None
         self._ready = False
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
@@ -92,7 +129,9 @@ class WebTransportConnection(EventEmitter):
             else config.max_streams
         )
         self._authority = ""
-        self._info = ConnectionInfo(connection_id=self._id, state=self._state)
+        self._established_at: float | None = None
+        self._closed_at: float | None = None
+        self._error_count = 0
         self.last_activity_time = get_timestamp()
         self.idle_timeout: float | None = config.connection_idle_timeout
 
@@ -143,12 +182,12 @@ class WebTransportConnection(EventEmitter):
     @property
     def local_address(self) -> Address | None:
         """This end's address on the current path."""
-        return self._refresh().local_address
+        return None if self._quic is None else self._quic.local_address
 
     @property
     def remote_address(self) -> Address | None:
         """The peer's address on the current path."""
-        return self._refresh().remote_address
+        return None if self._quic is None else self._quic.remote_address
 
     @property
     def info(self) -> ConnectionInfo:
@@ -197,12 +236,12 @@ class WebTransportConnection(EventEmitter):
         Cancellation: safe, nothing stays open.
         """
         await self._connect(host, port)
-        pending = PendingSession()
+        pending = PendingSession(asyncio.get_running_loop().create_future())
         h3 = self._open_h3_session(
             path=path, headers={}, events=pending, application_protocols=(), require=False
         )
         pending.h3 = h3
-        self._pending[self._next_session_id()] = pending
+        self._pending = {self._next_session_id(): pending}
 
     async def create_session(
         self,
@@ -269,8 +308,9 @@ class WebTransportConnection(EventEmitter):
 
     def get_ready_session_id(self) -> SessionId | None:
         """ID of a requested session that was accepted and has no object yet, or None."""
-        for session_id, pending in self._pending.items():
-            if pending.ready.done() and pending.ready.exception() is None:
+        for session_id, pending in (self._pending or {}).items():
+            ready = pending.ready
+            if ready is not None and ready.done() and ready.exception() is None:
                 return session_id
         return None
 
@@ -293,6 +333,7 @@ class WebTransportConnection(EventEmitter):
         if not self._pending:
             raise SessionError("no session was requested on this connection; call connect() first")
         session_id, pending = next(iter(self._pending.items()))
+        assert pending.ready is not None
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(pending.ready)
@@ -322,17 +363,18 @@ class WebTransportConnection(EventEmitter):
             return
         self._state = ConnectionState.CLOSING
         try:
-            await asyncio.gather(
-                *(
-                    session.close(code=code, reason=reason, close_connection=False)
-                    for session in list(self._sessions.values())
-                ),
-                return_exceptions=True,
-            )
-            async with asyncio.timeout(self._config.close_timeout):
-                await self._wait_sessions_flushed()
-        except builtins.TimeoutError:
-            self._logger.debug("connection %s: the peer did not acknowledge the end", self._id)
+            if self._sessions:
+                await asyncio.gather(
+                    *(
+                        session.close(code=code, reason=reason, close_connection=False)
+                        for session in list(self._sessions.values())
+                    ),
+                    return_exceptions=True,
+                )
+            if self._driver is not None:
+                await sessions_flushed(
+                    self._driver.h3, timeout=self._config.close_timeout, name=self._id
+                )
         finally:
             self._close_now(code, reason)
         await self.wait_closed()
@@ -479,7 +521,7 @@ class WebTransportConnection(EventEmitter):
             if rtt is not None and rtt > rtt_timeout:
                 report["issues"].append(f"the round-trip time is over {rtt_timeout} s: {rtt:.2f} s")
             for issue in report["issues"]:
-                self._logger.warning("connection %s: %s", self._id, issue)
+                _logger.warning("connection %s: %s", self._id, issue)
             waiter = asyncio.ensure_future(self.wait_closed())
             try:
                 await asyncio.wait({waiter}, timeout=check_interval)
@@ -502,6 +544,7 @@ class WebTransportConnection(EventEmitter):
         *,
         endpoint: Endpoint | None = None,
         tls: QuicTls | None = None,
+        options: H3Options | None = None,
         ticket: bytes | None = None,
         token: bytes | None = None,
     ) -> None:
@@ -515,7 +558,9 @@ class WebTransportConnection(EventEmitter):
         bare = f"[{host}]" if ":" in host else host
         where = f"{bare}:{port}"
         self._authority = bare if port == 443 else where
-        options = h3_options(config)
+        if options is None:
+            options = h3_options(config)
+        self._candidates = []
         try:
             if endpoint is None:
                 endpoint = client_endpoint(config, client_tls(config))
@@ -541,7 +586,7 @@ class WebTransportConnection(EventEmitter):
             self._emit_nowait(EventType.CONNECTION_FAILED, {"connection_id": self._id})
             raise
         finally:
-            self._candidates.clear()
+            self._candidates = None
         self._take(driver)
 
     async def _race(
@@ -556,7 +601,9 @@ class WebTransportConnection(EventEmitter):
         async def attempt(address: RemoteAddress) -> _Attempt:
             driver = Driver(self, where=where)
             start(driver, address)
+            assert self._candidates is not None
             self._candidates.append(driver)
+            assert driver.handshake is not None
             try:
                 await driver.handshake
             except asyncio.CancelledError:
@@ -572,16 +619,17 @@ class WebTransportConnection(EventEmitter):
         self._driver = driver
         driver.active = True
         self._state = ConnectionState.CONNECTED
-        self._info.established_at = get_timestamp()
+        self._established_at = get_timestamp()
         if driver.quic.is_closed and driver.quic.close_info is not None:
             driver.connection_closed(driver.quic.close_info)
             return
         if driver.h3.settings_known:
             self._settings_received(driver.h3.peer_settings)
-        self._emit_nowait(
-            EventType.CONNECTION_ESTABLISHED,
-            {"connection_id": self._id, "remote_address": self.remote_address},
-        )
+        if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
+            self._emit_nowait(
+                EventType.CONNECTION_ESTABLISHED,
+                {"connection_id": self._id, "remote_address": self.remote_address},
+            )
 
     def _open_h3_session(
         self,
@@ -616,7 +664,7 @@ class WebTransportConnection(EventEmitter):
 
     def _claim(self, session_id: SessionId) -> H3Session:
         """Hand a session opened by ``connect`` to its object, and then what happened to it."""
-        pending = self._pending.pop(session_id, None)
+        pending = None if self._pending is None else self._pending.pop(session_id, None)
         if pending is None or pending.h3 is None:
             raise SessionError(
                 f"connection {self._id} has no session {session_id!r} without an object; use "
@@ -674,44 +722,14 @@ class WebTransportConnection(EventEmitter):
             return
         self._shut()
 
-    async def _wait_sessions_flushed(self) -> None:
-        """Wait until the peer has read the end of every session.
-
-        An acknowledgement only says that its QUIC stack has it: a CONNECTION_CLOSE right
-        behind can overtake it there. So the peer's own end of each CONNECT stream is awaited
-        too, for a while: not every peer ends it.
-        """
-        driver = self._driver
-        if driver is None:
-            return
-        waiters = Waiters()
-        closing = driver.h3.closing_sessions
-        sessions = [(h3, h3.stream) for h3 in closing() if h3.stream is not None]
-        for h3, stream in sessions:
-            while h3 in closing() and not (
-                stream.is_acked or stream.is_stopped or stream.is_closed
-            ):
-                try:
-                    await waiters.wait(arm=partial(_arm_both, stream, waiters))
-                finally:
-                    stream.set_acked_waiter(None)
-                    stream.set_read_waiter(None)
-        with contextlib.suppress(builtins.TimeoutError):
-            async with asyncio.timeout(_PEER_END):
-                for h3, stream in sessions:
-                    while h3 in closing() and not (stream.is_closed or _is_readable(stream)):
-                        try:
-                            await waiters.wait(arm=partial(stream.set_read_waiter, waiters))
-                        finally:
-                            stream.set_read_waiter(None)
-
     def _close_now(self, code: int = 0, reason: str = "") -> None:
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""
-        for driver in self._candidates:
+        for driver in self._candidates or ():
             driver.quic.close(0)
-        for session in tuple(self._sessions.values()):
-            session._close_now(code, reason)
-        self._flush_now()
+        if self._sessions:
+            for session in tuple(self._sessions.values()):
+                session._close_now(code, reason)
+            self._flush_now()
         self._shut(reason)
 
     def _shut(self, reason: str = "") -> None:
@@ -728,10 +746,11 @@ class WebTransportConnection(EventEmitter):
         if self._endpoint is not None:
             self._endpoint.flush()
 
-    def _settings_received(self, settings: dict[int, int]) -> None:
+    def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True
         self._ready_waiters.wake()
-        self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": settings})
+        if self._has_listeners(EventType.SETTINGS_RECEIVED):
+            self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
     def _session_requested(self, h3: H3Session) -> None:
         if self._on_request is not None:
@@ -742,7 +761,7 @@ class WebTransportConnection(EventEmitter):
             self._state = ConnectionState.DRAINING
 
     def _protocol_failed(self, error: Exception) -> None:
-        self._info.error_count += 1
+        self._error_count += 1
         if isinstance(error, WebTransportError):
             self._error = error
         self._emit_nowait(
@@ -778,7 +797,7 @@ class WebTransportConnection(EventEmitter):
         if self._error is None:
             self._error = error
         clean = info.kind == "application" and info.code in (0, 0x100)
-        expected = (clean or self._state is ConnectionState.CLOSING) and not self._info.error_count
+        expected = (clean or self._state is ConnectionState.CLOSING) and not self._error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
             self._emit_nowait(
@@ -789,9 +808,8 @@ class WebTransportConnection(EventEmitter):
         """The one place where a connection becomes CLOSED or FAILED."""
         if self.is_closed:
             return
-        self._refresh()
-        self._state = self._info.state = state
-        self._info.closed_at = get_timestamp()
+        self._state = state
+        self._closed_at = get_timestamp()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():
@@ -807,12 +825,17 @@ class WebTransportConnection(EventEmitter):
         self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})
 
     def _refresh(self) -> ConnectionInfo:
-        """Take over the engine's figures while there is an engine connection."""
-        info = self._info
+        """The figures now; those of a connection that is over are its last ones."""
+        info = ConnectionInfo(
+            connection_id=self._id,
+            state=self._state,
+            established_at=self._established_at,
+            closed_at=self._closed_at,
+            error_count=self._error_count,
+            last_activity=self.last_activity_time,
+        )
         quic = self._quic
-        info.state = self._state
-        info.last_activity = self.last_activity_time
-        if quic is None or quic.is_closed:
+        if quic is None:
             return info
         stats = quic.stats()
         info.local_address = quic.local_address
@@ -842,15 +865,3 @@ class _Attempt:
 
 def _seconds(nanoseconds: int | None) -> float | None:
     return nanoseconds / _NS if nanoseconds else None
-
-
-def _is_readable(stream: QuicStream) -> bool:
-    """A read waiter would be woken at once."""
-    return bool(stream.buffered or stream.fin_received or stream.is_reset)
-
-
-def _arm_both(stream: QuicStream, waiters: Waiters) -> None:
-    """Wake ``waiters`` when the stream is acknowledged or the peer ends it."""
-    stream.set_acked_waiter(waiters)
-    if not _is_readable(stream):
-        stream.set_read_waiter(waiters)

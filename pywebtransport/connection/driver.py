@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
 from .._quic import CloseInfo, QuicConnection, QuicStream, QuicTls
+from ..exceptions import WebTransportError
 from ..h3.connection import H3Connection
 from ..h3.options import H3Options
 from ..h3.session import H3Session
@@ -27,6 +28,19 @@ class Driver:
     driver each; only the one that won has ``active`` set.
     """
 
+    __slots__ = (
+        "_where",
+        "active",
+        "datagram_writable",
+        "datagrams_received",
+        "h3",
+        "handshake",
+        "owner",
+        "quic",
+        "stream_ready",
+        "streams_available",
+    )
+
     h3: H3Connection
     quic: QuicConnection
     # Set in ``attach`` to the HTTP/3 layer's own methods: the hot facts need no stop here.
@@ -36,18 +50,17 @@ class Driver:
     datagram_writable: Callable[[], None]
 
     def __init__(self, owner: WebTransportConnection, *, where: str = "") -> None:
-        self.owner = owner
+        # None once the QUIC connection is gone: nothing is left to the garbage collector.
+        self.owner: WebTransportConnection | None = owner
         self.active = False
         self._where = where
-        self._loop = asyncio.get_running_loop()
-        self.handshake: asyncio.Future[None] = self._loop.create_future()
-        # Whether anybody asks is up to the caller; a lost race is not an error to report.
-        self.handshake.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self.handshake: asyncio.Future[None] | None = None
 
     def attach(self, quic: QuicConnection, options: H3Options, *, is_client: bool) -> None:
         """Build the HTTP/3 state over ``quic``."""
         self.quic = quic
-        self.h3 = h3 = H3Connection(quic, self, self._loop.call_later, options, is_client=is_client)
+        call_later = asyncio.get_running_loop().call_later
+        self.h3 = h3 = H3Connection(quic, self, call_later, options, is_client=is_client)
         self.stream_ready = h3.stream_ready
         self.datagrams_received = h3.datagrams_received
         self.streams_available = h3.streams_available
@@ -65,6 +78,9 @@ class Driver:
         token: bytes | None,
     ) -> None:
         """Client: start the handshake with one address."""
+        self.handshake = asyncio.get_running_loop().create_future()
+        # Whether anybody asks is up to the caller; a lost race is not an error to report.
+        self.handshake.add_done_callback(_look_at)
         quic = endpoint.connect(
             remote, server_name=server_name, handler=self, tls=tls, ticket=ticket, token=token
         )
@@ -75,48 +91,66 @@ class Driver:
     def handshake_completed(self) -> None:
         """QUIC and TLS are done: SETTINGS go out."""
         self.h3.start()
-        if not self.handshake.done():
+        if self.handshake is not None and not self.handshake.done():
             self.handshake.set_result(None)
 
     def connection_closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone."""
-        pinned = bool(getattr(self.owner.config, "server_certificate_hashes", ()))
-        error = error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
+        owner, self.owner = self.owner, None
+        if owner is None:
+            return
+        error = self.error(owner, info)
         self.h3.connection_closed(error)
-        if not self.handshake.done():
+        if self.handshake is not None and not self.handshake.done():
             self.handshake.set_exception(error)
         if self.active:
-            self.owner._quic_closed(info, error)
+            owner._quic_closed(info, error)
+
+    def error(self, owner: WebTransportConnection, info: CloseInfo) -> WebTransportError:
+        """The typed error for the end of the QUIC connection."""
+        pinned = bool(getattr(owner.config, "server_certificate_hashes", ()))
+        return error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
 
     def path_changed(self, validated: bool) -> None:
         """The network path changed, or a migration failed."""
-        if self.active:
+        if self.active and self.owner is not None:
             self.owner._path_changed(validated)
 
     def session_ticket(self, ticket: bytes) -> None:
         """TLS session ticket for a later connection."""
-        self.owner._ticket = ticket
-        self.owner._credentials_changed()
+        if self.owner is not None:
+            self.owner._ticket = ticket
+            self.owner._credentials_changed()
 
     def new_token(self, token: bytes) -> None:
         """Address-validation token for a later connection."""
-        self.owner._token = token
-        self.owner._credentials_changed()
+        if self.owner is not None:
+            self.owner._token = token
+            self.owner._credentials_changed()
 
     # ---------------------------------------------------- facts about HTTP/3
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
         """The peer's SETTINGS are in."""
-        self.owner._settings_received(dict(settings))
+        if self.owner is not None:
+            self.owner._settings_received(settings)
 
     def session_requested(self, session: H3Session) -> None:
         """Server: a client asks for a session."""
-        self.owner._session_requested(session)
+        if self.owner is not None:
+            self.owner._session_requested(session)
 
     def goaway_received(self, last_id: int) -> None:
         """No further session can be opened."""
-        self.owner._goaway_received()
+        if self.owner is not None:
+            self.owner._goaway_received()
 
     def connection_failed(self, error: Exception) -> None:
         """The peer broke a rule of HTTP/3 or WebTransport."""
-        self.owner._protocol_failed(error)
+        if self.owner is not None:
+            self.owner._protocol_failed(error)
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()

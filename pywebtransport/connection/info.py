@@ -11,7 +11,7 @@ from ..utils import get_timestamp
 __all__ = ["ConnectionInfo"]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class ConnectionInfo:
     """A snapshot of a connection. Times are seconds, sizes bytes, figures measured.
 

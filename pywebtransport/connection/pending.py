@@ -16,12 +16,19 @@ __all__ = ["PendingSession"]
 
 
 class PendingSession:
-    """Keeps what happens to a session until ``WebTransportSession`` takes it over."""
+    """Keeps what happens to a session until ``WebTransportSession`` takes it over.
 
-    def __init__(self) -> None:
+    Args:
+        ready: Told of the answer, if anybody waits for it.
+    """
+
+    __slots__ = ("_facts", "h3", "ready")
+
+    def __init__(self, ready: asyncio.Future[None] | None = None) -> None:
         self.h3: H3Session | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.ready.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self.ready = ready
+        if ready is not None:
+            ready.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._facts: list[tuple[str, tuple[Any, ...]]] = []
 
     def replay(self, session: WebTransportSession) -> None:
@@ -33,16 +40,18 @@ class PendingSession:
     def session_established(self) -> None:
         """The server accepted."""
         self._keep("session_established")
-        self.ready.set_result(None)
+        if self.ready is not None:
+            self.ready.set_result(None)
 
     def session_rejected(
         self, status: int | None, headers: Mapping[str, str], error: Exception | None
     ) -> None:
         """The server refused."""
         self._keep("session_rejected", status, headers, error)
-        self.ready.set_exception(
-            error or SessionRejectedError(status_code=status or 0, headers=dict(headers))
-        )
+        if self.ready is not None:
+            self.ready.set_exception(
+                error or SessionRejectedError(status_code=status or 0, headers=dict(headers))
+            )
 
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
         """The server opened a stream."""
@@ -75,7 +84,7 @@ class PendingSession:
     ) -> None:
         """The session is over."""
         self._keep("session_closed", code, reason, remote, error)
-        if not self.ready.done():
+        if self.ready is not None and not self.ready.done():
             self.ready.set_exception(error or ConnectionError(reason or "closed"))
 
     def _keep(self, name: str, *args: Any) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
+from .critical import PeerCritical
 from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError
 from .ids import SettledIds
-from .request import Phase
+from .request import Phase, RequestStream
 from .transport import Stream
 from .varint import decode_varint, encode_varint
 
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
 _HEADER_MAX = 16  # two varints
-_CHUNK = 65536
 _BIDI = encode_varint(FrameType.WEBTRANSPORT_STREAM)
 _UNI = encode_varint(StreamType.WEBTRANSPORT)
-_CRITICAL = frozenset({StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER})
+_CRITICAL: dict[int, str] = {
+    StreamType.CONTROL: "control",
+    StreamType.QPACK_ENCODER: "qpack encoder",
+    StreamType.QPACK_DECODER: "qpack decoder",
+}
 
 
 def abort_stream(stream: Stream, code: int) -> None:
@@ -43,6 +47,20 @@ def refuse_stream(stream: Stream, code: int) -> None:
     stream.release()
 
 
+class _NoConnection:
+    """Stands for a connection that is gone, and leads nowhere."""
+
+    sessions: Mapping[int, H3Session] = MappingProxyType({})
+    requests: Mapping[int, RequestStream] = MappingProxyType({})
+    is_closed = True
+    lacks_webtransport = True
+
+    def guard(self, *_: object) -> None: ...
+
+
+_NO_CONNECTION = _NoConnection()
+
+
 class Arrivals:
     """Streams and datagrams of the peer on one connection.
 
@@ -50,15 +68,24 @@ class Arrivals:
         connection: What they belong to.
     """
 
+    __slots__ = (
+        "_connection",
+        "_critical",
+        "_early",
+        "_ids",
+        "_is_client",
+        "_next_local",
+        "_options",
+    )
+
     def __init__(self, connection: H3Connection) -> None:
-        self._connection = connection
+        self._connection: Any = connection
         self._is_client = connection.is_client
         self._options = connection.options
-        self._critical: set[int] = set()
+        self._critical: tuple[int, ...] = ()
         self._ids = SettledIds()
         self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
-        self._early = EarlyArrivals(connection.options, connection.call_later, self._expired)
-        self._early_sink = connection.guarded(self._early_ready)
+        self._early: EarlyArrivals | None = None  # made when something is early
 
     @property
     def next_request_id(self) -> int:
@@ -146,7 +173,9 @@ class Arrivals:
             session.stream_arrived(stream, header_size)
         elif session is None and self._is_over(session_id):
             refuse_stream(stream, H3Error.WT_SESSION_GONE)
-        elif self._early.hold_stream(session_id, stream, header_size, known=session is not None):
+        elif self._waiting_room().hold_stream(
+            session_id, stream, header_size, known=session is not None
+        ):
             stream.sink = self._early_sink
         else:
             refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
@@ -174,13 +203,13 @@ class Arrivals:
         if kind == StreamType.PUSH:
             code = H3Error.ID_ERROR if self._is_client else H3Error.STREAM_CREATION_ERROR
             raise H3ConnectionError(code, "push was not allowed")
-        if kind not in _CRITICAL:
+        name = _CRITICAL.get(kind)
+        if name is None:
             refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
             return
-        name = StreamType(kind).name.lower().replace("_", " ")
         if kind in self._critical:
             raise H3ConnectionError(H3Error.STREAM_CREATION_ERROR, f"a second {name} stream")
-        self._critical.add(kind)
+        self._critical += (kind,)
         stream.skip(header_size)
         if kind == StreamType.CONTROL:
             feed: Callable[[bytes], object] = ControlReader(
@@ -192,24 +221,9 @@ class Arrivals:
             feed = self._feed_qpack
         else:
             feed = self._connection.qpack.feed_decoder
-        read = partial(self._read_critical, name, feed)
-        stream.sink = self._connection.guarded(read)
-        read(stream)
-
-    def _read_critical(self, name: str, feed: Callable[[bytes], object], stream: Stream) -> None:
-        """Read all that a critical stream holds; it must never end."""
-        while not stream.is_reset:
-            if self._connection.is_closed:
-                return
-            data = stream.read(_CHUNK)
-            if data is None:
-                return
-            if not data:
-                break
-            feed(data)
-        raise H3ConnectionError(
-            H3Error.CLOSED_CRITICAL_STREAM, f"the peer closed its {name} stream"
-        )
+        critical = PeerCritical(self._connection, name, feed)
+        stream.sink = critical.ready
+        critical.read(stream)
 
     def _feed_qpack(self, data: bytes) -> None:
         for stream_id in self._connection.qpack.feed_encoder(data):
@@ -235,12 +249,23 @@ class Arrivals:
             return
         over = session is None and self._is_over(session_id)
         if not over and not self._connection.lacks_webtransport:
-            self._early.hold_datagram(session_id, data, known=session is not None)
+            self._waiting_room().hold_datagram(session_id, data, known=session is not None)
 
     # What waits.
 
+    def _waiting_room(self) -> EarlyArrivals:
+        if self._early is None:
+            self._early = EarlyArrivals(self._options, self._connection.call_later, self._expired)
+        return self._early
+
+    def holds(self, session_id: int) -> bool:
+        """Tell whether streams or datagrams wait for a session."""
+        return self._early is not None and self._early.holds(session_id)
+
     def deliver(self, session: H3Session) -> None:
         """Hand over what waited for a session that is now established."""
+        if self._early is None:
+            return
         streams, datagrams = self._early.take(session.session_id)
         try:
             while streams and session.is_live:
@@ -253,18 +278,21 @@ class Arrivals:
 
     def pin(self, session_id: int) -> None:
         """A session was requested: what waits for it waits for its answer."""
-        self._early.pin(session_id)
+        if self._early is not None:
+            self._early.pin(session_id)
 
     def discard(self, session_id: int) -> None:
         """A session is over or was refused: refuse what waited for it."""
         self.settle(session_id)
-        for stream, _ in self._early.take(session_id)[0]:
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+        if self._early is not None:
+            for stream, _ in self._early.take(session_id)[0]:
+                refuse_stream(stream, H3Error.WT_SESSION_GONE)
 
     def discard_all(self) -> None:
         """It turned out that there is no WebTransport on this connection."""
-        for stream, _ in self._early.clear():
-            self._refuse_foreign(stream)
+        if self._early is not None:
+            for stream, _ in self._early.clear():
+                self._refuse_foreign(stream)
 
     def settle(self, stream_id: int) -> None:
         """No session lives on this stream from now on."""
@@ -277,12 +305,19 @@ class Arrivals:
 
     def shut(self) -> None:
         """The connection is gone."""
-        for stream, _ in self._early.clear():
-            stream.sink = None
-            stream.release()
+        early, self._early = self._early, None
+        if early is not None:
+            for stream, _ in early.clear():
+                stream.sink = None
+                stream.release()
+        self._connection = _NO_CONNECTION
+
+    def _early_sink(self, stream: Stream) -> None:
+        """A stream that waits has news."""
+        self._connection.guard(self._early_ready, stream)
 
     def _early_ready(self, stream: Stream) -> None:
-        if self._early.is_oversized(stream):
+        if self._early is not None and self._early.is_oversized(stream):
             self._early.drop_stream(stream)
             refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
 

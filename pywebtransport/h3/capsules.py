@@ -76,7 +76,7 @@ class CapsuleParser:
     def __init__(self, known: Collection[int], max_datagram: int) -> None:
         self._known = known
         self._max_datagram = max_datagram
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""  # a bytearray while a capsule is cut
         self._skip = 0
 
     @property
@@ -94,8 +94,14 @@ class CapsuleParser:
         if self._skip >= len(data):
             self._skip -= len(data)
             return
-        self._buffer += data[self._skip :] if self._skip else data
-        self._skip = 0
+        if self._skip:
+            data, self._skip = data[self._skip :], 0
+        if not self._buffer:
+            self._buffer = data
+        elif isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer = bytearray(self._buffer) + data
 
     def next(self) -> Capsule | None:
         """The next known capsule; None when more bytes are needed.
@@ -125,8 +131,12 @@ class CapsuleParser:
                 pos = end
                 return Capsule(capsule_type, bytes(buffer[start:end]))
         finally:
-            if pos:
+            if pos == len(buffer):
+                self._buffer = b""
+            elif isinstance(buffer, bytearray):
                 del buffer[:pos]
+            elif pos:
+                self._buffer = bytearray(buffer[pos:])
 
     def _is_wanted(self, capsule_type: int, size: int) -> bool:
         if capsule_type not in self._known:

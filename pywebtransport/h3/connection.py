@@ -9,8 +9,8 @@ Handlers report a broken rule by raising one of the private exceptions of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from ..exceptions import (
     ClientError,
@@ -32,6 +32,7 @@ from .constants import (
     Setting,
     StreamType,
 )
+from .critical import LocalCritical
 from .dialects import DIALECTS, Dialect, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
@@ -42,7 +43,7 @@ from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
 from .session import H3Session, abort_error
-from .settings import build_settings, check_settings, encode_settings
+from .settings import check_settings, local_settings
 from .transport import CallLater, QuicTransport, Stream, TimerHandle
 from .varint import encode_varint
 
@@ -51,7 +52,21 @@ __all__ = ["H3Connection"]
 _SEND_FIRST = 2**63 - 1
 # What handlers raise about the peer.
 _ENDINGS = (H3ConnectionError, SessionAbort, H3StreamError, ConnectionError)
+# An end without dynamic table opens no QPACK streams (RFC 9204 section 4.2).
 _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
+_NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
+
+
+class _NoEvents:
+    """Hears of a connection that is gone."""
+
+    def settings_received(self, settings: Mapping[int, int]) -> None: ...
+    def session_requested(self, session: H3Session) -> None: ...
+    def goaway_received(self, last_id: int) -> None: ...
+    def connection_failed(self, error: Exception) -> None: ...
+
+
+_NO_EVENTS = _NoEvents()
 
 
 class H3Connection:
@@ -76,6 +91,39 @@ class H3Connection:
             or while SETTINGS are not in.
     """
 
+    __slots__ = (
+        "_closed",
+        "_control",
+        "_control_backlog",
+        "_goaway_id",
+        "_goaway_sent",
+        "_held",
+        "_held_ids",
+        "_opened",
+        "_refused",
+        "_refused_timer",
+        "_routes",
+        "_settings_timer",
+        "_started",
+        "_to_send",
+        "_waiting",
+        "arrivals",
+        "call_later",
+        "dialect",
+        "events",
+        "goaway_received",
+        "is_client",
+        "options",
+        "peer_settings",
+        "qpack",
+        "quic",
+        "requests",
+        "sessions",
+        "settings",
+        "settings_known",
+        "webtransport_error",
+    )
+
     def __init__(
         self,
         quic: QuicTransport,
@@ -90,9 +138,9 @@ class H3Connection:
         self.call_later = call_later
         self.options = options
         self.is_client = is_client
-        self.settings = build_settings(options, is_client=is_client)
+        self.settings = local_settings(options, is_client=is_client).values
         self.dialect: Dialect | None = None
-        self.peer_settings: dict[int, int] = {}
+        self.peer_settings = _NO_SETTINGS
         self.sessions: dict[int, H3Session] = {}
         self.goaway_received = False
         self.settings_known = False
@@ -108,16 +156,18 @@ class H3Connection:
         self._started = False
         self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
-        self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] = ({}, {})
+        # Sessions that wait for a stream of a kind; most connections never have one.
+        self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] | None = None
         self._routes: dict[int, Callable[[list[bytes]], object]] = {}  # by quarter stream ID
         self._held_ids = 0
         self._control: Stream | None = None
         self._control_backlog = b""
-        self._to_open = list(_CRITICAL)
+        self._opened = 0  # of our critical streams
         self._goaway_sent: int | None = None
         self._goaway_id: int | None = None
         self._refused = 0
-        self._timers: dict[str, TimerHandle] = {}
+        self._settings_timer: TimerHandle | None = None
+        self._refused_timer: TimerHandle | None = None
 
     # The catch point.
 
@@ -143,10 +193,6 @@ class H3Connection:
                 session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
         # Else the QUIC connection has begun to end: ``connection_closed`` follows.
 
-    def guarded(self, handler: Callable[[Any], object]) -> Callable[[Any], None]:
-        """A sink that runs ``handler`` under :meth:`guard`."""
-        return partial(self.guard, handler)
-
     # From the QUIC connection.
 
     def start(self) -> None:
@@ -154,11 +200,13 @@ class H3Connection:
         if self._started or self._closed:
             return
         self._started = True
-        settings = encode_frame(FrameType.SETTINGS, encode_settings(self.settings))
-        self._control_backlog = settings + self._control_backlog
+        opening = local_settings(self.options, is_client=self.is_client).opening
+        self._control_backlog = opening + self._control_backlog
         self.guard(self._open_critical)
         if not self.settings_known:
-            self._set_timer("settings", self.options.settings_timeout, self._settings_late)
+            self._settings_timer = self.call_later(
+                self.options.settings_timeout, self.guard, self._settings_late
+            )
 
     def stream_ready(self, stream: Any) -> None:
         """A stream of the peer has its first bytes, or more while it is not classified."""
@@ -202,6 +250,8 @@ class H3Connection:
             self.guard(self._open_critical)
         else:
             self.guard(self._send_connects)
+        if self._waiting is None:
+            return
         waiting = self._waiting[unidirectional]
         for session in list(waiting):
             if waiting.pop(session, self) is None:
@@ -216,6 +266,9 @@ class H3Connection:
         """The QUIC connection is gone: every session ends, every timer is cancelled."""
         if not self._closed:
             self._shut(error)
+        # Nothing comes from below any more. Events lead back here: with them gone nothing is
+        # left to the garbage collector.
+        self.events = _NO_EVENTS
 
     # Sessions of a client.
 
@@ -328,9 +381,10 @@ class H3Connection:
         session.bind(request, dialect, flow_control=flow_control)
         self.sessions[session.session_id] = session
         session.send_request()
-        for unidirectional in (False, True):
-            if self._waiting[unidirectional].pop(session, self) is None:
-                session.events.streams_available(unidirectional)
+        if self._waiting is not None:
+            for unidirectional, waiting in enumerate(self._waiting):
+                if waiting.pop(session, self) is None:
+                    session.events.streams_available(bool(unidirectional))
         session.tell_datagram_writable()
 
     def retry_with_older_token(self, session: H3Session) -> bool:
@@ -419,12 +473,13 @@ class H3Connection:
         self._refused += 1
         if self._refused > self.options.max_refused_sessions:
             raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, reason)
-        if "refused" not in self._timers:
-            self._set_timer("refused", self.options.refused_window, self._forget_refused)
+        if self._refused_timer is None:
+            self._refused_timer = self.call_later(self.options.refused_window, self._forget_refused)
         raise H3StreamError(stream, H3Error.REQUEST_REJECTED, reason)
 
     def _forget_refused(self) -> None:
         self._refused = 0
+        self._refused_timer = None
 
     # What sessions and request streams ask for.
 
@@ -434,16 +489,19 @@ class H3Connection:
 
     def wait_for_streams(self, session: H3Session, unidirectional: bool) -> None:
         """Tell the session when a stream can be opened."""
+        if self._waiting is None:
+            self._waiting = ({}, {})
         self._waiting[unidirectional][session] = None
 
     def stop_waiting(self, session: H3Session, unidirectional: bool) -> None:
         """The session was told by other means."""
-        self._waiting[unidirectional].pop(session, None)
+        if self._waiting is not None:
+            self._waiting[unidirectional].pop(session, None)
 
     def session_over(self, session: H3Session) -> None:
         """A session ended: forget it and refuse what waited for it."""
         self._to_send.pop(session, None)
-        for waiting in self._waiting:
+        for waiting in self._waiting or ():
             waiting.pop(session, None)
         if self.sessions.pop(session.session_id, None) is not None:
             self._routes.pop(session.session_id // 4, None)
@@ -472,12 +530,14 @@ class H3Connection:
 
     # Control stream, both ways.
 
-    def on_settings(self, settings: dict[int, int]) -> None:
+    def on_settings(self, settings: Mapping[int, int]) -> None:
         """The peer's SETTINGS are in: choose the dialect and serve what waited."""
         check_settings(settings, is_client=self.is_client)
         self.peer_settings = settings
         self.settings_known = True
-        self._cancel_timer("settings")
+        if self._settings_timer is not None:
+            self._settings_timer.cancel()
+            self._settings_timer = None
         self.qpack.apply_peer_settings(
             settings.get(Setting.QPACK_MAX_TABLE_CAPACITY, 0),
             settings.get(Setting.QPACK_BLOCKED_STREAMS, 0),
@@ -489,10 +549,11 @@ class H3Connection:
         else:
             self.arrivals.discard_all()
         self.events.settings_received(settings)
-        held, self._held = self._held, {}
-        for stream, request in held.items():
-            if stream.phase is Phase.WAITING:
-                self.guard(self._admit, stream, request)
+        if self._held:
+            held, self._held = self._held, {}
+            for stream, request in held.items():
+                if stream.phase is Phase.WAITING:
+                    self.guard(self._admit, stream, request)
         self._send_connects()
 
     def _unmet(self, dialect: Dialect | None) -> Exception | None:
@@ -569,32 +630,26 @@ class H3Connection:
 
     def _open_critical(self) -> None:
         """Open our control and QPACK streams, as far as the peer allows now."""
-        while self._started and self._to_open:
+        wanted = len(_CRITICAL) if self.options.qpack_max_table_capacity else 1
+        while self._started and self._opened < wanted:
             stream = self.quic.open_stream(True)
             if stream is None:
                 return
-            kind = self._to_open.pop(0)
-            stream.sink = self.guarded(self._local_critical)
+            kind = _CRITICAL[self._opened]
+            self._opened += 1
+            critical = LocalCritical(self, stream)
+            stream.sink = critical.ready
             stream.set_send_order(_SEND_FIRST)
-            stream.write(encode_varint(kind))
             if kind == StreamType.CONTROL:
                 self._control = stream
                 backlog, self._control_backlog = self._control_backlog, b""
-                self._write_control(backlog)
-            elif kind == StreamType.QPACK_ENCODER:
-                self.qpack.send_encoder = partial(self._write_qpack, stream)
+                stream.write(encode_varint(kind) + backlog)
+                continue
+            stream.write(encode_varint(kind))
+            if kind == StreamType.QPACK_ENCODER:
+                self.qpack.send_encoder = critical.write
             else:
-                self.qpack.send_decoder = partial(self._write_qpack, stream)
-
-    def _write_qpack(self, stream: Stream, data: bytes) -> None:
-        if data and stream.write(data) > self.options.max_capsule_backlog:
-            raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, "the peer does not read QPACK streams")
-
-    def _local_critical(self, stream: Stream) -> None:
-        if stream.is_stopped:
-            raise H3ConnectionError(
-                H3Error.CLOSED_CRITICAL_STREAM, "the peer stopped one of our critical streams"
-            )
+                self.qpack.send_decoder = critical.write
 
     # The end.
 
@@ -637,19 +692,23 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, let go of streams and timers."""
         self._closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for timer in (self._settings_timer, self._refused_timer):
+            if timer is not None:
+                timer.cancel()
         self._routes.clear()
         requests, self.requests = self.requests, {}
         for request in requests.values():
             request.abandon()
+            request.session = None
+        if self._control is not None:
+            self._control.sink = None
         self._held.clear()
         self.arrivals.shut()
         for session in [*self._to_send, *self.sessions.values()]:
             session.connection_lost(error)
 
     def _settings_late(self) -> None:
+        self._settings_timer = None
         seconds = self.options.settings_timeout
         for stream in list(self._held):
             stream.fail(H3Error.REQUEST_REJECTED)
@@ -660,19 +719,6 @@ class H3Connection:
         self.quic.close(H3Error.MISSING_SETTINGS, reason)
         self._shut(error)
         self.events.connection_failed(error)
-
-    def _set_timer(self, name: str, delay: float, callback: Callable[[], object]) -> None:
-        self._cancel_timer(name)
-        self._timers[name] = self.call_later(delay, self._timer_fired, name, callback)
-
-    def _cancel_timer(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _timer_fired(self, name: str, callback: Callable[[], object]) -> None:
-        self._timers.pop(name, None)
-        self.guard(callback)
 
 
 def _answer_plain(stream: RequestStream, request: Request) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from .constants import RESERVED_FRAME_TYPES, FrameType, H3Error
 from .errors import H3ConnectionError
 from .frames import SKIP, Frame, FrameParser
-from .settings import parse_settings
+from .settings import read_settings
 from .varint import decode_varint
 
 __all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
@@ -16,7 +17,7 @@ __all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
 class ControlEvents(Protocol):
     """What the control stream tells the connection."""
 
-    def on_settings(self, settings: dict[int, int]) -> None: ...
+    def on_settings(self, settings: Mapping[int, int]) -> None: ...
     def on_goaway(self, last_id: int) -> None: ...
 
 
@@ -36,7 +37,7 @@ def refuse_frame(frame_type: int, where: str) -> None:
     raise H3ConnectionError(code, f"frame 0x{frame_type:x} on a {where} stream", frame_type)
 
 
-class ControlReader:
+class ControlReader(FrameParser):
     """Frames of the peer's control stream.
 
     Args:
@@ -55,11 +56,19 @@ class ControlReader:
     )
     _COLLECTED = _FOR_SERVERS | {FrameType.SETTINGS, FrameType.GOAWAY, FrameType.CANCEL_PUSH}
 
+    __slots__ = (
+        "_events",
+        "_has_settings",
+        "_is_client",
+        "_max_frame_size",
+        "_max_push_id",
+    )
+
     def __init__(self, events: ControlEvents, *, is_client: bool, max_frame_size: int) -> None:
+        super().__init__()
         self._events = events
         self._is_client = is_client
         self._max_frame_size = max_frame_size
-        self._parser = FrameParser(self._policy)
         self._has_settings = False
         self._max_push_id = -1
 
@@ -69,11 +78,12 @@ class ControlReader:
         Raises:
             H3ConnectionError: the peer broke a rule.
         """
-        self._parser.feed(data)
-        while (frame := self._parser.next()) is not None:
+        super().feed(data)
+        while (frame := self.next()) is not None:
             self._handle(frame)
 
-    def _policy(self, frame_type: int) -> int:
+    def judge(self, frame_type: int) -> int:
+        """Which frames may come, and when."""
         refuse_frame(frame_type, "control")
         if not self._has_settings and frame_type != FrameType.SETTINGS:
             raise H3ConnectionError(
@@ -101,7 +111,7 @@ class ControlReader:
             )
         if kind == FrameType.SETTINGS:
             self._has_settings = True
-            self._events.on_settings(parse_settings(payload))
+            self._events.on_settings(read_settings(payload))
         elif kind == FrameType.GOAWAY:
             self._events.on_goaway(_only_varint(kind, payload))
         elif kind == FrameType.MAX_PUSH_ID:

@@ -61,6 +61,19 @@ class NoGroup:
     def close(self) -> None: ...
 
 
+class _Nobody:
+    """Hears of the credit of a session that is over."""
+
+    def credit_raised(self, kind: str, limit: int) -> None: ...
+    def credit_violated(self, received: int, limit: int) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
+def _ignore(_: bytes) -> None: ...
+
+
 class SessionCredit:
     """Credit of one session, both ways.
 
@@ -73,6 +86,18 @@ class SessionCredit:
         send: Sends capsules.
         events: Told about changes.
     """
+
+    __slots__ = (
+        "_events",
+        "_over",
+        "_send",
+        "_strict",
+        "_window",
+        "enabled",
+        "group",
+        "local",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -92,20 +117,21 @@ class SessionCredit:
         self._over = False
         self.enabled = enabled
         self.group: Group = quic.new_group(self)
-        self.local = (LocalStreams(None), LocalStreams(None))  # by bool(unidirectional)
-        self.peer = (PeerStreams(None), PeerStreams(None))
-        if enabled:
-            self.group.send_limit = peer_settings.get(Setting.WT_INITIAL_MAX_DATA, 0)
-            self.group.recv_limit = self._window
-            self.group.credit_threshold = max(1, self._window // 2)
-            self.local = (
-                LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_BIDI)),
-                LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
-            )
-            self.peer = (
-                PeerStreams(options.initial_max_streams_bidi),
-                PeerStreams(options.initial_max_streams_uni),
-            )
+        if not enabled:
+            self.local = (LocalStreams(None), LocalStreams(None))  # by bool(unidirectional)
+            self.peer = (PeerStreams(None), PeerStreams(None))
+            return
+        self.group.send_limit = peer_settings.get(Setting.WT_INITIAL_MAX_DATA, 0)
+        self.group.recv_limit = self._window
+        self.group.credit_threshold = max(1, self._window // 2)
+        self.local = (
+            LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_BIDI)),
+            LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
+        )
+        self.peer = (
+            PeerStreams(options.initial_max_streams_bidi),
+            PeerStreams(options.initial_max_streams_uni),
+        )
 
     def may_open(self, unidirectional: bool) -> bool:
         """Tell whether the peer allows one more stream; if not, tell it so, once per limit."""
@@ -154,12 +180,12 @@ class SessionCredit:
             self._announce_streams(unidirectional, self.peer[unidirectional].wanted())
 
     def end(self) -> None:
-        """The session is over: drop its datagrams and its group; the figures stay."""
+        """The session is over: drop its datagrams and close its group; the figures stay."""
         self._over = True
-        group = self.group
-        group.clear_datagrams()
-        self.group = NoGroup(group.stats())
-        group.close()
+        self.group.clear_datagrams()
+        self.group.close()
+        # Both lead back to the session: nothing is left to the garbage collector.
+        self._send, self._events = _ignore, _NOBODY
 
     def stats(self) -> dict[str, int | None]:
         """Counters and limits."""

@@ -49,6 +49,8 @@ class EarlyArrivals:
         expired: Called with the streams of a session that did not come in time.
     """
 
+    __slots__ = ("_buckets", "_call_later", "_datagrams", "_expired", "_options", "_streams")
+
     def __init__(
         self,
         options: H3Options,
@@ -100,6 +102,10 @@ class EarlyArrivals:
     def is_oversized(self, stream: Stream) -> bool:
         """Tell whether a waiting stream holds more than is allowed."""
         return stream.buffered > self._options.max_early_bytes
+
+    def holds(self, session_id: int) -> bool:
+        """Tell whether anything waits for a session."""
+        return session_id in self._buckets
 
     def pin(self, session_id: int) -> None:
         """The session was requested: what waits for it has no time limit any more."""

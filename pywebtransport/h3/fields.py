@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ..exceptions import ConfigurationError
@@ -19,6 +20,8 @@ __all__ = [
     "parse_response",
 ]
 
+_Fields = Sequence[tuple[bytes, bytes]]
+
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE: Final = re.compile(rb"[\x00\r\n]")
 _STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
@@ -27,6 +30,7 @@ _CONNECTION_FIELDS: Final = frozenset(
 )
 _RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
+_SHARED_COUNT: Final = 256
 _RESPONSE_PSEUDO: Final = frozenset({b":status"})
 
 
@@ -39,7 +43,7 @@ class Request:
     authority: str
     path: str
     protocol: str | None
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
     @property
     def is_extended_connect(self) -> bool:
@@ -51,15 +55,23 @@ class Response:
     """A well-formed response header."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
-def parse_request(fields: list[tuple[bytes, bytes]]) -> Request:
+def parse_request(fields: _Fields) -> Request:
     """Validate the header of a request.
+
+    Args:
+        fields: A tuple stands for a small field section that others may repeat word for
+            word: the result is remembered and shared, and must not be changed.
 
     Raises:
         MessageError: it is malformed.
     """
+    return _shared_request(fields) if isinstance(fields, tuple) else _request(fields)
+
+
+def _request(fields: _Fields) -> Request:
     pseudo, headers = _split(fields, _REQUEST_PSEUDO)
     method = pseudo.get(":method", "")
     if not method:
@@ -108,12 +120,19 @@ def _check_connect(
         raise MessageError("a CONNECT request has a content-length")
 
 
-def parse_response(fields: list[tuple[bytes, bytes]]) -> Response:
+def parse_response(fields: _Fields) -> Response:
     """Validate the header of a response to an extended CONNECT.
+
+    Args:
+        fields: As for :func:`parse_request`.
 
     Raises:
         MessageError: it is malformed, or a 2xx that cannot be the answer to one.
     """
+    return _shared_response(fields) if isinstance(fields, tuple) else _response(fields)
+
+
+def _response(fields: _Fields) -> Response:
     pseudo, headers = _split(fields, _RESPONSE_PSEUDO)
     text = pseudo.get(":status", "")
     if not _STATUS.fullmatch(text.encode("latin-1")) or text == "101":
@@ -126,9 +145,11 @@ def parse_response(fields: list[tuple[bytes, bytes]]) -> Response:
     return Response(status, headers)
 
 
-def _split(
-    fields: list[tuple[bytes, bytes]], allowed: frozenset[bytes]
-) -> tuple[dict[str, str], dict[str, str]]:
+_shared_request = lru_cache(_SHARED_COUNT)(_request)
+_shared_response = lru_cache(_SHARED_COUNT)(_response)
+
+
+def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], dict[str, str]]:
     """Pseudo-fields and fields; the lines of one field are joined with a comma."""
     pseudo: dict[str, str] = {}
     lines: dict[str, list[str]] = {}
@@ -163,6 +184,8 @@ def check_fields(headers: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigurationError: a name or value cannot be sent in HTTP/3.
     """
+    if not headers:
+        return {}
     checked: dict[str, str] = {}
     for name, value in headers.items():
         lowered = name.lower()

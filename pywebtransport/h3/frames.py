@@ -39,13 +39,19 @@ class FrameParser:
 
     __slots__ = ("_action", "_buffer", "_policy", "_pos", "_remaining", "_type")
 
-    def __init__(self, policy: Callable[[int], int]) -> None:
+    def __init__(self, policy: Callable[[int], int] | None = None) -> None:
         self._policy = policy
-        self._buffer = bytearray()
+        # Most reads hold whole frames: the bytes are used as they came, and copied into a
+        # bytearray only when a frame is cut. Nothing is held between frames.
+        self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
+
+    def judge(self, frame_type: int) -> int:
+        """The policy; subclasses may have one of their own."""
+        return SKIP if self._policy is None else self._policy(frame_type)
 
     @property
     def at_boundary(self) -> bool:
@@ -59,14 +65,22 @@ class FrameParser:
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
-        del self._buffer[: self._pos]
-        self._buffer += data
+        buffer, pos = self._buffer, self._pos
         self._pos = 0
+        if pos == len(buffer):
+            self._buffer = data
+        elif isinstance(buffer, bytearray):
+            del buffer[:pos]
+            buffer += data
+        else:
+            self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
         """The next frame or piece; None when more bytes are needed."""
         while True:
             if self._remaining < 0 and not self._read_header():
+                if self._pos == len(self._buffer):
+                    self._pos, self._buffer = 0, b""
                 return None
             available = len(self._buffer) - self._pos
             if self._action >= 0:
@@ -94,7 +108,7 @@ class FrameParser:
             if decoded is None:
                 return False
             frame_type, self._pos = decoded
-            self._action = self._policy(frame_type)
+            self._action = self.judge(frame_type)
             self._type = frame_type
         decoded = decode_varint(self._buffer, self._pos)
         if decoded is None:

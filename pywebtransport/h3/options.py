@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..exceptions import ConfigurationError
 from .constants import MAX_SESSION_STREAMS
 from .dialects import ALL_DIALECTS
 from .varint import MAX_VARINT
 
-__all__ = ["H3Options"]
+__all__ = ["H3Options", "LocalSettings"]
+
+
+class LocalSettings(NamedTuple):
+    """Our SETTINGS; shared, not to be changed."""
+
+    values: Mapping[int, int]
+    opening: bytes
+    """The first bytes of the control stream, after its type: the SETTINGS frame."""
+
 
 _RANGES: dict[str, tuple[float, float]] = {
     "max_sessions": (1, MAX_VARINT),
@@ -88,6 +99,11 @@ class H3Options:
     legacy_token_retry: bool = True
     """Client: ask again with the older ``:protocol`` when a server that also shows an older
     generation answers ``webtransport-h3`` with 400, 405 or 501."""
+    local_settings: dict[bool, LocalSettings] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Our SETTINGS by ``is_client``, made once and shared by all connections; see
+    ``settings.local_settings``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dialects", frozenset(self.dialects))

@@ -9,6 +9,7 @@ QPACK error codes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import pylsqpack
 
@@ -17,9 +18,17 @@ from .errors import H3ConnectionError
 
 __all__ = ["FieldSectionTooLarge", "Fields", "Qpack", "count_field_lines", "section_size"]
 
-Fields = list[tuple[bytes, bytes]]
+Fields = Sequence[tuple[bytes, bytes]]
 
 _LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
+
+# Coders of all connections without a dynamic table; they keep nothing between field sections.
+_ENCODER = pylsqpack.Encoder()
+_DECODER = pylsqpack.Decoder(0, 0)
+# Clients of one kind ask in the same words, and servers answer in the same: small field
+# sections are decoded once, and the result (a tuple) is shared.
+_SHARED_SIZE = 256
+_SHARED_COUNT = 256
 
 
 class FieldSectionTooLarge(Exception):
@@ -40,13 +49,30 @@ class Qpack:
         max_field_section_size: Largest decoded field section in bytes.
     """
 
+    __slots__ = (
+        "_blocked",
+        "_capacity",
+        "_decoder",
+        "_encoder",
+        "_max_size",
+        "send_decoder",
+        "send_encoder",
+    )
+
     def __init__(
         self, max_table_capacity: int, blocked_streams: int, max_field_section_size: int
     ) -> None:
         self._capacity = max_table_capacity
+        self._blocked = blocked_streams
         self._max_size = max_field_section_size
-        self._decoder = pylsqpack.Decoder(max_table_capacity, blocked_streams)
-        self._encoder = pylsqpack.Encoder()
+        # Without a dynamic table a field section depends on nothing but itself: all
+        # connections share one coder each way (5 KB less per connection). One of their own
+        # is made for the instructions of a peer that sends some all the same.
+        self._decoder: pylsqpack.Decoder | None = None
+        self._encoder: pylsqpack.Encoder | None = None
+        if max_table_capacity:
+            self._decoder = pylsqpack.Decoder(max_table_capacity, blocked_streams)
+            self._encoder = pylsqpack.Encoder()
         self.send_encoder: Callable[[bytes], object] | None = None
         """Writes to our encoder stream."""
         self.send_decoder: Callable[[bytes], object] | None = None
@@ -55,12 +81,15 @@ class Qpack:
     def apply_peer_settings(self, capacity: int, blocked_streams: int) -> None:
         """Start to use the peer's dynamic table, as far as both ends allow."""
         capacity = min(capacity, self._capacity)
-        if capacity:
+        if capacity and self._encoder is not None:
             self._emit_encoder(self._encoder.apply_settings(capacity, min(blocked_streams, 65535)))
 
-    def encode(self, stream_id: int, fields: Fields) -> bytes:
+    def encode(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> bytes:
         """Encode a field section for a stream."""
-        instructions, section = self._encoder.encode(stream_id, fields)
+        if not self._capacity:
+            section: bytes = _ENCODER.encode(stream_id, fields)[1]
+            return section
+        instructions, section = self._own_encoder().encode(stream_id, fields)
         self._emit_encoder(instructions)
         return section
 
@@ -75,6 +104,11 @@ class Qpack:
             FieldSectionTooLarge: it is larger than we accept.
             H3ConnectionError: QPACK_DECOMPRESSION_FAILED.
         """
+        if not self._capacity and len(section) <= _SHARED_SIZE:
+            decoded, size = _decode_shared(section)
+            if size > self._max_size:
+                raise FieldSectionTooLarge
+            return decoded
         lines = count_field_lines(section)
         if lines * _LINE_OVERHEAD > self._max_size:
             self.cancel(stream_id)
@@ -82,7 +116,7 @@ class Qpack:
         if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
             return []
         try:
-            control, fields = self._decoder.feed_header(stream_id, section)
+            control, fields = (self._decoder or _DECODER).feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
@@ -92,7 +126,7 @@ class Qpack:
     def resume(self, stream_id: int) -> Fields | None:
         """Go on with a field section that had to wait; as :meth:`decode`."""
         try:
-            control, fields = self._decoder.resume_header(stream_id)
+            control, fields = (self._decoder or _DECODER).resume_header(stream_id)
         except pylsqpack.StreamBlocked:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
@@ -101,7 +135,7 @@ class Qpack:
 
     def cancel(self, stream_id: int) -> None:
         """Tell the peer that a field section will not be read."""
-        if self._capacity and self.send_decoder is not None:
+        if self._capacity and self.send_decoder is not None and self._decoder is not None:
             self.send_decoder(self._decoder.cancel_stream(stream_id))
 
     def feed_encoder(self, data: bytes) -> list[int]:
@@ -114,6 +148,8 @@ class Qpack:
             H3ConnectionError: QPACK_ENCODER_STREAM_ERROR.
         """
         try:
+            if self._decoder is None:
+                self._decoder = pylsqpack.Decoder(self._capacity, self._blocked)
             return self._decoder.feed_encoder(data)
         except pylsqpack.EncoderStreamError:
             raise H3ConnectionError(
@@ -127,7 +163,7 @@ class Qpack:
             H3ConnectionError: QPACK_DECODER_STREAM_ERROR.
         """
         try:
-            self._encoder.feed_decoder(data)
+            self._own_encoder().feed_decoder(data)
         except pylsqpack.DecoderStreamError:
             raise H3ConnectionError(
                 H3Error.QPACK_DECODER_STREAM_ERROR, "bad instruction on the QPACK decoder stream"
@@ -140,9 +176,26 @@ class Qpack:
             raise FieldSectionTooLarge
         return fields
 
+    def _own_encoder(self) -> pylsqpack.Encoder:
+        if self._encoder is None:
+            self._encoder = pylsqpack.Encoder()
+        return self._encoder
+
     def _emit_encoder(self, instructions: bytes) -> None:
         if instructions and self.send_encoder is not None:
             self.send_encoder(instructions)
+
+
+@lru_cache(_SHARED_COUNT)
+def _decode_shared(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
+    """Field lines and their size; for sections of at most ``_SHARED_SIZE`` bytes."""
+    if not count_field_lines(section) and section[0] == 0:
+        return (), 0
+    try:
+        fields = tuple(_DECODER.feed_header(0, section)[1])
+    except (pylsqpack.DecompressionFailed, ValueError):
+        raise _failed() from None
+    return fields, section_size(fields)
 
 
 def _failed() -> H3ConnectionError:

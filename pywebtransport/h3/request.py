@@ -36,6 +36,10 @@ _WRONG_STREAM = frozenset(
 )
 
 
+# The parser of a stream that is out of our hands; nothing is fed to it.
+_NO_FRAMES = FrameParser(lambda _: SKIP)
+
+
 class Phase(Enum):
     """What a request stream waits for."""
 
@@ -65,6 +69,17 @@ class RequestStream:
         session: Client: the session that is asked for.
     """
 
+    __slots__ = (
+        "_closed_by_peer",
+        "_parser",
+        "_timer",
+        "connection",
+        "phase",
+        "session",
+        "stream",
+        "stream_id",
+    )
+
     def __init__(
         self, connection: H3Connection, stream: Stream, session: H3Session | None = None
     ) -> None:
@@ -76,14 +91,28 @@ class RequestStream:
         self._parser = FrameParser(self._policy)
         self._closed_by_peer = False
         self._timer: TimerHandle | None = None
-        stream.sink = connection.guarded(self.ready)
+        stream.sink = self.sink
 
     @property
     def is_done(self) -> bool:
         """The stream is out of our hands."""
         return self.phase is Phase.DONE
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing of the peer waits to be read or acted upon."""
+        stream = self.stream
+        return (
+            not self._parser.pending
+            and not stream.buffered
+            and not (stream.fin_received or stream.is_reset or stream.is_stopped)
+        )
+
     # Receiving.
+
+    def sink(self, stream: Stream) -> None:
+        """The stream has news: what is wrong with it ends at the guard."""
+        self.connection.guard(self.ready, stream)
 
     def ready(self, stream: Stream) -> None:
         """The stream has news."""
@@ -306,16 +335,16 @@ class RequestStream:
 
     def finish(self) -> None:
         """Let go of the stream."""
-        self.phase = Phase.DONE
-        self._cancel_timer()
-        self.stream.sink = None
-        self.stream.release()
+        self.abandon()
         self.connection.request_done(self)
+        self.session = None
 
     def abandon(self) -> None:
         """The connection is gone."""
         self.phase = Phase.DONE
         self._cancel_timer()
+        # The parser leads back here: nothing is left to the garbage collector.
+        self._parser = _NO_FRAMES
         self.stream.sink = None
         self.stream.release()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import (
     ConfigurationError,
@@ -93,6 +95,23 @@ class _NoEvents:
     ) -> None: ...
 
 
+_NO_EVENTS = _NoEvents()
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_SESSION_AND_PROHIBITED = SESSION_CAPSULES | PROHIBITED_CAPSULES
+_ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
+
+
+@lru_cache(256)
+def _prefixes(session_id: int) -> tuple[bytes, bytes, bytes]:
+    """What begins the session's bidirectional streams, unidirectional streams and datagrams."""
+    encoded_id = encode_varint(session_id)
+    return (
+        encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
+        encode_varint(StreamType.WEBTRANSPORT) + encoded_id,
+        encode_varint(session_id // 4),
+    )
+
+
 class H3Session:
     """A session on its CONNECT stream; made by :class:`H3Connection`.
 
@@ -109,6 +128,43 @@ class H3Session:
         dialect: What the session speaks; None on a client until SETTINGS are in.
         takes_arrivals: Streams and datagrams of the peer go straight to ``events``.
     """
+
+    __slots__ = (
+        "_capsules",
+        "_connection",
+        "_credit",
+        "_datagram_limit",
+        "_datagram_refused",
+        "_drain_sent",
+        "_events",
+        "_headers",
+        "_prefix",
+        "_quic",
+        "_request",
+        "_require_protocol",
+        "_streams",
+        "_sweep_at",
+        "_timer",
+        "_unsent",
+        "_used",
+        "application_protocol",
+        "authority",
+        "dialect",
+        "draining",
+        "flow_control",
+        "is_client",
+        "offered_protocols",
+        "origin",
+        "path",
+        "protocol_token",
+        "request_headers",
+        "response_headers",
+        "scheme",
+        "session_id",
+        "state",
+        "status",
+        "takes_arrivals",
+    )
 
     def __init__(
         self,
@@ -133,23 +189,23 @@ class H3Session:
         self.path = path
         self.scheme = scheme
         self.origin = origin
-        self.request_headers = dict(request_headers)
+        self.request_headers = request_headers  # not changed from here on
         self.protocol_token = protocol_token
-        self.response_headers: dict[str, str] = {}
+        self.response_headers = _NO_HEADERS
         self.status: int | None = None
-        self.offered_protocols = list(offered_protocols)
+        self.offered_protocols: Sequence[str] = tuple(offered_protocols)
         self.application_protocol: str | None = None
         self.flow_control = False
         self.dialect: Dialect | None = None
         self.draining = False
-        self._events: SessionEvents = events if events is not None else _NoEvents()
+        self._events: SessionEvents = events if events is not None else _NO_EVENTS
         self._require_protocol = require_protocol
         self._request: RequestStream | None = None
         self._credit: SessionCredit | None = None
         self._timer: TimerHandle | None = None
         self._prefix = b""
         self._headers = (b"", b"")
-        self._capsules = CapsuleParser(SESSION_CAPSULES, connection.options.max_capsule_size)
+        self._capsules: CapsuleParser | None = None  # made with the first capsule
         self._unsent = b""  # capsules made before the response could go out
         self._streams: dict[int, Stream] = {}
         self._sweep_at = _SWEEP_AT
@@ -169,8 +225,12 @@ class H3Session:
     @events.setter
     def events(self, events: SessionEvents) -> None:
         self._events = events
+        self.route_datagrams(events.datagrams_received)
+
+    def route_datagrams(self, receive: Callable[[list[bytes]], object]) -> None:
+        """Send datagrams straight to ``receive``, once the session takes them."""
         if self.takes_arrivals and self.is_live:
-            self._connection.route_datagrams(self.session_id, events.datagrams_received)
+            self._connection.route_datagrams(self.session_id, receive)
 
     @property
     def is_live(self) -> bool:
@@ -250,12 +310,8 @@ class H3Session:
         self.session_id = request.stream_id
         self.dialect = dialect
         self.flow_control = flow_control
-        encoded_id = encode_varint(self.session_id)
-        self._prefix = encode_varint(self.session_id // 4)
-        self._headers = (
-            encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
-            encode_varint(StreamType.WEBTRANSPORT) + encoded_id,
-        )
+        bidirectional, unidirectional, self._prefix = _prefixes(self.session_id)
+        self._headers = (bidirectional, unidirectional)
         self._credit = SessionCredit(
             self._quic,
             self._connection.options,
@@ -265,14 +321,18 @@ class H3Session:
             send=self._send,
             events=self,
         )
-        self._credit.group.datagram_limit = self._datagram_limit
-        known = set(SESSION_CAPSULES)
-        if dialect.flow_control != "never":
-            known |= PROHIBITED_CAPSULES
-        if flow_control:
-            known |= FLOW_CONTROL_CAPSULES
-        self._capsules = CapsuleParser(known, self._connection.options.max_capsule_size)
+        if self._datagram_limit is not None:
+            self._credit.group.datagram_limit = self._datagram_limit
+        self._capsules = None
         request.send_first()
+
+    def _capsule_parser(self) -> CapsuleParser:
+        known: Collection[int] = SESSION_CAPSULES
+        if self.flow_control:
+            known = _ALL_CAPSULES
+        elif self.dialect is not None and self.dialect.flow_control != "never":
+            known = _SESSION_AND_PROHIBITED
+        return CapsuleParser(known, self._connection.options.max_capsule_size)
 
     def send_request(self) -> None:
         """Client: send the CONNECT request on the bound stream."""
@@ -336,7 +396,10 @@ class H3Session:
         self.application_protocol = application_protocol
         self._established()
         connection = self._connection
-        self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
+        if request.is_quiet and not connection.arrivals.holds(self.session_id):
+            self._take_arrivals()  # nothing comes out of it, so it need not wait
+        else:
+            self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
 
     def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """Server: answer with a status other than 2xx; the session ends without an event.
@@ -361,6 +424,7 @@ class H3Session:
         self.response_headers = fields
         request.respond(status, fields)
         self._end()
+        self._events = _NO_EVENTS
 
     def response_received(self, response: Response) -> None:
         """Client: the final response is in."""
@@ -377,7 +441,7 @@ class H3Session:
             return
         self._finish_request()
         error = SessionRejectedError(
-            status_code=response.status, headers=response.headers, remote=True
+            status_code=response.status, headers=dict(response.headers), remote=True
         )
         self._refused(response.status, response.headers, error)
 
@@ -577,9 +641,12 @@ class H3Session:
 
     def receive_capsules(self, data: bytes) -> None:
         """Payload of a DATA frame on the CONNECT stream."""
+        parser = self._capsules
+        if parser is None:
+            parser = self._capsules = self._capsule_parser()
         try:
-            self._capsules.feed(data)
-            while self.is_live and (capsule := self._capsules.next()) is not None:
+            parser.feed(data)
+            while self.is_live and (capsule := parser.next()) is not None:
                 self._handle(capsule)
         except CapsuleError as error:
             raise SessionAbort(self, H3Error.MESSAGE_ERROR, str(error)) from None
@@ -658,7 +725,7 @@ class H3Session:
             self._end()
             if request is not None:
                 request.fail(H3Error.REQUEST_CANCELLED)
-        self._events.session_closed(code, reason, False, None)
+        self._last_events().session_closed(code, reason, False, None)
 
     def abort(self, h3_code: int) -> None:
         """End the session without words: the CONNECT stream is reset with an HTTP/3 code."""
@@ -676,7 +743,7 @@ class H3Session:
 
     def connect_finished(self) -> None:
         """The peer finished the CONNECT stream without WT_CLOSE_SESSION: code 0, no reason."""
-        if not self._capsules.at_boundary:
+        if self._capsules is not None and not self._capsules.at_boundary:
             raise SessionAbort(self, H3Error.MESSAGE_ERROR, "the stream ended inside a capsule")
         self._closed_by_peer(0, "")
 
@@ -702,7 +769,7 @@ class H3Session:
 
     def _closed_by_peer(self, code: int, reason: str) -> None:
         request = self._request
-        trailing = not self._capsules.at_boundary
+        trailing = self._capsules is not None and not self._capsules.at_boundary
         was_live = self.is_live
         self._end()
         if request is not None:
@@ -712,7 +779,7 @@ class H3Session:
                 request.fail(H3Error.MESSAGE_ERROR)
             else:
                 request.end(by_peer=True)
-        self._events.session_closed(code, reason, True, None)
+        self._last_events().session_closed(code, reason, True, None)
 
     def _lost(self, error: Exception, *, remote: bool) -> None:
         if self.state is H3SessionState.CLOSED:
@@ -721,7 +788,7 @@ class H3Session:
             self._refused(None, self.response_headers, error)
             return
         self._end()
-        self._events.session_closed(None, "", remote, error)
+        self._last_events().session_closed(None, "", remote, error)
 
     def refuse(self, error: Exception) -> None:
         """Client: the request was not or cannot be sent."""
@@ -732,7 +799,12 @@ class H3Session:
 
     def _refused(self, status: int | None, headers: Mapping[str, str], error: Exception) -> None:
         self._end()
-        self._events.session_rejected(status, headers, error)
+        self._last_events().session_rejected(status, headers, error)
+
+    def _last_events(self) -> SessionEvents:
+        """For the last call. Events lead back here: nothing is left to the garbage collector."""
+        events, self._events = self._events, _NO_EVENTS
+        return events
 
     def _finish_request(self) -> None:
         """Client: the response is final; nothing more is sent."""
@@ -745,10 +817,11 @@ class H3Session:
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
         self._connection.session_over(self)
-        streams, self._streams = self._streams, {}
-        if not self._connection.is_closed:
-            for stream in streams.values():
-                abort_stream(stream, H3Error.WT_SESSION_GONE)
+        if self._streams:
+            streams, self._streams = self._streams, {}
+            if not self._connection.is_closed:
+                for stream in streams.values():
+                    abort_stream(stream, H3Error.WT_SESSION_GONE)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
-from .constants import BOOLEAN_SETTINGS, RESERVED_SETTINGS, H3Error, Setting
+from .constants import BOOLEAN_SETTINGS, RESERVED_SETTINGS, FrameType, H3Error, Setting
 from .dialects import DIALECTS
 from .errors import H3ConnectionError
-from .options import H3Options
+from .frames import encode_frame
+from .options import H3Options, LocalSettings
 from .varint import decode_varint, encode_varint
 
-__all__ = ["build_settings", "check_settings", "encode_settings", "parse_settings"]
+__all__ = [
+    "build_settings",
+    "check_settings",
+    "encode_settings",
+    "local_settings",
+    "parse_settings",
+    "read_settings",
+]
+
+_CLIENT_SWITCHES = BOOLEAN_SETTINGS | {Setting.WT_ENABLED}
+# Peers of one kind send the same bytes: one dictionary serves all their connections.
+_SHARED_SIZE = 256
+_SHARED_COUNT = 64
+
+
+def local_settings(options: H3Options, *, is_client: bool) -> LocalSettings:
+    """Our SETTINGS and their frame, made once for all connections with these options."""
+    made = options.local_settings.get(is_client)
+    if made is None:
+        values = build_settings(options, is_client=is_client)
+        frame = encode_frame(FrameType.SETTINGS, encode_settings(values))
+        made = options.local_settings[is_client] = LocalSettings(values, frame)
+    return made
 
 
 def build_settings(options: H3Options, *, is_client: bool) -> dict[int, int]:
@@ -47,6 +71,11 @@ def encode_settings(settings: Mapping[int, int]) -> bytes:
     return b"".join(encode_varint(k) + encode_varint(v) for k, v in settings.items())
 
 
+def read_settings(payload: bytes) -> Mapping[int, int]:
+    """As :func:`parse_settings`; the result may be shared and must not be changed."""
+    return _shared(payload) if len(payload) <= _SHARED_SIZE else parse_settings(payload)
+
+
 def parse_settings(payload: bytes) -> dict[int, int]:
     """Read the payload of a SETTINGS frame; unknown settings are kept.
 
@@ -81,9 +110,14 @@ def check_settings(settings: Mapping[int, int], *, is_client: bool) -> None:
         H3ConnectionError: a switch is neither 0 nor 1 (H3_SETTINGS_ERROR). For
             WT_ENABLED the rule binds clients only.
     """
-    for name in BOOLEAN_SETTINGS | ({Setting.WT_ENABLED} if is_client else set()):
+    for name in _CLIENT_SWITCHES if is_client else BOOLEAN_SETTINGS:
         value = settings.get(name, 0)
         if value > 1:
             raise H3ConnectionError(
                 H3Error.SETTINGS_ERROR, f"setting 0x{name:x} is {value}: must be 0 or 1"
             )
+
+
+@lru_cache(_SHARED_COUNT)
+def _shared(payload: bytes) -> Mapping[int, int]:
+    return parse_settings(payload)

@@ -292,7 +292,7 @@ class ServerApp:
             status = 500
             raise
         finally:
-            if self._server.config.access_log:
+            if self._server.config.access_log and access_logger.isEnabledFor(logging.INFO):
                 self._log_access(session, status, started)
         if session.state == "connecting":
             session.accept(application_protocol=self._choose_protocol(session, route))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -40,7 +41,7 @@ class PathParams(tuple[Any, ...]):
         cls, values: Sequence[Any] = (), named: Mapping[str, Any] | None = None
     ) -> PathParams:
         self = super().__new__(cls, values)
-        self.named = dict(named or {})
+        self.named = MappingProxyType(dict(named or {}))
         return self
 
     def __getitem__(self, key: Any) -> Any:
@@ -51,6 +52,9 @@ class PathParams(tuple[Any, ...]):
     def get(self, name: str, default: Any = None) -> Any:
         """The named group, or ``default``."""
         return self.named.get(name, default)
+
+
+_NO_PARAMS = PathParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +156,13 @@ class RequestRouter:
         bare = path.partition("?")[0]
         route = self._exact.get(bare)
         if route is not None:
-            return route, PathParams()
+            return route, _NO_PARAMS
         for route in self._patterns:
             assert route.pattern is not None
             found = route.pattern.fullmatch(bare)
             if found is not None:
                 return route, _captured(route, found)
-        return (self._default, PathParams()) if self._default is not None else None
+        return (self._default, _NO_PARAMS) if self._default is not None else None
 
     def route_request(self, session: WebTransportSession) -> SessionHandler | None:
         """The handler for ``session``, whose ``path_params`` are set; None if no route matches."""

@@ -338,15 +338,14 @@ class WebTransportServer(EventEmitter):
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
-        self._stats.connection_errors += connection.info.state == "failed"
-        self._stats.protocol_errors += connection.info.error_count
-        if connection.info.state == "failed":
+        self._stats.protocol_errors += connection._error_count
+        if connection.state == "failed":
+            self._stats.connection_errors += 1
             self._logger.debug("%r ended: %s", connection, connection.error)
 
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
-        origins = self._origins(h3.path)
-        if h3.origin is not None and origins is not None and not _allowed(h3.origin, origins):
+        if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             self._stats.sessions_rejected += 1
             self._logger.info("rejected %s: origin %r is not allowed", h3.path, h3.origin)
             h3.reject(_FORBIDDEN, {})
@@ -364,6 +363,10 @@ class WebTransportServer(EventEmitter):
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _may_come_from(self, origin: str, path: str) -> bool:
+        origins = self._origins(path)
+        return origins is None or _allowed(origin, origins)
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)

@@ -62,7 +62,36 @@ class WebTransportSession(EventEmitter):
     Use as ``async with session:``; leaving the block closes the session.
     """
 
+    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_arrivals",
+        "_close_info",
+        "_closed_waiters",
+        "_config",
+        "_connection",
+        "_counted_local",
+        "_datagrams",
+        "_error",
+        "_h3",
+        "_incoming_bidi",
+        "_incoming_uni",
+        "_incoming_waiters",
+        "_on_end",
+        "_open_waiters",
+        "_path_params",
+        "_ready_waiters",
+        "_session_id",
+        "_state",
+        "_stats",
+        "_streams",
+        "_write_high",
+        "_write_low",
+    )
+
     stream_manager: None = None
+    _logger = logging.getLogger("pywebtransport.session")
 
     def __init__(
         self,
@@ -102,13 +131,10 @@ class WebTransportSession(EventEmitter):
         self._config: ClientConfig | ServerConfig = config
         self._h3 = h3
         self._counted_local = 0
-        self._logger = logging.getLogger("pywebtransport.session")
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         self._streams: dict[StreamId, _AnyStream] = {}
-        # One callback for all streams: a bound method of its own for each costs more.
-        self._on_stream_closed = self._stream_closed
-        # Made when the first stream comes: an empty deque takes more than 600 bytes.
+        # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
         self._arrivals = 0
@@ -123,10 +149,7 @@ class WebTransportSession(EventEmitter):
         self._on_end: Callable[[WebTransportSession], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
-        self._datagrams = WebTransportDatagramTransport(self)
-        # The engine's datagrams go straight to their queue.
-        self.datagrams_received = self._datagrams._received
-        self.datagram_writable = self._datagrams._writable
+        self._datagrams: WebTransportDatagramTransport | None = None  # made when used
         h3.events = self
         connection._add_session(self)
 
@@ -206,12 +229,16 @@ class WebTransportSession(EventEmitter):
     @property
     def datagrams(self) -> WebTransportDatagramTransport:
         """The datagram side of the session (also awaitable)."""
+        if self._datagrams is None:
+            self._datagrams = WebTransportDatagramTransport(self)
+            # The engine's datagrams go straight to their queue.
+            self._h3.route_datagrams(self._datagrams._received)
         return self._datagrams
 
     @property
     def max_datagram_size(self) -> int:
         """Most payload bytes of one datagram now."""
-        return self._datagrams.max_datagram_size
+        return self.datagrams.max_datagram_size
 
     @property
     def rtt(self) -> float | None:
@@ -291,15 +318,21 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe.
         """
-        if self._state is SessionState.CONNECTING and not await self._ready_waiters.wait(timeout):
+        if not await self._decided(timeout):
             raise TimeoutError(
                 f"the server did not answer the session request for {self.path!r} "
                 f"within {timeout} s",
                 timeout_duration=timeout,
                 operation="session",
             )
+
+    async def _decided(self, timeout: float | None) -> bool:
+        """As ``ready``; False when ``timeout`` passed first, None waits without limit."""
+        if self._state is SessionState.CONNECTING and not await self._ready_waiters.wait(timeout):
+            return False
         if self._state is SessionState.CLOSED and self._stats.ready_at is None:
             raise self._error or self._closed_error("it never became ready")
+        return True
 
     def drain(self) -> Awaitable[None]:
         """Tell the peer that the session will end soon (DRAIN capsule).
@@ -493,7 +526,7 @@ class WebTransportSession(EventEmitter):
             },
             "statistics": stats.to_dict(),
             "streams": [stream.debug_state() for stream in self._streams.values()],
-            "datagrams": self._datagrams.debug_state(),
+            "datagrams": self.datagrams.debug_state(),
             "connection": {
                 "id": self._connection.connection_id,
                 "state": self._connection.state,
@@ -512,7 +545,7 @@ class WebTransportSession(EventEmitter):
         waiting = len(self._incoming_bidi or ()) + len(self._incoming_uni or ())
         if waiting > 0.9 * self._config.max_incoming_streams:
             issues.append(f"{waiting} incoming streams wait to be accepted")
-        issues += await self._datagrams.diagnose_issues()
+        issues += await self.datagrams.diagnose_issues()
         connection = await self._connection.diagnose_issues()
         issues += connection["issues"]
         return issues
@@ -583,6 +616,17 @@ class WebTransportSession(EventEmitter):
         """Stream credit grew (deliver phase)."""
         self._open_waiters[unidirectional].wake()
 
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams that did not go straight to their queue (deliver phase)."""
+        transport = self.datagrams
+        self._h3.route_datagrams(transport._received)
+        transport._received(datagrams)
+
+    def datagram_writable(self) -> None:
+        """The outgoing queue has room (deliver phase)."""
+        if self._datagrams is not None:
+            self._datagrams._writable()
+
     def session_draining(self) -> None:
         """The peer will end the session soon (deliver phase)."""
         if self._state is SessionState.CONNECTED:
@@ -642,19 +686,20 @@ class WebTransportSession(EventEmitter):
         self._state = SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
-        self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
+        if self._emitter is not None:
+            self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _end(self, code: int | None, reason: str, remote: bool, error: Exception | None) -> None:
         """The one place where a session becomes CLOSED."""
         if self._state is SessionState.CLOSED:
             return
-        self._datagrams._close()
-        self._refresh()
+        if self._datagrams is not None:
+            self._datagrams._close()
         self._state = SessionState.CLOSED
         self._stats.closed_at = get_timestamp()
         self._close_info = SessionCloseInfo(code=code, reason=reason, remote=remote)
         self._error = error
-        for stream in list(self._streams.values()):
+        for stream in tuple(self._streams.values()):
             stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
             stream._check_done()
         self._streams.clear()
@@ -763,12 +808,6 @@ class WebTransportSession(EventEmitter):
             stream_id=stream_id,
         )
 
-    def _stream_closed(self, quic: QuicStream) -> None:
-        """The engine is done with a stream (deliver phase)."""
-        stream = quic.tag
-        if stream is not None:
-            stream._check_done()
-
     def _remove_stream(self, stream: _AnyStream) -> None:
         """A stream is entirely done; a peer's one gives it credit for another."""
         figures = stream._stats
@@ -798,11 +837,12 @@ class WebTransportSession(EventEmitter):
     def _data_figures(self) -> dict[str, int]:
         figures = self._h3.stats()
         datagrams = self._datagrams
+        received = 0 if datagrams is None else datagrams.datagrams_received
         return {
             "bytes_sent": figures.get("bytes_sent") or 0,
             "bytes_received": figures.get("bytes_received") or 0,
-            "datagrams_sent": datagrams.datagrams_sent,
-            "datagrams_received": datagrams.datagrams_received,
+            "datagrams_sent": figures.get("dgrams_sent") or 0,
+            "datagrams_received": received,
         }
 
     def _refresh(self) -> SessionStats:

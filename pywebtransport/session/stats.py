@@ -11,7 +11,7 @@ from ..utils import get_timestamp
 __all__ = ["SessionStats"]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class SessionStats:
     """Measured figures of one session. Times are seconds."""
 

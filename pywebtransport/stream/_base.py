@@ -90,6 +90,13 @@ class StreamStats:
         }
 
 
+def _stream_closed(quic: QuicStream) -> None:
+    """The engine is done with a stream (deliver phase); a function, since methods cost more."""
+    stream = quic.tag
+    if stream is not None:
+        stream._check_done()
+
+
 class _StreamBase(EventEmitter):
     """One WebTransport stream over one QUIC stream.
 
@@ -180,7 +187,7 @@ class _StreamBase(EventEmitter):
         self._read_time = self._max_read_time = 0.0
         self._created_at = time()
         quic.tag = self
-        quic.on_closed = session._on_stream_closed
+        quic.on_closed = _stream_closed
         session._streams[quic.stream_id] = self  # type: ignore[assignment]
         return self
 

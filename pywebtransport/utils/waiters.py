@@ -22,7 +22,7 @@ class Waiters:
 
     def __init__(self) -> None:
         # There are several of these in every session, and nearly always nobody waits.
-        self.futures: list[asyncio.Future[None]] | tuple[()] = ()
+        self.futures: list[asyncio.Future[bool]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.futures)
@@ -41,35 +41,33 @@ class Waiters:
 
         Cancellation: safe.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.futures:
-            self.futures.append(future)
-        else:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        if self.futures is None:
             self.futures = [future]
+        else:
+            self.futures.append(future)
+        # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
+        timer = None if timeout is None else loop.call_later(timeout, _expire, future)
         try:
             if arm is not None:
                 arm()
-            if timeout is None:
-                await future
-            else:
-                async with asyncio.timeout(timeout):
-                    await future
-        except TimeoutError:
-            return False
+            return await future
         finally:
-            if self.futures and future in self.futures:
+            if timer is not None:
+                timer.cancel()
+            if self.futures is not None and future in self.futures:
                 self.futures.remove(future)
-        return True
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""
         futures = self.futures
-        if not futures:
+        if futures is None:
             return
-        self.futures = ()
+        self.futures = None
         for future in futures:
             if not future.done():
-                future.set_result(None)
+                future.set_result(True)
 
     def done(self) -> bool:
         """Nobody waits."""
@@ -78,3 +76,8 @@ class Waiters:
     def set_result(self, result: None, /) -> None:
         """As ``wake``, for the engine."""
         self.wake()
+
+
+def _expire(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)

@@ -31,6 +31,9 @@ CONNECT: tuple[tuple[str, str], ...] = (
 )
 
 
+_recorders: dict[H3Session, SessionRecorder] = {}
+
+
 class ConnectionRecorder:
     """ConnectionEvents that remembers."""
 
@@ -46,7 +49,7 @@ class ConnectionRecorder:
 
     def session_requested(self, session: H3Session) -> None:
         self.requested.append(session)
-        session.events = SessionRecorder()
+        session.events = _recorders[session] = SessionRecorder()
         if self.on_request is not None:
             self.on_request(session)
 
@@ -340,6 +343,5 @@ class PairBed:
 
 
 def recorder(session: H3Session) -> SessionRecorder:
-    events = session.events
-    assert isinstance(events, SessionRecorder)
-    return events
+    """What a session of a server told; it lets go of its listener with the last event."""
+    return _recorders[session]

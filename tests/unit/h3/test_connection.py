@@ -34,8 +34,17 @@ from tests.unit.h3.bed import (
 from tests.unit.h3.fake_quic import FakeQuic
 
 
-def test_start_opens_three_streams_and_sends_settings() -> None:
+def test_start_opens_the_control_stream_and_sends_settings() -> None:
     bed = ServerBed(settings=None)
+    (stream,) = bed.quic.local(True)
+    assert stream.sent == b"\x00" + encode_frame(0x04, encode_settings(bed.h3.settings))
+    assert stream.send_order == 2**63 - 1
+    bed.h3.start()
+    assert len(bed.quic.local(True)) == 1
+
+
+def test_a_dynamic_table_takes_two_streams_more() -> None:
+    bed = ServerBed(settings=None, options=H3Options(qpack_max_table_capacity=4096))
     streams = bed.quic.local(True)
     assert [stream.sent[:1] for stream in streams] == [b"\x00", b"\x02", b"\x03"]
     assert streams[0].sent[1:] == encode_frame(0x04, encode_settings(bed.h3.settings))
@@ -44,8 +53,16 @@ def test_start_opens_three_streams_and_sends_settings() -> None:
     assert len(bed.quic.local(True)) == 3
 
 
+def test_settings_are_made_once_for_all_connections() -> None:
+    options = H3Options()
+    first, second = (ServerBed(options=options).h3 for _ in range(2))
+    assert first.settings is second.settings
+    assert first.peer_settings is second.peer_settings
+
+
 def test_streams_of_ours_wait_for_credit() -> None:
-    bed = Bed(is_client=False, start=False)
+    options = H3Options(qpack_max_table_capacity=4096)
+    bed = Bed(is_client=False, options=options, start=False)
     bed.quic.limits[True] = 1
     bed.h3.start()
     assert len(bed.quic.local(True)) == 1
