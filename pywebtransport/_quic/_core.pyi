@@ -262,6 +262,9 @@ class QuicStream:
     @property
     def stop_code(self) -> int | None: ...  # None also when the code is unknown
     @property
+    def can_write(self) -> bool:
+        """Bytes or a FIN can be written: alive, not finished, reset or stopped."""
+    @property
     def is_acked(self) -> bool: ...  # all bytes and FIN acknowledged
     def write(self, data: _Buffer, fin: bool = False) -> int:
         """Queue bytes; returns ``queued`` after. Large ``bytes`` are pinned, others copied.

@@ -209,6 +209,10 @@ cdef class QuicStream:
         return self._stop_code if self._flags & F_STOP_CODE else None
 
     @property
+    def can_write(self):
+        return self._c != NULL and not self._flags & (F_FIN_WRITTEN | F_STOPPED | F_RESET_SENT)
+
+    @property
     def is_acked(self):
         return self._flags & F_ACKED != 0
 

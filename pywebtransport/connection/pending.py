@@ -57,10 +57,10 @@ class PendingSession:
         """The server opened a stream."""
         self._keep("stream_received", stream, unidirectional)
 
-    def datagram_received(self, data: bytes) -> None:
-        """A datagram came; a bounded number is kept."""
-        if len(self._facts) < 1024:
-            self._keep("datagram_received", data)
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams came; a bounded number is kept."""
+        for data in datagrams[: max(0, 1024 - len(self._facts))]:
+            self._keep("datagrams_received", [data])
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import json
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
 from ..exceptions import DatagramError, TimeoutError, WebTransportError
-from ..types import Data, EventType, SessionId
+from ..types import Data, EventType, SessionId, SessionState
 from ..utils import ensure_bytes, get_timestamp
 from ..utils.waiters import Waiters
 from .message import DatagramMessage, DatagramStats
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
+_OVER = (SessionState.CLOSING, SessionState.CLOSED)
+_NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
 
 
 class WebTransportDatagramTransport(EventEmitter):
@@ -39,6 +40,35 @@ class WebTransportDatagramTransport(EventEmitter):
     ``await session.datagrams`` gives the same object, for programs that expect
     a coroutine.
     """
+
+    # Every session has a transport, and most never see a datagram: no dictionary, and
+    # what holds something is made when there is something to hold.
+    __slots__ = (
+        "__weakref__",
+        "_arrivals",
+        "_bytes_received",
+        "_bytes_sent",
+        "_closed",
+        "_created_at",
+        "_h3",
+        "_heartbeats",
+        "_high_water_mark",
+        "_incoming",
+        "_incoming_limit",
+        "_incoming_max_age",
+        "_max_size",
+        "_min_size",
+        "_outgoing_max_age",
+        "_receive_drops",
+        "_receive_sequence",
+        "_receive_waiters",
+        "_received_count",
+        "_refused",
+        "_send_sequence",
+        "_send_waiters",
+        "_session",
+        "_stats",
+    )
 
     def __init__(
         self,
@@ -65,17 +95,26 @@ class WebTransportDatagramTransport(EventEmitter):
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
         self._incoming_limit = limit
-        self._incoming: deque[tuple[float, bytes]] = deque()
+        self._incoming: deque[bytes] | None = None
+        # When the waiting datagrams came: (number of the last one of a batch, seconds).
+        self._arrivals: deque[tuple[int, float]] = _NO_ARRIVALS
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age
-        self._receive_waiters: deque[asyncio.Future[None]] = deque()
-        self._send_waiters = Waiters()
+        self._receive_waiters: list[asyncio.Future[bool | None]] = []
+        self._send_waiters: Waiters | None = None
         self._receive_sequence = 0
         self._send_sequence = 0
+        self._received_count = 0
+        self._receive_drops = 0
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._min_size: float = float("inf")
+        self._max_size = 0
         self._closed = False
         self._refused = 0
-        self._heartbeats: set[asyncio.Task[None]] = set()
-        self._stats = DatagramStats(session_id=session.session_id, created_at=get_timestamp())
+        self._heartbeats: set[asyncio.Task[None]] | None = None
+        self._created_at = get_timestamp()
+        self._stats: DatagramStats | None = None
 
     # -------------------------------------------------------------- properties
 
@@ -112,17 +151,17 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def bytes_received(self) -> int:
         """Payload bytes that arrived."""
-        return self._stats.bytes_received
+        return self._bytes_received
 
     @property
     def bytes_sent(self) -> int:
         """Payload bytes accepted for sending."""
-        return self._stats.bytes_sent
+        return self._bytes_sent
 
     @property
     def datagrams_received(self) -> int:
         """Datagrams that arrived and were queued for the application."""
-        return self._stats.datagrams_received
+        return self._received_count
 
     @property
     def datagrams_sent(self) -> int:
@@ -251,10 +290,11 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Cancellation: safe, no datagram is lost.
         """
-        if not self._incoming or self._incoming_max_age is not None:
-            await self._wait_readable(timeout)
+        incoming = self._incoming
+        if not incoming or self._incoming_max_age is not None:
+            incoming = await self._wait_readable(timeout)
         self._receive_sequence += 1
-        return self._incoming.popleft()[1]
+        return incoming.popleft()
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None
@@ -267,13 +307,18 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         if max_count < 1:
             raise DatagramError(f"max_count must be >= 1, got {max_count}")
-        if not self._incoming or self._incoming_max_age is not None:
-            await self._wait_readable(timeout)
         incoming = self._incoming
-        count = min(max_count, len(incoming))
-        self._receive_sequence += count
+        if not incoming or self._incoming_max_age is not None:
+            incoming = await self._wait_readable(timeout)
+        count = len(incoming)
+        if count <= max_count:
+            self._receive_sequence += count
+            datagrams = list(incoming)
+            incoming.clear()
+            return datagrams
+        self._receive_sequence += max_count
         pop = incoming.popleft
-        return [pop()[1] for _ in range(count)]
+        return [pop() for _ in range(max_count)]
 
     async def receive_multiple(
         self, *, max_count: int = 10, timeout: float | None = None
@@ -290,7 +335,7 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
-            self._stats.receive_errors += 1
+            self._refresh().receive_errors += 1
             raise DatagramError(
                 f"datagram of {len(data)} bytes is not JSON: {error}", datagram_size=len(data)
             ) from error
@@ -300,9 +345,11 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises and cancellation: as ``receive``.
         """
-        if not self._incoming or self._incoming_max_age is not None:
-            await self._wait_readable(timeout)
-        arrived, data = self._incoming.popleft()
+        incoming = self._incoming
+        if not incoming or self._incoming_max_age is not None:
+            incoming = await self._wait_readable(timeout)
+        arrived = self._oldest_arrival()
+        data = incoming.popleft()
         self._receive_sequence += 1
         message = DatagramMessage(
             data=data,
@@ -317,15 +364,17 @@ class WebTransportDatagramTransport(EventEmitter):
         if not self._incoming:
             return None
         self._receive_sequence += 1
-        return self._incoming.popleft()[1]
+        return self._incoming.popleft()
 
     # ------------------------------------------------------------- buffers, life
 
     async def clear_receive_buffer(self) -> int:
         """Drop the waiting incoming datagrams (counted); returns how many."""
-        count = len(self._incoming)
-        self._incoming.clear()
-        self._stats.receive_drops += count
+        count = 0
+        if self._incoming is not None:
+            count = len(self._incoming)
+            self._incoming.clear()
+            self._receive_drops += count
         return count
 
     async def clear_send_buffer(self) -> int:
@@ -334,7 +383,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def get_receive_buffer_size(self) -> int:
         """How many incoming datagrams wait."""
-        return len(self._incoming)
+        return 0 if self._incoming is None else len(self._incoming)
 
     def get_send_buffer_size(self) -> int:
         """How many outgoing datagrams of this session wait."""
@@ -344,7 +393,10 @@ class WebTransportDatagramTransport(EventEmitter):
         """Depths and limits of both queues."""
         return {
             "outgoing": {"size": self.get_send_buffer_size(), "max_size": self._high_water_mark},
-            "incoming": {"size": len(self._incoming), "max_size": self._incoming_limit},
+            "incoming": {
+                "size": self.get_receive_buffer_size(),
+                "max_size": self._incoming_limit,
+            },
         }
 
     def start_heartbeat(self, *, interval: float = 30.0) -> asyncio.Task[None]:
@@ -356,6 +408,8 @@ class WebTransportDatagramTransport(EventEmitter):
         if interval <= 0:
             raise DatagramError(f"interval must be > 0 seconds, got {interval}")
         task = asyncio.get_running_loop().create_task(self._heartbeat(interval))
+        if self._heartbeats is None:
+            self._heartbeats = set()
         self._heartbeats.add(task)
         task.add_done_callback(self._heartbeats.discard)
         return task
@@ -363,7 +417,7 @@ class WebTransportDatagramTransport(EventEmitter):
     async def close(self) -> None:
         """Stop using datagrams on this session: waiters wake, the queue is dropped."""
         self._close()
-        tasks = list(self._heartbeats)
+        tasks = list(self._heartbeats or ())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -424,15 +478,16 @@ class WebTransportDatagramTransport(EventEmitter):
             issues.append(f"{stats.send_drops} datagrams dropped before sending")
         if stats.datagrams_sent >= 100 and stats.datagrams_lost / stats.datagrams_sent > 0.05:
             issues.append(f"{stats.datagrams_lost} of {stats.datagrams_sent} datagrams were lost")
-        if len(self._incoming) > 0.9 * self._incoming_limit:
-            issues.append(f"incoming queue nearly full: {len(self._incoming)}")
+        waiting = self.get_receive_buffer_size()
+        if waiting > 0.9 * self._incoming_limit:
+            issues.append(f"incoming queue nearly full: {waiting}")
         return issues
 
     # --------------------------------------------------------------- internal
 
     def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
         """Queue one datagram; False when there is no room."""
-        if self._closed or self._session.is_closed:
+        if self._closed or self._session._state in _OVER:
             raise self._session._closed_error("no datagram can be sent")
         if not 0 <= priority <= _MAX_PRIORITY:
             raise DatagramError(f"priority must be 0 to {_MAX_PRIORITY}, got {priority}")
@@ -447,109 +502,147 @@ class WebTransportDatagramTransport(EventEmitter):
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
         except WebTransportError as error:
-            self._stats.send_failures += 1
+            self._refresh().send_failures += 1
             if self._has_listeners(EventType.DATAGRAM_ERROR):
                 self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
             raise
-        stats = self._stats
         size = len(payload)
         self._send_sequence += 1
-        stats.bytes_sent += size
-        self._count_size(size)
-        if self._has_listeners(EventType.DATAGRAM_SENT):
+        self._bytes_sent += size
+        if size > self._max_size:
+            self._max_size = size
+        if size < self._min_size:
+            self._min_size = size
+        if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_SENT):
             self._emit_nowait(EventType.DATAGRAM_SENT, {"size": size})
         return True
 
-    def _received(self, data: bytes) -> None:
-        """One datagram arrived (deliver phase)."""
-        stats = self._stats
-        if self._closed or len(self._incoming) >= self._incoming_limit:
-            stats.receive_drops += 1
-            if self._closed:
-                return
-            # The oldest is worth least: drop it and keep the new one.
-            self._incoming.popleft()
-        self._incoming.append((time.monotonic(), data))
-        size = len(data)
-        stats.datagrams_received += 1
-        stats.bytes_received += size
-        self._count_size(size)
+    def _received(self, datagrams: list[bytes]) -> None:
+        """Datagrams arrived, all those of one turn (deliver phase)."""
+        if self._closed:
+            self._receive_drops += len(datagrams)
+            return
+        incoming = self._incoming
+        if incoming is None:
+            # The oldest is worth least: a full deque drops it and keeps the new one.
+            incoming = self._incoming = deque(maxlen=self._incoming_limit)
+            self._arrivals = deque()
+        count = len(datagrams)
+        if count == 1:
+            least = most = total = len(datagrams[0])
+        else:
+            sizes = list(map(len, datagrams))
+            least, most, total = min(sizes), max(sizes), sum(sizes)
+        self._bytes_received += total
+        if most > self._max_size:
+            self._max_size = most
+        if least < self._min_size:
+            self._min_size = least
+        excess = len(incoming) + count - self._incoming_limit
+        if excess > 0:
+            self._receive_drops += excess
+        self._received_count += count
+        incoming.extend(datagrams)
+        # Note when they came, and forget it of those that are gone.
+        arrivals = self._arrivals
+        gone = self._received_count - len(incoming)
+        while arrivals and arrivals[0][0] <= gone:
+            arrivals.popleft()
+        arrivals.append((self._received_count, time.monotonic()))
         waiters = self._receive_waiters
-        while waiters:
-            waiter = waiters.popleft()
+        while waiters and count:
+            waiter = waiters.pop(0)
             if not waiter.done():
                 waiter.set_result(None)
-                break
-        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
-            self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": size})
+                count -= 1
+        if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_RECEIVED):
+            for data in datagrams:
+                self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
 
-    def _count_size(self, size: int) -> None:
-        stats = self._stats
-        stats.total_datagram_size += size
-        if size > stats.max_datagram_size:
-            stats.max_datagram_size = size
-        if size < stats.min_datagram_size:
-            stats.min_datagram_size = size
+    def _oldest_arrival(self) -> float:
+        """When the oldest waiting datagram came, on the monotonic clock."""
+        arrivals = self._arrivals
+        if not arrivals:
+            return time.monotonic()
+        gone = self._received_count - self.get_receive_buffer_size()
+        while len(arrivals) > 1 and arrivals[0][0] <= gone:
+            arrivals.popleft()
+        return arrivals[0][1]
 
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
         age = self._incoming_max_age
-        if age is None:
+        if age is None or not self._incoming:
             return
         oldest = time.monotonic() - age
-        incoming = self._incoming
-        while incoming and incoming[0][0] < oldest:
-            incoming.popleft()
-            self._stats.receive_drops += 1
+        while self._incoming and self._oldest_arrival() < oldest:
+            self._incoming.popleft()
+            self._receive_drops += 1
 
-    async def _wait_readable(self, timeout: float | None) -> None:
-        """Return once a datagram waits."""
+    async def _wait_readable(self, timeout: float | None) -> deque[bytes]:
+        """Return the queue once a datagram waits in it."""
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        deadline = None if timeout is None else loop.time() + timeout
+        timer: asyncio.TimerHandle | None = None
         while True:
             self._expire()
             if self._incoming:
                 break
             if self.is_closed:
                 raise self._session._closed_error("no datagram can be received")
-            waiter: asyncio.Future[None] = loop.create_future()
+            waiter: asyncio.Future[bool | None] = loop.create_future()
             self._receive_waiters.append(waiter)
+            if timeout is not None:
+                left = timeout - (time.perf_counter() - started)
+                timer = loop.call_later(left, _expire_waiter, waiter)
             try:
-                async with asyncio.timeout_at(deadline):
-                    await waiter
-            except builtins.TimeoutError:
+                expired = await waiter
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                self._forget(waiter)
+            if expired:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
                     timeout_duration=timeout,
                     operation="receive",
-                ) from None
-            finally:
-                self._forget(self._receive_waiters, waiter)
+                )
         waited = time.perf_counter() - started
-        self._stats.total_receive_time += waited
-        self._stats.max_receive_time = max(self._stats.max_receive_time, waited)
+        stats = self._stats
+        if stats is None:
+            stats = self._refresh()
+        stats.total_receive_time += waited
+        if waited > stats.max_receive_time:
+            stats.max_receive_time = waited
+        return self._incoming
 
-    def _forget(self, waiters: deque[asyncio.Future[None]], waiter: asyncio.Future[None]) -> None:
+    def _forget(self, waiter: asyncio.Future[bool | None]) -> None:
         """Remove a finished waiter; pass on a wake-up that came with a cancellation."""
+        waiters = self._receive_waiters
+        if not waiters:
+            return
         if waiter in waiters:
             waiters.remove(waiter)
-        elif waiter.done() and not waiter.cancelled() and waiters and self._incoming:
-            follower = waiters.popleft()
+        elif waiter.done() and not waiter.cancelled() and self._incoming:
+            follower = waiters.pop(0)
             if not follower.done():
                 follower.set_result(None)
 
     async def _wait_writable(self) -> None:
         """Return once the outgoing queue has room again, or the session ended."""
         started = time.perf_counter()
+        if self._send_waiters is None:
+            self._send_waiters = Waiters()
         await self._send_waiters.wait()
         waited = time.perf_counter() - started
-        self._stats.total_send_time += waited
-        self._stats.max_send_time = max(self._stats.max_send_time, waited)
+        stats = self._refresh()
+        stats.total_send_time += waited
+        stats.max_send_time = max(stats.max_send_time, waited)
 
     def _writable(self) -> None:
         """The queue has room (deliver phase)."""
-        self._send_waiters.wake()
+        if self._send_waiters is not None:
+            self._send_waiters.wake()
 
     def _close(self) -> None:
         """The session ended, or the application closed the transport."""
@@ -557,16 +650,28 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         self._refresh()
         self._closed = True
-        self._send_waiters.wake()
+        self._writable()
         for waiter in self._receive_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        for task in self._heartbeats:
+        tasks: Collection[asyncio.Task[None]] = self._heartbeats or ()
+        for task in tasks:
             task.cancel()
 
     def _refresh(self) -> DatagramStats:
-        """Take over the engine's counters."""
+        """The figures up to now: those counted here and those of the engine."""
         stats = self._stats
+        if stats is None:
+            stats = self._stats = DatagramStats(
+                session_id=self._session.session_id, created_at=self._created_at
+            )
+        stats.bytes_sent = self._bytes_sent
+        stats.bytes_received = self._bytes_received
+        stats.datagrams_received = self._received_count
+        stats.receive_drops = self._receive_drops
+        stats.max_datagram_size = self._max_size
+        stats.min_datagram_size = self._min_size
+        stats.total_datagram_size = self._bytes_sent + self._bytes_received
         figures = self._h3.stats()
         stats.datagrams_sent = figures.get("dgrams_sent") or 0
         stats.datagrams_acknowledged = figures.get("dgrams_acked") or 0
@@ -585,3 +690,9 @@ def _check_age(name: str, seconds: float | None) -> float | None:
     if seconds is not None and seconds <= 0:
         raise DatagramError(f"{name} must be > 0 seconds or None, got {seconds}")
     return seconds
+
+
+def _expire_waiter(waiter: asyncio.Future[bool | None]) -> None:
+    """The time given to ``receive`` is over."""
+    if not waiter.done():
+        waiter.set_result(True)

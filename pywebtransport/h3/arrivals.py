@@ -98,13 +98,16 @@ class Arrivals:
         """Find out what a new stream is; its first bytes may come in any number of pieces."""
         head = stream.peek(_HEADER_MAX)
         bidi = not stream.is_unidirectional
-        if len(head) > 2 and head[2] < 0x40 and head[:2] == (_BIDI if bidi else _UNI):
-            # The usual form, and the one that has to be fast.
-            session = self._connection.sessions.get(head[2])
+        if len(head) > 3 and head[:2] == (_BIDI if bidi else _UNI):
+            # The usual forms, a session ID of one byte or two: they have to be fast.
+            number, size = head[2], 3
+            if 0x40 <= number < 0x80:
+                number, size = (number & 0x3F) << 8 | head[3], 4
+            session = self._connection.sessions.get(number) if head[2] < 0x80 else None
             if session is not None and session.takes_arrivals:
-                if bidi:
-                    self.settle(stream.stream_id)
-                session.stream_arrived(stream, 3)
+                if bidi and not self._is_client:
+                    self._ids.settle(stream.stream_id)
+                session.stream_arrived(stream, size)
                 return
         if bidi and not self._is_client:
             self._ids.see(stream.stream_id)

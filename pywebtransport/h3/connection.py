@@ -50,6 +50,8 @@ from .varint import encode_varint
 __all__ = ["H3Connection"]
 
 _SEND_FIRST = 2**63 - 1
+# What handlers raise about the peer.
+_ENDINGS = (H3ConnectionError, SessionAbort, H3StreamError, ConnectionError)
 # An end without dynamic table opens no QPACK streams (RFC 9204 section 4.2).
 _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
@@ -156,7 +158,7 @@ class H3Connection:
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
         # Sessions that wait for a stream of a kind; most connections never have one.
         self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] | None = None
-        self._routes: dict[int, Callable[[bytes], object]] = {}  # by quarter stream ID
+        self._routes: dict[int, Callable[[list[bytes]], object]] = {}  # by quarter stream ID
         self._held_ids = 0
         self._control: Stream | None = None
         self._control_backlog = b""
@@ -175,18 +177,21 @@ class H3Connection:
             return
         try:
             handler(*args)
-        except H3ConnectionError as error:
+        except _ENDINGS as error:
+            self._end_of(error)
+
+    def _end_of(self, error: Exception) -> None:
+        """Close what an exception of ``_ENDINGS`` says."""
+        if isinstance(error, H3ConnectionError):
             self._fail(error.code, error.reason, error.frame_type)
-        except SessionAbort as error:
+        elif isinstance(error, SessionAbort):
             error.session.aborted(abort_error(error))
-        except H3StreamError as error:
+        elif isinstance(error, H3StreamError):
             request, session = error.request, error.request.session
             request.fail(error.code)
             if session is not None:
                 session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
-        except ConnectionError:
-            # The QUIC connection has begun to end: ``connection_closed`` follows.
-            return
+        # Else the QUIC connection has begun to end: ``connection_closed`` follows.
 
     # From the QUIC connection.
 
@@ -205,18 +210,39 @@ class H3Connection:
 
     def stream_ready(self, stream: Any) -> None:
         """A stream of the peer has its first bytes, or more while it is not classified."""
-        self.guard(self.arrivals.classify, stream)
+        # As ``guard`` does it; written out, since each stream of the peer comes by.
+        if self._closed:
+            return
+        try:
+            self.arrivals.classify(stream)
+        except _ENDINGS as error:
+            self._end_of(error)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """DATAGRAM frames, in order."""
         routes = self._routes
+        current = -1  # quarter stream ID of the run, datagrams in a row of one session
+        receive: Callable[[list[bytes]], object] | None = None
+        run: list[bytes] = []
         for datagram in datagrams:
-            if datagram and datagram[0] < 0x40:
-                receive = routes.get(datagram[0])
+            quarter, size = -2, 0
+            if len(datagram) > 1:
+                first = datagram[0]
+                if first < 0x40:
+                    quarter, size = first, 1
+                elif first < 0x80:
+                    quarter, size = (first & 0x3F) << 8 | datagram[1], 2
+            if quarter != current:
                 if receive is not None:
-                    receive(datagram[1:])
-                    continue
-            self.guard(self.arrivals.datagram, datagram)
+                    receive(run)
+                    run = []
+                current, receive = quarter, routes.get(quarter)
+            if receive is not None:
+                run.append(datagram[size:])
+            else:
+                self.guard(self.arrivals.datagram, datagram)
+        if receive is not None:
+            receive(run)
 
     def streams_available(self, unidirectional: bool) -> None:
         """The peer allows more streams of this kind."""
@@ -457,7 +483,7 @@ class H3Connection:
 
     # What sessions and request streams ask for.
 
-    def route_datagrams(self, session_id: int, receive: Callable[[bytes], object]) -> None:
+    def route_datagrams(self, session_id: int, receive: Callable[[list[bytes]], object]) -> None:
         """Send the datagrams of a session straight to ``receive``."""
         self._routes[session_id // 4] = receive
 

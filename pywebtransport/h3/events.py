@@ -45,7 +45,8 @@ class SessionEvents(Protocol):
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
         """The peer opened a stream; its header is consumed and its ``sink`` is ``None``."""
 
-    def datagram_received(self, data: bytes) -> None: ...
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams in the order of arrival, at least one."""
 
     def streams_available(self, unidirectional: bool) -> None:
         """Session or connection credit grew: try ``open_stream`` again."""

@@ -92,9 +92,11 @@ class PeerStreams:
             LimitError: it is one too many.
         """
         self.received += 1
-        if self.limit is not None and self.received > self.limit:
+        if self.limit is None:
+            return None
+        if self.received > self.limit:
             raise LimitError(f"the peer opened stream {self.received} of {self.limit}")
-        return self._grant(batch=True)
+        return self._grant_batch(self.limit)
 
     def done(self) -> int | None:
         """Count a stream that is over; the new limit to announce, if it is time.
@@ -103,19 +105,19 @@ class PeerStreams:
         one by one when it has none: it never waits for a stream that is over.
         """
         self.finished += 1
-        return self._grant(batch=True)
+        return None if self.limit is None else self._grant_batch(self.limit)
 
     def wanted(self) -> int | None:
         """The peer says that it is blocked: the new limit, if there is any credit to give."""
-        return self._grant(batch=False)
+        return None if self.limit is None else self._grant(self.limit)
 
-    def _grant(self, *, batch: bool) -> int | None:
-        if self.limit is None or self.window is None:
-            return None
-        new = min(self.finished + self.window, MAX_SESSION_STREAMS)
-        gain = new - self.limit
-        left = self.limit - self.received
-        if gain < 1 or (batch and gain < left // 2):
+    def _grant_batch(self, limit: int) -> int | None:
+        gain = self.finished + (self.window or 0) - limit
+        return None if gain < 1 or gain < (limit - self.received) // 2 else self._grant(limit)
+
+    def _grant(self, limit: int) -> int | None:
+        new = min(self.finished + (self.window or 0), MAX_SESSION_STREAMS)
+        if new <= limit:
             return None
         self.limit = new
         return new

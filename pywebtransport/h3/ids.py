@@ -38,8 +38,11 @@ class SettledIds:
 
     def settle(self, stream_id: int) -> None:
         """No session lives on this stream from now on."""
-        self.see(stream_id)
-        self._open.discard(stream_id)
+        if stream_id == self._next:  # in order, as nearly always: nothing to remember
+            self._next = stream_id + 4
+        else:
+            self.see(stream_id)
+            self._open.discard(stream_id)
 
     def is_settled(self, stream_id: int) -> bool:
         """Tell whether a session with this ID is over, or can never be."""

@@ -30,10 +30,11 @@ class IncomingStreams(Generic[_StreamT]):
         return self
 
     async def __anext__(self) -> _StreamT:
+        session = self._session
         while True:
-            stream = self._session._take_incoming(self._bidirectional, self._unidirectional)
+            stream = session._take_incoming(self._bidirectional, self._unidirectional)
             if stream is not None:
                 return stream  # type: ignore[return-value]
-            if self._session.is_closed:
+            if session.is_closed:
                 raise StopAsyncIteration
-            await self._session._wait_incoming()
+            await session._incoming_waiters.wait()

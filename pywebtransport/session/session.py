@@ -51,6 +51,10 @@ _AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendSt
 _DEFAULT_STREAM_TIMEOUT = 10.0
 _MAX_CODE = 2**32 - 1
 
+# Looking a member up on its enumeration takes ten times as long as a global name.
+_CLOSED = SessionState.CLOSED
+_OVER = (SessionState.CLOSING, SessionState.CLOSED)
+
 
 class WebTransportSession(EventEmitter):
     """One session. Made by ``WebTransportClient.connect`` or given to a server's handler.
@@ -130,9 +134,9 @@ class WebTransportSession(EventEmitter):
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         self._streams: dict[StreamId, _AnyStream] = {}
-        # Made with the first stream of their kind.
-        self._incoming_bidi: deque[tuple[int, WebTransportStream]] | None = None
-        self._incoming_uni: deque[tuple[int, WebTransportReceiveStream]] | None = None
+        # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
+        self._incoming_bidi: deque[WebTransportStream] | None = None
+        self._incoming_uni: deque[WebTransportReceiveStream] | None = None
         self._arrivals = 0
         self._incoming_waiters = Waiters()
         self._open_waiters = (Waiters(), Waiters())
@@ -175,7 +179,7 @@ class WebTransportSession(EventEmitter):
     @property
     def is_closed(self) -> bool:
         """The session is over, or its end is under way."""
-        return self._state in (SessionState.CLOSING, SessionState.CLOSED)
+        return self._state in _OVER
 
     @property
     def close_info(self) -> SessionCloseInfo | None:
@@ -420,7 +424,9 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe; no stream is opened.
         """
-        quic = await self._open_stream(False, timeout)
+        quic = self._open_stream(False)
+        if quic is None:
+            quic = await self._wait_open_stream(False, timeout)
         stream = WebTransportStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
@@ -430,7 +436,9 @@ class WebTransportSession(EventEmitter):
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportSendStream:
         """Open a stream only this end sends on; otherwise as ``create_bidirectional_stream``."""
-        quic = await self._open_stream(True, timeout)
+        quic = self._open_stream(True)
+        if quic is None:
+            quic = await self._wait_open_stream(True, timeout)
         stream = WebTransportSendStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
@@ -587,19 +595,18 @@ class WebTransportSession(EventEmitter):
 
     def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
-        self._arrivals += 1
+        self._arrivals = arrival = self._arrivals + 1
         if unidirectional:
             if self._incoming_uni is None:
                 self._incoming_uni = deque()
-            self._incoming_uni.append(
-                (self._arrivals, WebTransportReceiveStream._attach(self, stream))
-            )
+            self._incoming_uni.append(WebTransportReceiveStream._attach(self, stream, arrival))
         else:
             if self._incoming_bidi is None:
                 self._incoming_bidi = deque()
-            self._incoming_bidi.append((self._arrivals, WebTransportStream._attach(self, stream)))
-        self._incoming_waiters.wake()
-        if self._has_listeners(EventType.STREAM_OPENED):
+            self._incoming_bidi.append(WebTransportStream._attach(self, stream, arrival))
+        if self._incoming_waiters.futures:
+            self._incoming_waiters.wake()
+        if self._emitter is not None and self._has_listeners(EventType.STREAM_OPENED):
             self._emit_nowait(
                 EventType.STREAM_OPENED,
                 {"stream_id": stream.stream_id, "stream": stream.tag, "remote": True},
@@ -609,11 +616,11 @@ class WebTransportSession(EventEmitter):
         """Stream credit grew (deliver phase)."""
         self._open_waiters[unidirectional].wake()
 
-    def datagram_received(self, data: bytes) -> None:
-        """A datagram that did not go straight to its queue (deliver phase)."""
-        datagrams = self.datagrams
-        self._h3.route_datagrams(datagrams._received)
-        datagrams._received(data)
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams that did not go straight to their queue (deliver phase)."""
+        transport = self.datagrams
+        self._h3.route_datagrams(transport._received)
+        transport._received(datagrams)
 
     def datagram_writable(self) -> None:
         """The outgoing queue has room (deliver phase)."""
@@ -729,15 +736,13 @@ class WebTransportSession(EventEmitter):
             session_state=self._state,
         )
 
-    async def _open_stream(self, unidirectional: bool, timeout: float | None) -> QuicStream:
-        if self.is_closed:
+    def _open_stream(self, unidirectional: bool) -> QuicStream | None:
+        """Open a stream now, or None when it has to wait for a limit, or for its turn."""
+        if self._state in _OVER:
             raise self._closed_error("no stream can be opened")
-        quic: QuicStream | None = None
-        if not self._open_waiters[unidirectional]:
-            quic = self._try_open(unidirectional)
-        if quic is None:
-            quic = await self._wait_open_stream(unidirectional, timeout)
-        return quic
+        if self._open_waiters[unidirectional].futures:
+            return None
+        return self._try_open(unidirectional)
 
     async def _wait_open_stream(self, unidirectional: bool, timeout: float | None) -> QuicStream:
         if timeout is None:
@@ -776,12 +781,9 @@ class WebTransportSession(EventEmitter):
     ) -> WebTransportStream | WebTransportReceiveStream | None:
         bidi = self._incoming_bidi if bidirectional else None
         uni = self._incoming_uni if unidirectional else None
-        if bidi and (not uni or bidi[0][0] < uni[0][0]):
-            return bidi.popleft()[1]
-        return uni.popleft()[1] if uni else None
-
-    async def _wait_incoming(self) -> None:
-        await self._incoming_waiters.wait()
+        if bidi and (not uni or bidi[0]._arrival < uni[0]._arrival):
+            return bidi.popleft()
+        return uni.popleft() if uni else None
 
     async def _wait_finished_streams(self, timeout: float) -> None:
         """Let finished streams be acknowledged before the session ends."""
@@ -806,29 +808,19 @@ class WebTransportSession(EventEmitter):
             stream_id=stream_id,
         )
 
-    def _add_stream(self, stream: _AnyStream) -> None:
-        self._streams[stream.stream_id] = stream
-        stats = self._stats
-        stats.streams_created += 1
-        if stream._quic.is_unidirectional:
-            stats.unidirectional_streams += 1
-        else:
-            stats.bidirectional_streams += 1
-
     def _remove_stream(self, stream: _AnyStream) -> None:
         """A stream is entirely done; a peer's one gives it credit for another."""
-        stats = self._stats
-        stats.streams_closed += 1
-        if stream.stats.read_errors or stream.stats.write_errors:
-            stats.stream_errors += 1
+        figures = stream._stats
+        if figures is not None and (figures.read_errors or figures.write_errors):
+            self._stats.stream_errors += 1
         quic = stream._quic
-        if self._streams.pop(stream.stream_id, None) is not None:
+        if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
                 self._counted_local -= 1
                 self._connection._local_streams_freed(1)
-            elif self._state is not SessionState.CLOSED:
+            if self._state is not _CLOSED:
                 self._h3.stream_finished(quic, quic.is_unidirectional)
-        if self._has_listeners(EventType.STREAM_CLOSED):
+        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
 
     def _code_to_wire(self, code: int) -> int:
@@ -855,9 +847,18 @@ class WebTransportSession(EventEmitter):
 
     def _refresh(self) -> SessionStats:
         figures = self._data_figures()
-        self._stats.datagrams_sent = figures["datagrams_sent"]
-        self._stats.datagrams_received = figures["datagrams_received"]
-        return self._stats
+        stats = self._stats
+        stats.datagrams_sent = figures["datagrams_sent"]
+        stats.datagrams_received = figures["datagrams_received"]
+        # The HTTP/3 layer counts streams for flow control anyway.
+        counts = self._h3.stats()
+        for kind, name in (("bidi", "bidirectional"), ("uni", "unidirectional")):
+            opened = counts.get(f"streams_opened_{kind}") or 0
+            received = counts.get(f"streams_received_{kind}") or 0
+            setattr(stats, f"{name}_streams", opened + received)
+        stats.streams_created = stats.bidirectional_streams + stats.unidirectional_streams
+        stats.streams_closed = stats.streams_created - len(self._streams)
+        return stats
 
 
 WebTransportConnection._session_type = WebTransportSession

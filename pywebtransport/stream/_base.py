@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Generator
 from dataclasses import asdict, dataclass
+from time import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
@@ -21,6 +22,7 @@ from ..utils import get_timestamp
 if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..session import WebTransportSession
+    from ..utils.waiters import Waiters
 
 __all__ = ["DONE", "StreamStats"]
 
@@ -35,6 +37,8 @@ class _Done:
 
 
 DONE: Awaitable[None] = _Done()
+
+_SEND_ONLY = StreamDirection.SEND_ONLY
 
 
 @dataclass(kw_only=True)
@@ -86,6 +90,13 @@ class StreamStats:
         }
 
 
+def _stream_closed(quic: QuicStream) -> None:
+    """The engine is done with a stream (deliver phase); a function, since methods cost more."""
+    stream = quic.tag
+    if stream is not None:
+        stream._check_done()
+
+
 class _StreamBase(EventEmitter):
     """One WebTransport stream over one QUIC stream.
 
@@ -93,13 +104,60 @@ class _StreamBase(EventEmitter):
     by hand; the constructor attaches to a stream that the session already has.
     """
 
+    # A server makes thousands of streams per second, so that one is a single object:
+    # no dictionary, no statistics object until somebody asks, no waiter until
+    # somebody waits. The members of both halves are here, because the stream that
+    # has both could not inherit slots from two bases.
+    __slots__ = (
+        "__weakref__",
+        "_acked_waiters",
+        "_arrival",
+        "_bytes_read",
+        "_bytes_sent",
+        "_closed_at",
+        "_created_at",
+        "_done",
+        "_error",
+        "_max_read_time",
+        "_quic",
+        "_read_time",
+        "_read_timer",
+        "_read_waiter",
+        "_reads",
+        "_receive_done",
+        "_reset_sent",
+        "_send_order",
+        "_session",
+        "_stats",
+        "_wait_started",
+        "_write_waiters",
+        "_writes",
+    )
+
     _direction = StreamDirection.BIDIRECTIONAL
 
     _session: WebTransportSession
     _quic: QuicStream
-    _stats: StreamStats
     _error: WebTransportError | None
     _done: bool
+    _stats: StreamStats | None
+    _created_at: float
+    _closed_at: float | None
+    _arrival: int
+    _read_waiter: asyncio.Future[bool | None] | None
+    _read_timer: asyncio.TimerHandle | None
+    _wait_started: float
+    _receive_done: bool
+    _reads: int
+    _bytes_read: int
+    _read_time: float
+    _max_read_time: float
+    _write_waiters: Waiters | None
+    _acked_waiters: Waiters | None
+    _reset_sent: bool
+    _send_order: int
+    _writes: int
+    _bytes_sent: int
 
     def __init__(self, *, stream_id: StreamId, session: WebTransportSession) -> None:
         """Attach to a stream of ``session`` that no object stands for yet.
@@ -111,24 +169,27 @@ class _StreamBase(EventEmitter):
         Raises:
             StreamError: The session has no such stream.
         """
-        self._bind(session, session._find_quic_stream(stream_id))
+        session._find_quic_stream(stream_id)
 
     @classmethod
-    def _attach(cls, session: WebTransportSession, quic: QuicStream) -> Self:
+    def _attach(cls, session: WebTransportSession, quic: QuicStream, arrival: int = 0) -> Self:
+        """Make the object for a stream; ``arrival`` counts those of the peer."""
         self = cls.__new__(cls)
-        self._bind(session, quic)
-        return self
-
-    def _bind(self, session: WebTransportSession, quic: QuicStream) -> None:
-        EventEmitter.__init__(self)
+        self._emitter = None
         self._session = session
         self._quic = quic
-        self._error = None
-        self._done = False
-        self._stats = StreamStats(stream_id=quic.stream_id, created_at=get_timestamp())
+        self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
+        self._write_waiters = self._acked_waiters = None
+        self._done = self._reset_sent = False
+        self._receive_done = cls._direction is _SEND_ONLY
+        self._arrival = arrival
+        self._reads = self._writes = self._bytes_read = self._bytes_sent = self._send_order = 0
+        self._read_time = self._max_read_time = 0.0
+        self._created_at = time()
         quic.tag = self
-        quic.on_closed = self._quic_closed
-        session._add_stream(self)  # type: ignore[arg-type]
+        quic.on_closed = _stream_closed
+        session._streams[quic.stream_id] = self  # type: ignore[assignment]
+        return self
 
     # ------------------------------------------------------------- properties
 
@@ -158,7 +219,7 @@ class _StreamBase(EventEmitter):
         quic = self._quic
         if quic.is_reset:
             return StreamState.RESET_RECEIVED
-        if getattr(self, "_reset_sent", False):
+        if self._reset_sent:
             return StreamState.RESET_SENT
         if self.is_closed:
             return StreamState.CLOSED
@@ -177,8 +238,18 @@ class _StreamBase(EventEmitter):
 
     @property
     def stats(self) -> StreamStats:
-        """Live statistics of this stream."""
-        return self._stats
+        """Statistics of this stream up to now; read the property again for newer ones."""
+        stats = self._stats
+        if stats is None:
+            stats = self._stats = StreamStats(stream_id=self.stream_id, created_at=self._created_at)
+        stats.closed_at = self._closed_at
+        stats.bytes_sent = self._bytes_sent
+        stats.bytes_received = self._bytes_read
+        stats.writes_count = self._writes
+        stats.reads_count = self._reads
+        stats.total_read_time = self._read_time
+        stats.max_read_time = self._max_read_time
+        return stats
 
     def debug_state(self) -> dict[str, Any]:
         """A snapshot of the stream for logs: identity, state, buffers, statistics."""
@@ -195,7 +266,7 @@ class _StreamBase(EventEmitter):
                 "queued": quic.queued,
                 "unacknowledged": quic.unacked,
             },
-            "statistics": self._stats.to_dict(),
+            "statistics": self.stats.to_dict(),
         }
 
     def __repr__(self) -> str:
@@ -243,32 +314,19 @@ class _StreamBase(EventEmitter):
     def _wake(self) -> None:
         """Wake whoever waits on this stream; each direction extends it."""
 
-    def _quic_closed(self, quic: QuicStream) -> None:
-        self._check_done()
-
     def _receive_over(self) -> bool:
         return True
 
     def _check_done(self) -> None:
         """Detach from the session once both the engine and the application are done."""
-        if self._done or not (self._quic.is_closed and self._receive_over()):
+        quic = self._quic
+        if self._done or not quic.is_closed or not (self._receive_done or self._receive_over()):
             return
         self._done = True
-        self._stats.closed_at = get_timestamp()
-        self._quic.on_closed = None
+        # Without these the stream and its engine's side would hold each other until the
+        # garbage collector looks.
+        quic.tag = quic.on_closed = None
+        self._closed_at = time()
         self._session._remove_stream(self)  # type: ignore[arg-type]
-        if self._has_listeners(EventType.STREAM_CLOSED):
+        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": self.stream_id})
-
-
-async def wait_future(future: asyncio.Future[None], timeout: float | None) -> bool:
-    """Await ``future``; False when ``timeout`` seconds passed first."""
-    if timeout is None:
-        await future
-        return True
-    try:
-        async with asyncio.timeout(timeout):
-            await future
-    except TimeoutError:
-        return False
-    return True

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable
+from time import perf_counter
 from types import TracebackType
 from typing import Self, cast
 
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError
 from ..types import ErrorCode, StreamDirection
-from ._base import DONE, _StreamBase, wait_future
+from ._base import DONE, _StreamBase
 
 __all__ = ["WebTransportReceiveStream"]
 
@@ -30,10 +30,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     ``config.read_timeout`` (seconds) bounds each wait for data.
     """
 
-    _direction = StreamDirection.RECEIVE_ONLY
+    __slots__ = ()
 
-    _read_waiter: asyncio.Future[None] | None = None
-    _receive_done = False
+    _direction = StreamDirection.RECEIVE_ONLY
 
     # ------------------------------------------------------------- properties
 
@@ -74,16 +73,25 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             if size == 0:
                 return b""
             return await self.read_all()
+        quic = self._quic
         try:
-            data = self._quic.read(size)
+            data = quic.read(size)
+            # Waiting is written out here and in read_all: as a coroutine of its own it
+            # would cost each reader that waits another frame to suspend and to resume.
+            while data is None:
+                waiter = self._begin_wait()
+                try:
+                    expired = await waiter
+                finally:
+                    self._end_wait(waiter)
+                if expired:
+                    raise self._timed_out()
+                data = quic.read(size)
         except WebTransportError as error:
             raise self._read_failed(error) from None
-        if data is None:
-            data = await self._read_wait(size)
-        stats = self._stats
-        stats.reads_count += 1
+        self._reads += 1
         if data:
-            stats.bytes_received += len(data)
+            self._bytes_read += len(data)
         else:
             self._finish_receive()
         return data
@@ -109,12 +117,18 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         try:
             count = self._quic.readinto(view)
             while count is None:
-                await self._wait_readable()
+                waiter = self._begin_wait()
+                try:
+                    expired = await waiter
+                finally:
+                    self._end_wait(waiter)
+                if expired:
+                    raise self._timed_out()
                 count = self._quic.readinto(view)
         except WebTransportError as error:
             raise self._read_failed(error) from None
-        self._stats.reads_count += 1
-        self._stats.bytes_received += count
+        self._reads += 1
+        self._bytes_read += count
         if count == 0:
             self._finish_receive()
         return count
@@ -136,18 +150,37 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """
         if max_size is not None and max_size < 0:
             raise ValueError(f"max_size must be >= 0 or None, got {max_size}")
+        quic = self._quic
         chunks: list[bytes] = []
         total = 0
-        while data := await self.read(_CHUNK):
-            chunks.append(data)
-            total += len(data)
-            if max_size is not None and total > max_size:
-                self._unread(b"".join(chunks))
-                raise StreamError(
-                    f"stream {self.stream_id} is longer than max_size={max_size} bytes",
-                    stream_id=self.stream_id,
-                    details={"max_size": max_size, "received": total},
-                )
+        try:
+            while (data := quic.read(_CHUNK)) != b"":
+                if data is None:
+                    waiter = self._begin_wait()
+                    try:
+                        expired = await waiter
+                    finally:
+                        self._end_wait(waiter)
+                    if expired:
+                        raise self._timed_out()
+                    continue
+                chunks.append(data)
+                total += len(data)
+                self._reads += 1
+                self._bytes_read += len(data)
+                if max_size is not None and total > max_size:
+                    break
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        if data:
+            self._unread(b"".join(chunks))
+            raise StreamError(
+                f"stream {self.stream_id} is longer than max_size={max_size} bytes",
+                stream_id=self.stream_id,
+                details={"max_size": max_size, "received": total},
+            )
+        self._reads += 1
+        self._finish_receive()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
@@ -302,18 +335,11 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
     # -------------------------------------------------------------- internal
 
-    async def _read_wait(self, size: int) -> bytes:
-        try:
-            while True:
-                await self._wait_readable()
-                data = self._quic.read(size)
-                if data is not None:
-                    return data
-        except WebTransportError as error:
-            raise self._read_failed(error) from None
+    def _begin_wait(self) -> asyncio.Future[bool | None]:
+        """Give a future for "a read can say something"; raise what makes waiting pointless.
 
-    async def _wait_readable(self) -> None:
-        """Wait until a read can say something; raise what ends the waiting."""
+        Whoever awaits it calls ``_end_wait`` afterwards, whatever happened.
+        """
         if self._receive_done:
             raise StreamError(
                 f"reading stream {self.stream_id} was stopped on this side",
@@ -329,28 +355,40 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 stream_id=self.stream_id,
             )
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+        waiter: asyncio.Future[bool | None] = loop.create_future()
         self._read_waiter = waiter
-        self._quic.set_read_waiter(waiter)
         timeout = self._session._config.read_timeout
-        started = time.perf_counter()
-        try:
-            if not await wait_future(waiter, timeout):
-                raise TimeoutError(
-                    f"no data on stream {self.stream_id} for read_timeout={timeout} s",
-                    timeout_duration=timeout,
-                    operation="read",
-                )
-        finally:
-            self._read_waiter = None
+        if timeout is not None:
+            self._read_timer = loop.call_later(timeout, _expire, waiter)
+        self._wait_started = perf_counter()
+        self._quic.set_read_waiter(waiter)
+        return waiter
+
+    def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
+        """The waiting is over, one way or another: take it into account and clear up."""
+        self._read_waiter = None
+        waited = perf_counter() - self._wait_started
+        self._read_time += waited
+        if waited > self._max_read_time:
+            self._max_read_time = waited
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        # Who wakes the waiter makes the engine forget it; a cancelled one is left there.
+        if waiter.cancelled() or not waiter.done():
             self._quic.set_read_waiter(None)
-            stats = self._stats
-            waited = time.perf_counter() - started
-            stats.total_read_time += waited
-            stats.max_read_time = max(stats.max_read_time, waited)
+
+    def _timed_out(self) -> TimeoutError:
+        timeout = self._session._config.read_timeout
+        self._quic.set_read_waiter(None)
+        return TimeoutError(
+            f"no data on stream {self.stream_id} for read_timeout={timeout} s",
+            timeout_duration=timeout,
+            operation="read",
+        )
 
     def _read_failed(self, error: WebTransportError) -> WebTransportError:
-        self._stats.read_errors += 1
+        self.stats.read_errors += 1
         if self._quic.is_reset:
             self._finish_receive()
         return self._report(self._application_error(error))
@@ -358,18 +396,26 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     def _unread(self, data: bytes) -> None:
         if data:
             self._quic.unread(data)
-            self._stats.bytes_received -= len(data)
+            self._bytes_read -= len(data)
 
     def _finish_receive(self) -> None:
         if not self._receive_done:
             self._receive_done = True
-            self._check_done()
+            if self._quic.is_closed:
+                self._check_done()
 
     def _receive_over(self) -> bool:
-        return self._receive_done or self._quic.is_reset or self._error is not None
+        return self._quic.is_reset or self._error is not None
 
     def _wake(self) -> None:
         waiter = self._read_waiter
         if waiter is not None and not waiter.done():
+            self._quic.set_read_waiter(None)
             waiter.set_result(None)
         super()._wake()
+
+
+def _expire(waiter: asyncio.Future[bool | None]) -> None:
+    """The read timeout passed."""
+    if not waiter.done():
+        waiter.set_result(True)

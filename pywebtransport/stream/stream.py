@@ -22,6 +22,8 @@ __all__ = [
 class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
     """A stream that both ends send on. The two halves end independently."""
 
+    __slots__ = ()
+
     _direction = StreamDirection.BIDIRECTIONAL
 
     async def close(self) -> None:
@@ -29,7 +31,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
         Idempotent. ``abort`` ends both halves, ``stop_sending`` the receiving one.
         """
-        await WebTransportSendStream.close(self)
+        self._finish_send()
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Reset the sending half and stop the receiving half, both with ``code``."""
@@ -73,7 +75,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         Returns:
             One sentence per finding; empty when all is well.
         """
-        stats = self._stats
+        stats = self.stats
         issues = []
         operations = stats.reads_count + stats.writes_count
         errors = stats.read_errors + stats.write_errors

@@ -13,16 +13,19 @@ class Waiters:
 
     The engine wakes it like a future (``done``, ``set_result``); it can be
     used again after each wake-up. A cancelled waiter leaves nothing behind.
+
+    Attributes:
+        futures: Of those who wait. Ask it where asking has to be cheap.
     """
 
-    __slots__ = ("_futures",)
+    __slots__ = ("futures",)
 
     def __init__(self) -> None:
-        # Made when somebody waits: most never have to.
-        self._futures: list[asyncio.Future[bool]] | None = None
+        # There are several of these in every session, and nearly always nobody waits.
+        self.futures: list[asyncio.Future[bool]] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._futures)
+        return bool(self.futures)
 
     async def wait(
         self, timeout: float | None = None, *, arm: Callable[[], object] | None = None
@@ -40,10 +43,10 @@ class Waiters:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        if self._futures is None:
-            self._futures = [future]
+        if self.futures is None:
+            self.futures = [future]
         else:
-            self._futures.append(future)
+            self.futures.append(future)
         # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
         timer = None if timeout is None else loop.call_later(timeout, _expire, future)
         try:
@@ -53,22 +56,22 @@ class Waiters:
         finally:
             if timer is not None:
                 timer.cancel()
-            if self._futures is not None and future in self._futures:
-                self._futures.remove(future)
+            if self.futures is not None and future in self.futures:
+                self.futures.remove(future)
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""
-        futures = self._futures
+        futures = self.futures
         if futures is None:
             return
-        self._futures = None
+        self.futures = None
         for future in futures:
             if not future.done():
                 future.set_result(True)
 
     def done(self) -> bool:
         """Nobody waits."""
-        return not self._futures
+        return not self.futures
 
     def set_result(self, result: None, /) -> None:
         """As ``wake``, for the engine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -152,6 +153,21 @@ async def test_metadata(pair: PairOfSessions) -> None:
 
 
 # ----------------------------------------------------------------------- queues
+
+
+async def test_metadata_tells_when_each_one_came(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        between: list[float] = []
+        for number in range(3):
+            await near.datagrams.send(bytes([number]))
+            await until(lambda count=number + 1: far.datagrams.datagrams_received == count)
+            between.append(time.time())
+        came = []
+        for number in range(3):
+            message = await far.datagrams.receive_with_metadata()
+            assert message["data"] == bytes([number])
+            came.append(message["metadata"]["timestamp"])
+        assert came[0] < between[0] < came[1] < between[1] < came[2] < between[2]
 
 
 async def test_the_outgoing_queue_is_bounded(pair: PairOfSessions) -> None:

@@ -89,9 +89,9 @@ class SessionRecorder:
         self.streams.append(stream)
         self.log.append(("stream", stream.stream_id, unidirectional))
 
-    def datagram_received(self, data: bytes) -> None:
-        self.datagrams.append(data)
-        self.log.append(("datagram", data))
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        self.datagrams += datagrams
+        self.log += [("datagram", data) for data in datagrams]
 
     def streams_available(self, unidirectional: bool) -> None:
         self.log.append(("streams_available", unidirectional))
