@@ -44,6 +44,7 @@ class WebTransportDatagramTransport(EventEmitter):
     # Every session has a transport, and most never see a datagram: no dictionary, and
     # what holds something is made when there is something to hold.
     __slots__ = (
+        "__dict__",
         "__weakref__",
         "_arrivals",
         "_bytes_received",

@@ -109,6 +109,7 @@ class _StreamBase(EventEmitter):
     # somebody waits. The members of both halves are here, because the stream that
     # has both could not inherit slots from two bases.
     __slots__ = (
+        "__dict__",
         "__weakref__",
         "_acked_waiters",
         "_arrival",
