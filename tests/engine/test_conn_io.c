@@ -36,18 +36,18 @@ static void test_datagrams_do_not_pile_up_on_the_path(void) {
   sim_conn *c = start(&s, SIM_MS, 0);
   qe_conn_stats st;
   REQUIRE(c != NULL);
-  flood(&s, c, QE_SECOND);
+  flood(&s, c, QE_SECOND / 20);
   qe_conn_get_stats(c->c, &st);
   CHECK(st.cwnd > 4 * MIB);
   s.up.bytes_per_second = 20 * MIB;
   flood(&s, c, QE_SECOND / 2); /* until round trips tell */
   qe_conn_get_stats(c->c, &st);
   uint64_t before = st.dgrams_sent;
-  uint64_t most = flood(&s, c, 5 * QE_SECOND);
+  uint64_t most = flood(&s, c, QE_SECOND);
   qe_conn_get_stats(c->c, &st);
   CHECK(st.cwnd > 4 * MIB); /* it was not this that held them back */
   CHECK(most < 3 * MIB / 2);
-  CHECK(st.dgrams_sent - before > 90000); /* and the bottleneck was busy all the time */
+  CHECK(st.dgrams_sent - before > 18000); /* and the bottleneck was busy all the time */
   CHECK_EQ(st.dgrams_lost, 0);
   sim_free(&s);
 }
@@ -57,7 +57,7 @@ static void test_long_paths_are_filled(void) {
   sim s;
   sim_conn *c = start(&s, 50 * SIM_MS, 0);
   REQUIRE(c != NULL);
-  CHECK(flood(&s, c, 3 * QE_SECOND) > 3 * MIB);
+  CHECK(flood(&s, c, QE_SECOND) > 3 * MIB);
   sim_free(&s);
 }
 
