@@ -7,6 +7,8 @@ VENV   ?= .venv
 DEMO_SIZE ?= 256MiB
 # Extra arguments of the page: make demo-browser DEMO_BROWSER_ARGS="--port 8081"
 DEMO_BROWSER_ARGS ?=
+# Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
+BENCH_ARGS ?=
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 
@@ -153,10 +155,32 @@ fuzz: .make/system-build ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
 	@scripts/system-packages.sh $(PYTHON) fuzz
 	@scripts/fuzz.sh
 
+# What the runner and its plots need; the libraries that it compares get virtualenvs of their own.
+$(VENV)/.stamp-benchmark: pyproject.toml scripts/requirements.py $(VENV)/.stamp-demo | $(PY)
+	@mkdir -p .make
+	@$(PY) scripts/requirements.py benchmark > .make/requirements-benchmark.txt
+	$(PIP) install --requirement .make/requirements-benchmark.txt
+	@touch $@
+
 .PHONY: bench
-bench: setup ## Benchmarks on this machine, as a table and JSON
+bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about half an hour, report in build/benchmark
 	$(call section,benchmarks)
-	@$(PY) -m tests.bench
+	@$(PY) -m tests.benchmark $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less exact
+	$(call section,quick benchmarks)
+	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
+
+.PHONY: bench-guard
+bench-guard: build ## Instruction counts of fixed workloads against the record, 5 % tolerance (valgrind)
+	$(call section,regression guard)
+	@$(PY) -m tests.benchmark.guard
+
+.PHONY: bench-guard-record
+bench-guard-record: build ## Record the counts of this Python and these libraries
+	$(call section,regression guard: record)
+	@$(PY) -m tests.benchmark.guard --record
 
 .PHONY: docs
 docs: setup ## Build the documentation into docs/_build/html; a warning is an error
@@ -172,7 +196,7 @@ dist: $(VENV)/.stamp-dev ## Source distribution and wheel, into dist/
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

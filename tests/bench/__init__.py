@@ -1,1 +1,0 @@
-"""Benchmarks: ``make bench``. Figures of one machine; compare them on one machine only."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the package, its regression guard and its growth measurements."""

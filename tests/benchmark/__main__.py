@@ -1,0 +1,155 @@
+"""``make bench``: measures this project and its peers, and writes a report with plots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .figures import Verdict, outcomes, verdicts
+from .libraries import LIBRARIES
+from .report import report
+from .runner import Plan, Results, known, run
+from .scenarios import GROUPS, SCENARIOS, TARGETS
+
+LOOPS = ("asyncio", "uvloop")
+GROWTH = "growth"
+OUTPUT = Path(__file__).resolve().parents[2] / "build" / "benchmark"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write ``results.json``, ``results.md`` and the plots."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        return _list()
+    plan = _plan(options)
+    old = json.loads(options.compare.read_text()) if options.compare else None
+    plan.output.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    # Being told to end is the same as Ctrl-C: children end, and the report is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = run(plan, console.print)
+    write(document_of(results, plan), plan.output, old, console)
+    return 0 if results.complete else 130
+
+
+def document_of(results: Results, plan: Plan) -> dict[str, Any]:
+    """What ``results.json`` holds; ``growth`` is None when it was not asked for."""
+    return {**asdict(results), **({} if plan.growth else {"growth": None})}
+
+
+def write(
+    document: dict[str, Any], folder: Path, old: dict[str, Any] | None, console: Console
+) -> None:
+    """Write JSON, plots and report, and show where they are."""
+    lines = outcomes(document["cells"])
+    document["outcomes"] = [outcome.to_dict() for outcome in lines.values()]
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    try:
+        from .plots import draw
+
+        draw(lines, folder)
+    except ImportError as error:
+        console.print(f"no plots: {error}")
+    text = report(document, folder, old)
+    (folder / "results.md").write_text(text)
+    for loop in dict.fromkeys(key.loop for key in lines):
+        console.print(_targets(verdicts(lines, TARGETS, loop), loop))
+    console.print(f"{folder / 'results.md'}", soft_wrap=True)
+
+
+def _targets(found: list[Verdict], loop: str) -> Table:
+    """The ratios, short enough for a terminal."""
+    table = Table(title=f"this project to the best peer, {loop}", title_justify="left")
+    for name in ("what", "ratio", "target", "met"):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for verdict in found:
+        target = verdict.target
+        table.add_row(
+            f"{target.scenario}, {target.metric}",
+            "-" if verdict.ratio is None else f"{verdict.ratio:.2f}x",
+            f"{verdict.sign} {target.ratio:g}x",
+            {True: "yes", False: "no", None: "-"}[verdict.met],
+        )
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short measurements, once each")
+    parser.add_argument(
+        "--scenario",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"these only; a group ({', '.join(GROUPS)}, {GROWTH}) means all of it",
+    )
+    parser.add_argument("--library", nargs="+", default=[], metavar="NAME", help="these only")
+    parser.add_argument("--loop", choices=[*LOOPS, "both"], help="default: both; quick: asyncio")
+    parser.add_argument("--repetitions", type=_count, help="default: 3; quick: 1")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="directory")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="results of before")
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="this project from the checkout, with this interpreter: faster to begin, but not "
+        "comparable where it is not Python 3.13",
+    )
+    parser.add_argument("--list", action="store_true", help="show scenarios and libraries")
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    names: list[str] = []
+    for name in options.scenario:
+        group = [one for one in SCENARIOS if SCENARIOS[one].group == name]
+        names += group if name in GROUPS else [name]
+    chosen = known(names, [*SCENARIOS, GROWTH], "scenario")
+    scenarios = tuple(name for name in chosen if name != GROWTH)
+    if options.quick:
+        scenarios = tuple(
+            name for name in scenarios if name in names or SCENARIOS[name].quick is not None
+        )
+    loop = options.loop or ("asyncio" if options.quick else "both")
+    return Plan(
+        scenarios=scenarios,
+        libraries=known(options.library, LIBRARIES, "library"),
+        loops=LOOPS if loop == "both" else (loop,),
+        repetitions=options.repetitions or (1 if options.quick else 3),
+        quick=options.quick,
+        growth=GROWTH in chosen,
+        output=options.output,
+        here=options.here,
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _list() -> int:
+    for group, title in GROUPS.items():
+        print(f"{group}: {title}")
+        for scenario in SCENARIOS.values():
+            if scenario.group == group:
+                print(f"  {scenario.name:<20} {scenario.title}")
+    print(f"{GROWTH}: cost of an operation with more and more streams and sessions")
+    print("libraries:")
+    for library in LIBRARIES.values():
+        print(f"  {library.name:<20} {library.requirement or 'this checkout'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

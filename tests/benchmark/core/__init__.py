@@ -1,0 +1,1 @@
+"""The bare engine in C: the floor under the figures of the package."""

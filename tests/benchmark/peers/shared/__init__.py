@@ -1,0 +1,1 @@
+"""What all programs share: the work, the same for every library. Standard library only."""

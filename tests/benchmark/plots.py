@@ -1,0 +1,140 @@
+"""A plot for each group of scenarios: bars of the medians, whiskers from minimum to maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .figures import Key, Outcome
+from .libraries import LIBRARIES, OURS
+from .report import number
+from .scenarios import GROUPS, SCENARIOS, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Bar", "bars", "draw", "panels"]
+
+# Colours that people with colour blindness can tell apart (Okabe and Ito).
+_COLOURS = {
+    OURS: "#0072b2",
+    "aiopquic": "#e69f00",
+    "aioquic": "#56b4e9",
+    "upstream": "#009e73",
+    "web-transport-quinn": "#cc79a7",
+}
+_ANOTHER = "#999999"
+
+Bar = tuple[str, str, float, float, float]
+"""Label, library, median, minimum, maximum."""
+
+
+def panels(lines: Mapping[Key, Outcome], group: str) -> list[tuple[str, Metric]]:
+    """What the plot of a group shows: scenarios with their first metric, and p50 and p99."""
+    found = []
+    for name, scenario in SCENARIOS.items():
+        if scenario.group == group and any(key.scenario == name for key in lines):
+            extra = [m for m in scenario.metrics[1:] if m.name in ("p50", "p99", "cpu_per_gib")]
+            wanted = extra if group in ("requests", "datagrams") or name == "upload" else []
+            found += [(name, metric) for metric in (scenario.metrics[0], *wanted)]
+    return found
+
+
+def bars(lines: Mapping[Key, Outcome], scenario: str, metric: Metric) -> list[Bar]:
+    """The bars of one panel, in the order of the lines."""
+    found = []
+    several = len({key.loop for key in lines if key.scenario == scenario}) > 1
+    for key, outcome in lines.items():
+        summary = outcome.metrics.get(metric.name)
+        if key.scenario != scenario or summary is None:
+            continue
+        title = LIBRARIES[key.library].title
+        detail = key.congestion or (key.loop if several else "")
+        label = f"{title}, {detail}" if detail else title
+        found.append((label, key.library, summary.median, summary.low, summary.high))
+    return found
+
+
+def draw(lines: Mapping[Key, Outcome], folder: Path) -> list[Path]:
+    """Write ``GROUP.svg`` for every group that was measured.
+
+    Raises:
+        ImportError: There is no matplotlib.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    # Text stays text, the same file for the same figures.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark"})
+    written = []
+    for group, title in GROUPS.items():
+        shown = [(n, m) for n, m in panels(lines, group) if bars(lines, n, m)]
+        if shown:
+            path = folder / f"{group}.svg"
+            _draw_group(lines, shown, title, path)
+            written.append(path)
+    return written
+
+
+def _draw_group(
+    lines: Mapping[Key, Outcome], shown: list[tuple[str, Metric]], title: str, path: Path
+) -> None:
+    from matplotlib import pyplot
+
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    tallest = max(len(bars(lines, name, metric)) for name, metric in shown)
+    figure, grid = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(6.6 * columns, rows * (0.29 * tallest + 1.2)),
+        squeeze=False,
+        layout="constrained",
+    )
+    axes: list[Any] = [one for row in grid for one in row]
+    for one, (name, metric) in zip(axes, shown, strict=False):
+        _draw_panel(one, bars(lines, name, metric), SCENARIOS[name].title, metric)
+    for one in axes[len(shown) :]:
+        one.set_visible(False)
+    figure.suptitle(title)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _draw_panel(axes: Axes, shown: list[Bar], title: str, metric: Metric) -> None:
+    from matplotlib.colors import to_rgba
+
+    places = range(len(shown))
+    medians = [bar[2] for bar in shown]
+    whiskers = [[bar[2] - bar[3] for bar in shown], [bar[4] - bar[2] for bar in shown]]
+    axes.barh(
+        places,
+        medians,
+        xerr=whiskers,
+        color=[to_rgba(_COLOURS.get(bar[1], _ANOTHER), _alpha(bar)) for bar in shown],
+        error_kw={"capsize": 2.5, "elinewidth": 0.9, "ecolor": "#333333"},
+    )
+    axes.set_yticks(places, [bar[0] for bar in shown], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_title(f"{title}: {metric.title}", fontsize=9)
+    better = "more" if metric.more else "less"
+    axes.set_xlabel(f"{metric.unit} ({better} is better)", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.margins(x=0.16)
+    for place, bar in zip(places, shown, strict=True):
+        axes.annotate(
+            number(bar[2]),
+            (bar[4], place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _alpha(bar: Bar) -> float:
+    """The second line of a library is paler."""
+    return 0.55 if bar[0].endswith(("uvloop", "bbr", "throughput")) else 1.0

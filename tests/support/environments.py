@@ -1,0 +1,76 @@
+"""Virtualenvs of their own for programs that do not run in this one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["Version", "find_python", "make_environment"]
+
+Version = tuple[int, int]
+
+_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11")
+
+
+def find_python(accept: Callable[[Version], bool]) -> str | None:
+    """An interpreter whose (major, minor) version is accepted, or None.
+
+    Looked for: the one that runs this, the PATH, and what pyenv has installed.
+    """
+    return next((path for path in _candidates() if accept(_version(path))), None)
+
+
+def make_environment(directory: Path, base: str, requirements: list[str], stamp: str = "") -> str:
+    """The interpreter of a virtualenv that holds ``requirements``; made once, then kept.
+
+    Args:
+        directory: Where it is; it is made again when one of the others has changed.
+        base: The interpreter to make it with.
+        requirements: What pip installs.
+        stamp: Tells states of a requirement apart that have one name, such as a directory.
+
+    Raises:
+        subprocess.CalledProcessError: The packages cannot be installed; ``stderr`` says why.
+    """
+    python = directory / "bin" / "python"
+    record = directory / "requirements.txt"
+    wanted = "\n".join([*requirements, base, stamp])
+    if python.exists() and record.is_file() and record.read_text() == wanted:
+        return str(python)
+    shutil.rmtree(directory, ignore_errors=True)
+    _run(base, "-m", "venv", str(directory))
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run(str(python), *install, *requirements)
+    record.write_text(wanted)
+    return str(python)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+
+
+def _candidates() -> Iterator[str]:
+    yield sys.executable
+    for name in _NAMES:
+        path = shutil.which(name)
+        if path is not None:
+            yield path
+    roots = {os.environ.get("PYENV_ROOT", ""), str(Path.home() / ".pyenv")}
+    for root in sorted(filter(None, roots)):
+        for name in _NAMES:
+            yield from sorted(str(path) for path in Path(root).glob(f"versions/*/bin/{name}"))
+
+
+def _version(python: str) -> Version:
+    """(major, minor); (0, 0) for one that does not run, such as a shim without a version."""
+    program = "import sys; print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+        major, minor = done.stdout.split()
+        return int(major), int(minor)
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return 0, 0
