@@ -259,7 +259,8 @@ class BaseConfig:
 
     max_read_buffer_size: int = DEFAULT_MAX_READ_BUFFER_SIZE
     """Bytes received on one stream that may wait for the application: the
-    ceiling of its window."""
+    ceiling of its window, which begins at ``flow_control_window_size`` and
+    grows while the application keeps up."""
 
     max_stream_buffer_size: int = MAX_BUFFER_SIZE
     """Bytes that one stream may hold in each direction: ``max_read_buffer_size``

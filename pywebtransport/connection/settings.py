@@ -42,7 +42,9 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "initial_max_stream_data": config.stream_window,
         "max_data_window": connection_window
         * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
-        "max_stream_window": stream_window,
+        "max_stream_window": stream_window
+        if config.flow_control_window_auto_scale
+        else config.stream_window,
         # Only a server is asked for requests; a client's peer opens WebTransport streams only.
         "max_streams_bidi": bidi + (_EXTRA_BIDI if is_server else 0),
         "max_streams_uni": uni + _EXTRA_UNI,

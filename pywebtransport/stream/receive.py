@@ -228,7 +228,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         """Read up to and including ``separator``.
 
-        At most ``max_read_buffer_size`` bytes are searched.
+        At most ``flow_control_window_size`` bytes are searched.
 
         Raises:
             StreamError: The stream ended, or the limit was reached, without the
@@ -239,7 +239,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """
         if not separator:
             raise ValueError("separator must not be empty")
-        limit = self._session._config.read_buffer_limit
+        limit = self._session._config.stream_window
         buffer = bytearray()
         try:
             while True:
@@ -260,7 +260,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 if len(buffer) > limit:
                     self._unread(bytes(buffer))
                     raise StreamError(
-                        f"no separator {separator!r} within max_read_buffer_size={limit} bytes",
+                        f"no separator {separator!r} within flow_control_window_size={limit} bytes",
                         stream_id=self.stream_id,
                         details={"limit": limit},
                     )

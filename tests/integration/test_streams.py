@@ -246,7 +246,7 @@ async def test_readuntil_is_bounded_by_the_read_buffer(pair: PairOfSessions) -> 
         stream = await near.create_unidirectional_stream()
         writing = asyncio.create_task(stream.write_all(b"x" * 20_000 + b"\n"))
         other = await take_unidirectional(far)
-        with pytest.raises(StreamError, match="max_read_buffer_size=4096"):
+        with pytest.raises(StreamError, match="flow_control_window_size=4096"):
             await other.readuntil()
         assert len(await other.read_all()) == 20_001
         await writing
