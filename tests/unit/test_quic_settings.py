@@ -1,0 +1,30 @@
+"""What the configuration makes of the windows of a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from pywebtransport import ClientConfig
+from pywebtransport.connection.settings import quic_settings
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(("auto", "ceiling"), [(True, 8 * MIB), (False, MIB)])
+def test_windows_grow_only_when_they_may(auto: bool, ceiling: int) -> None:
+    settings = quic_settings(ClientConfig(flow_control_window_auto_scale=auto))
+    assert settings["initial_max_stream_data"] == MIB
+    assert settings["max_stream_window"] == ceiling
+    assert settings["initial_max_data"] == 16 * MIB
+    assert (settings["max_data_window"] > settings["initial_max_data"]) is auto
+
+
+@pytest.mark.parametrize("field", ["max_read_buffer_size", "max_stream_buffer_size"])
+def test_window_is_never_above_what_a_stream_may_hold(field: str) -> None:
+    settings = quic_settings(ClientConfig(**{field: 4096}))
+    assert settings["initial_max_stream_data"] == settings["max_stream_window"] == 4096
+
+
+def test_connection_has_room_for_two_full_streams() -> None:
+    config = ClientConfig(max_read_buffer_size=64 * MIB, max_stream_buffer_size=64 * MIB)
+    assert quic_settings(config)["initial_max_data"] == 128 * MIB
