@@ -191,7 +191,8 @@ size_t qe_conn_dgram_room(const qe_conn *c) {
 static int path_is_full(const qe_conn *c) {
   ngtcp2_conn_info info;
 
-  if (c->dgrams.count == 0) {
+  /* Beside streams that wait, holding datagrams back would only leave the room to the streams. */
+  if (c->dgrams.count == 0 || qe_sched_top(&c->sched) != NULL) {
     return 0;
   }
   ngtcp2_conn_get_conn_info(c->ng, &info);

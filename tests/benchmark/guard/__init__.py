@@ -1,0 +1,1 @@
+"""The regression guard: instruction counts of fixed workloads, ``make bench-guard``."""
