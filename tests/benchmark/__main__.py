@@ -17,10 +17,9 @@ from .figures import Verdict, outcomes, verdicts
 from .libraries import LIBRARIES
 from .report import report
 from .runner import Plan, Results, known, run
-from .scenarios import GROUPS, SCENARIOS, TARGETS
+from .scenarios import EXTRAS, GROUPS, SCENARIOS, TARGETS
 
 LOOPS = ("asyncio", "uvloop")
-GROWTH = "growth"
 OUTPUT = Path(__file__).resolve().parents[2] / "build" / "benchmark"
 
 
@@ -37,13 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Being told to end is the same as Ctrl-C: children end, and the report is written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = run(plan, console.print)
-    write(document_of(results, plan), plan.output, old, console)
+    write(document_of(results), plan.output, old, console)
     return 0 if results.complete else 130
 
 
-def document_of(results: Results, plan: Plan) -> dict[str, Any]:
-    """What ``results.json`` holds; ``growth`` is None when it was not asked for."""
-    return {**asdict(results), **({} if plan.growth else {"growth": None})}
+def document_of(results: Results) -> dict[str, Any]:
+    """What ``results.json`` holds."""
+    return asdict(results)
 
 
 def write(
@@ -90,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help=f"these only; a group ({', '.join(GROUPS)}, {GROWTH}) means all of it",
+        help=f"these only; a group ({', '.join([*GROUPS, *EXTRAS])}) means all of it",
     )
     parser.add_argument("--library", nargs="+", default=[], metavar="NAME", help="these only")
     parser.add_argument("--loop", choices=[*LOOPS, "both"], help="default: both; quick: asyncio")
@@ -112,8 +111,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     for name in options.scenario:
         group = [one for one in SCENARIOS if SCENARIOS[one].group == name]
         names += group if name in GROUPS else [name]
-    chosen = known(names, [*SCENARIOS, GROWTH], "scenario")
-    scenarios = tuple(name for name in chosen if name != GROWTH)
+    chosen = known(names, [*SCENARIOS, *EXTRAS], "scenario")
+    scenarios = tuple(name for name in chosen if name in SCENARIOS)
     if options.quick:
         scenarios = tuple(
             name for name in scenarios if name in names or SCENARIOS[name].quick is not None
@@ -125,7 +124,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         loops=LOOPS if loop == "both" else (loop,),
         repetitions=options.repetitions or (1 if options.quick else 3),
         quick=options.quick,
-        growth=GROWTH in chosen,
+        extras=tuple(name for name in chosen if name in EXTRAS),
         output=options.output,
         here=options.here,
     )
@@ -144,7 +143,8 @@ def _list() -> int:
         for scenario in SCENARIOS.values():
             if scenario.group == group:
                 print(f"  {scenario.name:<20} {scenario.title}")
-    print(f"{GROWTH}: cost of an operation with more and more streams and sessions")
+    for extra in EXTRAS.values():
+        print(f"{extra.name}: {extra.title}")
     print("libraries:")
     for library in LIBRARIES.values():
         print(f"  {library.name:<20} {library.requirement or 'this checkout'}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from .figures import Key, Outcome, Summary, Verdict, best_peer, outcomes, ratio, verdicts
 from .libraries import LIBRARIES, OURS
-from .scenarios import GROUPS, SCENARIOS, TARGETS, Metric, Scenario
+from .scenarios import EXTRAS, GROUPS, SCENARIOS, TARGETS, Metric, Scenario
 
 __all__ = ["number", "report"]
 
@@ -20,7 +20,7 @@ def report(document: Mapping[str, Any], folder: Path, old: Mapping[str, Any] | N
 
     Args:
         document: What ``results.json`` holds.
-        folder: Where plots and growth figures are; those that exist are shown.
+        folder: Where plots and the files of the extras are; those that exist are shown.
         old: An earlier document to compare with.
     """
     lines = outcomes(document["cells"])
@@ -38,7 +38,7 @@ def report(document: Mapping[str, Any], folder: Path, old: Mapping[str, Any] | N
         if (folder / f"{group}.svg").exists():
             parts.append(f"![{title}]({group}.svg)\n")
         parts += [_scenario(SCENARIOS[name], lines) for name in chosen]
-    parts.append(_growth(document.get("growth"), folder))
+    parts += [_extra(name, reason, folder) for name, reason in document["extras"].items()]
     parts.append(_failures(lines))
     return "\n".join(filter(None, parts))
 
@@ -205,19 +205,17 @@ def _change(then: Summary, now: Summary, metric: Metric) -> str:
     return f"{change:+.0%} ({'better' if better else 'worse'})"
 
 
-def _growth(reason: str | None, folder: Path) -> str:
-    """The table and the plots that the growth measurements wrote; None: they did not run."""
-    if reason is None:
-        return ""
-    parts = ["## Growth\n"]
+def _extra(name: str, reason: str, folder: Path) -> str:
+    """The table and the plots that a program beside the scenarios wrote, or why it failed."""
+    parts = [f"## {EXTRAS[name].title}\n"]
     if reason:
         parts.append(f"Failed: {reason}\n")
-    table = folder / "growth.md"
+    table = folder / f"{name}.md"
     if table.exists():
         parts.append(table.read_text())
-    parts += [f"![{plot.stem}]({plot.name})\n" for plot in sorted(folder.glob("growth-*.svg"))]
-    if (folder / "growth.json").exists():
-        parts.append("Every single figure is in [growth.json](growth.json).\n")
+    parts += [f"![{plot.stem}]({plot.name})\n" for plot in sorted(folder.glob(f"{name}-*.svg"))]
+    if (folder / f"{name}.json").exists():
+        parts.append(f"Every single figure is in [{name}.json]({name}.json).\n")
     return "\n".join(parts)
 
 

@@ -27,15 +27,14 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 from .libraries import LIBRARIES, OURS, prepare, reason
 from .machine import describe
 from .processes import Certificate, Failure, Measurement, measure
-from .scenarios import GROUPS, SCENARIOS, Scenario
+from .scenarios import EXTRAS, GROUPS, SCENARIOS, Scenario
 
 __all__ = ["Plan", "Results", "Run", "known", "run", "runs"]
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds that processes take to start and to end, to foretell how long all of it takes.
 _OVERHEAD = 0.8
-_GROWTH_LIMIT = 600.0
-_GROWTH_TIME = {True: 30.0, False: 240.0}
+_EXTRA_LIMIT = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class Plan:
     loops: tuple[str, ...]
     repetitions: int
     quick: bool
-    growth: bool
+    extras: tuple[str, ...]
     output: Path
     # This project as it is here, with the interpreter that runs this, and not its virtualenv.
     here: bool = False
@@ -85,7 +84,8 @@ class Results:
     machine: dict[str, Any]
     libraries: dict[str, dict[str, Any]] = field(default_factory=dict)
     cells: list[dict[str, Any]] = field(default_factory=list)
-    growth: str = ""
+    # Why each of them failed, or "".
+    extras: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     complete: bool = False
 
@@ -157,8 +157,9 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             certificate = _certificate(plan.output / "certificate")
             todo = list(runs(plan))
             estimate = sum(one.estimate(plan.quick) for one in todo)
-            estimate += _GROWTH_TIME[plan.quick] if plan.growth else 0
-            total = len(todo) + plan.growth
+            extras = {name: EXTRAS[name].seconds[plan.quick] for name in plan.extras}
+            estimate += sum(extras.values())
+            total = len(todo) + len(extras)
             progress.update(bar, total=total, estimate=estimate)
             for one in todo:
                 progress.update(bar, description=one.title)
@@ -167,10 +168,11 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
                     progress.console.print(f"{one.title}: {results.cells[-1]['error']}")
                 done = progress.tasks[0].fields["done"] + one.estimate(plan.quick)
                 progress.update(bar, advance=1, done=done)
-            if plan.growth:
-                progress.update(bar, description="growth")
-                results.growth = _growth(plan)
-                progress.update(bar, advance=1, done=estimate)
+            for name, seconds in extras.items():
+                progress.update(bar, description=name)
+                results.extras[name] = _extra(name, plan)
+                done = progress.tasks[0].fields["done"] + seconds
+                progress.update(bar, advance=1, done=done)
         results.complete = True
     except KeyboardInterrupt:
         say("interrupted: the report shows what was measured so far")
@@ -248,16 +250,16 @@ def _cell(
     return {**cell, "figures": answer["figures"]}
 
 
-def _growth(plan: Plan) -> str:
-    """Run the growth measurements, which write their own files; why they failed, or ""."""
-    command = [sys.executable, "-m", "tests.benchmark.growth", "--output", str(plan.output)]
+def _extra(name: str, plan: Plan) -> str:
+    """Run a program that writes its own files; why it failed, or ""."""
+    command = [sys.executable, "-m", f"tests.benchmark.{name}", "--output", str(plan.output)]
     command += ["--quick"] if plan.quick else []
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=_GROWTH_LIMIT, check=False
+            command, cwd=ROOT, capture_output=True, text=True, timeout=_EXTRA_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"not complete after {_GROWTH_LIMIT:g} s"
+        return f"not complete after {_EXTRA_LIMIT:g} s"
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return lines[-1] if lines else f"exit code {done.returncode}"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["GROUPS", "SCENARIOS", "TARGETS", "Metric", "Path", "Scenario", "Target"]
+__all__ = [
+    "EXTRAS",
+    "GROUPS",
+    "SCENARIOS",
+    "TARGETS",
+    "Extra",
+    "Metric",
+    "Path",
+    "Scenario",
+    "Target",
+]
 
 GROUPS = {
     "bulk": "Bulk transfer",
@@ -14,6 +24,32 @@ GROUPS = {
     "connect": "Connecting",
     "memory": "Memory of idle sessions",
     "lossy": "Bulk transfer on a path with loss",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """A program beside the scenarios: ``python -m tests.benchmark.NAME --output DIR [--quick]``.
+
+    It writes ``NAME.json``, ``NAME.md`` and maybe plots, ``NAME-*.svg``.
+
+    Attributes:
+        name: Of the module and the files.
+        title: Of its section.
+        seconds: About how long it takes; the second figure is for the quick mode.
+    """
+
+    name: str
+    title: str
+    seconds: tuple[float, float]
+
+
+EXTRAS = {
+    extra.name: extra
+    for extra in (
+        Extra(name="core", title="The engine in C, without Python", seconds=(30.0, 8.0)),
+        Extra(name="growth", title="Growth", seconds=(240.0, 30.0)),
+    )
 }
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SCENARIOS", "CoreFigures", "CoreScenario", "build", "measure", "median"]
+__all__ = ["SCENARIOS", "CoreFigures", "CoreScenario", "build", "measure", "table"]
 
 HERE = Path(__file__).resolve().parent
 TIME_LIMIT = 60.0
@@ -108,14 +108,26 @@ def measure(
     return figures
 
 
-def median(values: list[CoreFigures]) -> CoreFigures:
-    """The median of each figure."""
+def table(figures: dict[str, list[CoreFigures]]) -> str:
+    """Medians with minimum and maximum, as a Markdown table."""
+    lines = ["| scenario | rate | p50, us | p99, us |", "|---|---|---|---|"]
+    for scenario in SCENARIOS:
+        values = figures[scenario.name]
+        unit = "MiB/s" if scenario.bulk else "/s"
+        rate = f"{_range([one.rate for one in values])} {unit}"
+        times = [
+            _range([value for one in values if (value := getattr(one, name)) is not None])
+            for name in ("p50", "p99")
+        ]
+        lines.append(f"| {scenario.name} | {rate} | {times[0]} | {times[1]} |")
+    return "\n".join(lines) + "\n"
 
-    def middle(name: str) -> float | None:
-        known = [value for one in values if (value := getattr(one, name)) is not None]
-        return statistics.median(known) if known else None
 
-    return CoreFigures(rate=middle("rate") or 0.0, p50=middle("p50"), p99=middle("p99"))
+def _range(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, middle, high = (f(values) for f in (min, statistics.median, max))
+    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
 def _parse(scenario: CoreScenario, text: str) -> CoreFigures:
@@ -128,19 +140,16 @@ def _parse(scenario: CoreScenario, text: str) -> CoreFigures:
 
 @contextmanager
 def _server(program: Path, certfile: str, keyfile: str, mode: str) -> Iterator[int]:
-    server = subprocess.Popen(
-        [str(program), "server", certfile, keyfile, mode],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        yield int(server.stdout.readline())
-        server.stdin.close()
-        server.wait(TIME_LIMIT)
-    finally:
-        if server.poll() is None:
+    command = [str(program), "server", certfile, keyfile, mode]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            yield int(server.stdout.readline())
+            server.stdin.close()
+            server.wait(TIME_LIMIT)
+        except BaseException:
             server.kill()
-            server.wait()
+            raise

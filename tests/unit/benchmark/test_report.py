@@ -42,7 +42,7 @@ def document(*cells: dict[str, Any], **fields: Any) -> dict[str, Any]:
         },
         "seconds": 90.0,
         "complete": True,
-        "growth": None,
+        "extras": {},
         "cells": list(cells),
         **fields,
     }
@@ -119,7 +119,7 @@ def test_plots_and_growth_are_shown_when_they_are_there(tmp_path: Path) -> None:
     (tmp_path / "growth-streams.svg").touch()
     (tmp_path / "growth.md").write_text("| series | flat |\n")
     (tmp_path / "growth.json").touch()
-    text = report(document(cell("ours", 1.0), growth=""), tmp_path)
+    text = report(document(cell("ours", 1.0), extras={"growth": ""}), tmp_path)
     assert "![Bulk transfer](bulk.svg)" in text
     assert "![growth-streams](growth-streams.svg)" in text
     assert "| series | flat |" in text
@@ -128,7 +128,7 @@ def test_plots_and_growth_are_shown_when_they_are_there(tmp_path: Path) -> None:
 
 
 def test_growth_that_failed_says_why(tmp_path: Path) -> None:
-    text = report(document(cell("ours", 1.0), growth="out of files"), tmp_path)
+    text = report(document(cell("ours", 1.0), extras={"growth": "out of files"}), tmp_path)
     assert "Failed: out of files" in text
 
 

@@ -19,7 +19,7 @@ def plan(output: Path = Path(), **fields: Any) -> Plan:
         "loops": ("asyncio", "uvloop"),
         "repetitions": 3,
         "quick": True,
-        "growth": False,
+        "extras": (),
     }
     return Plan(output=output, **{**defaults, **fields})
 
