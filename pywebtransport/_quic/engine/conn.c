@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conn_keys.h"
 #include "engine.h"
 #include "tls.h"
 
@@ -207,6 +208,7 @@ static int attach_tls(qe_conn *c, qe_tls *tls, const char *server_name, const ui
   };
   int rv = qe_tls_session_new(&c->tls, &tp);
   if (rv == 0) {
+    qe_conn_hook_secrets(c->tls);
     ngtcp2_conn_set_tls_native_handle(c->ng, c->tls);
   }
   return rv;
