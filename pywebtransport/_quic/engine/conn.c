@@ -166,7 +166,6 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_log_init(&c->dgram_log);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   ngtcp2_path_storage_zero(&c->path);
-  ngtcp2_path_storage_zero(&c->moving);
 
   c->next = e->conns;
   if (e->conns != NULL) {
@@ -501,6 +500,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->cids.items);
   free(c->tokens.items);
   free(c->peer_cert);
+  free(c->moving);
   qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);
