@@ -144,10 +144,12 @@ int qe_cipher_encrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                          size_t plaintext_len, const uint8_t *nonce, size_t nonce_len,
                          const uint8_t *aad, size_t aad_len) {
   ngtcp2_crypto_aead_ctx ctx;
-  int rv = get_context(aead_ctx->native_handle, nonce_len, &ctx.native_handle);
-  return rv != 0 ? rv
-                 : ngtcp2_crypto_encrypt_cb(dest, aead, &ctx, plaintext, plaintext_len, nonce,
-                                            nonce_len, aad, aad_len);
+  if (get_context(aead_ctx->native_handle, nonce_len, &ctx.native_handle) != 0 ||
+      ngtcp2_crypto_encrypt(dest, aead, &ctx, plaintext, plaintext_len, nonce, nonce_len, aad,
+                            aad_len) != 0) {
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+  }
+  return 0;
 }
 
 int qe_cipher_decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
@@ -155,17 +157,23 @@ int qe_cipher_decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                          size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                          const uint8_t *aad, size_t aad_len) {
   ngtcp2_crypto_aead_ctx ctx;
-  int rv = get_context(aead_ctx->native_handle, nonce_len, &ctx.native_handle);
-  return rv != 0 ? rv
-                 : ngtcp2_crypto_decrypt_cb(dest, aead, &ctx, ciphertext, ciphertext_len, nonce,
-                                            nonce_len, aad, aad_len);
+  if (get_context(aead_ctx->native_handle, nonce_len, &ctx.native_handle) != 0) {
+    return NGTCP2_ERR_CALLBACK_FAILURE; /* no memory: not the packet's fault */
+  }
+  return ngtcp2_crypto_decrypt(dest, aead, &ctx, ciphertext, ciphertext_len, nonce, nonce_len, aad,
+                               aad_len) == 0
+             ? 0
+             : NGTCP2_ERR_DECRYPT;
 }
 
 int qe_cipher_mask_cb(uint8_t *dest, const ngtcp2_crypto_cipher *hp,
                       const ngtcp2_crypto_cipher_ctx *hp_ctx, const uint8_t *sample) {
   ngtcp2_crypto_cipher_ctx ctx;
-  int rv = get_context(hp_ctx->native_handle, 0, &ctx.native_handle);
-  return rv != 0 ? rv : ngtcp2_crypto_hp_mask_cb(dest, hp, &ctx, sample);
+  if (get_context(hp_ctx->native_handle, 0, &ctx.native_handle) != 0 ||
+      ngtcp2_crypto_hp_mask(dest, hp, &ctx, sample) != 0) {
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+  }
+  return 0;
 }
 
 void qe_cipher_delete_aead_cb(ngtcp2_conn *ng, ngtcp2_crypto_aead_ctx *aead_ctx, void *user_data) {
