@@ -12,7 +12,7 @@ struct qe_cidmap_entry {
   void *value;
   uint64_t hash;
   uint8_t len;
-  uint8_t cid[QE_CIDMAP_MAX_LEN];
+  uint8_t cid[];
 };
 
 /* The link that points to the entry, or the empty link at the chain's end. */
@@ -82,7 +82,7 @@ int qe_cidmap_set(qe_cidmap *m, const uint8_t *cid, size_t len, void *value) {
     (*link)->value = value;
     return 0;
   }
-  qe_cidmap_entry *e = malloc(sizeof(*e));
+  qe_cidmap_entry *e = malloc(sizeof(*e) + len);
   if (e == NULL) {
     return QE_ERR_NOMEM;
   }

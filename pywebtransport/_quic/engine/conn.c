@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conn_keys.h"
 #include "engine.h"
 #include "tls.h"
 
@@ -165,7 +166,6 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_log_init(&c->dgram_log);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   ngtcp2_path_storage_zero(&c->path);
-  ngtcp2_path_storage_zero(&c->moving);
 
   c->next = e->conns;
   if (e->conns != NULL) {
@@ -207,6 +207,7 @@ static int attach_tls(qe_conn *c, qe_tls *tls, const char *server_name, const ui
   };
   int rv = qe_tls_session_new(&c->tls, &tp);
   if (rv == 0) {
+    qe_conn_hook_secrets(c->tls);
     ngtcp2_conn_set_tls_native_handle(c->ng, c->tls);
   }
   return rv;
@@ -499,6 +500,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->cids.items);
   free(c->tokens.items);
   free(c->peer_cert);
+  free(c->moving);
   qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);

@@ -38,6 +38,16 @@ typedef struct qe_keys {
   size_t n, cap;
 } qe_keys;
 
+/* What users can ask for and the library does not count; as in qe_conn_stats. */
+typedef struct qe_conn_counters {
+  uint64_t bytes_sent, bytes_received, packets_sent, packets_received;
+  uint64_t stream_bytes_sent, stream_bytes_received;
+  uint64_t dgrams_sent, dgrams_received, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
+  uint64_t streams_opened_local, streams_opened_remote;
+  uint64_t resets_received, orphan_resets;
+  uint64_t key_updates;
+} qe_conn_counters;
+
 struct qe_conn {
   qe_target target; /* first member */
   qe_engine *engine;
@@ -62,6 +72,7 @@ struct qe_conn {
   unsigned dgram_turn : 1; /* datagrams start the next packet when streams wait too */
   unsigned in_library : 1;
   unsigned resumed : 1;
+  unsigned is_moving : 1; /* the migration to c->moving is in progress */
 
   qe_end_mode end_mode;
   qe_close_info *end; /* NULL when even that could not be allocated */
@@ -84,10 +95,8 @@ struct qe_conn {
   uint64_t paced_bytes; /* sent since the library last computed a pause */
   qe_tstamp last_event; /* the largest time the library was given */
 
-  ngtcp2_path_storage path;   /* last reported */
-  ngtcp2_path_storage moving; /* client: target of a migration in progress */
-  unsigned is_moving : 1;
-
+  ngtcp2_path_storage path;    /* last reported */
+  ngtcp2_path_storage *moving; /* client: target of the latest migration, or NULL */
   qe_keys cids;       /* ours, in engine->cids */
   qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */
   uint8_t *peer_cert; /* DER of the leaf */
@@ -98,7 +107,7 @@ struct qe_conn {
   char *server_name;
 
   uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, credit given back */
-  qe_conn_stats stats;                   /* only the counters we keep */
+  qe_conn_counters stats;
 };
 
 /* Makes the connection but sends nothing yet. */

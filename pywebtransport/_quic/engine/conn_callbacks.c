@@ -2,7 +2,9 @@
  * Apart from the data upcalls these only take notes; see qe_conn_run_work. */
 #include <stdlib.h>
 
+#include "cipher.h"
 #include "conn.h"
+#include "conn_keys.h"
 #include "engine.h"
 #include "stopscan.h"
 #include "tls.h"
@@ -51,8 +53,8 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *ciphertext,
                       size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *aad, size_t aad_len) {
-  int rv = ngtcp2_crypto_decrypt_cb(dest, aead, aead_ctx, ciphertext, ciphertext_len, nonce,
-                                    nonce_len, aad, aad_len);
+  int rv = qe_cipher_decrypt_cb(dest, aead, aead_ctx, ciphertext, ciphertext_len, nonce, nonce_len,
+                                aad, aad_len);
   /* aad is the packet header: without the long-header bit it is 1-RTT. */
   if (rv == 0 && current.conn != NULL && aad_len > 0 && (aad[0] & 0x80) == 0 &&
       ciphertext_len > aead->max_overhead) {
@@ -189,18 +191,6 @@ static int recv_stateless_reset(ngtcp2_conn *ng, const ngtcp2_pkt_stateless_rese
   (void)sr;
   c->got_stateless_reset = 1;
   return 0;
-}
-
-static int update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret,
-                      ngtcp2_crypto_aead_ctx *rx_aead_ctx, uint8_t *rx_iv,
-                      ngtcp2_crypto_aead_ctx *tx_aead_ctx, uint8_t *tx_iv,
-                      const uint8_t *current_rx_secret, const uint8_t *current_tx_secret,
-                      size_t secret_len, void *user_data) {
-  qe_conn *c = user_data;
-  c->stats.key_updates++; /* the first call only prepares; see qe_conn_get_stats */
-  return ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx_aead_ctx, rx_iv, tx_aead_ctx,
-                                     tx_iv, current_rx_secret, current_tx_secret, secret_len,
-                                     user_data);
 }
 
 void qe_conn_on_keylog(void *owner, const char *line) {
@@ -497,13 +487,13 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
     cb->recv_new_token = recv_new_token;
   }
   cb->recv_crypto_data = recv_crypto_data;
-  cb->encrypt = ngtcp2_crypto_encrypt_cb;
+  cb->encrypt = qe_cipher_encrypt_cb;
   cb->decrypt = decrypt_cb;
-  cb->hp_mask = ngtcp2_crypto_hp_mask_cb;
+  cb->hp_mask = qe_cipher_mask_cb;
   cb->rand = rand_cb;
-  cb->update_key = update_key;
-  cb->delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb;
-  cb->delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb;
+  cb->update_key = qe_conn_update_key_cb;
+  cb->delete_crypto_aead_ctx = qe_cipher_delete_aead_cb;
+  cb->delete_crypto_cipher_ctx = qe_cipher_delete_mask_cb;
   cb->get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb;
   cb->version_negotiation = ngtcp2_crypto_version_negotiation_cb;
   cb->handshake_completed = handshake_completed;

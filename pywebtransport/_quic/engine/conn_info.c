@@ -1,4 +1,6 @@
 /* conn_info.c - what users ask of a connection: datagrams, path, TLS, counters. */
+#include <stdlib.h>
+
 #include "conn.h"
 #include "engine.h"
 
@@ -75,12 +77,18 @@ int qe_conn_migrate(qe_conn *c, qe_sock *sock, const struct sockaddr *local, soc
   }
   ngtcp2_path path = {qe_addr(local, local_len), cur->remote,
                       (void *)qe_engine_sock_id(c->engine, sock)};
+  if (c->moving == NULL) {
+    if ((c->moving = malloc(sizeof(*c->moving))) == NULL) {
+      return QE_ERR_NOMEM;
+    }
+    ngtcp2_path_storage_zero(c->moving);
+  }
   now = qe_engine_clock(c->engine, now);
   qe_conn_settle_pause(c, now);
   int rv = ngtcp2_conn_initiate_migration(c->ng, &path, now);
   switch (rv) {
   case 0:
-    ngtcp2_path_copy(&c->moving.path, &path);
+    ngtcp2_path_copy(&c->moving->path, &path);
     c->is_moving = 1;
     qe_conn_touch(c);
     return 0;
@@ -161,10 +169,32 @@ int qe_conn_resumed(const qe_conn *c) {
 
 /* -------------------------------------------------------------- counters */
 
+static void fill_counted(const qe_conn_counters *n, qe_conn_stats *st) {
+  st->bytes_sent = n->bytes_sent;
+  st->bytes_received = n->bytes_received;
+  st->packets_sent = n->packets_sent;
+  st->packets_received = n->packets_received;
+  st->stream_bytes_sent = n->stream_bytes_sent;
+  st->stream_bytes_received = n->stream_bytes_received;
+  st->dgrams_sent = n->dgrams_sent;
+  st->dgrams_received = n->dgrams_received;
+  st->dgrams_acked = n->dgrams_acked;
+  st->dgrams_lost = n->dgrams_lost;
+  st->dgrams_dropped = n->dgrams_dropped;
+  st->dgrams_expired = n->dgrams_expired;
+  st->streams_opened_local = n->streams_opened_local;
+  st->streams_opened_remote = n->streams_opened_remote;
+  st->resets_received = n->resets_received;
+  st->orphan_resets = n->orphan_resets;
+  /* Keys are prepared once ahead of the first update. */
+  st->key_updates = n->key_updates > 0 ? n->key_updates - 1 : 0;
+}
+
 void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st) {
   ngtcp2_conn_info info;
 
-  *st = c->stats;
+  memset(st, 0, sizeof(*st));
+  fill_counted(&c->stats, st);
   ngtcp2_conn_get_conn_info(c->ng, &info);
   if (info.latest_rtt > 0 && info.min_rtt != UINT64_MAX) {
     st->smoothed_rtt = info.smoothed_rtt;
@@ -180,6 +210,4 @@ void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st) {
   st->streams_alive = c->streams.size;
   st->max_udp_payload = (uint32_t)ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
   st->version = ngtcp2_conn_get_negotiated_version(c->ng);
-  /* Keys are prepared once ahead of the first update. */
-  st->key_updates = c->stats.key_updates > 0 ? c->stats.key_updates - 1 : 0;
 }

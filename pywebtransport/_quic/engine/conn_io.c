@@ -84,8 +84,8 @@ static void client_path(const qe_conn *c, ngtcp2_path *path) {
   }
   if (cur->user_data == path->user_data) {
     path->local = cur->local;
-  } else if (c->is_moving && c->moving.path.user_data == path->user_data) {
-    path->local = c->moving.path.local;
+  } else if (c->is_moving && c->moving->path.user_data == path->user_data) {
+    path->local = c->moving->path.local;
   }
 }
 
@@ -400,7 +400,7 @@ static void check_path(qe_conn *c) {
 
   if (!same_path(cur, &c->path.path)) {
     ngtcp2_path_copy(&c->path.path, cur);
-    if (c->is_moving && same_path(cur, &c->moving.path)) {
+    if (c->is_moving && same_path(cur, &c->moving->path)) {
       c->is_moving = 0;
     }
     if (c->reported) {

@@ -7,6 +7,7 @@
 
 #include "batch.h"
 #include "cidmap.h"
+#include "cipher.h"
 #include "conn.h"
 #include "internal.h"
 #include "linger.h"
@@ -33,6 +34,7 @@ struct qe_engine {
   uint64_t wall_offset; /* wall clock - now, for tokens */
   int has_wall_offset;
 
+  qe_cipher_pool ciphers;
   qe_cidmap cids;   /* connection ID -> qe_target */
   qe_cidmap tokens; /* stateless reset token of a peer -> qe_conn */
   qe_timers timers;

@@ -1,0 +1,56 @@
+/*
+ * cipher.h - the keys of 1-RTT packets, as bytes until they are used.
+ *
+ * A cipher context is ten times larger than its key (640 bytes for AES-GCM in
+ * GnuTLS, 4 KiB without processor support), a connection has six, and making
+ * one takes a fifth of a microsecond.  So only those in recent use have one:
+ * connections that rest, and the keys that wait for a key update, have none.
+ */
+#ifndef QE_CIPHER_H
+#define QE_CIPHER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ngtcp2/ngtcp2.h>
+
+#define QE_CIPHER_KEY_MAX 32
+#define QE_CIPHERS_READY 256 /* with a context, per engine: those of 64 busy connections */
+
+typedef enum qe_cipher_kind { QE_CIPHER_ENCRYPT, QE_CIPHER_DECRYPT, QE_CIPHER_MASK } qe_cipher_kind;
+
+typedef struct qe_cipher qe_cipher;
+
+/* Starts as zeros. */
+typedef struct qe_cipher_pool {
+  qe_cipher *slots[QE_CIPHERS_READY];
+  size_t hand; /* where the search for one that was not used lately goes on */
+  size_t made; /* contexts so far */
+} qe_cipher_pool;
+
+/* The native_handle for the library's aead_ctx or (QE_CIPHER_MASK) cipher_ctx;
+ * NULL without memory.  algorithm is the native_handle of its aead or cipher.
+ * The pool must outlive it. */
+void *qe_cipher_new(qe_cipher_pool *pool, qe_cipher_kind kind, void *algorithm, const uint8_t *key,
+                    size_t key_len);
+/* Wipes and frees what qe_cipher_new returned. */
+void qe_cipher_free(void *native_handle);
+/* Has it a context now? */
+int qe_cipher_is_ready(const void *native_handle);
+
+/* The callbacks of the library.  They take contexts of the library's own as
+ * well, which it makes for Initial and Handshake packets. */
+int qe_cipher_encrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                         const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *plaintext,
+                         size_t plaintext_len, const uint8_t *nonce, size_t nonce_len,
+                         const uint8_t *aad, size_t aad_len);
+int qe_cipher_decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                         const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *ciphertext,
+                         size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
+                         const uint8_t *aad, size_t aad_len);
+int qe_cipher_mask_cb(uint8_t *dest, const ngtcp2_crypto_cipher *hp,
+                      const ngtcp2_crypto_cipher_ctx *hp_ctx, const uint8_t *sample);
+void qe_cipher_delete_aead_cb(ngtcp2_conn *ng, ngtcp2_crypto_aead_ctx *aead_ctx, void *user_data);
+void qe_cipher_delete_mask_cb(ngtcp2_conn *ng, ngtcp2_crypto_cipher_ctx *hp_ctx, void *user_data);
+
+#endif
