@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport import events
+from pywebtransport.events import emitter as events
 from pywebtransport.events import Event, EventEmitter, create_event_emitter, event_handler
 from pywebtransport.exceptions import (
     ConfigurationError,

@@ -18,10 +18,13 @@ BASE = {
     "constants",
     "events",
     "exceptions",
+    "serializer",
     "types",
     "utils",
 }
 PUBLIC_OBJECTS = {"session", "stream", "datagram"}
+# Frameworks over a session: neither a client nor a server.
+MESSAGING = {"rpc", "pubsub"}
 
 # What each part may import besides itself.
 ALLOWED = {
@@ -33,6 +36,9 @@ ALLOWED = {
     **dict.fromkeys(PUBLIC_OBJECTS, BASE | {"_quic", "_loop", "h3", "connection"} | PUBLIC_OBJECTS),
     "client": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
     "server": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
+    **dict.fromkeys(MESSAGING, BASE | PUBLIC_OBJECTS),
+    "forwarder": BASE | PUBLIC_OBJECTS | {"client", "server"},
+    "monitoring": BASE | {"connection", "client", "server"} | PUBLIC_OBJECTS | MESSAGING,
 }
 # The top of the package: everything may be imported here.
 TOP = {"__init__", "__main__", "_cli"}
