@@ -36,7 +36,7 @@ ALLOWED = {
     **dict.fromkeys(PUBLIC_OBJECTS, BASE | {"_quic", "_loop", "h3", "connection"} | PUBLIC_OBJECTS),
     "client": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
     "server": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
-    **dict.fromkeys(MESSAGING, BASE | PUBLIC_OBJECTS),
+    **dict.fromkeys(MESSAGING, BASE | PUBLIC_OBJECTS | MESSAGING),
     "forwarder": BASE | PUBLIC_OBJECTS | {"client", "server"},
     "monitoring": BASE | {"connection", "client", "server"} | PUBLIC_OBJECTS | MESSAGING,
 }
