@@ -1,0 +1,129 @@
+"""Watches a client: samples and alerts."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+from ..connection.figures import round_trip_times, spread, traffic_counters
+from ..utils.sampling import Findings, Sample, Sampler, last
+from .client import WebTransportClient
+
+__all__ = ["ClientMonitor"]
+
+_RECENT_ALERTS = 10
+# Fewer attempts between two samples say nothing.
+_MIN_ATTEMPTS = 5
+_MAX_FAILED = 0.1
+_SLOW_CONNECT = 5.0
+_MAX_LOOP_DELAY = 1.0
+
+
+class ClientMonitor:
+    """Samples a client's figures at an interval.
+
+    Use as ``async with ClientMonitor(client) as monitor:``. All figures are
+    measured: attempts to connect and their times, counters of the engine and of
+    the sessions, the round-trip times of the connections, and how late the
+    event loop is.
+
+    A problem becomes one alert, and one warning in the log, when it begins.
+    Problems are: more than a tenth of at least five attempts failed since the
+    last sample; connecting took more than 5 seconds on average since then; the
+    client is closed; the event loop was more than a second late.
+    """
+
+    def __init__(self, client: WebTransportClient, *, monitoring_interval: float = 30.0) -> None:
+        """A monitor that does not sample yet.
+
+        Args:
+            client: What to watch.
+            monitoring_interval: Seconds between samples.
+
+        Raises:
+            ConfigurationError: The interval is not above 0.
+        """
+        self._client = client
+        self._sampler = Sampler(
+            self._take,
+            self._judge,
+            interval=monitoring_interval,
+            logger=logging.getLogger("pywebtransport.client.monitor"),
+        )
+
+    @classmethod
+    def create(cls, *, client: WebTransportClient, monitoring_interval: float = 30.0) -> Self:
+        """As the constructor."""
+        return cls(client, monitoring_interval=monitoring_interval)
+
+    @property
+    def is_monitoring(self) -> bool:
+        """Samples are being taken."""
+        return self._sampler.is_running
+
+    async def __aenter__(self) -> Self:
+        self._sampler.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._sampler.stop()
+
+    def get_metrics_summary(self) -> dict[str, Any]:
+        """The last sample and the newest alerts.
+
+        Returns:
+            ``latest_metrics``: ``timestamp`` (seconds since the epoch),
+            ``loop_delay`` (seconds; None in the first sample), ``stats`` (the
+            fields of ``ClientStats``, connections, sessions, ``traffic``,
+            ``engine``), ``rtt`` (``min``, ``median``, ``p95``, ``max`` in
+            seconds), ``counters`` and ``rates`` (their growth per second since
+            the sample before); None before the first sample.
+            ``recent_alerts``: at most ten, oldest first: ``timestamp``,
+            ``name``, ``message``. ``is_monitoring``: as the property.
+        """
+        return {
+            "latest_metrics": self._sampler.latest,
+            "recent_alerts": last(self._sampler.alerts, _RECENT_ALERTS),
+            "is_monitoring": self.is_monitoring,
+        }
+
+    # ------------------------------------------------------------------ internal
+
+    def _take(self) -> Sample:
+        stats = self._client._measure()
+        counters = {
+            "connections_attempted": stats["connections_attempted"],
+            "connections_successful": stats["connections_successful"],
+            "connections_failed": stats["connections_failed"],
+            "connect_milliseconds": round(stats["total_connect_time"] * 1000),
+            **traffic_counters(stats),
+        }
+        return {
+            "stats": stats,
+            "rtt": spread(round_trip_times(self._client.connections)),
+            "counters": counters,
+        }
+
+    def _judge(self, sample: Sample, previous: Sample | None) -> Findings:
+        before = previous["counters"] if previous else dict.fromkeys(sample["counters"], 0)
+        grown = {name: value - before[name] for name, value in sample["counters"].items()}
+        found: Findings = {}
+        if self._client.is_closed:
+            found["closed"] = "the client is closed"
+        failed, attempts = grown["connections_failed"], grown["connections_attempted"]
+        if attempts >= _MIN_ATTEMPTS and failed > _MAX_FAILED * attempts:
+            found["connections_failed"] = f"{failed} of {attempts} attempts to connect failed"
+        opened = grown["connections_successful"]
+        if opened and grown["connect_milliseconds"] > _SLOW_CONNECT * 1000 * opened:
+            seconds = grown["connect_milliseconds"] / 1000 / opened
+            found["connect_time"] = f"connecting took {seconds:.1f} s on average"
+        delay = sample["loop_delay"]
+        if delay is not None and delay > _MAX_LOOP_DELAY:
+            found["loop_delay"] = f"the event loop was {delay:.1f} s late"
+        return found

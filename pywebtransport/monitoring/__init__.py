@@ -1,0 +1,10 @@
+"""Figures for monitoring systems: Prometheus metrics and OpenTelemetry spans.
+
+Both are optional: ``pip install "pywebtransport[prometheus,opentelemetry]"``.
+``ServerMonitor`` and ``ClientMonitor`` need neither.
+"""
+
+from .prometheus import Metrics, MetricsEndpoint
+from .tracing import Tracing
+
+__all__ = ["Metrics", "MetricsEndpoint", "Tracing"]
