@@ -1,6 +1,10 @@
 """The documentation says what the code does: its programs are files that run."""
 
 import ast
+import functools
+import importlib
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -85,16 +89,29 @@ def test_configuration_in_the_documentation_has_real_fields(place: str, body: st
             assert unknown == [], place
 
 
+@functools.cache
+def keywords() -> frozenset[str]:
+    """Fields of the configurations, and the parameters of every public callable."""
+    names = set(pywebtransport.ServerConfig.create().to_dict())
+    names |= set(pywebtransport.ClientConfig.create().to_dict())
+    for module in pkgutil.walk_packages(pywebtransport.__path__, "pywebtransport."):
+        if module.name.rpartition(".")[2].startswith("_"):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            members = [value, *vars(value).values()] if inspect.isclass(value) else [value]
+            for member in members:
+                member = getattr(member, "__func__", member)
+                if inspect.isfunction(member):
+                    names |= set(inspect.signature(member).parameters)
+    return frozenset(names)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_settings_named_in_a_page_exist(path: Path) -> None:
     """`some_setting=value` in running text is a field of a configuration or an argument."""
-    fields = set(pywebtransport.ServerConfig.create().to_dict()) | set(
-        pywebtransport.ClientConfig.create().to_dict()
-    )
-    arguments = {"max_size", "level", "wait_flush", "end_stream", "timeout", "code", "reason"}
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = {name for name in re.findall(r"`(?:\w+\()?(?:\w+, )*([a-z_]+)=[^`]+`", text)}
-    assert sorted(named - fields - arguments) == []
+    assert sorted(named - keywords()) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
