@@ -1,0 +1,136 @@
+"""A chat: dataclasses as JSON over one bidirectional stream for each member.
+
+python structured_chat.py                         the room; prints its URL and certificate hash
+python structured_chat.py URL HASH ann            ann joins; each line typed is said
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterable
+from dataclasses import dataclass, field
+
+from pywebtransport import (
+    ClientConfig,
+    SerializationError,
+    ServerApp,
+    ServerConfig,
+    StructuredStream,
+    WebTransportClient,
+    WebTransportError,
+    WebTransportSession,
+)
+from pywebtransport.serializer import JSONSerializer
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+
+
+@dataclass
+class Join:
+    """First message of a member."""
+
+    name: str
+
+
+@dataclass
+class Say:
+    """Member to room: a text. Room to members: the same, with who said it."""
+
+    text: str
+    speaker: str | None = None
+
+
+@dataclass
+class Members:
+    """Room to members: who is there now."""
+
+    names: list[str] = field(default_factory=list)
+
+
+Message = Join | Say | Members
+MESSAGES: dict[int, type[Message]] = {1: Join, 2: Say, 3: Members}
+Chat = StructuredStream[Message]
+
+
+# ------------------------------------------------------------------------- the room
+
+certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+# Who does not read for five seconds is out: the others should not wait for longer.
+app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile, write_timeout=5.0))
+room: dict[Chat, str] = {}
+
+
+async def tell_all(message: Message) -> None:
+    async def tell(member: Chat) -> None:
+        try:
+            await member.send_obj(message)
+        except WebTransportError:
+            room.pop(member, None)
+
+    await asyncio.gather(*map(tell, list(room)))
+
+
+@app.route("/chat")
+async def chat(session: WebTransportSession) -> None:
+    async for stream in session.incoming_bidirectional_streams():
+        # Members are strangers: their messages are small.
+        member = Chat(stream, JSONSerializer(max_depth=4), MESSAGES, max_message_size=10_000)
+        async with member:
+            await listen_to(member)
+
+
+async def listen_to(member: Chat) -> None:
+    try:
+        async for message in member:  # ends when the member finishes the stream
+            match message:
+                case Join(name) if member not in room:
+                    room[member] = name
+                    await tell_all(Members(sorted(room.values())))
+                case Say(text) if member in room:
+                    await tell_all(Say(text, speaker=room[member]))
+    except SerializationError as error:
+        print(f"a member was not understood: {error}", file=sys.stderr)
+    except WebTransportError:  # the member is gone
+        pass
+    finally:
+        room.pop(member, None)
+        await tell_all(Members(sorted(room.values())))
+
+
+# ------------------------------------------------------------------------- a member
+
+
+async def show(messages: Chat) -> None:
+    with contextlib.suppress(WebTransportError):  # the session ended
+        async for message in messages:
+            match message:
+                case Members(names):
+                    print(f"here: {', '.join(names)}", flush=True)
+                case Say(text, speaker):
+                    print(f"{speaker}: {text}", flush=True)
+
+
+async def join(url: str, hash_of_certificate: str, name: str, lines: AsyncIterable[str]) -> None:
+    config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
+    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+        messages: Chat = await session.create_structured_stream(
+            serializer=JSONSerializer(), registry=MESSAGES
+        )
+        await messages.send_obj(Join(name))
+        showing = asyncio.create_task(show(messages))
+        async for line in lines:
+            await messages.send_obj(Say(line))
+        await messages.close()  # the room closes its side, which ends the other task
+        await showing
+
+
+async def typed_lines() -> AsyncIterable[str]:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield line.rstrip("\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        asyncio.run(join(sys.argv[1], sys.argv[2], sys.argv[3], typed_lines()))
+    else:
+        print(f"https://localhost:4433/chat {certificate_hash(certfile).hex()}", flush=True)
+        app.run(host="localhost", port=4433)

@@ -1,0 +1,110 @@
+"""How large and how deep a message may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..exceptions import ConfigurationError, SerializationError
+
+__all__ = [
+    "DEFAULT_MAX_DEPTH",
+    "DEFAULT_MAX_SIZE",
+    "HIGHEST_DEPTH",
+    "HIGHEST_SIZE",
+    "check_json_depth",
+    "check_limit",
+    "check_size",
+    "check_value_depth",
+    "checked_bytes",
+]
+
+DEFAULT_MAX_SIZE = 4 * 1024 * 1024
+"""Most bytes of one message."""
+DEFAULT_MAX_DEPTH = 64
+"""Most levels of arrays and objects within each other."""
+
+HIGHEST_SIZE = 2**32 - 1
+# Rebuilding takes up to three Python frames for each level, of the thousand there are.
+HIGHEST_DEPTH = 200
+
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+
+
+def check_limit(name: str, value: int, highest: int) -> int:
+    """Give ``value`` back when it is a possible limit.
+
+    Raises:
+        ConfigurationError: It is not an integer from 1 to ``highest``.
+    """
+    if type(value) is not int or not 1 <= value <= highest:
+        raise ConfigurationError(
+            f"{name} must be an integer from 1 to {highest}, got {value!r}",
+            config_key=name,
+            config_value=value,
+        )
+    return value
+
+
+def check_size(size: int, max_size: int) -> None:
+    """Raise SerializationError when a message of ``size`` bytes is too large."""
+    if size > max_size:
+        raise SerializationError(
+            f"the message of {size} bytes is larger than max_size={max_size}",
+            details={"size": size, "max_size": max_size},
+        )
+
+
+def checked_bytes(data: Any, max_size: int) -> bytes:
+    """``data`` as bytes, after a look at its size.
+
+    Raises:
+        SerializationError: It is too large, or no bytes at all.
+    """
+    if not isinstance(data, bytes):
+        if not isinstance(data, bytearray | memoryview):
+            raise SerializationError(f"expected bytes, got {type(data).__qualname__}")
+        check_size(memoryview(data).nbytes, max_size)
+        return bytes(data)
+    check_size(len(data), max_size)
+    return data
+
+
+def check_json_depth(data: bytes, max_depth: int) -> None:
+    """Raise SerializationError when a JSON text nests too deeply; builds none of its values.
+
+    A text whose brackets do not match is left to the parser.
+    """
+    # Nearly every message ends here: fewer brackets than levels allowed.
+    if data.count(b"[") + data.count(b"{") <= max_depth:
+        return
+    # Escaped quotes go, then everything but quotes and brackets, then the strings.
+    text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _NOT_STRUCTURE)
+    text = b"".join(text.split(b'"')[::2])
+    # Each pass takes the innermost level away.
+    for _ in range(max_depth):
+        size = len(text)
+        text = text.replace(b"[]", b"")
+        if len(text) in (0, size):
+            return
+    raise _too_deep(max_depth)
+
+
+def check_value_depth(value: Any, max_depth: int) -> None:
+    """Raise SerializationError when lists and dictionaries nest too deeply."""
+    level = [value]
+    for _ in range(max_depth + 1):
+        containers = [item for item in level if isinstance(item, dict | list | tuple)]
+        if not containers:
+            return
+        level = []
+        for item in containers:
+            level.extend(item.values() if isinstance(item, dict) else item)
+    raise _too_deep(max_depth)
+
+
+def _too_deep(max_depth: int) -> SerializationError:
+    return SerializationError(
+        f"the message nests deeper than max_depth={max_depth} levels",
+        details={"max_depth": max_depth},
+    )

@@ -1,0 +1,108 @@
+"""Numbered message types: which class has which type ID, and their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..exceptions import ConfigurationError, SerializationError
+from ..types import Serializer
+
+__all__ = ["MessageCodec"]
+
+_MAX_TYPE_ID = 0xFFFF
+
+
+class MessageCodec:
+    """A registry of message types and the serializer for them."""
+
+    __slots__ = ("_deserialize", "_ids", "_serialize", "_types")
+
+    def __init__(self, serializer: Serializer, registry: Mapping[int, type[Any]]) -> None:
+        """Take a copy of the registry.
+
+        Args:
+            serializer: Turns the objects into bytes and back.
+            registry: Class of each type ID, 0 to 65535; both ends have the same.
+
+        Raises:
+            ConfigurationError: The registry or the serializer is not one, a type ID is out of
+                range, or a class stands there twice.
+        """
+        if not isinstance(serializer, Serializer):
+            raise ConfigurationError(
+                f"serializer must have serialize() and deserialize(), got {serializer!r}",
+                config_key="serializer",
+                config_value=serializer,
+            )
+        if not isinstance(registry, Mapping):
+            raise _bad_registry(f"must map type IDs to classes, got {registry!r}", registry)
+        ids: dict[type[Any], int] = {}
+        for type_id, cls in registry.items():
+            if type(type_id) is not int or not 0 <= type_id <= _MAX_TYPE_ID:
+                raise _bad_registry(f"has type ID {type_id!r}, not 0 to {_MAX_TYPE_ID}", type_id)
+            if not isinstance(cls, type):
+                raise _bad_registry(f"must have a class for type ID {type_id}, got {cls!r}", cls)
+            if cls in ids:
+                raise _bad_registry(
+                    f"has {cls.__qualname__} twice, as {ids[cls]} and {type_id}", cls
+                )
+            ids[cls] = type_id
+        self._ids = ids
+        self._types = dict(registry)
+        self._serialize = serializer.serialize
+        self._deserialize = serializer.deserialize
+
+    def encode(self, obj: Any) -> tuple[int, bytes]:
+        """Type ID and payload of an object.
+
+        Raises:
+            SerializationError: Its class is not registered, or the serializer refuses it.
+        """
+        type_id = self._ids.get(type(obj))
+        if type_id is None:
+            raise SerializationError(
+                f"{type(obj).__qualname__} is not in the registry, which has "
+                f"{', '.join(cls.__qualname__ for cls in self._ids) or 'no class'}"
+            )
+        try:
+            return type_id, self._serialize(obj=obj)
+        except SerializationError:
+            raise
+        except Exception as error:  # a serializer of the application
+            raise SerializationError(
+                f"cannot serialize {type(obj).__qualname__}: {error}", original_exception=error
+            ) from error
+
+    def decode(self, type_id: int, payload: bytes) -> Any:
+        """The object of a type ID and a payload.
+
+        Raises:
+            SerializationError: The type ID is not registered, or the payload is malformed;
+                ``details["type_id"]`` has the ID.
+        """
+        cls = self._types.get(type_id)
+        if cls is None:
+            raise SerializationError(
+                f"the registry has no type ID {type_id} (message of {len(payload)} bytes)",
+                details={"type_id": type_id},
+            )
+        try:
+            return self._deserialize(data=payload, obj_type=cls)
+        except SerializationError as error:
+            error.details["type_id"] = type_id
+            raise
+        except Exception as error:  # a serializer of the application
+            raise SerializationError(
+                f"cannot deserialize {cls.__qualname__}: {error}",
+                details={"type_id": type_id},
+                original_exception=error,
+            ) from error
+
+    def knows(self, type_id: int) -> bool:
+        """The type ID is registered."""
+        return type_id in self._types
+
+
+def _bad_registry(what: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(f"registry {what}", config_key="registry", config_value=value)

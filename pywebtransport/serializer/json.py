@@ -1,0 +1,207 @@
+"""JSON (RFC 8259), by the quickest parser that is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..exceptions import ConfigurationError, SerializationError
+from ..types import Serializer
+from ._limits import (
+    DEFAULT_MAX_DEPTH,
+    DEFAULT_MAX_SIZE,
+    HIGHEST_DEPTH,
+    HIGHEST_SIZE,
+    check_json_depth,
+    check_limit,
+    check_size,
+    checked_bytes,
+)
+from ._plain import plain_hook, to_plain
+from ._rebuild import rebuild
+
+__all__ = ["JSONSerializer"]
+
+# The quick parsers turn integers beyond 64 bits, which have 19 digits or more, into floats.
+_DIGITS = bytes(48 if chr(code).isdecimal() else 32 for code in range(128)) + b" " * 128
+_LONG = b"0" * 19
+
+_Parse = Callable[[bytes], Any]
+
+
+class JSONSerializer(Serializer):
+    """Objects as UTF-8 JSON.
+
+    Written are dataclasses (the fields their constructor takes), mappings with
+    string keys, lists, tuples, sets, strings, numbers, booleans, None, and as strings
+    enumerations' values, dates and times (ISO 8601), UUID, Decimal, and bytes
+    (base64). ``deserialize`` makes them again when it is told ``obj_type``.
+
+    ``orjson`` is used when it is installed; without it ``msgspec`` reads, and the standard
+    library does the rest. All three give the same objects and refuse the same texts: a
+    number that is not finite (NaN, Infinity) is refused in both directions, an integer
+    may be of any size, a text must be UTF-8 without a byte order mark, and of two members
+    with one name the last counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+        max_depth: int = DEFAULT_MAX_DEPTH,
+        **kwargs: Any,
+    ) -> None:
+        """Choose the limits and how to write.
+
+        Args:
+            max_size: Most bytes of one message, both ways.
+            max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
+            **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
+                ...); with any of them the standard library writes. ``allow_nan=True``
+                permits NaN and Infinity both ways, which is not JSON.
+
+        Raises:
+            ConfigurationError: A limit is out of range, or ``json.dumps`` knows no such keyword.
+        """
+        self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
+        self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
+        self._finite = not kwargs.get("allow_nan", False)
+        self._encoder = _make_encoder(kwargs)
+        decoder = json.JSONDecoder(
+            parse_float=_finite_float if self._finite else float,
+            parse_constant=_no_constant if self._finite else None,
+        )
+        self._decode_text: Callable[[str], Any] = decoder.decode
+        self._quick_dumps: Callable[[Any], bytes] | None = None
+        if not kwargs:
+            self._quick_dumps = _find_dumps()
+        self._quick_loads: _Parse | None = _find_loads() if self._finite else None
+
+    def serialize(self, obj: Any) -> bytes:
+        """Write ``obj`` as JSON.
+
+        Args:
+            obj: See the class.
+
+        Raises:
+            SerializationError: Something in it has no form in JSON, or it is too large, too
+                deep, or contains itself.
+        """
+        data: bytes | None = None
+        if self._quick_dumps is not None:
+            try:
+                data = self._quick_dumps(obj)
+            except Exception:
+                data = None  # the standard library writes it, or says what is wrong
+        # The quick writer puts null for NaN; was it None?
+        if data is None or b"null" in data:
+            data = self._dumps(obj)
+        check_size(len(data), self._max_size)
+        check_json_depth(data, self._max_depth)
+        return data
+
+    def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
+        """Read one JSON text.
+
+        Args:
+            data: The whole text.
+            obj_type: What to make of it: a dataclass, or a type made of dataclasses, TypedDicts,
+                lists, dictionaries, unions and so on. None gives plain data.
+
+        Raises:
+            SerializationError: The text is malformed, too large or too deep, or does not fit
+                ``obj_type``: ``details["path"]`` names the place, such as ``Order.items[3].price``.
+        """
+        data = checked_bytes(data, self._max_size)
+        check_json_depth(data, self._max_depth)
+        loads = self._quick_loads
+        if loads is None or _LONG in data.translate(_DIGITS):
+            loads = self._loads
+        try:
+            value = loads(data)
+        except (ValueError, RecursionError) as error:
+            raise SerializationError(
+                f"malformed JSON ({len(data)} bytes): {error}", original_exception=error
+            ) from error
+        return value if obj_type is None else rebuild(value, obj_type)
+
+    def _dumps(self, obj: Any) -> bytes:
+        try:
+            return self._encoder.encode(obj).encode()
+        except Exception as error:  # hooks and properties of the application may raise anything
+            raise SerializationError(
+                f"cannot write {type(obj).__name__} as JSON: {error}",
+                original_exception=error,
+            ) from error
+
+    def _loads(self, data: bytes) -> Any:
+        value = self._decode_text(str(data, "utf-8"))
+        if b"\\u" in data:
+            # An escape can name half a surrogate pair, which is no character.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+
+
+def _make_encoder(kwargs: dict[str, Any]) -> json.JSONEncoder:
+    """The standard library's encoder, strict and compact unless told otherwise."""
+    options = dict(kwargs)
+    cls = options.pop("cls", None) or json.JSONEncoder
+    own = options.get("default")
+    options.setdefault("ensure_ascii", False)
+    options.setdefault("allow_nan", False)
+    if options.get("indent") is None:
+        options.setdefault("separators", (",", ":"))
+    try:
+        encoder: json.JSONEncoder = cls(**options)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the keywords {sorted(kwargs)} are not those of json.dumps: {error}",
+            config_key="kwargs",
+            config_value=kwargs,
+        ) from error
+    if own is not None or cls is not json.JSONEncoder:
+        own = encoder.default
+    vars(encoder)["default"] = plain_hook(own)
+    return encoder
+
+
+def _find_dumps() -> Callable[[Any], bytes] | None:
+    """The quick writer. (That of msgspec has rules of its own for classes.)"""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    dumps = orjson.dumps
+    # Dataclasses and dates by our rules, so that every writer has the same.
+    options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    return lambda obj: dumps(obj, to_plain, options)
+
+
+def _find_loads() -> _Parse | None:
+    """The quick reader."""
+    try:
+        import orjson
+    except ImportError:
+        pass
+    else:
+        loads: _Parse = orjson.loads
+        return loads
+    try:
+        import msgspec
+    except ImportError:
+        return None
+    decode: _Parse = msgspec.json.Decoder().decode
+    return decode
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

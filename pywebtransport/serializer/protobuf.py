@@ -1,0 +1,112 @@
+"""Protocol Buffers, through the ``protobuf`` package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import ConfigurationError, SerializationError
+from ..types import Serializer
+from ..utils.extras import require
+from ._limits import DEFAULT_MAX_SIZE, HIGHEST_SIZE, check_limit, check_size, checked_bytes
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+__all__ = ["ProtobufSerializer"]
+
+
+class ProtobufSerializer(Serializer):
+    """Protocol Buffers messages in the binary format.
+
+    The package itself refuses messages within messages beyond 100 levels, and strings that
+    are not UTF-8; unknown fields are kept, as the format wants it.
+    """
+
+    def __init__(self, message_class: type[Message], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
+        """Choose the class.
+
+        Args:
+            message_class: The only class of messages. With the base class
+                ``google.protobuf.message.Message`` every class is permitted, and whoever
+                deserializes names it as ``obj_type``: that is for registries of several classes.
+            max_size: Most bytes of one message, both ways.
+
+        Raises:
+            ConfigurationError: It is no class of messages, ``max_size`` is out of range, or the
+                package is missing (``pip install "pywebtransport[protobuf]"``).
+        """
+        base = require("google.protobuf.message", extra="protobuf").Message
+        if not isinstance(message_class, type) or not issubclass(message_class, base):
+            raise ConfigurationError(
+                f"message_class must be a class of protobuf messages, got {message_class!r}",
+                config_key="message_class",
+                config_value=message_class,
+            )
+        self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
+        self._message_class = message_class
+        self._default_class = None if message_class is base else message_class
+
+    def serialize(self, obj: Any) -> bytes:
+        """Write a message.
+
+        Args:
+            obj: An instance of ``message_class``.
+
+        Raises:
+            SerializationError: It is something else, lacks a required field, or is too large or
+                too deep.
+        """
+        if not isinstance(obj, self._message_class):
+            raise SerializationError(
+                f"expected a {self._message_class.__name__} message, got {type(obj).__qualname__}"
+            )
+        try:
+            data: bytes = obj.SerializeToString()
+        except Exception as error:  # EncodeError, and what implementations have besides
+            raise SerializationError(
+                f"cannot write {type(obj).__name__}: {error}", original_exception=error
+            ) from error
+        check_size(len(data), self._max_size)
+        return data
+
+    def deserialize(self, data: bytes, obj_type: Any = None) -> Message:
+        """Read a message.
+
+        Args:
+            data: All of its bytes.
+            obj_type: ``message_class`` or a class derived from it; default ``message_class``.
+
+        Raises:
+            SerializationError: The bytes are malformed or too many, a required field is missing,
+                or ``obj_type`` is another class.
+        """
+        cls = self._default_class if obj_type is None else obj_type
+        if cls is not self._default_class and not self._accepts(cls):
+            raise SerializationError(
+                f"expected a class of {self._message_class.__name__} messages as obj_type, "
+                f"got {obj_type!r}"
+            )
+        if cls is None:
+            raise SerializationError(
+                "a ProtobufSerializer for every class of messages needs obj_type to read one"
+            )
+        data = checked_bytes(data, self._max_size)
+        try:
+            message: Message = cls()
+            message.ParseFromString(data)
+            missing = [] if message.IsInitialized() else message.FindInitializationErrors()
+        except Exception as error:  # DecodeError, and what implementations have besides
+            raise SerializationError(
+                f"malformed {cls.__name__} message ({len(data)} bytes): {error}",
+                original_exception=error,
+            ) from error
+        if missing:
+            raise SerializationError(
+                f"the {cls.__name__} message lacks required fields: {', '.join(missing[:10])}",
+                details={"missing": missing},
+            )
+        return message
+
+    def _accepts(self, cls: Any) -> bool:
+        base = self._message_class
+        return isinstance(cls, type) and issubclass(cls, base) and cls is not base
