@@ -14,6 +14,7 @@ from .._loop import Endpoint
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
+from ..connection.figures import ConnectionFigures
 from ..connection.settings import client_tls, h3_options
 from ..events import EventEmitter
 from ..exceptions import (
@@ -32,6 +33,7 @@ from .stats import ClientStats
 if TYPE_CHECKING:
     from .._quic import QuicTls
     from ..h3.options import H3Options
+    from .reconnecting import ReconnectingClient
 
 __all__ = ["ClientStats", "WebTransportClient"]
 
@@ -65,6 +67,7 @@ class WebTransportClient(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers: Headers = {}
         self._stats = ClientStats()
+        self._figures = ConnectionFigures()
         self._endpoint: Endpoint | None = None
         self._tls: QuicTls | None = None
         self._options: H3Options | None = None
@@ -74,6 +77,28 @@ class WebTransportClient(EventEmitter):
         self._opening: set[WebTransportConnection] = set()
         self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
         self._closed = False
+
+    @classmethod
+    def create(cls, url: URL, *, config: ClientConfig | None = None) -> Self | ReconnectingClient:
+        """The client that ``config`` asks for.
+
+        Args:
+            url: Where a reconnecting client connects; a plain one is told by ``connect``.
+            config: Default ``ClientConfig()``.
+
+        Returns:
+            A ``ReconnectingClient`` for ``url`` when ``config.auto_reconnect`` is
+            set, else a client of this class. Neither is connected yet.
+
+        Raises:
+            ConfigurationError: The URL is malformed, or a field is out of range.
+        """
+        from .reconnecting import ReconnectingClient  # it is built upon this module
+
+        parse_webtransport_url(url=url)
+        if config is not None and config.auto_reconnect:
+            return ReconnectingClient(url, config=config)
+        return cls(config=config)
 
     # -------------------------------------------------------------- properties
 
@@ -199,6 +224,16 @@ class WebTransportClient(EventEmitter):
         return issues
 
     # ------------------------------------------------------------------ internal
+
+    def _measure(self) -> dict[str, Any]:
+        """As ``WebTransportServer.get_server_stats``, of a client."""
+        stats: dict[str, Any] = self._stats.to_dict()
+        stats["active_connections"] = len(self._connections)
+        stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
+        stats["traffic"] = self._figures.collect(self._connections)
+        if self._endpoint is not None:
+            stats["engine"] = self._endpoint.quic.stats()
+        return stats
 
     async def _open(
         self, url: URL, timeout: float | None, headers: Headers | None
@@ -339,7 +374,8 @@ class WebTransportClient(EventEmitter):
         return self._endpoint
 
     def _forget(self, connection: WebTransportConnection) -> None:
-        self._connections.pop(connection, None)
+        if self._connections.pop(connection, None) is not None:
+            self._figures.connection_over(connection)
 
     def _remember(self, connection: WebTransportConnection) -> None:
         origin = self._connections.get(connection)

@@ -2,5 +2,14 @@
 
 from .connection import WebTransportConnection
 from .info import ConnectionInfo
+from .load_balancer import ConnectionLoadBalancer
+from .manager import ConnectionManager
+from .pool import ConnectionPool
 
-__all__ = ["ConnectionInfo", "WebTransportConnection"]
+__all__ = [
+    "ConnectionInfo",
+    "ConnectionLoadBalancer",
+    "ConnectionManager",
+    "ConnectionPool",
+    "WebTransportConnection",
+]

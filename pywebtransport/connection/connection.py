@@ -30,7 +30,7 @@ from .endpoint import client_endpoint
 from .farewell import sessions_flushed
 from .info import ConnectionInfo
 from .pending import PendingSession
-from .settings import client_tls, h3_options, write_low_water
+from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
     from ..h3.options import H3Options
@@ -79,6 +79,7 @@ class WebTransportConnection(EventEmitter):
         "_pending",
         "_ready",
         "_ready_waiters",
+        "_receive_drops",
         "_session_count",
         "_sessions",
         "_state",
@@ -132,6 +133,7 @@ class WebTransportConnection(EventEmitter):
         self._established_at: float | None = None
         self._closed_at: float | None = None
         self._error_count = 0
+        self._receive_drops = 0  # datagrams that sessions which are over did not read in time
         self.last_activity_time = get_timestamp()
         self.idle_timeout: float | None = config.connection_idle_timeout
 
@@ -226,9 +228,11 @@ class WebTransportConnection(EventEmitter):
     async def connect(self, *, host: str, port: int, path: str = "/") -> None:
         """Client: connect, and request a session on ``path``.
 
-        ``wait_for_ready_session`` then gives the ID to make the session with.
+        ``wait_for_ready_session`` then gives the ID to make the session with. The
+        headers and application protocols of the configuration go with the request.
 
         Raises:
+            ConfigurationError: ``path`` cannot be sent.
             UnreachableError: The name does not resolve or the port is closed.
             CertificateError, HandshakeError: TLS or QUIC did not agree.
             TimeoutError: No answer within ``connect_timeout``.
@@ -236,12 +240,11 @@ class WebTransportConnection(EventEmitter):
         Cancellation: safe, nothing stays open.
         """
         await self._connect(host, port)
-        pending = PendingSession(asyncio.get_running_loop().create_future())
-        h3 = self._open_h3_session(
-            path=path, headers={}, events=pending, application_protocols=(), require=False
-        )
-        pending.h3 = h3
-        self._pending = {self._next_session_id(): pending}
+        try:
+            self._request_session(path)
+        except BaseException:
+            self._shut()
+            raise
 
     async def create_session(
         self,
@@ -658,6 +661,20 @@ class WebTransportConnection(EventEmitter):
             events=events,
         )
 
+    def _request_session(self, path: str) -> None:
+        """Client: request a session that gets its object later, see ``wait_for_ready_session``."""
+        config = self._config
+        assert isinstance(config, ClientConfig)
+        pending = PendingSession(asyncio.get_running_loop().create_future())
+        pending.h3 = self._open_h3_session(
+            path=path,
+            headers=request_fields(config),
+            events=pending,
+            application_protocols=config.application_protocols,
+            require=config.require_application_protocol,
+        )
+        self._pending = {**(self._pending or {}), self._next_session_id(): pending}
+
     def _next_session_id(self) -> SessionId:
         self._session_count += 1
         return f"{self._id}-{self._session_count}"
@@ -685,6 +702,8 @@ class WebTransportConnection(EventEmitter):
 
     def _remove_session(self, session: WebTransportSession) -> None:
         self._sessions.pop(session.session_id, None)
+        if session._datagrams is not None:
+            self._receive_drops += session._datagrams._receive_drops
         self.record_activity()
 
     def _local_streams_freed(self, count: int) -> None:

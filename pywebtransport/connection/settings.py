@@ -9,8 +9,16 @@ from typing import Any
 from .._quic import QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..h3.options import H3Options
+from ..types import Headers
 
-__all__ = ["client_tls", "h3_options", "quic_settings", "server_tls", "write_low_water"]
+__all__ = [
+    "client_tls",
+    "h3_options",
+    "quic_settings",
+    "request_fields",
+    "server_tls",
+    "write_low_water",
+]
 
 _VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
 
@@ -89,6 +97,12 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         close_timeout=config.close_timeout,
         peer_bidi_streams=bidi + _EXTRA_BIDI if is_server else None,
     )
+
+
+def request_fields(config: ClientConfig) -> Headers:
+    """Header fields of every session request; names in lower case."""
+    fields: Headers = {"user-agent": config.user_agent} if config.user_agent else {}
+    return fields | {name.lower(): value for name, value in config.headers.items()}
 
 
 def client_tls(config: ClientConfig) -> QuicTls:

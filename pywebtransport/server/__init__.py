@@ -9,6 +9,7 @@ from .middleware import (
     create_logging_middleware,
     create_rate_limit_middleware,
 )
+from .monitor import ServerMonitor
 from .router import RequestRouter
 from .server import WebTransportServer
 from .stats import ServerStats
@@ -25,6 +26,7 @@ __all__ = [
     "RateLimiter",
     "RequestRouter",
     "ServerApp",
+    "ServerMonitor",
     "ServerStats",
     "WebTransportServer",
     "create_auth_middleware",

@@ -13,6 +13,7 @@ from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..connection.driver import Driver
 from ..connection.endpoint import server_endpoint
+from ..connection.figures import ConnectionFigures
 from ..connection.settings import h3_options, server_tls
 from ..events import EventEmitter
 from ..exceptions import (
@@ -21,9 +22,10 @@ from ..exceptions import (
     SessionRejectedError,
     WebTransportError,
 )
-from ..session import WebTransportSession
+from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
+from .sessions import ServerSessions
 from .stats import ServerStats
 
 if TYPE_CHECKING:
@@ -66,11 +68,13 @@ class WebTransportServer(EventEmitter):
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
         self._sessions: set[WebTransportSession] = set()
+        self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
+        self._figures = ConnectionFigures()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
         self._closing = False
@@ -109,6 +113,13 @@ class WebTransportServer(EventEmitter):
     def sessions(self) -> tuple[WebTransportSession, ...]:
         """The sessions that are requested or open."""
         return tuple(self._sessions)
+
+    @property
+    def session_manager(self) -> SessionManager:
+        """The sessions by their ID; made when it is first asked for."""
+        if self._session_manager is None:
+            self._session_manager = ServerSessions(self)
+        return self._session_manager
 
     # ---------------------------------------------------------------- life cycle
 
@@ -275,13 +286,15 @@ class WebTransportServer(EventEmitter):
     # ------------------------------------------------------------- observability
 
     async def get_server_stats(self) -> dict[str, Any]:
-        """Counters of the server and of its engine."""
-        stats = self._refresh().to_dict()
-        stats["active_connections"] = len(self._connections)
-        stats["active_sessions"] = len(self._sessions)
-        if self._endpoint is not None:
-            stats["engine"] = self._endpoint.quic.stats()
-        return stats
+        """Figures of the server, of its engine, and of all its connections together.
+
+        Returns:
+            The fields of ``ServerStats``, ``active_connections``,
+            ``active_sessions``, ``traffic`` (streams and datagrams of all
+            connections since the start, and what is queued now), and, while
+            the server listens, ``engine`` (packets, handshakes).
+        """
+        return self._measure()
 
     async def debug_state(self) -> dict[str, Any]:
         """A snapshot for logs: state, statistics, connections, sessions."""
@@ -338,6 +351,7 @@ class WebTransportServer(EventEmitter):
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
+        self._figures.connection_over(connection)
         self._stats.protocol_errors += connection._error_count
         if connection.state == "failed":
             self._stats.connection_errors += 1
@@ -448,6 +462,15 @@ class WebTransportServer(EventEmitter):
             self._logger.info(
                 "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
             )
+
+    def _measure(self) -> dict[str, Any]:
+        stats = self._refresh().to_dict()
+        stats["active_connections"] = len(self._connections)
+        stats["active_sessions"] = len(self._sessions)
+        stats["traffic"] = self._figures.collect(self._connections)
+        if self._endpoint is not None:
+            stats["engine"] = self._endpoint.quic.stats()
+        return stats
 
     def _refresh(self) -> ServerStats:
         if self._started_at is not None:

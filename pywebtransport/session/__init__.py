@@ -1,5 +1,6 @@
 """WebTransport sessions."""
 
+from .manager import SessionManager
 from .session import SessionStats, WebTransportSession
 
-__all__ = ["SessionStats", "WebTransportSession"]
+__all__ = ["SessionManager", "SessionStats", "WebTransportSession"]

@@ -7,11 +7,12 @@ import builtins
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..connection import WebTransportConnection
-from ..datagram import WebTransportDatagramTransport
+from ..datagram import StructuredDatagramTransport, WebTransportDatagramTransport
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -23,12 +24,21 @@ from ..exceptions import (
     TimeoutError,
 )
 from ..h3.error_codes import code_from_wire, code_to_wire
-from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from ..serializer._messages import MessageCodec
+from ..stream import (
+    StreamManager,
+    StructuredStream,
+    WebTransportReceiveStream,
+    WebTransportSendStream,
+    WebTransportStream,
+)
 from ..stream._base import DONE
+from ..stream.structured import DEFAULT_MAX_MESSAGE_SIZE, check_message_size
 from ..types import (
     ErrorCode,
     EventType,
     Headers,
+    Serializer,
     SessionCloseInfo,
     SessionId,
     SessionState,
@@ -36,6 +46,7 @@ from ..types import (
 )
 from ..utils import get_timestamp
 from ..utils.waiters import Waiters
+from . import report
 from .incoming import IncomingStreams
 from .stats import SessionStats
 
@@ -46,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionStats", "WebTransportSession"]
 
+_MessageT = TypeVar("_MessageT")
 _AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
 
 _DEFAULT_STREAM_TIMEOUT = 10.0
@@ -90,7 +102,6 @@ class WebTransportSession(EventEmitter):
         "_write_low",
     )
 
-    stream_manager: None = None
     _logger = logging.getLogger("pywebtransport.session")
 
     def __init__(
@@ -234,6 +245,11 @@ class WebTransportSession(EventEmitter):
             # The engine's datagrams go straight to their queue.
             self._h3.route_datagrams(self._datagrams._received)
         return self._datagrams
+
+    @cached_property
+    def stream_manager(self) -> StreamManager:
+        """The open streams by their ID; made when it is first asked for."""
+        return StreamManager(self, max_streams=self._connection._max_local_streams)
 
     @property
     def max_datagram_size(self) -> int:
@@ -430,6 +446,8 @@ class WebTransportSession(EventEmitter):
         stream = WebTransportStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
+        if self._emitter is not None:
+            self._tell_opened(quic, remote=False)
         return stream
 
     async def create_unidirectional_stream(
@@ -442,6 +460,8 @@ class WebTransportSession(EventEmitter):
         stream = WebTransportSendStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
+        if self._emitter is not None:
+            self._tell_opened(quic, remote=False)
         return stream
 
     def incoming_streams(
@@ -461,6 +481,49 @@ class WebTransportSession(EventEmitter):
     def incoming_unidirectional_streams(self) -> AsyncIterator[WebTransportReceiveStream]:
         """As ``incoming_streams``, unidirectional ones only."""
         return IncomingStreams(self, bidirectional=False, unidirectional=True)
+
+    async def create_structured_stream(
+        self,
+        serializer: Serializer,
+        registry: Mapping[int, type[_MessageT]],
+        timeout: float | None = None,
+        *,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+    ) -> StructuredStream[_MessageT]:
+        """Open a bidirectional stream for messages; the peer makes a ``StructuredStream`` of it.
+
+        Args:
+            serializer: Turns the objects into bytes and back.
+            registry: Class of each type ID, 0 to 65535; both ends have the same.
+            timeout: As for ``create_bidirectional_stream``.
+            max_message_size: Most bytes of one message's payload, in both directions.
+
+        Raises:
+            ConfigurationError: The registry or the limit is out of range; no stream was opened.
+            Otherwise as ``create_bidirectional_stream``.
+
+        Cancellation: safe; no stream is opened.
+        """
+        check_message_size(max_message_size)
+        MessageCodec(serializer, registry)
+        stream = await self.create_bidirectional_stream(timeout=timeout)
+        return StructuredStream(stream, serializer, registry, max_message_size=max_message_size)
+
+    async def create_structured_datagram_transport(
+        self, serializer: Serializer, registry: Mapping[int, type[_MessageT]]
+    ) -> StructuredDatagramTransport[_MessageT]:
+        """Send and receive messages in the datagrams of the session.
+
+        Args:
+            serializer: Turns the objects into bytes and back.
+            registry: Class of each type ID, 0 to 65535; both ends have the same.
+
+        Raises:
+            ConfigurationError: The registry is out of range.
+
+        Cancellation: never waits.
+        """
+        return StructuredDatagramTransport(self.datagrams, serializer, registry)
 
     def export_keying_material(
         self, label: str | bytes, context: bytes = b"", length: int = 32
@@ -485,70 +548,19 @@ class WebTransportSession(EventEmitter):
 
     async def get_session_stats(self) -> dict[str, Any]:
         """The session's figures as a dictionary, see ``SessionStats``."""
-        return self._refresh().to_dict()
+        return report.refresh(self).to_dict()
 
     async def get_summary(self) -> dict[str, Any]:
         """The figures most people want, grouped."""
-        stats = self._refresh()
-        data = self._data_figures()
-        return {
-            "session_id": self._session_id,
-            "state": self._state,
-            "path": self.path,
-            "uptime": stats.uptime,
-            "streams": {
-                "total_created": stats.streams_created,
-                "active": len(self._streams),
-                "bidirectional": stats.bidirectional_streams,
-                "unidirectional": stats.unidirectional_streams,
-            },
-            "data": data,
-            "errors": {
-                "stream_errors": stats.stream_errors,
-                "protocol_errors": stats.protocol_errors,
-            },
-        }
+        return report.summary(self)
 
     async def debug_state(self) -> dict[str, Any]:
         """A snapshot of everything about the session, for logs and bug reports."""
-        stats = self._refresh()
-        return {
-            "session": {
-                "id": self._session_id,
-                "state": self._state,
-                "path": self.path,
-                "headers": self.headers,
-                "created_at": stats.created_at,
-                "ready_at": stats.ready_at,
-                "uptime": stats.uptime,
-                "application_protocol": self.application_protocol,
-                "dialect": getattr(self._h3.dialect, "draft", None),
-            },
-            "statistics": stats.to_dict(),
-            "streams": [stream.debug_state() for stream in self._streams.values()],
-            "datagrams": self.datagrams.debug_state(),
-            "connection": {
-                "id": self._connection.connection_id,
-                "state": self._connection.state,
-            },
-        }
+        return report.debug_state(self)
 
     async def diagnose_issues(self) -> list[str]:
         """Describe what looks wrong, from measured figures; empty when all is well."""
-        issues = []
-        stats = self._refresh()
-        if self.is_closed:
-            info = self._close_info
-            issues.append(f"the session is closed: {info}")
-        if stats.stream_errors:
-            issues.append(f"{stats.stream_errors} streams ended with an error")
-        waiting = len(self._incoming_bidi or ()) + len(self._incoming_uni or ())
-        if waiting > 0.9 * self._config.max_incoming_streams:
-            issues.append(f"{waiting} incoming streams wait to be accepted")
-        issues += await self.datagrams.diagnose_issues()
-        connection = await self._connection.diagnose_issues()
-        issues += connection["issues"]
-        return issues
+        return await report.issues(self)
 
     async def monitor_health(self, *, check_interval: float = 60.0) -> None:
         """Log a warning whenever ``diagnose_issues`` finds something, until the session ends.
@@ -558,14 +570,7 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe; that is how to stop it early.
         """
-        while not self.is_closed:
-            for issue in await self.diagnose_issues():
-                self._logger.warning("session %s: %s", self._session_id, issue)
-            waiter = asyncio.ensure_future(self.wait_closed())
-            try:
-                await asyncio.wait({waiter}, timeout=check_interval)
-            finally:
-                waiter.cancel()
+        await report.monitor_health(self, check_interval)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session_id} path={self.path!r} state={self._state}>"
@@ -606,11 +611,8 @@ class WebTransportSession(EventEmitter):
             self._incoming_bidi.append(WebTransportStream._attach(self, stream, arrival))
         if self._incoming_waiters.futures:
             self._incoming_waiters.wake()
-        if self._emitter is not None and self._has_listeners(EventType.STREAM_OPENED):
-            self._emit_nowait(
-                EventType.STREAM_OPENED,
-                {"stream_id": stream.stream_id, "stream": stream.tag, "remote": True},
-            )
+        if self._emitter is not None:
+            self._tell_opened(stream, remote=True)
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew (deliver phase)."""
@@ -808,6 +810,13 @@ class WebTransportSession(EventEmitter):
             stream_id=stream_id,
         )
 
+    def _tell_opened(self, quic: QuicStream, *, remote: bool) -> None:
+        if self._has_listeners(EventType.STREAM_OPENED):
+            self._emit_nowait(
+                EventType.STREAM_OPENED,
+                {"stream_id": quic.stream_id, "stream": quic.tag, "remote": remote},
+            )
+
     def _remove_stream(self, stream: _AnyStream) -> None:
         """A stream is entirely done; a peer's one gives it credit for another."""
         figures = stream._stats
@@ -833,32 +842,6 @@ class WebTransportSession(EventEmitter):
 
     def _flush_now(self) -> None:
         self._connection._flush_now()
-
-    def _data_figures(self) -> dict[str, int]:
-        figures = self._h3.stats()
-        datagrams = self._datagrams
-        received = 0 if datagrams is None else datagrams.datagrams_received
-        return {
-            "bytes_sent": figures.get("bytes_sent") or 0,
-            "bytes_received": figures.get("bytes_received") or 0,
-            "datagrams_sent": figures.get("dgrams_sent") or 0,
-            "datagrams_received": received,
-        }
-
-    def _refresh(self) -> SessionStats:
-        figures = self._data_figures()
-        stats = self._stats
-        stats.datagrams_sent = figures["datagrams_sent"]
-        stats.datagrams_received = figures["datagrams_received"]
-        # The HTTP/3 layer counts streams for flow control anyway.
-        counts = self._h3.stats()
-        for kind, name in (("bidi", "bidirectional"), ("uni", "unidirectional")):
-            opened = counts.get(f"streams_opened_{kind}") or 0
-            received = counts.get(f"streams_received_{kind}") or 0
-            setattr(stats, f"{name}_streams", opened + received)
-        stats.streams_created = stats.bidirectional_streams + stats.unidirectional_streams
-        stats.streams_closed = stats.streams_created - len(self._streams)
-        return stats
 
 
 WebTransportConnection._session_type = WebTransportSession

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from time import perf_counter
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError
-from ..types import ErrorCode, StreamDirection
+from ..types import ErrorCode, EventType, StreamDirection
 from ._base import DONE, _StreamBase
+
+if TYPE_CHECKING:
+    from .._quic import QuicStream
 
 __all__ = ["WebTransportReceiveStream"]
 
@@ -33,6 +36,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     __slots__ = ()
 
     _direction = StreamDirection.RECEIVE_ONLY
+
+    # Bytes that listeners were told of; kept in the dictionary, where there are listeners.
+    _data_told: int
 
     # ------------------------------------------------------------- properties
 
@@ -335,6 +341,17 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
     # -------------------------------------------------------------- internal
 
+    def _listener_added(self, event_type: str | None) -> None:
+        quic = self._quic
+        if event_type not in (None, EventType.STREAM_DATA_RECEIVED) or quic.sink is not None:
+            return
+        # The engine calls a sink only where there is one: without listeners arriving data
+        # cost nothing more.
+        self._data_told = quic.bytes_received - quic.buffered
+        quic.sink = _data_received
+        if quic.buffered:
+            asyncio.get_running_loop().call_soon(_data_received, quic)
+
     def _begin_wait(self) -> asyncio.Future[bool | None]:
         """Give a future for "a read can say something"; raise what makes waiting pointless.
 
@@ -413,6 +430,23 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             self._quic.set_read_waiter(None)
             waiter.set_result(None)
         super()._wake()
+
+
+def _data_received(quic: QuicStream) -> None:
+    """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
+    stream = quic.tag
+    if stream is None:
+        return
+    if not stream._has_listeners(EventType.STREAM_DATA_RECEIVED):
+        quic.sink = None
+        return
+    size = quic.bytes_received - stream._data_told
+    if size > 0:
+        stream._data_told += size
+        stream._emit_nowait(
+            EventType.STREAM_DATA_RECEIVED,
+            {"stream_id": quic.stream_id, "size": size, "fin": quic.fin_received},
+        )
 
 
 def _expire(waiter: asyncio.Future[bool | None]) -> None:

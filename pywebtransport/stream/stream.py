@@ -8,10 +8,12 @@ from typing import Self
 
 from ..types import ErrorCode, StreamDirection
 from ._base import StreamStats
+from .buffer import StreamBuffer
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 
 __all__ = [
+    "StreamBuffer",
     "StreamStats",
     "WebTransportReceiveStream",
     "WebTransportSendStream",

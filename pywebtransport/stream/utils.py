@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from ..exceptions import WebTransportError
+from ..types import StreamType
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 from .stream import WebTransportStream
@@ -43,6 +47,15 @@ async def copy_stream_data(
         destination.reset(0)
         raise
     return total
+
+
+def finish_stream(stream: StreamType) -> None:
+    """Close the sending side, so that what was written arrives; stop the receiving side."""
+    if isinstance(stream, WebTransportSendStream):
+        with suppress(WebTransportError):
+            stream._finish_send()
+    if isinstance(stream, WebTransportReceiveStream):
+        stream.stop_sending(0)
 
 
 async def echo_stream(*, stream: WebTransportStream) -> None:

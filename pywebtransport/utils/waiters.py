@@ -42,11 +42,7 @@ class Waiters:
         Cancellation: safe.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        if self.futures is None:
-            self.futures = [future]
-        else:
-            self.futures.append(future)
+        future = self.add(loop)
         # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
         timer = None if timeout is None else loop.call_later(timeout, _expire, future)
         try:
@@ -58,6 +54,15 @@ class Waiters:
                 timer.cancel()
             if self.futures is not None and future in self.futures:
                 self.futures.remove(future)
+
+    def add(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+        """Make a future of the next wake-up, for callers that are no coroutines."""
+        future: asyncio.Future[bool] = loop.create_future()
+        if self.futures is None:
+            self.futures = [future]
+        else:
+            self.futures.append(future)
+        return future
 
     def wake(self) -> None:
         """Let everybody who waits now go on."""

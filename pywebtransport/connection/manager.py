@@ -1,0 +1,202 @@
+"""The connections of an application, by their ID."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from ..constants import (
+    DEFAULT_CONNECTION_CLEANUP_INTERVAL,
+    DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
+    DEFAULT_CONNECTION_IDLE_TIMEOUT,
+    DEFAULT_SERVER_MAX_CONNECTIONS,
+)
+from ..exceptions import ConnectionError, invalid_config
+from ..types import ConnectionId, EventType
+from ..utils import get_timestamp
+from ..utils.registry import Registry
+from .connection import WebTransportConnection
+
+__all__ = ["ConnectionManager"]
+
+
+class ConnectionManager:
+    """A bounded registry of connections; closed ones leave it at once.
+
+    A connection without a session that was not used for ``connection_idle_timeout``
+    seconds is closed (``connection.record_activity()`` counts as a use). Closing the
+    manager closes its connections. Use as ``async with ConnectionManager() as manager:``.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int = DEFAULT_SERVER_MAX_CONNECTIONS,
+        connection_cleanup_interval: float = DEFAULT_CONNECTION_CLEANUP_INTERVAL,
+        connection_idle_check_interval: float = DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
+        connection_idle_timeout: float = DEFAULT_CONNECTION_IDLE_TIMEOUT,
+    ) -> None:
+        """An empty registry.
+
+        Args:
+            max_connections: How many it may hold.
+            connection_cleanup_interval: Accepted for the contract; nothing polls.
+            connection_idle_check_interval: Likewise.
+            connection_idle_timeout: Seconds that a connection may stay without use.
+
+        Raises:
+            ConfigurationError: A value is out of range.
+        """
+        if max_connections < 1:
+            raise invalid_config(
+                key="max_connections", value=max_connections, reason="expected 1 or more"
+            )
+        if not connection_idle_timeout > 0:
+            raise invalid_config(
+                key="connection_idle_timeout",
+                value=connection_idle_timeout,
+                reason="expected more than 0 seconds",
+            )
+        self._max_connections = max_connections
+        self._idle_timeout = connection_idle_timeout
+        self._registry: Registry[WebTransportConnection] = Registry(
+            EventType.CONNECTION_CLOSED, lambda connection: connection.connection_id
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        max_connections: int = DEFAULT_SERVER_MAX_CONNECTIONS,
+        connection_cleanup_interval: float = DEFAULT_CONNECTION_CLEANUP_INTERVAL,
+        connection_idle_check_interval: float = DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
+        connection_idle_timeout: float = DEFAULT_CONNECTION_IDLE_TIMEOUT,
+    ) -> Self:
+        """The same as calling the class."""
+        return cls(
+            max_connections=max_connections,
+            connection_cleanup_interval=connection_cleanup_interval,
+            connection_idle_check_interval=connection_idle_check_interval,
+            connection_idle_timeout=connection_idle_timeout,
+        )
+
+    async def add_connection(self, connection: WebTransportConnection) -> ConnectionId:
+        """Keep a connection until it closes. Adding it again changes nothing.
+
+        Returns:
+            Its ID.
+
+        Raises:
+            ConnectionError: It is closed, ``max_connections`` is reached, or the manager
+                is shut down.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        items = self._registry.items
+        if self._closed:
+            raise ConnectionError("the connection manager is shut down; make a new one")
+        if connection.is_closed:
+            raise ConnectionError(f"connection {connection.connection_id} is closed")
+        if connection.connection_id not in items and len(items) >= self._max_connections:
+            raise ConnectionError(
+                f"max_connections={self._max_connections} is reached; close or remove some, or "
+                "raise the limit"
+            )
+        connection_id = self._registry.add(connection)
+        if self._timer is None:
+            self._arm(self._idle_timeout)
+        return connection_id
+
+    async def get_connection(self, connection_id: ConnectionId) -> WebTransportConnection | None:
+        """The connection with an ID, or None."""
+        return self._registry.items.get(connection_id)
+
+    async def remove_connection(self, connection_id: ConnectionId) -> WebTransportConnection | None:
+        """Forget a connection, which stays open, and return it; None if there is none."""
+        return self._registry.remove(connection_id)
+
+    async def get_all_connections(self) -> list[WebTransportConnection]:
+        """All connections, in the order in which they were added."""
+        return list(self._registry.items.values())
+
+    def get_connection_count(self) -> int:
+        """How many connections there are."""
+        return len(self._registry.items)
+
+    async def cleanup_closed_connections(self) -> int:
+        """Forget closed connections and return how many there were.
+
+        Usually 0, since they leave by themselves; only one whose events are paused stays.
+        """
+        return self._registry.remove_closed()
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Counts over the life of the manager, and of the connections now, by state."""
+        return {
+            **self._registry.stats,
+            "active": len(self._registry.items),
+            "states": self._registry.states(),
+            "max_connections": self._max_connections,
+        }
+
+    async def close_all_connections(self) -> None:
+        """Close every connection and wait for it.
+
+        Cancellation: they are closed all the same, without the wait.
+        """
+        connections = list(self._registry.items.values())
+        try:
+            await asyncio.gather(
+                *(connection.close() for connection in connections), return_exceptions=True
+            )
+        finally:
+            for connection in connections:
+                connection._close_now()
+
+    async def shutdown(self) -> None:
+        """Close every connection and take no more. Idempotent.
+
+        Cancellation: as ``close_all_connections``.
+        """
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self.close_all_connections()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    # ------------------------------------------------------------------ internal
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Close what is idle, and come back when the next one can be."""
+        self._timer = None
+        now = get_timestamp()
+        earliest = self._idle_timeout
+        for connection in list(self._registry.items.values()):
+            left = self._idle_timeout
+            # One with a session is looked at again after a whole timeout: if the session
+            # ends before that, this is soon enough.
+            if not connection.sessions and not connection._pending:
+                left = min(left, connection.last_activity_time + self._idle_timeout - now)
+            if left <= 0:
+                connection._close_now(reason="idle")
+            else:
+                earliest = min(earliest, left)
+        if self._registry.items:
+            self._arm(earliest)

@@ -1,0 +1,325 @@
+"""Helpers around making connections."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import random
+import ssl
+from collections.abc import Coroutine
+from typing import Any
+
+from ..config import ClientConfig
+from ..exceptions import (
+    ConfigurationError,
+    ConnectionError,
+    TimeoutError,
+    WebTransportError,
+    invalid_config,
+    is_retriable_error,
+)
+from ..types import ConnectionState
+from .connection import WebTransportConnection
+
+__all__ = [
+    "connect_with_retry",
+    "create_multiple_connections",
+    "ensure_connection",
+    "test_multiple_connections",
+    "test_tcp_connection",
+]
+
+_logger = logging.getLogger("pywebtransport.connection")
+
+# Handshakes that test_multiple_connections has under way at a time.
+_MAX_TESTS = 10
+
+
+def target_name(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def connect_with_retry(
+    *,
+    config: ClientConfig,
+    host: str,
+    port: int,
+    path: str = "/",
+    max_retries: int = 3,
+    retry_delay: float = 1.0,
+    backoff_factor: float = 2.0,
+) -> WebTransportConnection:
+    """Connect as ``WebTransportConnection.create_client``; try again while that may help.
+
+    Only errors for which ``is_retriable_error`` is true are tried again. The pause grows
+    by ``backoff_factor`` up to ``config.max_retry_delay``; each is shortened at random by
+    up to a half, so that clients that failed together do not return together.
+
+    Args:
+        config: TLS, limits and timeouts; ``connect_timeout`` bounds each attempt.
+        host: Host name or address; an IPv6 address without brackets.
+        port: UDP port.
+        path: Path and query of the session that is requested.
+        max_retries: Attempts after the first one.
+        retry_delay: Seconds of the first pause.
+        backoff_factor: 1 or more.
+
+    Returns:
+        The connection; ``wait_for_ready_session`` gives the ID of its session.
+
+    Raises:
+        ConfigurationError: A value is out of range.
+        Otherwise the error of the last attempt, see ``WebTransportConnection.connect``.
+
+    Cancellation: safe, nothing stays open.
+    """
+    for key, value, low in (
+        ("max_retries", max_retries, 0),
+        ("retry_delay", retry_delay, 0),
+        ("backoff_factor", backoff_factor, 1),
+    ):
+        if not value >= low:
+            raise invalid_config(key=key, value=value, reason=f"expected {low} or more")
+    pause = retry_delay
+    attempt = 0
+    while True:
+        try:
+            return await WebTransportConnection.create_client(
+                config=config, host=host, port=port, path=path
+            )
+        except WebTransportError as error:
+            if attempt >= max_retries or not is_retriable_error(exception=error):
+                raise
+            attempt += 1
+            delay = min(pause, config.max_retry_delay) * random.uniform(0.5, 1.0)
+            _logger.info(
+                "%s: %s; retry %d of %d in %.3f s",
+                target_name(host, port),
+                error,
+                attempt,
+                max_retries,
+                delay,
+            )
+        await asyncio.sleep(delay)
+        pause = min(pause * backoff_factor, config.max_retry_delay)
+
+
+async def create_multiple_connections(
+    *,
+    config: ClientConfig,
+    targets: list[tuple[str, int]],
+    path: str = "/",
+    max_concurrent: int = 10,
+) -> dict[str, WebTransportConnection]:
+    """Connect to several servers at a time, as ``WebTransportConnection.create_client``.
+
+    Args:
+        config: For all of them.
+        targets: Host and port of each; one that is named twice is connected once.
+        path: Path and query of the session that is requested on each.
+        max_concurrent: Handshakes under way at a time.
+
+    Returns:
+        The connections by ``host:port`` (``[host]:port`` for IPv6), in the order of
+        ``targets``. A target that cannot be reached is missing; a warning is logged.
+
+    Raises:
+        ConfigurationError: ``max_concurrent``, ``path`` or a port is out of range. No
+            connection is left open.
+
+    Cancellation: safe, nothing stays open.
+    """
+    if max_concurrent < 1:
+        raise invalid_config(
+            key="max_concurrent", value=max_concurrent, reason="expected 1 or more"
+        )
+    made: dict[str, WebTransportConnection] = {}
+    limit = asyncio.Semaphore(max_concurrent)
+
+    async def connect(host: str, port: int) -> None:
+        async with limit:
+            try:
+                made[target_name(host, port)] = await WebTransportConnection.create_client(
+                    config=config, host=host, port=port, path=path
+                )
+            except ConfigurationError:
+                raise
+            except WebTransportError as error:
+                _logger.warning("no connection to %s: %s", target_name(host, port), error)
+
+    unique = list(dict.fromkeys(targets))
+    try:
+        await _run_all([connect(host, port) for host, port in unique])
+    except BaseException:
+        for connection in made.values():
+            connection._close_now()
+        raise
+    names = [target_name(host, port) for host, port in unique]
+    return {name: made[name] for name in names if name in made}
+
+
+async def ensure_connection(
+    connection: WebTransportConnection,
+    *,
+    config: ClientConfig,
+    host: str,
+    port: int,
+    path: str = "/",
+    reconnect: bool = True,
+) -> WebTransportConnection:
+    """Give ``connection`` back if it works, or another one.
+
+    Args:
+        connection: Given back as it is while it is connected and the server has not
+            announced its end; otherwise it is closed.
+        config: For another one.
+        host: Likewise.
+        port: Likewise.
+        path: Path and query of the session that is requested on another one.
+        reconnect: False: raise instead of connecting again.
+
+    Raises:
+        ConnectionError: It does not work, and ``reconnect`` is False.
+        Otherwise as ``WebTransportConnection.connect``.
+
+    Cancellation: safe, nothing new stays open.
+    """
+    if connection.state is ConnectionState.CONNECTED:
+        return connection
+    if not reconnect:
+        raise ConnectionError(
+            f"the connection to {target_name(host, port)} is {connection.state}, and reconnect "
+            "is False",
+            remote_address=connection.remote_address,
+        )
+    await connection.close()
+    return await WebTransportConnection.create_client(
+        config=config, host=host, port=port, path=path
+    )
+
+
+async def test_multiple_connections(
+    targets: list[tuple[str, int]],
+    *,
+    timeout: float = 10.0,  # noqa: PT028
+) -> dict[str, bool]:
+    """Tell which servers answer, by a QUIC and HTTP/3 handshake with each.
+
+    Certificates are not checked and no session is requested.
+
+    Args:
+        targets: Host and port of each.
+        timeout: Seconds per server.
+
+    Returns:
+        By ``host:port`` (``[host]:port`` for IPv6), whether it answered.
+
+    Raises:
+        ConfigurationError: ``timeout`` is not above 0.
+
+    Cancellation: safe, nothing stays open.
+    """
+    config = ClientConfig(verify_mode=ssl.CERT_NONE, connect_timeout=timeout)
+    results = {target_name(host, port): False for host, port in targets}
+    limit = asyncio.Semaphore(_MAX_TESTS)
+
+    async def look(host: str, port: int) -> None:
+        async with limit:
+            try:
+                await measure_handshake(config, host, port, timeout)
+            except WebTransportError as error:
+                _logger.debug("%s does not answer: %s", target_name(host, port), error)
+            else:
+                results[target_name(host, port)] = True
+
+    await _run_all([look(host, port) for host, port in dict.fromkeys(targets)])
+    return results
+
+
+async def test_tcp_connection(
+    host: str,
+    port: int,
+    *,
+    timeout: float = 10.0,  # noqa: PT028
+) -> bool:
+    """Tell whether a TCP port accepts connections.
+
+    WebTransport over HTTP/3 runs over UDP, which this does not try: use it for the
+    TCP services beside it. ``test_multiple_connections`` tries WebTransport servers.
+
+    Args:
+        host: Host name or address.
+        port: TCP port.
+        timeout: Seconds.
+
+    Cancellation: safe.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, builtins.TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+# Their names are the contract's; they are no tests.
+test_multiple_connections.__test__ = False  # type: ignore[attr-defined]
+test_tcp_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+async def measure_handshake(config: ClientConfig, host: str, port: int, timeout: float) -> float:
+    """Connect, wait for SETTINGS that allow WebTransport, close.
+
+    Returns:
+        The round-trip time in seconds.
+
+    Raises:
+        WebTransportError: It did not work, or took longer than ``timeout`` seconds.
+
+    Cancellation: safe.
+    """
+    connection = WebTransportConnection(config=config.update(connect_timeout=timeout))
+    started = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(timeout):
+            await connection._connect(host, port)
+            await require_webtransport(connection, timeout)
+    except builtins.TimeoutError:
+        raise TimeoutError(
+            f"{target_name(host, port)} did not complete a QUIC and HTTP/3 handshake within "
+            f"{timeout} s",
+            timeout_duration=timeout,
+            operation="handshake",
+        ) from None
+    else:
+        return connection.rtt or asyncio.get_running_loop().time() - started
+    finally:
+        await connection.close()
+
+
+async def require_webtransport(connection: WebTransportConnection, timeout: float) -> None:
+    """Wait for the SETTINGS of a connection that is made; the server has to speak WebTransport.
+
+    Raises:
+        WebTransportError: It does not, the connection ended, or nothing came in time.
+
+    Cancellation: safe.
+    """
+    await connection.wait_ready(timeout=timeout)
+    error = None if connection._driver is None else connection._driver.h3.webtransport_error
+    if error is not None:
+        raise error
+
+
+async def _run_all(coroutines: list[Coroutine[Any, Any, None]]) -> None:
+    """Run all at a time; the first that raises ends the others, and its error is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

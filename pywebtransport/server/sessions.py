@@ -1,0 +1,67 @@
+"""The sessions of a server as a ``SessionManager``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from ..exceptions import SessionError
+from ..session import WebTransportSession
+from ..session.manager import SessionManager
+from ..types import SessionId
+
+if TYPE_CHECKING:
+    from .server import WebTransportServer
+
+__all__ = ["ServerSessions"]
+
+
+class ServerSessions(SessionManager):
+    """Shows the sessions of a server. It keeps none itself, so it costs the server nothing."""
+
+    def __init__(self, server: WebTransportServer) -> None:
+        super().__init__(max_sessions=server.config.max_sessions)
+        self._server = server
+        self._removed: WeakSet[WebTransportSession] = WeakSet()
+
+    async def add_session(self, session: WebTransportSession) -> SessionId:
+        """Show a session of the server again that was removed.
+
+        Raises:
+            SessionError: It is not one of the server's, or it is closed.
+        """
+        if session not in self._server.sessions:
+            raise SessionError(
+                f"session {session.session_id} is not open on this server; the sessions of a "
+                "server come from its clients",
+                session_id=session.session_id,
+                session_state=session.state,
+            )
+        self._removed.discard(session)
+        return session.session_id
+
+    async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
+        """Show a session no longer; the server goes on with it."""
+        session = self._members().get(session_id)
+        if session is not None:
+            self._removed.add(session)
+        return session
+
+    async def cleanup_closed_sessions(self) -> int:
+        """Always 0: the server itself forgets a session at its end."""
+        return 0
+
+    def _members(self) -> Mapping[SessionId, WebTransportSession]:
+        return {
+            session.session_id: session
+            for session in self._server.sessions
+            if session not in self._removed
+        }
+
+    def _counts(self) -> dict[str, int]:
+        stats = self._server._stats
+        return {
+            "sessions_accepted": stats.sessions_accepted,
+            "sessions_rejected": stats.sessions_rejected,
+        }

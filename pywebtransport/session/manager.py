@@ -1,0 +1,164 @@
+"""The sessions of an application, by their ID."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
+from ..exceptions import SessionError, invalid_config
+from ..types import EventType, SessionId, SessionState
+from ..utils.registry import Registry, count_states
+from .session import WebTransportSession
+
+__all__ = ["SessionManager"]
+
+
+class SessionManager:
+    """A bounded registry of sessions; closed ones leave it at once.
+
+    Closing the manager closes its sessions. Use as ``async with SessionManager() as
+    manager:``. A server has one over all of its sessions, ``server.session_manager``.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL,
+    ) -> None:
+        """An empty registry.
+
+        Args:
+            max_sessions: How many it may hold.
+            session_cleanup_interval: Accepted for the contract; nothing polls.
+
+        Raises:
+            ConfigurationError: ``max_sessions`` is below 1.
+        """
+        if max_sessions < 1:
+            raise invalid_config(
+                key="max_sessions", value=max_sessions, reason="expected 1 or more"
+            )
+        self._max_sessions = max_sessions
+        self._registry: Registry[WebTransportSession] = Registry(
+            EventType.SESSION_CLOSED, lambda session: session.session_id
+        )
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL,
+    ) -> Self:
+        """The same as calling the class."""
+        return cls(max_sessions=max_sessions, session_cleanup_interval=session_cleanup_interval)
+
+    async def add_session(self, session: WebTransportSession) -> SessionId:
+        """Keep a session until it closes. Adding it again changes nothing.
+
+        Returns:
+            Its ID.
+
+        Raises:
+            SessionError: It is closed, ``max_sessions`` is reached, or the manager is
+                shut down.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        items = self._registry.items
+        if self._closed:
+            raise SessionError("the session manager is shut down; make a new one")
+        if session.is_closed:
+            raise SessionError(
+                f"session {session.session_id} is {session.state}",
+                session_id=session.session_id,
+                session_state=session.state,
+            )
+        if session.session_id not in items and len(items) >= self._max_sessions:
+            raise SessionError(
+                f"max_sessions={self._max_sessions} is reached; close or remove some, or raise "
+                "the limit",
+                session_id=session.session_id,
+            )
+        return self._registry.add(session)
+
+    async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
+        """The session with an ID, or None."""
+        return self._members().get(session_id)
+
+    async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
+        """Forget a session, which stays open, and return it; None if there is none."""
+        return self._registry.remove(session_id)
+
+    async def get_all_sessions(self) -> list[WebTransportSession]:
+        """All sessions."""
+        return list(self._members().values())
+
+    def get_session_count(self) -> int:
+        """How many sessions there are."""
+        return len(self._members())
+
+    async def get_sessions_by_state(self, state: SessionState) -> list[WebTransportSession]:
+        """The sessions in one state."""
+        return [session for session in self._members().values() if session.state == state]
+
+    async def cleanup_closed_sessions(self) -> int:
+        """Forget closed sessions and return how many there were.
+
+        Usually 0, since they leave by themselves; only one whose events are paused stays.
+        """
+        return self._registry.remove_closed()
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Counts over the life of the manager, and of the sessions now, by state."""
+        sessions = list(self._members().values())
+        return {
+            **self._counts(),
+            "active_sessions": len(sessions),
+            "states": count_states(sessions),
+            "max_sessions": self._max_sessions,
+        }
+
+    async def close_all_sessions(self) -> None:
+        """Close every session with code 0 and wait for it.
+
+        Cancellation: they are closed all the same, without the wait.
+        """
+        sessions = list(self._members().values())
+        try:
+            await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        finally:
+            for session in sessions:
+                session._close_now(0, "")
+
+    async def shutdown(self) -> None:
+        """Close every session and take no more. Idempotent.
+
+        Cancellation: as ``close_all_sessions``.
+        """
+        self._closed = True
+        await self.close_all_sessions()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    # --------------------------------------- what the manager of a server does otherwise
+
+    def _members(self) -> Mapping[SessionId, WebTransportSession]:
+        return self._registry.items
+
+    def _counts(self) -> dict[str, int]:
+        return self._registry.stats

@@ -1,0 +1,114 @@
+"""A bounded buffer of bytes between coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..exceptions import StreamError, TimeoutError, invalid_config
+from ..types import Data
+from ..utils.waiters import Waiters
+
+__all__ = ["StreamBuffer"]
+
+
+class StreamBuffer:
+    """Bytes that one coroutine feeds and another one reads, at most ``max_size`` at a time.
+
+    For applications that pass bytes on between their own tasks; streams have buffers of
+    their own. Feeding waits while the buffer is full.
+    """
+
+    __slots__ = ("_data", "_eof", "_fed", "_feeding", "_max_size", "_taken")
+
+    def __init__(self, *, max_size: int = 65536) -> None:
+        """An empty buffer.
+
+        Args:
+            max_size: Most bytes that it holds.
+
+        Raises:
+            ConfigurationError: ``max_size`` is below 1.
+        """
+        if max_size < 1:
+            raise invalid_config(key="max_size", value=max_size, reason="expected 1 byte or more")
+        self._max_size = max_size
+        self._data = bytearray()
+        self._eof = False
+        self._fed = Waiters()
+        self._taken = Waiters()
+        self._feeding = asyncio.Lock()  # what one caller feeds stays together
+
+    @property
+    def at_eof(self) -> bool:
+        """The end was fed and every byte was read."""
+        return self._eof and not self._data
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait to be read."""
+        return len(self._data)
+
+    async def initialize(self) -> None:
+        """Nothing to do: a buffer is ready when it exists. Kept for the contract."""
+
+    async def feed_data(self, data: Data, *, eof: bool = False) -> None:
+        """Append bytes; wait for a reader while there is no room for them.
+
+        Args:
+            data: May be longer than ``max_size``: it then goes in piece by piece.
+            eof: Nothing comes after these bytes.
+
+        Raises:
+            StreamError: The end was fed already.
+
+        Cancellation: a part of ``data`` may be in the buffer; ``eof`` has no effect then.
+        """
+        view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
+        async with self._feeding:
+            if self._eof:
+                raise StreamError("the buffer has its end; nothing can be fed after it")
+            while len(view):
+                room = self._max_size - len(self._data)
+                if not room:
+                    await self._taken.wait()
+                    continue
+                self._data += view[:room]
+                view = view[room:]
+                self._fed.wake()
+            if eof:
+                self._eof = True
+                self._fed.wake()
+
+    async def read(self, *, size: int = -1, timeout: float | None = None) -> tuple[bytes, bool]:
+        """Take bytes out as soon as any are there.
+
+        Args:
+            size: Most bytes to take; -1: all that are there.
+            timeout: Seconds to wait at most; None: no limit.
+
+        Returns:
+            The bytes, and whether the end is reached with them. ``(b"", True)`` at the end.
+
+        Raises:
+            TimeoutError: Nothing was fed in time.
+
+        Cancellation: safe, nothing is taken.
+        """
+        if size < -1:
+            raise ValueError(f"size must be -1 or more, got {size}")
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while size and not self._data and not self._eof:
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            if not await self._fed.wait(left):
+                raise TimeoutError(
+                    f"nothing was fed within {timeout} s",
+                    timeout_duration=timeout,
+                    operation="read",
+                )
+        count = len(self._data) if size < 0 else size
+        taken = bytes(self._data[:count])
+        del self._data[:count]
+        if taken:
+            self._taken.wake()
+        return taken, self.at_eof

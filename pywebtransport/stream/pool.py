@@ -1,0 +1,214 @@
+"""Bidirectional streams that are used for one request after another."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
+from ..exceptions import SessionError, TimeoutError, invalid_config
+from ..types import EventType
+from ..utils.slots import Slots
+from .stream import WebTransportStream
+from .utils import finish_stream
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from ..session import WebTransportSession
+
+__all__ = ["StreamPool"]
+
+
+class StreamPool:
+    """Lends bidirectional streams of one session, for requests that share streams.
+
+    A stream belongs to one user at a time: ``get_stream`` takes it, ``return_stream``
+    gives it back. **Reuse means that both requests are bytes of the same stream.** The
+    peer sees one stream that goes on, so requests and responses need their own framing
+    (a length, a separator), the peer must answer each without finishing the stream, and
+    a user returns the stream only after reading its response to the end.
+
+    A stream that either end finished, reset or stopped, or that has bytes nobody read,
+    is not used again; it is finished and another one is opened when one is wanted.
+    Opening a stream costs no round trip: a pool saves the per-stream work at both ends
+    and keeps within the peer's stream limit. Where requests can have a stream each,
+    ``session.create_bidirectional_stream`` is simpler and one lost packet delays only
+    one of them.
+
+    Use as ``async with StreamPool(session) as pool:``; leaving the block finishes its
+    streams, those in use as well.
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession,
+        *,
+        pool_size: int = 10,
+        maintenance_interval: float = 60.0,
+    ) -> None:
+        """A pool without streams; they are opened when they are wanted.
+
+        Args:
+            session: Where the streams are opened.
+            pool_size: Streams at a time, idle or in use.
+            maintenance_interval: Accepted for the contract; nothing polls.
+
+        Raises:
+            ConfigurationError: ``pool_size`` is below 1.
+        """
+        if pool_size < 1:
+            raise invalid_config(key="pool_size", value=pool_size, reason="expected 1 or more")
+        self._session = session
+        self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
+        self._idle: list[WebTransportStream] = []
+        self._active: set[WebTransportStream] = set()
+        self._closed = False
+        session.once(EventType.SESSION_CLOSED, self._session_closed)
+
+    @classmethod
+    def create(cls, session: WebTransportSession, *, pool_size: int = 10) -> Self:
+        """The same as calling the class."""
+        return cls(session, pool_size=pool_size)
+
+    async def get_stream(self, *, timeout: float | None = None) -> WebTransportStream:
+        """Take a stream: one that was returned and still works, or else a new one.
+
+        While ``pool_size`` are in use, callers wait in the order in which they came.
+
+        Args:
+            timeout: Seconds to wait for a stream of the pool, and for the peer's stream
+                limit; default ``stream_creation_timeout``.
+
+        Raises:
+            TimeoutError: None became free, or the peer allowed no further stream in time.
+            SessionClosedError: The session is over.
+            SessionError: The pool is closed.
+
+        Cancellation: safe; no stream and no place in the pool is lost.
+        """
+        self._require_open()
+        if timeout is None:
+            timeout = getattr(
+                self._session._config, "stream_creation_timeout", DEFAULT_STREAM_CREATION_TIMEOUT
+            )
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        if not await self._slots.acquire(timeout):
+            raise TimeoutError(
+                f"all {self._slots.count} streams of the pool stayed in use for {timeout} s; "
+                "return them, or raise pool_size",
+                timeout_duration=timeout,
+                operation="wait for a pooled stream",
+            )
+        try:
+            stream = self._reuse() or await self._open(max(0.0, deadline - loop.time()))
+        except BaseException:
+            self._slots.release()
+            raise
+        self._active.add(stream)
+        return stream
+
+    async def return_stream(self, stream: WebTransportStream) -> None:
+        """Give a stream back that ``get_stream`` gave.
+
+        One that cannot be used again is finished: its sending side is closed (what was
+        written still arrives) and its receiving side stopped. So is one that does not
+        come from this pool, since nobody else is going to do it. One that was returned
+        already is left alone.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        if stream in self._idle:
+            return
+        if stream not in self._active:
+            finish_stream(stream)
+        elif _is_usable(stream):
+            self._active.discard(stream)
+            self._idle.append(stream)
+            self._slots.release()
+        else:
+            self._drop(stream)
+
+    async def close_all(self) -> None:
+        """Finish every stream, in use or not, and the pool with them. Idempotent.
+
+        Whoever waits for a stream gets ``SessionError``.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        self._closed = True
+        self._session.off(EventType.SESSION_CLOSED, self._session_closed)
+        self._slots.fail(_closed_error)
+        for stream in (*self._idle, *self._active):
+            self._drop(stream)
+
+    async def __aenter__(self) -> Self:
+        self._require_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close_all()
+
+    # ------------------------------------------------------------------ internal
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise _closed_error()
+
+    def _reuse(self) -> WebTransportStream | None:
+        while self._idle:
+            stream = self._idle[-1]
+            if _is_usable(stream):
+                return self._idle.pop()
+            self._drop(stream)
+        return None
+
+    async def _open(self, timeout: float) -> WebTransportStream:
+        stream = await self._session.create_bidirectional_stream(timeout=timeout)
+        if self._closed:
+            finish_stream(stream)
+            raise _closed_error()
+        stream.once(EventType.STREAM_CLOSED, self._stream_closed)
+        return stream
+
+    def _drop(self, stream: WebTransportStream) -> None:
+        stream.off(EventType.STREAM_CLOSED, self._stream_closed)
+        self._forget(stream)
+        finish_stream(stream)
+
+    def _forget(self, stream: WebTransportStream) -> None:
+        if stream in self._idle:
+            self._idle.remove(stream)
+        elif stream in self._active:
+            self._active.discard(stream)
+            self._slots.release()
+
+    def _stream_closed(self, event: Event) -> None:
+        """A stream ended at both ends; its user need not return it."""
+        self._forget(event.source)  # type: ignore[arg-type]
+
+    def _session_closed(self, event: Event) -> None:
+        self._slots.fail(lambda: self._session._closed_error("no stream can be opened"))
+        for stream in (*self._idle, *self._active):
+            self._forget(stream)
+
+
+def _is_usable(stream: WebTransportStream) -> bool:
+    """Both directions are open, and no byte of an earlier response is left."""
+    quic = stream._quic
+    return (
+        stream.is_writable
+        and not stream._receive_done
+        and stream._read_waiter is None
+        and not (quic.fin_received or quic.is_reset or quic.buffered)
+    )
+
+
+def _closed_error() -> SessionError:
+    return SessionError("the stream pool is closed; make a new one")
