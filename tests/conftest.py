@@ -14,7 +14,7 @@ import functools
 import gc
 import inspect
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pywebtransport import ClientConfig, ServerConfig, WebTransportSession
     from tests.support.certificates import Certificates
     from tests.support.endpoints import Served
+    from tests.support.redis_server import RedisServer
 
 DEFAULT_LIMIT = 60.0
 # Sanitizers and valgrind make everything slower.
@@ -185,3 +186,21 @@ def pair(
     from tests.support.endpoints import pair
 
     return functools.partial(pair, certs)
+
+
+@pytest.fixture(scope="session")
+def redis_server_process() -> Iterator[RedisServer]:
+    """The one Redis server of the whole run; tests take ``redis_server``."""
+    from tests.support.redis_server import RedisServer
+
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(redis_server_process: RedisServer) -> RedisServer:
+    """A running, empty ``redis-server``: ``.url``, ``.restart()``, ``.stop()``, ``.start()``."""
+    redis_server_process.start()
+    redis_server_process.command("FLUSHALL")
+    return redis_server_process

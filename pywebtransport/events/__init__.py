@@ -1,6 +1,20 @@
 """Events: what happened, objects that tell it, and a bus that carries it further."""
 
+from .backend import EventBackend
+from .bus import EventBus, create_event_bus
 from .emitter import EventEmitter, create_event_emitter, event_handler
 from .event import Event
+from .memory import MemoryBackend
+from .redis import RedisBackend
 
-__all__ = ["Event", "EventEmitter", "create_event_emitter", "event_handler"]
+__all__ = [
+    "Event",
+    "EventBackend",
+    "EventBus",
+    "EventEmitter",
+    "MemoryBackend",
+    "RedisBackend",
+    "create_event_bus",
+    "create_event_emitter",
+    "event_handler",
+]

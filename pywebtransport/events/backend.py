@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from ..exceptions import SerializationError, WebTransportError, invalid_config
+
 __all__ = ["Deliver", "EventBackend"]
+
+logger = logging.getLogger("pywebtransport.events")
 
 Deliver: TypeAlias = Callable[[str, bytes], None]
 """Takes the channel and the payload of one message. Runs on the event loop and must not block."""
+
+DEFAULT_MAX_PAYLOAD_SIZE = 1024 * 1024
+"""Bytes of one message."""
+DEFAULT_MAX_SUBSCRIPTIONS = 10_000
+"""Subscriptions of one backend."""
+MAX_CHANNEL_LENGTH = 1024
+"""Characters in the name of a channel or in a pattern."""
 
 
 @runtime_checkable
@@ -19,6 +31,8 @@ class EventBackend(Protocol):
     while a subscriber is not connected is lost to it. A message comes back to the
     process that published it when that process subscribes, and only this way: a
     bus never delivers its own messages besides the backend.
+
+    A backend belongs to the event loop that started it.
     """
 
     async def start(self) -> None:
@@ -35,7 +49,9 @@ class EventBackend(Protocol):
         """Send ``payload`` to the subscribers of ``channel``; returns when it was handed on.
 
         Raises:
+            ConfigurationError: ``channel`` is empty or longer than 1024 characters.
             ConnectionError: The backend is not connected now, so nobody gets it.
+            SerializationError: The payload is larger than the backend carries.
         """
 
     async def subscribe(self, pattern: str, deliver: Deliver) -> str:
@@ -47,7 +63,78 @@ class EventBackend(Protocol):
 
         Returns:
             An identifier for ``unsubscribe``. The subscription is in force then.
+
+        Raises:
+            ConfigurationError: ``pattern`` is empty or longer than 1024 characters.
+            ConnectionError: The backend is not connected now.
+            WebTransportError: The backend has as many subscriptions as it may.
         """
 
     async def unsubscribe(self, subscription_id: str) -> None:
         """End a subscription; an unknown identifier is ignored."""
+
+
+def check_count(key: str, value: int) -> int:
+    """Check a limit.
+
+    Raises:
+        ConfigurationError: Not a whole number from 1 up.
+    """
+    if type(value) is not int or value < 1:
+        raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+    return value
+
+
+def check_channel(key: str, name: str) -> str:
+    """Check the name of a channel, or a pattern.
+
+    Raises:
+        ConfigurationError: Not a text of 1 to 1024 characters that UTF-8 can hold.
+    """
+    given: object = name  # callers without a type checker may pass anything
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_CHANNEL_LENGTH:
+        raise invalid_config(
+            key=key, value=given, reason=f"expected a text of 1 to {MAX_CHANNEL_LENGTH} characters"
+        )
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise invalid_config(
+            key=key, value=given, reason="expected a text that UTF-8 can hold"
+        ) from error
+    return given
+
+
+def check_room(count: int, limit: int) -> None:
+    """Check that one more subscription is allowed.
+
+    Raises:
+        WebTransportError: There are ``limit`` already.
+    """
+    if count >= limit:
+        raise WebTransportError(
+            f"The backend has {count} subscriptions already; its max_subscriptions is {limit}"
+        )
+
+
+def check_payload(payload: bytes, limit: int) -> None:
+    """Check that a payload may be sent.
+
+    Raises:
+        SerializationError: It is longer than ``limit`` bytes.
+    """
+    if len(payload) > limit:
+        raise SerializationError(
+            f"The payload has {len(payload)} bytes; max_payload_size is {limit}",
+            details={"size": len(payload), "max_payload_size": limit},
+        )
+
+
+def call_deliver(deliver: Deliver, channel: str, payload: bytes) -> bool:
+    """Hand a message to a subscriber; False when it raised, which is logged."""
+    try:
+        deliver(channel, payload)
+    except Exception:
+        logger.exception("Subscriber %r failed for a message on %r", deliver, channel)
+        return False
+    return True

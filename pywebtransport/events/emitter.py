@@ -289,6 +289,7 @@ class EventEmitter:
 
         state.waiters.setdefault(event_type, []).append(look)
         state.waiting.add(future)
+        self._listener_added(event_type)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -408,6 +409,9 @@ class EventEmitter:
             or bool(state.any_handlers)
         )
 
+    def _listener_added(self, event_type: str | None) -> None:
+        """Somebody listens to a type from now on, or to all (None); for subclasses to prepare."""
+
     def _emit_nowait(self, event_type: EventType | str, data: EventData | None = None) -> None:
         """Tell handlers without waiting: functions now, coroutines in tasks of their own.
 
@@ -442,6 +446,9 @@ class EventEmitter:
                 task = loop.create_task(_finish(handler, event, result))
                 state.tasks.add(task)
                 task.add_done_callback(state.tasks.discard)
+                if inspect.iscoroutine(result):
+                    # A task that is cancelled before its first step never awaits it.
+                    task.add_done_callback(lambda _: result.close())
                 return
             why = f"{MAX_TASKS} handlers are still running"
         if inspect.iscoroutine(result):
@@ -507,6 +514,7 @@ class EventEmitter:
         handlers.append(handler)
         if table is not None:
             table[event_type] = handlers
+        self._listener_added(None if table is None else event_type)
 
 
 def create_event_emitter(*, max_listeners: int = DEFAULT_MAX_LISTENERS) -> EventEmitter:

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 
 from pywebtransport import WebTransportClient
 from pywebtransport.connection import WebTransportConnection
-from pywebtransport.events import Event
+from pywebtransport.events import Event, EventEmitter
 from pywebtransport.exceptions import DatagramTooLargeError, StreamResetError, UnreachableError
+from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
-from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
+from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
 from tests.support.leaks import ExpectedLogs
-from tests.support.steps import round_trip, take, until
+from tests.support.steps import round_trip, take, take_unidirectional, until
+
+
+def documented_keys() -> dict[str, set[str]]:
+    """What the reference says is in ``data``, by type."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "events.md"
+    rows = re.findall(r"^\| `([A-Z_]+)` \|.*\| (.+) \|$", page.read_text(), re.MULTILINE)
+    return {EventType[name].value: set(re.findall(r"`(\w+)`", keys)) for name, keys in rows}
+
+
+DOCUMENTED = documented_keys()
 
 
 class Recorder:
-    """Keeps the events of an emitter."""
+    """Keeps the events of an emitter, and checks that they are as documented."""
 
-    def __init__(self, *emitters: object) -> None:
+    def __init__(self, *emitters: EventEmitter) -> None:
         self.events: list[Event] = []
         for emitter in emitters:
-            emitter.on_any(self.events.append)  # type: ignore[attr-defined]
+            emitter.on_any(self._record)
+
+    def _record(self, event: Event) -> None:
+        # A failure is logged, and an ERROR log fails the test.
+        assert set(event.data) == DOCUMENTED[event.type]
+        self.events.append(event)
 
     def types(self) -> list[str]:
         """What happened, in order."""
@@ -32,6 +50,12 @@ class Recorder:
     def of(self, event_type: EventType) -> list[Event]:
         """The events of one type."""
         return [event for event in self.events if event.type == event_type]
+
+
+def test_every_event_type_is_documented_once() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "events.md"
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", page.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(EventType.__members__)
 
 
 async def test_events_of_a_connection(serving: Serving, client_config: ClientFactory) -> None:
@@ -186,6 +210,92 @@ async def test_stream_closed_is_emitted_by_stream_and_session(pair: PairOfSessio
         assert sources == {near, stream}
 
 
+async def test_stream_opened_tells_who_opened_it(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        here, there = Recorder(near), Recorder(far)
+        stream = await near.create_bidirectional_stream()
+        one_way = await near.create_unidirectional_stream()
+        await stream.write(b"!")
+        await one_way.write(b"!")
+        await until(lambda: len(there.of(EventType.STREAM_OPENED)) == 2)
+        opened = [event.data for event in here.of(EventType.STREAM_OPENED)]
+        assert opened == [
+            {"stream_id": stream.stream_id, "stream": stream, "remote": False},
+            {"stream_id": one_way.stream_id, "stream": one_way, "remote": False},
+        ]
+        assert all(event.data["remote"] for event in there.of(EventType.STREAM_OPENED))
+
+
+async def test_arriving_stream_data_is_an_event(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"early")
+        other = await take(far)
+        read: list[bytes] = []
+        sizes: list[int] = []
+
+        async def handler(event: Event) -> None:
+            assert event.source is other
+            assert event.data["stream_id"] == other.stream_id
+            sizes.append(event.data["size"])
+            read.append(await event.source.read(event.data["size"]))
+
+        # What came before the first listener counts as new.
+        other.on(EventType.STREAM_DATA_RECEIVED, handler)
+        await until(lambda: read == [b"early"])
+        for part in (b"more", b"and the rest"):
+            await stream.write(part)
+            await until(lambda part=part: read[-1] == part)  # type: ignore[misc]
+        assert sizes == [5, 4, 12]
+        told = asyncio.create_task(other.wait_for(EventType.STREAM_DATA_RECEIVED))
+        other.off(EventType.STREAM_DATA_RECEIVED)
+        await asyncio.sleep(0)
+        await stream.write_all(b"!")
+        event = await told
+        assert event.data["size"] == 1
+        assert await other.read_all() == b"!"
+        assert sizes == [5, 4, 12]
+
+
+async def test_arriving_stream_data_is_heard_by_listeners_of_everything(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (near, far):
+        stream = await near.create_unidirectional_stream()
+        await stream.write(b"1")
+        other = await take_unidirectional(far)
+        assert await other.read() == b"1"
+        recorder = Recorder(other)
+        await stream.write_all(bytes(200_000))
+        assert len(await other.read_all()) == 200_000
+        told = recorder.of(EventType.STREAM_DATA_RECEIVED)
+        assert sum(event.data["size"] for event in told) == 200_000
+        assert [event.data["fin"] for event in told][-1] is True
+        assert recorder.types()[-1] == EventType.STREAM_CLOSED
+
+
+async def test_the_engine_calls_nobody_for_stream_data_without_listeners(
+    pair: PairOfSessions,
+) -> None:
+    """That is why arriving data cost nothing more where nobody listens."""
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"1")
+        other = await take(far)
+        assert other._quic.sink is None
+        other.on(EventType.STREAM_ERROR, print)
+        assert other._quic.sink is None
+        heard: list[Event] = []
+        other.on(EventType.STREAM_DATA_RECEIVED, heard.append)
+        assert other._quic.sink is not None
+        other.off(EventType.STREAM_DATA_RECEIVED, heard.append)
+        assert await other.read() == b"1"
+        await stream.write(b"2")
+        assert await other.read() == b"2"
+        assert other._quic.sink is None
+        assert heard == []
+
+
 async def test_handlers_that_fail_are_logged_and_harm_nobody(
     pair: PairOfSessions, expected_logs: ExpectedLogs
 ) -> None:
@@ -204,8 +314,9 @@ async def test_handlers_that_fail_are_logged_and_harm_nobody(
         near.on(EventType.STREAM_OPENED, broken_later)
         near.on(EventType.STREAM_OPENED, lambda event: calls.append("sync"))
         await round_trip(near, far, b"works")
-        await until(lambda: len(calls) == 2)
-        assert sorted(calls) == ["async", "sync"]
+        # One stream was opened here, and one by the peer.
+        await until(lambda: len(calls) == 4)
+        assert sorted(calls) == ["async", "async", "sync", "sync"]
 
 
 async def test_server_emits_session_requests(
@@ -216,6 +327,35 @@ async def test_server_emits_session_requests(
         recorder = Recorder(served.server)
         await client.connect(served.url())
         assert recorder.of(EventType.SESSION_REQUEST) == []
+
+
+async def test_a_server_without_an_application_emits_session_requests(
+    server_config: ServerFactory, client_config: ClientFactory
+) -> None:
+    async with WebTransportServer(config=server_config()) as server:
+        recorder = Recorder(server)
+
+        async def accept(event: Event) -> None:
+            await event.data["session"].accept()
+
+        server.on(EventType.SESSION_REQUEST, accept)
+        await server.listen()
+        assert server.local_address is not None
+        async with WebTransportClient(config=client_config()) as client:
+            session = await client.connect(f"https://127.0.0.1:{server.local_address[1]}/any")
+            assert recorder.of(EventType.SESSION_REQUEST)[0].data["session"].path == "/any"
+            await session.close()
+
+
+async def test_datagrams_are_events(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        here, there = Recorder(near.datagrams), Recorder(far.datagrams)
+        await near.datagrams.send(b"four")
+        assert await far.datagrams.receive() == b"four"
+        assert [event.data for event in here.of(EventType.DATAGRAM_SENT)] == [{"size": 4}]
+        received = there.of(EventType.DATAGRAM_RECEIVED)
+        assert [event.data for event in received] == [{"data": b"four", "size": 4}]
+        assert received[0].is_datagram_event
 
 
 async def test_failed_operations_are_events_too(pair: PairOfSessions) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, TypeVar
 
 from pywebtransport.session import WebTransportSession
@@ -43,6 +43,14 @@ async def take(session: WebTransportSession) -> WebTransportStream:
 async def take_unidirectional(session: WebTransportSession) -> WebTransportReceiveStream:
     """The next unidirectional stream of the peer."""
     return await anext(aiter(session.incoming_unidirectional_streams()))
+
+
+def far_end(
+    sessions: Iterable[WebTransportSession], near: WebTransportSession
+) -> WebTransportSession:
+    """The one of the other side's ``sessions`` that ``near`` is the end of."""
+    secret = near.export_keying_material(b"which session")
+    return next(far for far in sessions if far.export_keying_material(b"which session") == secret)
 
 
 async def round_trip(near: WebTransportSession, far: WebTransportSession, text: bytes) -> None:

@@ -1,0 +1,87 @@
+"""A chat room of several servers: what is said at one is heard at all, through Redis.
+
+python shared_room.py 4433 redis://localhost:6379     a server; prints its URL and certificate hash
+python shared_room.py 4434 redis://localhost:6379     another one, here or on another machine
+python shared_room.py URL HASH                        a member; each line typed is said
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterable
+
+from pywebtransport import (
+    ClientConfig,
+    ServerApp,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportError,
+    WebTransportSession,
+)
+from pywebtransport.events import Event, EventBus, RedisBackend
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+
+# ------------------------------------------------------------------------- a server
+
+
+def make_app(certfile: str, keyfile: str, bus: EventBus) -> ServerApp:
+    app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
+
+    @app.route("/room")
+    async def room(session: WebTransportSession) -> None:
+        async def tell(event: Event) -> None:
+            with contextlib.suppress(WebTransportError):  # the member is gone
+                stream = await session.create_unidirectional_stream()
+                await stream.write_all(event.data["text"])
+
+        subscription = bus.subscribe("said", tell)
+        try:
+            async for stream in session.incoming_unidirectional_streams():
+                text = (await stream.read_all(max_size=10_000)).decode(errors="replace")
+                await bus.emit("said", {"text": text})
+        finally:
+            bus.unsubscribe(subscription)
+
+    return app
+
+
+async def serve(port: int, redis_url: str) -> None:
+    certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+    async with EventBus(RedisBackend(redis_url)) as bus, make_app(certfile, keyfile, bus) as app:
+        await app.listen(host="localhost", port=port)
+        port = app.server.local_address[1]
+        print(f"https://localhost:{port}/room {certificate_hash(certfile).hex()}", flush=True)
+        await app.server.serve_forever()
+
+
+# ------------------------------------------------------------------------- a member
+
+
+async def show(session: WebTransportSession) -> None:
+    async for stream in session.incoming_unidirectional_streams():
+        print((await stream.read_all(max_size=10_000)).decode(), flush=True)
+
+
+async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) -> None:
+    config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
+    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+        showing = asyncio.create_task(show(session))
+        async for line in lines:
+            stream = await session.create_unidirectional_stream()
+            await stream.write_all(line)
+        await session.close()
+        await showing
+
+
+async def typed_lines() -> AsyncIterable[str]:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield line.rstrip("\n")
+
+
+if __name__ == "__main__":
+    first, second = sys.argv[1:]
+    with contextlib.suppress(KeyboardInterrupt):
+        if first.isdecimal():
+            asyncio.run(serve(int(first), second))
+        else:
+            asyncio.run(join(first, second, typed_lines()))

@@ -1,0 +1,248 @@
+"""One connection to a Redis server on which many commands are under way at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..exceptions import AuthenticationError, ConnectionError, WebTransportError, invalid_config
+
+__all__ = ["RedisLink", "load_redis", "parse_redis_url", "redis_error"]
+
+_TURN = 100
+"""Replies handled before others get a turn of the loop: a flood must not starve them."""
+_FAREWELL = 2.0
+"""Seconds to wait for the end of a connection that is being closed."""
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""A server that vanished without a word is noticed after half a minute."""
+_MESSAGES = (b"message", b"pmessage")
+
+
+def load_redis() -> Any:
+    """Import redis-py.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        import redis.asyncio.connection
+    except ImportError as error:
+        raise invalid_config(
+            key="backend",
+            value="redis",
+            reason='needs redis-py; pip install "pywebtransport[redis]"',
+        ) from error
+    return redis
+
+
+def parse_redis_url(url: str) -> dict[str, Any]:
+    """Turn a URL into arguments of a connection of redis-py, its class among them.
+
+    Raises:
+        ConfigurationError: No URL of a Redis server. The message does not show
+            the URL: it may hold a password.
+    """
+    connections = load_redis().asyncio.connection
+    try:
+        arguments: dict[str, Any] = {
+            "connection_class": connections.Connection,
+            "client_name": "pywebtransport",
+            "socket_keepalive": True,
+            "socket_keepalive_options": _KEEPALIVE,
+            **connections.parse_url(url),
+            # Replies and messages come as plain arrays of bytes, and reading waits for them.
+            "protocol": 2,
+            "decode_responses": False,
+            "socket_timeout": None,
+            "health_check_interval": 0,
+        }
+        if arguments["connection_class"] is connections.UnixDomainSocketConnection:
+            del arguments["socket_keepalive"], arguments["socket_keepalive_options"]
+        elif arguments["connection_class"] is connections.SSLConnection:
+            # Older versions of redis-py accept a certificate for any other name by default.
+            checked = arguments.get("ssl_cert_reqs") != "none"
+            arguments.setdefault("ssl_check_hostname", checked)
+        make_connection(arguments)
+    except Exception as error:
+        reason = (
+            "expected redis://, rediss:// or unix://, with options that redis-py knows: "
+            f"{type(error).__name__}"
+        )
+        raise invalid_config(key="url", value="(not shown)", reason=reason) from None
+    return arguments
+
+
+def make_connection(arguments: dict[str, Any]) -> Any:
+    """An unconnected connection of redis-py."""
+    rest = dict(arguments)
+    return rest.pop("connection_class")(**rest)
+
+
+def redis_error(error: BaseException, what: str) -> WebTransportError:
+    """What redis-py or the system raised, as an exception of this package."""
+    exceptions = load_redis().exceptions
+    message = f"{what}: {error}" if str(error) else f"{what}: {type(error).__name__}"
+    if isinstance(
+        error,
+        exceptions.AuthenticationError
+        | exceptions.AuthenticationWrongNumberOfArgsError
+        | exceptions.AuthorizationError
+        | exceptions.NoPermissionError,
+    ):
+        return AuthenticationError(message, auth_method="redis")
+    return ConnectionError(message)
+
+
+class RedisLink:
+    """A connection that is read all the time, so that its end is noticed at once.
+
+    Commands are sent in the order of :meth:`request`, several at once when they
+    come fast, and the server answers in that order.
+    """
+
+    def __init__(self, connection: Any, on_message: Callable[[list[Any]], None]) -> None:
+        self._connection = connection
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._replied = load_redis().exceptions.ResponseError
+        self._reader = self._loop.create_task(self._read())
+
+    @classmethod
+    async def open(
+        cls,
+        arguments: dict[str, Any],
+        *,
+        timeout: float,
+        on_message: Callable[[list[Any]], None],
+    ) -> RedisLink:
+        """Connect and log in.
+
+        Args:
+            arguments: From :func:`parse_redis_url`.
+            timeout: Seconds to wait for the server at most.
+            on_message: Takes a message as the server sent it.
+
+        Raises:
+            AuthenticationError: The server wants other credentials.
+            ConnectionError: It cannot be reached, or refuses for another reason.
+
+        Cancellation: safe; nothing stays open.
+        """
+        connection = make_connection(arguments)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+        except BaseException as error:
+            await _disconnect(connection)
+            if not isinstance(error, Exception):
+                raise
+            raise redis_error(error, "The Redis server cannot be used") from error
+        return cls(connection, on_message)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is gone; requests fail then."""
+        return self._error is not None
+
+    async def wait_ended(self) -> BaseException:
+        """Wait for the end of the connection; what ended it.
+
+        Cancellation: safe.
+        """
+        await asyncio.wait([self._reader])
+        return self._error or ConnectionError("The link ended")
+
+    def request(self, *command: str | bytes) -> asyncio.Future[Any]:
+        """Send a command.
+
+        Returns:
+            Will get the reply as its *result*; when the server refuses, or the
+            connection ends first, that result is an exception. It may be dropped.
+        """
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if self._error is not None:
+            reply.set_result(self._error)
+            return reply
+        self._waiting.append(reply)
+        self._unsent += self._connection.pack_command(*command)
+        if self._sender is None:
+            self._sender = self._loop.create_task(self._send())
+        return reply
+
+    def abort(self, error: Exception) -> None:
+        """Give the connection up; does not wait."""
+        if self._error is None:
+            self._error = error
+            # Not before its first step: a task that never ran releases nothing.
+            self._loop.call_soon(self._reader.cancel)
+
+    async def close(self) -> None:
+        """Disconnect; idempotent.
+
+        Cancellation: safe; the connection is closed all the same.
+        """
+        self.abort(ConnectionError("The connection to Redis was closed"))
+        await asyncio.wait([self._reader])
+
+    async def _send(self) -> None:
+        try:
+            while self._unsent:
+                packed, self._unsent = self._unsent, []
+                await self._connection.send_packed_command(packed, check_health=False)
+        except Exception as error:
+            self.abort(error)
+        finally:
+            self._sender = None
+
+    async def _read(self) -> None:
+        try:
+            count = 0
+            while True:
+                try:
+                    reply = await self._connection.read_response(disconnect_on_error=False)
+                except self._replied as error:
+                    reply = error
+                if isinstance(reply, list) and reply and reply[0] in _MESSAGES:
+                    self._on_message(reply)
+                elif self._waiting:
+                    future = self._waiting.popleft()
+                    if not future.done():
+                        future.set_result(reply)
+                else:
+                    raise ConnectionError(f"The Redis server sent an answer to nothing: {reply!r}")
+                count += 1
+                if count % _TURN == 0:
+                    await asyncio.sleep(0)
+        except Exception as error:
+            self._error = self._error or error
+        except asyncio.CancelledError:
+            # By abort(), which said why, or because the loop ends.
+            self._error = self._error or ConnectionError("The connection to Redis was cancelled")
+        finally:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(self._error)
+        self._waiting.clear()
+        self._unsent.clear()
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+        await _disconnect(self._connection)
+
+
+async def _disconnect(connection: Any) -> None:
+    # It may be broken already, and a peer that is gone says no farewell.
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_FAREWELL):
+            await connection.disconnect()
