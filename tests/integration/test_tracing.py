@@ -15,7 +15,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pywebtransport import ConfigurationError, WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.monitoring import Tracing
+from pywebtransport.rpc import RpcError, RpcManager
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
 
 
@@ -113,3 +115,44 @@ async def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(ConfigurationError, match=r"pywebtransport\[opentelemetry\]"):
         Tracing()
+
+
+async def test_calls_are_in_the_trace_of_the_caller(
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("handler of 'fail' raised")
+    recorder = Recorder()
+    current: list[int] = []
+
+    async def double(number: int) -> int:
+        current.append(trace.get_current_span().get_span_context().span_id)
+        return 2 * number
+
+    async def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    async def serve(session: WebTransportSession) -> None:
+        async with RpcManager(session, interceptors=[recorder.tracing.rpc]) as rpc:
+            rpc.register(double)
+            rpc.register(fail)
+            await session.wait_closed()
+
+    async with serving(serve) as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        async with RpcManager(session, interceptors=[recorder.tracing.rpc]) as rpc:
+            assert await rpc.call("double", 21) == 42
+            spans = await recorder.ended(2)
+            near, far = spans[SpanKind.CLIENT], spans[SpanKind.SERVER]
+            assert near.name == far.name == "RPC double"
+            assert near.context is not None
+            assert far.context is not None
+            assert far.parent is not None
+            assert far.parent.span_id == near.context.span_id
+            assert current == [far.context.span_id]
+            with pytest.raises(RpcError):
+                await rpc.call("fail")
+            spans = await recorder.ended(4)
+            near, far = spans[SpanKind.CLIENT], spans[SpanKind.SERVER]
+            assert near.status.status_code is far.status.status_code is StatusCode.ERROR
+            assert far.attributes is not None
+            assert far.attributes["error.type"] == "RuntimeError"
