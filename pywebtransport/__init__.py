@@ -6,7 +6,11 @@ The names most programs need are here; the modules below hold the rest.
 from ._version import __version__
 from .client import WebTransportClient
 from .config import ClientConfig, ServerConfig
-from .datagram import WebTransportDatagramTransport
+from .datagram import (
+    DatagramReliabilityLayer,
+    StructuredDatagramTransport,
+    WebTransportDatagramTransport,
+)
 from .events import Event, EventEmitter
 from .exceptions import (
     AuthenticationError,
@@ -27,7 +31,12 @@ from .exceptions import (
 )
 from .server import ServerApp, create_development_server
 from .session import WebTransportSession
-from .stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from .stream import (
+    StructuredStream,
+    WebTransportReceiveStream,
+    WebTransportSendStream,
+    WebTransportStream,
+)
 from .types import (
     URL,
     Address,
@@ -53,6 +62,7 @@ __all__ = [
     "ConnectionError",
     "ConnectionState",
     "DatagramError",
+    "DatagramReliabilityLayer",
     "Event",
     "EventEmitter",
     "EventType",
@@ -72,6 +82,8 @@ __all__ = [
     "StreamError",
     "StreamId",
     "StreamState",
+    "StructuredDatagramTransport",
+    "StructuredStream",
     "TimeoutError",
     "WebTransportClient",
     "WebTransportDatagramTransport",

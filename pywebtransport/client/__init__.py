@@ -1,6 +1,22 @@
-"""The client side: ``WebTransportClient``."""
+"""The client side: ``WebTransportClient``, and what is built upon it."""
 
+from .browser import WebTransportBrowser
 from .client import WebTransportClient
+from .monitor import ClientMonitor
+from .pool import ClientPool
+from .pooled import PooledClient
+from .reconnecting import ReconnectingClient
 from .stats import ClientStats
+from .utils import benchmark_client_performance, test_client_connectivity
 
-__all__ = ["ClientStats", "WebTransportClient"]
+__all__ = [
+    "ClientMonitor",
+    "ClientPool",
+    "ClientStats",
+    "PooledClient",
+    "ReconnectingClient",
+    "WebTransportBrowser",
+    "WebTransportClient",
+    "benchmark_client_performance",
+    "test_client_connectivity",
+]

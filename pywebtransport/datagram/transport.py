@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
-from ..exceptions import DatagramError, TimeoutError, WebTransportError
+from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..types import Data, EventType, SessionId, SessionState
 from ..utils import ensure_bytes, get_timestamp
 from ..utils.waiters import Waiters
 from .message import DatagramMessage, DatagramStats
+from .queue import DatagramQueue
 from .utils import create_heartbeat_datagram
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
 
-__all__ = ["DatagramMessage", "DatagramStats", "WebTransportDatagramTransport"]
+__all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
+_CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
 _NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
 
 
@@ -49,6 +52,7 @@ class WebTransportDatagramTransport(EventEmitter):
         "_arrivals",
         "_bytes_received",
         "_bytes_sent",
+        "_close_watchers",
         "_closed",
         "_created_at",
         "_h3",
@@ -112,6 +116,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._min_size: float = float("inf")
         self._max_size = 0
         self._closed = False
+        self._close_watchers: list[_CloseWatcher] | None = None
         self._refused = 0
         self._heartbeats: set[asyncio.Task[None]] | None = None
         self._created_at = get_timestamp()
@@ -249,7 +254,7 @@ class WebTransportDatagramTransport(EventEmitter):
         return False
 
     async def send_multiple(
-        self, datagrams: list[Data], *, priority: int = 0, ttl: float | None = None
+        self, datagrams: Sequence[Data], *, priority: int = 0, ttl: float | None = None
     ) -> int:
         """Send several datagrams in order, waiting for room as needed.
 
@@ -257,9 +262,13 @@ class WebTransportDatagramTransport(EventEmitter):
             How many were queued: all of them.
 
         Raises: as ``send``; the ones before the offending one were queued.
+            DatagramError also when ``datagrams`` is one datagram, not a sequence of them.
 
         Cancellation: those already queued stay queued.
         """
+        if isinstance(datagrams, str | bytes | bytearray | memoryview):
+            kind = type(datagrams).__name__
+            raise DatagramError(f"datagrams must be a sequence of datagrams, got one {kind}")
         for data in datagrams:
             payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
             while not self._submit(payload, priority, ttl):
@@ -403,8 +412,18 @@ class WebTransportDatagramTransport(EventEmitter):
     def start_heartbeat(self, *, interval: float = 30.0) -> asyncio.Task[None]:
         """Send a small datagram every ``interval`` seconds until the session ends.
 
+        To the peer it is a datagram like any other, and the next of its
+        ``receive``; ``is_heartbeat_datagram`` tells it apart. One that finds
+        the outgoing queue full is dropped and counted.
+
+        Args:
+            interval: Seconds; the first goes out at once.
+
         Returns:
             The task; cancel it to stop. It ends by itself with the session.
+
+        Raises:
+            DatagramError: ``interval`` is not positive.
         """
         if interval <= 0:
             raise DatagramError(f"interval must be > 0 seconds, got {interval}")
@@ -640,6 +659,12 @@ class WebTransportDatagramTransport(EventEmitter):
         stats.total_send_time += waited
         stats.max_send_time = max(stats.max_send_time, waited)
 
+    def _writable_future(self) -> asyncio.Future[bool]:
+        """Done when the queue has room again; get it in the turn in which it had none."""
+        if self._send_waiters is None:
+            self._send_waiters = Waiters()
+        return self._send_waiters.add(asyncio.get_running_loop())
+
     def _writable(self) -> None:
         """The queue has room (deliver phase)."""
         if self._send_waiters is not None:
@@ -651,6 +676,9 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         self._refresh()
         self._closed = True
+        watchers, self._close_watchers = self._close_watchers, None
+        for watcher in watchers or ():
+            watcher(self)
         self._writable()
         for waiter in self._receive_waiters:
             if not waiter.done():
@@ -658,6 +686,17 @@ class WebTransportDatagramTransport(EventEmitter):
         tasks: Collection[asyncio.Task[None]] = self._heartbeats or ()
         for task in tasks:
             task.cancel()
+
+    def _watch_close(self, watcher: _CloseWatcher) -> None:
+        """Call ``watcher`` once, at the moment the transport closes; it must not raise."""
+        if self._close_watchers is None:
+            self._close_watchers = []
+        self._close_watchers.append(watcher)
+
+    def _unwatch_close(self, watcher: _CloseWatcher) -> None:
+        """Forget a watcher; one that was called or never added is fine."""
+        if self._close_watchers is not None and watcher in self._close_watchers:
+            self._close_watchers.remove(watcher)
 
     def _refresh(self) -> DatagramStats:
         """The figures up to now: those counted here and those of the engine."""
@@ -682,9 +721,12 @@ class WebTransportDatagramTransport(EventEmitter):
         return stats
 
     async def _heartbeat(self, interval: float) -> None:
-        while not self.is_closed:
-            await self.try_send(create_heartbeat_datagram())
-            await asyncio.sleep(interval)
+        with contextlib.suppress(SessionClosedError):
+            while not self.is_closed:
+                # One that cannot be sent was counted; a later one may fit.
+                with contextlib.suppress(DatagramError):
+                    await self.try_send(create_heartbeat_datagram())
+                await asyncio.sleep(interval)
 
 
 def _check_age(name: str, seconds: float | None) -> float | None:

@@ -1,14 +1,28 @@
-"""Small helpers over datagrams."""
+"""Heartbeats, and a measurement of what a path carries."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import struct
 import time
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["create_heartbeat_datagram", "is_heartbeat_datagram"]
+from ..exceptions import DatagramError, DatagramTooLargeError, WebTransportError
+
+if TYPE_CHECKING:
+    from .transport import WebTransportDatagramTransport
+
+__all__ = ["create_heartbeat_datagram", "datagram_throughput_test", "is_heartbeat_datagram"]
 
 _MAGIC = b"HEARTBEAT:"
 _TIME = struct.Struct("!d")
+# A measuring datagram begins with a random number of the test and when it was sent.
+_STAMP = struct.Struct("!8sQ")
+_BURST = 32
+_MAX_SAMPLES = 1 << 16
+_MIN_GRACE = 0.2
 
 
 def create_heartbeat_datagram() -> bytes:
@@ -19,3 +33,168 @@ def create_heartbeat_datagram() -> bytes:
 def is_heartbeat_datagram(*, data: bytes) -> bool:
     """Whether ``data`` was made by ``create_heartbeat_datagram``."""
     return len(data) == len(_MAGIC) + _TIME.size and data.startswith(_MAGIC)
+
+
+async def datagram_throughput_test(
+    datagram_transport: WebTransportDatagramTransport,
+    *,
+    duration: float = 10.0,
+    datagram_size: int = 1000,
+) -> dict[str, Any]:
+    """Send datagrams as fast as the path takes them, and measure.
+
+    The outgoing queue is kept full, so round-trip times contain the wait in it.
+    When the peer echoes (``echo_handler`` does), what comes back is measured
+    too; use a session of its own, for other datagrams that arrive meanwhile
+    are discarded. Sizes below 16 bytes leave no room to recognise an echo.
+
+    Args:
+        datagram_transport: The ``session.datagrams`` to use.
+        duration: Seconds to send.
+        datagram_size: Bytes of each datagram.
+
+    Returns:
+        ``duration`` (seconds of sending), ``datagrams_sent`` (put into
+        packets), ``bytes_sent``, ``datagrams_dropped`` (queued but never put
+        into packets), ``errors`` (what ``send`` raised: the test ended
+        there), ``error_rate`` (errors and drops of all submitted),
+        ``throughput_dps`` (datagrams per second), ``throughput_bps`` (payload
+        bits per second), ``datagrams_acknowledged`` and ``datagrams_lost``
+        (as QUIC found by the end), ``datagrams_received`` (echoes),
+        ``echo_lost`` (sent and not come back; None when nothing came back),
+        ``rtt``: seconds as ``min``, ``p50``, ``p90``, ``p99``, ``max``; None
+        without echoes.
+
+    Raises:
+        DatagramTooLargeError: ``datagram_size`` does not fit.
+        DatagramError: An argument is not positive.
+        SessionClosedError: The session is over before the beginning.
+
+    Cancellation: safe; what is queued is still sent.
+    """
+    transport = datagram_transport
+    if duration <= 0:
+        raise DatagramError(f"duration must be > 0 seconds, got {duration}")
+    if datagram_size < 1:
+        raise DatagramError(f"datagram_size must be >= 1, got {datagram_size}")
+    if transport.is_closed:
+        raise transport._session._closed_error("no datagram can be sent")
+    if datagram_size > transport.max_datagram_size:
+        raise DatagramTooLargeError(
+            datagram_size=datagram_size, max_size=transport.max_datagram_size
+        )
+    before = transport._refresh().to_dict()
+    echoes = _Echoes()
+    reader = asyncio.get_running_loop().create_task(echoes.read(transport))
+    errors = 0
+    started = time.perf_counter()
+    try:
+        try:
+            await _send_for(transport, duration, datagram_size, echoes.nonce)
+        except WebTransportError:
+            errors = 1
+        elapsed = time.perf_counter() - started
+        await _settle(transport, before, echoes)
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+    after = transport._refresh().to_dict()
+    counted = {
+        name: after[name] - before[name]
+        for name in (
+            "datagrams_sent",
+            "send_drops",
+            "datagrams_expired",
+            "datagrams_acknowledged",
+            "datagrams_lost",
+        )
+    }
+    sent = counted["datagrams_sent"]
+    dropped = counted["send_drops"] + counted["datagrams_expired"]
+    return {
+        "duration": elapsed,
+        "datagrams_sent": sent,
+        "bytes_sent": sent * datagram_size,
+        "datagrams_dropped": dropped,
+        "errors": errors,
+        "error_rate": (errors + dropped) / max(1, sent + errors + dropped),
+        "throughput_dps": sent / elapsed,
+        "throughput_bps": sent * datagram_size * 8 / elapsed,
+        "datagrams_acknowledged": counted["datagrams_acknowledged"],
+        "datagrams_lost": counted["datagrams_lost"],
+        "datagrams_received": echoes.count,
+        "echo_lost": sent - echoes.count if echoes.count else None,
+        "rtt": echoes.percentiles(),
+    }
+
+
+class _Echoes:
+    """Measuring datagrams that come back."""
+
+    def __init__(self) -> None:
+        self.nonce = os.urandom(8)
+        self.count = 0
+        self._times: list[float] = []
+        self._stride = 1
+
+    async def read(self, transport: WebTransportDatagramTransport) -> None:
+        """Take what arrives until cancelled or the session ends."""
+        with contextlib.suppress(WebTransportError):
+            while True:
+                for data in await transport.receive_many():
+                    self._arrived(data)
+
+    def percentiles(self) -> dict[str, float] | None:
+        """The round-trip times."""
+        if not self._times:
+            return None
+        times = sorted(self._times)
+        last = len(times) - 1
+        shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+        return {name: times[round(share * last)] for name, share in shares.items()}
+
+    def _arrived(self, data: bytes) -> None:
+        if len(data) < _STAMP.size or not data.startswith(self.nonce):
+            return
+        self.count += 1
+        if self.count % self._stride:
+            return
+        self._times.append((time.perf_counter_ns() - _STAMP.unpack_from(data)[1]) / 1e9)
+        if len(self._times) >= _MAX_SAMPLES:
+            # Every second one is enough from now on.
+            del self._times[::2]
+            self._stride *= 2
+
+
+async def _send_for(
+    transport: WebTransportDatagramTransport, duration: float, size: int, nonce: bytes
+) -> None:
+    end = time.perf_counter() + duration
+    padding = bytes(max(0, size - _STAMP.size))
+    while time.perf_counter() < end:
+        for _ in range(_BURST):
+            if size < _STAMP.size:
+                await transport.send(bytes(size))
+            else:
+                await transport.send(_STAMP.pack(nonce, time.perf_counter_ns()) + padding)
+        await asyncio.sleep(0)
+
+
+async def _settle(
+    transport: WebTransportDatagramTransport, before: dict[str, Any], echoes: _Echoes
+) -> None:
+    """Wait while datagrams leave the queue, are acknowledged or come back."""
+    seen: tuple[int, ...] | None = None
+    while not transport.is_closed:
+        stats = transport._refresh()
+        fates = stats.datagrams_acknowledged + stats.datagrams_lost
+        fates -= before["datagrams_acknowledged"] + before["datagrams_lost"]
+        sent = stats.datagrams_sent - before["datagrams_sent"]
+        waiting = transport.get_send_buffer_size()
+        if not waiting and echoes.count >= sent:
+            return
+        now = (waiting, fates, echoes.count)
+        if now == seen:
+            return  # nothing has happened for a while, nothing more will
+        seen = now
+        await asyncio.sleep(max(_MIN_GRACE, 4 * (transport.session.rtt or 0.0)))

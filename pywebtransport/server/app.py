@@ -25,6 +25,8 @@ __all__ = ["ServerApp"]
 
 _Hook = TypeVar("_Hook", bound=Callable[[], Any])
 _FORBIDDEN = 403
+# What access logs of other servers show when there was nobody left to answer.
+_CLIENT_CLOSED_REQUEST = 499
 
 access_logger = logging.getLogger("pywebtransport.access")
 
@@ -285,6 +287,8 @@ class ServerApp:
             session._path_params = params
             if not await self._middleware.process_request(session):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
+            if session.is_closed:  # a middleware rejected it by itself, or the client is gone
+                status = getattr(session._error, "status_code", _CLIENT_CLOSED_REQUEST)
         except SessionRejectedError as error:
             status = error.status_code
             raise
@@ -297,7 +301,6 @@ class ServerApp:
         if session.state == "connecting":
             session.accept(application_protocol=self._choose_protocol(session, route))
         elif not session.is_ready:
-            # A middleware rejected it by itself, or the client is gone.
             return
         self._server._stats.sessions_accepted += 1
         await route.handler(session)

@@ -74,7 +74,8 @@ class RateLimiter:
     """Middleware that limits the session requests of each client address.
 
     A request over the limit is answered 429 with ``retry-after``. Memory is
-    bounded: idle clients are forgotten as others come.
+    bounded: each request makes it forget the addresses whose window has passed,
+    and at most 65,536 addresses are remembered, the most recent ones.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class RateLimiter:
         remote = session.remote_address
         host = remote[0] if remote is not None else ""
         now = time.monotonic()
+        self._forget(now - self._window)
         times = self._seen.setdefault(host, deque())
-        self._seen.move_to_end(host)
         while times and times[0] <= now - self._window:
             times.popleft()
         if len(times) >= self._max_requests:
@@ -118,9 +119,21 @@ class RateLimiter:
                 status_code=_TOO_MANY_REQUESTS, headers={"retry-after": str(wait)}
             )
         times.append(now)
+        self._seen.move_to_end(host)
         while len(self._seen) > _MAX_CLIENTS:
             self._seen.popitem(last=False)
         return True
+
+    def _forget(self, limit: float) -> None:
+        """Drop the addresses whose last admitted request was at ``limit`` or before.
+
+        They stand in the order of those, so this looks at one that stays, at most.
+        """
+        while self._seen:
+            host, times = next(iter(self._seen.items()))
+            if times[-1] > limit:
+                break
+            del self._seen[host]
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,11 +158,11 @@ def create_rate_limit_middleware(
     )
 
 
-def create_auth_middleware(*, auth_handler: AuthHandlerProtocol) -> MiddlewareProtocol:
+def create_auth_middleware(auth_handler: AuthHandlerProtocol) -> MiddlewareProtocol:
     """Middleware that asks ``await auth_handler(headers=...)``.
 
-    A false answer, is refused with 401; an exception out of the handler with
-    500, and it is logged.
+    A request with a false answer is refused with 401. An exception out of the
+    handler answers 500, and is logged.
 
     Args:
         auth_handler: Gets the request's header fields, lower-case names.
@@ -163,7 +176,7 @@ def create_auth_middleware(*, auth_handler: AuthHandlerProtocol) -> MiddlewarePr
     return authenticate
 
 
-def create_cors_middleware(*, allowed_origins: Sequence[str]) -> MiddlewareProtocol:
+def create_cors_middleware(allowed_origins: Sequence[str]) -> MiddlewareProtocol:
     """Middleware that admits only browsers of some origins; others get 403.
 
     Requests without ``origin`` (not from a browser) are admitted.

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ServerConfig
-from ..exceptions import DatagramError, SessionError, StreamError
+from ..exceptions import (
+    DatagramError,
+    DatagramTooLargeError,
+    SessionError,
+    StreamError,
+    TimeoutError,
+)
 from ..stream import WebTransportReceiveStream, WebTransportStream
 from ..stream.utils import copy_stream_data, echo_stream
 from ..utils import generate_self_signed_cert, get_timestamp
@@ -34,7 +40,8 @@ async def echo_handler(session: WebTransportSession) -> None:
     """Send everything back until the session ends.
 
     Datagrams come back as datagrams, a bidirectional stream on itself, a
-    unidirectional stream on a new one.
+    unidirectional stream on a new one. A datagram that is too large for the way
+    back is dropped; a stream that fails ends alone.
     """
     async with asyncio.TaskGroup() as tasks:
         datagrams = tasks.create_task(_echo_datagrams(session))
@@ -47,16 +54,21 @@ async def _echo_datagrams(session: WebTransportSession) -> None:
     with contextlib.suppress(SessionError, DatagramError):
         while True:
             for data in await session.datagrams.receive_many():
-                await session.datagrams.send(data)
+                with contextlib.suppress(DatagramTooLargeError):
+                    await session.datagrams.send(data)
 
 
 async def _echo_one(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
-    # The peer may reset a stream or leave at any time: that ends this echo, no more.
-    with contextlib.suppress(StreamError, SessionError):
+    # The peer may reset a stream, stall or leave at any time: that ends this echo, no more.
+    with contextlib.suppress(StreamError, SessionError, TimeoutError):
         if isinstance(stream, WebTransportStream):
             await echo_stream(stream=stream)
         else:
-            answer = await session.create_unidirectional_stream()
+            try:
+                answer = await session.create_unidirectional_stream()
+            except BaseException:
+                stream.stop_sending(0)
+                raise
             await copy_stream_data(source=stream, destination=answer, chunk_size=65536)
 
 

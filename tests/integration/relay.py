@@ -64,6 +64,10 @@ class Relay:
         port: int = self._front.get_extra_info("sockname")[1]
         return port
 
+    def change(self, up: Faults, down: Faults | None = None) -> None:
+        """Other faults from now on; ``down`` by default the same as ``up``."""
+        self._faults = {"up": up, "down": up if down is None else down}
+
     async def rebind(self) -> None:
         """Forget the sockets towards the server: packets come from new ports from now on."""
         old = list(self._upstream.values())

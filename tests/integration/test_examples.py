@@ -13,8 +13,12 @@ from types import ModuleType
 
 import pytest
 
+from pywebtransport import WebTransportSession
 from pywebtransport.exceptions import UnreachableError
+from pywebtransport.stream.utils import echo_stream
 from pywebtransport.utils import certificate_hash
+from tests.support.certificates import Certificates
+from tests.support.endpoints import Serving
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -58,6 +62,26 @@ async def test_echo_client_prints_what_it_sent(
         url = f"https://localhost:{app.server.local_address[1]}/echo"
         await client.main(url, certificate_hash(server.certfile).hex())
     assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
+
+
+async def test_reconnecting_client_restores_its_state(
+    serving: Serving, certs: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each session answers the log-in and one question; then the server ends it."""
+
+    async def handler(session: WebTransportSession) -> None:
+        streams = aiter(session.incoming_bidirectional_streams())
+        for _ in range(2):
+            await echo_stream(stream=await anext(streams))
+        await session.close(reason="restart", close_connection=False)
+
+    client = load(EXAMPLES / "reconnecting_client.py")
+    async with serving(handler, **certs.self_signed.files) as served:
+        await client.main(served.url(), certs.self_signed.hash.hex())
+    lines = capsys.readouterr().out.splitlines()
+    one = ["this is Ada", "one", "lost: restart"]
+    two = ["this is Ada", "two", "lost: restart"]
+    assert lines[:8] == [*one, *two, "this is Ada", "three"]
 
 
 def test_echo_server_runs_as_a_program_and_ends_on_interrupt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import subprocess
 import sys
@@ -228,6 +229,39 @@ async def test_middleware_chooses_status_and_headers(
         assert (status, headers["location"]) == (302, "/elsewhere")
         await until(lambda: not served.server.sessions)
         assert handled == []
+
+
+async def test_access_log_tells_the_status_that_was_answered(
+    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pywebtransport.access")
+    asked, leave = asyncio.Event(), asyncio.Event()
+
+    async def check(session: WebTransportSession) -> bool:
+        if session.path == "/verb":
+            session.reject(status_code=302, headers={"location": "/elsewhere"})
+        elif session.path == "/slow":
+            asked.set()
+            await leave.wait()
+        return session.path != "/false"
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(check)
+        for path in ("/verb", "/false"):
+            await rejection(client, served.url(path))
+        async with client.connect(served.url("/fine")):
+            pass
+        connecting = asyncio.create_task(client.connect(served.url("/slow")))
+        await asked.wait()
+        connecting.cancel()
+        await until(lambda: all(s.path != "/slow" for s in served.server.sessions))
+        leave.set()
+        await until(lambda: len(caplog.records) == 4)
+    lines = [record.getMessage() for record in caplog.records]
+    for line, expected in zip(
+        lines, ('/verb" 302', '/false" 403', '/fine" 200', '/slow" 499'), strict=True
+    ):
+        assert f'"CONNECT {expected} ' in line
 
 
 async def test_middleware_that_raises_answers_500_and_logs(

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from pywebtransport import ServerApp, WebTransportClient, create_development_server
-from pywebtransport.exceptions import ConfigurationError, SessionRejectedError
+from pywebtransport.exceptions import (
+    ConfigurationError,
+    SessionRejectedError,
+    StreamResetError,
+    StreamStoppedError,
+)
 from pywebtransport.server import (
     RateLimiter,
     create_auth_middleware,
@@ -79,6 +84,30 @@ async def test_rate_limit_forgets_after_its_window(
         assert await status_of(client, served.url()) == 200
 
 
+async def test_rate_limit_remembers_few_addresses(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = create_rate_limit_middleware(max_requests=5, window_seconds=60)
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(limiter)
+        await served.app.listen(host="::1", port=0)
+        other = f"https://[::1]:{served.server.local_addresses[-1][1]}/"
+        assert await status_of(client, served.url()) == 200
+        assert await status_of(client, other) == 200
+        assert list(limiter._seen) == ["127.0.0.1", "::1"]
+        # An address whose window has passed is forgotten with anybody's next request.
+        limiter._seen["127.0.0.1"][0] -= 60
+        assert await status_of(client, other) == 200
+        assert {host: len(times) for host, times in limiter._seen.items()} == {"::1": 2}
+        # The most recent are kept when there are too many.
+        monkeypatch.setattr("pywebtransport.server.middleware._MAX_CLIENTS", 1)
+        assert await status_of(client, served.url()) == 200
+        assert list(limiter._seen) == ["127.0.0.1"]
+    async with limiter:
+        pass
+    assert not limiter._seen
+
+
 @pytest.mark.parametrize("field", ["max_requests", "window_seconds"])
 def test_rate_limit_refuses_senseless_values(field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{field} must be >= 1, got 0"):
@@ -96,7 +125,7 @@ async def test_authentication(
         return headers.get("authorization") == "Bearer secret"
 
     async with serving() as served, WebTransportClient(config=client_config()) as client:
-        served.app.add_middleware(create_auth_middleware(auth_handler=check))
+        served.app.add_middleware(create_auth_middleware(check))
         assert await status_of(client, served.url()) == 401
         assert await status_of(client, served.url(), authorization="Bearer wrong") == 401
         assert await status_of(client, served.url(), authorization="Bearer secret") == 200
@@ -111,7 +140,7 @@ async def test_origins(serving: Serving, client_config: ClientFactory) -> None:
         assert await status_of(client, served.url(), origin="https://Good.example") == 200
         assert await status_of(client, served.url(), origin="https://bad.example") == 403
         served.app._middleware.remove_middleware(middleware)
-        served.app.add_middleware(create_cors_middleware(allowed_origins=["*"]))
+        served.app.add_middleware(create_cors_middleware(["*"]))
         assert await status_of(client, served.url(), origin="https://bad.example") == 200
 
 
@@ -153,6 +182,52 @@ async def test_echo_application(
         another = await session.create_bidirectional_stream()
         await another.write_all(b"still here")
         assert await another.read_all() == b"still here"
+
+
+async def test_echo_goes_on_after_what_cannot_be_echoed(
+    serving: Serving, client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    app = create_echo_server_app(config=server_config(read_timeout=0.1))
+    config = client_config(max_datagram_size=200)
+    async with serving(app) as served, WebTransportClient(config=config) as client:
+        session = await client.connect(served.url())
+        # More than the client takes, so that it cannot come back.
+        await session.datagrams.send(bytes(500))
+        await session.datagrams.send(b"small enough")
+        assert await session.datagrams.receive() == b"small enough"
+        stalled = await session.create_bidirectional_stream()
+        await stalled.write(b"...")
+        with pytest.raises(StreamResetError):
+            await stalled.read_all()
+        stream = await session.create_bidirectional_stream()
+        await stream.write_all(b"works")
+        assert await stream.read_all() == b"works"
+        await session.close()
+        await until(lambda: not served.server._tasks)
+        assert (await served.server.get_server_stats())["handler_errors"] == 0
+
+
+async def test_echo_gives_a_stream_up_when_none_can_be_opened_for_the_answer(
+    serving: Serving, client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    app = create_echo_server_app(config=server_config(max_streams_per_connection=1))
+    async with serving(app) as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        # Its answer occupies the only stream that the server may have open.
+        first = await session.create_unidirectional_stream()
+        await first.write(b"first")
+        answer = await take_unidirectional(session)
+        assert await answer.read() == b"first"
+        second = await session.create_unidirectional_stream()
+        await second.write(b"second")
+        far = served.server.sessions[0]
+        await until(lambda: far._open_waiters[True].futures)
+        for future in far._open_waiters[True].futures or ():
+            future.set_result(False)  # as if stream_creation_timeout had passed
+        with pytest.raises(StreamStoppedError):
+            await second.write_all(bytes(16 * 1024 * 1024))  # more than fits on the way
+        await first.write_all(b" of two")
+        assert await answer.read_all() == b" of two"
 
 
 async def test_simple_application(client_config: ClientFactory, certs: Certificates) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.events import emitter as events
 from pywebtransport.events import Event, EventEmitter, create_event_emitter, event_handler
+from pywebtransport.events import emitter as events
 from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,
@@ -727,6 +727,41 @@ def test_stats_have_the_keys_of_the_contract() -> None:
 
 
 # ----------------------------------------------------------------------- shape
+
+
+async def test_close_before_a_coroutine_handler_made_its_first_step() -> None:
+    """It is not called then, and nobody complains that it was never awaited."""
+    emitter = EventEmitter()
+    calls: Log = []
+
+    async def handler(event: Event) -> None:
+        calls.append(event.data)
+
+    emitter.on("a", handler)
+    emitter._emit_nowait("a", 1)
+    await emitter.close()
+    gc.collect()
+    assert calls == []
+
+
+async def test_subclasses_hear_of_listeners() -> None:
+    class Source(EventEmitter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wanted: list[str | None] = []
+
+        def _listener_added(self, event_type: str | None) -> None:
+            self.wanted.append(event_type)
+
+    source = Source()
+    handler = append([])
+    source.on("a", handler)
+    source.on("a", handler)
+    source.once("b", handler)
+    source.on_any(handler)
+    with pytest.raises(TimeoutError):
+        await source.wait_for("c", timeout=0)
+    assert source.wanted == ["a", "b", None, "c"]
 
 
 def test_subclasses_may_use_slots() -> None:

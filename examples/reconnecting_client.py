@@ -1,0 +1,44 @@
+"""A client that outlives its sessions: each is opened again, and its state restored."""
+
+import asyncio
+import sys
+
+from pywebtransport import ClientConfig, EventType, WebTransportSession
+from pywebtransport.client import ReconnectingClient
+from pywebtransport.exceptions import SessionError, StreamError
+
+
+async def ask(session: WebTransportSession, question: str) -> str:
+    stream = await session.create_bidirectional_stream()
+    await stream.write_all(question.encode())
+    answer = await stream.read_all(max_size=65536)
+    return answer.decode()
+
+
+async def log_in(session: WebTransportSession) -> None:
+    """Runs on each new session, before anybody else gets it."""
+    print(await ask(session, "this is Ada"))
+
+
+async def main(url: str, certificate_hash: str) -> None:
+    config = ClientConfig.create(
+        server_certificate_hashes=[certificate_hash], max_retries=20, retry_delay=0.1
+    )
+    client = ReconnectingClient(url, config=config, on_session=log_in)
+    client.on(EventType.CONNECTION_LOST, lambda event: print("lost:", event.data["reason"]))
+    async with client:
+        for question in ("one", "two", "three"):
+            answer = None
+            while answer is None:
+                session = await client.get_session(wait_timeout=60)
+                if session is None:
+                    sys.exit("the server does not come back")
+                try:
+                    answer = await ask(session, question)
+                except (SessionError, StreamError):
+                    continue  # the session ended under us: ask again on the next one
+            print(answer)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(url=sys.argv[1], certificate_hash=sys.argv[2]))

@@ -1,0 +1,118 @@
+"""Remote calls both ways over one session: a shop, and a customer whom it asks back.
+
+python examples/rpc.py        runs both ends
+"""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from pywebtransport import (
+    ClientConfig,
+    ServerApp,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportSession,
+)
+from pywebtransport.rpc import Proceed, RpcCall, RpcDirection, RpcError, RpcManager
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+
+
+@dataclass
+class Item:
+    """What can be bought, in cents."""
+
+    name: str
+    price: int
+
+
+@dataclass
+class Order:
+    """What was bought."""
+
+    items: list[Item]
+    total: int
+
+
+PRICES = {"tea": 350, "cake": 420}
+SOLD_OUT = 1
+
+
+def item(name: str) -> Item:
+    """A method: its parameters and its result have types."""
+    if name not in PRICES:
+        raise RpcError(f"there is no {name} left", error_code=SOLD_OUT, data=sorted(PRICES))
+    return Item(name, PRICES[name])
+
+
+async def shop(session: WebTransportSession) -> None:
+    """The handler of a session: offer methods until the session ends."""
+    rpc = RpcManager(session, interceptors=[only_with_a_token])
+
+    async def order(items: list[Item]) -> Order:
+        total = sum(item.price for item in items)
+        if not await rpc.call("confirm", total, timeout=60):
+            raise RpcError("the customer changed their mind", error_code=2)
+        return Order(items, total)
+
+    rpc.register(item)
+    rpc.register(order)
+    await rpc.serve()
+
+
+async def only_with_a_token(call: RpcCall, proceed: Proceed) -> Any:
+    """An interceptor: runs around every call, here to let only some pass."""
+    if call.direction is RpcDirection.INCOMING and call.metadata.get("token") != "secret":
+        raise RpcError("who are you?", error_code=401)
+    return await proceed()
+
+
+async def buy(session: WebTransportSession) -> None:
+    """The customer."""
+
+    async def with_token(call: RpcCall, proceed: Proceed) -> Any:
+        call.metadata["token"] = "secret"
+        return await proceed()
+
+    rpc = RpcManager(session, interceptors=[with_token])
+
+    @rpc.register
+    def confirm(total: int) -> bool:
+        print(f"shall I pay {total / 100:.2f}? yes")
+        return True
+
+    async with rpc:
+        items = await asyncio.gather(
+            *(rpc.call("item", name, result_type=Item) for name in ("tea", "cake"))
+        )
+        order = await rpc.call("order", items, result_type=Order)
+        print(f"bought {len(order.items)} things for {order.total / 100:.2f}")
+        try:
+            await rpc.call("item", "coffee")
+        except RpcError as error:
+            print(f"{error.message} (code {error.error_code}), but {error.data}")
+
+
+async def main() -> None:
+    """Both ends in one process."""
+    with tempfile.TemporaryDirectory() as directory:
+        certfile, keyfile = generate_self_signed_cert(hostname="localhost", output_dir=directory)
+        app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
+        app.route("/shop")(shop)
+        async with app:
+            await app.listen(host="localhost", port=0)
+            address = app.server.local_address
+            assert address is not None
+            config = ClientConfig.create(
+                server_certificate_hashes=[certificate_hash(certfile).hex()]
+            )
+            async with (
+                WebTransportClient(config=config) as client,
+                client.connect(f"https://localhost:{address[1]}/shop") as session,
+            ):
+                await buy(session)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

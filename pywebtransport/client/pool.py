@@ -1,0 +1,168 @@
+"""A fixed set of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..exceptions import ClientError, WebTransportError, invalid_config
+from ..types import URL
+from .client import WebTransportClient
+from .closing import close_session
+
+if TYPE_CHECKING:
+    from ..config import ClientConfig
+    from ..session import WebTransportSession
+
+__all__ = ["ClientPool"]
+
+
+class ClientPool:
+    """Several clients, given out in turn.
+
+    Each client has its own UDP sockets and its own connections. Use as
+    ``async with ClientPool.create(num_clients=4) as pool:``; leaving the block
+    closes all clients.
+    """
+
+    def __init__(self, configs: Sequence[ClientConfig | None]) -> None:
+        """Make one client for each configuration; none is connected.
+
+        Args:
+            configs: At least one; None stands for ``ClientConfig()``.
+
+        Raises:
+            ConfigurationError: No configuration, or one with a field out of range.
+        """
+        if not configs:
+            raise invalid_config(key="configs", value=configs, reason="expected at least one")
+        self._clients = tuple(WebTransportClient(config=config) for config in configs)
+        self._next = 0
+        self._closed = False
+
+    @classmethod
+    def create(cls, *, num_clients: int = 10, base_config: ClientConfig | None = None) -> Self:
+        """Make ``num_clients`` clients with the same configuration.
+
+        Args:
+            num_clients: At least 1.
+            base_config: Of each client; default ``ClientConfig()``.
+
+        Raises:
+            ConfigurationError: ``num_clients`` is below 1, or a field is out of range.
+        """
+        if num_clients < 1:
+            raise invalid_config(
+                key="num_clients", value=num_clients, reason="expected a whole number from 1 up"
+            )
+        return cls([base_config] * num_clients)
+
+    @property
+    def is_closed(self) -> bool:
+        """``close_all`` was called."""
+        return self._closed
+
+    def get_client_count(self) -> int:
+        """How many clients are not closed."""
+        return sum(not client.is_closed for client in self._clients)
+
+    async def get_client(self) -> WebTransportClient:
+        """The next client in turn; those that were closed are passed over.
+
+        Raises:
+            ClientError: The pool, or every client of it, is closed.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        for _ in self._clients:
+            client = self._clients[self._next]
+            self._next = (self._next + 1) % len(self._clients)
+            if not client.is_closed:
+                return client
+        raise ClientError("every client of the pool is closed; make a new pool")
+
+    async def connect_all(self, url: URL) -> list[WebTransportSession]:
+        """Open one session to ``url`` with each client, all at the same time.
+
+        Either all are opened, or none stays open.
+
+        Args:
+            url: ``https://host[:port]/path?query``.
+
+        Returns:
+            One session per client, in the order of the configurations.
+
+        Raises:
+            ConfigurationError: The URL is malformed.
+            ClientError: A client could not connect. The message has the first
+                error, ``details["errors"]`` all of them, by the number of the client.
+
+        Cancellation: safe, nothing stays open.
+        """
+        tasks = [asyncio.ensure_future(client.connect(url)) for client in self._clients]
+        try:
+            await asyncio.wait(tasks)
+            errors = {n: error for n, task in enumerate(tasks) if (error := task.exception())}
+            if errors:
+                raise _failure(url, errors, len(tasks))
+        except BaseException:
+            await _undo(tasks)
+            raise
+        return [task.result() for task in tasks]
+
+    async def close_all(self) -> None:
+        """Close all clients with their sessions. Idempotent.
+
+        Cancellation: everything is released all the same.
+        """
+        self._closed = True
+        await asyncio.gather(*(client.close() for client in self._clients))
+
+    async def __aenter__(self) -> Self:
+        if self._closed:
+            raise ClientError("the pool is closed; make a new one")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close_all()
+
+
+def _failure(url: URL, errors: dict[int, BaseException], count: int) -> BaseException:
+    """One error that reports all of them; a programming error passes as it is."""
+    for error in errors.values():
+        if not isinstance(error, WebTransportError) or isinstance(error, ValueError):
+            return error
+    number, first = next(iter(errors.items()))
+    failure = ClientError(
+        f"{len(errors)} of {count} clients could not connect to {url}; client {number}: {first}",
+        target_url=url,
+        details={
+            "errors": {
+                number: error.to_dict()
+                for number, error in errors.items()
+                if isinstance(error, WebTransportError)
+            }
+        },
+    )
+    failure.__cause__ = first
+    return failure
+
+
+async def _undo(tasks: Sequence[asyncio.Future[WebTransportSession]]) -> None:
+    """End connecting that is under way, and close what is open."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*(_close_result(task) for task in tasks))
+
+
+async def _close_result(task: asyncio.Future[WebTransportSession]) -> None:
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        await close_session(task.result())

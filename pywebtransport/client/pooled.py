@@ -1,0 +1,386 @@
+"""A client that keeps sessions and lends them again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+from weakref import WeakSet
+
+from ..exceptions import ClientError, SessionError, TimeoutError, invalid_config
+from ..types import URL, ConnectionState, EventType, SessionState, URLParts
+from ..utils import parse_webtransport_url
+from ..utils.slots import Slots
+from .client import WebTransportClient
+from .closing import close_session
+
+if TYPE_CHECKING:
+    from ..config import ClientConfig
+    from ..events import Event
+    from ..session import WebTransportSession
+
+__all__ = ["PooledClient"]
+
+
+class PooledClient:
+    """Lends sessions, and keeps those that come back for the next who asks.
+
+    ::
+
+        async with PooledClient.create(config=config, pool_size=4) as pool:
+            async with pool.session("https://example.org/feed") as session:
+                ...
+
+    Sessions are kept by host, port, path and query. A session is lent to one
+    borrower at a time and handed on as it is, with the streams and datagrams
+    that were left in it: close a session instead of returning it when its
+    state must not reach the next borrower. A closed one may be returned.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ClientConfig | None = None,
+        pool_size: int = 10,
+        cleanup_interval: float = 60.0,
+        max_idle_time: float = 300.0,
+    ) -> None:
+        """A pool without sessions.
+
+        Args:
+            config: Of the client below; default ``ClientConfig()``.
+            pool_size: Sessions per endpoint, lent ones included; at least 1.
+            cleanup_interval: Accepted for the contract; nothing polls.
+            max_idle_time: Seconds after which a session that nobody took is closed.
+
+        Raises:
+            ConfigurationError: A value is out of range.
+        """
+        if pool_size < 1:
+            raise invalid_config(
+                key="pool_size", value=pool_size, reason="expected a whole number from 1 up"
+            )
+        for key, value in (
+            ("cleanup_interval", cleanup_interval),
+            ("max_idle_time", max_idle_time),
+        ):
+            if not value > 0:
+                raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+        self._client = WebTransportClient(config=config)
+        self._pool_size = pool_size
+        self._max_idle_time = max_idle_time
+        self._endpoints: dict[URLParts, _Endpoint] = {}
+        # With its endpoint and the time when it has to go: the first one goes first.
+        self._idle: OrderedDict[WebTransportSession, tuple[_Endpoint, float]] = OrderedDict()
+        self._lent: dict[WebTransportSession, _Endpoint] = {}
+        # Ended while they were lent; their borrowers may still return them.
+        self._ended: WeakSet[WebTransportSession] = WeakSet()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._opened = self._reused = self._expired = self._discarded = 0
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        config: ClientConfig | None = None,
+        pool_size: int = 10,
+        cleanup_interval: float = 60.0,
+        max_idle_time: float = 300.0,
+    ) -> Self:
+        """As the constructor."""
+        return cls(
+            config=config,
+            pool_size=pool_size,
+            cleanup_interval=cleanup_interval,
+            max_idle_time=max_idle_time,
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._closed
+
+    # ------------------------------------------------------------------- lending
+
+    @asynccontextmanager
+    async def session(self, url: URL) -> AsyncIterator[WebTransportSession]:
+        """Borrow a session for the length of an ``async with`` block.
+
+        A block that ends with an exception leaves the session in an unknown
+        state: it is closed, not kept.
+
+        Args and errors: as ``get_session``.
+        """
+        session = await self.get_session(url)
+        try:
+            yield session
+        except BaseException:
+            self._give_back(session, usable=False)
+            raise
+        self._give_back(session, usable=True)
+
+    async def get_session(self, url: URL) -> WebTransportSession:
+        """Borrow a session: one that was returned, or a new one.
+
+        While ``pool_size`` sessions of the endpoint are lent, callers wait in
+        the order in which they came, each at most ``config.connect_timeout``
+        seconds. A session is never lent when it, or its connection, is closed
+        or draining.
+
+        Args:
+            url: ``https://host[:port]/path?query``.
+
+        Returns:
+            A session that is ready; give it to ``return_session`` afterwards.
+
+        Raises:
+            TimeoutError: No session came back in time, or a new one took too long.
+            ClientError: The pool is closed, or the server ended the new session at once.
+            WebTransportError: As ``WebTransportClient.connect`` for a new session.
+
+        Cancellation: safe; nothing stays open and no place in the pool is lost.
+        """
+        parts = parse_webtransport_url(url)
+        self._check_open()
+        endpoint = self._endpoints.get(parts)
+        if endpoint is None:
+            endpoint = self._endpoints[parts] = _Endpoint(parts, self._pool_size)
+        try:
+            await self._wait_turn(endpoint, url)
+            try:
+                session = self._take_idle(endpoint) or await self._open(url)
+            except BaseException:
+                endpoint.slots.release()
+                raise
+        except BaseException:
+            self._tidy(endpoint)
+            raise
+        self._lent[session] = endpoint
+        return session
+
+    async def return_session(self, session: WebTransportSession) -> None:
+        """Give a borrowed session back; it goes to the next who waits, or is kept.
+
+        A session that is closed or draining is not kept.
+
+        Args:
+            session: From ``get_session``.
+
+        Raises:
+            SessionError: It was returned already, or is not of this pool.
+
+        Cancellation: does not wait, so there is nothing to cancel.
+        """
+        self._give_back(session, usable=True)
+
+    # -------------------------------------------------------------- observability
+
+    def get_stats(self) -> dict[str, int]:
+        """Counts: sessions now, and what happened since the start.
+
+        Returns:
+            ``endpoints``, ``idle_sessions``, ``active_sessions`` (lent),
+            ``pool_size``, ``opened``, ``reused``, ``expired`` (closed because they
+            were idle for too long), ``discarded`` (lost for another reason).
+        """
+        return {
+            "endpoints": len(self._endpoints),
+            "idle_sessions": len(self._idle),
+            "active_sessions": len(self._lent),
+            "pool_size": self._pool_size,
+            "opened": self._opened,
+            "reused": self._reused,
+            "expired": self._expired,
+            "discarded": self._discarded,
+        }
+
+    # ------------------------------------------------------------------- closing
+
+    async def close(self) -> None:
+        """Close every session, the lent ones too; who waits gets ``ClientError``. Idempotent.
+
+        Cancellation: everything is released all the same.
+        """
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for endpoint in self._endpoints.values():
+            endpoint.slots.fail(_closed_error)
+        try:
+            await self._client.close()
+        finally:
+            if self._closing:
+                await asyncio.wait(self._closing)
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ internal
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed_error()
+
+    async def _wait_turn(self, endpoint: _Endpoint, url: URL) -> None:
+        """Take a slot, which is a session that may be lent."""
+        seconds = self._client.config.connect_timeout
+        if not await endpoint.slots.acquire(seconds):
+            raise TimeoutError(
+                f"all {self._pool_size} sessions to {url} stayed in use for "
+                f"connect_timeout={seconds} s; return them, or raise pool_size",
+                timeout_duration=seconds,
+                operation="wait for a pooled session",
+            )
+
+    def _take_idle(self, endpoint: _Endpoint) -> WebTransportSession | None:
+        """The session that came back last, so that those not needed become idle long enough."""
+        while endpoint.idle:
+            session = endpoint.idle[-1]
+            self._unshelve(session)
+            if _is_usable(session):
+                self._reused += 1
+                return session
+            self._discard(session)
+        return None
+
+    async def _open(self, url: URL) -> WebTransportSession:
+        await self._make_room()
+        session = await self._client.connect(url)
+        self._opened += 1
+        session.once(EventType.SESSION_CLOSED, self._session_ended)
+        if not _is_usable(session):
+            info = session.close_info
+            self._discard(session)
+            raise ClientError(
+                f"{url} ended or drained the session as soon as it was open"
+                + (f": {info.reason}" if info is not None and info.reason else ""),
+                target_url=url,
+            )
+        return session
+
+    async def _make_room(self) -> None:
+        """Idle sessions of other endpoints must not use up ``max_connections``."""
+        config = self._client.config
+        full = len(self._client.connections) >= config.max_connections
+        if full and self._idle and not config.allow_pooling:
+            session = next(iter(self._idle))
+            endpoint = self._unshelve(session)
+            self._tidy(endpoint)
+            self._discarded += 1
+            await close_session(session)
+
+    def _give_back(self, session: WebTransportSession, *, usable: bool) -> None:
+        if session in self._ended:
+            self._ended.discard(session)
+            return
+        endpoint = self._lent.pop(session, None)
+        if endpoint is None:
+            why = (
+                "was returned already"
+                if session in self._idle
+                else "is not lent by this pool: it was returned already, or is of another pool"
+            )
+            raise SessionError(f"session {session.session_id} {why}", session_id=session.session_id)
+        if usable and _is_usable(session):
+            deadline = asyncio.get_running_loop().time() + self._max_idle_time
+            self._idle[session] = (endpoint, deadline)
+            endpoint.idle.append(session)
+            self._arm()
+        else:
+            self._discard(session)
+        endpoint.slots.release()
+        self._tidy(endpoint)
+
+    def _discard(self, session: WebTransportSession) -> None:
+        """Close a session that is not fit to be lent, and that nobody has."""
+        self._discarded += 1
+        self._close_later(session)
+
+    def _close_later(self, session: WebTransportSession) -> None:
+        if not (session.is_closed or self._closed):
+            task = asyncio.get_running_loop().create_task(close_session(session))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _session_ended(self, event: Event) -> None:
+        """A session is over, whoever has it."""
+        session = cast("WebTransportSession", event.source)
+        if session in self._idle:
+            endpoint = self._unshelve(session)
+        elif session in self._lent:
+            endpoint = self._lent.pop(session)
+            self._ended.add(session)
+            endpoint.slots.release()
+        else:
+            return
+        self._discarded += 1
+        self._tidy(endpoint)
+
+    def _unshelve(self, session: WebTransportSession) -> _Endpoint:
+        endpoint, _ = self._idle.pop(session)
+        endpoint.idle.remove(session)
+        return endpoint
+
+    def _tidy(self, endpoint: _Endpoint) -> None:
+        """Forget an endpoint that nobody uses."""
+        if not endpoint.idle and endpoint.slots.unused:
+            self._endpoints.pop(endpoint.parts, None)
+
+    def _arm(self) -> None:
+        """Have one timer, for the session that goes first."""
+        if self._timer is None and self._idle and not self._closed:
+            _, deadline = next(iter(self._idle.values()))
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """Close the sessions that were idle for too long."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for session, (endpoint, deadline) in list(self._idle.items()):
+            if deadline > now:
+                break
+            self._expired += 1
+            self._unshelve(session)
+            self._close_later(session)
+            self._tidy(endpoint)
+        self._arm()
+
+
+class _Endpoint:
+    """The sessions to one URL; never more than there are slots, as idle ones go first."""
+
+    __slots__ = ("idle", "parts", "slots")
+
+    def __init__(self, parts: URLParts, pool_size: int) -> None:
+        self.parts = parts
+        self.idle: list[WebTransportSession] = []  # the one that came back last comes last
+        self.slots = Slots(pool_size)  # taken: one per session that is lent or being opened
+
+
+def _is_usable(session: WebTransportSession) -> bool:
+    """Neither the session nor its connection is closed or about to be."""
+    connection = session.connection
+    return (
+        session.state is SessionState.CONNECTED
+        and connection is not None
+        and connection.state is ConnectionState.CONNECTED
+    )
+
+
+def _closed_error() -> ClientError:
+    return ClientError("the pool is closed; make a new one")

@@ -1,0 +1,212 @@
+"""One datagram to many sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..exceptions import DatagramError, DatagramTooLargeError, SessionClosedError
+from ..utils import ensure_bytes
+
+if TYPE_CHECKING:
+    from ..types import Data
+    from .transport import WebTransportDatagramTransport
+
+__all__ = ["DatagramBroadcaster"]
+
+_PER_TURN = 1000
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What became of the datagrams, of one transport or of all."""
+
+    sent: int = 0
+    dropped: int = 0
+    too_large: int = 0
+    errors: int = 0
+
+
+class DatagramBroadcaster:
+    """Sends datagrams to all of its transports, and waits for none of them.
+
+    The payload is converted once and queued at each transport; nobody is told
+    to wait for anybody else. A transport whose outgoing queue is full (a slow
+    receiver or a narrow path) does not get the datagram: that is counted. One
+    that closes leaves the broadcaster at that moment.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[WebTransportDatagramTransport, _Counts] = {}
+        self._total = _Counts()
+        self._order: list[WebTransportDatagramTransport] | None = None
+        self._turn = 0
+        self._broadcasts = 0
+        self._removed = 0
+        self._closed = False
+
+    @classmethod
+    def create(cls) -> Self:
+        """Make one."""
+        return cls()
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._closed
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """What was counted since the beginning, over all transports.
+
+        ``transports`` now; ``broadcasts``; datagrams ``sent`` (handed to a
+        transport), ``dropped`` (its queue was full), ``too_large`` (for its
+        path), ``errors`` (refused otherwise); ``removed``: transports that
+        left because they closed.
+        """
+        return {
+            "transports": len(self._counts),
+            "broadcasts": self._broadcasts,
+            **asdict(self._total),
+            "removed": self._removed,
+        }
+
+    async def add_transport(self, transport: WebTransportDatagramTransport) -> None:
+        """Add a transport; adding it twice is the same as once.
+
+        Raises:
+            SessionClosedError: It is closed.
+            DatagramError: The broadcaster is closed.
+        """
+        self._check_open()
+        if transport.is_closed:
+            raise transport._session._closed_error("it cannot take part in broadcasts")
+        if transport not in self._counts:
+            self._counts[transport] = _Counts()
+            self._order = None
+            transport._watch_close(self._transport_closed)
+
+    async def remove_transport(self, transport: WebTransportDatagramTransport) -> None:
+        """Remove a transport; one that is not there is fine. What it has queued is still sent."""
+        transport._unwatch_close(self._transport_closed)
+        self._forget(transport)
+
+    async def get_transport_count(self) -> int:
+        """How many transports there are."""
+        return len(self._counts)
+
+    def get_transport_stats(self, transport: WebTransportDatagramTransport) -> dict[str, int]:
+        """What was counted for one transport, keys as in ``stats``.
+
+        Raises:
+            DatagramError: It is not here, or no longer.
+        """
+        counts = self._counts.get(transport)
+        if counts is None:
+            raise DatagramError(f"session {transport.session_id} is not part of the broadcaster")
+        return asdict(counts)
+
+    async def broadcast(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> int:
+        """Hand one datagram to every transport.
+
+        Never waits for room. Lets the event loop turn once, so that what is
+        queued can be sent before the next one comes; with more than a
+        thousand transports once for each thousand. The first in the order is
+        another one each time.
+
+        Args:
+            data: At most ``max_datagram_size`` bytes of each transport.
+            priority: 0 to 2; higher leaves the queues first.
+            ttl: Seconds it may wait in a queue; default ``outgoing_max_age``
+                of each transport.
+
+        Returns:
+            How many transports took it.
+
+        Raises:
+            DatagramError: Bad priority or ttl, or the broadcaster is closed.
+
+        Cancellation: those that have it by then send it.
+        """
+        self._check_open()
+        if not 0 <= priority <= 2:
+            raise DatagramError(f"priority must be 0 to 2, got {priority}")
+        if ttl is not None and ttl <= 0:
+            raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
+        payload = ensure_bytes(data)
+        self._broadcasts += 1
+        order = self._order
+        if order is None:
+            order = self._order = list(self._counts)
+        start = self._turn = (self._turn + 1) % len(order) if order else 0
+        sent = 0
+        for first in range(0, len(order), _PER_TURN):
+            for index in range(start + first, start + min(first + _PER_TURN, len(order))):
+                sent += self._hand_over(order[index % len(order)], payload, priority, ttl)
+            await asyncio.sleep(0)
+        return sent
+
+    async def close(self) -> None:
+        """Forget all transports, which stay open. Idempotent."""
+        self._closed = True
+        for transport in self._counts:
+            transport._unwatch_close(self._transport_closed)
+        self._counts.clear()
+        self._order = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _hand_over(
+        self,
+        transport: WebTransportDatagramTransport,
+        payload: bytes,
+        priority: int,
+        ttl: float | None,
+    ) -> bool:
+        counts = self._counts.get(transport)
+        if counts is None:
+            return False  # left while the loop turned
+        try:
+            if transport._submit(payload, priority, ttl):
+                counts.sent += 1
+                self._total.sent += 1
+                return True
+        except DatagramTooLargeError:
+            counts.too_large += 1
+            self._total.too_large += 1
+        except SessionClosedError:
+            # It is closing; no datagram can follow.
+            self._transport_closed(transport)
+        except DatagramError:
+            counts.errors += 1
+            self._total.errors += 1
+        else:
+            transport._refused += 1
+            counts.dropped += 1
+            self._total.dropped += 1
+        return False
+
+    def _transport_closed(self, transport: Any) -> None:
+        if transport in self._counts:
+            transport._unwatch_close(self._transport_closed)
+            self._removed += 1
+            self._forget(transport)
+
+    def _forget(self, transport: WebTransportDatagramTransport) -> None:
+        if self._counts.pop(transport, None) is not None:
+            self._order = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatagramError("the broadcaster is closed")

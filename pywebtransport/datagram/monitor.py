@@ -1,0 +1,249 @@
+"""Samples, alerts and trends of one datagram transport."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..exceptions import invalid_config
+from ..utils.sampling import Findings, Sample, Sampler, last
+
+if TYPE_CHECKING:
+    from .transport import WebTransportDatagramTransport
+
+__all__ = ["DatagramMonitor"]
+
+_TREND = 0.25
+"""A mean that differs by more than this fraction is a trend."""
+_NOISE = {"avg_send_time": 0.001, "rtt": 0.001}
+"""Seconds of difference that are none."""
+_HYSTERESIS = 0.1
+"""How far a figure goes back beyond its threshold before the next alert."""
+_COUNTERS = (
+    "datagrams_sent",
+    "datagrams_received",
+    "datagrams_acknowledged",
+    "datagrams_lost",
+    "datagrams_expired",
+    "send_drops",
+    "send_failures",
+    "receive_drops",
+    "bytes_sent",
+    "bytes_received",
+)
+
+
+class DatagramMonitor:
+    """Looks at the counters of a datagram transport at regular intervals.
+
+    Use as ``async with DatagramMonitor(session.datagrams) as monitor:``. It
+    samples from then on until the block is left or the transport closes.
+
+    A sample is a dictionary: ``timestamp``; ``counters`` since the transport
+    began and their growth per second as ``rates``; ``outgoing_queue_size``,
+    ``outgoing_queue_limit`` and ``incoming_queue_size`` now; ``rtt`` in
+    seconds (None before the first measurement); and since the sample before
+    ``send_success_rate`` (sent of those that left the queue) and
+    ``delivery_rate`` (acknowledged of those whose fate is known), both 1.0
+    when there were none, and ``avg_send_time``, the seconds that a ``send``
+    waited for room.
+
+    An alert is a dictionary of ``name``, ``message`` and ``timestamp``. There
+    is one, and one warning in the log, each time that a figure becomes bad; it
+    must have become good in between for the next one.
+
+    ==========================  =============================================
+    name                        when
+    ==========================  =============================================
+    ``high_queue_size``         outgoing queue over ``queue_size_threshold``
+                                of its limit; good under 90 % of that
+    ``low_success_rate``        ``send_success_rate`` under
+                                ``success_rate_threshold``; good a tenth of
+                                the way from there to 1
+    ``high_loss``               the same with ``delivery_rate``
+    ``increasing_send_time``    trend of ``avg_send_time``
+    ``increasing_rtt``          trend of ``rtt``
+    ==========================  =============================================
+    """
+
+    def __init__(
+        self,
+        datagram_transport: WebTransportDatagramTransport,
+        *,
+        monitoring_interval: float = 5.0,
+        samples_maxlen: int = 100,
+        alerts_maxlen: int = 50,
+        queue_size_threshold: float = 0.9,
+        success_rate_threshold: float = 0.8,
+        trend_analysis_window: int = 10,
+    ) -> None:
+        """A monitor that does not sample yet.
+
+        Args:
+            datagram_transport: What to look at.
+            monitoring_interval: Seconds between samples.
+            samples_maxlen: Most samples kept, at least ``trend_analysis_window``
+                for trends; the oldest go first.
+            alerts_maxlen: Most alerts kept; the oldest go first.
+            queue_size_threshold: Fraction of the outgoing queue's limit, 0 to 1.
+            success_rate_threshold: Fraction of datagrams, 0 to 1.
+            trend_analysis_window: Samples over which trends are computed, at least 2.
+
+        Raises:
+            ConfigurationError: An argument is out of range.
+        """
+        for name, count, least in (
+            ("samples_maxlen", samples_maxlen, 1),
+            ("alerts_maxlen", alerts_maxlen, 1),
+            ("trend_analysis_window", trend_analysis_window, 2),
+        ):
+            if count < least:
+                raise invalid_config(key=name, value=count, reason=f"expected {least} or more")
+        for name, fraction in (
+            ("queue_size_threshold", queue_size_threshold),
+            ("success_rate_threshold", success_rate_threshold),
+        ):
+            if not 0 <= fraction <= 1:
+                raise invalid_config(key=name, value=fraction, reason="expected 0 to 1")
+        self._transport = datagram_transport
+        self._queue_size_threshold = queue_size_threshold
+        self._success_rate_threshold = success_rate_threshold
+        self._window = trend_analysis_window
+        self._waited = 0.0
+        self._sampler = Sampler(
+            self._take,
+            self._judge,
+            interval=monitoring_interval,
+            logger=logging.getLogger("pywebtransport.datagram.monitor"),
+            max_samples=samples_maxlen,
+            max_alerts=alerts_maxlen,
+        )
+
+    @classmethod
+    def create(
+        cls,
+        datagram_transport: WebTransportDatagramTransport,
+        *,
+        monitoring_interval: float = 5.0,
+    ) -> Self:
+        """Make one with the default thresholds."""
+        return cls(datagram_transport, monitoring_interval=monitoring_interval)
+
+    @property
+    def is_monitoring(self) -> bool:
+        """Samples are being taken."""
+        return self._sampler.is_running
+
+    def get_alerts(self) -> list[dict[str, Any]]:
+        """The alerts, oldest first."""
+        return list(self._sampler.alerts)
+
+    def get_samples(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """The samples, oldest first; with ``limit`` only the newest ones.
+
+        Raises:
+            ConfigurationError: ``limit`` is negative.
+        """
+        return last(self._sampler.samples, limit)
+
+    def get_trend(self, figure: str) -> str:
+        """Say how a figure of the samples moves: ``increasing``, ``decreasing`` or ``stable``.
+
+        The later half of the last ``trend_analysis_window`` samples is compared
+        with the earlier one: more than a quarter of difference is a trend, if
+        it is more than a millisecond. With fewer samples everything is stable.
+
+        Args:
+            figure: ``avg_send_time``, ``rtt``, ``delivery_rate`` and so on.
+        """
+        return self._trend(figure, last(self._sampler.samples, self._window))
+
+    async def close(self) -> None:
+        """Stop sampling; samples and alerts stay. Idempotent."""
+        self._transport._unwatch_close(self._ended)
+        self._sampler.stop()
+
+    async def __aenter__(self) -> Self:
+        if not self.is_monitoring and not self._transport.is_closed:
+            self._transport._watch_close(self._ended)
+            self._sampler.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # --------------------------------------------------------------- internal
+
+    def _ended(self, transport: object) -> None:
+        """The transport closed: no figure will change any more."""
+        self._sampler.stop()
+
+    def _take(self) -> Sample:
+        transport = self._transport
+        stats = transport._refresh()
+        counters = {name: getattr(stats, name) for name in _COUNTERS}
+        latest = self._sampler.latest
+        before = latest["counters"] if latest else dict.fromkeys(counters, 0)
+        since = {name: counters[name] - before[name] for name in counters}
+        waited, self._waited = stats.total_send_time - self._waited, stats.total_send_time
+        sent = since["datagrams_sent"]
+        gone = since["send_drops"] + since["datagrams_expired"] + since["send_failures"]
+        return {
+            "counters": counters,
+            "outgoing_queue_size": transport.get_send_buffer_size(),
+            "outgoing_queue_limit": transport.outgoing_high_water_mark,
+            "incoming_queue_size": transport.get_receive_buffer_size(),
+            "send_success_rate": _share(sent, gone),
+            "delivery_rate": _share(since["datagrams_acknowledged"], since["datagrams_lost"]),
+            "avg_send_time": waited / sent if sent else 0.0,
+            "rtt": transport.session.rtt,
+        }
+
+    def _judge(self, sample: Sample, previous: Sample | None) -> Findings:
+        """What is wrong; what was wrong stays so until it is well on the good side."""
+        known = self._sampler.findings
+        findings: Findings = {}
+        waiting, limit = sample["outgoing_queue_size"], sample["outgoing_queue_limit"]
+        most = self._queue_size_threshold * limit
+        if "high_queue_size" in known:
+            most *= 1 - _HYSTERESIS
+        if waiting > most:
+            findings["high_queue_size"] = f"{waiting} of at most {limit} datagrams wait to be sent"
+        for name, figure, text in (
+            ("low_success_rate", "send_success_rate", "were sent"),
+            ("high_loss", "delivery_rate", "were delivered"),
+        ):
+            least = self._success_rate_threshold
+            if name in known:
+                least += (1 - least) * _HYSTERESIS
+            if sample[figure] < least:
+                findings[name] = f"{sample[figure]:.1%} of the datagrams {text}"
+        samples = [*last(self._sampler.samples, self._window - 1), sample]
+        for name, figure in (
+            ("increasing_send_time", "avg_send_time"),
+            ("increasing_rtt", "rtt"),
+        ):
+            if self._trend(figure, samples) == "increasing":
+                findings[name] = f"{figure} is increasing, now {sample[figure]:.6f} s"
+        return findings
+
+    def _trend(self, figure: str, samples: list[Sample]) -> str:
+        values = [sample[figure] for sample in samples if sample[figure] is not None]
+        if len(values) < self._window:
+            return "stable"
+        half = len(values) // 2
+        earlier = sum(values[:half]) / half
+        later = sum(values[half:]) / (len(values) - half)
+        if abs(later - earlier) <= max(_TREND * abs(earlier), _NOISE.get(figure, 0.0)):
+            return "stable"
+        return "increasing" if later > earlier else "decreasing"
+
+
+def _share(good: int, bad: int) -> float:
+    return good / (good + bad) if good + bad else 1.0

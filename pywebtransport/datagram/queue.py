@@ -1,0 +1,170 @@
+"""A bounded queue of datagrams with priorities and ages."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from ..exceptions import DatagramError, TimeoutError
+from ..utils import get_timestamp
+from ..utils.waiters import Waiters
+from .message import DatagramMessage
+
+__all__ = ["DatagramQueue"]
+
+_PRIORITIES = 3
+
+
+class DatagramQueue:
+    """Datagrams between coroutines: higher priorities first, in order within one.
+
+    Putting never waits. A full queue drops the oldest datagram of the lowest
+    priority, provided that it is not above the new one; otherwise it refuses
+    the new one. What is older than its ``ttl`` or than ``max_age`` is dropped
+    when it would be its turn. All drops are counted.
+
+    Attributes:
+        dropped: Datagrams given up for lack of room, those refused included.
+        expired: Datagrams given up for their age.
+    """
+
+    def __init__(self, *, max_size: int = 1000, max_age: float | None = None) -> None:
+        """Ready for use at once.
+
+        Args:
+            max_size: Most datagrams that wait.
+            max_age: Seconds since a datagram's ``timestamp`` after which it is
+                dropped; None: never.
+
+        Raises:
+            DatagramError: A limit is not positive.
+        """
+        if max_size < 1:
+            raise DatagramError(f"max_size must be >= 1, got {max_size}")
+        if max_age is not None and max_age <= 0:
+            raise DatagramError(f"max_age must be > 0 seconds or None, got {max_age}")
+        self._max_size = max_size
+        self._max_age = max_age
+        self._queues: tuple[deque[DatagramMessage], ...] = tuple(
+            deque() for _ in range(_PRIORITIES)
+        )
+        self._waiters = Waiters()
+        self._closed = False
+        self.dropped = 0
+        self.expired = 0
+
+    async def initialize(self) -> None:
+        """Nothing to do: the queue is ready when it exists. Kept for the contract."""
+
+    async def close(self) -> None:
+        """Take no more datagrams and wake everybody who waits. What waits can still be taken."""
+        self._closed = True
+        self._waiters.wake()
+
+    async def put(self, datagram: DatagramMessage) -> bool:
+        """Add a datagram. Never waits.
+
+        Returns:
+            False when it was refused, and counted: it has expired, or the
+            queue is full of datagrams of higher priorities.
+
+        Raises:
+            DatagramError: The queue is closed, or the priority is not 0 to 2.
+        """
+        if self._closed:
+            raise DatagramError("the queue is closed: no datagram can be put")
+        priority = datagram.priority
+        if not 0 <= priority < _PRIORITIES:
+            raise DatagramError(f"priority must be 0 to {_PRIORITIES - 1}, got {priority}")
+        if self._is_expired(datagram):
+            self.expired += 1
+            return False
+        if self.qsize() >= self._max_size:
+            self.dropped += 1
+            lowest = next(filter(None, self._queues[: priority + 1]), None)
+            if lowest is None:
+                return False
+            lowest.popleft()
+        self._queues[priority].append(datagram)
+        self._waiters.wake()
+        return True
+
+    # Neither of them waits.
+    put_nowait = put
+
+    async def get(self, *, timeout: float | None = None) -> DatagramMessage:
+        """Take the next datagram, waiting for one.
+
+        Args:
+            timeout: Seconds to wait; None waits until the queue is closed.
+
+        Raises:
+            TimeoutError: Nothing came in time.
+            DatagramError: The queue is closed and empty.
+
+        Cancellation: safe, no datagram is lost.
+        """
+        started = time.perf_counter()
+        while True:
+            datagram = self._take()
+            if datagram is not None:
+                return datagram
+            if self._closed:
+                raise DatagramError("the queue is closed and empty")
+            left = None if timeout is None else timeout - (time.perf_counter() - started)
+            if not await self._waiters.wait(left):
+                raise TimeoutError(
+                    f"no datagram within timeout={timeout} s",
+                    timeout_duration=timeout,
+                    operation="get",
+                )
+
+    async def get_nowait(self) -> DatagramMessage | None:
+        """Take the next datagram, or None when there is none. Never waits."""
+        return self._take()
+
+    async def clear(self) -> None:
+        """Drop everything that waits (counted)."""
+        self.dropped += self.qsize()
+        for queue in self._queues:
+            queue.clear()
+
+    def empty(self) -> bool:
+        """Nothing waits."""
+        return not any(self._queues)
+
+    def qsize(self) -> int:
+        """How many datagrams wait; expired ones count until it is their turn."""
+        return sum(map(len, self._queues))
+
+    def get_stats(self) -> dict[str, int]:
+        """How many datagrams wait, in all and of each priority, and how many may."""
+        sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
+        return {"size": self.qsize(), "max_size": self._max_size, **sizes}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _take(self) -> DatagramMessage | None:
+        for queue in reversed(self._queues):
+            while queue:
+                datagram = queue.popleft()
+                if not self._is_expired(datagram):
+                    return datagram
+                self.expired += 1
+        return None
+
+    def _is_expired(self, datagram: DatagramMessage) -> bool:
+        if datagram.is_expired:
+            return True
+        return self._max_age is not None and get_timestamp() - datagram.timestamp > self._max_age

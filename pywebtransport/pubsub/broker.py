@@ -1,0 +1,453 @@
+"""The server's side of publish/subscribe."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from ..events import EventBackend, MemoryBackend
+from ..exceptions import (
+    ConfigurationError,
+    ConnectionError,
+    SerializationError,
+    WebTransportError,
+    invalid_config,
+)
+from ..rpc import RpcManager
+from ..serializer import JSONSerializer
+from ..session import WebTransportSession
+from ..types import Serializer
+from .delivery import Delivery
+from .exceptions import (
+    PubSubError,
+    PubSubErrorCode,
+    SubscriptionLimitError,
+    TopicForbiddenError,
+)
+from .messages import (
+    PUBLISH,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    BackpressurePolicy,
+    Dropped,
+    Opening,
+    PubSubMessage,
+)
+from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES
+from .topics import check_pattern, check_topic, matcher
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
+
+__all__ = ["Authorize", "Broker"]
+
+DEFAULT_MAX_SUBSCRIPTIONS = 100
+MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
+
+Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
+"""``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
+
+logger = logging.getLogger("pywebtransport.pubsub")
+
+
+class Broker:
+    """Connects the publishers and subscribers of many sessions, and of many servers.
+
+    One per application. Messages go through a backend: by default within the
+    process, with ``RedisBackend`` through all servers that use the same one.
+    Entering the broker starts the backend, leaving it closes it.
+
+    ::
+
+        broker = Broker()
+
+        @app.route("/events")
+        async def events(session):
+            await broker.serve(session)
+
+        app.on_startup(broker.start)
+        app.on_shutdown(broker.close)
+
+    A message is encoded once, by the server it was published at; all servers
+    and subscribers get these bytes. Delivery is at most once: a slow subscriber
+    loses messages as its policy says (and is told how many), one that is not
+    connected gets none.
+    """
+
+    def __init__(
+        self,
+        backend: EventBackend | None = None,
+        *,
+        authorize: Authorize | None = None,
+        prefix: str = "pubsub:",
+        serializer: Serializer | None = None,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
+        max_queue: int = DEFAULT_MAX_QUEUE,
+        max_queue_bytes: int = DEFAULT_MAX_QUEUE_BYTES,
+    ) -> None:
+        """A broker without sessions.
+
+        Args:
+            backend: What connects the servers; default: this process alone.
+            authorize: Asked before each subscription and publication of a session;
+                plain or ``async``. Default: everybody may do everything.
+            prefix: Put before topics to make the backend's channels.
+            serializer: Of all servers and clients; default ``JSONSerializer``.
+            max_message_size: Bytes of one message as it is delivered.
+            max_subscriptions: Per session.
+            max_queue: Messages that may wait for one subscriber; it may ask for less.
+            max_queue_bytes: Bytes that may wait for one subscriber.
+
+        Raises:
+            ConfigurationError: A number is out of range.
+        """
+        for key, value in (
+            ("max_message_size", max_message_size),
+            ("max_subscriptions", max_subscriptions),
+            ("max_queue", max_queue),
+            ("max_queue_bytes", max_queue_bytes),
+        ):
+            if type(value) is not int or not 1 <= value <= MAX_FRAME - CALL_ROOM:
+                raise invalid_config(
+                    key=key,
+                    value=value,
+                    reason=f"expected a whole number from 1 to {MAX_FRAME - CALL_ROOM}",
+                )
+        if "*" in prefix:
+            raise invalid_config(key="prefix", value=prefix, reason="expected no wildcard")
+        self._backend: EventBackend = MemoryBackend() if backend is None else backend
+        self._authorize = authorize
+        self._prefix = prefix
+        if serializer is None:
+            # Sizes are limited here and by the streams.
+            serializer = JSONSerializer(max_size=MAX_FRAME)
+        self._serializer: Serializer = serializer
+        self._max_size = max_message_size
+        self._frames = FrameCodec(self._serializer, max_message_size)
+        self._max_subscriptions = max_subscriptions
+        self._max_queue = max_queue
+        self._max_queue_bytes = max_queue_bytes
+        self._groups: dict[str, _Group] = {}
+        self._clients: set[_Client] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._published = 0
+        self._closed = False
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def start(self) -> None:
+        """Start the backend. Idempotent.
+
+        Raises:
+            ConnectionError: The backend cannot be reached.
+            ConfigurationError: The broker was closed before.
+        """
+        if self._closed:
+            raise ConfigurationError("a Broker cannot be started again; make another one")
+        await self._backend.start()
+
+    async def close(self) -> None:
+        """End all subscriptions and close the backend; sessions stay open. Idempotent."""
+        self._closed = True
+        for client in tuple(self._clients):
+            client.end()
+        while self._leaving:
+            await asyncio.wait(tuple(self._leaving))
+        await self._backend.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------- serving
+
+    async def serve(self, session: WebTransportSession, *, rpc: RpcManager | None = None) -> None:
+        """Serve one session until it ends.
+
+        Args:
+            session: A client's.
+            rpc: A manager of this session with methods of the application, to offer
+                both; its serializer must be the broker's. It is entered and closed here.
+                Default: one of its own.
+
+        Raises:
+            ConfigurationError: The broker is closed, or ``rpc`` belongs to another session.
+
+        Cancellation: ends the subscriptions of the session.
+        """
+        if self._closed:
+            raise ConfigurationError("the broker is closed")
+        if rpc is None:
+            rpc = RpcManager(
+                session, serializer=self._serializer, max_message_size=self._max_size + CALL_ROOM
+            )
+        elif rpc.session is not session:
+            raise ConfigurationError("rpc belongs to another session", config_key="rpc")
+        client = _Client(self, session)
+        self._clients.add(client)
+        try:
+            rpc.register(client.subscribe, name=SUBSCRIBE)
+            rpc.register(client.unsubscribe, name=UNSUBSCRIBE)
+            rpc.register(client.publish, name=PUBLISH)
+            await rpc.serve()
+        finally:
+            self._clients.discard(client)
+            client.end()
+
+    async def publish(self, topic: str, data: Any) -> None:
+        """Send a message to all subscribers of a topic, on all servers.
+
+        Args:
+            topic: Without wildcards.
+            data: What the serializer can carry.
+
+        Raises:
+            InvalidTopicError: The topic is malformed.
+            SerializationError: The data cannot be sent, or is larger than ``max_message_size``.
+            PubSubError: The backend is not connected (UNAVAILABLE).
+
+        Cancellation: the message was handed on or not.
+        """
+        check_topic(topic)
+        frame = self._frames.encode(PubSubMessage(topic, data))
+        try:
+            await self._backend.publish(self._prefix + topic, frame)
+        except ConnectionError as error:
+            logger.warning("publishing is not possible: %s", error)
+            raise PubSubError("the message bus is not available", topic=topic) from error
+        self._published += 1
+
+    def get_stats(self) -> dict[str, int]:
+        """Counters: sessions, subscriptions, patterns, published, delivered, dropped, waiting.
+
+        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now.
+        """
+        deliveries = [one for client in self._clients for one in client.subscriptions.values()]
+        return {
+            "sessions": len(self._clients),
+            "subscriptions": len(deliveries),
+            "patterns": len(self._groups),
+            "published": self._published,
+            "delivered": sum(one.delivered for one in deliveries),
+            "dropped": sum(one.queue.dropped for one in deliveries),
+            "waiting": sum(len(one.queue) for one in deliveries),
+        }
+
+    # ------------------------------------------------------------------ internal
+
+    async def _check_allowed(self, session: WebTransportSession, action: str, topic: str) -> None:
+        if self._authorize is None:
+            return
+        answer = self._authorize(session, action, topic)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not answer:
+            raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
+
+    def _delivery(
+        self, policy: BackpressurePolicy, max_queue: int, on_end: Callable[[], None]
+    ) -> Delivery:
+        return Delivery(
+            policy=policy,
+            max_queue=max_queue,
+            max_bytes=self._max_queue_bytes,
+            encode_dropped=lambda total: self._frames.encode(Dropped(total)),
+            on_end=on_end,
+        )
+
+    async def _join(self, pattern: str, delivery: Delivery) -> None:
+        """Let a subscription get the messages of a pattern; in force when this returns."""
+        group = self._groups.get(pattern)
+        if group is None:
+            group = self._groups[pattern] = _Group(self._prefix, pattern, self._frames)
+        group.members.add(delivery)
+        try:
+            async with group.lock:
+                if group.backend_id is None:
+                    group.backend_id = await self._backend.subscribe(group.channels, group.deliver)
+        except BaseException as error:
+            self._leave(pattern, delivery)
+            if isinstance(error, ConnectionError):
+                logger.warning("subscribing is not possible: %s", error)
+                raise PubSubError("the message bus is not available", topic=pattern) from error
+            if isinstance(error, WebTransportError):
+                raise SubscriptionLimitError(
+                    "the server has as many subscriptions as it may", topic=pattern
+                ) from error
+            raise
+
+    def _leave(self, pattern: str, delivery: Delivery) -> None:
+        """Forget a subscription; the last one of a pattern ends that of the backend."""
+        group = self._groups.get(pattern)
+        if group is None or delivery not in group.members:
+            return
+        group.members.discard(delivery)
+        if not group.members:
+            # In a task of the broker's: whoever leaves is often being cancelled.
+            task = asyncio.create_task(self._drop(group), name="pubsub unsubscribe")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _drop(self, group: _Group) -> None:
+        async with group.lock:
+            # Somebody may have joined in the meantime, or another task was first.
+            if group.members or self._groups.get(group.pattern) is not group:
+                return
+            del self._groups[group.pattern]
+            if group.backend_id is not None:
+                try:
+                    await self._backend.unsubscribe(group.backend_id)
+                except WebTransportError as error:
+                    logger.warning("unsubscribing %r failed: %s", group.pattern, error)
+
+
+class _Group:
+    """All subscriptions of this process to one pattern: one subscription of the backend."""
+
+    __slots__ = (
+        "_frames",
+        "_match",
+        "_prefix",
+        "backend_id",
+        "channels",
+        "lock",
+        "members",
+        "pattern",
+    )
+
+    def __init__(self, prefix: str, pattern: str, frames: FrameCodec) -> None:
+        self.pattern = pattern
+        # A backend's star spans levels, so that it may deliver more than is wanted.
+        self.channels = prefix + pattern.replace("**", "*")
+        self.members: set[Delivery] = set()
+        self.lock = asyncio.Lock()
+        self.backend_id: str | None = None
+        self._prefix = prefix
+        self._match = matcher(pattern)
+        self._frames = frames
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """One message of the backend, for every member."""
+        if not self._match(channel[len(self._prefix) :]):
+            return
+        if not self._frames.is_message(payload):
+            logger.warning("ignored what is no message on channel %r", channel)
+            return
+        # Overflow may end a subscription, which changes the set.
+        for member in tuple(self.members):
+            member.push(payload)
+
+
+class _Client:
+    """One session at the broker: its subscriptions, and the methods it calls."""
+
+    __slots__ = ("_broker", "_ended", "_session", "subscriptions")
+
+    def __init__(self, broker: Broker, session: WebTransportSession) -> None:
+        self._broker = broker
+        self._session = session
+        self._ended = False
+        self.subscriptions: dict[int, Delivery] = {}
+
+    async def subscribe(
+        self,
+        subscription: int,
+        pattern: str,
+        policy: str = BackpressurePolicy.DROP_OLDEST,
+        max_queue: int | None = None,
+    ) -> dict[str, int]:
+        """Remote method: begin to deliver; returns the limits that hold."""
+        broker = self._broker
+        check_pattern(pattern)
+        self._check_number(subscription)
+        chosen = _policy(policy)
+        room = broker._max_queue if max_queue is None else max_queue
+        if isinstance(room, bool) or not isinstance(room, int) or room < 1:
+            raise _invalid(f"max_queue must be a whole number >= 1, got {max_queue!r:.40}")
+        if self._ended or broker._closed:
+            raise PubSubError("the broker is closed", topic=pattern)
+        if len(self.subscriptions) >= broker._max_subscriptions:
+            raise SubscriptionLimitError(
+                f"a session may have {broker._max_subscriptions} subscriptions", topic=pattern
+            )
+
+        def forget() -> None:
+            self.subscriptions.pop(subscription, None)
+            broker._leave(pattern, delivery)
+
+        delivery = broker._delivery(chosen, min(room, broker._max_queue), forget)
+        self.subscriptions[subscription] = delivery
+        try:
+            await broker._check_allowed(self._session, "subscribe", pattern)
+            stream = await self._session.create_unidirectional_stream()
+            try:
+                await stream.write(broker._frames.encode(Opening(subscription)))
+                await broker._join(pattern, delivery)
+                if delivery.ended:
+                    raise PubSubError("the subscription was ended meanwhile", topic=pattern)
+            except BaseException:
+                stream.reset(PubSubErrorCode.UNAVAILABLE)
+                raise
+            delivery.attach(stream)
+        except BaseException:
+            delivery.end()
+            broker._leave(pattern, delivery)
+            raise
+        return {"max_queue": delivery.queue.max_messages}
+
+    async def unsubscribe(self, subscription: int) -> None:
+        """Remote method: stop delivering; an unknown subscription is none any more."""
+        if isinstance(subscription, int) and subscription in self.subscriptions:
+            self.subscriptions[subscription].end()
+
+    async def publish(self, topic: str, data: Any = None) -> None:
+        """Remote method: send a message to all subscribers."""
+        check_topic(topic)
+        await self._broker._check_allowed(self._session, "publish", topic)
+        try:
+            await self._broker.publish(topic, data)
+        except SerializationError as error:
+            raise PubSubError(
+                error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic
+            ) from error
+
+    def end(self) -> None:
+        """Forget everything about the session."""
+        self._ended = True
+        for delivery in tuple(self.subscriptions.values()):
+            delivery.end()
+
+    def _check_number(self, number: object) -> None:
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, int)
+            or not 0 <= number <= MAX_SUBSCRIPTION_NUMBER
+        ):
+            raise _invalid(
+                f"subscription must be 0 to {MAX_SUBSCRIPTION_NUMBER}, got {number!r:.40}"
+            )
+        if number in self.subscriptions:
+            raise _invalid(f"subscription {number} exists already")
+
+
+def _policy(name: object) -> BackpressurePolicy:
+    try:
+        return BackpressurePolicy(name)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(BackpressurePolicy)
+        raise _invalid(f"policy must be one of {known}, got {name!r:.40}") from None
+
+
+def _invalid(message: str) -> PubSubError:
+    return PubSubError(message, error_code=PubSubErrorCode.INVALID_SUBSCRIPTION)

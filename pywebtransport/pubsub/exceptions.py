@@ -1,0 +1,124 @@
+"""What publishing and subscribing can end with.
+
+::
+
+    RpcError
+    `-- PubSubError
+        |-- InvalidTopicError
+        |-- SlowSubscriberError
+        |-- SubscriptionLimitError
+        `-- TopicForbiddenError
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from ..rpc import RpcError
+
+__all__ = [
+    "InvalidTopicError",
+    "PubSubError",
+    "PubSubErrorCode",
+    "SlowSubscriberError",
+    "SubscriptionLimitError",
+    "TopicForbiddenError",
+    "pubsub_error",
+]
+
+
+class PubSubErrorCode(IntEnum):
+    """Why a broker refused; also the code with which it resets a subscription's stream."""
+
+    INVALID_TOPIC = 1
+    FORBIDDEN = 2
+    LIMIT_REACHED = 3
+    UNAVAILABLE = 4
+    """The backend that connects the servers cannot be reached."""
+    TOO_SLOW = 5
+    """The subscriber did not keep up, and wanted to be told so."""
+    INVALID_SUBSCRIPTION = 6
+    TOO_LARGE = 7
+
+
+class PubSubError(RpcError):
+    """The broker could not do what it was asked to; ``error_code`` says why."""
+
+    category = "pubsub"
+    _fields: ClassVar[tuple[str, ...]] = (*RpcError._fields, "topic")
+    default_code = PubSubErrorCode.UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_code: int | None = None,
+        data: Any = None,
+        method: str | None = None,
+        topic: str | None = None,
+        details: dict[str, Any] | None = None,
+        reason: str = "",
+        remote: bool | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            error_code=error_code,
+            data=data,
+            method=method,
+            details=details,
+            reason=reason,
+            remote=remote,
+        )
+        self.topic = topic
+
+
+class InvalidTopicError(PubSubError):
+    """A topic or pattern is malformed."""
+
+    default_code = PubSubErrorCode.INVALID_TOPIC
+
+
+class TopicForbiddenError(PubSubError):
+    """The broker's ``authorize`` said no."""
+
+    default_code = PubSubErrorCode.FORBIDDEN
+
+
+class SubscriptionLimitError(PubSubError):
+    """The session has as many subscriptions as the broker allows."""
+
+    default_code = PubSubErrorCode.LIMIT_REACHED
+
+
+class SlowSubscriberError(PubSubError):
+    """The subscription ended because its queue overflowed and its policy is ``close``."""
+
+    default_code = PubSubErrorCode.TOO_SLOW
+
+
+_BY_CODE: dict[int, type[PubSubError]] = {
+    kind.default_code: kind
+    for kind in (
+        InvalidTopicError,
+        TopicForbiddenError,
+        SubscriptionLimitError,
+        SlowSubscriberError,
+    )
+}
+
+
+def pubsub_error(error: RpcError, topic: str) -> RpcError:
+    """The typed form of a broker's refusal; an error of the call itself stays what it is."""
+    code = error.error_code
+    if not error.remote or code is None or code not in set(PubSubErrorCode):
+        return error
+    kind = _BY_CODE.get(code, PubSubError)
+    return kind(
+        error.message,
+        error_code=code,
+        data=error.data,
+        method=error.method,
+        topic=topic,
+        remote=True,
+    )

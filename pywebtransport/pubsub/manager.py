@@ -1,0 +1,334 @@
+"""The client's side of publish/subscribe."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+from ..exceptions import (
+    ConfigurationError,
+    SessionClosedError,
+    WebTransportError,
+    invalid_config,
+)
+from ..rpc import RpcError, RpcManager
+from ..serializer._messages import MessageCodec
+from ..session import WebTransportSession
+from ..stream import StructuredStream, WebTransportReceiveStream
+from ..types import Serializer, Timeout
+from .exceptions import PubSubErrorCode, pubsub_error
+from .messages import (
+    PUBLISH,
+    REGISTRY,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    BackpressurePolicy,
+    Opening,
+)
+from .subscription import Subscription
+from .topics import check_pattern, check_topic
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE
+
+__all__ = ["PubSubManager"]
+
+OPENING_TIMEOUT = 10.0
+"""Seconds the broker may take to say whose stream it opened."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds to wait until the broker confirmed the end of a subscription."""
+
+logger = logging.getLogger("pywebtransport.pubsub")
+
+
+class PubSubManager:
+    """Publishes and subscribes at the broker on the other end of a session.
+
+    It takes all incoming unidirectional streams of the session, and its
+    ``RpcManager`` the bidirectional ones.
+
+    ::
+
+        async with PubSubManager(session) as pubsub:
+            await pubsub.publish("rooms.python", {"text": "hello"})
+            async with pubsub.subscribe("rooms.*") as subscription:
+                async for message in subscription:
+                    print(message.topic, message.data)
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession | None = None,
+        *,
+        rpc: RpcManager | None = None,
+        serializer: Serializer | None = None,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+    ) -> None:
+        """A manager that does nothing yet; enter it.
+
+        Args:
+            session: A session with a broker; not needed with ``rpc``.
+            rpc: A manager of the session, to use both. It must be entered, and stays
+                open when this one is closed. Default: one of its own.
+            serializer: The broker's; default ``JSONSerializer``, or that of ``rpc``.
+            max_message_size: Bytes of one message.
+
+        Raises:
+            ConfigurationError: Neither or contradicting arguments.
+        """
+        if rpc is None:
+            if session is None:
+                raise ConfigurationError("PubSubManager needs a session or an RpcManager")
+            rpc = RpcManager(
+                session, serializer=serializer, max_message_size=max_message_size + CALL_ROOM
+            )
+            self._own_rpc = True
+        else:
+            if session not in (None, rpc.session):
+                raise ConfigurationError("rpc belongs to another session", config_key="rpc")
+            if serializer not in (None, rpc.serializer):
+                raise ConfigurationError("rpc has another serializer", config_key="serializer")
+            self._own_rpc = False
+        self._rpc = rpc
+        self._session = rpc.session
+        self._max_size = max_message_size
+        self._codec = MessageCodec(rpc.serializer, REGISTRY)
+        self._numbers = itertools.count(1)
+        self._subscriptions: dict[int, Subscription] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # ---------------------------------------------------------------- properties
+
+    @property
+    def session(self) -> WebTransportSession:
+        """The session below."""
+        return self._session
+
+    @property
+    def rpc(self) -> RpcManager:
+        """The calls that publishing and subscribing are made of; also for other methods."""
+        return self._rpc
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come: closed here, or the session is over."""
+        return self._closed or self._session.is_closed
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Those that are not closed."""
+        return tuple(self._subscriptions.values())
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def start(self) -> None:
+        """Begin to listen. Idempotent.
+
+        Raises:
+            ConfigurationError: The manager was closed before.
+        """
+        if self._closed:
+            raise ConfigurationError("a PubSubManager cannot be started again; make another one")
+        if self._reader is None:
+            if self._own_rpc:
+                await self._rpc.start()
+            self._reader = asyncio.create_task(self._read_streams(), name="pubsub reader")
+
+    async def close(self) -> None:
+        """End all subscriptions; the session stays open. Idempotent.
+
+        Cancellation: everything is stopped all the same; only the waiting ends.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        ended = self.subscriptions
+        readers = [self._reader, *(subscription._reader for subscription in ended)]
+        tasks = [task for task in readers if task is not None]
+        for subscription in ended:
+            subscription._end()
+        if self._reader is not None:
+            self._reader.cancel()
+        try:
+            # Its streams were stopped, which the broker hears; this is for those that it
+            # has not opened yet. The answer is of no use.
+            for subscription in ended:
+                await self._rpc.notify(UNSUBSCRIBE, subscription._number, timeout=CLOSE_TIMEOUT)
+            if tasks:
+                await asyncio.wait(tasks)
+        except WebTransportError as error:
+            logger.debug("unsubscribing failed: %s", error)
+        finally:
+            if self._own_rpc:
+                await self._rpc.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ publishing
+
+    async def publish(self, topic: str, data: Any = None, *, timeout: Timeout = None) -> None:
+        """Send a message to all subscribers of a topic; returns when the broker took it.
+
+        Messages of this manager arrive in order when each ``publish`` is awaited
+        before the next one.
+
+        Args:
+            topic: Levels joined by dots, no wildcards.
+            data: What the serializer can carry.
+            timeout: Seconds; None: that of the calls.
+
+        Raises:
+            InvalidTopicError: The topic is malformed.
+            TopicForbiddenError: This session may not publish there.
+            PubSubError: The broker cannot pass it on, or it is too large.
+            RpcError, SerializationError, SessionClosedError: As ``RpcManager.call``.
+
+        Cancellation: the message was taken or not.
+        """
+        check_topic(topic)
+        try:
+            await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
+        except RpcError as error:
+            raise pubsub_error(error, topic) from None
+
+    # ----------------------------------------------------------------- subscribing
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        policy: BackpressurePolicy | str = BackpressurePolicy.DROP_OLDEST,
+        max_queue: int | None = None,
+        data_type: Any = None,
+    ) -> Subscription:
+        """Subscribe to the topics that a pattern names.
+
+        Args:
+            pattern: A topic; the level ``*`` stands for any one level, a last level
+                ``**`` for one or more.
+            policy: What happens when a queue for this subscription is full.
+            max_queue: Messages that may wait, there and here; None: as many as the broker
+                allows, and 256.
+            data_type: Type to rebuild each message's data as, for instance a dataclass.
+
+        Returns:
+            The subscription, to be entered or awaited; it is made then, which raises
+            what ``publish`` raises, and SubscriptionLimitError.
+
+        Raises:
+            InvalidTopicError: The pattern is malformed.
+            ConfigurationError: There is no such policy, or ``max_queue`` is out of range.
+        """
+        check_pattern(pattern)
+        if policy not in set(BackpressurePolicy):
+            known = ", ".join(BackpressurePolicy)
+            raise invalid_config(key="policy", value=policy, reason=f"expected one of {known}")
+        if max_queue is not None and (
+            isinstance(max_queue, bool) or not isinstance(max_queue, int) or max_queue < 1
+        ):
+            raise invalid_config(
+                key="max_queue", value=max_queue, reason="expected a whole number >= 1"
+            )
+        return Subscription(
+            self,
+            next(self._numbers),
+            pattern,
+            policy=BackpressurePolicy(policy),
+            max_queue=max_queue,
+            data_type=data_type,
+        )
+
+    async def unsubscribe(self, pattern: str) -> None:
+        """Close all subscriptions with exactly this pattern; as ``Subscription.close``."""
+        for subscription in self.subscriptions:
+            if subscription.pattern == pattern:
+                await subscription.close()
+
+    # -------------------------------------------------------------------- internal
+
+    async def _subscribe(self, subscription: Subscription) -> None:
+        if self._closed or self._reader is None:
+            raise ConfigurationError("the PubSubManager is not running; enter it first")
+        number = subscription._number
+        # Before asking: the stream may be here before the answer.
+        self._subscriptions[number] = subscription
+        try:
+            await self._rpc.call(
+                SUBSCRIBE,
+                number,
+                subscription.pattern,
+                subscription.policy.value,
+                subscription._max_queue,
+            )
+        except RpcError as error:
+            raise pubsub_error(error, subscription.pattern) from None
+        if subscription.is_closed:  # while the broker was asked
+            await self._unsubscribe(number)
+
+    async def _unsubscribe(self, number: int) -> None:
+        if self._session.is_closed or self._rpc.is_closed:
+            return
+        try:
+            await self._rpc.call(UNSUBSCRIBE, number, timeout=CLOSE_TIMEOUT)
+        except WebTransportError as error:
+            logger.debug("unsubscribing was not confirmed: %s", error)
+
+    def _session_error(self) -> SessionClosedError | None:
+        """How the session ended, if it did."""
+        info = self._session.close_info
+        if info is None:
+            return None
+        return SessionClosedError(
+            code=info.code,
+            reason=info.reason,
+            remote=info.remote,
+            session_id=self._session.session_id,
+        )
+
+    def _forget(self, number: int) -> None:
+        self._subscriptions.pop(number, None)
+
+    async def _read_streams(self) -> None:
+        """Give each stream of the broker to its subscription."""
+        async for stream in self._session.incoming_unidirectional_streams():
+            structured: StructuredStream[Any] = StructuredStream(
+                stream=stream,
+                serializer=self._rpc.serializer,
+                registry=REGISTRY,
+                max_message_size=self._max_size,
+            )
+            try:
+                # One after the other: the broker writes an opening at once.
+                async with asyncio.timeout(OPENING_TIMEOUT):
+                    opening = await structured.receive_obj()
+            except (WebTransportError, TimeoutError) as error:
+                logger.debug("stream %d has no opening: %s", stream.stream_id, error)
+                opening = None
+            if not self._hand_over(opening, stream, structured):
+                stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
+        for subscription in self.subscriptions:
+            subscription._waiters.wake()
+
+    def _hand_over(
+        self,
+        opening: object,
+        stream: WebTransportReceiveStream,
+        structured: StructuredStream[Any],
+    ) -> bool:
+        if not isinstance(opening, Opening):
+            return False
+        subscription = self._subscriptions.get(opening.subscription)
+        return subscription is not None and subscription._deliver_from(stream, structured)

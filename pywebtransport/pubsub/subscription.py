@@ -1,0 +1,256 @@
+"""The client's side of one subscription."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..exceptions import (
+    SerializationError,
+    SessionClosedError,
+    StreamError,
+    StreamResetError,
+    WebTransportError,
+)
+from ..serializer._rebuild import rebuild
+from ..stream import StructuredStream, WebTransportReceiveStream
+from ..utils.waiters import Waiters
+from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
+from .messages import DROPPED_TYPE, BackpressurePolicy, PubSubMessage
+from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, MessageQueue
+
+if TYPE_CHECKING:
+    from .manager import PubSubManager
+
+__all__ = ["Subscription"]
+
+
+class Subscription:
+    """Messages of the topics that a pattern names. Made by ``PubSubManager.subscribe``.
+
+    Use it as ``async with``, or ``await`` it and ``close`` it later. Then iterate.
+    The end of the iteration is the end of the subscription: closed here, by the
+    broker, or with the session.
+
+    Messages wait in a bounded queue, here and at the broker; what happens when
+    one is full is the policy. What waits here is not decoded until it is taken.
+
+    Attributes:
+        pattern: As given.
+        policy: What happens when a queue is full.
+        received: Messages that the iteration gave.
+    """
+
+    def __init__(
+        self,
+        manager: PubSubManager,
+        number: int,
+        pattern: str,
+        *,
+        policy: BackpressurePolicy,
+        max_queue: int | None,
+        data_type: Any,
+    ) -> None:
+        self.pattern = pattern
+        self.policy = policy
+        self.received = 0
+        self._manager = manager
+        self._number = number
+        self._max_queue = max_queue
+        self._data_type = data_type
+        # Reading never stops: the windows of streams that nobody reads would add up to
+        # that of the connection, and then nothing else on it would move.
+        self._queue: MessageQueue[tuple[int, bytes]] = MessageQueue(
+            policy, max_queue or DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES
+        )
+        self._stream: WebTransportReceiveStream | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiters = Waiters()
+        self._dropped_there = 0
+        self._subscribed = False
+        self._closed = False
+        self._error: WebTransportError | None = None
+
+    @property
+    def topic(self) -> str:
+        """The pattern, under the name that publishing uses."""
+        return self.pattern
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were dropped, here and, as far as it has told, at the broker.
+
+        The broker tells with the next message that it sends.
+        """
+        return self._queue.dropped + self._dropped_there
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait here to be taken."""
+        return len(self._queue)
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing arrives any more; messages that wait can still be taken."""
+        return self._closed
+
+    # ---------------------------------------------------------------- life cycle
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._subscribe().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._subscribe()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the subscription, and wait until the broker confirmed. Idempotent.
+
+        An iteration under way ends. Never raises: a broker that cannot be asked, or does
+        not answer within 5 seconds, hears of it by the end of the stream.
+
+        Cancellation: safe; the subscription is over for this side.
+        """
+        self._queue.clear()
+        if not self._closed:
+            self._end()
+            await self._manager._unsubscribe(self._number)
+        if self._reader is not None:
+            await asyncio.wait({self._reader})
+
+    # ----------------------------------------------------------------- iteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PubSubMessage:
+        """The next message.
+
+        Raises:
+            SlowSubscriberError: The policy is ``close`` and the queue was full.
+            SessionClosedError: The session ended abnormally.
+            SerializationError: The broker sent what is no message, or its data do not
+                fit ``data_type``; the next message can be taken.
+            PubSubError: The subscription is not made yet, or the broker broke it off.
+
+        Cancellation: safe, no message is lost.
+        """
+        if not self._subscribed and not self._closed:
+            raise PubSubError(
+                "the subscription is not made yet: await it, or enter it",
+                error_code=PubSubErrorCode.INVALID_SUBSCRIPTION,
+                topic=self.pattern,
+            )
+        while not self._queue:
+            if self._closed:
+                error, self._error = self._error, None
+                if error is not None:
+                    raise error
+                raise StopAsyncIteration
+            if self._manager.is_over:
+                # The session went before the broker opened the stream.
+                self._end(self._manager._session_error())
+                continue
+            await self._waiters.wait()
+        message = self._decoded(*self._queue.pop())
+        self.received += 1
+        if self._data_type is not None:
+            message.data = rebuild(message.data, self._data_type)
+        return message
+
+    # ------------------------------------------------------------------- internal
+
+    async def _subscribe(self) -> Self:
+        if self._subscribed or self._closed:
+            return self
+        try:
+            await self._manager._subscribe(self)
+        except BaseException:
+            self._end()
+            raise
+        self._subscribed = True
+        return self
+
+    def _deliver_from(
+        self, stream: WebTransportReceiveStream, structured: StructuredStream[Any]
+    ) -> bool:
+        """The broker opened the stream; False when nobody waits for it."""
+        if self._closed or self._stream is not None:
+            return False
+        self._stream = stream
+        self._reader = asyncio.create_task(self._read(structured), name="pubsub subscription")
+        return True
+
+    async def _read(self, structured: StructuredStream[Any]) -> None:
+        """Move messages from the stream to the queue, until either ends."""
+        try:
+            while (received := await structured._receive()) is not None:
+                type_id, payload = received
+                if type_id == DROPPED_TYPE:
+                    self._dropped_there = self._manager._codec.decode(type_id, payload).total
+                elif self._queue.push(received, len(payload)):
+                    self._waiters.wake()
+                else:
+                    self._end(self._too_slow(remote=False))
+                    return
+            self._end()
+        except WebTransportError as error:
+            self._end(self._explained(error))
+
+    def _end(self, error: WebTransportError | None = None) -> None:
+        """Nothing arrives any more; ``error`` says why, if it is no normal end. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._error = None if error is None or _is_normal_end(error) else error
+        self._manager._forget(self._number)
+        if self._stream is not None:
+            self._stream.stop_sending(0)
+        if self._reader is not None and self._reader is not asyncio.current_task():
+            self._reader.cancel()
+        self._waiters.wake()
+
+    def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
+        message = self._manager._codec.decode(type_id, payload)
+        if isinstance(message, PubSubMessage):
+            return message
+        raise SerializationError(
+            f"the broker sent a {type(message).__name__} instead of a message", remote=True
+        )
+
+    def _too_slow(self, *, remote: bool) -> SlowSubscriberError:
+        return SlowSubscriberError(
+            "the subscription ended: messages were not taken in time",
+            topic=self.pattern,
+            remote=remote,
+        )
+
+    def _explained(self, error: WebTransportError) -> WebTransportError:
+        if isinstance(error, StreamResetError):
+            if error.error_code == PubSubErrorCode.TOO_SLOW:
+                return self._too_slow(remote=True)
+            return PubSubError(
+                f"the broker ended the subscription (code {error.error_code})",
+                error_code=PubSubErrorCode.UNAVAILABLE,
+                topic=self.pattern,
+                remote=True,
+            )
+        if type(error) is StreamError:
+            return PubSubError(error.message, topic=self.pattern, remote=True)
+        return error
+
+
+def _is_normal_end(error: WebTransportError) -> bool:
+    """The session was closed in order: by this side, or by the peer without an error."""
+    if not isinstance(error, SessionClosedError) or error.code is None:
+        return False
+    return error.code == 0 or error.remote is False

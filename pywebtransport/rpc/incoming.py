@@ -1,0 +1,217 @@
+"""Serving: from the stream of a call to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from ..events import Event
+from ..exceptions import SerializationError, StreamStoppedError, WebTransportError
+from ..session import WebTransportSession
+from ..stream import StructuredStream, WebTransportStream
+from ..types import EventType
+from ..utils.waiters import Waiters
+from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
+from .exceptions import MethodNotFoundError, RpcError, RpcErrorCode
+from .messages import Failure, Notification, Result, StreamCode, check_request, give_up
+from .method import Method
+from .watch import unwatch, watch
+
+__all__ = ["IncomingCalls", "Structure"]
+
+Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
+
+# All that a caller learns of what went wrong in a handler.
+_INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
+
+logger = logging.getLogger("pywebtransport.rpc")
+
+
+class IncomingCalls:
+    """Takes the streams that the peer opens, runs a method for each, and answers.
+
+    Args:
+        session: Whose streams they are.
+        structure: Makes messages of a stream's bytes.
+        limit: Calls at a time; streams beyond it stay in the session.
+        request_timeout: Seconds until a request must be there.
+        interceptors: Around each call.
+
+    Attributes:
+        methods: What may be called, by name.
+        tasks: One for each call under way.
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession,
+        structure: Structure,
+        *,
+        limit: int,
+        request_timeout: float,
+        interceptors: tuple[Interceptor, ...],
+    ) -> None:
+        self.methods: dict[str, Method] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._session = session
+        self._structure = structure
+        self._limit = limit
+        self._request_timeout = request_timeout
+        self._interceptors = interceptors
+        self._acceptor: asyncio.Task[None] | None = None
+        self._slot_waiters = Waiters()
+
+    def start(self) -> None:
+        """Begin to take streams. Idempotent."""
+        if self._acceptor is None:
+            self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
+            self._session.on(EventType.SESSION_CLOSED, self._session_ended)
+
+    async def stop(self) -> None:
+        """Cancel all handlers, and wait for them.
+
+        Cancellation: they are cancelled all the same.
+        """
+        self._session.off(EventType.SESSION_CLOSED, self._session_ended)
+        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
+        # A handler may stop its own manager.
+        tasks = [task for task in tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _accept(self) -> None:
+        """Take streams while there are slots for them."""
+        async for stream in self._session.incoming_bidirectional_streams():
+            task = asyncio.create_task(self._handle(stream), name="rpc call")
+            self.tasks.add(task)
+            task.add_done_callback(self._handled)
+            while len(self.tasks) >= self._limit:
+                await self._slot_waiters.wait()
+
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._slot_waiters.wake()
+
+    def _session_ended(self, event: Event) -> None:
+        """Nobody waits for answers any more, and nobody hears what notifications do."""
+        for task in self.tasks:
+            # A handler that closes its session goes on after that.
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def _caller_gone(self, task: asyncio.Task[Any]) -> None:
+        # Of a session that ends all streams are over; that is the above's business.
+        if not self._session.is_closed:
+            task.cancel()
+
+    async def _handle(self, stream: WebTransportStream) -> None:
+        """One call. Never raises but on cancellation."""
+        structured = self._structure(stream)
+        try:
+            answer = await self._answer(stream, structured)
+            if answer is not None:
+                await self._reply(structured, answer)
+            await stream.close()
+            # By now the request's FIN was read, or the peer broke the protocol.
+            stream.stop_sending(StreamCode.DONE)
+        except asyncio.CancelledError:
+            give_up(stream, StreamCode.CANCELLED)
+            raise
+        except WebTransportError as error:
+            # The caller is gone, or does not take its answer.
+            logger.debug("call on stream %d ended early: %s", stream.stream_id, error)
+            give_up(stream, StreamCode.CANCELLED)
+
+    async def _answer(
+        self, stream: WebTransportStream, structured: StructuredStream[Any]
+    ) -> Result | Failure | None:
+        """Read the request and run it; None when there is nothing to answer."""
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                received = await structured.receive_obj()
+            request = check_request(received)
+        except (SerializationError, RpcError) as error:
+            logger.debug("unusable request on stream %d: %s", stream.stream_id, error.message)
+            stream.stop_sending(StreamCode.BAD_MESSAGE)
+            return Failure(RpcErrorCode.INVALID_REQUEST, error.message)
+        except builtins.TimeoutError:
+            stream.stop_sending(StreamCode.BAD_MESSAGE)
+            return Failure(
+                RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
+            )
+        call = RpcCall(
+            session=self._session,
+            direction=RpcDirection.INCOMING,
+            method=request.method,
+            params=request.params or (),
+            named_params=request.named or {},
+            metadata=request.metadata or {},
+            timeout=request.timeout,
+            is_notification=isinstance(request, Notification),
+        )
+        if call.is_notification:
+            outcome = await self._run(call)
+            if isinstance(outcome, Failure):
+                logger.debug("notification %r failed: %s", call.method, outcome.message)
+            return None
+        if not stream.is_writable:
+            raise StreamStoppedError("the caller gave up before its request was handled")
+        task = asyncio.current_task()
+        assert task is not None  # this is a coroutine
+        watch(stream, partial(self._caller_gone, task))
+        try:
+            return await self._run(call)
+        finally:
+            unwatch(stream)
+
+    async def _run(self, call: RpcCall) -> Result | Failure:
+        """Run the handler inside of the interceptors; whatever happens is the answer."""
+        scope = asyncio.timeout(call.timeout)
+        try:
+            async with scope:
+                return Result(
+                    await run_intercepted(self._interceptors, call, partial(self._invoke, call))
+                )
+        except Exception as error:
+            # One that a call of the handler's own ended with (remote is True or False) means
+            # something else to this caller.
+            if isinstance(error, RpcError) and error.remote is None:
+                code = error.error_code
+                return Failure(
+                    RpcErrorCode.INTERNAL_ERROR if code is None else code,
+                    error.message,
+                    error.data,
+                )
+            if scope.expired() and isinstance(error, builtins.TimeoutError):
+                return Failure(
+                    RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
+                )
+            # The peer learns only that something happened.
+            logger.error(
+                "handler of %r raised %s: %s",
+                call.method,
+                type(error).__name__,
+                error,
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
+            return _INTERNAL_ERROR
+
+    async def _invoke(self, call: RpcCall) -> Any:
+        method = self.methods.get(call.method)
+        if method is None:
+            raise MethodNotFoundError(f"there is no method {call.method!r}")
+        return await method(call.params, call.named_params)
+
+    async def _reply(self, structured: StructuredStream[Any], answer: Result | Failure) -> None:
+        try:
+            await structured.send_obj(obj=answer)
+        except SerializationError as error:
+            # A result, or the data of an error, that cannot be sent: the handler's fault.
+            logger.error("an answer cannot be sent: %s", error.message)
+            await structured.send_obj(obj=_INTERNAL_ERROR)

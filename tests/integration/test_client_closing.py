@@ -1,0 +1,48 @@
+"""A client's session that is given up takes its connection with it."""
+
+from __future__ import annotations
+
+from pywebtransport import WebTransportClient
+from pywebtransport.client.closing import close_session
+from tests.support.endpoints import ClientFactory, Serving
+from tests.support.steps import cancelled_at, until
+
+
+async def test_closing_that_is_cancelled_closes_the_connection_too(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        index = 0
+        while True:
+            session = await client.connect(served.url())
+            # Closing waits until this is acknowledged, as long as it is not cancelled.
+            stream = await session.create_unidirectional_stream()
+            await stream.write_all(b"the last word")
+            reached = await cancelled_at(
+                lambda session=session: close_session(session, code=3), index
+            )
+            assert session.close_info is not None
+            assert session.close_info.code == 3
+            await until(lambda: client.connections == ())
+            await until(lambda: not served.server.connections)
+            await close_session(session)
+            if not reached:
+                break
+            index += 1
+        assert index >= 1
+
+
+async def test_connection_that_others_use_stays(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(allow_pooling=True)
+    async with serving() as served, WebTransportClient(config=config) as client:
+        first = await client.connect(served.url())
+        second = await client.connect(served.url())
+        stream = await first.create_unidirectional_stream()
+        await stream.write_all(b"x")
+        assert await cancelled_at(lambda: close_session(first), 0)
+        assert first.is_closed
+        assert second.is_ready
+        await close_session(second)
+        assert len(client.connections) == 1
