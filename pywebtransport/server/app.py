@@ -285,6 +285,10 @@ class ServerApp:
             session._path_params = params
             if not await self._middleware.process_request(session):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
+            handler = route.handler
+            answer = getattr(handler, "answer", None)
+            if answer is not None:  # it accepts by itself, such as a forwarder
+                handler = await answer(session)
         except SessionRejectedError as error:
             status = error.status_code
             raise
@@ -300,7 +304,7 @@ class ServerApp:
             # A middleware rejected it by itself, or the client is gone.
             return
         self._server._stats.sessions_accepted += 1
-        await route.handler(session)
+        await handler(session)
 
     def _choose_protocol(self, session: WebTransportSession, route: Route) -> str | None:
         """The client's first choice among what this path supports."""
