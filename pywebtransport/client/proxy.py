@@ -224,7 +224,7 @@ class WebTransportProxy:
             await self._client.close()
         finally:
             for path in tuple(self._paths):
-                path.close()
+                path.give_up()
             self._current = None
             try:
                 await asyncio.gather(
@@ -386,6 +386,12 @@ class _Path:
             options=options,
             addresses=[RemoteAddress(family, far)],
         )
+
+    def give_up(self) -> None:
+        """As ``close``; whoever waits for the answer of the proxy waits no more."""
+        if not self._answer.done():
+            self._answer.set_exception(self._error("was given up"))
+        self.close()
 
     def close(self) -> None:
         """The connection inside is over, or never was: end the tunnel. Idempotent."""
