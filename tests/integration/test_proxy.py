@@ -511,6 +511,31 @@ async def test_proxy_lost_before_it_answers(
                 await connecting
 
 
+async def test_limit_of_requests_of_the_proxy_is_a_typed_error(
+    proxying: Proxying, client_config: ClientFactory
+) -> None:
+    async with proxying(initial_max_streams_bidi=1) as proxy:
+        waiting: list[object] = []
+        proxy._requested = waiting.append  # type: ignore[method-assign]
+        async with WebTransportProxy(
+            proxy.url, config=client_config(max_connections=1000)
+        ) as tunnels:
+            attempts: list[asyncio.Future[WebTransportSession]] = []
+            limited: list[BaseException] = []
+            while not limited:  # the proxy allows 65 requests
+                assert len(attempts) < 70
+                attempts.append(asyncio.ensure_future(tunnels.connect("https://127.0.0.1:9/")))
+                await until(lambda: len(waiting) == len(attempts) or attempts[-1].done())
+                if attempts[-1].done():
+                    limited.append(attempts[-1].exception() or AssertionError("connected"))
+            assert isinstance(limited[0], ProxyError)
+            assert "allows no further request" in str(limited[0])
+            for attempt in attempts:
+                attempt.cancel()
+            await asyncio.gather(*attempts, return_exceptions=True)
+            assert tunnels.stats["tunnels"] == 0
+
+
 async def test_new_connection_after_the_proxy_said_goaway(
     serving: Serving, proxying: Proxying, client_config: ClientFactory
 ) -> None:
