@@ -51,7 +51,7 @@ def tunnel_endpoint(
     return TunnelEndpoint(
         send=send,
         local=local,
-        settings=quic_settings(config),
+        settings=quic_settings(config) | {"ecn": False},  # there is no IP header to mark
         tls=tls,
         on_close=on_close,
         **_logs(config),

@@ -121,16 +121,17 @@ class WebTransportForwarder:
     async def __call__(self, session: WebTransportSession) -> None:
         """Relay one session until it ends; it must not be answered yet.
 
-        This is the handler for a ``WebTransportServer``; ``ServerApp`` calls ``answer`` first.
+        This is the handler for a ``WebTransportServer``; ``ServerApp`` calls
+        ``answer_request`` first.
 
-        Raises: as ``answer``.
+        Raises: as ``answer_request``.
 
         Cancellation: both sessions are closed.
         """
-        handler = await self.answer(session)
+        handler = await self.answer_request(session)
         await handler(session)
 
-    async def answer(
+    async def answer_request(
         self, session: WebTransportSession
     ) -> Callable[[WebTransportSession], Awaitable[None]]:
         """Open the upstream session, and accept ``session`` as the upstream did.

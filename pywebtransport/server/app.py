@@ -87,6 +87,10 @@ class ServerApp:
     ) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: serve exactly ``path``.
 
+        A session is accepted before its handler runs. A handler with a coroutine method
+        ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
+        itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
+
         Args:
             path: Starts with ``/``; the query does not count.
             application_protocols: Protocols to choose from; default from the configuration.
@@ -286,7 +290,7 @@ class ServerApp:
             if not await self._middleware.process_request(session):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
             handler = route.handler
-            answer = getattr(handler, "answer", None)
+            answer = getattr(handler, "answer_request", None)
             if answer is not None:  # it accepts by itself, such as a forwarder
                 handler = await answer(session)
         except SessionRejectedError as error:

@@ -225,6 +225,19 @@ async def test_proxy_resolves_the_name_and_template_says_where(
             assert caught.value.status_code == 404
 
 
+async def test_target_with_an_ipv6_address(
+    serving: Serving, proxying: Proxying, client_config: ClientFactory
+) -> None:
+    async with (
+        serving(echo_bidirectional, host="::1") as served,
+        proxying() as proxy,
+        WebTransportProxy(proxy.url, config=client_config()) as tunnels,
+    ):
+        session = await tunnels.connect(served.url())
+        assert proxy.requests[0][:2] == ("::1", served.port)
+        assert await echo_once(session, b"over IPv4 and IPv6") == b"over IPv4 and IPv6"
+
+
 async def test_session_survives_migration_of_the_connection_to_the_proxy(
     serving: Serving, proxying: Proxying, client_config: ClientFactory
 ) -> None:
