@@ -390,6 +390,23 @@ async def test_reset_and_stop_without_an_application_code_stay_without_one(
         assert counterpart._quic.stop_code == 0x10C
 
 
+async def test_stop_that_is_there_before_the_stream_was_taken_passes(
+    chain: ChainFactory,
+) -> None:
+    async with chain() as it:
+        for one, other in ((it.near, it.far), (it.far, it.near)):
+            stream = await one.create_bidirectional_stream()
+            stream.stop_sending(5)
+            await stream.write_all(b"one way only")
+            counterpart = await take(other)
+            assert await counterpart.read_all() == b"one way only"
+            await until(lambda quic=counterpart._quic: quic.is_stopped)
+            with pytest.raises(StreamStoppedError) as stopped:
+                await counterpart.write(b"x")
+            assert stopped.value.error_code == 5
+        await until(lambda: it.forwarder.stats["streams"] == 0)
+
+
 async def test_stop_ends_a_transfer_in_full_flight(chain: ChainFactory) -> None:
     async with chain() as it:
         stream = await it.near.create_unidirectional_stream()

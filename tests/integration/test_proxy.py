@@ -388,7 +388,7 @@ async def test_unreachable_proxy_and_silent_target(
             WebTransportProxy(nobody, config=client_config()) as mute,
         ):
             with pytest.raises(TimeoutError) as late:
-                await tunnels.connect(nobody, timeout=0.3)
+                await tunnels.connect(nobody, timeout=1.0)
             assert late.value.operation == "handshake"
             assert "the tunnel through" in str(late.value)
             await until(lambda: not proxy.relays)
