@@ -291,7 +291,8 @@ class ServerApp:
                 raise SessionRejectedError(status_code=_FORBIDDEN)
             handler = route.handler
             answer = getattr(handler, "answer_request", None)
-            if answer is not None:  # it accepts by itself, such as a forwarder
+            # It accepts by itself, such as a forwarder.
+            if answer is not None and session.state == "connecting":
                 handler = await answer(session)
         except SessionRejectedError as error:
             status = error.status_code

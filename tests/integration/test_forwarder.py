@@ -266,6 +266,25 @@ async def test_client_that_goes_away_ends_the_attempt(
             assert forwarder.stats["sessions"] == 0
 
 
+async def test_middleware_that_rejects_by_itself_keeps_the_upstream_out_of_it(
+    serving: Serving, client_config: ClientFactory, front: Any
+) -> None:
+    async def reject(session: WebTransportSession) -> bool:
+        await session.reject(status_code=451)
+        return True
+
+    async with (
+        serving() as back,
+        front(back.url()) as (served, forwarder),
+        WebTransportClient(config=client_config()) as client,
+    ):
+        served.app.add_middleware(reject)
+        with pytest.raises(SessionRejectedError) as caught:
+            await client.connect(served.url("/x"))
+        assert caught.value.status_code == 451
+        assert forwarder.stats["attempts"] == 0
+
+
 async def test_forwarder_is_a_handler_without_a_framework(
     serving: Serving, server_config: ServerFactory, client_config: ClientFactory
 ) -> None:
