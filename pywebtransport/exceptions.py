@@ -12,6 +12,7 @@
     |-- ConfigurationError              (also ValueError)
     |-- ConnectionError                 (also builtins.ConnectionError)
     |   |-- IdleTimeoutError
+    |   |-- ProxyError
     |   `-- UnreachableError
     |-- DatagramError
     |   `-- DatagramTooLargeError
@@ -59,6 +60,7 @@ __all__ = [
     "HandshakeError",
     "IdleTimeoutError",
     "ProtocolError",
+    "ProxyError",
     "SerializationError",
     "ServerError",
     "SessionClosedError",
@@ -307,6 +309,51 @@ class IdleTimeoutError(ConnectionError):
 
 class UnreachableError(ConnectionError):
     """No answer from the address: name not found, port closed, or UDP filtered."""
+
+
+class ProxyError(ConnectionError):
+    """A tunnel through a proxy could not be opened, or it was lost.
+
+    Args:
+        message: Names the proxy and the target.
+        proxy_url: URL of the proxy.
+        target: ``host:port`` at the far end of the tunnel.
+        status_code: HTTP status with which the proxy refused; None when it did not.
+        headers: Header fields of that response, such as ``proxy-status`` (RFC 9209).
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = (
+        *ConnectionError._fields,
+        "proxy_url",
+        "target",
+        "status_code",
+        "headers",
+    )
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        proxy_url: str = "",
+        target: str = "",
+        status_code: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        error_code: int | None = None,
+        remote_address: tuple[str, int] | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        super().__init__(
+            message,
+            error_code=error_code,
+            remote_address=remote_address,
+            details=details,
+            **origin,
+        )
+        self.proxy_url = proxy_url
+        self.target = target
+        self.status_code = status_code
+        self.headers: dict[str, str] = dict(headers) if headers else {}
 
 
 class DatagramError(WebTransportError):
@@ -643,6 +690,8 @@ def is_retriable_error(*, exception: Exception) -> bool:
     match exception:
         case SessionRejectedError():
             return exception.status_code in _RETRIABLE_STATUSES
+        case ProxyError() if exception.status_code is not None:
+            return exception.status_code in _RETRIABLE_STATUSES
         case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
             return True
         case socket.gaierror():
@@ -667,6 +716,8 @@ def is_fatal_error(*, exception: Exception) -> bool:
     match exception:
         case SessionRejectedError():
             return exception.status_code not in _RETRIABLE_STATUSES
+        case ProxyError():
+            return exception.status_code not in {None, *_RETRIABLE_STATUSES}
         case (
             AuthenticationError()
             | CertificateError()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .tunnel import TunnelEndpoint
 
 __all__ = [
     "FALLBACK_DELAY",
     "BindAddress",
     "Endpoint",
     "RemoteAddress",
+    "TunnelEndpoint",
     "UdpSocket",
     "bind_addresses",
     "bind_udp_sockets",

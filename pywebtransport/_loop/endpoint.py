@@ -88,6 +88,7 @@ class Endpoint:
         keylog: Hears lines for an NSS key log file.
         qlog: Hears (connection, bytes, is_last).
         log: Hears lines of the library's own debug log.
+        packets_out: Gets packets instead of sockets; see ``TunnelEndpoint``.
 
     Raises:
         ConfigurationError: A setting is unknown or out of range.
@@ -107,6 +108,7 @@ class Endpoint:
         keylog: Callable[[str], object] | None = None,
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
+        packets_out: Callable[[list[bytes]], object] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
@@ -129,6 +131,7 @@ class Endpoint:
             keylog=keylog,
             qlog=qlog,
             log=log,
+            packets_out=packets_out,
         )
 
     # ------------------------------------------------------------- public face

@@ -14,6 +14,8 @@ from pywebtransport._quic.quicengine cimport (
     qe_sock,
     qe_stream,
     qe_tls,
+    sockaddr_storage,
+    socklen_t,
 )
 
 
@@ -63,6 +65,14 @@ cdef class QuicEndpoint:
     cdef object _log
     cdef set _conns            # alive in the engine
     cdef list _socks
+    # Without sockets: packets come and go as bytes (see receive_packets).
+    cdef object _packets_out
+    cdef list _packets           # received, not yet read
+    cdef list _outgoing          # written by the engine, not yet handed over
+    cdef bint _packets_blocked
+    cdef sockaddr_storage _near
+    cdef sockaddr_storage _far
+    cdef socklen_t _address_size
     cdef size_t _write_low
     cdef uint64_t _stream_credit_step
     cdef uint64_t _conn_credit_step
@@ -98,6 +108,8 @@ cdef class QuicEndpoint:
     cdef int _after_turn(self) except -1
     cdef int _check_failure(self) except -1
     cdef int _transmit(self, uint64_t now) except -2
+    cdef int _read_packets(self, uint64_t now) except -1
+    cdef int _hand_over(self) except -1
     cdef int _deliver(self) except -1
     cdef int _deliver_lines(self) except -1
     cdef int _deliver_handshakes(self) except -1

@@ -96,6 +96,8 @@ class QuicEndpoint:
         keylog: Callable[[str], object] | None = None,
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
+        # Gets the packets of each turn, instead of a socket; see receive_packets().
+        packets_out: Callable[[list[bytes]], object] | None = None,
     ) -> None: ...
     def add_socket(
         self,
@@ -110,16 +112,20 @@ class QuicEndpoint:
         When readers were woken, ``schedule_flush`` is called instead of transmitting: what they
         write and the acknowledgements leave together.
         """
+    def receive_packets(self, packets: list[bytes], now: int) -> bool:
+        """With ``packets_out``: as receive(), for packets that came some other way."""
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def next_tick(self) -> int | None:
         """When process() must run next at the latest; None: nothing is scheduled."""
     @property
     def is_blocked(self) -> bool: ...
+    def block(self) -> None:
+        """With ``packets_out``: no packets for now; the engine keeps them until unblock()."""
     def unblock(self) -> None: ...
     def connect(
         self,
-        sock: QuicSocket,
+        sock: QuicSocket | None,  # None with packets_out
         remote: tuple[Any, ...],  # as socket.getaddrinfo gives it
         *,
         server_name: str,
@@ -128,6 +134,7 @@ class QuicEndpoint:
         tls: QuicTls | None = None,
         ticket: bytes | None = None,
         token: bytes | None = None,
+        local: tuple[Any, ...] | None = None,  # with packets_out: what local_address shows
     ) -> QuicConnection: ...
     def set_tls(self, tls: QuicTls) -> None: ...
     def stop_accepting(self) -> None: ...

@@ -5,6 +5,25 @@
 # has returned. An exception (out of memory is the only one to expect) is kept
 # on the endpoint, and the turn reports it.
 
+cdef size_t _cb_packets_out(void *ctx, const qe_packets *trains, size_t n) noexcept:
+    """For an endpoint without sockets: cut the trains; they are handed over afterwards."""
+    cdef QuicEndpoint endpoint = <QuicEndpoint>ctx
+    cdef size_t i, at, size
+    if endpoint._packets_blocked:
+        return 0
+    try:
+        for i in range(n):
+            at = 0
+            while at < trains[i].len:
+                size = min(trains[i].segment_size, trains[i].len - at)
+                endpoint._outgoing.append(
+                    PyBytes_FromStringAndSize(<const char *>trains[i].data + at, <Py_ssize_t>size))
+                at += size
+    except BaseException as exc:
+        endpoint._keep(exc)  # the packets are lost, as on a network
+    return n
+
+
 cdef void _cb_conn_handshake(void *eu, qe_conn *c, void *cu) noexcept:
     cdef QuicEndpoint endpoint = <QuicEndpoint>eu
     cdef QuicConnection conn

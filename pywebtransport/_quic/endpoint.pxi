@@ -16,11 +16,14 @@ cdef class QuicEndpoint:
         self._writable = []
         self._dead_streams = []
         self._dead_conns = []
+        self._packets = []
+        self._outgoing = []
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
-                 schedule_flush, on_error, keylog=None, qlog=None, log=None):
+                 schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None):
         cdef qe_settings s
         cdef qe_callbacks cb
+        cdef qe_packets_out out = NULL
         cdef int rc
         if self._e != NULL or self._schedule_flush is not None:
             raise RuntimeError("QuicEndpoint cannot be initialised twice")
@@ -36,6 +39,8 @@ cdef class QuicEndpoint:
             raise _bad_value("schedule_flush", schedule_flush, "a callable")
         if not callable(on_error):
             raise _bad_value("on_error", on_error, "a callable")
+        if packets_out is not None and not callable(packets_out):
+            raise _bad_value("packets_out", packets_out, "a callable")
         _fill_settings(&s, is_server, settings)
         s.is_server = is_server
         self._is_server = is_server
@@ -44,6 +49,7 @@ cdef class QuicEndpoint:
         self._keylog = keylog
         self._qlog = qlog
         self._log = log
+        self._packets_out = packets_out
         self._write_low = s.stream_write_low
         self._stream_credit_step = s.initial_max_stream_data // 4 + 1
         self._conn_credit_step = s.initial_max_data // 4 + 1
@@ -54,8 +60,10 @@ cdef class QuicEndpoint:
             cb.qlog_data = NULL
         if log is None:
             cb.log_line = NULL
+        if packets_out is not None:
+            out = _cb_packets_out
         rc = qe_engine_new(&self._e, &s, &cb, <void *>self, tls._c if tls is not None else NULL,
-                           NULL, NULL)
+                           out, <void *>self)
         if rc < 0:
             self._e = NULL
             if rc == QE_ERR_UNSUPPORTED and s.qlog:
@@ -140,6 +148,57 @@ cdef class QuicEndpoint:
         self._after_turn()
         return self._e != NULL and (more > 0 or self._again)
 
+    def receive_packets(self, list packets not None, uint64_t now):
+        """As receive(), for an endpoint without sockets."""
+        if self._e == NULL or self._address_size == 0:
+            return False
+        self._packets += packets
+        if self._busy or self._delivering:
+            self._again = True
+            return True
+        self._busy = True
+        self._again = False
+        self._flush_scheduled = False
+        self._woken = 0
+        try:
+            self._read_packets(now)
+            self._deliver()
+            if self._woken:
+                self._dirty = True
+            else:
+                self._transmit(now)
+        finally:
+            self._busy = False
+        self._after_turn()
+        return self._e != NULL and self._again
+
+    cdef int _read_packets(self, uint64_t now) except -1:
+        cdef list batch
+        cdef bytes packet
+        cdef int rc
+        batch, self._packets = self._packets, []
+        for packet in batch:
+            if self._e == NULL:
+                break
+            rc = qe_engine_packet_in(
+                self._e, NULL, <const sockaddr *>&self._near, self._address_size,
+                <const sockaddr *>&self._far, self._address_size, 0,
+                <const uint8_t *>PyBytes_AS_STRING(packet), <size_t>PyBytes_GET_SIZE(packet), now)
+            if rc < 0:
+                self._report(_error(rc, "Reading a packet"))
+        self._check_failure()
+        return 0
+
+    cdef int _hand_over(self) except -1:
+        """Give what the engine wrote to the callable; no engine frame is below."""
+        cdef list batch
+        batch, self._outgoing = self._outgoing, []
+        try:
+            self._packets_out(batch)
+        except BaseException as exc:
+            self._report(exc)
+        return 0
+
     def process(self, uint64_t now):
         cdef int left
         if self._busy or self._delivering:
@@ -151,6 +210,8 @@ cdef class QuicEndpoint:
         self._again = False
         self._flush_scheduled = False
         try:
+            if self._packets:
+                self._read_packets(now)
             if self._events:
                 self._deliver()
             left = self._transmit(now)
@@ -171,6 +232,8 @@ cdef class QuicEndpoint:
             for conn in self._conns:
                 conn._return_lost()
         left = qe_engine_process(self._e, now)
+        if self._outgoing:
+            self._hand_over()
         self._check_failure()
         self._deliver()
         if left < 0:
@@ -200,26 +263,35 @@ cdef class QuicEndpoint:
     def is_blocked(self):
         return self._e != NULL and qe_engine_is_blocked(self._e) != 0
 
+    def block(self):
+        self._packets_blocked = True
+
     def unblock(self):
+        self._packets_blocked = False
         if self._e != NULL:
             qe_engine_unblock(self._e)
 
     # ------------------------------------------------------------- connections
 
-    def connect(self, QuicSocket sock not None, tuple remote not None, *,
+    def connect(self, QuicSocket sock, tuple remote not None, *,
                 str server_name not None, handler, uint64_t now, QuicTls tls=None,
-                bytes ticket=None, bytes token=None):
+                bytes ticket=None, bytes token=None, tuple local=None):
         cdef qe_connect_options opt
         cdef sockaddr_storage to, source
         cdef socklen_t n
         cdef QuicConnection conn
         cdef qe_conn *c = NULL
         cdef bytes name
-        cdef int rc
+        cdef int rc, family
         self._check_open("Connecting")
         if self._is_server:
             raise _exc.ConfigurationError("A server endpoint cannot connect; make a client one")
-        if sock._c == NULL or sock._endpoint is not self:
+        if self._packets_out is not None:
+            if sock is not None or local is None:
+                raise _bad_value("sock", sock, "None, and a local address, without sockets")
+            if self._conns:
+                raise _exc.ConnectionError("An endpoint without sockets has one connection")
+        elif sock is None or sock._c == NULL or sock._endpoint is not self:
             raise _bad_value("sock", sock, "an open socket of the same endpoint")
         if tls is not None and tls.is_server:
             raise _bad_value("tls", tls, "a TLS configuration for a client")
@@ -232,14 +304,22 @@ cdef class QuicEndpoint:
             raise _bad_value("server_name", server_name, "a name without NUL bytes")
         memset(&opt, 0, sizeof(opt))
         memset(&source, 0, sizeof(source))
-        opt.remote_len = _to_sockaddr(remote, sock._family, &to)
+        if sock is None:
+            family = AF_INET6 if ":" in remote[0] else AF_INET
+            opt.remote_len = _to_sockaddr(remote, family, &to)
+            n = _to_sockaddr(local, family, &source)
+            self._near = source
+            self._far = to
+            self._address_size = n
+        else:
+            opt.remote_len = _to_sockaddr(remote, sock._family, &to)
+            n = sizeof(source)
+            if getsockname(sock._fd, <sockaddr *>&source, &n) != 0:
+                raise _system_error("Connecting")
+            opt.sock = sock._c
         opt.remote = <const sockaddr *>&to
-        n = sizeof(source)
-        if getsockname(sock._fd, <sockaddr *>&source, &n) != 0:
-            raise _system_error("Connecting")
         opt.local = <const sockaddr *>&source
         opt.local_len = n
-        opt.sock = sock._c
         opt.server_name = name
         if tls is not None:
             opt.tls = tls._c
@@ -292,6 +372,7 @@ cdef class QuicEndpoint:
                 qe_sock_free(sock._c)
                 sock._c = NULL
         self._socks.clear()
+        self._packets.clear()
         qe_engine_free(e)
         self._dirty = False
         # Inside deliver the loop that runs already goes on with the rest.

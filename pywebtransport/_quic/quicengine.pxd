@@ -68,6 +68,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint32_t stream_write_low
         uint32_t max_tx_udp_payload_size
         int pmtud
+        int known_mtu
         int ecn
         int pacing
         qe_cc cc
@@ -261,8 +262,18 @@ cdef extern from "engine/quicengine.h" nogil:
 
 # These may run callbacks, which need the interpreter lock.
 cdef extern from "engine/quicengine.h":
+    ctypedef struct qe_packets:
+        const uint8_t *data
+        size_t len
+        size_t segment_size
+
+    ctypedef size_t (*qe_packets_out)(void *out_ctx, const qe_packets *trains, size_t n) noexcept
+
     int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_callbacks *cb,
-                      void *engine_user, qe_tls *tls, void *out, void *out_ctx)
+                      void *engine_user, qe_tls *tls, qe_packets_out out, void *out_ctx)
+    int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
+                            socklen_t local_len, const sockaddr *remote, socklen_t remote_len,
+                            unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now)
     void qe_engine_free(qe_engine *e)
     void qe_engine_set_tls(qe_engine *e, qe_tls *tls)
     void qe_engine_stop_accepting(qe_engine *e)

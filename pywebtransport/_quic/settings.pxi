@@ -63,6 +63,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.max_tx_udp_payload_size = _u32(name, value)
     elif name == "pmtud":
         s.pmtud = _flag(name, value)
+    elif name == "known_mtu":
+        s.known_mtu = _flag(name, value)
     elif name == "ecn":
         s.ecn = _flag(name, value)
     elif name == "pacing":

@@ -5,6 +5,7 @@ from .client import WebTransportClient
 from .monitor import ClientMonitor
 from .pool import ClientPool
 from .pooled import PooledClient
+from .proxy import WebTransportProxy
 from .reconnecting import ReconnectingClient
 from .stats import ClientStats
 from .utils import benchmark_client_performance, test_client_connectivity
@@ -17,6 +18,7 @@ __all__ = [
     "ReconnectingClient",
     "WebTransportBrowser",
     "WebTransportClient",
+    "WebTransportProxy",
     "benchmark_client_performance",
     "test_client_connectivity",
 ]

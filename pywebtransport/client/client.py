@@ -27,7 +27,7 @@ from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..types import URL, Headers
 from ..utils import parse_webtransport_url
-from .connecting import Connecting
+from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
 
 if TYPE_CHECKING:
@@ -236,7 +236,11 @@ class WebTransportClient(EventEmitter):
         return stats
 
     async def _open(
-        self, url: URL, timeout: float | None, headers: Headers | None
+        self,
+        url: URL,
+        timeout: float | None,
+        headers: Headers | None,
+        wish: Wish = DIRECT,
     ) -> WebTransportSession:
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
@@ -250,10 +254,10 @@ class WebTransportClient(EventEmitter):
         stats.connections_attempted += 1
         loop = asyncio.get_running_loop()
         started = loop.time()
-        progress = _Progress()
+        progress = Progress()
         try:
             async with asyncio.timeout(timeout):
-                session = await self._open_session(host, port, path, headers or {}, progress)
+                session = await self._open_session(host, port, path, headers or {}, progress, wish)
         except builtins.TimeoutError:
             stats.connections_failed += 1
             raise TimeoutError(
@@ -274,7 +278,7 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_session(
-        self, host: str, port: int, path: str, headers: Headers, progress: _Progress
+        self, host: str, port: int, path: str, headers: Headers, progress: Progress, wish: Wish
     ) -> WebTransportSession:
         fields: Headers = {}
         if self._config.user_agent:
@@ -286,14 +290,14 @@ class WebTransportClient(EventEmitter):
             # One at a time per authority: the second finds the connection of the first.
             lock = self._connecting.setdefault((host, port), asyncio.Lock())
             async with lock:
-                session = await self._open_pooled(host, port, path, fields)
+                session = await self._open_pooled(host, port, path, fields, wish)
                 if session is None:
-                    connection = await self._open_connection(host, port, progress)
+                    connection = await self._open_connection(host, port, progress, wish)
                     connection._keep_open = True
-                    session = await self._request(connection, path, fields)
+                    session = await self._request(connection, path, fields, wish)
         else:
-            connection = await self._open_connection(host, port, progress)
-            session = await self._request(connection, path, fields)
+            connection = await self._open_connection(host, port, progress, wish)
+            session = await self._request(connection, path, fields, wish)
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
             await session._decided(None)  # the caller's timeout covers this, too
@@ -308,29 +312,33 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_pooled(
-        self, host: str, port: int, path: str, fields: Headers
+        self, host: str, port: int, path: str, fields: Headers, wish: Wish
     ) -> WebTransportSession | None:
         """A session on a connection that exists, or None."""
         for connection, origin in list(self._connections.items()):
             if origin != (host, port) or not connection.is_connected:
                 continue
             try:
-                return await connection.create_session(path, headers=fields)
+                return await connection.create_session(
+                    path, headers=fields, application_protocols=wish.application_protocols
+                )
             except WebTransportError as error:
                 self._logger.debug("cannot share %r: %s", connection, error)
         return None
 
     async def _request(
-        self, connection: WebTransportConnection, path: str, fields: Headers
+        self, connection: WebTransportConnection, path: str, fields: Headers, wish: Wish
     ) -> WebTransportSession:
         try:
-            return await connection.create_session(path, headers=fields)
+            return await connection.create_session(
+                path, headers=fields, application_protocols=wish.application_protocols
+            )
         except BaseException:
             connection._shut()
             raise
 
     async def _open_connection(
-        self, host: str, port: int, progress: _Progress
+        self, host: str, port: int, progress: Progress, wish: Wish
     ) -> WebTransportConnection:
         config = self._config
         if len(self._connections) + len(self._opening) >= config.max_connections:
@@ -348,15 +356,18 @@ class WebTransportClient(EventEmitter):
         connection._on_credentials = self._remember
         self._opening.add(connection)
         try:
-            await connection._connect(
-                host,
-                port,
-                endpoint=self._get_endpoint(),
-                tls=self._tls,
-                options=self._options,
-                ticket=ticket,
-                token=token,
-            )
+            if wish.dial is not None:
+                await wish.dial(connection, host, port, progress)
+            else:
+                await connection._connect(
+                    host,
+                    port,
+                    endpoint=self._get_endpoint(),
+                    tls=self._tls,
+                    options=self._options,
+                    ticket=ticket,
+                    token=token,
+                )
         finally:
             self._opening.discard(connection)
         # A token is for one connection attempt only (RFC 9000 section 8.1.3).
@@ -385,16 +396,3 @@ class WebTransportClient(EventEmitter):
         self._credentials.move_to_end(origin)
         while len(self._credentials) > _MAX_CREDENTIALS:
             self._credentials.popitem(last=False)
-
-
-class _Progress:
-    """How far a connection attempt came, for the message of a timeout."""
-
-    __slots__ = ("hint", "stage")
-
-    def __init__(self) -> None:
-        self.advance("resolve", "the host name was not resolved")
-
-    def advance(self, stage: str, hint: str) -> None:
-        self.stage = stage
-        self.hint = hint

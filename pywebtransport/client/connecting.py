@@ -1,15 +1,17 @@
-"""What ``WebTransportClient.connect`` returns: a coroutine and a context manager in one."""
+"""One ``connect`` of a client: what it returns, how far it came, what it asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..connection import WebTransportConnection
     from ..session import WebTransportSession
 
-__all__ = ["Connecting"]
+__all__ = ["DIRECT", "Connecting", "Progress", "Wish"]
 
 
 class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
@@ -48,3 +50,30 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
     ) -> None:
         if self._session is not None:
             await self._session.__aexit__(exc_type, exc, tb)
+
+
+class Progress:
+    """How far a connection attempt came, for the message of a timeout."""
+
+    __slots__ = ("hint", "stage")
+
+    def __init__(self) -> None:
+        self.advance("resolve", "the host name was not resolved")
+
+    def advance(self, stage: str, hint: str) -> None:
+        """The next stage begins; ``hint`` tells what it means when nothing follows."""
+        self.stage = stage
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What one session wants that the configuration of its client does not say."""
+
+    application_protocols: Sequence[str] | None = None
+    """To offer instead of those of the configuration."""
+    dial: Callable[[WebTransportConnection, str, int, Progress], Awaitable[None]] | None = None
+    """Connects to (host, port) by some other way than the client's own sockets."""
+
+
+DIRECT = Wish()

@@ -131,6 +131,7 @@ COMMON_RULES: Mapping[str, Rule] = {
     "stream_cleanup_interval": seconds(),
     "stream_flow_control_increment_bidi": amount("streams", 1, MAX_STREAM_COUNT),
     "stream_flow_control_increment_uni": amount("streams", 1, MAX_STREAM_COUNT),
+    "udp_payload_size": amount("bytes", 1200, 65527, optional=True),
     "write_timeout": seconds(optional=True),
 }
 
@@ -301,6 +302,11 @@ class BaseConfig:
     stream_flow_control_increment_uni: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
     """Unidirectional streams by which the peer's limit is raised at a time, at
     most half of ``initial_max_streams_uni``."""
+
+    udp_payload_size: int | None = None
+    """Bytes of the largest UDP payload that the path is known to carry: packets
+    have this size from the first on, and nothing is probed. None: 1200 bytes at
+    first, then what ``pmtud`` finds."""
 
     write_timeout: float | None = DEFAULT_WRITE_TIMEOUT
     """Seconds that one write to a stream may wait for room. None: no limit."""

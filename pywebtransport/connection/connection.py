@@ -550,6 +550,7 @@ class WebTransportConnection(EventEmitter):
         options: H3Options | None = None,
         ticket: bytes | None = None,
         token: bytes | None = None,
+        addresses: Sequence[RemoteAddress] | None = None,
     ) -> None:
         """Resolve, race the addresses, complete the handshake. ``connect_timeout`` bounds it."""
         config = self._config
@@ -569,9 +570,11 @@ class WebTransportConnection(EventEmitter):
                 endpoint = client_endpoint(config, client_tls(config))
                 self._owns_endpoint = True
             self._endpoint = endpoint
+            if addresses is None:
+                addresses = await resolve(host, port, family=_FAMILIES[config.ip_family])
             driver = await self._race(
                 endpoint,
-                await resolve(host, port, family=_FAMILIES[config.ip_family]),
+                addresses,
                 lambda attempt, address: attempt.connect(
                     endpoint,
                     address,
@@ -790,6 +793,13 @@ class WebTransportConnection(EventEmitter):
     def _path_changed(self, validated: bool) -> None:
         if self._migration is not None and not self._migration.done():
             self._migration.set_result(validated)
+
+    def _path_lost(self, error: WebTransportError) -> None:
+        """What carries the packets is gone: a connection on an endpoint of its own ends."""
+        if not self.is_closed and self._endpoint is not None:
+            self._error = error
+            self._error_count += 1
+            self._endpoint.close()
 
     def _migrated(self, endpoint: Endpoint, udp: UdpSocket, outcome: asyncio.Future[bool]) -> None:
         """A migration is decided: close the socket that is not needed (any more)."""

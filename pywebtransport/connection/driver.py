@@ -108,6 +108,8 @@ class Driver:
 
     def error(self, owner: WebTransportConnection, info: CloseInfo) -> WebTransportError:
         """The typed error for the end of the QUIC connection."""
+        if owner._error is not None:
+            return owner._error
         pinned = bool(getattr(owner.config, "server_certificate_hashes", ()))
         return error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
 

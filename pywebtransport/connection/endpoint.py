@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._loop import Endpoint
+from .._loop import Endpoint, TunnelEndpoint
 from .._quic import ConnectionHandler, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
 from .settings import quic_settings
 
-__all__ = ["client_endpoint", "server_endpoint"]
+__all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
 
 _quic_logger = logging.getLogger("pywebtransport.quic")
 
@@ -39,16 +39,41 @@ def server_endpoint(
     )
 
 
+def tunnel_endpoint(
+    config: ClientConfig,
+    tls: QuicTls,
+    *,
+    send: Callable[[bytes], bool],
+    local: tuple[str, int],
+    on_close: Callable[[], object],
+) -> TunnelEndpoint:
+    """An endpoint for one connection whose packets go through a tunnel."""
+    return TunnelEndpoint(
+        send=send,
+        local=local,
+        settings=quic_settings(config) | {"ecn": False},  # there is no IP header to mark
+        tls=tls,
+        on_close=on_close,
+        **_logs(config),
+    )
+
+
 def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    """What a socket is asked for, and who hears what."""
     features: tuple[str, ...] = ("gso", "gro", "ecn", "pktinfo")
     if not config.gso:
         features = tuple(name for name in features if name not in ("gso", "gro"))
     if not config.ecn:
         features = tuple(name for name in features if name != "ecn")
-    switches: dict[str, Any] = {
+    return {
         "socket_buffer_size": config.socket_buffer_size,
         "socket_features": features,
+        **_logs(config),
     }
+
+
+def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    switches: dict[str, Any] = {}
     if config.keylog_file is not None:
         switches["keylog"] = _KeyLog(config.keylog_file)
     if config.qlog_dir is not None:

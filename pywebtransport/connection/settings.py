@@ -65,6 +65,8 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "qlog": config.qlog_dir is not None,
         "debug": config.debug,
     }
+    if config.udp_payload_size is not None:
+        settings |= {"max_tx_udp_payload_size": config.udp_payload_size, "known_mtu": True}
     if isinstance(config, ServerConfig):
         settings |= {
             "retry": config.retry,

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..exceptions import DatagramError, DatagramTooLargeError, SessionClosedError
+from ..exceptions import (
+    DatagramError,
+    DatagramTooLargeError,
+    SessionClosedError,
+    WebTransportError,
+)
 from ..utils import ensure_bytes
 
 if TYPE_CHECKING:
@@ -188,7 +193,8 @@ class DatagramBroadcaster:
         except SessionClosedError:
             # It is closing; no datagram can follow.
             self._transport_closed(transport)
-        except DatagramError:
+        except WebTransportError:
+            # One that fails keeps nobody else from the datagram.
             counts.errors += 1
             self._total.errors += 1
         else:

@@ -19,6 +19,7 @@ from .varint import decode_varint, encode_varint
 if TYPE_CHECKING:
     from .connection import H3Connection
     from .session import H3Session
+    from .tunnel import H3Tunnel
 
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
@@ -52,6 +53,7 @@ class _NoConnection:
 
     sessions: Mapping[int, H3Session] = MappingProxyType({})
     requests: Mapping[int, RequestStream] = MappingProxyType({})
+    tunnels: Mapping[int, H3Tunnel] = MappingProxyType({})
     is_closed = True
     lacks_webtransport = True
 
@@ -243,6 +245,10 @@ class Arrivals:
                 H3Error.DATAGRAM_ERROR, f"quarter stream ID {quarter[0]} is too large"
             )
         session_id, data = quarter[0] * 4, datagram[quarter[1] :]
+        tunnel = self._connection.tunnels.get(session_id)
+        if tunnel is not None:
+            tunnel.datagrams_received([data])
+            return
         session = self._connection.sessions.get(session_id)
         if session is not None and session.takes_arrivals:
             session.datagram_arrived(data)

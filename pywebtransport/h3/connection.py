@@ -23,6 +23,7 @@ from ..exceptions import (
 )
 from .arrivals import Arrivals
 from .constants import (
+    CONNECT_UDP_TOKEN,
     FIRST_GOAWAY_ID,
     TOKENS,
     WEBTRANSPORT_H3_TOKEN,
@@ -45,6 +46,7 @@ from .request import Phase, RequestStream
 from .session import H3Session, abort_error
 from .settings import check_settings, local_settings
 from .transport import CallLater, QuicTransport, Stream, TimerHandle
+from .tunnel import H3Tunnel
 from .varint import encode_varint
 
 __all__ = ["H3Connection"]
@@ -87,6 +89,9 @@ class H3Connection:
         sessions: Sessions that have an ID and are not over.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS are in.
+        tunnel_requested: Server: hears of each request for a UDP tunnel (RFC 9298), and answers
+            it with ``accept`` or ``reject``, now or later; None: there are none, status 501.
+        tunnels: UDP tunnels by the ID of their request stream.
         webtransport_error: Why no session can be opened on this connection; None if one can,
             or while SETTINGS are not in.
     """
@@ -121,6 +126,8 @@ class H3Connection:
         "sessions",
         "settings",
         "settings_known",
+        "tunnel_requested",
+        "tunnels",
         "webtransport_error",
     )
 
@@ -151,6 +158,8 @@ class H3Connection:
             options.max_field_section_size,
         )
         self.requests: dict[int, RequestStream] = {}
+        self.tunnel_requested: Callable[[H3Tunnel], object] | None = None
+        self.tunnels: dict[int, H3Tunnel] = {}
         self.arrivals = Arrivals(self)
         self._closed = False
         self._started = False
@@ -261,6 +270,8 @@ class H3Connection:
         """The outgoing datagram queue has room again."""
         for session in list(self.sessions.values()):
             session.tell_datagram_writable()
+        for tunnel in list(self.tunnels.values()):
+            tunnel.tell_writable()
 
     def connection_closed(self, error: Exception | None) -> None:
         """The QUIC connection is gone: every session ends, every timer is cancelled."""
@@ -328,7 +339,8 @@ class H3Connection:
         self.guard(self._send_connects)
         return session
 
-    def _check_can_open(self) -> None:
+    def check_can_request(self) -> None:
+        """Client: raise what stands against any further request."""
         if self._closed:
             raise ConnectionError("the connection is closed")
         if self.goaway_received:
@@ -337,6 +349,9 @@ class H3Connection:
                 error_code=H3Error.REQUEST_REJECTED,
                 remote=True,
             )
+
+    def _check_can_open(self) -> None:
+        self.check_can_request()
         if self.webtransport_error is not None:
             raise self.webtransport_error
         limit = self._session_limit()
@@ -424,7 +439,9 @@ class H3Connection:
             raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
         if not request.is_extended_connect:
             _answer_plain(stream, request)
-        elif request.protocol not in TOKENS:
+        elif request.protocol not in TOKENS and (
+            request.protocol != CONNECT_UDP_TOKEN or self.tunnel_requested is None
+        ):
             stream.respond(501)
         elif self.settings_known:
             self._admit(stream, request)
@@ -435,6 +452,9 @@ class H3Connection:
 
     def _admit(self, stream: RequestStream, request: Request) -> None:
         """Make a session of a CONNECT request, if there may be one more."""
+        if request.protocol == CONNECT_UDP_TOKEN:
+            self._admit_tunnel(stream, request)
+            return
         dialect = self.dialect
         if self.webtransport_error is not None or dialect is None:
             raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
@@ -467,6 +487,13 @@ class H3Connection:
         self.sessions[session.session_id] = session
         self.arrivals.pin(session.session_id)
         self.events.session_requested(session)
+
+    def _admit_tunnel(self, stream: RequestStream, request: Request) -> None:
+        if len(self.tunnels) >= self.options.max_sessions:
+            self._refuse_session(stream, "too many tunnels")
+        tunnel = H3Tunnel.requested(self, stream, request)
+        if tunnel is not None and self.tunnel_requested is not None:
+            self.tunnel_requested(tunnel)
 
     def _refuse_session(self, stream: RequestStream, reason: str) -> None:
         """Refuse one session; a client that goes on and on loses the connection."""
@@ -507,6 +534,11 @@ class H3Connection:
             self._routes.pop(session.session_id // 4, None)
             self.arrivals.discard(session.session_id)
 
+    def tunnel_over(self, stream_id: int) -> None:
+        """A tunnel ended: forget it."""
+        self._routes.pop(stream_id // 4, None)
+        self.tunnels.pop(stream_id, None)
+
     def new_request(self, stream: Stream) -> None:
         """Server: a stream that begins with a frame of HTTP/3."""
         request = RequestStream(self, stream)
@@ -525,7 +557,7 @@ class H3Connection:
         return [
             request.session
             for request in self.requests.values()
-            if request.session is not None and request.phase is Phase.LINGER
+            if request.phase is Phase.LINGER and isinstance(request.session, H3Session)
         ]
 
     # Control stream, both ways.
@@ -601,6 +633,9 @@ class H3Connection:
                 session.refuse(error)
             else:
                 session.tell_draining()
+        for tunnel in list(self.tunnels.values()):
+            if self.is_client and not tunnel.is_open and tunnel.stream_id >= last_id:
+                tunnel.aborted(error)
         self.events.goaway_received(last_id)
 
     def send_goaway(self) -> None:
@@ -678,6 +713,8 @@ class H3Connection:
             return
         for session in [*self._to_send, *self.sessions.values()]:
             session.close()
+        for tunnel in list(self.tunnels.values()):
+            tunnel.close()
         if not self._closed:  # the callbacks of a session may close it, too
             self._shut(None)
             self.quic.close(code, reason)
@@ -706,6 +743,8 @@ class H3Connection:
         self.arrivals.shut()
         for session in [*self._to_send, *self.sessions.values()]:
             session.connection_lost(error)
+        for tunnel in list(self.tunnels.values()):
+            tunnel.connection_lost(error)
 
     def _settings_late(self) -> None:
         self._settings_timer = None

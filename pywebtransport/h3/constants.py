@@ -125,6 +125,7 @@ STREAM_CODE_BASE: Final = 0x52E4A40FA8DB
 STREAM_CODE_LAST: Final = 0x52E5AC983162
 MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 
+MAX_UDP_PAYLOAD: Final = 65527  # bytes of one proxied UDP payload (RFC 9298 section 5)
 MAX_CLOSE_REASON: Final = 1024  # bytes of UTF-8 in WT_CLOSE_SESSION
 MAX_SESSION_STREAMS: Final = 1 << 60  # largest value of WT_MAX_STREAMS and WT_STREAMS_BLOCKED
 MAX_QUARTER_STREAM_ID: Final = (1 << 60) - 1  # RFC 9297 section 2.1
@@ -132,6 +133,7 @@ FIRST_GOAWAY_ID: Final = (1 << 62) - 4  # graceful shutdown, RFC 9114 section 5.
 
 WEBTRANSPORT_TOKEN: Final = "webtransport"
 WEBTRANSPORT_H3_TOKEN: Final = "webtransport-h3"
+CONNECT_UDP_TOKEN: Final = "connect-udp"
 TOKENS: Final = frozenset({WEBTRANSPORT_TOKEN, WEBTRANSPORT_H3_TOKEN})
 
 DRAFT02_REQUEST_FIELD: Final = "sec-webtransport-http3-draft02"
@@ -139,5 +141,7 @@ DRAFT02_RESPONSE_FIELD: Final = "sec-webtransport-http3-draft"
 DRAFT02_RESPONSE_VALUE: Final = "draft02"
 AVAILABLE_PROTOCOLS_FIELD: Final = "wt-available-protocols"
 PROTOCOL_FIELD: Final = "wt-protocol"
+
+CAPSULE_PROTOCOL_FIELD: Final = "capsule-protocol"
 
 EXPORTER_LABEL: Final = b"EXPORTER-WebTransport"

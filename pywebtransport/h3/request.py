@@ -18,6 +18,7 @@ from .transport import Stream, TimerHandle
 if TYPE_CHECKING:
     from .connection import H3Connection
     from .session import H3Session
+    from .tunnel import H3Tunnel
 
 __all__ = ["Phase", "RequestStream"]
 
@@ -66,7 +67,7 @@ class RequestStream:
     Args:
         connection: What it belongs to.
         stream: A bidirectional stream opened by the client.
-        session: Client: the session that is asked for.
+        session: Client: the session or tunnel that is asked for.
     """
 
     __slots__ = (
@@ -81,11 +82,14 @@ class RequestStream:
     )
 
     def __init__(
-        self, connection: H3Connection, stream: Stream, session: H3Session | None = None
+        self,
+        connection: H3Connection,
+        stream: Stream,
+        session: H3Session | H3Tunnel | None = None,
     ) -> None:
         self.connection = connection
         self.stream = stream
-        self.session = session
+        self.session: H3Session | H3Tunnel | None = session
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
         self._parser = FrameParser(self._policy)
@@ -304,10 +308,10 @@ class RequestStream:
             self.phase = Phase.OPEN
             self.advance()
 
-    def give_up(self) -> None:
-        """Client: the response was not 2xx; nothing more is sent or read."""
+    def give_up(self, code: int = H3Error.REQUEST_CANCELLED) -> None:
+        """Finish our side; nothing more is sent or read, such as after a status other than 2xx."""
         self._write(b"", fin=True)
-        self.stream.stop_sending(H3Error.REQUEST_CANCELLED)
+        self.stream.stop_sending(code)
         self.finish()
 
     def end(self, *, by_peer: bool) -> None:

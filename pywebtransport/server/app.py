@@ -89,6 +89,10 @@ class ServerApp:
     ) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: serve exactly ``path``.
 
+        A session is accepted before its handler runs. A handler with a coroutine method
+        ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
+        itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
+
         Args:
             path: Starts with ``/``; the query does not count.
             application_protocols: Protocols to choose from; default from the configuration.
@@ -287,6 +291,11 @@ class ServerApp:
             session._path_params = params
             if not await self._middleware.process_request(session):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
+            handler = route.handler
+            answer = getattr(handler, "answer_request", None)
+            # It accepts by itself, such as a forwarder.
+            if answer is not None and session.state == "connecting":
+                handler = await answer(session)
             if session.is_closed:  # a middleware rejected it by itself, or the client is gone
                 status = getattr(session._error, "status_code", _CLIENT_CLOSED_REQUEST)
         except SessionRejectedError as error:
@@ -303,7 +312,7 @@ class ServerApp:
         elif not session.is_ready:
             return
         self._server._stats.sessions_accepted += 1
-        await route.handler(session)
+        await handler(session)
 
     def _choose_protocol(self, session: WebTransportSession, route: Route) -> str | None:
         """The client's first choice among what this path supports."""

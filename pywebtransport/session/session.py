@@ -728,7 +728,8 @@ class WebTransportSession(EventEmitter):
             )
         who = "the peer" if info.remote else "this side"
         what = "abruptly" if info.code is None else f"with code {info.code}"
-        text = f" ({info.reason})" if info.reason else ""
+        cause = info.reason or ("" if info.code is not None else self._error)
+        text = f" ({cause})" if cause else ""
         return SessionClosedError(
             f"{who} closed the session {what}{text}: {consequence}",
             code=info.code,

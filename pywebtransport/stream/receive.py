@@ -309,13 +309,16 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Args:
             code: Application error code, 0 to 2**32 - 1.
         """
-        wire = self._session._code_to_wire(code)
+        self._stop_wire(self._session._code_to_wire(code))
+        return DONE
+
+    def _stop_wire(self, wire: int) -> None:
+        """As ``stop_sending``, with the code as it stands on the wire."""
         if not self._receive_done:
             if not self._quic.at_eof:
                 self._quic.stop_sending(wire)
             self._finish_receive()
             self._wake()
-        return DONE
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Give the stream up: here ``stop_sending(code)``."""

@@ -181,12 +181,15 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Args:
             code: Application error code, 0 to 2**32 - 1.
         """
-        wire = self._session._code_to_wire(code)
+        self._reset_wire(self._session._code_to_wire(code))
+        return DONE
+
+    def _reset_wire(self, wire: int) -> None:
+        """As ``reset``, with the code as it stands on the wire."""
         if not (self._quic.is_closed or self._quic.is_acked or self._reset_sent):
             self._reset_sent = True
             self._quic.reset(wire)
             self._wake()
-        return DONE
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Give the stream up: here ``reset(code)``."""

@@ -158,6 +158,31 @@ static void test_small_mtu(void) {
   finish(&s);
 }
 
+/* A path whose size is known is filled from the first packet on, whatever it is, and
+ * nothing larger is ever tried. */
+static void test_known_mtu(void) {
+  for (uint32_t size = 1200; size <= 1452; size += 84) {
+    sim s;
+    sim_conn *c, *srv;
+    qe_conn_stats st;
+
+    sim_init(&s, 40 + size);
+    s.up.mtu = s.down.mtu = size;
+    s.client.set.max_tx_udp_payload_size = s.server.set.max_tx_udp_payload_size = size;
+    s.client.set.known_mtu = s.server.set.known_mtu = 1;
+    REQUIRE(start(&s, &c, &srv));
+    qe_conn_get_stats(c->c, &st);
+    CHECK_EQ(st.max_udp_payload, size);
+    CHECK(qe_conn_max_datagram_size(c->c) + 48 >= size);
+    CHECK(transfer(&s, c, srv, 1, MIB, 65536));
+    CHECK(transfer(&s, srv, c, 1, MIB, 65536));
+    qe_conn_get_stats(srv->c, &st);
+    CHECK_EQ(st.max_udp_payload, size);
+    CHECK(st.packets_lost == 0 || st.packets_lost == QE_NEVER);
+    finish(&s);
+  }
+}
+
 static void test_slow_link(void) {
   sim s;
   sim_init(&s, 25);
@@ -642,6 +667,7 @@ int main(void) {
   RUN(test_bulk_loss);
   RUN(test_bulk_rough);
   RUN(test_small_mtu);
+  RUN(test_known_mtu);
   RUN(test_slow_link);
   RUN(test_blocked_socket);
   RUN(test_pinned_buffers);

@@ -193,6 +193,42 @@ async def test_the_first_in_the_order_changes(
             assert sorted(broadcaster.order[start : start + 3]) == everybody
 
 
+async def test_who_leaves_between_two_turns_gets_nothing(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many transports take several turns of the loop; here one per turn."""
+    monkeypatch.setattr("pywebtransport.datagram.broadcaster._PER_TURN", 1)
+    async with several(serving, client_config, 3) as (servers, _), Noting() as broadcaster:
+        for session in servers:
+            await broadcaster.add_transport(session.datagrams)
+        broadcasting = asyncio.create_task(broadcaster.broadcast(b"x"))
+        await until(lambda: broadcaster.order)
+        last = next(s for s in servers if s.session_id not in broadcaster.order[:2])
+        await broadcaster.remove_transport(last.datagrams)
+        assert await broadcasting == 2
+        assert broadcaster.stats["sent"] == 2
+        assert last.datagrams.send_sequence == 0
+
+
+async def test_a_transport_that_fails_keeps_nobody_from_the_datagram(
+    pair: PairOfSessions,
+) -> None:
+    """The engine can refuse for reasons of its own, such as a lack of memory."""
+
+    class Failing(WebTransportDatagramTransport):
+        def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
+            raise DatagramError("out of memory")
+
+    async with pair() as (near, far), DatagramBroadcaster() as broadcaster:
+        failing = Failing(near)
+        await broadcaster.add_transport(failing)
+        await broadcaster.add_transport(near.datagrams)
+        assert await broadcaster.broadcast(b"x") == 1
+        assert broadcaster.get_transport_stats(failing)["errors"] == 1
+        assert broadcaster.stats["errors"] == 1
+        assert await far.datagrams.receive() == b"x"
+
+
 async def test_a_cancelled_broadcast_was_handed_over(pair: PairOfSessions) -> None:
     async with pair() as (client, server), DatagramBroadcaster() as broadcaster:
         await broadcaster.add_transport(server.datagrams)

@@ -273,6 +273,36 @@ async def test_a_full_outgoing_queue_only_delays(pair: PairOfSessions) -> None:
         assert got == numbered(100)
 
 
+@pytest.mark.parametrize("error", ["narrow", "other"])
+async def test_a_frame_that_cannot_be_sent_ends_the_layer(
+    pair: PairOfSessions, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the path became narrower after the datagram was accepted."""
+    async with pair() as (client, server):
+        layer = DatagramReliabilityLayer(client.datagrams, close_timeout=0)
+        receiving = asyncio.create_task(layer.receive())
+        await asyncio.sleep(0)
+        expected: type[DatagramError] = DatagramTooLargeError
+        if error == "narrow":
+            layer._sender.submit(bytes(100_000))
+            layer._pump()
+        else:
+
+            async def fail(max_count: int) -> list[bytes]:
+                raise DatagramError("out of memory")
+
+            expected = DatagramError
+            monkeypatch.setattr(
+                "pywebtransport.WebTransportDatagramTransport.receive_many", lambda *_: fail(1)
+            )
+            await server.datagrams.send(b"whatever")
+        with pytest.raises(expected) as caught:
+            await receiving
+        assert type(caught.value) is expected
+        assert layer.is_closed
+        await layer.close()
+
+
 async def test_closing_the_transport_ends_the_layer(pair: PairOfSessions) -> None:
     async with pair() as (client, _):
         layer = DatagramReliabilityLayer(client.datagrams)

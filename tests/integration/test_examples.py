@@ -13,12 +13,13 @@ from types import ModuleType
 
 import pytest
 
-from pywebtransport import WebTransportSession
+from pywebtransport import ClientConfig, WebTransportSession
 from pywebtransport.exceptions import UnreachableError
 from pywebtransport.stream.utils import echo_stream
 from pywebtransport.utils import certificate_hash
 from tests.support.certificates import Certificates
-from tests.support.endpoints import Serving
+from tests.support.endpoints import ClientFactory, ServerFactory, Serving
+from tests.support.udp_proxy import UdpProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -82,6 +83,41 @@ async def test_reconnecting_client_restores_its_state(
     one = ["this is Ada", "one", "lost: restart"]
     two = ["this is Ada", "two", "lost: restart"]
     assert lines[:8] == [*one, *two, "this is Ada", "three"]
+
+
+async def test_forwarder_relays_the_echo_server(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = load(EXAMPLES / "echo_server.py")
+    forwarder = load(EXAMPLES / "forwarder.py")
+    client = load(EXAMPLES / "echo_client.py")
+    digest = certificate_hash(server.certfile).hex()
+    async with server.app as back:
+        await back.listen(host="localhost", port=0)
+        upstream = f"https://localhost:{back.server.local_address[1]}"
+        async with forwarder.make_app(upstream, digest, server.certfile, server.keyfile) as front:
+            await front.listen(host="localhost", port=0)
+            url = f"https://localhost:{front.server.local_address[1]}/echo"
+            await client.main(url, digest)
+    assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
+
+
+async def test_proxy_client_prints_what_it_sent(
+    working_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    server_config: ServerFactory,
+    client_config: ClientFactory,
+) -> None:
+    server = load(EXAMPLES / "echo_server.py")
+    client = load(EXAMPLES / "proxy_client.py")
+    target = ClientConfig(server_certificate_hashes=[certificate_hash(server.certfile)])
+    async with server.app as app, UdpProxy(server_config()) as proxy:
+        await app.listen(host="localhost", port=0)
+        await proxy.listen()
+        url = f"https://localhost:{app.server.local_address[1]}/echo"
+        await client.main(proxy.url, url, client_config(), target)
+        await proxy.close(drain_timeout=0)
+    assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
 
 
 def test_echo_server_runs_as_a_program_and_ends_on_interrupt(

@@ -268,6 +268,15 @@ async def test_closing_the_manager_ends_its_subscriptions(rooms: Rooms) -> None:
             await member.subscribe("a")
 
 
+async def test_a_manager_that_was_never_started(rooms: Rooms) -> None:
+    async with rooms() as room:
+        member = await room.join()
+        idle = PubSubManager(member.session)
+        with pytest.raises(ConfigurationError, match="not running"):
+            await idle.subscribe("a")
+        await idle.close()
+
+
 async def test_the_session_s_end_frees_everything_at_the_broker(rooms: Rooms) -> None:
     async with rooms() as room:
         member, other = await room.join(), await room.join()

@@ -616,6 +616,14 @@ async def test_the_end_of_the_session_ends_notifications_too(managers: Managers)
         await far._incoming._acceptor
 
 
+async def test_managers_that_were_never_started(pair: PairOfSessions) -> None:
+    async with pair() as (client, _):
+        manager = RpcManager(client)
+        await manager.close()
+        with pytest.raises(ConfigurationError):
+            await manager.start()
+
+
 async def test_a_handler_may_close_its_session(managers: Managers) -> None:
     done = asyncio.Event()
     async with managers() as (near, far):

@@ -27,6 +27,7 @@ GOOD: dict[str, list[Any]] = {
     "stream_write_low": [0, 1 << 20],
     "max_tx_udp_payload_size": [1200, 1452],
     "pmtud": [0, 1, True],
+    "known_mtu": [0, 1],
     "ecn": [0, False],
     "pacing": [0, 1],
     "cc": ["cubic", "reno", "bbr"],

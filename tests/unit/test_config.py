@@ -77,6 +77,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "stream_cleanup_interval": (1, 1.0),
     "stream_flow_control_increment_bidi": (5, 5),
     "stream_flow_control_increment_uni": (5, 5),
+    "udp_payload_size": (1400, 1400),
     "write_timeout": (3, 3.0),
 }
 CLIENT: dict[str, tuple[Any, Any]] = {

@@ -27,6 +27,7 @@ from pywebtransport.exceptions import (
     HandshakeError,
     IdleTimeoutError,
     ProtocolError,
+    ProxyError,
     SerializationError,
     ServerError,
     SessionClosedError,
@@ -56,6 +57,9 @@ FILLED: list[WebTransportError] = [
     ClientError("m", target_url="https://a/", error_code=5),
     ConfigurationError("m", config_key="k", config_value=[1, 2]),
     exceptions.ConnectionError("m", remote_address=("a", 1), error_code=2, remote=True),
+    ProxyError(
+        "m", proxy_url="https://p/", target="a:1", status_code=403, headers={"proxy-status": "x"}
+    ),
     DatagramError("m", datagram_size=3, max_size=2),
     DatagramTooLargeError(datagram_size=3, max_size=2),
     FlowControlError("m", stream_id=4, limit_exceeded=10, current_value=11),

@@ -103,8 +103,9 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
     break;
   }
   s->max_tx_udp_payload_size = e->set.max_tx_udp_payload_size;
-  s->no_pmtud = e->set.pmtud == 0;
-  if (e->set.pmtud && e->pmtud_probes[1] != 0) {
+  s->no_pmtud = e->set.pmtud == 0 || e->set.known_mtu != 0;
+  s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
+  if (s->no_pmtud == 0 && e->pmtud_probes[1] != 0) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
   }

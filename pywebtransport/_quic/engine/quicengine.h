@@ -108,6 +108,8 @@ typedef struct qe_settings {
 
   uint32_t max_tx_udp_payload_size; /* 1200..65527; default 1452 */
   int pmtud;                        /* 1 */
+  int known_mtu; /* 1: the path is known to carry max_tx_udp_payload_size: packets have it from
+                    the first on, and nothing is probed; default 0 */
   int ecn;                          /* 1 */
   int pacing;                       /* 1 */
   enum qe_cc cc;                    /* QE_CC_CUBIC */

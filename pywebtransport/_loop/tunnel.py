@@ -1,0 +1,124 @@
+"""An endpoint whose packets go through a tunnel instead of a UDP socket."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._quic import QuicConnection, QuicTls
+from ..exceptions import ConnectionError
+from .endpoint import Endpoint, UdpSocket
+from .resolve import RemoteAddress
+
+if TYPE_CHECKING:
+    from .._quic import ConnectionHandler
+
+__all__ = ["TunnelEndpoint"]
+
+
+class TunnelEndpoint(Endpoint):
+    """A client endpoint with one connection and no socket.
+
+    The owner of the tunnel calls ``packets_received`` with what comes out of
+    it, and ``writable`` when ``send`` may succeed again. While ``send`` refuses,
+    at most one turn's packets wait here and the rest in the engine.
+
+    Args:
+        send: Takes one packet; False when the tunnel has no room now.
+        local: Address that the connection shows as its own.
+        settings: As for ``Endpoint``.
+        tls: TLS configuration.
+        on_close: Called once, when the endpoint was closed.
+        **switches: ``on_error``, ``keylog``, ``qlog``, ``log`` of ``Endpoint``.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Callable[[bytes], bool],
+        local: tuple[str, int],
+        settings: dict[str, Any],
+        tls: QuicTls,
+        on_close: Callable[[], object],
+        **switches: Any,
+    ) -> None:
+        self._send = send
+        self._local = local
+        self._on_close: Callable[[], object] | None = on_close
+        self._backlog: deque[bytes] = deque()
+        super().__init__(
+            is_server=False, settings=settings, tls=tls, packets_out=self._packets_out, **switches
+        )
+
+    def connect(
+        self,
+        remote: RemoteAddress,
+        *,
+        server_name: str,
+        handler: ConnectionHandler,
+        udp: UdpSocket | None = None,
+        tls: QuicTls | None = None,
+        ticket: bytes | None = None,
+        token: bytes | None = None,
+    ) -> QuicConnection:
+        """As ``Endpoint.connect``; ``remote`` is what the connection shows, and ``udp`` is None."""
+        if self._closed:
+            raise ConnectionError("The endpoint is closed; open a new one to connect")
+        return self._quic.connect(
+            None,
+            remote.sockaddr,
+            server_name=server_name,
+            handler=handler,
+            now=time.monotonic_ns(),
+            tls=tls,
+            ticket=ticket,
+            token=token,
+            local=self._local,
+        )
+
+    def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
+        """There is none: the connection cannot leave its tunnel.
+
+        Raises:
+            ConnectionError: Always.
+        """
+        raise ConnectionError("a connection through a proxy cannot migrate; migrate the proxy's")
+
+    def packets_received(self, packets: list[bytes]) -> None:
+        """Packets came out of the tunnel."""
+        if not self._closed:
+            self._quic.receive_packets(packets, time.monotonic_ns())
+        if not self._closed:
+            self._settle()
+
+    def writable(self) -> None:
+        """The tunnel has room again."""
+        if not self._closed and self._push():
+            self._on_writable()
+
+    def close(self) -> None:
+        """As ``Endpoint.close``; then ``on_close`` is called."""
+        super().close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            self._backlog.clear()
+            on_close()
+
+    def _packets_out(self, packets: list[bytes]) -> None:
+        self._backlog += packets
+        if not self._push():
+            self._quic.block()
+
+    def _push(self) -> bool:
+        """Send what waits; False when the tunnel takes no more."""
+        backlog = self._backlog
+        while backlog:
+            if not self._send(backlog[0]):
+                return False
+            backlog.popleft()
+        return True
+
+    def _watch_writable(self) -> None:
+        """Nothing to watch: ``writable`` is called."""

@@ -1,0 +1,460 @@
+"""WebTransport through a proxy: CONNECT-UDP over HTTP/3 (MASQUE, RFC 9298)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._loop import RemoteAddress
+from ..config import ClientConfig
+from ..connection import WebTransportConnection
+from ..connection.endpoint import tunnel_endpoint
+from ..connection.settings import client_tls, h3_options
+from ..exceptions import ClientError, ConfigurationError, ProxyError, WebTransportError
+from ..h3.fields import check_fields
+from ..h3.tunnel import H3Tunnel
+from ..types import URL, Headers
+from .client import WebTransportClient
+from .connecting import Connecting, Progress, Wish
+from .template import ProxyTemplate
+
+if TYPE_CHECKING:
+    from .._loop import TunnelEndpoint
+    from .._quic import QuicTls
+    from ..h3.options import H3Options
+    from ..session import WebTransportSession
+    from ..stream import WebTransportStream
+
+__all__ = ["WebTransportProxy"]
+
+_logger = logging.getLogger("pywebtransport.proxy")
+
+# The smallest packet with which QUIC works (RFC 9000 section 14), and an outer one that
+# carries it with its headers and still passes every common link.
+_INNER_SIZE = 1200
+_OUTER_SIZE = 1280
+# Packets of one tunnel that wait in the queue of the connection to the proxy.
+_TUNNEL_QUEUE = 128
+
+
+class WebTransportProxy:
+    """Opens sessions through a UDP proxy (CONNECT-UDP over HTTP/3, RFC 9298).
+
+    Each connection to a target runs in a tunnel of its own; all tunnels share
+    one connection to the proxy. QUIC and TLS are end to end: the proxy sees
+    the target's name and encrypted packets, nothing else, and it is the proxy
+    that resolves the name. Use as ``async with WebTransportProxy(...) as proxy:``;
+    leaving the block closes every session.
+    """
+
+    def __init__(
+        self,
+        proxy_url: URL,
+        *,
+        config: ClientConfig | None = None,
+        target_config: ClientConfig | None = None,
+    ) -> None:
+        """A proxy that is not connected to.
+
+        Args:
+            proxy_url: ``https://host:port``, or a URI template with
+                ``{target_host}`` and ``{target_port}`` (RFC 9298 section 2).
+            config: TLS, timeouts and limits of the connection to the proxy.
+                ``udp_payload_size`` defaults to 1280 here: the path to the proxy
+                must carry that, since the packets inside have 1200 bytes.
+            target_config: The same for the connections through it; default ``config``.
+
+        Raises:
+            ConfigurationError: The URL or a field of a configuration cannot be used.
+        """
+        self._template = ProxyTemplate.parse(proxy_url)
+        self._url = proxy_url
+        own = config if config is not None else ClientConfig()
+        self._target_config = own if target_config is None else target_config
+        size = own.udp_payload_size or _OUTER_SIZE
+        if size < _OUTER_SIZE:
+            raise ConfigurationError(
+                f"udp_payload_size={size}: a tunnel needs {_OUTER_SIZE} or more",
+                config_key="udp_payload_size",
+                config_value=size,
+            )
+        self._config = own.update(udp_payload_size=size)
+        self._client = WebTransportClient(config=self._target_config)
+        self._current: WebTransportConnection | None = None
+        self._connections: set[WebTransportConnection] = set()
+        self._connecting = asyncio.Lock()
+        self._paths: set[_Path] = set()
+        self._tls: QuicTls | None = None
+        self._options: H3Options | None = None
+        self._tunnels_opened = 0
+        self._packets_sent = 0
+        self._packets_dropped = 0
+
+    @classmethod
+    def create(cls, proxy_url: URL, *, config: ClientConfig | None = None) -> Self:
+        """As the constructor; the contract's factory."""
+        return cls(proxy_url, config=config)
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._client.is_closed
+
+    @property
+    def proxy_url(self) -> URL:
+        """URL or template of the proxy."""
+        return self._url
+
+    @property
+    def connection(self) -> WebTransportConnection | None:
+        """The connection to the proxy; None before the first tunnel and after the last loss."""
+        current = self._current
+        return current if current is not None and current.is_connected else None
+
+    @property
+    def sessions(self) -> tuple[WebTransportSession, ...]:
+        """The sessions that are alive."""
+        return tuple(session for inner in self._client.connections for session in inner.sessions)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Tunnels open and opened, packets sent into them, and packets dropped on this side."""
+        tunnels = [path.tunnel for path in self._paths]
+        return {
+            "tunnels": len(tunnels),
+            "tunnels_opened": self._tunnels_opened,
+            "packets_sent": self._packets_sent + sum(t.packets_sent for t in tunnels),
+            "packets_dropped": self._packets_dropped + sum(t.packets_dropped for t in tunnels),
+            "sessions": self._client.stats,
+        }
+
+    # -------------------------------------------------------------- connecting
+
+    def connect(
+        self,
+        target_url: URL,
+        *,
+        timeout: float | None = None,
+        headers: Headers | None = None,
+        proxy_headers: Headers | None = None,
+    ) -> Connecting:
+        """Open a session through the proxy: ``await`` it, or use it in ``async with``.
+
+        Args:
+            target_url: ``https://host[:port]/path?query``.
+            timeout: Seconds for everything: the connection to the proxy, the
+                tunnel, the connection inside and the server's answer; default
+                ``connect_timeout`` of the target's configuration.
+            headers: Extra fields of the session request, for the target.
+            proxy_headers: Extra fields of the tunnel request, for the proxy,
+                such as ``proxy-authorization``.
+
+        Returns:
+            The ready session. Leaving ``async with`` closes it.
+
+        Raises:
+            ConfigurationError: The URL is malformed, or a header cannot be sent.
+            ProxyError: The proxy refused the tunnel (``status_code``, ``headers``),
+                offers no CONNECT-UDP, or was lost.
+            UnreachableError, CertificateError, HandshakeError: With the proxy or with
+                the target; the message names it, and ``details["proxy_url"]`` is
+                there when it was the proxy.
+            SessionRejectedError: The target refused the session.
+            TimeoutError: No answer in time; ``operation`` tells from whom.
+            ClientError: ``close`` was called.
+
+        Cancellation: safe, nothing stays open.
+        """
+        return Connecting(self._open(target_url, proxy_headers, timeout, headers))
+
+    async def connect_through_proxy(
+        self,
+        target_url: URL,
+        *,
+        proxy_headers: Headers | None = None,
+        timeout: float = 10.0,
+    ) -> WebTransportStream:
+        """Open a session through the proxy, and a bidirectional stream on it.
+
+        The stream is end to end, to the target; ``stream.session`` is its
+        session, and closing that ends both. ``connect`` gives the session alone.
+
+        Args:
+            target_url: ``https://host[:port]/path?query``.
+            proxy_headers: Extra fields of the tunnel request, for the proxy.
+            timeout: Seconds for everything.
+
+        Raises: as ``connect``.
+
+        Cancellation: safe, nothing stays open.
+        """
+        session = await self._open(target_url, proxy_headers, timeout, None)
+        try:
+            return await session.create_bidirectional_stream(timeout=timeout)
+        except BaseException:
+            await session.close()
+            raise
+
+    async def _open(
+        self,
+        target_url: URL,
+        proxy_headers: Headers | None,
+        timeout: float | None,
+        headers: Headers | None,
+    ) -> WebTransportSession:
+        fields = check_fields(proxy_headers or {})
+        wish = Wish(dial=partial(self._dial, fields))
+        return await self._client._open(target_url, timeout, headers, wish)
+
+    # ------------------------------------------------------------------- closing
+
+    async def close(self) -> None:
+        """Close every session, every tunnel and the connection to the proxy. Idempotent.
+
+        Cancellation: everything is released all the same.
+        """
+        try:
+            await self._client.close()
+        finally:
+            for path in tuple(self._paths):
+                path.give_up()
+            self._current = None
+            try:
+                await asyncio.gather(
+                    *(connection.close() for connection in self._connections),
+                    return_exceptions=True,
+                )
+            finally:
+                for connection in tuple(self._connections):
+                    connection._close_now()
+
+    async def __aenter__(self) -> Self:
+        if self.is_closed:
+            raise ClientError("the proxy is closed; make a new one")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ internal
+
+    async def _dial(
+        self,
+        proxy_headers: Headers,
+        connection: WebTransportConnection,
+        host: str,
+        port: int,
+        progress: Progress,
+    ) -> None:
+        """Connect to a target through a tunnel of its own."""
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        progress.advance(
+            "proxy", f"the proxy {self._url} did not complete the connection; check its URL"
+        )
+        try:
+            outer = await self._connected()
+        except WebTransportError as error:
+            error.details.update(proxy_url=self._url, target=target)
+            error.add_note(f"while connecting to the proxy {self._url} for {target}")
+            raise
+        progress.advance("tunnel", f"the proxy {self._url} did not answer the request for a tunnel")
+        path = _Path(self, connection, outer, target)
+        try:
+            await path.open(self._template.expand(host, port), proxy_headers)
+            progress.advance(
+                "handshake",
+                f"the tunnel through {self._url} is open, but {target} completed no QUIC handshake",
+            )
+            await path.connect(host, port)
+        except BaseException:
+            path.close()
+            raise
+
+    async def _connected(self) -> WebTransportConnection:
+        """The connection to the proxy; a new one when there is none that takes requests."""
+        async with self._connecting:
+            current = self._current
+            if current is not None and current.is_connected:
+                driver = current._driver
+                if driver is not None and not driver.h3.goaway_received:
+                    return current
+            if self.is_closed:
+                raise ClientError("the proxy is closed; make a new one")
+            connection = WebTransportConnection(config=self._config)
+            connection._on_closed = self._connections.discard
+            self._connections.add(connection)
+            try:
+                await connection._connect(self._template.host, self._template.port)
+                await connection.wait_ready(timeout=self._config.handshake_timeout)
+            except BaseException:
+                connection._close_now()
+                raise
+            self._current = connection
+            return connection
+
+    def _tls_and_options(self) -> tuple[QuicTls, H3Options]:
+        if self._tls is None or self._options is None:
+            self._tls = client_tls(self._target_config)
+            self._options = h3_options(self._target_config)
+        return self._tls, self._options
+
+    def _path_closed(self, path: _Path) -> None:
+        if path in self._paths:
+            self._paths.remove(path)
+            self._packets_sent += path.tunnel.packets_sent
+            self._packets_dropped += path.tunnel.packets_dropped
+
+
+class _Path:
+    """Joins a tunnel of the connection to the proxy with the endpoint of the one inside."""
+
+    tunnel: H3Tunnel
+
+    def __init__(
+        self,
+        proxy: WebTransportProxy,
+        inner: WebTransportConnection,
+        outer: WebTransportConnection,
+        target: str,
+    ) -> None:
+        self._proxy = proxy
+        self._inner = inner
+        self._outer = outer
+        self._target = target
+        self._endpoint: TunnelEndpoint | None = None
+        self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self, path: str, headers: Headers) -> None:
+        """Ask the proxy for the tunnel and wait for its answer."""
+        driver = self._outer._driver
+        assert driver is not None  # it is connected
+        try:
+            self.tunnel = H3Tunnel.open(
+                driver.h3,
+                authority=self._outer._authority,
+                path=path,
+                headers=headers,
+                events=self,
+            )
+        except ConfigurationError:
+            raise
+        except WebTransportError as error:
+            raise self._error("is not possible", error) from error
+        self._proxy._paths.add(self)
+        self._proxy._tunnels_opened += 1
+        self.tunnel.queue_limit = _TUNNEL_QUEUE
+        await self._answer
+        if self.tunnel.max_packet_size < _INNER_SIZE:
+            raise self._error(
+                "cannot carry QUIC: the proxy accepts packets of "
+                f"{self.tunnel.max_packet_size} bytes, and {_INNER_SIZE} are needed"
+            )
+
+    async def connect(self, host: str, port: int) -> None:
+        """Run the QUIC handshake with the target through the tunnel."""
+        config = self._proxy._target_config
+        size = min(config.udp_payload_size or _INNER_SIZE, self.tunnel.max_packet_size)
+        tls, options = self._proxy._tls_and_options()
+        near, far = self._outer.local_address, self._outer.remote_address
+        if self.tunnel.is_closed or near is None or far is None:
+            raise self._error("was lost")
+        self._endpoint = self._inner._endpoint = tunnel_endpoint(
+            config.update(udp_payload_size=size),
+            tls,
+            send=self.tunnel.send,
+            local=near,
+            on_close=self.close,
+        )
+        self._inner._owns_endpoint = True
+        family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
+        await self._inner._connect(
+            host,
+            port,
+            endpoint=self._endpoint,
+            options=options,
+            addresses=[RemoteAddress(family, far)],
+        )
+
+    def give_up(self) -> None:
+        """As ``close``; whoever waits for the answer of the proxy waits no more."""
+        if not self._answer.done():
+            self._answer.set_exception(self._error("was given up"))
+        self.close()
+
+    def close(self) -> None:
+        """The connection inside is over, or never was: end the tunnel. Idempotent."""
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.close()
+        if hasattr(self, "tunnel") and not self.tunnel.is_closed:
+            # What the connection inside said last goes out before the tunnel ends.
+            self._outer._flush_now()
+            self.tunnel.close()
+        self._proxy._path_closed(self)
+
+    # --------------------------------------------------- facts about the tunnel
+
+    def tunnel_established(self) -> None:
+        """The proxy opened the tunnel."""
+        if not self._answer.done():
+            self._answer.set_result(None)
+
+    def tunnel_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception
+    ) -> None:
+        """The proxy refused, or was lost before it answered."""
+        if self._answer.done():
+            return
+        if status is None:
+            self._answer.set_exception(self._error("was lost before the proxy answered", error))
+            return
+        self._answer.set_exception(
+            ProxyError(
+                f"the proxy {self._proxy.proxy_url} refused the tunnel to {self._target} with "
+                f"HTTP status {status}",
+                proxy_url=self._proxy.proxy_url,
+                target=self._target,
+                status_code=status,
+                headers=headers,
+                remote=True,
+            )
+        )
+
+    def packets_received(self, packets: list[bytes]) -> None:
+        """Packets of the target."""
+        if self._endpoint is not None:
+            self._endpoint.packets_received(packets)
+
+    def tunnel_writable(self) -> None:
+        """The queue towards the proxy has room."""
+        if self._endpoint is not None:
+            self._endpoint.writable()
+
+    def tunnel_closed(self, error: Exception | None) -> None:
+        """The tunnel is over, and the connection inside with it."""
+        lost = self._error("was lost", error)
+        _logger.debug("%s", lost)
+        self._inner._path_lost(lost)
+        self.close()
+
+    def _error(self, what: str, cause: Exception | None = None) -> ProxyError:
+        text = f": {cause}" if cause is not None else ""
+        return ProxyError(
+            f"the tunnel through {self._proxy.proxy_url} to {self._target} {what}{text}",
+            proxy_url=self._proxy.proxy_url,
+            target=self._target,
+            error_code=getattr(cause, "error_code", None),
+            remote=getattr(cause, "remote", None),
+        )

@@ -1,0 +1,207 @@
+"""Two sessions as one: what one end sends on the one leaves on the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..constants import ErrorCodes
+from ..exceptions import (
+    DatagramTooLargeError,
+    StreamResetError,
+    StreamStoppedError,
+    TimeoutError,
+    WebTransportError,
+)
+from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from ..types import EventType, SessionState
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from ..session import WebTransportSession
+
+__all__ = ["Relay"]
+
+_CHUNK = 65536
+# For a peer that stopped reading without a code that can be passed on.
+_CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
+
+_Receiver = WebTransportReceiveStream | WebTransportStream
+_Sender = WebTransportSendStream | WebTransportStream
+
+
+class Relay:
+    """Copies between two open sessions until one ends; then the other ends the same way.
+
+    Memory is bounded by the buffers of the sessions: a copy waits for its
+    writer before it reads again, and a stream is taken only after its
+    counterpart could be opened. Resets and stops pass with the code they
+    have on the wire, so that one without meaning here keeps its meaning.
+
+    Args:
+        near: The server's session.
+        far: The upstream's.
+
+    Attributes:
+        streams: Streams relayed now, by direction: two for a bidirectional one.
+        datagrams_dropped: Datagrams larger than what the other side can carry.
+    """
+
+    def __init__(self, near: WebTransportSession, far: WebTransportSession) -> None:
+        self._sessions = (near, far)
+        # By the session that is read from.
+        self._tasks: tuple[set[asyncio.Task[None]], ...] = (set(), set())
+        self.streams = 0
+        self.datagrams_dropped = 0
+
+    async def run(self) -> None:
+        """Relay until a session ends, and close the other.
+
+        Cancellation: both sessions are closed.
+        """
+        near, far = self._sessions
+        drains = (partial(_drain, far), partial(_drain, near))
+        ends = [asyncio.ensure_future(session.wait_closed()) for session in self._sessions]
+        try:
+            for side, drain in zip((0, 1), drains, strict=True):
+                session = self._sessions[side]
+                session.on(event_type=EventType.SESSION_DRAINING, handler=drain)
+                if session.state is SessionState.DRAINING:
+                    drain()
+                for bidirectional in (True, False):
+                    self._start(side, self._take_streams(side, bidirectional))
+                self._start(side, self._copy_datagrams(side))
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await self._finish(0 if near.close_info is not None else 1)
+        finally:
+            for session, drain in zip(self._sessions, drains, strict=True):
+                session.off(event_type=EventType.SESSION_DRAINING, handler=drain)
+            tasks = [*ends, *self._tasks[0], *self._tasks[1]]
+            for task in tasks:
+                task.cancel()
+            # Nothing of this is left behind, even when a second cancellation comes.
+            for session in self._sessions:
+                if not session.is_closed:
+                    session._close_now(0, "the relay was stopped")
+            await asyncio.gather(*tasks, far.close(), return_exceptions=True)
+
+    async def _finish(self, ended: int) -> None:
+        """One session ended: deliver what came of it, then end the other the same way."""
+        first, other = self._sessions[ended], self._sessions[1 - ended]
+        for task in self._tasks[1 - ended]:
+            task.cancel()
+        info = first.close_info
+        assert info is not None
+        if info.code is None:
+            if not other.is_closed:
+                other._h3.abort(ErrorCodes.H3_CONNECT_ERROR)
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + other._config.close_timeout
+        tasks = self._tasks[ended]  # a stream that is taken now adds to them
+        while tasks and not other.is_closed and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await other.close(code=info.code, reason=info.reason)
+
+    def _start(self, side: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks = self._tasks[side]
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    # ------------------------------------------------------------------- streams
+
+    async def _take_streams(self, side: int, bidirectional: bool) -> None:
+        """Open a counterpart for each stream that the peer of one session opens."""
+        source, sink = self._sessions[side], self._sessions[1 - side]
+        incoming: AsyncIterator[_Receiver] = (
+            source.incoming_bidirectional_streams()
+            if bidirectional
+            else source.incoming_unidirectional_streams()
+        )
+        async for stream in incoming:
+            counterpart: _Sender | None = None
+            while counterpart is None:
+                try:
+                    if bidirectional:
+                        counterpart = await sink.create_bidirectional_stream()
+                    else:
+                        counterpart = await sink.create_unidirectional_stream()
+                except TimeoutError:
+                    continue  # the limit of the other peer holds this one up
+                except WebTransportError:
+                    return  # the session is over
+            self._start(side, self._copy(stream, counterpart))
+            if isinstance(stream, WebTransportStream) and isinstance(
+                counterpart, WebTransportStream
+            ):
+                self._start(1 - side, self._copy(counterpart, stream))
+
+    async def _copy(self, reader: _Receiver, writer: _Sender) -> None:
+        """One direction of a stream, to its end."""
+        self.streams += 1
+        # A stop has to pass even while there is nothing to write.
+        writer._quic.sink = partial(_pass_stop, reader)
+        try:
+            if writer._quic.is_stopped:
+                _pass_stop(reader, writer._quic)
+            while data := await _read(reader):
+                await _write(writer, data)
+            await writer.close()
+        except StreamResetError as error:
+            wire = error.details.get("code")
+            writer._reset_wire(_CANCELLED if wire is None else wire)
+        except StreamStoppedError:
+            _pass_stop(reader, writer._quic)
+        except WebTransportError:
+            pass  # stopped by what was passed on, or a session is over
+        finally:
+            self.streams -= 1
+            writer._quic.sink = None
+
+    # ----------------------------------------------------------------- datagrams
+
+    async def _copy_datagrams(self, side: int) -> None:
+        source, sink = self._sessions[side].datagrams, self._sessions[1 - side].datagrams
+        try:
+            while True:
+                for datagram in await source.receive_many():
+                    try:
+                        await sink.send(datagram)
+                    except DatagramTooLargeError:
+                        self.datagrams_dropped += 1
+        except WebTransportError:
+            return  # a session is over
+
+
+def _drain(session: WebTransportSession, event: Event | None = None) -> None:
+    session.drain()
+
+
+def _pass_stop(reader: _Receiver, quic: Any) -> None:
+    """The peer wants no more of a stream: tell the one that writes it."""
+    if quic.is_stopped:
+        reader._stop_wire(_CANCELLED if quic.stop_code is None else quic.stop_code)
+
+
+async def _read(reader: _Receiver) -> bytes:
+    """The next piece, however long it takes: what is idle here is for the two ends to judge."""
+    while True:
+        try:
+            return await reader.read(_CHUNK)
+        except TimeoutError:
+            continue
+
+
+async def _write(writer: _Sender, data: bytes) -> None:
+    try:
+        await writer.write(data)
+    except TimeoutError:  # the bytes are queued
+        while True:
+            try:
+                await writer.flush()
+            except TimeoutError:
+                continue
+            return
