@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
 from ..exceptions import ClientError, SessionError, TimeoutError, invalid_config
-from ..types import URL, ConnectionState, EventType, SessionState, URLParts
+from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
 from ..utils.slots import Slots
 from .client import WebTransportClient
@@ -373,13 +373,8 @@ class _Endpoint:
 
 
 def _is_usable(session: WebTransportSession) -> bool:
-    """Neither the session nor its connection is closed or about to be."""
-    connection = session.connection
-    return (
-        session.state is SessionState.CONNECTED
-        and connection is not None
-        and connection.state is ConnectionState.CONNECTED
-    )
+    """Neither closed nor draining; a connection that drains (GOAWAY) drains its sessions."""
+    return session.state is SessionState.CONNECTED
 
 
 def _closed_error() -> ClientError:

@@ -76,13 +76,12 @@ def test_limits_hold_and_nothing_is_lost_uncounted(
     """A step is a message of that size, or the taking of one."""
     queue: MessageQueue[int] = MessageQueue(policy, messages, size)
     pushed = popped = refused = 0
-    waiting = []
     for step in steps:
         if step is not None:
             refused += not queue.push(step, step)
             pushed += 1
         elif queue:
-            waiting.append(queue.pop())
+            queue.pop()
             popped += 1
         assert len(queue) <= messages
         assert 0 <= queue.size <= size
