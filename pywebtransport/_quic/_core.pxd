@@ -61,6 +61,7 @@ cdef class QuicEndpoint:
     cdef object _keylog
     cdef object _qlog
     cdef object _log
+    cdef object _forward
     cdef set _conns            # alive in the engine
     cdef list _socks
     cdef size_t _write_low
@@ -80,6 +81,7 @@ cdef class QuicEndpoint:
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
     # What collect found, in the order of deliver.
     cdef list _lines
+    cdef list _foreign         # packets of other workers
     cdef list _handshakes
     cdef list _facts
     cdef list _ready
@@ -91,6 +93,7 @@ cdef class QuicEndpoint:
     cdef object __weakref__
 
     cdef int _want_flush(self) except -1
+    cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1
     cdef int _raise_fatal(self) except -1
@@ -100,6 +103,7 @@ cdef class QuicEndpoint:
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _deliver(self) except -1
     cdef int _deliver_lines(self) except -1
+    cdef int _deliver_foreign(self) except -1
     cdef int _deliver_handshakes(self) except -1
     cdef int _deliver_facts(self) except -1
     cdef int _deliver_streams(self) except -1

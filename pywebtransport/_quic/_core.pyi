@@ -65,6 +65,7 @@ class QuicTls:
         certificate_hashes: Sequence[bytes] = (),
         keylog: bool = False,
         tickets: bool = True,
+        ticket_key: bytes | None = None,  # 64 bytes that several servers share; None: random
     ) -> None: ...
     def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
 
@@ -96,6 +97,8 @@ class QuicEndpoint:
         keylog: Callable[[str], object] | None = None,
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
+        # Hears (worker, packet) for receive_foreign() of another worker's endpoint.
+        forward: Callable[[int, bytes], object] | None = None,
     ) -> None: ...
     def add_socket(
         self,
@@ -110,6 +113,8 @@ class QuicEndpoint:
         When readers were woken, ``schedule_flush`` is called instead of transmitting: what they
         write and the acknowledgements leave together.
         """
+    def receive_foreign(self, packets: Sequence[bytes], now: int) -> None:
+        """Packets that another worker's endpoint gave to its ``forward``; a turn like receive()."""
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def next_tick(self) -> int | None:

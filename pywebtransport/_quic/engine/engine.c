@@ -206,6 +206,15 @@ static qe_target *find_by_reset_token(const qe_engine *e, const uint8_t *data, s
                        NGTCP2_STATELESS_RESET_TOKENLEN);
 }
 
+/* The other worker that a connection ID belongs to; -1: none. */
+static int other_owner(const qe_engine *e, const ngtcp2_version_cid *vc) {
+  if (e->set.worker_index < 0 || vc->dcidlen == 0 || vc->dcid[0] >= e->set.worker_count ||
+      vc->dcid[0] == e->set.worker_index) {
+    return -1;
+  }
+  return vc->dcid[0];
+}
+
 int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
                         socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
                         unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
@@ -236,7 +245,14 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
   }
   if (t == NULL) {
     if (e->set.is_server) {
-      return qe_accept_packet(e, &path, ecn, data, len, now);
+      int owner = other_owner(e, &vc);
+      if (owner < 0) {
+        return qe_accept_packet(e, &path, ecn, data, len, now);
+      }
+      e->stats.foreign_packets++;
+      QE_UPCALL(e, foreign_packet, (unsigned)owner, sock, local, local_len, remote, remote_len, ecn,
+                data, len);
+      return 0;
     }
     e->stats.dropped_packets++;
     return 0;
