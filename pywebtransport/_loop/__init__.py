@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
+from .shared import SharedPort, WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "BindAddress",
     "Endpoint",
     "RemoteAddress",
+    "SharedPort",
     "UdpSocket",
+    "WorkerSeat",
     "bind_addresses",
     "bind_udp_sockets",
     "connect_staggered",

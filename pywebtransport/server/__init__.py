@@ -12,6 +12,7 @@ from .middleware import (
 from .router import RequestRouter
 from .server import WebTransportServer
 from .stats import ServerStats
+from .supervisor import run_workers
 from .utils import (
     create_development_server,
     create_echo_server_app,
@@ -19,6 +20,7 @@ from .utils import (
     echo_handler,
     health_check_handler,
 )
+from .worker import Worker, current_worker
 
 __all__ = [
     "MiddlewareManager",
@@ -27,6 +29,7 @@ __all__ = [
     "ServerApp",
     "ServerStats",
     "WebTransportServer",
+    "Worker",
     "create_auth_middleware",
     "create_cors_middleware",
     "create_development_server",
@@ -34,6 +37,8 @@ __all__ = [
     "create_logging_middleware",
     "create_rate_limit_middleware",
     "create_simple_app",
+    "current_worker",
     "echo_handler",
     "health_check_handler",
+    "run_workers",
 ]

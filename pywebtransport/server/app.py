@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..config import ServerConfig
-from ..exceptions import SessionRejectedError
+from ..exceptions import SessionRejectedError, WebTransportError
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler
 from .server import WebTransportServer
+from .supervisor import run_workers
+from .worker import current_worker
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -232,29 +234,56 @@ class ServerApp:
     def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
-        Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is given.
+        A second such signal ends the process at once. SIGHUP reloads the
+        certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
+        given.
+
+        With ``workers`` above 1, so many processes serve the port, see
+        ``run_workers``: each is a copy of this one and runs the start-up and
+        shutdown handlers itself. Limits of the configuration, statistics and
+        what handlers keep in memory are then each worker's own.
 
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
-            **kwargs: ``loop_factory``, and fields of the configuration to set first.
+            **kwargs: ``loop_factory``, and fields of the configuration to set
+                first, such as ``workers=4``.
 
-        Raises: as ``serve``.
+        Raises: as ``serve``; with workers, what stopped the first that could not start.
         """
         loop_factory = kwargs.pop("loop_factory", None)
+        if kwargs:
+            self._server._configure(self._server.config.update(**kwargs))
+        config = self._server.config
+        if config.workers > 1:
+            run_workers(
+                lambda: self._run(host, port),
+                config=config,
+                host=host,
+                port=port,
+                loop_factory=loop_factory,
+            )
+            return
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._run(host, port, kwargs))
+            runner.run(self._run(host, port))
 
     # ------------------------------------------------------------------ internal
 
-    async def _run(self, host: str | None, port: int | None, kwargs: dict[str, Any]) -> None:
+    async def _run(self, host: str | None, port: int | None) -> None:
+        """Serve until told to stop: by a signal, or as a worker."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        handled = (signal.SIGINT, signal.SIGTERM)
+        worker = current_worker()
+        handled: dict[int, Callable[[], None]] = {}
+        if worker is None:
+            handled = dict.fromkeys((signal.SIGINT, signal.SIGTERM), stop.set)
+            handled[signal.SIGHUP] = self._reload
+        else:
+            worker.on_stop = stop.set
         async with self:
-            await self.listen(host=host, port=port, **kwargs)
-            for number in handled:
-                loop.add_signal_handler(number, stop.set)
+            await self.listen(host=host, port=port)
+            for number, action in handled.items():
+                loop.add_signal_handler(number, action)
             closed = asyncio.ensure_future(self._server.serve_forever())
             stopped = asyncio.ensure_future(stop.wait())
             try:
@@ -265,6 +294,12 @@ class ServerApp:
                 await asyncio.gather(closed, stopped, return_exceptions=True)
                 for number in handled:
                     loop.remove_signal_handler(number)
+
+    def _reload(self) -> None:
+        try:
+            self._server.reload_certificates()
+        except WebTransportError as error:
+            self._server._logger.error("the certificates stay as they are: %s", error)
 
     def _origins_of(self, path: str) -> tuple[str, ...] | None:
         found = self._router.match(path)
