@@ -131,8 +131,8 @@ typedef struct qe_settings {
 
   uint8_t cid_len;   /* our connection IDs; 8..18, default 8 */
   int worker_index;  /* -1 = none; else 0..255 is put into the first byte of each of our CIDs */
-  int worker_count;  /* 0 = no others; else CIDs that begin with 0..worker_count-1 are theirs,
-                        and their packets go to the foreign_packet callback */
+  int worker_count;  /* 0 = no others; else packets that belong to another of so many workers
+                        go to the foreign_packet callback */
   uint8_t secret[32]; /* key of tokens and stateless resets; all zero = random */
 
   /* Bounded work: qe_sock_recv reads at most this many UDP datagrams per call,
@@ -278,8 +278,8 @@ typedef struct qe_callbacks {
   void (*group_blocked)(void *eu, qe_group *group, void *gu, uint64_t limit); /* once per limit */
   void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received, uint64_t limit);
 
-  /* A packet with a connection ID of another worker (settings.worker_count):
-   * pass it to qe_engine_packet_in there.  The kernel may hand a train of one
+  /* A packet of another worker (settings.worker_count), unless this engine knows
+   * its connection ID: pass it to qe_engine_packet_in there.  The kernel may hand a train of one
    * address over as a whole, whatever is in it.  NULL drops them. */
   void (*foreign_packet)(void *eu, unsigned worker, qe_sock *sock, const struct sockaddr *local,
                          socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
