@@ -5,7 +5,7 @@ from __future__ import annotations
 from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
 from .shared import SharedPort, WorkerSeat
-from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
 
 __all__ = [
     "FALLBACK_DELAY",
@@ -16,6 +16,7 @@ __all__ = [
     "UdpSocket",
     "WorkerSeat",
     "bind_addresses",
+    "bind_shared",
     "bind_udp_sockets",
     "connect_staggered",
     "open_udp_socket",

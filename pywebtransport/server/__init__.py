@@ -1,6 +1,7 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
 from .app import ServerApp
+from .cluster import ServerCluster
 from .middleware import (
     MiddlewareManager,
     RateLimiter,
@@ -27,6 +28,7 @@ __all__ = [
     "RateLimiter",
     "RequestRouter",
     "ServerApp",
+    "ServerCluster",
     "ServerStats",
     "WebTransportServer",
     "Worker",

@@ -7,6 +7,7 @@ import inspect
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -56,8 +57,7 @@ class ServerApp:
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
-        self._server._handler = self._handle
-        self._server._origins = self._origins_of
+        self._attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
         for middleware in self._server.config.middleware:
@@ -301,20 +301,25 @@ class ServerApp:
         except WebTransportError as error:
             self._server._logger.error("the certificates stay as they are: %s", error)
 
-    def _origins_of(self, path: str) -> tuple[str, ...] | None:
+    def _attach(self, server: WebTransportServer) -> None:
+        """Serve the sessions of a server."""
+        server._handler = partial(self._handle, server)
+        server._origins = partial(self._origins_of, server)
+
+    def _origins_of(self, server: WebTransportServer, path: str) -> tuple[str, ...] | None:
         found = self._router.match(path)
         if found is not None and found[0].allowed_origins is not None:
             return found[0].allowed_origins
-        return self._server._default_origins(path)
+        return server._default_origins(path)
 
-    async def _handle(self, session: WebTransportSession) -> None:
+    async def _handle(self, server: WebTransportServer, session: WebTransportSession) -> None:
         """Route, check, accept, run the handler."""
         started = get_timestamp()
         status = 200
         try:
             found = self._router.match(session.path)
             if found is None:
-                status, headers = self._server._not_found(session)
+                status, headers = server._not_found(session)
                 raise SessionRejectedError(status_code=status, headers=headers)
             route, params = found
             session._path_params = params
@@ -327,21 +332,23 @@ class ServerApp:
             status = 500
             raise
         finally:
-            if self._server.config.access_log and access_logger.isEnabledFor(logging.INFO):
+            if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
                 self._log_access(session, status, started)
         if session.state == "connecting":
-            session.accept(application_protocol=self._choose_protocol(session, route))
+            session.accept(application_protocol=self._choose_protocol(server, session, route))
         elif not session.is_ready:
             # A middleware rejected it by itself, or the client is gone.
             return
-        self._server._stats.sessions_accepted += 1
+        server._stats.sessions_accepted += 1
         await route.handler(session)
 
-    def _choose_protocol(self, session: WebTransportSession, route: Route) -> str | None:
+    def _choose_protocol(
+        self, server: WebTransportServer, session: WebTransportSession, route: Route
+    ) -> str | None:
         """The client's first choice among what this path supports."""
         supported = route.application_protocols
         if supported is None:
-            supported = tuple(self._server.config.application_protocols)
+            supported = tuple(server.config.application_protocols)
         return next((name for name in session.offered_protocols if name in supported), None)
 
     def _log_access(self, session: WebTransportSession, status: int, started: float) -> None:
