@@ -212,20 +212,24 @@ class _Supervisor:
         """Wait for something to happen and act on it; False: all is over."""
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        readers = {slot.control.fileno(): slot for slot in self._slots if slot.control is not None}
-        for fd in readers:
-            poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(self._patience())}
+        for slot in self._slots:
+            if slot.control is not None:
+                poll.register(slot.control, select.POLLIN)
+        poll.poll(self._patience())
         for number in self._take_signals():
             self._on_signal(number)
         if self._last_signal is not None:
             return False
-        for fd, slot in readers.items():
-            if fd in ready:
-                self._read(slot)
+        # Deaths are judged by all that was said before them.
+        dead = [
+            slot
+            for slot in self._slots
+            if slot.process is not None and slot.process.exitcode is not None
+        ]
         for slot in self._slots:
-            if slot.process is not None and slot.process.exitcode is not None:
-                self._bury(slot)
+            self._read(slot)
+        for slot in dead:
+            self._bury(slot)
         self._act_on_time(time.monotonic())
         return self._deadline is None or any(slot.process is not None for slot in self._slots)
 
@@ -301,17 +305,20 @@ class _Supervisor:
         worker.run(self._main, self._loop_factory)
 
     def _read(self, slot: _Slot) -> None:
-        """One message of a worker; its end is noticed by ``SIGCHLD``."""
-        assert slot.control is not None
-        try:
-            data = slot.control.recv(CONTROL_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            slot.drop_control()
-            return
+        """What a worker says; its end is noticed by ``SIGCHLD``."""
+        while slot.control is not None:
+            try:
+                data = slot.control.recv(CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self._hear(slot, data)
+            else:
+                slot.drop_control()
+
+    def _hear(self, slot: _Slot, data: bytes) -> None:
         try:
             kind, *values = pickle.loads(data)
         except Exception as error:
@@ -349,8 +356,6 @@ class _Supervisor:
         """A process ended: replace it, unless everything ends."""
         process = slot.process
         assert process is not None
-        if slot.control is not None:
-            self._read(slot)  # its last words, if any
         process.join()
         how = _describe(process.exitcode)
         pid = process.pid
