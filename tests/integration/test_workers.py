@@ -325,6 +325,25 @@ async def test_sighup_reloads_certificates_in_all_workers(
         install(certs.replacement)
 
 
+async def test_sighup_reloads_certificates_without_workers(
+    certs: Certificates, client_config: ClientFactory, loop_name: str, tmp_path: Path
+) -> None:
+    files = {"certfile": str(tmp_path / "a.crt"), "keyfile": str(tmp_path / "a.key")}
+    for name, path in certs.server.files.items():
+        shutil.copy(path, files[name])
+    with workers(certs, loop_name, workers=1, **files) as process:
+        shutil.copy(certs.replacement.certfile, files["certfile"])
+        process.send_signal(signal.SIGHUP)
+        process.wait_for(r"the certificates stay as they are: .*a\.key")
+        shutil.copy(certs.replacement.keyfile, files["keyfile"])
+        process.send_signal(signal.SIGHUP)
+        process.wait_for("certificates reloaded")
+        async with WebTransportClient(config=client_config()) as client:
+            (session,) = await open_many(client, process.port, 1)
+            assert session.connection is not None
+            assert session.connection.peer_certificate == certs.replacement.der
+
+
 async def test_certificates_reloaded_by_one_worker_are_used_by_all(
     certs: Certificates, client_config: ClientFactory, loop_name: str
 ) -> None:
