@@ -281,9 +281,10 @@ class ServerApp:
         else:
             worker.on_stop = stop.set
         async with self:
-            await self.listen(host=host, port=port)
+            # Who sees that it listens may send a signal at once.
             for number, action in handled.items():
                 loop.add_signal_handler(number, action)
+            await self.listen(host=host, port=port)
             closed = asyncio.ensure_future(self._server.serve_forever())
             stopped = asyncio.ensure_future(stop.wait())
             try:

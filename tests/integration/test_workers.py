@@ -245,9 +245,14 @@ async def test_worker_that_ends_by_itself_is_replaced(
     with workers(certs, loop_name) as process:
         async with WebTransportClient(config=client_config()) as client:
             session = await client.connect(f"https://127.0.0.1:{process.port}/exit")
-            await lost(session, session.connection)
+            connection = session.connection
+            stream = await session.create_bidirectional_stream()
+            await stream.write_all(b"!")
+            await asyncio.sleep(0)  # what was written leaves at the end of the turn
+            await asyncio.sleep(0)
             process.wait_for(r"ended with status 3; replacing it now")
             process.wait_for(r"worker \d \(process \d+\) serves")
+            await lost(session, connection)
             # In order this time: it drains, and another takes its place.
             found = await by_worker(await open_many(client, process.port))
             before = await pids(found)
