@@ -71,7 +71,8 @@ def run_workers(
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread.
-        ServerError: The address cannot be bound, or a worker keeps dying.
+        ServerError: The address cannot be bound, there is no room for so many
+            processes, or a worker keeps dying.
         WebTransportError: What ended a worker before it could listen, such as
             a ``CertificateError``; then all workers are stopped.
     """
@@ -176,8 +177,7 @@ class _Supervisor:
         try:
             with self._signals():
                 try:
-                    for slot in self._slots:
-                        self._start(slot)
+                    self._start_all()
                     while self._step():
                         pass
                 finally:
@@ -244,7 +244,7 @@ class _Supervisor:
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
                 slot.restart_at = None
-                self._start(slot)
+                self._restart(slot)
         if self._deadline is not None and self._deadline <= now:
             late = [slot.index for slot in self._slots if slot.process is not None]
             self._logger.error("workers %s did not end in time; killing them", late)
@@ -267,6 +267,15 @@ class _Supervisor:
                 self._last_signal = number
 
     # ------------------------------------------------------------------ workers
+
+    def _start_all(self) -> None:
+        for slot in self._slots:
+            try:
+                self._start(slot)
+            except OSError as error:
+                raise ServerError(
+                    f"worker {slot.index} could not be started: {error.strerror}"
+                ) from error
 
     def _start(self, slot: _Slot) -> None:
         """A new process in this place; signals wait until it has its own handlers."""
@@ -372,19 +381,29 @@ class _Supervisor:
                 or ServerError(f"worker {slot.index} (process {pid}) {how} before it could listen")
             )
             return
-        delay = slot.policy.delay(time.monotonic() - slot.started_at)
+        if slot.error is not None:
+            how = f"{how}: {slot.error}"
+        self._replace(slot, f"(process {pid}) {how}")
+
+    def _replace(self, slot: _Slot, what: str) -> None:
+        """Let another process take the place soon, if the last ones did not die too early."""
+        now = time.monotonic()
+        delay = slot.policy.delay(now - slot.started_at)
         if delay is None:
-            self._logger.error("worker %d (process %d) %s", slot.index, pid, how)
-            self._give_up(ServerError(f"worker {slot.index} keeps dying; the last one {how}"))
+            self._logger.error("worker %d %s; giving up", slot.index, what)
+            self._give_up(ServerError(f"worker {slot.index} keeps dying; the last: {what}"))
             return
-        self._logger.warning(
-            "worker %d (process %d) %s; replacing it %s",
-            slot.index,
-            pid,
-            how if slot.error is None else f"{how}: {slot.error}",
-            f"in {delay:g} s" if delay else "now",
-        )
-        slot.restart_at = time.monotonic() + delay
+        when = f"in {delay:g} s" if delay else "now"
+        self._logger.warning("worker %d %s; replacing it %s", slot.index, what, when)
+        slot.restart_at = now + delay
+
+    def _restart(self, slot: _Slot) -> None:
+        try:
+            self._start(slot)
+        except OSError as error:
+            # The system has no room for a process at the moment.
+            slot.drop_control()
+            self._replace(slot, f"could not be started: {error.strerror}")
 
     def _give_up(self, failure: BaseException) -> None:
         self._failure = failure

@@ -6,6 +6,7 @@ What a worker sees is sent back through a pipe. Each ``main`` runs in the worker
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -206,12 +207,53 @@ def test_worker_that_keeps_dying_is_given_up(
     )
     expected_logs("worker 1 .* was killed by SIGKILL")
     try:
-        with pytest.raises(ServerError, match="worker 1 keeps dying; the last one was killed by"):
+        with pytest.raises(ServerError, match=r"worker 1 keeps dying; .* was killed by SIG"):
             run_workers(main, config=config)
     finally:
         os.close(read_end)
         os.close(write_end)
     assert received(pipe) == [1] * 4
+
+
+def test_system_without_room_for_a_process_is_asked_again(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_end, write_end = os.pipe()
+    starts = 0
+
+    class Full(supervisor._fork.Process):  # type: ignore[name-defined,misc]
+        def start(self) -> None:
+            nonlocal starts
+            starts += 1
+            if starts == 3:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().start()
+
+    async def main() -> None:
+        def then() -> None:
+            if starts == 4:
+                to_supervisor(signal.SIGTERM)
+            elif index() == 0:
+                os.write(write_end, b"!")
+            else:
+                os.read(read_end, 1)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        await serve(config, then)
+
+    monkeypatch.setattr(supervisor._fork, "Process", Full)
+    try:
+        run_workers(main, config=config)
+        starts_in_all, starts = starts, 1
+        with pytest.raises(ServerError, match="worker 1 could not be started: "):
+            run_workers(main, config=config)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    said = [record.message for record in caplog.records if "replacing" in record.message]
+    assert len(said) == 2
+    assert said[1].startswith("worker 1 could not be started: ")
+    assert starts_in_all == 4
 
 
 def test_failure_while_serving_is_logged_and_replaced(
