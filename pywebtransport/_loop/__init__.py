@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
-from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .shared import SharedPort, WorkerSeat
+from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
 from .tunnel import TunnelEndpoint
 
 __all__ = [
@@ -12,9 +13,12 @@ __all__ = [
     "BindAddress",
     "Endpoint",
     "RemoteAddress",
+    "SharedPort",
     "TunnelEndpoint",
     "UdpSocket",
+    "WorkerSeat",
     "bind_addresses",
+    "bind_shared",
     "bind_udp_sockets",
     "connect_staggered",
     "open_udp_socket",

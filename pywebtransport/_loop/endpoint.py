@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError
 from .resolve import RemoteAddress, resolve
+from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Endpoint:
         qlog: Hears (connection, bytes, is_last).
         log: Hears lines of the library's own debug log.
         packets_out: Gets packets instead of sockets; see ``TunnelEndpoint``.
+        seat: Makes a server's endpoint that of one worker, see ``adopt``.
 
     Raises:
         ConfigurationError: A setting is unknown or out of range.
@@ -109,6 +111,7 @@ class Endpoint:
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         packets_out: Callable[[list[bytes]], object] | None = None,
+        seat: WorkerSeat | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
@@ -118,12 +121,14 @@ class Endpoint:
         self._timer_tick = 0
         self._unblocked: asyncio.Future[None] | None = None
         self._closed = False
+        self._seat = seat
+        self._has_mailbox = False
         self._socket_buffer_size = socket_buffer_size
         self._socket_features = socket_features
         self._on_error = on_error
         self._quic = QuicEndpoint(
             is_server=is_server,
-            settings=settings or {},
+            settings=(settings or {}) | ({} if seat is None else seat.settings),
             tls=tls,
             accept=accept,
             schedule_flush=self._schedule_flush,
@@ -132,6 +137,7 @@ class Endpoint:
             qlog=qlog,
             log=log,
             packets_out=packets_out,
+            forward=None if seat is None else seat.forward,
         )
 
     # ------------------------------------------------------------- public face
@@ -161,15 +167,12 @@ class Endpoint:
         """True once ``close()`` was called."""
         return self._closed
 
-    async def bind(
-        self, host: str | None, port: int, *, reuse_port: bool = False
-    ) -> list[tuple[str, int]]:
+    async def bind(self, host: str | None, port: int) -> list[tuple[str, int]]:
         """Bind and serve a host: a literal, a name, ``localhost`` (both families) or a wildcard.
 
         Args:
             host: ``""``, None or ``::`` is every address of both families.
             port: 0 lets the kernel choose one port for all addresses.
-            reuse_port: Let several processes bind the same port (SO_REUSEPORT).
 
         Returns:
             The addresses bound, as (host, port).
@@ -187,18 +190,27 @@ class Endpoint:
             found = await resolve(host, port)
             addresses = [BindAddress(family, sockaddr) for family, sockaddr in found]
         self._check_open("bind")
-        bound: list[UdpSocket] = []
-        sockets = bind_udp_sockets(addresses, reuse_port=reuse_port)
-        try:
-            for sock in sockets:
-                bound.append(self.add_socket(sock))
-        except BaseException:
-            for udp in bound:
-                self.close_socket(udp)
-            for sock in sockets:
-                sock.close()
-            raise
-        return [udp.address for udp in bound]
+        return self._add_all(bind_udp_sockets(addresses))
+
+    def adopt(self) -> list[tuple[str, int]]:
+        """Serve this worker's sockets of the shared port, and what other workers hand over.
+
+        Returns:
+            The addresses, as (host, port).
+
+        Raises:
+            ServerError: Another endpoint of this worker serves them.
+        """
+        self._check_open("adopt a shared port")
+        seat = self._seat
+        assert seat is not None
+        sockets, seat.sockets = seat.sockets, []
+        if not sockets:
+            raise ServerError("the shared port is served by another server of this worker")
+        bound = self._add_all(sockets)
+        self._has_mailbox = True
+        self._loop.add_reader(seat.mailbox.fileno(), self._on_mail)
+        return bound
 
     def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
         """Open one more UDP socket, for instance to migrate a connection to it.
@@ -320,6 +332,9 @@ class Endpoint:
         if self._closed:
             return
         self._closed = True
+        if self._seat is not None and self._has_mailbox:
+            self._has_mailbox = False
+            self._loop.remove_reader(self._seat.mailbox.fileno())
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
@@ -383,6 +398,12 @@ class Endpoint:
         # What stays in the kernel after a full batch makes the descriptor
         # readable again: the loop calls back after everybody else had a turn.
         self._quic.receive(udp.quic, time.monotonic_ns())
+        if not self._closed:
+            self._settle()
+
+    def _on_mail(self) -> None:
+        assert self._seat is not None
+        self._quic.receive_foreign(self._seat.take(), time.monotonic_ns())
         if not self._closed:
             self._settle()
 
@@ -453,6 +474,20 @@ class Endpoint:
             self._unblocked = None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _add_all(self, sockets: list[socket.socket]) -> list[tuple[str, int]]:
+        """Take over bound sockets, all of them or none."""
+        added: list[UdpSocket] = []
+        try:
+            for sock in sockets:
+                added.append(self.add_socket(sock))
+        except BaseException:
+            for udp in added:
+                self.close_socket(udp)
+            for sock in sockets:
+                sock.close()
+            raise
+        return [udp.address for udp in added]
 
     def _release_socket(self, udp: UdpSocket) -> None:
         self._loop.remove_reader(udp.poller.fileno())

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from ..exceptions import ServerError, UnreachableError
 
-__all__ = ["BindAddress", "bind_addresses", "bind_udp_sockets", "open_udp_socket"]
+__all__ = [
+    "BindAddress",
+    "bind_addresses",
+    "bind_shared",
+    "bind_udp_sockets",
+    "open_udp_socket",
+]
 
 # How often another random port is tried when the one the kernel chose for the
 # first address is taken on the second.
@@ -75,16 +81,13 @@ def bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
     return [BindAddress(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
-def bind_udp_sockets(
-    addresses: list[BindAddress], *, reuse_port: bool = False
-) -> list[socket.socket]:
+def bind_udp_sockets(addresses: list[BindAddress]) -> list[socket.socket]:
     """Bind every address, all on the same port when the port is 0.
 
     A dual-stack wildcard makes the IPv4 wildcard after it unnecessary.
 
     Args:
         addresses: What to bind; never empty.
-        reuse_port: Set ``SO_REUSEPORT``, for several processes on one port.
 
     Returns:
         Non-blocking sockets in the order of ``addresses``, without those that
@@ -97,7 +100,7 @@ def bind_udp_sockets(
     for _ in range(_SAME_PORT_ATTEMPTS):
         bound: list[socket.socket] = []
         try:
-            _bind_all(addresses, bound, reuse_port)
+            _bind_all(addresses, bound)
         except _PortTakenError as taken:
             _close_all(bound)
             last = taken.error
@@ -108,6 +111,23 @@ def bind_udp_sockets(
             return bound
     assert last is not None
     raise last
+
+
+def bind_shared(first: socket.socket) -> socket.socket:
+    """Bind one more socket to the address of ``first``, which has ``SO_REUSEPORT``.
+
+    Raises:
+        ServerError: The kernel does not allow it; nothing stays open.
+    """
+    sockaddr = first.getsockname()
+    dual_stack = first.family == socket.AF_INET6 and not first.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    )
+    address = BindAddress(first.family, sockaddr, dual_stack)
+    try:
+        return _bind_one(address, reuse_port=True)
+    except OSError as exc:
+        raise _server_error(address, exc) from exc
 
 
 def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket.socket:
@@ -124,7 +144,7 @@ def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket
     if local is None:
         local = ("::", 0) if family == socket.AF_INET6 else ("0.0.0.0", 0)
     try:
-        return _bind_one(BindAddress(family, local), reuse_port=False)
+        return _bind_one(BindAddress(family, local))
     except OSError as exc:
         raise UnreachableError(
             f"Cannot open a UDP socket on {_show(local)}: {_explain(exc)}",
@@ -140,7 +160,7 @@ class _PortTakenError(Exception):
         self.error = error
 
 
-def _bind_all(addresses: list[BindAddress], bound: list[socket.socket], reuse_port: bool) -> None:
+def _bind_all(addresses: list[BindAddress], bound: list[socket.socket]) -> None:
     chosen_port = 0
     have_dual_stack = False
     absent: tuple[BindAddress, OSError] | None = None
@@ -151,7 +171,7 @@ def _bind_all(addresses: list[BindAddress], bound: list[socket.socket], reuse_po
             host, _, *rest = address.sockaddr
             address = address._replace(sockaddr=(host, chosen_port, *rest))
         try:
-            sock = _bind_one(address, reuse_port)
+            sock = _bind_one(address)
         except OSError as exc:
             if address.optional and exc.errno in _ABSENT:
                 absent = (address, exc)
@@ -168,7 +188,7 @@ def _bind_all(addresses: list[BindAddress], bound: list[socket.socket], reuse_po
         raise _server_error(*absent) from absent[1]
 
 
-def _bind_one(address: BindAddress, reuse_port: bool) -> socket.socket:
+def _bind_one(address: BindAddress, *, reuse_port: bool = False) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)

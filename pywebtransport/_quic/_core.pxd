@@ -63,6 +63,7 @@ cdef class QuicEndpoint:
     cdef object _keylog
     cdef object _qlog
     cdef object _log
+    cdef object _forward
     cdef set _conns            # alive in the engine
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
@@ -90,6 +91,7 @@ cdef class QuicEndpoint:
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
     # What collect found, in the order of deliver.
     cdef list _lines
+    cdef list _foreign         # packets of other workers
     cdef list _handshakes
     cdef list _facts
     cdef list _ready
@@ -101,6 +103,7 @@ cdef class QuicEndpoint:
     cdef object __weakref__
 
     cdef int _want_flush(self) except -1
+    cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1
     cdef int _raise_fatal(self) except -1
@@ -112,6 +115,7 @@ cdef class QuicEndpoint:
     cdef int _hand_over(self) except -1
     cdef int _deliver(self) except -1
     cdef int _deliver_lines(self) except -1
+    cdef int _deliver_foreign(self) except -1
     cdef int _deliver_handshakes(self) except -1
     cdef int _deliver_facts(self) except -1
     cdef int _deliver_streams(self) except -1

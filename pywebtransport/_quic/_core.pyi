@@ -65,6 +65,7 @@ class QuicTls:
         certificate_hashes: Sequence[bytes] = (),
         keylog: bool = False,
         tickets: bool = True,
+        ticket_key: bytes | None = None,  # 64 bytes that several servers share; None: random
     ) -> None: ...
     def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
 
@@ -98,6 +99,8 @@ class QuicEndpoint:
         log: Callable[[str], object] | None = None,
         # Gets the packets of each turn, instead of a socket; see receive_packets().
         packets_out: Callable[[list[bytes]], object] | None = None,
+        # Hears (worker, packet) for receive_foreign() of another worker's endpoint.
+        forward: Callable[[int, bytes], object] | None = None,
     ) -> None: ...
     def add_socket(
         self,
@@ -114,6 +117,8 @@ class QuicEndpoint:
         """
     def receive_packets(self, packets: list[bytes], now: int) -> bool:
         """With ``packets_out``: as receive(), for packets that came some other way."""
+    def receive_foreign(self, packets: Sequence[bytes], now: int) -> None:
+        """Packets that another worker's endpoint gave to its ``forward``; a turn like receive()."""
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def next_tick(self) -> int | None:

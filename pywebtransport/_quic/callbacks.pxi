@@ -292,6 +292,47 @@ cdef void _cb_qlog_data(void *eu, qe_conn *c, void *cu, const uint8_t *data, siz
         endpoint._keep(exc)
 
 
+# A packet on its way to another worker: this head, both addresses, the bytes.
+cdef struct ForeignHead:
+    uint8_t sock        # which socket of the endpoint; workers add theirs in the same order
+    uint8_t ecn
+    uint8_t local_len
+    uint8_t remote_len
+
+
+cdef void _cb_foreign_packet(void *eu, unsigned worker, qe_sock *sock, const sockaddr *local,
+                             socklen_t local_len, const sockaddr *remote, socklen_t remote_len,
+                             unsigned ecn, const uint8_t *data, size_t n) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef QuicSocket known
+    cdef ForeignHead head
+    cdef bytes packet
+    cdef char *p
+    cdef int number = 0
+    try:
+        for known in endpoint._socks:
+            if known._c == sock:
+                break
+            number += 1
+        head.sock = <uint8_t>number
+        head.ecn = <uint8_t>ecn
+        head.local_len = <uint8_t>local_len
+        head.remote_len = <uint8_t>remote_len
+        packet = PyBytes_FromStringAndSize(
+            NULL, <Py_ssize_t>(sizeof(head) + local_len + remote_len + n))
+        p = PyBytes_AS_STRING(packet)
+        memcpy(p, &head, sizeof(head))
+        p += sizeof(head)
+        memcpy(p, local, local_len)
+        p += local_len
+        memcpy(p, remote, remote_len)
+        memcpy(p + remote_len, data, n)
+        endpoint._foreign.append((worker, packet))
+        endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+
+
 cdef void _fill_callbacks(qe_callbacks *cb) noexcept:
     memset(cb, 0, sizeof(qe_callbacks))
     cb.conn_handshake = _cb_conn_handshake
@@ -312,6 +353,7 @@ cdef void _fill_callbacks(qe_callbacks *cb) noexcept:
     cb.dgram_writable = _cb_dgram_writable
     cb.group_blocked = _cb_group_blocked
     cb.group_violated = _cb_group_violated
+    cb.foreign_packet = _cb_foreign_packet
     cb.keylog_line = _cb_keylog_line
     cb.qlog_data = _cb_qlog_data
     cb.log_line = _cb_log_line

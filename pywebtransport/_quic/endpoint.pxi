@@ -8,6 +8,7 @@ cdef class QuicEndpoint:
         self._conns = set()
         self._socks = []
         self._lines = []
+        self._foreign = []
         self._handshakes = []
         self._facts = []
         self._ready = []
@@ -20,7 +21,8 @@ cdef class QuicEndpoint:
         self._outgoing = []
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
-                 schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None):
+                 schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
+                 forward=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -50,6 +52,7 @@ cdef class QuicEndpoint:
         self._qlog = qlog
         self._log = log
         self._packets_out = packets_out
+        self._forward = forward
         self._write_low = s.stream_write_low
         self._stream_credit_step = s.initial_max_stream_data // 4 + 1
         self._conn_credit_step = s.initial_max_data // 4 + 1
@@ -62,6 +65,8 @@ cdef class QuicEndpoint:
             cb.log_line = NULL
         if packets_out is not None:
             out = _cb_packets_out
+        if forward is None:
+            cb.foreign_packet = NULL
         rc = qe_engine_new(&self._e, &s, &cb, <void *>self, tls._c if tls is not None else NULL,
                            out, <void *>self)
         if rc < 0:
@@ -197,6 +202,57 @@ cdef class QuicEndpoint:
             self._packets_out(batch)
         except BaseException as exc:
             self._report(exc)
+        return 0
+
+    def receive_foreign(self, packets, uint64_t now):
+        cdef bytes packet
+        if self._busy or self._delivering or self._e == NULL:
+            return
+        self._busy = True
+        self._again = False
+        self._flush_scheduled = False
+        self._woken = 0
+        try:
+            for packet in packets:
+                self._take_foreign(packet, now)
+            self._check_failure()
+            self._deliver()
+            if self._woken:  # as in receive()
+                self._dirty = True
+            else:
+                self._transmit(now)
+        finally:
+            self._busy = False
+        self._after_turn()
+
+    cdef int _take_foreign(self, bytes packet, uint64_t now) except -1:
+        """Into the engine, as if the socket of the same number had received it."""
+        cdef sockaddr_storage local, remote
+        cdef ForeignHead head
+        cdef QuicSocket sock
+        cdef const char *p = PyBytes_AS_STRING(packet)
+        cdef size_t n = <size_t>PyBytes_GET_SIZE(packet)
+        if n <= sizeof(head):
+            return 0
+        memcpy(&head, p, sizeof(head))
+        p += sizeof(head)
+        n -= sizeof(head)
+        if (head.sock >= len(self._socks) or head.local_len > sizeof(local)
+                or head.remote_len > sizeof(remote)
+                or n <= <size_t>head.local_len + head.remote_len):
+            return 0
+        memset(&local, 0, sizeof(local))
+        memset(&remote, 0, sizeof(remote))
+        memcpy(&local, p, head.local_len)
+        memcpy(&remote, p + head.local_len, head.remote_len)
+        p += <size_t>head.local_len + head.remote_len
+        n -= <size_t>head.local_len + head.remote_len
+        sock = self._socks[head.sock]
+        cdef int rc = qe_engine_packet_in(
+            self._e, sock._c, <const sockaddr *>&local, head.local_len,
+            <const sockaddr *>&remote, head.remote_len, head.ecn, <const uint8_t *>p, n, now)
+        if rc < 0:
+            self._report(_error(rc, "Receiving from another worker"))
         return 0
 
     def process(self, uint64_t now):
@@ -449,6 +505,8 @@ cdef class QuicEndpoint:
                 self._events = False
                 if self._lines:
                     self._deliver_lines()
+                if self._foreign:
+                    self._deliver_foreign()
                 if self._handshakes:
                     self._deliver_handshakes()
                 if self._facts:
@@ -478,6 +536,16 @@ cdef class QuicEndpoint:
                     self._log(data)
                 else:
                     self._qlog(conn, data, last)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_foreign(self) except -1:
+        cdef list batch
+        batch, self._foreign = self._foreign, []
+        for worker, packet in batch:
+            try:
+                self._forward(worker, packet)
             except BaseException as exc:
                 self._report(exc)
         return 0

@@ -85,6 +85,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t excessive_load_code
         uint8_t cid_len
         int worker_index
+        int worker_count
         uint8_t secret[32]
         uint32_t recv_batch
         uint32_t send_batch
@@ -114,6 +115,7 @@ cdef extern from "engine/quicengine.h" nogil:
         size_t cert_hash_count
         int keylog
         int tickets
+        const void *ticket_key  # 64 bytes
 
     int qe_tls_new(qe_tls **out, const qe_tls_options *opt)
     int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file)
@@ -166,6 +168,10 @@ cdef extern from "engine/quicengine.h" nogil:
         void (*group_blocked)(void *eu, qe_group *group, void *gu, uint64_t limit) noexcept
         void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received,
                                uint64_t limit) noexcept
+        void (*foreign_packet)(void *eu, unsigned worker, qe_sock *sock, const sockaddr *local,
+                               socklen_t local_len, const sockaddr *remote,
+                               socklen_t remote_len, unsigned ecn, const uint8_t *data,
+                               size_t n) noexcept
         void (*keylog_line)(void *eu, const char *line) noexcept
         void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t n,
                           int fin) noexcept
@@ -183,6 +189,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t stateless_resets_sent
         uint64_t dropped_packets
         uint64_t rate_limited
+        uint64_t foreign_packets
         uint64_t packets_received
         uint64_t bytes_received
         uint64_t packets_sent
@@ -277,6 +284,9 @@ cdef extern from "engine/quicengine.h":
     void qe_engine_free(qe_engine *e)
     void qe_engine_set_tls(qe_engine *e, qe_tls *tls)
     void qe_engine_stop_accepting(qe_engine *e)
+    int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
+                            socklen_t local_len, const sockaddr *remote, socklen_t remote_len,
+                            unsigned ecn, const uint8_t *data, size_t n, qe_tstamp now)
     int qe_engine_process(qe_engine *e, qe_tstamp now)
     qe_tstamp qe_engine_next_tick(qe_engine *e)
     int qe_engine_is_blocked(const qe_engine *e)

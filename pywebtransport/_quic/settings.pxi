@@ -104,6 +104,10 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         if not isinstance(value, int) or not -1 <= value <= 255:
             raise _bad_value(name, value, "-1 (none) or an integer from 0 to 255")
         s.worker_index = value
+    elif name == "worker_count":
+        if not isinstance(value, int) or not 0 <= value <= 256:
+            raise _bad_value(name, value, "an integer from 0 (no others) to 256")
+        s.worker_count = value
     elif name == "secret":
         if not isinstance(value, bytes) or len(value) != 32:
             raise _exc.ConfigurationError("secret must be 32 bytes", config_key=name)
@@ -159,6 +163,7 @@ cdef dict _engine_stats(const qe_engine_stats *s):
         "stateless_resets_sent": s.stateless_resets_sent,
         "dropped_packets": s.dropped_packets,
         "rate_limited": s.rate_limited,
+        "foreign_packets": s.foreign_packets,
         "packets_received": s.packets_received,
         "bytes_received": s.bytes_received,
         "packets_sent": s.packets_sent,

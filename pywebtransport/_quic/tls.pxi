@@ -37,7 +37,8 @@ cdef object _certificate_error(int code, str what, object path):
 @cython.final
 cdef class QuicTls:
     def __init__(self, *, bint is_server, alpn, certfile=None, keyfile=None, ca_certs=None,
-                 int verify=0, certificate_hashes=(), bint keylog=False, bint tickets=True):
+                 int verify=0, certificate_hashes=(), bint keylog=False, bint tickets=True,
+                 bytes ticket_key=None):
         cdef qe_tls_options opt
         cdef const char **names = NULL
         cdef uint8_t *hashes = NULL
@@ -69,6 +70,11 @@ cdef class QuicTls:
         opt.verify = <qe_verify>verify
         opt.keylog = keylog
         opt.tickets = tickets
+        if ticket_key is not None:
+            if len(ticket_key) != 64:
+                raise _exc.ConfigurationError("ticket_key must be 64 bytes",
+                                              config_key="ticket_key")
+            opt.ticket_key = PyBytes_AS_STRING(ticket_key)
         if certfile is not None:
             cert_path = _path(certfile, "certfile")
             key_path = _path(keyfile, "keyfile")

@@ -108,8 +108,8 @@ class ServerConfig(BaseConfig):
     one that is given, ``CERT_REQUIRED`` demands one. The last two need ``ca_certs``."""
 
     workers: int = DEFAULT_WORKERS
-    """Processes that share the port. This version serves with 1 only and says so
-    when it is asked to listen with more."""
+    """Processes that share the port: ``ServerApp.run`` or ``run_workers`` starts
+    them. The other limits are each worker's own."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **COMMON_RULES,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._loop import Endpoint, TunnelEndpoint
+from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
 from .._quic import ConnectionHandler, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
@@ -28,13 +28,15 @@ def server_endpoint(
     config: ServerConfig,
     tls: QuicTls,
     accept: Callable[[QuicConnection], ConnectionHandler | None],
+    seat: WorkerSeat | None = None,
 ) -> Endpoint:
-    """An endpoint that accepts connections."""
+    """An endpoint that accepts connections; ``seat``: as one worker of several."""
     return Endpoint(
         is_server=True,
         settings=quic_settings(config),
         tls=tls,
         accept=accept,
+        seat=seat,
         **_switches(config),
     )
 

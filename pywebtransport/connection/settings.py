@@ -126,8 +126,12 @@ def client_tls(config: ClientConfig) -> QuicTls:
     )
 
 
-def server_tls(config: ServerConfig) -> QuicTls:
+def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> QuicTls:
     """The server's TLS configuration, with its SNI certificates.
+
+    Args:
+        config: The server's configuration.
+        ticket_key: Key of session tickets that several servers share.
 
     Raises:
         CertificateError: A certificate, key or root file cannot be used.
@@ -140,6 +144,7 @@ def server_tls(config: ServerConfig) -> QuicTls:
         ca_certs=config.ca_certs,
         verify=_VERIFY[config.verify_mode],
         keylog=config.keylog_file is not None,
+        ticket_key=ticket_key,
     )
     for name, (certfile, keyfile) in config.sni_certificates.items():
         tls.add_sni(name, str(Path(certfile)), str(Path(keyfile)))

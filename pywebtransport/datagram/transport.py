@@ -508,7 +508,7 @@ class WebTransportDatagramTransport(EventEmitter):
     def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
         """Queue one datagram; False when there is no room."""
         if self._closed or self._session._state in _OVER:
-            raise self._session._closed_error("no datagram can be sent")
+            raise self._closed_error("no datagram can be sent")
         if not 0 <= priority <= _MAX_PRIORITY:
             raise DatagramError(f"priority must be 0 to {_MAX_PRIORITY}, got {priority}")
         if ttl is None:
@@ -609,7 +609,7 @@ class WebTransportDatagramTransport(EventEmitter):
             if self._incoming:
                 break
             if self.is_closed:
-                raise self._session._closed_error("no datagram can be received")
+                raise self._closed_error("no datagram can be received")
             waiter: asyncio.Future[bool | None] = loop.create_future()
             self._receive_waiters.append(waiter)
             if timeout is not None:
@@ -686,6 +686,12 @@ class WebTransportDatagramTransport(EventEmitter):
         tasks: Collection[asyncio.Task[None]] = self._heartbeats or ()
         for task in tasks:
             task.cancel()
+
+    def _closed_error(self, consequence: str) -> WebTransportError:
+        """The typed error for whatever the end of the session, or of this alone, prevents."""
+        if self._session._state in _OVER:
+            return self._session._closed_error(consequence)
+        return DatagramError(f"the datagrams of this session were closed: {consequence}")
 
     def _watch_close(self, watcher: _CloseWatcher) -> None:
         """Call ``watcher`` once, at the moment the transport closes; it must not raise."""

@@ -1,6 +1,7 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
 from .app import ServerApp
+from .cluster import ServerCluster
 from .middleware import (
     MiddlewareManager,
     RateLimiter,
@@ -13,6 +14,7 @@ from .monitor import ServerMonitor
 from .router import RequestRouter
 from .server import WebTransportServer
 from .stats import ServerStats
+from .supervisor import run_workers
 from .utils import (
     create_development_server,
     create_echo_server_app,
@@ -20,15 +22,18 @@ from .utils import (
     echo_handler,
     health_check_handler,
 )
+from .worker import Worker, current_worker
 
 __all__ = [
     "MiddlewareManager",
     "RateLimiter",
     "RequestRouter",
     "ServerApp",
+    "ServerCluster",
     "ServerMonitor",
     "ServerStats",
     "WebTransportServer",
+    "Worker",
     "create_auth_middleware",
     "create_cors_middleware",
     "create_development_server",
@@ -36,6 +41,8 @@ __all__ = [
     "create_logging_middleware",
     "create_rate_limit_middleware",
     "create_simple_app",
+    "current_worker",
     "echo_handler",
     "health_check_handler",
+    "run_workers",
 ]

@@ -7,16 +7,19 @@ import inspect
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..config import ServerConfig
-from ..exceptions import SessionRejectedError
+from ..exceptions import SessionRejectedError, WebTransportError
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler
 from .server import WebTransportServer
+from .supervisor import run_workers
+from .worker import current_worker
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -56,8 +59,7 @@ class ServerApp:
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
-        self._server._handler = self._handle
-        self._server._origins = self._origins_of
+        self._attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
         for middleware in self._server.config.middleware:
@@ -238,29 +240,57 @@ class ServerApp:
     def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
-        Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is given.
+        A second such signal ends the process at once. SIGHUP reloads the
+        certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
+        given.
+
+        With ``workers`` above 1, so many processes serve the port, see
+        ``run_workers``: each is a copy of this one and runs the start-up and
+        shutdown handlers itself. Limits of the configuration, statistics and
+        what handlers keep in memory are then each worker's own.
 
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
-            **kwargs: ``loop_factory``, and fields of the configuration to set first.
+            **kwargs: ``loop_factory``, and fields of the configuration to set
+                first, such as ``workers=4``.
 
-        Raises: as ``serve``.
+        Raises: as ``serve``; with workers, what stopped the first that could not start.
         """
         loop_factory = kwargs.pop("loop_factory", None)
+        if kwargs:
+            self._server._configure(self._server.config.update(**kwargs))
+        config = self._server.config
+        if config.workers > 1:
+            run_workers(
+                lambda: self._run(host, port),
+                config=config,
+                host=host,
+                port=port,
+                loop_factory=loop_factory,
+            )
+            return
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._run(host, port, kwargs))
+            runner.run(self._run(host, port))
 
     # ------------------------------------------------------------------ internal
 
-    async def _run(self, host: str | None, port: int | None, kwargs: dict[str, Any]) -> None:
+    async def _run(self, host: str | None, port: int | None) -> None:
+        """Serve until told to stop: by a signal, or as a worker."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        handled = (signal.SIGINT, signal.SIGTERM)
+        worker = current_worker()
+        handled: dict[int, Callable[[], None]] = {}
+        if worker is None:
+            handled = dict.fromkeys((signal.SIGINT, signal.SIGTERM), stop.set)
+            handled[signal.SIGHUP] = self._reload
+        else:
+            worker.on_stop = stop.set
         async with self:
-            await self.listen(host=host, port=port, **kwargs)
-            for number in handled:
-                loop.add_signal_handler(number, stop.set)
+            # Who sees that it listens may send a signal at once.
+            for number, action in handled.items():
+                loop.add_signal_handler(number, action)
+            await self.listen(host=host, port=port)
             closed = asyncio.ensure_future(self._server.serve_forever())
             stopped = asyncio.ensure_future(stop.wait())
             try:
@@ -272,20 +302,31 @@ class ServerApp:
                 for number in handled:
                     loop.remove_signal_handler(number)
 
-    def _origins_of(self, path: str) -> tuple[str, ...] | None:
+    def _reload(self) -> None:
+        try:
+            self._server.reload_certificates()
+        except WebTransportError as error:
+            self._server._logger.error("the certificates stay as they are: %s", error)
+
+    def _attach(self, server: WebTransportServer) -> None:
+        """Serve the sessions of a server."""
+        server._handler = partial(self._handle, server)
+        server._origins = partial(self._origins_of, server)
+
+    def _origins_of(self, server: WebTransportServer, path: str) -> tuple[str, ...] | None:
         found = self._router.match(path)
         if found is not None and found[0].allowed_origins is not None:
             return found[0].allowed_origins
-        return self._server._default_origins(path)
+        return server._default_origins(path)
 
-    async def _handle(self, session: WebTransportSession) -> None:
+    async def _handle(self, server: WebTransportServer, session: WebTransportSession) -> None:
         """Route, check, accept, run the handler."""
         started = get_timestamp()
         status = 200
         try:
             found = self._router.match(session.path)
             if found is None:
-                status, headers = self._server._not_found(session)
+                status, headers = server._not_found(session)
                 raise SessionRejectedError(status_code=status, headers=headers)
             route, params = found
             session._path_params = params
@@ -305,20 +346,22 @@ class ServerApp:
             status = 500
             raise
         finally:
-            if self._server.config.access_log and access_logger.isEnabledFor(logging.INFO):
+            if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
                 self._log_access(session, status, started)
         if session.state == "connecting":
-            session.accept(application_protocol=self._choose_protocol(session, route))
+            session.accept(application_protocol=self._choose_protocol(server, session, route))
         elif not session.is_ready:
             return
-        self._server._stats.sessions_accepted += 1
+        server._stats.sessions_accepted += 1
         await handler(session)
 
-    def _choose_protocol(self, session: WebTransportSession, route: Route) -> str | None:
+    def _choose_protocol(
+        self, server: WebTransportServer, session: WebTransportSession, route: Route
+    ) -> str | None:
         """The client's first choice among what this path supports."""
         supported = route.application_protocols
         if supported is None:
-            supported = tuple(self._server.config.application_protocols)
+            supported = tuple(server.config.application_protocols)
         return next((name for name in session.offered_protocols if name in supported), None)
 
     def _log_access(self, session: WebTransportSession, status: int, started: float) -> None:

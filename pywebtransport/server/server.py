@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint
+from .._loop import Endpoint, WorkerSeat
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..connection.driver import Driver
@@ -27,9 +27,10 @@ from ..types import Address, EventType
 from ..utils import get_timestamp
 from .sessions import ServerSessions
 from .stats import ServerStats
+from .worker import Worker, current_worker
 
 if TYPE_CHECKING:
-    from .._quic import QuicConnection
+    from .._quic import QuicConnection, QuicTls
     from ..h3.session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer"]
@@ -65,6 +66,7 @@ class WebTransportServer(EventEmitter):
         self._config.validate()
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
+        self._seat: WorkerSeat | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
         self._sessions: set[WebTransportSession] = set()
@@ -134,7 +136,8 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: No certificate is given, or ``workers`` is above 1.
+            ConfigurationError: No certificate is given, or ``workers`` is above 1
+                in a process that is no worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
@@ -149,19 +152,23 @@ class WebTransportServer(EventEmitter):
                 config_key="certfile" if not config.certfile else "keyfile",
                 config_value=config.certfile or config.keyfile,
             )
-        if config.workers > 1:
-            raise ConfigurationError(
-                f"workers={config.workers}: this version serves in one process; leave workers at 1",
-                config_key="workers",
-                config_value=config.workers,
-            )
         host = config.bind_host if host is None else host
         port = config.bind_port if port is None else port
+        worker = current_worker()
+        seat = None if worker is None else worker.seat_for((host, port))
+        if config.workers > 1 and seat is None:
+            raise _no_seat(config.workers, worker)
+        if worker is not None and seat is not None and self._seat is None:
+            config = self._config = _with_certificates(config, *worker.certificates)
         endpoint = self._endpoint
         if endpoint is None:
-            endpoint = server_endpoint(config, server_tls(config), self._accept)
+            self._seat = seat
+            endpoint = server_endpoint(config, self._tls(config), self._accept, seat)
         try:
-            bound = await endpoint.bind(host, port)
+            if seat is not None and seat is self._seat:
+                bound = endpoint.adopt()
+            else:
+                bound = await endpoint.bind(host, port)
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -169,6 +176,10 @@ class WebTransportServer(EventEmitter):
         self._endpoint = endpoint
         if self._started_at is None:
             self._started_at = get_timestamp()
+        if worker is not None and seat is not None:
+            # The supervisor says where, once for all workers.
+            worker.listening(self, bound)
+            return
         for address in bound:
             self._logger.info("listening on %s port %d", *address)
 
@@ -262,7 +273,8 @@ class WebTransportServer(EventEmitter):
     ) -> None:
         """Read the certificate files again; new connections use them, old ones go on.
 
-        A bad pair changes nothing.
+        A bad pair changes nothing. In a worker process the other workers do the
+        same; see ``run_workers``.
 
         Args:
             certfile: A new path; None: the same as before.
@@ -274,14 +286,10 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None:
             raise ServerError("the server does not listen; there is nothing to reload")
-        config = self._config
-        if certfile is not None or keyfile is not None:
-            config = config.update(
-                certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile
-            )
-        self._endpoint.quic.set_tls(server_tls(config))
-        self._config = config
-        self._logger.info("certificates reloaded")
+        self._load_certificates(certfile, keyfile)
+        worker = current_worker()
+        if worker is not None and worker.serves(self):
+            worker.reloaded(certfile, keyfile)
 
     # ------------------------------------------------------------- observability
 
@@ -335,6 +343,17 @@ class WebTransportServer(EventEmitter):
         config.validate()
         self._config = config
         self._options = h3_options(config)
+
+    def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
+        if self._endpoint is None or self._closing:
+            return
+        config = _with_certificates(self._config, certfile, keyfile)
+        self._endpoint.quic.set_tls(self._tls(config))
+        self._config = config
+        self._logger.info("certificates reloaded")
+
+    def _tls(self, config: ServerConfig) -> QuicTls:
+        return server_tls(config, ticket_key=None if self._seat is None else self._seat.ticket_key)
 
     def _accept(self, quic: QuicConnection) -> Driver:
         """A client completed the handshake (deliver phase)."""
@@ -412,7 +431,7 @@ class WebTransportServer(EventEmitter):
             self._logger.exception("request for %s failed", session.path)
             self._reject(session, _INTERNAL_SERVER_ERROR, {})
             return
-        if session.is_closed and isinstance(error, WebTransportError):
+        if session.is_closed and _only_webtransport(error):
             # The session went away under the handler: a normal end.
             self._logger.debug("handler of %s ended with its session: %s", session.path, error)
             return
@@ -478,6 +497,35 @@ class WebTransportServer(EventEmitter):
         if self._endpoint is not None:
             self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
         return self._stats
+
+
+def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
+    """Why a server that wants workers cannot listen here."""
+    if worker is None:
+        how = (
+            "workers are processes of their own, which an event loop cannot start; call "
+            "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
+        )
+    else:
+        how = "this worker shares the host and port that run_workers() was given, and no other"
+    return ConfigurationError(
+        f"workers={workers}: {how}", config_key="workers", config_value=workers
+    )
+
+
+def _with_certificates(
+    config: ServerConfig, certfile: str | None, keyfile: str | None
+) -> ServerConfig:
+    if certfile is None and keyfile is None:
+        return config
+    return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
+
+
+def _only_webtransport(error: Exception) -> bool:
+    """Whether it is one of this package, or a group (of a TaskGroup) of nothing else."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(WebTransportError)[1] is None
+    return isinstance(error, WebTransportError)
 
 
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:

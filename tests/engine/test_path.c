@@ -224,9 +224,10 @@ static int wrong_cids, seen_cids;
 
 static int check_cid(sim *s, int to_server, const uint8_t *data, size_t len) {
   (void)len;
-  if (to_server && (data[0] & 0x80) == 0) {
+  /* Short headers, and Handshake packets: only Initials may carry a client's choice. */
+  if (to_server && ((data[0] & 0x80) == 0 || (data[0] & 0x30) == 0x20)) {
     seen_cids++;
-    wrong_cids += data[1] != (uint8_t)s->server.set.worker_index;
+    wrong_cids += data[(data[0] & 0x80) == 0 ? 1 : 6] != (uint8_t)s->server.set.worker_index;
   }
   return 1;
 }
@@ -252,6 +253,98 @@ static void test_worker_index(void) {
   sim_free(&s);
 }
 
+/* One of three workers, packets by hand: what it answers and what it hands on. */
+struct worker {
+  qe_engine *engine;
+  int last_owner, handed_on, answers;
+  size_t last_len;
+};
+
+static void on_foreign(void *eu, unsigned owner, qe_sock *sock, const struct sockaddr *local,
+                       socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
+                       unsigned ecn, const uint8_t *data, size_t len) {
+  struct worker *w = eu;
+  (void)sock, (void)data;
+  w->handed_on++;
+  w->last_owner = (int)owner;
+  w->last_len = len;
+  CHECK_EQ(ntohs(((const struct sockaddr_in *)(const void *)local)->sin_port), 4433);
+  CHECK_EQ(ntohs(((const struct sockaddr_in *)(const void *)remote)->sin_port), 40001);
+  CHECK_EQ(local_len, sizeof(struct sockaddr_in));
+  CHECK_EQ(remote_len, sizeof(struct sockaddr_in));
+  CHECK_EQ(ecn, 2);
+}
+
+static size_t on_answer(void *ctx, const qe_packets *trains, size_t n) {
+  (void)trains;
+  ((struct worker *)ctx)->answers += (int)n;
+  return n;
+}
+
+/* -1: answered or dropped here; else the worker that the packet was handed to. */
+static int give(struct worker *w, const uint8_t *data, size_t len) {
+  struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(4433)};
+  struct sockaddr_in remote = {.sin_family = AF_INET, .sin_port = htons(40001)};
+  w->last_owner = -1;
+  CHECK_EQ(qe_engine_packet_in(w->engine, NULL, (struct sockaddr *)&local, sizeof(local),
+                               (struct sockaddr *)&remote, sizeof(remote), 2, data, len, QE_SECOND),
+           0);
+  qe_engine_process(w->engine, QE_SECOND);
+  CHECK(w->last_owner < 0 || w->last_len == len);
+  return w->last_owner;
+}
+
+static void test_packets_of_other_workers(void) {
+  sim s;
+  struct worker w = {0};
+  qe_callbacks cb = {.foreign_packet = on_foreign};
+  qe_engine_stats st;
+  uint8_t packet[1200] = {0};
+
+  sim_init(&s, 8);
+  REQUIRE(sim_start(&s) == 0);
+  s.server.set.worker_index = 1;
+  s.server.set.worker_count = 3;
+  REQUIRE(qe_engine_new(&w.engine, &s.server.set, &cb, &w, s.server_tls, on_answer, &w) == 0);
+
+  /* Short headers: the first byte of the connection ID is the worker's. */
+  packet[0] = 0x40;
+  for (int index = 0; index < 3; index++) {
+    packet[1] = (uint8_t)index;
+    CHECK_EQ(give(&w, packet, 100), index == 1 ? -1 : index);
+  }
+  CHECK_EQ(w.answers, 1); /* of its own: a connection of before; a stateless reset */
+  packet[1] = 3;
+  CHECK_EQ(give(&w, packet, 100), -1);
+  CHECK_EQ(w.answers, 2);
+
+  /* Long headers: a client's choice goes where the bytes after the first say. */
+  memcpy(packet, "\xc0\0\0\0\1\x08\x02\x01\x02\x03\x04", 11);
+  CHECK_EQ(give(&w, packet, sizeof(packet)), 2);
+  packet[6] = 1;
+  CHECK_EQ(give(&w, packet, sizeof(packet)), -1);
+  packet[6] = 0xff;
+  for (uint32_t n = 0x01020304; n < 0x01020304 + 6; n++) {
+    packet[10] = (uint8_t)n;
+    CHECK_EQ(give(&w, packet, sizeof(packet)), n % 3 == 1 ? -1 : (int)(n % 3));
+  }
+  packet[5] = 4; /* too short for a choice */
+  CHECK_EQ(give(&w, packet, sizeof(packet)), -1);
+  packet[5] = 0;
+  CHECK_EQ(give(&w, packet, sizeof(packet)), -1);
+
+  qe_engine_get_stats(w.engine, &st);
+  CHECK_EQ(st.foreign_packets, (uint64_t)w.handed_on);
+  CHECK_EQ(w.handed_on, 7);
+  qe_engine_free(w.engine);
+
+  s.server.set.worker_index = 3;
+  CHECK_EQ(qe_engine_new(&w.engine, &s.server.set, &cb, &w, s.server_tls, on_answer, &w),
+           QE_ERR_INVALID);
+  s.server.set.worker_index = -1;
+  sim_free(&s);
+}
+
 int main(void) {
   if (sim_global_init() != 0) {
     printf("no certificates\n");
@@ -263,6 +356,7 @@ int main(void) {
   RUN(test_migration_fails);
   RUN(test_too_early);
   RUN(test_worker_index);
+  RUN(test_packets_of_other_workers);
   sim_global_free();
   return check_report();
 }

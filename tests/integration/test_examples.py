@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from pywebtransport import ClientConfig, WebTransportSession
+from pywebtransport import ClientConfig, WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import UnreachableError
 from pywebtransport.stream.utils import echo_stream
 from pywebtransport.utils import certificate_hash
@@ -195,3 +195,46 @@ def test_demo_says_what_is_wrong_with_its_size() -> None:
     )
     assert finished.returncode == 1
     assert "size 'lots': expected a number like" in finished.stderr
+
+
+def test_workers_example_serves_with_two_processes(working_directory: Path) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "workers.py"), str(port), "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url, digest = process.stdout.readline().split()
+            answers = asyncio.run(ask_who(url, digest))
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert (process.returncode, output, errors) == (0, "", "")
+    # All on one of two: 2 * 2**-40.
+    assert {answer.split(",")[0] for answer in answers} == {"worker 0", "worker 1"}
+    assert len(set(answers)) == 2
+
+
+async def ask_who(url: str, digest: str) -> list[str]:
+    """What 40 sessions are told."""
+    config = ClientConfig(server_certificate_hashes=[bytes.fromhex(digest)])
+    async with WebTransportClient(config=config) as client:
+
+        async def one() -> str:
+            async with client.connect(url) as session:
+                stream = await session.create_bidirectional_stream()
+                await stream.close()
+                return (await stream.read_all()).decode()
+
+        while True:
+            try:
+                first = await one()
+                break
+            except UnreachableError:
+                continue  # it does not listen yet
+        return [first, *await asyncio.gather(*(one() for _ in range(39)))]

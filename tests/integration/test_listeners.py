@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from pywebtransport import ServerApp, WebTransportClient
-from pywebtransport.exceptions import ConfigurationError, ServerError, UnreachableError
+from pywebtransport.exceptions import ServerError, UnreachableError
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.names import add_hosts
 from tests.support.steps import round_trip
@@ -158,10 +158,3 @@ async def test_many_clients_connect_at_once(serving: Serving, client_config: Cli
                 await round_trip(session, far, session.path.encode())
 
         await asyncio.gather(*(one(number) for number in range(20)))
-
-
-async def test_more_than_one_worker_is_refused_by_name(server_config: ServerFactory) -> None:
-    async with ServerApp(config=server_config(workers=2)) as app:
-        with pytest.raises(ConfigurationError, match="workers=2") as caught:
-            await app.listen()
-    assert caught.value.config_key == "workers"

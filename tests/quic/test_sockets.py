@@ -14,6 +14,7 @@ from pywebtransport._loop import (
     BindAddress,
     RemoteAddress,
     bind_addresses,
+    bind_shared,
     bind_udp_sockets,
     connect_staggered,
     open_udp_socket,
@@ -26,10 +27,10 @@ V6 = socket.AF_INET6
 
 
 @contextlib.contextmanager
-def bound(host: str | None, port: int = 0, **options: Any) -> Iterator[list[socket.socket]]:
+def bound(host: str | None, port: int = 0) -> Iterator[list[socket.socket]]:
     addresses = bind_addresses(host, port)
     assert addresses is not None
-    sockets = bind_udp_sockets(addresses, **options)
+    sockets = bind_udp_sockets(addresses)
     try:
         yield sockets
     finally:
@@ -88,10 +89,14 @@ def test_taken_port_is_named_and_nothing_stays_open() -> None:
 
 
 def test_several_processes_may_share_a_port_on_request() -> None:
-    with bound("127.0.0.1", reuse_port=True) as (first,):
-        port = first.getsockname()[1]
-        with bound("127.0.0.1", port, reuse_port=True) as (second,):
-            assert second.getsockname() == first.getsockname()
+    for host in ("127.0.0.1", "::1", "::"):
+        with bound(host) as (first,):
+            with pytest.raises(ServerError, match="choose another port"):
+                bind_shared(first)
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with bind_shared(first) as second:
+                assert second.getsockname() == first.getsockname()
+                assert second.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
 
 
 def test_address_of_another_machine() -> None:

@@ -184,6 +184,21 @@ def test_ticket_resumes_and_token_validates(lab: Lab) -> None:
         again.open(b"works")
 
 
+def test_servers_with_one_ticket_key_resume_each_others_sessions(lab: Lab) -> None:
+    for keys, resumed in ((2 * [bytes(range(64))], True), ([bytes(64), bytes(range(64))], False)):
+        with lab.link(server={"tls": lab.make_server_tls(ticket_key=keys[0])}) as link:
+            link.run(lambda link=link: link.near.tickets)
+            ticket = link.near.tickets[0]
+        options = {"tls": lab.make_server_tls(ticket_key=keys[1])}
+        with lab.link(server=options, connect={"ticket": ticket}) as link:
+            assert link.conn.resumed is resumed
+
+
+def test_ticket_key_has_64_bytes(lab: Lab) -> None:
+    with pytest.raises(ConfigurationError, match="64 bytes"):
+        lab.make_server_tls(ticket_key=bytes(32))
+
+
 def test_garbage_ticket_and_token_do_no_harm(lab: Lab) -> None:
     options = {"ticket": b"no ticket", "token": b"no token"}
     with lab.link(connect=options) as link:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_LISTENING = re.compile(r"listening on \S+ port (\d+)")
+_LISTENING = r"listening on \S+ port (\d+)"
 END_TIMEOUT = 30.0
 
 
@@ -39,12 +39,37 @@ class ServerProcess:
         self.output = ""
         self.errors = ""
         self.returncode: int | None = None
-        self.port = self._read_port()
+        self.port = int(self.wait_for(_LISTENING)[1])
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read what it prints up to a line that matches, and return the match."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output += line
+            found = re.search(pattern, line)
+            if found is not None:
+                return found
+        self._finish()
+        raise AssertionError(f"it ended without {pattern!r}: {self.output}{self.errors}")
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal and go on."""
+        self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send a signal and wait for the end."""
         if self.returncode is None:
             self._process.send_signal(number)
+            self._finish()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        if self.returncode is None:
             self._finish()
 
     def kill(self) -> None:
@@ -56,16 +81,6 @@ class ServerProcess:
     def assert_clean_end(self) -> None:
         """It ended by itself, in order, and complained about nothing."""
         assert (self.returncode, self.errors) == (0, "")
-
-    def _read_port(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.output += line
-            found = _LISTENING.search(line)
-            if found is not None:
-                return int(found[1])
-        self._finish()
-        raise AssertionError(f"the server did not start: {self.output}{self.errors}")
 
     def _finish(self) -> None:
         try:

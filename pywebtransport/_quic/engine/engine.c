@@ -206,6 +206,28 @@ static qe_target *find_by_reset_token(const qe_engine *e, const uint8_t *data, s
                        NGTCP2_STATELESS_RESET_TOKENLEN);
 }
 
+/* The other worker that a packet belongs to; -1: none.  An ID of ours begins
+ * with the index.  Others are a client's choice, in packets with a long header:
+ * the bytes behind the first choose, as in the filter that steers packets, so
+ * that all of a handshake meets in one place. */
+static int other_owner(const qe_engine *e, const ngtcp2_version_cid *vc, int long_header) {
+  uint32_t count = (uint32_t)e->set.worker_count, owner;
+
+  if (e->set.worker_index < 0 || count == 0 || vc->dcidlen == 0) {
+    return -1;
+  }
+  owner = vc->dcid[0];
+  if (owner >= count) {
+    if (!long_header || vc->dcidlen < 5) {
+      return -1;
+    }
+    owner = (uint32_t)vc->dcid[1] << 24 | (uint32_t)vc->dcid[2] << 16 | (uint32_t)vc->dcid[3] << 8 |
+            vc->dcid[4];
+    owner %= count;
+  }
+  return owner == (uint32_t)e->set.worker_index ? -1 : (int)owner;
+}
+
 int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
                         socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
                         unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
@@ -236,7 +258,14 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
   }
   if (t == NULL) {
     if (e->set.is_server) {
-      return qe_accept_packet(e, &path, ecn, data, len, now);
+      int owner = other_owner(e, &vc, (data[0] & 0x80) != 0);
+      if (owner < 0) {
+        return qe_accept_packet(e, &path, ecn, data, len, now);
+      }
+      e->stats.foreign_packets++;
+      QE_UPCALL(e, foreign_packet, (unsigned)owner, sock, local, local_len, remote, remote_len, ecn,
+                data, len);
+      return 0;
     }
     e->stats.dropped_packets++;
     return 0;

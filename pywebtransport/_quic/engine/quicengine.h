@@ -133,6 +133,8 @@ typedef struct qe_settings {
 
   uint8_t cid_len;   /* our connection IDs; 8..18, default 8 */
   int worker_index;  /* -1 = none; else 0..255 is put into the first byte of each of our CIDs */
+  int worker_count;  /* 0 = no others; else packets that belong to another of so many workers
+                        go to the foreign_packet callback */
   uint8_t secret[32]; /* key of tokens and stateless resets; all zero = random */
 
   /* Bounded work: qe_sock_recv reads at most this many UDP datagrams per call,
@@ -152,6 +154,8 @@ int qe_settings_check(const qe_settings *s, const char **field);
 /* --------------------------------------------------------------------- TLS */
 
 typedef struct qe_tls qe_tls;
+
+#define QE_TICKET_KEY_LEN 64
 
 enum qe_verify {
   QE_VERIFY_NONE = 0,     /* client: accept anything; server: do not ask */
@@ -175,6 +179,8 @@ typedef struct qe_tls_options {
   size_t cert_hash_count;
   int keylog; /* 1: keylog_line callback */
   int tickets; /* server: issue session tickets; client: report them */
+  /* Server: key of the tickets, to share it; NULL = random, for this object alone. */
+  const uint8_t (*ticket_key)[QE_TICKET_KEY_LEN];
 } qe_tls_options;
 
 /* A TLS configuration.  Reference counted: connections keep the one they
@@ -274,6 +280,13 @@ typedef struct qe_callbacks {
   void (*group_blocked)(void *eu, qe_group *group, void *gu, uint64_t limit); /* once per limit */
   void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received, uint64_t limit);
 
+  /* A packet of another worker (settings.worker_count), unless this engine knows
+   * its connection ID: pass it to qe_engine_packet_in there.  The kernel may hand a train of one
+   * address over as a whole, whatever is in it.  NULL drops them. */
+  void (*foreign_packet)(void *eu, unsigned worker, qe_sock *sock, const struct sockaddr *local,
+                         socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
+                         unsigned ecn, const uint8_t *data, size_t len);
+
   void (*keylog_line)(void *eu, const char *line);
   void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t len, int fin);
   void (*log_line)(void *eu, const char *line);
@@ -332,6 +345,7 @@ typedef struct qe_engine_stats {
   uint64_t lingering;          /* closing or draining */
   uint64_t accepted, handshake_failed, refused, retries_sent, version_negotiations_sent;
   uint64_t stateless_resets_sent, dropped_packets, rate_limited;
+  uint64_t foreign_packets; /* of other workers */
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */
   uint64_t send_calls, recv_calls;
 } qe_engine_stats;

@@ -130,7 +130,9 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"max_resets_per_second", s->max_resets_per_second > 0},
       {"excessive_load_code", s->excessive_load_code <= QE_MAX_VARINT},
       {"cid_len", s->cid_len >= 8 && s->cid_len <= 18},
-      {"worker_index", s->worker_index >= -1 && s->worker_index <= 255},
+      {"worker_count", s->worker_count >= 0 && s->worker_count <= 256},
+      {"worker_index", s->worker_index >= -1 && s->worker_index <= 255 &&
+                           (s->worker_count == 0 || s->worker_index < s->worker_count)},
       {"recv_batch", s->recv_batch > 0},
       {"send_batch", s->send_batch > 0},
   };

@@ -172,6 +172,21 @@ static int digest_rules(qe_tls *tls) {
   return finish_digest(hash, rv, tls->rules);
 }
 
+static int set_ticket_key(qe_tls *tls, const qe_tls_options *opt) {
+  int rv = gnutls_session_ticket_key_generate(&tls->ticket_key);
+  if (rv != 0) {
+    return qe_set_error(QE_ERR_TLS, "no session ticket key: %s", gnutls_strerror(rv));
+  }
+  if (opt->ticket_key != NULL) {
+    if (tls->ticket_key.size != QE_TICKET_KEY_LEN) {
+      return qe_set_error(QE_ERR_UNSUPPORTED, "session ticket keys of %u bytes cannot be shared",
+                          tls->ticket_key.size);
+    }
+    memcpy(tls->ticket_key.data, *opt->ticket_key, QE_TICKET_KEY_LEN);
+  }
+  return 0;
+}
+
 static int set_up(qe_tls *tls, const qe_tls_options *opt) {
   const char *where = NULL;
   int rv = gnutls_priority_init2(&tls->priority,
@@ -187,9 +202,9 @@ static int set_up(qe_tls *tls, const qe_tls_options *opt) {
     return QE_ERR_NOMEM;
   }
   if (tls->is_server && tls->tickets) {
-    rv = gnutls_session_ticket_key_generate(&tls->ticket_key);
+    rv = set_ticket_key(tls, opt);
     if (rv != 0) {
-      return qe_set_error(QE_ERR_TLS, "no session ticket key: %s", gnutls_strerror(rv));
+      return rv;
     }
   }
   if ((rv = set_alpn(tls, opt)) != 0 || (rv = set_hashes(tls, opt)) != 0 ||

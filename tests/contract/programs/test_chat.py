@@ -132,7 +132,6 @@ async def test_the_application_serves_until_it_is_cancelled(
         stream = await session.create_unidirectional_stream()
         await stream.write(data=b"noon", end_stream=True)
 
-
     async with app:
         await app.startup()  # entering did it already: nothing happens twice
         serving_task = asyncio.create_task(app.serve(host="127.0.0.1", port=0))

@@ -103,8 +103,8 @@ async def test_throughput(pair: PairOfSessions) -> None:
         result = await datagram_throughput_test(
             datagram_transport=client.datagrams, duration=0.05, datagram_size=200
         )
-        assert result["datagram_size"] == 200
         assert result["datagrams_sent"] >= 1
+        assert result["throughput_dps"] > 0
 
 
 async def test_reliable_readings(pair: PairOfSessions) -> None:
@@ -182,7 +182,7 @@ def test_figures_are_computed() -> None:
         datagrams_sent=8,
         send_failures=2,
         datagrams_received=4,
-        receive_errors=1,
+        receive_drops=1,
         total_datagram_size=120,
         total_send_time=4.0,
         total_receive_time=2.0,

@@ -1,0 +1,204 @@
+"""Several servers in one process, with one life cycle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from ..config import ServerConfig
+from .app import ServerApp
+from .server import WebTransportServer
+
+__all__ = ["ServerCluster"]
+
+
+class ServerCluster:
+    """Servers with configurations of their own that start and stop together.
+
+    For instance one for the public and one with client certificates::
+
+        async with ServerCluster(configs=[public, internal], app=app):
+            await asyncio.Event().wait()
+
+    All servers share one process and its event loop. Several processes on one
+    port are another thing: ``ServerApp.run(workers=N)``.
+    """
+
+    def __init__(self, *, configs: Sequence[ServerConfig], app: ServerApp | None = None) -> None:
+        """A cluster that does not run yet.
+
+        Args:
+            configs: One server for each; host and port from ``bind_host`` and ``bind_port``.
+            app: Its routes and middleware serve the sessions of all servers;
+                its start-up handlers run before they start, its shutdown
+                handlers after they stopped. Its own ``server`` is not used.
+                None: each server emits ``SESSION_REQUEST``, see ``get_servers``.
+
+        Raises:
+            ConfigurationError: A field of a configuration is out of range.
+        """
+        for config in configs:
+            config.validate()
+        self._configs = list(configs)
+        self._app = app
+        self._servers: list[tuple[ServerConfig, WebTransportServer]] = []
+        self._is_running = False
+        # One change of the set of servers at a time.
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        """Between ``start_all`` and ``stop_all``."""
+        return self._is_running
+
+    async def __aenter__(self) -> Self:
+        await self.start_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.stop_all()
+
+    async def start_all(self) -> None:
+        """Start every server; when one cannot start, those that did are stopped.
+
+        Does nothing while the cluster runs. May be called again after ``stop_all``.
+
+        Raises:
+            ServerError: An address cannot be bound.
+            CertificateError: A certificate or key cannot be used.
+            ConfigurationError: A configuration has no certificate.
+
+        Cancellation: safe; nothing stays open.
+        """
+        async with self._lock:
+            if self._is_running:
+                return
+            try:
+                if self._app is not None:
+                    await self._app.startup()
+                for config in self._configs:
+                    self._servers.append((config, await self._start(config)))
+            except BaseException:
+                await self._stop()
+                raise
+            self._is_running = True
+
+    async def stop_all(self) -> None:
+        """Stop all servers gracefully, at the same time. Idempotent.
+
+        Cancellation: the servers are closed all the same, without their drain time.
+        """
+        async with self._lock:
+            self._is_running = False
+            await self._stop()
+
+    async def add_server(self, config: ServerConfig) -> WebTransportServer | None:
+        """Add a server; it starts at once when the cluster runs.
+
+        Args:
+            config: Of the new server.
+
+        Returns:
+            The server, or None when the cluster does not run: it starts with the others.
+
+        Raises: as ``start_all``; then the cluster is as before.
+
+        Cancellation: safe; then the cluster is as before.
+        """
+        config.validate()
+        async with self._lock:
+            if not self._is_running:
+                self._configs.append(config)
+                return None
+            server = await self._start(config)
+            self._configs.append(config)
+            self._servers.append((config, server))
+            return server
+
+    async def remove_server(self, *, host: str, port: int) -> bool:
+        """Stop a server gracefully and take it out.
+
+        Args:
+            host: An address that it listens on, or the ``bind_host`` of its configuration.
+            port: Likewise.
+
+        Returns:
+            False when there is no such server.
+
+        Cancellation: the server is closed all the same, without its drain time.
+        """
+        wanted = (host, port)
+        async with self._lock:
+            for entry in self._servers:
+                config, server = entry
+                if wanted in (*server.local_addresses, config.get_bind_address()):
+                    self._servers.remove(entry)
+                    self._configs.remove(config)
+                    await server.close()
+                    return True
+            if not self._is_running:
+                for config in self._configs:
+                    if wanted == config.get_bind_address():
+                        self._configs.remove(config)
+                        return True
+        return False
+
+    async def get_server_count(self) -> int:
+        """How many servers run."""
+        return len(self._servers)
+
+    async def get_servers(self) -> list[WebTransportServer]:
+        """The servers that run."""
+        return [server for _, server in self._servers]
+
+    async def get_cluster_stats(self) -> dict[str, Any]:
+        """Figures of all servers together, and of each.
+
+        Returns:
+            ``server_count``; ``total_NAME`` for each counter NAME of
+            ``ServerStats`` and for ``active_connections`` and
+            ``active_sessions``; ``servers``, a list of what ``get_server_stats``
+            gives with ``local_address``.
+        """
+        servers = []
+        totals: dict[str, int] = {}
+        for server in await self.get_servers():
+            stats = await server.get_server_stats()
+            for name, value in stats.items():
+                if isinstance(value, int):
+                    totals[f"total_{name}"] = totals.get(f"total_{name}", 0) + value
+            servers.append({"local_address": server.local_address, **stats})
+        return {"server_count": len(servers), **totals, "servers": servers}
+
+    # ------------------------------------------------------------------ internal
+
+    async def _start(self, config: ServerConfig) -> WebTransportServer:
+        server = WebTransportServer(config=config)
+        if self._app is not None:
+            self._app._attach(server)
+        try:
+            await server.listen()
+        except BaseException:
+            await server.close(drain_timeout=0)
+            raise
+        return server
+
+    async def _stop(self) -> None:
+        servers, self._servers = await self.get_servers(), []
+        try:
+            results = await asyncio.gather(
+                *(server.close() for server in servers), return_exceptions=True
+            )
+        finally:
+            if self._app is not None:
+                await self._app.shutdown()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result

@@ -1,0 +1,216 @@
+"""This process as one of several workers, seen from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from .._loop import WorkerSeat
+from ..exceptions import WebTransportError
+
+if TYPE_CHECKING:
+    from ..types import Address
+    from .server import WebTransportServer
+
+__all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
+
+# Longest message between a worker and the supervisor.
+CONTROL_BYTES = 1 << 16
+# What supervisor and workers handle; blocked while a process starts.
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
+
+_current: Worker | None = None
+
+
+def current_worker() -> Worker | None:
+    """The worker that this process is; None outside of worker processes.
+
+    For what only one of them should do, such as a periodic job:
+    ``current_worker() is None or current_worker().index == 0``.
+    """
+    return _current
+
+
+class Worker:
+    """One of the processes that share a port. Made by ``run_workers``.
+
+    Attributes:
+        index: Number of this worker, from 0. A worker that takes the place of
+            one that died has the same.
+        count: How many workers there are.
+    """
+
+    def __init__(
+        self,
+        seat: WorkerSeat,
+        address: Address,
+        control: socket.socket,
+        certificates: tuple[str | None, str | None],
+        grace: float,
+    ) -> None:
+        """Inside of the new process, before its event loop."""
+        global _current
+        self.index = seat.index
+        self.count = seat.count
+        self.on_stop: Callable[[], None] | None = None
+        self._seat = seat
+        self._address = address
+        self._control = control
+        self._certificates = certificates
+        self._grace = grace
+        self._logger = logging.getLogger("pywebtransport.server")
+        self._servers: list[WebTransportServer] = []
+        self._main: asyncio.Future[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._listens = False
+        _current = self
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.index} of {self.count}>"
+
+    # ------------------------------------------------------------- for servers
+
+    @property
+    def certificates(self) -> tuple[str | None, str | None]:
+        """Files that replaced those of the configuration since the start, or None."""
+        return self._certificates
+
+    def seat_for(self, address: Address) -> WorkerSeat | None:
+        """The seat, if the shared port was bound for this host and port."""
+        return self._seat if address == self._address else None
+
+    def listening(self, server: WebTransportServer, addresses: list[Address]) -> None:
+        """A server serves the shared port."""
+        self._servers.append(server)
+        self._listens = True
+        self._tell("listening", addresses)
+
+    def serves(self, server: WebTransportServer) -> bool:
+        """Whether a server of this worker serves the shared port."""
+        return server in self._servers
+
+    def reloaded(self, certfile: str | None, keyfile: str | None) -> None:
+        """A server of this worker has new certificates: the other workers follow."""
+        self._tell("reload", certfile, keyfile)
+
+    # -------------------------------------------------------------- life cycle
+
+    def run(
+        self,
+        main: Callable[[], Awaitable[None]],
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    ) -> None:
+        """Run ``main`` to its end. An exception ends the process with status 1."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Until the loop takes over; the supervisor starts workers with these blocked.
+        signal.signal(signal.SIGTERM, self._on_early_stop)
+        signal.signal(signal.SIGHUP, _ignore)
+        # The terminal's Ctrl-C reaches every process; the supervisor decides.
+        signal.signal(signal.SIGINT, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(self._life(main))
+        except Exception as error:
+            if self._listens:
+                self._logger.exception("worker %d failed", self.index)
+            else:
+                self._fail(error)
+            sys.exit(1)
+
+    def stop(self) -> None:
+        """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
+        if self._stopping or self._main is None:
+            self._stopping = True
+            return
+        self._stopping = True
+        if self.on_stop is not None:
+            self.on_stop()
+            return
+        task = asyncio.get_running_loop().create_task(self._close_servers(self._main))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # ---------------------------------------------------------------- internal
+
+    async def _life(self, main: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        running = self._main = asyncio.ensure_future(main())
+        loop.add_reader(self._control.fileno(), self._on_control)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, None, None)
+        try:
+            if self._stopping:
+                running.cancel()
+            await asyncio.wait({running})
+        finally:
+            loop.remove_reader(self._control.fileno())
+            for task in self._closing:
+                task.cancel()
+            await asyncio.gather(*self._closing, return_exceptions=True)
+        if not (running.cancelled() and self._stopping):
+            running.result()
+
+    async def _close_servers(self, main: asyncio.Future[None]) -> None:
+        if self._servers:
+            await asyncio.gather(
+                *(server.close() for server in self._servers), return_exceptions=True
+            )
+            await asyncio.wait({main}, timeout=self._grace)
+        main.cancel()
+
+    def _on_early_stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _on_control(self) -> None:
+        try:
+            data = self._control.recv(CONTROL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # The supervisor is gone: nobody would look after this process.
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._logger.warning("worker %d: the supervisor is gone", self.index)
+            self.stop()
+            return
+        kind, *values = pickle.loads(data)
+        if kind == "stop":
+            self.stop()
+        else:
+            self._reload(*values)
+
+    def _reload(self, certfile: str | None, keyfile: str | None) -> None:
+        if certfile is not None or keyfile is not None:
+            self._certificates = (certfile, keyfile)
+        for server in self._servers:
+            try:
+                server._load_certificates(certfile, keyfile)
+            except WebTransportError as error:
+                self._logger.error("worker %d keeps its certificates: %s", self.index, error)
+
+    def _fail(self, error: Exception) -> None:
+        """The start failed; the supervisor raises what it can be told."""
+        try:
+            self._tell("failed", error)
+        except Exception:
+            # Not every exception can be pickled, and pickling may raise anything.
+            self._tell("failed", RuntimeError(f"{type(error).__name__}: {error}"))
+
+    def _tell(self, *message: Any) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self._control.send(pickle.dumps(message))
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A handler, unlike SIG_IGN, is not inherited by programs that the worker starts."""

@@ -1,0 +1,335 @@
+"""``run_workers`` called here: this process is the supervisor, the workers are its children.
+
+What a worker sees is sent back through a pipe. Each ``main`` runs in the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+import pytest
+
+from pywebtransport import ServerConfig
+from pywebtransport.exceptions import ConfigurationError, ServerError, WebTransportError
+from pywebtransport.server import WebTransportServer, current_worker, run_workers, supervisor
+from pywebtransport.server.supervisor import RestartPolicy
+from tests.support.endpoints import ServerFactory
+from tests.support.leaks import ExpectedLogs
+
+# The limit of a test is watched by a thread of the interpreter, which a fork does not copy.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+Main = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def config(server_config: ServerFactory) -> ServerConfig:
+    return server_config(workers=2, drain_timeout=0, close_timeout=0.1)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[Connection, Connection]]:
+    receiver, sender = Pipe(duplex=False)
+    with receiver, sender:
+        yield receiver, sender
+
+
+def received(pipe: tuple[Connection, Connection]) -> list[Any]:
+    """What the workers sent; they have ended."""
+    found = []
+    while pipe[0].poll():
+        found.append(pipe[0].recv())
+    return found
+
+
+def index() -> int:
+    worker = current_worker()
+    assert worker is not None
+    return worker.index
+
+
+async def serve(config: ServerConfig, then: Callable[[], object]) -> None:
+    """Listen, do something, and serve until closed."""
+    async with WebTransportServer(config=config) as server:
+        await server.listen()
+        then()
+        await server.serve_forever()
+
+
+def to_supervisor(number: int) -> None:
+    os.kill(os.getppid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server_without_application_runs_until_a_signal(
+    config: ServerConfig, pipe: tuple[Connection, Connection], number: int
+) -> None:
+    async def main() -> None:
+        worker = current_worker()
+        assert worker is not None
+        assert repr(worker) == f"<Worker {worker.index} of 2>"
+        await serve(config, lambda: None if worker.index else to_supervisor(number))
+        pipe[1].send((worker.index, worker.count))
+
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    run_workers(main, config=config)
+    assert sorted(received(pipe)) == [(0, 2), (1, 2)]
+    assert {name: signal.getsignal(name) for name in before} == before
+
+
+def test_main_that_does_not_end_is_cancelled(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            if index() == 0:
+                to_supervisor(signal.SIGTERM)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pipe[1].send(server.is_serving)
+                raise
+
+    run_workers(main, config=config)
+    assert received(pipe) == [False, False]
+
+
+def test_worker_that_ignores_everything_is_killed(
+    config: ServerConfig,
+    pipe: tuple[Connection, Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    expected_logs: ExpectedLogs,
+) -> None:
+    async def main() -> None:
+        if index() == 0:
+            await serve(config, lambda: to_supervisor(signal.SIGTERM))
+            return
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            signal.pause()
+
+    monkeypatch.setattr(supervisor, "_GRACE", 0.0)
+    expected_logs(r"workers \[1\] did not end in time")
+    run_workers(main, config=config)
+
+
+def test_stop_comes_before_anything_listens(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    async def main() -> None:
+        if index() == 0:
+            to_supervisor(signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            pipe[1].send("cleaned up")
+
+    run_workers(main, config=config)
+    # One may be told before its main began.
+    assert set(received(pipe)) <= {"cleaned up"}
+
+
+class Unspeakable(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("no words")
+        self.reason = lambda: None
+
+
+class Misleading(Exception):
+    """Can be pickled but not rebuilt."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (ConfigurationError("of the application"), ConfigurationError, "of the application"),
+        (Unspeakable(), RuntimeError, "Unspeakable: no words"),
+        (Misleading(1, 2), TypeError, "two"),
+    ],
+)
+def test_error_before_listening_is_raised_by_the_supervisor(
+    config: ServerConfig, error: Exception, expected: type[Exception], words: str
+) -> None:
+    async def main() -> None:
+        if index() == 1:
+            raise error
+        await serve(config, lambda: None)
+
+    with pytest.raises(expected, match=words):
+        run_workers(main, config=config)
+
+
+def test_silent_death_before_listening_stops_everything(config: ServerConfig) -> None:
+    async def main() -> None:
+        if index() == 1:
+            os._exit(7)
+        await serve(config, lambda: None)
+
+    with pytest.raises(ServerError, match=r"worker 1 \(process \d+\) ended with status 7 before"):
+        run_workers(main, config=config)
+
+
+def test_worker_that_keeps_dying_is_given_up(
+    config: ServerConfig,
+    pipe: tuple[Connection, Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    expected_logs: ExpectedLogs,
+) -> None:
+    read_end, write_end = os.pipe()
+
+    async def main() -> None:
+        def then() -> None:
+            if index() == 0:
+                os.write(write_end, b"both listen")
+                return
+            pipe[1].send(index())
+            os.read(read_end, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        await serve(config, then)
+
+    monkeypatch.setattr(
+        supervisor, "RestartPolicy", lambda: RestartPolicy(limit=4, first=0.01, longest=0.02)
+    )
+    expected_logs("worker 1 .* was killed by SIGKILL")
+    try:
+        with pytest.raises(ServerError, match=r"worker 1 keeps dying; .* was killed by SIG"):
+            run_workers(main, config=config)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert received(pipe) == [1] * 4
+
+
+def test_system_without_room_for_a_process_is_asked_again(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_end, write_end = os.pipe()
+    starts = 0
+
+    class Full(supervisor._fork.Process):  # type: ignore[name-defined,misc]
+        def start(self) -> None:
+            nonlocal starts
+            starts += 1
+            if starts == 3:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().start()
+
+    async def main() -> None:
+        def then() -> None:
+            if starts == 4:
+                to_supervisor(signal.SIGTERM)
+            elif index() == 0:
+                os.write(write_end, b"!")
+            else:
+                os.read(read_end, 1)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        await serve(config, then)
+
+    monkeypatch.setattr(supervisor._fork, "Process", Full)
+    try:
+        run_workers(main, config=config)
+        starts_in_all, starts = starts, 1
+        with pytest.raises(ServerError, match="worker 1 could not be started: "):
+            run_workers(main, config=config)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    said = [record.message for record in caplog.records if "replacing" in record.message]
+    assert len(said) == 2
+    assert said[1].startswith("worker 1 could not be started: ")
+    assert starts_in_all == 4
+
+
+def test_failure_while_serving_is_logged_and_replaced(
+    config: ServerConfig, pipe: tuple[Connection, Connection], capfd: pytest.CaptureFixture[str]
+) -> None:
+    read_end, write_end = os.pipe()
+
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            if index() == 0:
+                # The first worker 1 failed once its successor writes here.
+                await asyncio.to_thread(os.read, read_end, 1)
+                to_supervisor(signal.SIGTERM)
+            elif not pipe[0].poll():
+                pipe[1].send("first")
+                raise RuntimeError("on purpose")
+            else:
+                os.write(write_end, b"!")
+            await server.serve_forever()
+
+    try:
+        run_workers(main, config=config)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert received(pipe) == ["first"]
+
+
+def test_only_the_shared_address_is_served_by_workers(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await refused(server.listen(port=1), "this worker shares the host and port")
+            await server.listen()
+            async with WebTransportServer(config=config) as other:
+                await refused(other.listen(), "another server of this worker")
+            async with WebTransportServer(config=config.update(workers=1)) as own:
+                # Not shared, and not steered.
+                await own.listen(host="127.0.0.2")
+            if index() == 0:
+                to_supervisor(signal.SIGHUP)
+                to_supervisor(signal.SIGTERM)
+            await server.serve_forever()
+
+    async def refused(call: Awaitable[None], words: str) -> None:
+        with pytest.raises(WebTransportError, match=words):
+            await call
+        pipe[1].send(words)
+
+    run_workers(main, config=config)
+    assert len(received(pipe)) == 4
+
+
+def test_one_worker_is_a_group_too(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    alone = config.update(workers=1)
+
+    async def main() -> None:
+        await serve(alone, lambda: to_supervisor(signal.SIGTERM))
+        pipe[1].send(index())
+
+    run_workers(main, config=alone)
+    assert received(pipe) == [0]
+
+
+def test_taken_port_is_told_before_anything_starts(config: ServerConfig) -> None:
+    async def main() -> NoReturn:
+        raise AssertionError("never called")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match="choose another port"):
+            run_workers(main, config=config, port=port)
+        with pytest.raises(ServerError, match="out of range"):
+            run_workers(main, config=config, port=-1)

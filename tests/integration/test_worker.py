@@ -1,0 +1,194 @@
+"""This process as a worker: what it tells the supervisor, and what it does when told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pywebtransport import ServerApp, ServerConfig, WebTransportClient
+from pywebtransport._loop import SharedPort
+from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.server import WebTransportServer, Worker, current_worker
+from pywebtransport.server import worker as module
+from pywebtransport.types import SessionCloseInfo
+from tests.support.certificates import Certificates
+from tests.support.endpoints import ClientFactory, ServerFactory
+from tests.support.leaks import ExpectedLogs
+
+HOST = "127.0.0.1"
+
+
+class Seat:
+    """A worker of one, and the supervisor's end of its control socket."""
+
+    def __init__(self, worker: Worker, control: socket.socket, config: ServerConfig) -> None:
+        self.worker = worker
+        self.control = control
+        self.config = config
+
+    def tell(self, *message: Any) -> None:
+        """As the supervisor."""
+        self.control.send(pickle.dumps(message))
+
+    async def hear(self) -> Any:
+        """The worker's next message."""
+        data = await asyncio.get_running_loop().sock_recv(self.control, 65536)
+        return pickle.loads(data)
+
+
+Sit = Callable[..., Seat]
+
+
+@pytest.fixture
+def sit(server_config: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sit]:
+    """Make this process a worker until the test ends."""
+    monkeypatch.setattr(module, "_current", None)
+    port = SharedPort(HOST, 0, 1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+
+    def make(certificates: tuple[str | None, str | None] = (None, None)) -> Seat:
+        worker = Worker(port.seat(0), (HOST, 0), theirs, certificates, 0.05)
+        assert current_worker() is worker
+        return Seat(worker, ours, server_config(workers=2, drain_timeout=0, close_timeout=0.1))
+
+    yield make
+    for sock in (ours, theirs):
+        sock.close()
+    port.close()
+
+
+@pytest.mark.parametrize("how", ["message", "end of the supervisor", "signal"])
+async def test_application_ends_in_order(sit: Sit, client_config: ClientFactory, how: str) -> None:
+    seat = sit()
+    app = ServerApp(config=seat.config)
+    order: list[str] = []
+    app.on_startup(lambda: order.append("startup"))
+    app.on_shutdown(lambda: order.append("shutdown"))
+
+    @app.route("/")
+    async def stay(session: object) -> None:
+        """Leaves it open."""
+
+    life = asyncio.create_task(seat.worker._life(lambda: app._run(None, None)))
+    kind, ((host, port),) = await seat.hear()
+    assert (kind, host) == ("listening", HOST)
+    async with WebTransportClient(config=client_config()) as client:
+        session = await client.connect(f"https://{HOST}:{port}/")
+        assert order == ["startup"]
+        if how == "message":
+            seat.tell("stop")
+            seat.tell("stop")
+        elif how == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            seat.control.close()
+        await life
+        assert await session.wait_closed() == SessionCloseInfo(0, "server shutdown", True)
+    assert order == ["startup", "shutdown"]
+
+
+async def test_reloading_is_told_to_the_others_but_not_again(
+    sit: Sit, client_config: ClientFactory, certs: Certificates, expected_logs: ExpectedLogs
+) -> None:
+    new = certs.replacement
+    seat = sit()
+    app = ServerApp(config=seat.config)
+    app.router.set_default_handler(lambda _: asyncio.sleep(0))
+    life = asyncio.create_task(seat.worker._life(lambda: app._run(None, None)))
+    _, ((_, port),) = await seat.hear()
+
+    async def in_use() -> bytes | None:
+        async with (
+            WebTransportClient(config=client_config()) as client,
+            client.connect(f"https://{HOST}:{port}/") as session,
+        ):
+            assert session.connection is not None
+            return session.connection.peer_certificate
+
+    app.server.reload_certificates(**new.files)
+    assert await seat.hear() == ("reload", new.certfile, new.keyfile)
+    assert await in_use() == new.der
+    # As told by the supervisor: nothing is said in return.
+    old = certs.server
+    seat.tell("reload", old.certfile, old.keyfile)
+    seat.tell("reload", None, None)
+    expected_logs("worker 0 keeps its certificates")
+    seat.tell("reload", new.certfile, old.keyfile)
+    assert await in_use() == old.der
+    seat.tell("stop")
+    await life
+    with pytest.raises(BlockingIOError):
+        seat.control.recv(1)
+
+
+async def test_later_worker_begins_with_the_present_certificates(
+    sit: Sit, certs: Certificates
+) -> None:
+    seat = sit((certs.replacement.certfile, certs.replacement.keyfile))
+    async with WebTransportServer(config=seat.config) as server:
+        await server.listen()
+        assert server.config.certfile == certs.replacement.certfile
+        assert server.config.keyfile == certs.replacement.keyfile
+        assert seat.worker.serves(server)
+        with pytest.raises(ConfigurationError, match="this worker shares"):
+            await server.listen(host="127.0.0.2")
+
+
+async def test_server_alone_closes_and_main_goes_on(sit: Sit) -> None:
+    seat = sit()
+    order: list[str] = []
+
+    async def main() -> None:
+        async with WebTransportServer(config=seat.config) as server:
+            await server.listen()
+            await server.serve_forever()
+            order.append("closed")
+
+    life = asyncio.create_task(seat.worker._life(main))
+    assert (await seat.hear())[0] == "listening"
+    seat.worker.stop()
+    seat.worker.stop()
+    await life
+    assert order == ["closed"]
+
+
+async def test_main_that_goes_on_is_cancelled(sit: Sit) -> None:
+    seat = sit()
+    cancelled = asyncio.Event()
+
+    async def main() -> None:
+        try:
+            async with WebTransportServer(config=seat.config) as server:
+                await server.listen()
+                await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    life = asyncio.create_task(seat.worker._life(main))
+    await seat.hear()
+    seat.tell("stop")
+    await life
+    assert cancelled.is_set()
+
+
+async def test_stop_before_the_loop_runs(sit: Sit) -> None:
+    seat = sit()
+    seat.worker._on_early_stop(signal.SIGTERM, None)
+    await seat.worker._life(asyncio.Event().wait)  # type: ignore[arg-type]
+
+
+async def test_error_of_main_is_the_workers(sit: Sit) -> None:
+    async def main() -> None:
+        raise LookupError("on purpose")
+
+    with pytest.raises(LookupError):
+        await sit().worker._life(main)

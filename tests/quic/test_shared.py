@@ -1,0 +1,204 @@
+"""One port for several workers: which socket gets a packet, and what workers hand on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pywebtransport._loop import Endpoint, SharedPort, bind_addresses, bind_udp_sockets
+from pywebtransport._loop.shared import steering_program
+from pywebtransport.exceptions import ServerError
+from tests.support.steps import until
+
+from .harness import Lab
+
+UDP_SEGMENT = 103
+SHORT = 0x40
+INITIAL, HANDSHAKE = 0xC0, 0xE0
+
+
+@contextlib.contextmanager
+def shared(count: int, host: str = "127.0.0.1", port: int = 0) -> Iterator[SharedPort]:
+    port_of_all = SharedPort(host, port, count)
+    try:
+        yield port_of_all
+    finally:
+        port_of_all.close()
+
+
+@contextlib.contextmanager
+def sender(address: tuple[str, int]) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        yield sock
+
+
+def short(*cid: int) -> bytes:
+    """A packet as 1-RTT packets look from outside."""
+    return bytes([SHORT, *cid]).ljust(100, b"\xaa")
+
+
+def long(first: int, cid: bytes) -> bytes:
+    return bytes([first, 0, 0, 0, 1, len(cid)]) + cid + bytes(100)
+
+
+def arrived(port: SharedPort, count: int) -> list[int]:
+    """The workers whose sockets have something; it is taken out."""
+    found = []
+    for index in range(count):
+        for sock in port.seat(index).sockets:
+            with contextlib.suppress(BlockingIOError):
+                while sock.recv(2000) is not None:
+                    found.append(index)
+    return found
+
+
+# ------------------------------------------------------------------------ steering
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "::"])
+def test_packets_follow_the_connection_id_from_any_address(host: str) -> None:
+    with shared(3, host) as port:
+        for address in port.addresses:
+            to = ("::1" if address[0] == "::" else address[0], address[1])
+            for index in range(3):
+                for _ in range(10):
+                    with sender(to) as sock:
+                        sock.send(short(index, 7, 7, 7, 7, 7, 7, 7))
+                        assert arrived(port, 3) == [index]
+                        for first in (INITIAL, HANDSHAKE):
+                            sock.send(long(first, bytes([index]) + os.urandom(7)))
+                            assert arrived(port, 3) == [index]
+
+
+def test_choice_of_a_client_decides_alone_and_evenly() -> None:
+    counts: Counter[int] = Counter()
+    with shared(3) as port, sender(port.addresses[0]) as one, sender(port.addresses[0]) as two:
+        for _ in range(3000):
+            cid = os.urandom(8)
+            one.send(long(INITIAL, cid))
+            (first,) = arrived(port, 3)
+            two.send(long(INITIAL, cid))
+            assert arrived(port, 3) == [first]
+            counts[first] += 1
+    # Six standard deviations are 155.
+    assert all(abs(counts[index] - 1000) < 160 for index in range(3))
+
+
+def test_nonsense_arrives_somewhere() -> None:
+    with shared(2) as port, sender(port.addresses[0]) as sock:
+        for packet in (b"", b"\x40", b"\xc0", b"\xc0\0\0\0\1", short(255), long(INITIAL, b"")):
+            sock.send(packet)
+            assert len(arrived(port, 2)) == 1
+
+
+def test_program_is_made_for_any_number_of_workers() -> None:
+    for count in (2, 255, 256):
+        assert len(steering_program(count)) == 10 * struct.calcsize("HBBI")
+    with shared(256) as port, sender(port.addresses[0]) as sock:
+        sock.send(short(255))
+        assert arrived(port, 256) == [255]
+
+
+def test_port_in_use_is_found_out() -> None:
+    with shared(2) as port:
+        host, number = port.addresses[0]
+        with pytest.raises(ServerError, match="choose another port") as caught:
+            SharedPort(host, number, 2)
+        assert caught.value.details["errno"] == errno.EADDRINUSE
+        addresses = bind_addresses(host, number)
+        assert addresses is not None
+        with pytest.raises(ServerError):
+            bind_udp_sockets(addresses)
+    with shared(1, host, number) as port:
+        assert port.addresses == [(host, number)]
+
+
+def test_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def look_up(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "workers.test" and not more.get("flags", 0) & socket.AI_NUMERICHOST:
+            host = "127.0.0.3"
+        return real(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with shared(2, "workers.test") as port:
+        assert [host for host, _ in port.addresses] == ["127.0.0.3"]
+
+
+# ------------------------------------------------------------------ between workers
+
+
+async def test_train_for_several_workers_is_sorted_out(lab: Lab) -> None:
+    """The kernel gives a train to one socket as a whole; each packet still meets its worker."""
+    with shared(2, "localhost") as port:
+        endpoints = []
+        for index in range(2):
+            endpoint = Endpoint(
+                is_server=True, tls=lab.server_tls, accept=lambda _: None, seat=port.seat(index)
+            )
+            assert endpoint.adopt() == port.addresses
+            endpoints.append(endpoint)
+        try:
+            for address in port.addresses:
+                before = [endpoint.quic.stats() for endpoint in endpoints]
+                with sender(address) as sock:
+                    sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
+                    sock.send(short(0, 1) + short(1, 2) + short(0, 3) + short(1, 4))
+
+                    def gained(name: str, start: list[dict[str, int]] = before) -> list[int]:
+                        return [
+                            endpoint.quic.stats()[name] - old[name]
+                            for endpoint, old in zip(endpoints, start, strict=True)
+                        ]
+
+                    # Of connections that nobody knows: each worker answers for its own.
+                    await until(lambda gained=gained: gained("stateless_resets_sent") == [2, 2])
+                    assert gained("foreign_packets") == [2, 0]
+                    assert gained("packets_received") == [4, 2]
+                    resets = {sock.recv(2000)[-16:] for _ in range(4)}
+                    assert len(resets) == 4
+                with sender(address) as sock:
+                    # The same connection ID gets the same reset from a worker that came later.
+                    sock.send(short(1, 2))
+                    await until(lambda gained=gained: gained("stateless_resets_sent") == [2, 3])
+                    assert sock.recv(2000)[-16:] in resets
+        finally:
+            for endpoint in endpoints:
+                endpoint.close()
+
+
+async def test_mailbox_is_bounded_and_nonsense_in_it_is_dropped(lab: Lab) -> None:
+    with shared(2) as port:
+        seat = port.seat(0)
+        for junk in (b"x", bytes(4), bytes([9, 0, 16, 16]) + bytes(100), bytes([0, 0, 255, 255])):
+            seat.forward(0, junk)
+        for _ in range(10_000):
+            seat.forward(1, bytes(1000))
+        total = 0
+        while packets := port.seat(1).take():
+            assert len(packets) <= 64
+            total += len(packets)
+        assert 100 < total < 10_000
+        endpoint = Endpoint(is_server=True, tls=lab.server_tls, accept=lambda _: None, seat=seat)
+        try:
+            endpoint.adopt()
+            with pytest.raises(ServerError, match="another server of this worker"):
+                endpoint.adopt()
+            await until(lambda: not select.select([seat.mailbox], [], [], 0)[0])
+            assert endpoint.quic.stats()["packets_received"] == 0
+        finally:
+            endpoint.close()
+        seat.forward(0, b"after the end")
+        assert port.seat(0).take() == [b"after the end"]
