@@ -49,7 +49,7 @@ async def serve(port: int, redis_url: str) -> None:
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")
     async with EventBus(RedisBackend(redis_url)) as bus, make_app(certfile, keyfile, bus) as app:
         await app.listen(host="localhost", port=port)
-        port = app.server.local_address[1]
+        port = app.server.local_addresses[0][1]
         print(f"https://localhost:{port}/room {certificate_hash(certfile).hex()}", flush=True)
         await app.server.serve_forever()
 
