@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 from ..exceptions import ClientError
 from ..types import URL
 from .client import WebTransportClient
-from .closing import close_session
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
@@ -145,5 +144,5 @@ class WebTransportBrowser:
         old, self._session = self._session, session
         self._history, self._position = history, position
         if old is not None:
-            await close_session(old)
+            await old.close()
         return session

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..types import URL
 from .client import WebTransportClient
-from .closing import close_session
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
@@ -165,4 +164,4 @@ async def _undo(tasks: Sequence[asyncio.Future[WebTransportSession]]) -> None:
 async def _close_result(task: asyncio.Future[WebTransportSession]) -> None:
     await asyncio.wait({task})
     if not task.cancelled() and task.exception() is None:
-        await close_session(task.result())
+        await task.result().close()

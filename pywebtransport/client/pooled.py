@@ -15,7 +15,6 @@ from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
 from ..utils.slots import Slots
 from .client import WebTransportClient
-from .closing import close_session
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
@@ -282,7 +281,7 @@ class PooledClient:
             endpoint = self._unshelve(session)
             self._tidy(endpoint)
             self._discarded += 1
-            await close_session(session)
+            await session.close()
 
     def _give_back(self, session: WebTransportSession, *, usable: bool) -> None:
         if session in self._ended:
@@ -313,7 +312,7 @@ class PooledClient:
 
     def _close_later(self, session: WebTransportSession) -> None:
         if not (session.is_closed or self._closed):
-            task = asyncio.get_running_loop().create_task(close_session(session))
+            task = asyncio.get_running_loop().create_task(session.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 

@@ -22,7 +22,6 @@ from ..types import URL, EventType
 from ..utils import parse_webtransport_url
 from ..utils.waiters import Waiters
 from .client import WebTransportClient
-from .closing import close_session
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
@@ -282,7 +281,7 @@ class ReconnectingClient(EventEmitter):
             if session.is_closed:
                 raise session._closed_error("it ended before it could be used")
         except BaseException:
-            await close_session(session, code=1)
+            await session.close(code=1)
             raise
         return session
 

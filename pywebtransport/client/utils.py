@@ -12,7 +12,6 @@ from ..exceptions import WebTransportError, get_error_category, invalid_config
 from ..types import URL
 from ..utils import Timer, get_timestamp, parse_webtransport_url
 from .client import WebTransportClient
-from .closing import close_session
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -74,7 +73,7 @@ async def benchmark_client_performance(
                 errors[get_error_category(exception=error)] += 1
                 continue
             times.append(timer.stop())
-            await close_session(session)
+            await session.close()
 
     whole = Timer()
     async with WebTransportClient(config=config) as client:

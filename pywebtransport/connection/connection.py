@@ -27,8 +27,8 @@ from ..utils import generate_connection_id, get_timestamp
 from ..utils.waiters import Waiters
 from .driver import Driver
 from .endpoint import client_endpoint
-from .farewell import sessions_flushed
-from .info import ConnectionInfo
+from .farewell import Farewell, sessions_flushed
+from .info import ConnectionInfo, snapshot
 from .pending import PendingSession
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
@@ -42,7 +42,6 @@ __all__ = ["ConnectionInfo", "WebTransportConnection"]
 _logger = logging.getLogger("pywebtransport.connection")
 
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-_NS = 1e9
 
 
 class WebTransportConnection(EventEmitter):
@@ -66,6 +65,7 @@ class WebTransportConnection(EventEmitter):
         "_error",
         "_error_count",
         "_established_at",
+        "_farewell",
         "_id",
         "_keep_open",
         "_local_streams",
@@ -115,6 +115,7 @@ class WebTransportConnection(EventEmitter):
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._migration: asyncio.Future[bool] | None = None
+        self._farewell: Farewell | None = None
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
         self._on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
@@ -194,12 +195,12 @@ class WebTransportConnection(EventEmitter):
     @property
     def info(self) -> ConnectionInfo:
         """A snapshot of what is known and measured."""
-        return self._refresh()
+        return snapshot(self)
 
     @property
     def rtt(self) -> float | None:
         """Smoothed round-trip time in seconds; None before the first sample."""
-        return self._refresh().rtt
+        return snapshot(self).rtt
 
     @property
     def sessions(self) -> tuple[WebTransportSession, ...]:
@@ -470,7 +471,7 @@ class WebTransportConnection(EventEmitter):
 
     def get_summary(self) -> dict[str, Any]:
         """The figures most people want."""
-        info = self._refresh()
+        info = snapshot(self)
         return {
             "id": self._id,
             "state": self._state,
@@ -490,7 +491,7 @@ class WebTransportConnection(EventEmitter):
         Returns:
             ``{"connection_id", "state", "issues": [...], "info": {...}}``.
         """
-        info = self._refresh()
+        info = snapshot(self)
         issues = []
         if self.is_closed:
             issues.append(f"the connection is over: {self._error or 'closed'}")
@@ -718,31 +719,34 @@ class WebTransportConnection(EventEmitter):
                 session.streams_available(False)
                 session.streams_available(True)
 
-    async def _session_gone(self, session: WebTransportSession) -> None:
-        """The application closed ``session``; a client's connection goes with its last one."""
-        if (
+    @property
+    def _is_unused(self) -> bool:
+        """A client's connection that has no session, and is not kept for further ones."""
+        return self.is_connected and not (
             isinstance(self._config, ServerConfig)
             or self._sessions
             or self._pending
             or self._keep_open
-            or not self.is_connected
-        ):
-            return
-        await self.close()
+        )
 
-    def _session_ended_remotely(self, session: WebTransportSession) -> None:
-        """A client whose last session the peer ended has no use for the connection."""
-        if (
-            isinstance(self._config, ServerConfig)
-            or self._sessions
-            or self._pending
-            or self._keep_open
-            or not self.is_connected
-            or self._quic is None
-            or self._quic.is_closed
-        ):
-            return
-        self._shut()
+    async def _session_gone(self) -> None:
+        """The application closed a session; a client's connection goes with its last one."""
+        if self._is_unused:
+            await self.close()
+
+    def _close_later(self) -> None:
+        """As ``_session_gone``, for a caller that is being cancelled."""
+        if self._is_unused and self._driver is not None:
+            if self._farewell is not None:
+                self._farewell.cancel()
+            self._farewell = Farewell(
+                self._driver.h3, timeout=self._config.close_timeout, shut=self._shut_if_unused
+            )
+
+    def _shut_if_unused(self) -> None:
+        """Likewise, at once: the peer knows already that there is no session any more."""
+        if self._is_unused and self._quic is not None and not self._quic.is_closed:
+            self._shut()
 
     def _close_now(self, code: int = 0, reason: str = "") -> None:
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""
@@ -838,6 +842,8 @@ class WebTransportConnection(EventEmitter):
         if self.is_closed:
             return
         self._state = state
+        if self._farewell is not None:
+            self._farewell.cancel()
         self._closed_at = get_timestamp()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
@@ -853,32 +859,6 @@ class WebTransportConnection(EventEmitter):
             self._on_closed(self)
         self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})
 
-    def _refresh(self) -> ConnectionInfo:
-        """The figures now; those of a connection that is over are its last ones."""
-        info = ConnectionInfo(
-            connection_id=self._id,
-            state=self._state,
-            established_at=self._established_at,
-            closed_at=self._closed_at,
-            error_count=self._error_count,
-            last_activity=self.last_activity_time,
-        )
-        quic = self._quic
-        if quic is None:
-            return info
-        stats = quic.stats()
-        info.local_address = quic.local_address
-        info.remote_address = quic.remote_address
-        for name in ("bytes_sent", "bytes_received", "packets_sent", "packets_received"):
-            setattr(info, name, stats[name] or 0)
-        info.rtt = _seconds(stats["smoothed_rtt"])
-        info.min_rtt = _seconds(stats["min_rtt"])
-        info.congestion_window = stats["cwnd"] or 0
-        info.bytes_in_flight = stats["bytes_in_flight"] or 0
-        info.packets_lost = stats["packets_lost"]
-        info.max_udp_payload = stats["max_udp_payload"] or 0
-        return info
-
 
 class _Attempt:
     """The result of one connection attempt; ``close`` ends one that came second."""
@@ -890,7 +870,3 @@ class _Attempt:
 
     def close(self) -> None:
         self.driver.quic.close(0)
-
-
-def _seconds(nanoseconds: int | None) -> float | None:
-    return nanoseconds / _NS if nanoseconds else None

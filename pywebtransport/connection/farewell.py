@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..h3.connection import H3Connection
 
-__all__ = ["sessions_flushed"]
+__all__ = ["Farewell", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
@@ -61,6 +62,51 @@ async def sessions_flushed(h3: H3Connection, *, timeout: float, name: str) -> No
             for stream in streams:
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
+
+
+class Farewell:
+    """Calls a function when the peer's QUIC stack has the end of every session.
+
+    For one who cannot wait: its task is being cancelled, and the loop may be
+    about to end, so there is no task here, either. The engine wakes it like a
+    future.
+
+    Args:
+        h3: The HTTP/3 side of the connection.
+        timeout: Seconds after which the function is called in any case.
+        shut: What to call, from the event loop.
+    """
+
+    __slots__ = ("_h3", "_shut", "_timer")
+
+    def __init__(self, h3: H3Connection, *, timeout: float, shut: Callable[[], object]) -> None:
+        self._h3 = h3
+        self._shut = shut
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._end)
+        self._look()
+
+    def cancel(self) -> None:
+        """Do not call it any more: the connection is over."""
+        self._timer.cancel()
+
+    def done(self) -> bool:
+        return self._timer.cancelled()
+
+    def set_result(self, result: None, /) -> None:
+        asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        for session in self._h3.closing_sessions():
+            stream = session.stream
+            if stream is not None and not (stream.is_closed or _is_told(stream)):
+                stream.set_acked_waiter(self)
+                return
+        self._end()
+
+    def _end(self) -> None:
+        if not self._timer.cancelled():
+            self._timer.cancel()
+            self._shut()
 
 
 def _is_readable(stream: QuicStream) -> bool:

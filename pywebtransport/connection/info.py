@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import Address, ConnectionState
 from ..utils import get_timestamp
 
-__all__ = ["ConnectionInfo"]
+if TYPE_CHECKING:
+    from .connection import WebTransportConnection
+
+__all__ = ["ConnectionInfo", "snapshot"]
+
+_NS = 1e9
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,3 +53,34 @@ class ConnectionInfo:
     def to_dict(self) -> dict[str, Any]:
         """All fields and ``uptime`` as a plain dictionary."""
         return {**asdict(self), "uptime": self.uptime}
+
+
+def snapshot(connection: WebTransportConnection) -> ConnectionInfo:
+    """The figures now; those of a connection that is over are its last ones."""
+    info = ConnectionInfo(
+        connection_id=connection._id,
+        state=connection._state,
+        established_at=connection._established_at,
+        closed_at=connection._closed_at,
+        error_count=connection._error_count,
+        last_activity=connection.last_activity_time,
+    )
+    quic = connection._quic
+    if quic is None:
+        return info
+    stats = quic.stats()
+    info.local_address = quic.local_address
+    info.remote_address = quic.remote_address
+    for name in ("bytes_sent", "bytes_received", "packets_sent", "packets_received"):
+        setattr(info, name, stats[name] or 0)
+    info.rtt = _seconds(stats["smoothed_rtt"])
+    info.min_rtt = _seconds(stats["min_rtt"])
+    info.congestion_window = stats["cwnd"] or 0
+    info.bytes_in_flight = stats["bytes_in_flight"] or 0
+    info.packets_lost = stats["packets_lost"]
+    info.max_udp_payload = stats["max_udp_payload"] or 0
+    return info
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return nanoseconds / _NS if nanoseconds else None

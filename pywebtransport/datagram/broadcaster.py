@@ -82,12 +82,12 @@ class DatagramBroadcaster:
         """Add a transport; adding it twice is the same as once.
 
         Raises:
-            SessionClosedError: It is closed.
-            DatagramError: The broadcaster is closed.
+            SessionClosedError: Its session is over.
+            DatagramError: It is closed, or the broadcaster is.
         """
         self._check_open()
         if transport.is_closed:
-            raise transport._session._closed_error("it cannot take part in broadcasts")
+            raise transport._closed_error("it cannot take part in broadcasts")
         if transport not in self._counts:
             self._counts[transport] = _Counts()
             self._order = None

@@ -391,7 +391,7 @@ class DatagramReliabilityLayer:
 
     def _fail(self, error: WebTransportError) -> None:
         """The transport refused to go on."""
-        closed_error = self._transport._session._closed_error
+        closed_error = self._transport._closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):
             self._finish(lambda: closed_error("the reliability layer is over"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
-from ..exceptions import SerializationError, SessionClosedError
+from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..types import Serializer
 from .transport import WebTransportDatagramTransport
@@ -94,6 +94,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
                 ``stats["receive_errors"]``.
             TimeoutError: No message came in time.
             SessionClosedError: The session is over and nothing is queued.
+            DatagramError: The transport was closed.
 
         Cancellation: safe, no datagram is lost.
         """
@@ -111,7 +112,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
                 timeout = max(0.0, deadline - time.monotonic())
 
     def __aiter__(self) -> Self:
-        """Iterate over the messages until the session ends.
+        """Iterate over the messages until the session, or this transport, ends.
 
         A datagram that cannot be understood ends the loop with ``SerializationError``;
         a new loop goes on after it.
@@ -121,7 +122,9 @@ class StructuredDatagramTransport(Generic[MessageT]):
     async def __anext__(self) -> MessageT:
         try:
             return await self.receive_obj()
-        except SessionClosedError:
+        except (DatagramError, SessionClosedError):
+            if not self.is_closed:
+                raise
             raise StopAsyncIteration from None
 
     async def close(self) -> None:

@@ -233,7 +233,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises:
             DatagramTooLargeError: ``.max_size`` tells the limit; nothing was sent.
-            DatagramError: Bad priority or ttl, or the peer accepts no datagrams.
+            DatagramError: Bad priority or ttl, the peer accepts no datagrams, or ``close`` was
+                called.
             SessionClosedError: The session is over.
 
         Cancellation: safe; a cancelled send was not queued.
@@ -296,6 +297,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises:
             TimeoutError: Nothing came in time.
+            DatagramError: ``close`` was called, and nothing is queued.
             SessionClosedError: The session is over and nothing is queued.
 
         Cancellation: safe, no datagram is lost.

@@ -78,7 +78,7 @@ async def datagram_throughput_test(
     if datagram_size < 1:
         raise DatagramError(f"datagram_size must be >= 1, got {datagram_size}")
     if transport.is_closed:
-        raise transport._session._closed_error("no datagram can be sent")
+        raise transport._closed_error("no datagram can be sent")
     if datagram_size > transport.max_datagram_size:
         raise DatagramTooLargeError(
             datagram_size=datagram_size, max_size=transport.max_datagram_size

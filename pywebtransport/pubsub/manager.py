@@ -208,16 +208,16 @@ class PubSubManager:
 
     def subscribe(
         self,
-        pattern: str,
+        topic: str,
         *,
         policy: BackpressurePolicy | str = BackpressurePolicy.DROP_OLDEST,
         max_queue: int | None = None,
         data_type: Any = None,
     ) -> Subscription:
-        """Subscribe to the topics that a pattern names.
+        """Subscribe to a topic, or to those that a pattern names.
 
         Args:
-            pattern: A topic; the level ``*`` stands for any one level, a last level
+            topic: A topic or a pattern: the level ``*`` stands for any one level, a last level
                 ``**`` for one or more.
             policy: What happens when a queue for this subscription is full.
             max_queue: Messages that may wait, there and here; None: as many as the broker
@@ -229,10 +229,10 @@ class PubSubManager:
             what ``publish`` raises, and SubscriptionLimitError.
 
         Raises:
-            InvalidTopicError: The pattern is malformed.
+            InvalidTopicError: It is malformed.
             ConfigurationError: There is no such policy, or ``max_queue`` is out of range.
         """
-        check_pattern(pattern)
+        check_pattern(topic)
         if policy not in set(BackpressurePolicy):
             known = ", ".join(BackpressurePolicy)
             raise invalid_config(key="policy", value=policy, reason=f"expected one of {known}")
@@ -245,16 +245,16 @@ class PubSubManager:
         return Subscription(
             self,
             next(self._numbers),
-            pattern,
+            topic,
             policy=BackpressurePolicy(policy),
             max_queue=max_queue,
             data_type=data_type,
         )
 
-    async def unsubscribe(self, pattern: str) -> None:
-        """Close all subscriptions with exactly this pattern; as ``Subscription.close``."""
+    async def unsubscribe(self, topic: str) -> None:
+        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``."""
         for subscription in self.subscriptions:
-            if subscription.pattern == pattern:
+            if subscription.topic == topic:
                 await subscription.close()
 
     # -------------------------------------------------------------------- internal
@@ -269,12 +269,12 @@ class PubSubManager:
             await self._rpc.call(
                 SUBSCRIBE,
                 number,
-                subscription.pattern,
+                subscription.topic,
                 subscription.policy.value,
                 subscription._max_queue,
             )
         except RpcError as error:
-            raise pubsub_error(error, subscription.pattern) from None
+            raise pubsub_error(error, subscription.topic) from None
         if subscription.is_closed:  # while the broker was asked
             await self._unsubscribe(number)
 

@@ -12,6 +12,7 @@ from ..exceptions import (
     SessionClosedError,
     StreamError,
     StreamResetError,
+    TimeoutError,
     WebTransportError,
 )
 from ..serializer._rebuild import rebuild
@@ -38,7 +39,7 @@ class Subscription:
     one is full is the policy. What waits here is not decoded until it is taken.
 
     Attributes:
-        pattern: As given.
+        topic: As given; a topic or a pattern.
         policy: What happens when a queue is full.
         received: Messages that the iteration gave.
     """
@@ -47,13 +48,13 @@ class Subscription:
         self,
         manager: PubSubManager,
         number: int,
-        pattern: str,
+        topic: str,
         *,
         policy: BackpressurePolicy,
         max_queue: int | None,
         data_type: Any,
     ) -> None:
-        self.pattern = pattern
+        self.topic = topic
         self.policy = policy
         self.received = 0
         self._manager = manager
@@ -72,11 +73,6 @@ class Subscription:
         self._subscribed = False
         self._closed = False
         self._error: WebTransportError | None = None
-
-    @property
-    def topic(self) -> str:
-        """The pattern, under the name that publishing uses."""
-        return self.pattern
 
     @property
     def dropped(self) -> int:
@@ -148,7 +144,7 @@ class Subscription:
             raise PubSubError(
                 "the subscription is not made yet: await it, or enter it",
                 error_code=PubSubErrorCode.INVALID_SUBSCRIPTION,
-                topic=self.pattern,
+                topic=self.topic,
             )
         while not self._queue:
             if self._closed:
@@ -193,7 +189,7 @@ class Subscription:
     async def _read(self, structured: StructuredStream[Any]) -> None:
         """Move messages from the stream to the queue, until either ends."""
         try:
-            while (received := await structured._receive()) is not None:
+            while (received := await _next(structured)) is not None:
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
                     self._dropped_there = self._manager._codec.decode(type_id, payload).total
@@ -230,7 +226,7 @@ class Subscription:
     def _too_slow(self, *, remote: bool) -> SlowSubscriberError:
         return SlowSubscriberError(
             "the subscription ended: messages were not taken in time",
-            topic=self.pattern,
+            topic=self.topic,
             remote=remote,
         )
 
@@ -241,12 +237,21 @@ class Subscription:
             return PubSubError(
                 f"the broker ended the subscription (code {error.error_code})",
                 error_code=PubSubErrorCode.UNAVAILABLE,
-                topic=self.pattern,
+                topic=self.topic,
                 remote=True,
             )
         if type(error) is StreamError:
-            return PubSubError(error.message, topic=self.pattern, remote=True)
+            return PubSubError(error.message, topic=self.topic, remote=True)
         return error
+
+
+async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
+    """What comes next, however long that takes: topics may be silent for hours."""
+    while True:
+        try:
+            return await structured._receive()
+        except TimeoutError:  # read_timeout of the streams
+            continue
 
 
 def _is_normal_end(error: WebTransportError) -> bool:

@@ -14,6 +14,7 @@ from ..exceptions import (
     StreamError,
     StreamResetError,
     StreamStoppedError,
+    TimeoutError,
     WebTransportError,
     invalid_config,
 )
@@ -448,7 +449,7 @@ class RpcManager:
             except StreamStoppedError:
                 # The peer wants no more of the request, and may have said why.
                 pass
-            answer = await structured.receive_obj()
+            answer = await _received(structured)
         except StreamResetError as error:
             raise RpcCancelledError(
                 f"the peer gave the call up (code {error.error_code} on its stream)",
@@ -489,6 +490,15 @@ def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Requ
     if deadline is not None:
         left = max(0.001, deadline - asyncio.get_running_loop().time())
     return kind(call.method, list(call.params), call.named_params, call.metadata, left)
+
+
+async def _received(structured: StructuredStream[Any]) -> Any:
+    """The next message; the time of a call is its own, not ``read_timeout`` of the streams."""
+    while True:
+        try:
+            return await structured.receive_obj()
+        except TimeoutError:
+            continue
 
 
 def _check_seconds(key: str, value: Any) -> None:

@@ -377,7 +377,7 @@ class WebTransportSession(EventEmitter):
         Raises:
             SessionError: ``code`` is out of range.
 
-        Cancellation: the session is closed all the same; only the waiting ends.
+        Cancellation: session and connection are closed all the same; only the waiting ends.
         """
         if not 0 <= code <= _MAX_CODE:
             raise SessionError(
@@ -385,7 +385,7 @@ class WebTransportSession(EventEmitter):
             )
         if self._state is SessionState.CLOSED:
             if close_connection:
-                await self._connection._session_gone(self)
+                await self._connection._session_gone()
             return
         if self._state is SessionState.CLOSING:
             await self.wait_closed()
@@ -395,10 +395,14 @@ class WebTransportSession(EventEmitter):
         try:
             if was_ready:
                 await self._wait_finished_streams(self._config.close_timeout)
-        finally:
+        except BaseException:
             self._close_now(code, reason)
+            if close_connection:
+                self._connection._close_later()
+            raise
+        self._close_now(code, reason)
         if close_connection:
-            await self._connection._session_gone(self)
+            await self._connection._session_gone()
 
     async def wait_closed(self) -> SessionCloseInfo:
         """Wait until the session is over.
@@ -659,7 +663,7 @@ class WebTransportSession(EventEmitter):
         """The session is over (deliver phase)."""
         self._end(code, reason, remote, error)
         if remote:
-            self._connection._session_ended_remotely(self)
+            self._connection._shut_if_unused()
 
     # ------------------------------------------------------------------ internal
 

@@ -212,30 +212,38 @@ class _StreamBase(EventEmitter):
     @property
     def is_closed(self) -> bool:
         """Both directions are finished, reset, or the session is over."""
-        return self._done or self._quic.is_closed or self._error is not None
+        return (
+            self._done
+            or self._quic.is_closed
+            or self._error is not None
+            or (self._send_over() and self._read_over())
+        )
 
     @property
     def state(self) -> StreamState:
         """The stream's state in the terms of RFC 9000 section 3, folded into one value."""
-        quic = self._quic
-        if quic.is_reset:
+        if self._quic.is_reset:
             return StreamState.RESET_RECEIVED
         if self._reset_sent:
             return StreamState.RESET_SENT
         if self.is_closed:
             return StreamState.CLOSED
-        send_over = quic.fin_written or quic.is_stopped
-        receive_over = quic.at_eof
         if self._direction is StreamDirection.BIDIRECTIONAL:
-            if send_over and receive_over:
-                return StreamState.CLOSED
-            if send_over:
+            if self._send_over():
                 return StreamState.HALF_CLOSED_LOCAL
-            if receive_over:
+            if self._read_over():
                 return StreamState.HALF_CLOSED_REMOTE
-        elif send_over if self._direction is StreamDirection.SEND_ONLY else receive_over:
-            return StreamState.CLOSED
         return StreamState.OPEN
+
+    def _send_over(self) -> bool:
+        """Nothing more can be sent; a direction that the stream lacks is over, too."""
+        quic = self._quic
+        one_way = self._direction is StreamDirection.RECEIVE_ONLY
+        return one_way or quic.fin_written or quic.is_stopped
+
+    def _read_over(self) -> bool:
+        """Everything was read, up to the peer's FIN."""
+        return self._direction is StreamDirection.SEND_ONLY or self._quic.at_eof
 
     @property
     def stats(self) -> StreamStats:

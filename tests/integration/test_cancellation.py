@@ -15,7 +15,11 @@ import pytest
 
 from pywebtransport import ServerApp, WebTransportClient
 from pywebtransport.connection import WebTransportConnection
-from pywebtransport.exceptions import SessionClosedError, StreamError, WebTransportError
+from pywebtransport.exceptions import (
+    DatagramError,
+    StreamError,
+    WebTransportError,
+)
 from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
@@ -503,7 +507,7 @@ async def test_heartbeat_and_closing_the_transport(pair: PairOfSessions) -> None
         await far.datagrams.receive()
         assert await cancelled_at(near.datagrams.close, 0)
         await asyncio.wait({beating})
-        with pytest.raises(SessionClosedError):
+        with pytest.raises(DatagramError, match="were closed"):
             await near.datagrams.send(b"x")
         await round_trip(near, far, b"later")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pywebtransport import WebTransportClient
-from pywebtransport.client.closing import close_session
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.steps import cancelled_at, until
 
@@ -19,13 +18,13 @@ async def test_closing_that_is_cancelled_closes_the_connection_too(
             stream = await session.create_unidirectional_stream()
             await stream.write_all(b"the last word")
             reached = await cancelled_at(
-                lambda session=session: close_session(session, code=3), index
+                lambda session=session: session.close(code=3), index
             )
             assert session.close_info is not None
             assert session.close_info.code == 3
             await until(lambda: client.connections == ())
             await until(lambda: not served.server.connections)
-            await close_session(session)
+            await session.close()
             if not reached:
                 break
             index += 1
@@ -41,8 +40,8 @@ async def test_connection_that_others_use_stays(
         second = await client.connect(served.url())
         stream = await first.create_unidirectional_stream()
         await stream.write_all(b"x")
-        assert await cancelled_at(lambda: close_session(first), 0)
+        assert await cancelled_at(lambda: first.close(), 0)
         assert first.is_closed
         assert second.is_ready
-        await close_session(second)
+        await second.close()
         assert len(client.connections) == 1

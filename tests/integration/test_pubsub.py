@@ -212,7 +212,7 @@ async def test_closing_a_subscription_ends_its_iteration(rooms: Rooms) -> None:
         member = await room.join()
         subscription = await member.subscribe("a")
         assert member.subscriptions == (subscription,)
-        assert subscription.topic == subscription.pattern == "a"
+        assert subscription.topic == "a"
 
         async def read() -> list[PubSubMessage]:
             return [message async for message in subscription]
@@ -266,6 +266,29 @@ async def test_closing_the_manager_ends_its_subscriptions(rooms: Rooms) -> None:
             await member.start()
         with pytest.raises(ConfigurationError, match="not running"):
             await member.subscribe("a")
+
+
+async def test_closing_while_subscribing(rooms: Rooms) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def authorize(session: WebTransportSession, action: str, topic: str) -> bool:
+        asked.set()
+        await go_on.wait()
+        return True
+
+    async with rooms(authorize=authorize) as room:
+        member = await room.join()
+        subscription = member.subscribe("a")
+        subscribing = asyncio.create_task(subscription._subscribe())
+        await asked.wait()
+        closing = asyncio.create_task(subscription.close())
+        await until(lambda: subscription.is_closed)
+        go_on.set()
+        await closing
+        with pytest.raises(PubSubError, match="ended meanwhile"):
+            await subscribing
+        assert [message async for message in subscription] == []
+        await until(lambda: room.stats("subscriptions", "patterns") == (0, 0))
 
 
 async def test_a_manager_that_was_never_started(rooms: Rooms) -> None:

@@ -272,6 +272,25 @@ async def test_the_broker_tells_the_client_what_it_dropped(linked: Linked) -> No
         assert subscription.dropped == 1
 
 
+async def test_a_topic_may_be_silent_for_longer_than_read_timeout(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with (
+        Broker() as broker,
+        serving(broker.serve) as served,
+        WebTransportClient(config=client_config(read_timeout=0.001)) as client,
+        client.connect(served.url()) as session,
+        PubSubManager(session) as pubsub,
+        pubsub.subscribe("news") as subscription,
+    ):
+        await until(lambda: subscription._stream is not None)
+        stream = subscription._stream
+        assert stream is not None
+        await until(lambda: stream.stats.read_errors > 2)
+        await broker.publish("news", 1)
+        assert (await anext(subscription)).data == 1
+
+
 async def test_subscriptions_that_nobody_reads_do_not_stop_the_connection(
     linked: Linked,
 ) -> None:
@@ -371,7 +390,7 @@ async def test_unsubscribing_while_subscribing(linked: Linked) -> None:
 async def subscribe_often(rpc: RpcManager) -> None:
     """Nobody takes the streams: the credit for further ones does not come."""
     for number in range(100):
-        await rpc.call("pubsub.subscribe", number, "a", timeout=0.3)
+        await rpc.call("pubsub.subscribe", number, "a", timeout=0.5)
 
 
 async def test_a_client_that_allows_no_stream_gets_no_subscription(

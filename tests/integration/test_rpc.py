@@ -375,9 +375,9 @@ async def test_a_call_that_takes_too_long_ends_on_both_sides(managers: Managers)
     async with managers() as (near, far):
         waiting = far.register(Waiting(), name="wait")
         with pytest.raises(RpcTimeoutError) as caught:
-            await near.call("wait", timeout=0.05)
+            await near.call("wait", timeout=0.2)
         assert caught.value.method == "wait"
-        await waiting.cancelled.wait()
+        await until(lambda: waiting.cancelled.is_set() or not waiting.started.is_set())
         await idle(near, far)
 
 
@@ -398,10 +398,10 @@ async def test_a_timeout_of_the_handler_s_own_is_its_error(
 
 async def test_the_default_timeout_holds_where_none_is_given(managers: Managers) -> None:
     async with managers(near={"default_timeout": 0.05}) as (near, far):
-        waiting = far.register(Waiting(), name="wait")
+        far.register(Waiting(), name="wait")
         with pytest.raises(RpcTimeoutError):
             await near.call("wait")
-        await waiting.cancelled.wait()
+        await idle(near, far)
 
 
 async def test_without_any_timeout(managers: Managers) -> None:
@@ -409,6 +409,26 @@ async def test_without_any_timeout(managers: Managers) -> None:
         waiting = far.register(Waiting(), name="wait")
         call = asyncio.create_task(near.call("wait", 5))
         await waiting.started.wait()
+        waiting.go_on.set()
+        assert await call == 5
+
+
+async def test_a_timeout_of_an_interceptor_is_its_own(managers: Managers) -> None:
+    async def slow(call: RpcCall, proceed: Proceed) -> Any:
+        raise TimeoutError("of another thing")
+
+    async with managers(near={"interceptors": [slow]}) as (near, _):
+        with pytest.raises(TimeoutError, match="of another thing") as caught:
+            await near.call("f", timeout=30)
+        assert not isinstance(caught.value, RpcError)
+
+
+async def test_read_timeout_of_the_streams_does_not_end_a_call(managers: Managers) -> None:
+    async with managers(client={"read_timeout": 0.001}) as (near, far):
+        waiting = far.register(Waiting(), name="wait")
+        call = asyncio.create_task(near.call("wait", 5))
+        await waiting.started.wait()
+        await until(lambda: any(s.stats.read_errors > 2 for s in near.session._streams.values()))
         waiting.go_on.set()
         assert await call == 5
 
@@ -614,6 +634,19 @@ async def test_the_end_of_the_session_ends_notifications_too(managers: Managers)
         await idle(near, far)
         assert far._incoming._acceptor is not None
         await far._incoming._acceptor
+
+
+async def test_closing_the_manager_while_calls_wait_for_a_stream(managers: Managers) -> None:
+    async with managers(server={"initial_max_streams_bidi": 3}) as (near, far):
+        waiting = far.register(Waiting(), name="wait")
+        calls = [asyncio.create_task(near.call("wait")) for _ in range(5)]
+        await until(lambda: waiting.running == near.active_calls["outgoing"] > 0)
+        assert waiting.running < 5
+        await near.close()
+        for call in calls:
+            with pytest.raises(RpcCancelledError, match="the manager was closed"):
+                await call
+        await idle(near, far)
 
 
 async def test_managers_that_were_never_started(pair: PairOfSessions) -> None:
