@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 from typing import Any, Self
 
-from ..connection.figures import round_trip_times, spread, traffic_counters
-from ..utils.sampling import Findings, Sample, Sampler, last
+from ..connection.monitor import EndpointMonitor
+from ..utils.sampling import Findings, Sample, last
 from .client import WebTransportClient
 
 __all__ = ["ClientMonitor"]
@@ -17,10 +16,9 @@ _RECENT_ALERTS = 10
 _MIN_ATTEMPTS = 5
 _MAX_FAILED = 0.1
 _SLOW_CONNECT = 5.0
-_MAX_LOOP_DELAY = 1.0
 
 
-class ClientMonitor:
+class ClientMonitor(EndpointMonitor):
     """Samples a client's figures at an interval.
 
     Use as ``async with ClientMonitor(client) as monitor:``. All figures are
@@ -44,35 +42,17 @@ class ClientMonitor:
         Raises:
             ConfigurationError: The interval is not above 0.
         """
-        self._client = client
-        self._sampler = Sampler(
-            self._take,
-            self._judge,
+        super().__init__(
+            client,
             interval=monitoring_interval,
             logger=logging.getLogger("pywebtransport.client.monitor"),
         )
+        self._client = client
 
     @classmethod
     def create(cls, *, client: WebTransportClient, monitoring_interval: float = 30.0) -> Self:
         """As the constructor."""
         return cls(client, monitoring_interval=monitoring_interval)
-
-    @property
-    def is_monitoring(self) -> bool:
-        """Samples are being taken."""
-        return self._sampler.is_running
-
-    async def __aenter__(self) -> Self:
-        self._sampler.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._sampler.stop()
 
     def get_metrics_summary(self) -> dict[str, Any]:
         """The last sample and the newest alerts.
@@ -95,24 +75,15 @@ class ClientMonitor:
 
     # ------------------------------------------------------------------ internal
 
-    def _take(self) -> Sample:
-        stats = self._client._measure()
-        counters = {
+    def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
+        return {
             "connections_attempted": stats["connections_attempted"],
             "connections_successful": stats["connections_successful"],
             "connections_failed": stats["connections_failed"],
             "connect_milliseconds": round(stats["total_connect_time"] * 1000),
-            **traffic_counters(stats),
-        }
-        return {
-            "stats": stats,
-            "rtt": spread(round_trip_times(self._client.connections)),
-            "counters": counters,
         }
 
-    def _judge(self, sample: Sample, previous: Sample | None) -> Findings:
-        before = previous["counters"] if previous else dict.fromkeys(sample["counters"], 0)
-        grown = {name: value - before[name] for name, value in sample["counters"].items()}
+    def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:
         found: Findings = {}
         if self._client.is_closed:
             found["closed"] = "the client is closed"
@@ -123,7 +94,4 @@ class ClientMonitor:
         if opened and grown["connect_milliseconds"] > _SLOW_CONNECT * 1000 * opened:
             seconds = grown["connect_milliseconds"] / 1000 / opened
             found["connect_time"] = f"connecting took {seconds:.1f} s on average"
-        delay = sample["loop_delay"]
-        if delay is not None and delay > _MAX_LOOP_DELAY:
-            found["loop_delay"] = f"the event loop was {delay:.1f} s late"
         return found

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 from typing import Any, Self
 
-from ..connection.figures import round_trip_times, spread, traffic_counters
-from ..utils.sampling import Findings, Sample, Sampler, last
+from ..connection.monitor import EndpointMonitor
+from ..utils.sampling import Findings, Sample, last
 from .server import WebTransportServer
 
 __all__ = ["ServerMonitor"]
@@ -17,11 +16,9 @@ _NEARLY_FULL = 0.9
 # Fewer handshakes between two samples say nothing.
 _MIN_HANDSHAKES = 10
 _MAX_FAILED = 0.5
-# An event loop that is later than this keeps every client waiting.
-_MAX_LOOP_DELAY = 1.0
 
 
-class ServerMonitor:
+class ServerMonitor(EndpointMonitor):
     """Samples a server's figures at an interval and says whether it is well.
 
     Use as ``async with ServerMonitor(server) as monitor:``. All figures are
@@ -45,35 +42,17 @@ class ServerMonitor:
         Raises:
             ConfigurationError: The interval is not above 0.
         """
-        self._server = server
-        self._sampler = Sampler(
-            self._take,
-            self._judge,
+        super().__init__(
+            server,
             interval=monitoring_interval,
             logger=logging.getLogger("pywebtransport.server.monitor"),
         )
+        self._server = server
 
     @classmethod
     def create(cls, *, server: WebTransportServer, monitoring_interval: float = 30.0) -> Self:
         """As the constructor."""
         return cls(server, monitoring_interval=monitoring_interval)
-
-    @property
-    def is_monitoring(self) -> bool:
-        """Samples are being taken."""
-        return self._sampler.is_running
-
-    async def __aenter__(self) -> Self:
-        self._sampler.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._sampler.stop()
 
     def get_health_status(self) -> dict[str, Any]:
         """Whether the server is well now, by a fresh measurement.
@@ -86,7 +65,7 @@ class ServerMonitor:
         latest = self._sampler.latest
         if latest is not None:
             sample["loop_delay"] = latest["loop_delay"]
-        findings = self._judge(sample, latest)
+        findings = self._judge_all(sample, latest)
         if not findings:
             return {"status": "healthy", "reason": "all measured figures are within their bounds"}
         status = "unhealthy" if "not_serving" in findings else "degraded"
@@ -124,24 +103,17 @@ class ServerMonitor:
 
     # ------------------------------------------------------------------ internal
 
-    def _take(self) -> Sample:
-        stats = self._server._measure()
-        counters = {
+    def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
+        return {
             "connections_accepted": stats["connections_accepted"],
             "connections_rejected": stats["connections_rejected"],
             "sessions_accepted": stats["sessions_accepted"],
             "sessions_rejected": stats["sessions_rejected"],
             "handler_errors": stats["handler_errors"],
             "handshakes_failed": stats.get("engine", {}).get("handshake_failed", 0),
-            **traffic_counters(stats),
-        }
-        return {
-            "stats": stats,
-            "rtt": spread(round_trip_times(self._server.connections)),
-            "counters": counters,
         }
 
-    def _judge(self, sample: Sample, previous: Sample | None) -> Findings:
+    def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:
         config, stats = self._server.config, sample["stats"]
         found: Findings = {}
         if not self._server.is_serving:
@@ -153,15 +125,10 @@ class ServerMonitor:
             limit = getattr(config, name)
             if used >= _NEARLY_FULL * limit:
                 found[name] = f"{used} of {name}={limit} are in use"
-        before = previous["counters"] if previous else dict.fromkeys(sample["counters"], 0)
-        grown = {name: value - before[name] for name, value in sample["counters"].items()}
         failed = grown["handshakes_failed"]
         handshakes = failed + grown["connections_accepted"]
         if handshakes >= _MIN_HANDSHAKES and failed > _MAX_FAILED * handshakes:
             found["handshakes_failed"] = f"{failed} of {handshakes} handshakes failed"
         if grown["handler_errors"]:
             found["handler_errors"] = f"{grown['handler_errors']} session handlers raised"
-        delay = sample["loop_delay"]
-        if delay is not None and delay > _MAX_LOOP_DELAY:
-            found["loop_delay"] = f"the event loop was {delay:.1f} s late"
         return found

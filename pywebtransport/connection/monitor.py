@@ -1,0 +1,81 @@
+"""What the monitors of clients and of servers have in common."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from ..utils.sampling import Findings, Sample, Sampler
+from .figures import round_trip_times, spread, traffic_counters
+
+if TYPE_CHECKING:
+    from .connection import WebTransportConnection
+
+__all__ = ["EndpointMonitor"]
+
+# An event loop that is later than this keeps every peer waiting.
+_MAX_LOOP_DELAY = 1.0
+
+
+class _Watched(Protocol):
+    """A client or a server."""
+
+    @property
+    def connections(self) -> tuple[WebTransportConnection, ...]: ...
+    def _measure(self) -> dict[str, Any]: ...
+
+
+class EndpointMonitor:
+    """Samples the figures of a client or server at an interval, as long as it is entered.
+
+    Subclasses name the counters they want and say what is wrong with a sample.
+    """
+
+    def __init__(self, watched: _Watched, *, interval: float, logger: logging.Logger) -> None:
+        self._watched = watched
+        self._sampler = Sampler(self._take, self._judge_all, interval=interval, logger=logger)
+
+    @property
+    def is_monitoring(self) -> bool:
+        """Samples are being taken."""
+        return self._sampler.is_running
+
+    async def __aenter__(self) -> Self:
+        self._sampler.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._sampler.stop()
+
+    def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
+        raise NotImplementedError
+
+    def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:
+        raise NotImplementedError
+
+    def _take(self) -> Sample:
+        stats = self._watched._measure()
+        return {
+            "stats": stats,
+            "rtt": spread(round_trip_times(self._watched.connections)),
+            "counters": {**self._counters(stats), **traffic_counters(stats)},
+        }
+
+    def _judge_all(self, sample: Sample, previous: Sample | None) -> Findings:
+        found = self._judge(sample, _growth(sample, previous))
+        delay = sample["loop_delay"]
+        if delay is not None and delay > _MAX_LOOP_DELAY:
+            found["loop_delay"] = f"the event loop was {delay:.1f} s late"
+        return found
+
+
+def _growth(sample: Sample, previous: Sample | None) -> dict[str, int]:
+    """By how much each counter grew since the sample before; since the start without one."""
+    before = previous["counters"] if previous else dict.fromkeys(sample["counters"], 0)
+    return {name: value - before[name] for name, value in sample["counters"].items()}
