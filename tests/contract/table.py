@@ -1,54 +1,42 @@
-"""Which tests use what programs were promised.
+"""Which tests use what programs were promised: ``python -m tests.contract.table``, as Markdown.
 
-``python -m tests.contract.table`` prints it as Markdown. A test uses a name when its text, or
-that of a function or class of its own module that it names, has it. A member counts for a class
-only in modules that name the class, or one derived from it.
+A test uses a name when its text has it, or that of something that its module defines and the
+test names. A member counts for a class only in modules that name the class, or one derived
+from it.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from .test_contract import LEFT_OUT, SURFACE
 
 TESTS = Path(__file__).resolve().parents[1]
-SURFACE: dict[str, dict[str, Any]] = tomllib.loads(
-    (Path(__file__).parent / "surface.toml").read_text()
-)
-# What Python calls when it runs these statements.
-CALLED_BY: dict[type[ast.AST], tuple[str, ...]] = {
-    ast.AsyncWith: ("__aenter__",),
-    ast.AsyncFor: ("__aiter__", "__anext__"),
-}
-# Checks names only, or does not use the package as a program does.
+PROGRAMS = "contract/programs/"
+# They name things without using them.
 NOT_USES = ("contract/test_contract.py", "contract/test_coverage.py")
+# What Python calls when it runs these.
+ITERATION = ("__aiter__", "__anext__")
 
 
-def promises() -> dict[str, list[str]]:
-    """Each export, function and class, and ``class.member`` of its methods and properties.
-
-    Returns:
-        By its name, the modules that have it.
-    """
-    found: dict[str, list[str]] = {}
-
-    def promise(name: str, module: str) -> None:
-        found.setdefault(name, []).append(module)
-
+def promises() -> set[str]:
+    """Each export, function and class, and ``Class.member`` of its methods and properties."""
+    found: set[str] = set()
     for module, surface in SURFACE.items():
-        for name in surface.get("exports", ()):
-            promise(name, module)
-        for text in surface.get("functions", ()):
-            promise(name_of(text), module)
+        names = [*surface.get("exports", ()), *map(name_of, surface.get("functions", ()))]
         for name, described in surface.get("classes", {}).items():
-            promise(name, module)
+            names.append(name)
+            if f"{module}.{name}" in LEFT_OUT:
+                continue
             for text in (*described.get("methods", ()), *described.get("properties", ())):
+                member = name_of(text)
                 # The constructor and the call of an instance have no name of their own.
-                if name_of(text) not in ("__init__", "__call__"):
-                    promise(f"{name}.{name_of(text)}", module)
+                if member not in ("__init__", "__call__"):
+                    names.append(f"{name}.{member}")
+        found.update(name for name in names if f"{module}.{name}" not in LEFT_OUT)
     return found
 
 
@@ -69,22 +57,36 @@ def derived(name: str) -> frozenset[str]:
 
 
 def identifiers(node: ast.AST, renamed: dict[str, str]) -> set[str]:
-    """Every name in a piece of a program, and what its statements call."""
+    """Every name in a piece of a program, and what Python calls to run it."""
     found = set()
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name):
-            found.add(renamed.get(inner.id, inner.id))
-        elif isinstance(inner, ast.Attribute):
-            found.add(inner.attr)
-        elif isinstance(inner, ast.alias):
-            found.add(inner.name)
-        found.update(CALLED_BY.get(type(inner), ()))
+        match inner:
+            case ast.Name(id=name):
+                found.add(renamed.get(name, name))
+            case ast.Attribute(attr=name) | ast.alias(name=name):
+                found.add(name)
+            case ast.AsyncWith():
+                found.add("__aenter__")
+            case ast.AsyncFor() | ast.comprehension(is_async=1):
+                found.update(ITERATION)
     return found
 
 
-def tests_of(path: Path) -> Iterator[tuple[str, set[str], set[str]]]:
-    """Name of each test of a module, what the test names, what the module names."""
-    tree = ast.parse(path.read_text())
+def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Functions, classes and values that a module defines."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name, node
+            case ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, node
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                yield name, node
+
+
+def read_tests(text: str) -> Iterator[tuple[str, set[str], set[str]]]:
+    """Of each test of a module: its name, the names that it uses, those of the whole module."""
+    tree = ast.parse(text)
     renamed = {
         alias.asname: alias.name
         for node in ast.walk(tree)
@@ -92,53 +94,46 @@ def tests_of(path: Path) -> Iterator[tuple[str, set[str], set[str]]]:
         for alias in node.names
         if alias.asname
     }
-    defined = {
-        node.name: identifiers(node, renamed)
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
+    defined = {name: identifiers(node, renamed) for name, node in definitions(tree)}
     everything = identifiers(tree, renamed)
     for name in defined:
         if name.startswith("test_"):
-            used: set[str] = set()
-            waiting = [name]
-            seen = {name}
+            reached, waiting = {name}, [name]
             while waiting:
-                names = defined[waiting.pop()]
-                used |= names
-                new = (names & defined.keys()) - seen
-                seen |= new
+                new = (defined[waiting.pop()] & defined.keys()) - reached
+                reached |= new
                 waiting += new
-            yield name, used, everything
+            yield name, set().union(*(defined[each] for each in reached)), everything
 
 
+def is_used(promised: str, used: set[str], everything: set[str]) -> bool:
+    owner, _, member = promised.partition(".")
+    if member:
+        return member in used and not derived(owner).isdisjoint(everything)
+    return owner in used
+
+
+@functools.cache
 def users() -> dict[str, list[str]]:
-    """By promised name, the tests that use it: ``file::test``."""
-    found: dict[str, list[str]] = {name: [] for name in promises()}
-    for path in sorted(TESTS.rglob("test_*.py")):
-        file = path.relative_to(TESTS).as_posix()
-        if file in NOT_USES:
-            continue
-        for test, used, everything in tests_of(path):
-            for name, tests in found.items():
-                owner, _, member = name.partition(".")
-                if member:
-                    uses = member in used and not derived(owner).isdisjoint(everything)
-                else:
-                    uses = owner in used
-                if uses:
-                    tests.append(f"{file}::{test}")
+    """By promised name, the tests that use it as ``file::test``, programs first."""
+    found: dict[str, list[str]] = {name: [] for name in sorted(promises())}
+    files = {path.relative_to(TESTS).as_posix(): path for path in TESTS.rglob("test_*.py")}
+    for file in sorted(files, key=lambda file: (not file.startswith(PROGRAMS), file)):
+        if file not in NOT_USES:
+            for test, used, everything in read_tests(files[file].read_text()):
+                for name, tests in found.items():
+                    if is_used(name, used, everything):
+                        tests.append(f"{file}::{test}")
     return found
 
 
 def rows(shown: int = 3) -> Iterator[str]:
-    """Lines of a Markdown table; programs come first, and ``shown`` tests at most are named."""
+    """Lines of the table; ``shown`` tests at most are named."""
     yield "| name | tests that use it |"
     yield "|---|---|"
-    for name, tests in sorted(users().items()):
-        ordered = sorted(tests, key=lambda test: not test.startswith("contract/"))
-        text = ", ".join(f"`{test}`" for test in ordered[:shown])
-        more = len(ordered) - shown
+    for name, tests in users().items():
+        text = ", ".join(f"`{test}`" for test in tests[:shown])
+        more = len(tests) - shown
         yield f"| `{name}` | {text}{f' and {more} more' if more > 0 else ''} |"
 
 

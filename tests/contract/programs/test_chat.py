@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import defaultdict
 
 from pywebtransport import (
@@ -18,6 +20,7 @@ from pywebtransport import (
     WebTransportStream,
 )
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
+from tests.support.steps import until
 
 
 class ChatServer:
@@ -98,7 +101,7 @@ async def test_everybody_in_the_room_hears_everybody(
         for member in (ann, bob, eve):
             await member.join()
             await member.say("hello")
-            assert await member.stream.readline() == b"welcome " + (
+            assert await member.stream.readuntil(separator=b"\n") == b"welcome " + (
                 member.headers["x-name"].encode() + b"\n"
             )
             identifiers.add(member.stream.stream_id)
@@ -135,8 +138,8 @@ async def test_the_application_serves_until_it_is_cancelled(
     async with app:
         await app.startup()  # entering did it already: nothing happens twice
         serving_task = asyncio.create_task(app.serve(host="127.0.0.1", port=0))
-        while app.server.local_address is None:
-            await asyncio.sleep(0)
+        await until(lambda: app.server.local_address)
+        assert app.server.local_address is not None
         host, port = app.server.local_address
         async with (
             WebTransportClient(config=client_config()) as client,
@@ -150,3 +153,36 @@ async def test_the_application_serves_until_it_is_cancelled(
         assert isinstance(ended, asyncio.CancelledError)
         await app.shutdown()
     assert not app.server.is_serving
+
+
+def test_run_serves_until_a_signal(
+    server_config: ServerFactory, client_config: ClientFactory
+) -> None:
+    app = ServerApp(config=server_config())
+    answers: list[bytes] = []
+    visits: list[asyncio.Task[None]] = []
+
+    @app.route(path="/time")
+    async def tell_time(session: WebTransportSession) -> None:
+        stream = await session.create_unidirectional_stream()
+        await stream.write_all(data=b"noon")
+
+    async def visit() -> None:
+        await until(lambda: app.server.local_address)
+        assert app.server.local_address is not None
+        host, port = app.server.local_address
+        async with (
+            WebTransportClient(config=client_config()) as client,
+            await client.connect(url=f"https://{host}:{port}/time") as session,
+        ):
+            stream = await anext(aiter(session.incoming_streams()))
+            answers.append(await stream.read_all())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    @app.on_startup
+    async def begin() -> None:
+        visits.append(asyncio.create_task(visit()))
+
+    app.run(host="127.0.0.1", port=0)
+    assert answers == [b"noon"]
+    assert visits[0].done()
