@@ -90,9 +90,11 @@ class Farewell:
         self._timer.cancel()
 
     def done(self) -> bool:
+        """As of a future: nobody waits any more."""
         return self._timer.cancelled()
 
     def set_result(self, result: None, /) -> None:
+        """As of a future: a stream that was waited for is told."""
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
