@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import AuthenticationError, ConnectionError, WebTransportError, invalid_config
+from ..utils.extras import require
 
 __all__ = ["RedisLink", "load_redis", "parse_redis_url", "redis_error"]
 
@@ -28,15 +29,8 @@ def load_redis() -> Any:
     Raises:
         ConfigurationError: It is not installed.
     """
-    try:
-        import redis.asyncio.connection
-    except ImportError as error:
-        raise invalid_config(
-            key="backend",
-            value="redis",
-            reason='needs redis-py; pip install "pywebtransport[redis]"',
-        ) from error
-    return redis
+    require("redis.asyncio.connection", extra="redis")
+    return require("redis", extra="redis")
 
 
 def parse_redis_url(url: str) -> dict[str, Any]:
