@@ -14,6 +14,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -43,6 +44,10 @@ _figures = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that runs this in the background ignores SIGINT, and so would every process that
+    # the tests start: it is inherited.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_figures] = []
     config.addinivalue_line("markers", "loops(*names): event loops to run a coroutine test on")
     config.addinivalue_line("markers", "limit(seconds): time after which the test fails")

@@ -96,6 +96,11 @@ class Authority:
         certificate = (
             _leaf_builder(key, _name(file), names, start, valid_for)
             .issuer_name(self._name)
+            .add_extension(
+                # OpenSSL's strict checks, Python's default from 3.13 on, want it.
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         return _write(self._directory / file, certificate, key)
