@@ -352,6 +352,12 @@ class EventBus:
                 if result is not None:
                     try:
                         await result
+                    except asyncio.CancelledError:
+                        # The handler's own, of something that it waited for? Then it failed.
+                        task = asyncio.current_task()
+                        if task is None or task.cancelling():
+                            raise
+                        self._report(subscription, event)
                     except Exception:
                         self._report(subscription, event)
                 if not subscription.queue:

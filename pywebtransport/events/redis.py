@@ -130,6 +130,7 @@ class RedisBackend:
         # Starting and ending; making the connection for publishing.
         self._life = asyncio.Lock()
         self._opening = asyncio.Lock()
+        self._failed_openings = 0
         self._room = asyncio.Semaphore(_MAX_UNDER_WAY)
         self._counts = dict.fromkeys(
             (
@@ -339,12 +340,20 @@ class RedisBackend:
 
     async def _link_for_publishing(self) -> RedisLink:
         self._check_connected()
+        failed = self._failed_openings
         async with self._opening:
             if self._publisher is not None and self._publisher.ended:
                 await self._publisher.close()
                 self._publisher = None
             if self._publisher is None:
-                link = await self._open(_ignore)
+                if self._failed_openings != failed:
+                    # One attempt is for all who wait: theirs would follow one after the other.
+                    raise ConnectionError("Redis could not be reached for publishing")
+                try:
+                    link = await self._open(_ignore)
+                except ConnectionError:
+                    self._failed_openings += 1
+                    raise
                 if self._subscriber is None:
                     await link.close()
                     raise ConnectionError("The backend was closed or lost Redis meanwhile")

@@ -98,10 +98,11 @@ class Tracing:
         Cancellation: safe; the span ends.
         """
         host, port, path = parse_webtransport_url(url=url)
+        full = url.partition("?")[0]  # queries carry tokens: browsers can send no header
         span = self._tracer.start_span(
             f"WebTransport {path.partition('?')[0]}",
             kind=self._trace.SpanKind.CLIENT,
-            attributes={"server.address": host, "server.port": port, "url.full": url},
+            attributes={"server.address": host, "server.port": port, "url.full": full},
         )
         fields = dict(headers or {})
         self._propagate.inject(fields, context=self._trace.set_span_in_context(span))

@@ -409,7 +409,7 @@ class _Client:
     async def unsubscribe(self, subscription: int) -> None:
         """Remote method: stop delivering; an unknown subscription is none any more."""
         if isinstance(subscription, int) and subscription in self.subscriptions:
-            self.subscriptions[subscription].end()
+            self.subscriptions[subscription].unsubscribe()
 
     async def publish(self, topic: str, data: Any = None) -> None:
         """Remote method: send a message to all subscribers."""

@@ -113,6 +113,15 @@ class Delivery:
                     stream._finish_send()
         self._on_end()
 
+    def unsubscribe(self) -> None:
+        """Stop delivering because the subscriber wants no more.
+
+        What it has left no room for is dropped: finished streams that are never read would
+        add up, beyond all limits.
+        """
+        unsent = self._stream is not None and self._stream.write_buffer_size > 0
+        self.end(0 if unsent else None)
+
     def _wake(self) -> None:
         if self._pump is None and self._stream is not None:
             self._pump = asyncio.create_task(self._run(self._stream), name="pubsub delivery")

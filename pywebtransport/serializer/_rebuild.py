@@ -17,7 +17,7 @@ import types
 import typing
 import uuid
 from collections import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union
@@ -33,6 +33,10 @@ _LISTS = (list, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
 _SETS = {set: set, frozenset: frozenset, abc.Set: frozenset, abc.MutableSet: set}
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 _INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
+# Python hashes these with a secret; the hashes of all others are known to everybody.
+_SAFE_KEYS = frozenset({str, bytes})
+_FEW_KEYS = 1000
+_MAX_SAME_HASH = 32
 
 
 def rebuild(value: Any, obj_type: Any) -> Any:
@@ -272,6 +276,8 @@ def _array(make: Callable[[Iterable[Any]], Any], kind: Any) -> _Convert:
                     raise
             value = items
         try:
+            if make is set or make is frozenset:
+                _check_hashes(value)
             return value if type(value) is make else make(value)
         except TypeError as error:  # members of a set must be hashable
             raise _MismatchError(f"expected {name}: {error}", error) from None
@@ -307,18 +313,35 @@ def _mapping(key_kind: Any, value_kind: Any) -> _Convert:
             raise _wrong("object", value)
         if keys_fit(value) and values_fit(value.values()):
             return value
-        made = {}
+        pairs = []
         for key, item in value.items():
             try:
                 if integer_keys and type(key) is str and _INTEGER_KEY.fullmatch(key):
                     key = int(key)  # the names of JSON are strings
-                made[convert_key(key)] = convert_value(item)
+                pairs.append((convert_key(key), convert_value(item)))
             except _MismatchError as mismatch:
                 mismatch.path.append(f"[{reprlib.repr(key)}]")
                 raise
-        return made
+        try:
+            _check_hashes([key for key, _ in pairs])
+            return dict(pairs)
+        except TypeError as error:  # a signalling NaN has no hash
+            raise _MismatchError(f"expected object: {error}", error) from None
 
     return convert
+
+
+def _check_hashes(keys: Collection[Any]) -> None:
+    """Refuse keys chosen to have one hash: a table of n of them takes n * n steps."""
+    if len(keys) <= _FEW_KEYS or _SAFE_KEYS.issuperset(map(type, keys)):
+        return
+    known: dict[int, list[Any]] = {}
+    for key in keys:
+        same = known.setdefault(hash(key), [])
+        if key not in same:
+            if len(same) == _MAX_SAME_HASH:
+                raise _MismatchError(f"more than {_MAX_SAME_HASH} keys have the same hash")
+            same.append(key)
 
 
 def _all_fit(kind: Any) -> Callable[[Iterable[Any]], bool]:

@@ -17,9 +17,7 @@ async def test_closing_that_is_cancelled_closes_the_connection_too(
             # Closing waits until this is acknowledged, as long as it is not cancelled.
             stream = await session.create_unidirectional_stream()
             await stream.write_all(b"the last word")
-            reached = await cancelled_at(
-                lambda session=session: session.close(code=3), index
-            )
+            reached = await cancelled_at(lambda session=session: session.close(code=3), index)
             assert session.close_info is not None
             assert session.close_info.code == 3
             await until(lambda: client.connections == ())

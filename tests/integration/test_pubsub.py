@@ -282,7 +282,9 @@ async def test_closing_while_subscribing(rooms: Rooms) -> None:
         subscribing = asyncio.create_task(subscription._subscribe())
         await asked.wait()
         closing = asyncio.create_task(subscription.close())
-        await until(lambda: subscription.is_closed)
+        # The broker has heard of it while it still asks.
+        await until(lambda: room.stats("subscriptions") == (0,))
+        assert subscription.is_closed
         go_on.set()
         await closing
         with pytest.raises(PubSubError, match="ended meanwhile"):

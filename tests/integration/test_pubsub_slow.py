@@ -367,6 +367,23 @@ async def test_parameters_of_other_types_are_refused(
         assert broker.get_stats()["subscriptions"] == 0
 
 
+async def test_what_a_client_never_reads_goes_when_it_unsubscribes(linked: Linked) -> None:
+    async with linked() as (broker, session), RpcManager(session) as rpc:
+        raw = await subscribe_raw(broker, rpc)
+        stream = raw.delivery._stream
+        assert stream is not None
+        assert session.connection is not None
+        # More than ever leaves while nobody reads.
+        while raw.delivery.delivered * SIZE <= session.connection.config.stream_window:
+            await broker.publish("news", [0, "x" * SIZE])
+        assert stream.write_buffer_size > 0
+        await rpc.call("pubsub.unsubscribe", 1)
+        assert stream.write_buffer_size == 0
+        with pytest.raises(StreamResetError) as caught:
+            await raw.read(-1)
+        assert caught.value.error_code == 0
+
+
 async def test_unsubscribing_while_subscribing(linked: Linked) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 

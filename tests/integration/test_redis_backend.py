@@ -350,6 +350,33 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
         assert heard[-1] == ("a", b"3")
 
 
+async def test_publishers_do_not_wait_for_the_failures_of_each_other(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisBackend(redis_server.url) as backend:
+        attempts = 0
+        connect = backend._open
+
+        async def counted(on_message: Callable[[list[Any]], None]) -> Any:
+            nonlocal attempts
+            attempts += 1
+            return await connect(on_message)
+
+        monkeypatch.setattr(backend, "_open", counted)
+        monkeypatch.setattr(backend, "_timeout", 0.2)
+        redis_server.pause()
+        try:
+            outcomes = await asyncio.gather(
+                *(backend.publish("a", b"") for _ in range(10)), return_exceptions=True
+            )
+        finally:
+            backend._timeout = 5.0
+            redis_server.resume()
+        assert {type(outcome) for outcome in outcomes} == {ConnectionError}
+        assert attempts == 1
+        await backend.publish("a", b"")
+
+
 async def test_an_idle_publisher_that_the_server_dropped_is_replaced(
     redis_server: RedisServer,
 ) -> None:

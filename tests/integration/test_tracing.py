@@ -77,6 +77,7 @@ async def test_both_ends_of_a_session_are_in_one_trace(
         assert span.status.status_code is StatusCode.UNSET
     assert near.attributes is not None
     assert near.attributes["server.port"] == served.port
+    assert near.attributes["url.full"] == served.url("/chat")  # the query may be a secret
 
 
 async def test_rejected_session(serving: Serving, client_config: ClientFactory) -> None:

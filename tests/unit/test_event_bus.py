@@ -182,6 +182,28 @@ async def test_handlers_that_fail_are_logged_and_counted(expected_logs: Expected
         assert heard == [0, 1, 2]
 
 
+async def test_a_handler_whose_own_wait_was_cancelled_gets_the_next_events(
+    expected_logs: ExpectedLogs,
+) -> None:
+    expected_logs("failed for event a")
+    async with EventBus() as bus:
+        heard: list[int] = []
+        gone = asyncio.get_running_loop().create_future()
+
+        async def handler(event: Event) -> None:
+            heard.append(event.data)
+            if event.data == 0:
+                await gone
+
+        bus.subscribe("a", handler)
+        for number in range(3):
+            await bus.emit("a", number)
+        gone.cancel()
+        await until(lambda: bus.get_stats()["running"] == 0)
+        assert heard == [0, 1, 2]
+        assert bus.get_stats()["errors"] == 1
+
+
 async def test_a_handler_that_is_sometimes_a_coroutine() -> None:
     async with EventBus() as bus:
         heard: list[int] = []

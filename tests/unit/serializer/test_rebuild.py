@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import decimal
 import json
 import sys
 import typing
@@ -182,6 +183,25 @@ def test_kinds_of_types(value: Any, kind: Any, expected: Any) -> None:
 )
 def test_what_does_not_fit_is_refused(value: Any, kind: Any) -> None:
     refusal(value, kind)
+
+
+@pytest.mark.parametrize("kind", [int, decimal.Decimal], ids=str)
+def test_keys_chosen_to_have_one_hash_are_refused(kind: Any) -> None:
+    """A table of them would take a number of steps that is the square of theirs."""
+    chosen = [number * (2**61 - 1) for number in range(2000)]
+    texts = [str(number) for number in chosen]
+    refusal(dict.fromkeys(texts, 1), dict[kind, int])
+    refusal(chosen if kind is int else texts, set[kind])
+
+
+def test_many_keys_and_the_same_members_again_and_again() -> None:
+    assert rebuild({str(n): n for n in range(2000)}, dict[int, int]) == {n: n for n in range(2000)}
+    assert rebuild([-1, -2] * 1000, set[int]) == {-1, -2}
+    assert rebuild([str(n) for n in range(2000)], frozenset[str]) == {str(n) for n in range(2000)}
+
+
+def test_a_key_without_a_hash_is_refused() -> None:
+    refusal({"sNaN": 1}, dict[decimal.Decimal, int])
 
 
 def test_an_error_of_the_class_itself_is_kept() -> None:
