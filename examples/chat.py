@@ -10,6 +10,7 @@ different servers with the same Redis talk to each other.
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -108,7 +109,8 @@ def main() -> None:
     client.add_argument("--room", default="lobby")
     client.set_defaults(run=lambda a: asyncio.run(talk(a.url, a.hash, a.name, a.room)))
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        arguments.run(arguments)
 
 
 if __name__ == "__main__":

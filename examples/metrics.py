@@ -5,7 +5,7 @@ import sys
 from pywebtransport import ServerConfig
 from pywebtransport.monitoring import Metrics, MetricsEndpoint
 from pywebtransport.server import create_echo_server_app
-from pywebtransport.utils import generate_self_signed_cert
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 port, metrics_port = (*map(int, sys.argv[1:]), *(4433, 9464)[len(sys.argv) - 1 :])
 certfile, keyfile = generate_self_signed_cert(hostname="localhost")
@@ -18,6 +18,7 @@ async def serve_metrics() -> None:
     await endpoint.start()
     app.on_shutdown(endpoint.close)
     print(f"metrics at {endpoint.url}", flush=True)
+    print(f"https://localhost:{port}/ {certificate_hash(certfile).hex()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,12 @@ async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) ->
 
 
 async def typed_lines() -> AsyncIterable[str]:
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield line.rstrip("\n")
+    """Lines of the keyboard. Not by a thread, which Ctrl-C could not interrupt."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async for line in reader:
+        yield line.decode().rstrip("\n")
 
 
 if __name__ == "__main__":

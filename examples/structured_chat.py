@@ -124,13 +124,18 @@ async def join(url: str, hash_of_certificate: str, name: str, lines: AsyncIterab
 
 
 async def typed_lines() -> AsyncIterable[str]:
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield line.rstrip("\n")
+    """Lines of the keyboard. Not by a thread, which Ctrl-C could not interrupt."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async for line in reader:
+        yield line.decode().rstrip("\n")
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
-        asyncio.run(join(sys.argv[1], sys.argv[2], sys.argv[3], typed_lines()))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(join(sys.argv[1], sys.argv[2], sys.argv[3], typed_lines()))
     else:
         print(f"https://localhost:4433/chat {certificate_hash(certfile).hex()}", flush=True)
         app.run(host="localhost", port=4433)
