@@ -251,6 +251,8 @@ class _StreamBase(EventEmitter):
         stats = self._stats
         if stats is None:
             stats = self._stats = StreamStats(stream_id=self.stream_id, created_at=self._created_at)
+        if self._closed_at is None and self.is_closed:
+            self._closed_at = time()  # both halves are over; an acknowledgement may be missing
         stats.closed_at = self._closed_at
         stats.bytes_sent = self._bytes_sent
         stats.bytes_received = self._bytes_read
@@ -335,7 +337,8 @@ class _StreamBase(EventEmitter):
         # Without these the stream and its engine's side would hold each other until the
         # garbage collector looks.
         quic.tag = quic.on_closed = None
-        self._closed_at = time()
+        if self._closed_at is None:
+            self._closed_at = time()
         self._session._remove_stream(self)  # type: ignore[arg-type]
         if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": self.stream_id})
