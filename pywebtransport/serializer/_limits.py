@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
@@ -29,6 +30,8 @@ HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
+_PASSES = 8
+_STEP = ord("\\").__sub__  # it stands between [ and ]: 1 and -1
 
 
 def check_limit(name: str, value: int, highest: int) -> int:
@@ -81,13 +84,16 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
     # Escaped quotes go, then everything but quotes and brackets, then the strings.
     text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _NOT_STRUCTURE)
     text = b"".join(text.split(b'"')[::2])
-    # Each pass takes the innermost level away.
-    for _ in range(max_depth):
+    # Each pass takes the innermost level away, which is quick: most messages have few.
+    levels = min(_PASSES, max_depth)
+    for _ in range(levels):
         size = len(text)
         text = text.replace(b"[]", b"")
         if len(text) in (0, size):
             return
-    raise _too_deep(max_depth)
+    # One step up for each bracket that opens, one down for each that closes.
+    if levels + max(accumulate(map(_STEP, text))) > max_depth:
+        raise _too_deep(max_depth)
 
 
 def check_value_depth(value: Any, max_depth: int) -> None:
