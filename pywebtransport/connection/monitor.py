@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -26,7 +27,7 @@ class _Watched(Protocol):
     def _measure(self) -> dict[str, Any]: ...
 
 
-class EndpointMonitor:
+class EndpointMonitor(ABC):
     """Samples the figures of a client or server at an interval, as long as it is entered.
 
     Subclasses name the counters they want and say what is wrong with a sample.
@@ -53,11 +54,13 @@ class EndpointMonitor:
     ) -> None:
         self._sampler.stop()
 
+    @abstractmethod
     def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
-        raise NotImplementedError
+        """The counters wanted, besides those of traffic."""
 
+    @abstractmethod
     def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:
-        raise NotImplementedError
+        """What is wrong; ``grown`` is by how much the counters grew since the last sample."""
 
     def _take(self) -> Sample:
         stats = self._watched._measure()

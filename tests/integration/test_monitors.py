@@ -189,6 +189,21 @@ async def test_samples_of_a_client_are_measured(
     assert summary["is_monitoring"] is False
 
 
+async def test_closing_a_client_forgets_no_counts(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving(echo_datagrams) as served:
+        async with WebTransportClient(config=client_config()) as client:
+            session = await client.connect(served.url())
+            await session.datagrams.send(b"x")
+            await session.datagrams.receive(timeout=20)
+            before = client._measure()["traffic"]
+        after = client._measure()["traffic"]
+        assert client.connections == ()
+        assert after["dgrams_received"] == before["dgrams_received"] == 1
+        assert after["streams_opened_local"] == before["streams_opened_local"] > 0
+
+
 async def test_alerts_of_a_client(
     client_config: ClientFactory, caplog: pytest.LogCaptureFixture, serving: Serving
 ) -> None:
