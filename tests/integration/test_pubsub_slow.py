@@ -33,6 +33,8 @@ from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import take_unidirectional, until
 
 SIZE = 50_000
+WRITE_BUFFER = 65_536
+STREAM_HEADER = 3  # type 0x54 in two bytes, session ID 0 in one
 Linked = Callable[..., AbstractAsyncContextManager[tuple[Broker, WebTransportSession]]]
 
 
@@ -50,7 +52,7 @@ def linked(serving: Serving, client_config: ClientFactory) -> Linked:
     async def make(
         server: dict[str, Any] | None = None, **options: Any
     ) -> AsyncIterator[tuple[Broker, WebTransportSession]]:
-        small = {"max_write_buffer_size": 65536, **(server or {})}
+        small = {"max_write_buffer_size": WRITE_BUFFER, **(server or {})}
         async with (
             Broker(**options) as broker,
             serving(broker.serve, **small) as served,
@@ -70,14 +72,26 @@ class Raw:
         dropped: How many messages were lost, as far as the broker told.
     """
 
-    def __init__(self, broker: Broker, stream: WebTransportReceiveStream) -> None:
+    def __init__(
+        self, broker: Broker, session: WebTransportSession, stream: WebTransportReceiveStream
+    ) -> None:
         (client,) = broker._clients
         (self.delivery,) = client.subscriptions.values()
         self.dropped = 0
         self._broker = broker
+        assert session.connection is not None
+        self._window = session.connection.config.stream_window
         self._structured: StructuredStream[Any] = StructuredStream(
             stream, JSONSerializer(), REGISTRY
         )
+
+    @property
+    def stuck(self) -> bool:
+        """The window of the stream is used up: until it is read, nothing leaves the broker."""
+        stream = self.delivery._stream
+        assert stream is not None
+        sent = stream.stats.bytes_sent - stream.write_buffer_size
+        return sent + STREAM_HEADER == self._window
 
     async def read(self, last: int) -> list[int]:
         """Numbers of the messages up to ``last``."""
@@ -92,12 +106,16 @@ class Raw:
                     numbers.append(data[0])
         return numbers
 
-    async def fill(self, *, beyond: int, count: int = 0) -> int:
+    async def fill(self, *, beyond: int) -> int:
         """Publish numbered messages until ``beyond`` were dropped; returns how many there are.
 
-        Nobody reads: the windows of the stream fill first, then the queue.
+        The window of the stream fills first, one message after the other, then the queue.
         """
-        queue = self.delivery.queue
+        queue, count = self.delivery.queue, 0
+        while not self.stuck:
+            await self._broker.publish("news", [count, "x" * SIZE])
+            count += 1
+            await until(lambda: self.stuck or not queue)
         while queue.dropped < beyond and not self.delivery.ended:
             await self._broker.publish("news", [count, "x" * SIZE])
             count += 1
@@ -108,7 +126,7 @@ class Raw:
 async def subscribe_raw(broker: Broker, rpc: RpcManager, *options: Any) -> Raw:
     """Subscribe to "news" with these further parameters."""
     await rpc.call("pubsub.subscribe", 1, "news", *options)
-    return Raw(broker, await take_unidirectional(rpc.session))
+    return Raw(broker, rpc.session, await take_unidirectional(rpc.session))
 
 
 # ------------------------------------------------------------------ queue of the broker
@@ -175,7 +193,7 @@ async def test_a_slow_subscriber_delays_nobody(
     """Whoever keeps up gets everything, though the other one's queue overflows."""
     async with (
         Broker(max_queue=4) as broker,
-        serving(broker.serve, max_write_buffer_size=65536) as served,
+        serving(broker.serve, max_write_buffer_size=WRITE_BUFFER) as served,
         WebTransportClient(config=client_config()) as client,
         client.connect(served.url()) as slow_session,
         RpcManager(slow_session) as rpc,
@@ -205,12 +223,11 @@ async def test_write_timeout_does_not_end_a_subscription(linked: Linked) -> None
         raw = await subscribe_raw(broker, rpc, "drop_oldest", 5)
         stream, queue = raw.delivery._stream, raw.delivery.queue
         assert stream is not None
-        count = 0
-        while stream.stats.flow_control_errors < 3:
-            count = await raw.fill(beyond=queue.dropped + 1, count=count)
-            await until(lambda: stream.stats.flow_control_errors >= 3 or len(queue) < 5)
+        count = await raw.fill(beyond=3)
+        await until(lambda: stream.stats.flow_control_errors >= 3)
+        assert not raw.delivery.ended
         numbers = await raw.read(count - 1)
-        assert len(numbers) == count - queue.dropped
+        assert len(numbers) == count - queue.dropped == count - 3
 
 
 # ------------------------------------------------------------------ queue of the client

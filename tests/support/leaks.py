@@ -10,6 +10,8 @@ import sys
 import threading
 
 LOGGERS = ("", "pywebtransport")
+# A thread that was told to stop gets this many seconds to do so: libraries do not join theirs.
+THREAD_END = 10.0
 
 
 class ExpectedLogs:
@@ -68,8 +70,7 @@ class LeakCheck:
         descriptors = open_descriptors() - self._descriptors
         if descriptors:
             found.append(f"file descriptors left open: {sorted(descriptors)}")
-        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
-        if threads:
+        if threads := threads_left(self._threads):
             found.append(f"threads left: {threads}")
         return found + self._log_problems([] if expected is None else expected.patterns)
 
@@ -98,6 +99,14 @@ def more_objects(before: dict[str, int], after: dict[str, int]) -> dict[str, int
     """How many were added, by kind. Fewer are no problem: a failed test keeps some for a while."""
     growth = {kind: count - before.get(kind, 0) for kind, count in after.items()}
     return {kind: count for kind, count in growth.items() if count > 0}
+
+
+def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Threads that are there in addition and do not end."""
+    threads = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in threads:
+        thread.join(THREAD_END)
+    return [thread for thread in threads if thread.is_alive()]
 
 
 def open_descriptors() -> set[tuple[int, str]]:
