@@ -395,13 +395,16 @@ async def test_idle_connection_ends_with_a_typed_error(
 async def test_keep_alive_keeps_a_quiet_connection(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Many idle timeouts pass, by the loop's clock, without the end of the session."""
-    config = client_config(connection_idle_timeout=0.2, connection_keepalive_timeout=0.05)
+    """The idle timeout passes, by the loop's clock, without the end of the session.
+
+    It is long: a machine may stop for a while meanwhile.
+    """
+    config = client_config(connection_idle_timeout=2.0, connection_keepalive_timeout=0.25)
     async with serving() as served, WebTransportClient(config=config) as client:
         session = await client.connect(served.url())
         loop = asyncio.get_running_loop()
         passed = asyncio.Event()
-        loop.call_later(1.0, passed.set)
+        loop.call_later(2.5, passed.set)
         await passed.wait()
         await round_trip(session, served.server.sessions[0], b"awake")
 
