@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +17,6 @@ _TURN = 100
 """Replies handled before others get a turn of the loop: a flood must not starve them."""
 _FAREWELL = 2.0
 """Seconds to wait for the end of a connection that is being closed."""
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""A server that vanished without a word is noticed after half a minute."""
 _MESSAGES = (b"message", b"pmessage")
 
 
@@ -45,8 +42,6 @@ def parse_redis_url(url: str) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "connection_class": connections.Connection,
             "client_name": "pywebtransport",
-            "socket_keepalive": True,
-            "socket_keepalive_options": _KEEPALIVE,
             **connections.parse_url(url),
             # Replies and messages come as plain arrays of bytes, and reading waits for them.
             "protocol": 2,
@@ -54,9 +49,7 @@ def parse_redis_url(url: str) -> dict[str, Any]:
             "socket_timeout": None,
             "health_check_interval": 0,
         }
-        if arguments["connection_class"] is connections.UnixDomainSocketConnection:
-            del arguments["socket_keepalive"], arguments["socket_keepalive_options"]
-        elif arguments["connection_class"] is connections.SSLConnection:
+        if arguments["connection_class"] is connections.SSLConnection:
             # Older versions of redis-py accept a certificate for any other name by default.
             checked = arguments.get("ssl_cert_reqs") != "none"
             arguments.setdefault("ssl_check_hostname", checked)
@@ -106,6 +99,7 @@ class RedisLink:
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
+        self._heard = 0  # messages and replies
         self._replied = load_redis().exceptions.ResponseError
         self._reader = self._loop.create_task(self._read())
 
@@ -146,12 +140,30 @@ class RedisLink:
         """Whether the connection is gone; requests fail then."""
         return self._error is not None
 
-    async def wait_ended(self) -> BaseException:
+    async def wait_ended(self, *, ping_interval: float, timeout: float) -> BaseException:
         """Wait for the end of the connection; what ended it.
+
+        A server that froze, or vanished without a word, does not end it: after
+        silence the server is asked, and given up when it does not answer.
+
+        Args:
+            ping_interval: Seconds of silence.
+            timeout: Seconds to wait for the answer.
 
         Cancellation: safe.
         """
-        await asyncio.wait([self._reader])
+        while not self._reader.done():
+            heard = self._heard
+            await asyncio.wait([self._reader], timeout=ping_interval)
+            if self.ended or self._heard != heard:
+                continue
+            await asyncio.wait(
+                [self._reader, self.request("PING")],
+                timeout=timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._heard == heard:
+                self.abort(ConnectionError(f"Redis said nothing within {timeout:g} seconds"))
         return self._error or ConnectionError("The link ended")
 
     def request(self, *command: str | bytes) -> asyncio.Future[Any]:
@@ -198,7 +210,6 @@ class RedisLink:
 
     async def _read(self) -> None:
         try:
-            count = 0
             while True:
                 try:
                     reply = await self._connection.read_response(disconnect_on_error=False)
@@ -212,8 +223,8 @@ class RedisLink:
                         future.set_result(reply)
                 else:
                     raise ConnectionError(f"The Redis server sent an answer to nothing: {reply!r}")
-                count += 1
-                if count % _TURN == 0:
+                self._heard += 1
+                if self._heard % _TURN == 0:
                     await asyncio.sleep(0)
         except Exception as error:
             self._error = self._error or error

@@ -276,6 +276,7 @@ class EventEmitter:
         state = self._emitter_state()
         if state.closed:
             raise WebTransportError("The emitter is closed")
+        limit = asyncio.timeout(timeout)
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
         def look(event: Event) -> None:
@@ -290,7 +291,6 @@ class EventEmitter:
         state.waiters.setdefault(event_type, []).append(look)
         state.waiting.add(future)
         self._listener_added(event_type)
-        limit = asyncio.timeout(timeout)
         try:
             async with limit:
                 return await future
@@ -543,6 +543,12 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
 async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) -> None:
     try:
         await result
+    except asyncio.CancelledError:
+        # The handler's own, of something that it waited for? Then it failed.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _report(handler, event)
     except Exception:
         _report(handler, event)
 

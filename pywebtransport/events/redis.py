@@ -82,6 +82,8 @@ class RedisBackend:
             doubles with each that fails, and is shortened at random by up to
             one half, so that many processes do not come at once.
         max_reconnect_delay: Seconds between two attempts at most.
+        ping_interval: Seconds of silence after which the server is asked whether it is
+            still there; without an answer within ``timeout`` the connection counts as lost.
         max_payload_size: Bytes of one message; a larger one from elsewhere is
             dropped and counted.
         max_subscriptions: Subscriptions at a time.
@@ -101,6 +103,7 @@ class RedisBackend:
         timeout: float = 5.0,
         reconnect_delay: float = 0.1,
         max_reconnect_delay: float = 10.0,
+        ping_interval: float = 15.0,
         max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
         on_gap: Callable[[float], object] | None = None,
@@ -109,6 +112,7 @@ class RedisBackend:
             ("timeout", timeout),
             ("reconnect_delay", reconnect_delay),
             ("max_reconnect_delay", max_reconnect_delay),
+            ("ping_interval", ping_interval),
         ):
             if not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
@@ -117,6 +121,7 @@ class RedisBackend:
         self._timeout = timeout
         self._delay = reconnect_delay
         self._max_delay = max_reconnect_delay
+        self._ping_interval = ping_interval
         self._max_payload_size = check_count("max_payload_size", max_payload_size)
         self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
         self._on_gap = on_gap
@@ -268,7 +273,9 @@ class RedisBackend:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                error = await link.wait_ended()
+                error = await link.wait_ended(
+                    ping_interval=self._ping_interval, timeout=self._timeout
+                )
                 lost = loop.time()
                 self._subscriber = None
                 self._counts["gaps"] += 1

@@ -20,6 +20,7 @@ from ..exceptions import (
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..stream.structured import _HEADER
 from ..types import Serializer
 from .delivery import Delivery
 from .exceptions import (
@@ -37,7 +38,7 @@ from .messages import (
     Opening,
     PubSubMessage,
 )
-from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES
+from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
 from .topics import check_pattern, check_topic, matcher
 from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
 
@@ -86,7 +87,7 @@ class Broker:
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
         max_queue: int = DEFAULT_MAX_QUEUE,
-        max_queue_bytes: int = DEFAULT_MAX_QUEUE_BYTES,
+        max_queue_bytes: int | None = None,
     ) -> None:
         """A broker without sessions.
 
@@ -99,16 +100,19 @@ class Broker:
             max_message_size: Bytes of one message as it is delivered.
             max_subscriptions: Per session.
             max_queue: Messages that may wait for one subscriber; it may ask for less.
-            max_queue_bytes: Bytes that may wait for one subscriber.
+            max_queue_bytes: Bytes that may wait for one subscriber; a message larger than
+                this is never delivered. Default: 1 MiB, or one message of
+                ``max_message_size`` when that is more.
 
         Raises:
             ConfigurationError: A number is out of range.
         """
+        chosen = DEFAULT_MAX_QUEUE_BYTES if max_queue_bytes is None else max_queue_bytes
         for key, value in (
             ("max_message_size", max_message_size),
             ("max_subscriptions", max_subscriptions),
             ("max_queue", max_queue),
-            ("max_queue_bytes", max_queue_bytes),
+            ("max_queue_bytes", chosen),
         ):
             if type(value) is not int or not 1 <= value <= MAX_FRAME - CALL_ROOM:
                 raise invalid_config(
@@ -129,7 +133,9 @@ class Broker:
         self._frames = FrameCodec(self._serializer, max_message_size)
         self._max_subscriptions = max_subscriptions
         self._max_queue = max_queue
-        self._max_queue_bytes = max_queue_bytes
+        if max_queue_bytes is None:
+            chosen = queue_bytes(max_message_size + _HEADER.size)
+        self._max_queue_bytes = chosen
         self._groups: dict[str, _Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()

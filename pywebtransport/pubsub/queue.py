@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from .messages import BackpressurePolicy
 
-__all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue"]
+__all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue", "queue_bytes"]
 
 DEFAULT_MAX_QUEUE = 256
 """Messages that may wait for one subscription, at the broker and at the client."""
@@ -15,6 +15,11 @@ DEFAULT_MAX_QUEUE_BYTES = 1_048_576
 """Bytes that may wait, likewise."""
 
 T = TypeVar("T")
+
+
+def queue_bytes(message_size: int) -> int:
+    """Bytes that may wait when nobody chose a number: room for the largest message at least."""
+    return max(DEFAULT_MAX_QUEUE_BYTES, message_size)
 
 
 class MessageQueue(Generic[T]):

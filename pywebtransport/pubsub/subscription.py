@@ -20,7 +20,7 @@ from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils.waiters import Waiters
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from .messages import DROPPED_TYPE, BackpressurePolicy, PubSubMessage
-from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, MessageQueue
+from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
 
 if TYPE_CHECKING:
     from .manager import PubSubManager
@@ -64,7 +64,7 @@ class Subscription:
         # Reading never stops: the windows of streams that nobody reads would add up to
         # that of the connection, and then nothing else on it would move.
         self._queue: MessageQueue[tuple[int, bytes]] = MessageQueue(
-            policy, max_queue or DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES
+            policy, max_queue or DEFAULT_MAX_QUEUE, queue_bytes(manager._max_size)
         )
         self._stream: WebTransportReceiveStream | None = None
         self._reader: asyncio.Task[None] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+import re
+from itertools import accumulate, chain
+from operator import sub
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
@@ -30,8 +32,9 @@ HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
-_PASSES = 8
-_STEP = ord("\\").__sub__  # it stands between [ and ]: 1 and -1
+_WORTH_IT = 16
+_OPENING = re.compile(rb"\[+")
+_CLOSING = re.compile(rb"\]+")
 
 
 def check_limit(name: str, value: int, highest: int) -> int:
@@ -83,16 +86,20 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
         return
     # Escaped quotes go, then everything but quotes and brackets, then the strings.
     text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _NOT_STRUCTURE)
-    text = b"".join(text.split(b'"')[::2])
-    # Each pass takes the innermost level away, which is quick: most messages have few.
-    levels = min(_PASSES, max_depth)
-    for _ in range(levels):
+    # Most strings are empty by now; without those the others stay apart from the rest.
+    text = b"".join(text.replace(b'""', b"").split(b'"')[::2])
+    # Each pass takes the innermost level away, which is quick as long as that is much.
+    levels, removed = 0, len(text)
+    while levels < max_depth and removed * _WORTH_IT >= len(text):
         size = len(text)
         text = text.replace(b"[]", b"")
         if len(text) in (0, size):
             return
-    # One step up for each bracket that opens, one down for each that closes.
-    if levels + max(accumulate(map(_STEP, text))) > max_depth:
+        removed = size - len(text)
+        levels += 1
+    # Up by the brackets that open, after going down by those that closed before them.
+    up, down = map(len, _OPENING.findall(text)), map(len, _CLOSING.findall(text))
+    if levels + max(accumulate(map(sub, up, chain((0,), down))), default=0) > max_depth:
         raise _too_deep(max_depth)
 
 

@@ -35,8 +35,9 @@ _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 _INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
 # Python hashes these with a secret; the hashes of all others are known to everybody.
 _SAFE_KEYS = frozenset({str, bytes})
-_FEW_KEYS = 1000
+_FEW_KEYS = 100
 _MAX_SAME_HASH = 32
+_MAX_COMBINATIONS = 10_000
 
 
 def rebuild(value: Any, obj_type: Any) -> Any:
@@ -243,16 +244,24 @@ def _key(value: Any) -> tuple[type, Any]:
 
 
 def _enumeration(cls: type[enum.Enum]) -> _Convert:
-    listed = _one_of(cls.__name__, cls.__members__.values())
+    members = cls.__members__.values()
+    listed = _one_of(cls.__name__, members)
+    bits = 0
+    if issubclass(cls, enum.Flag):
+        for member in members:
+            bits |= member.value
 
     def convert(value: Any) -> Any:
         if isinstance(value, cls):
             return value
-        if issubclass(cls, enum.Flag) and type(value) is int:  # any combination of its members
-            try:
+        if bits and type(value) is int and 0 <= value == value & bits:
+            # Python keeps every combination that was ever made, as long as the class lives.
+            known = cls._value2member_map_
+            if value in known or len(known) < _MAX_COMBINATIONS:
                 return cls(value)
-            except ValueError:
-                raise _wrong(cls.__name__, value) from None
+            raise _MismatchError(
+                f"{cls.__name__} {value} would be one of more than {_MAX_COMBINATIONS} combinations"
+            )
         return listed(value)
 
     return convert
@@ -429,23 +438,46 @@ class _Record:
         else:
             names = list(hints)
             required = {name for name, hint in hints.items() if _is_required(cls, name, hint)}
+        chosen: dict[type, dict[Any, Any]] = {}
+        _choose(cls, self._arguments, chosen)
         table: dict[str, tuple[type | None, _Convert]] = {}
         for name in names:
-            kind = _bare(self._filled_in(hints[name]))
+            kind = _bare(_filled_in(hints[name], _chosen_for(cls, name, chosen)))
             table[name] = (kind if kind in _SCALARS else None, _converter(kind))
         self._names, self._required, self._fields = frozenset(names), frozenset(required), table
         return table
 
-    def _filled_in(self, hint: Any) -> Any:
-        """The type of a field of a generic dataclass, ``Page[Item]``."""
-        variables = getattr(self._cls, "__parameters__", ())
-        chosen = dict(zip(variables, self._arguments, strict=False))
-        if isinstance(hint, TypeVar):
-            return chosen.get(hint, hint)
-        inner = getattr(hint, "__parameters__", ())
-        if chosen and inner and typing.get_origin(hint) is not None:
-            return hint[tuple(chosen.get(variable, variable) for variable in inner)]
-        return hint
+
+def _choose(cls: type, arguments: tuple[Any, ...], chosen: dict[type, dict[Any, Any]]) -> None:
+    """Note what stands for the type variables of a generic class and of its bases."""
+    own = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+    chosen[cls] = own
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        origin = typing.get_origin(base) or base
+        if isinstance(origin, type) and origin is not typing.Generic:
+            given = tuple(_filled_in(argument, own) for argument in typing.get_args(base))
+            _choose(origin, given, chosen)
+
+
+def _chosen_for(cls: type, name: str, chosen: dict[type, dict[Any, Any]]) -> dict[Any, Any]:
+    """The type variables of the class that declares a field."""
+    if not is_dataclass(cls):  # a TypedDict does not know who declares what
+        return {key: kind for table in chosen.values() for key, kind in table.items()}
+    field = cls.__dataclass_fields__[name]
+    for base in reversed(cls.__mro__):
+        if vars(base).get("__dataclass_fields__", {}).get(name) is field:
+            return chosen.get(base, {})
+    return {}
+
+
+def _filled_in(hint: Any, chosen: dict[Any, Any]) -> Any:
+    """A type with what was chosen for its variables: of ``Page[Item]``, for instance."""
+    if isinstance(hint, TypeVar):
+        return chosen.get(hint, hint)
+    inner = getattr(hint, "__parameters__", ())
+    if chosen and inner and typing.get_origin(hint) is not None:
+        return hint[tuple(chosen.get(variable, variable) for variable in inner)]
+    return hint
 
 
 def _is_required(cls: Any, name: str, hint: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,10 @@ __all__ = ["JSONSerializer"]
 # The quick parsers turn integers beyond 64 bits, which have 19 digits or more, into floats.
 _DIGITS = bytes(48 if chr(code).isdecimal() else 32 for code in range(128)) + b" " * 128
 _LONG = b"0" * 19
+# In a text without escaped backslashes.
+_HALF_PAIR = re.compile(
+    rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
+)
 
 _Parse = Callable[[bytes], Any]
 
@@ -138,9 +143,9 @@ class JSONSerializer(Serializer):
 
     def _loads(self, data: bytes) -> Any:
         value = self._decode_text(str(data, "utf-8"))
-        if b"\\u" in data:
-            # An escape can name half a surrogate pair, which is no character.
-            json.dumps(value, ensure_ascii=False).encode()
+        # An escape can name half a surrogate pair, which is no character.
+        if b"\\u" in data and _HALF_PAIR.search(data.replace(rb"\\", b"  ")):
+            raise ValueError("an escape names half a surrogate pair")
         return value
 
 

@@ -469,6 +469,19 @@ async def test_message_size_is_limited_at_both_ends(rooms: Rooms) -> None:
             assert await receive(subscription, 1) == [("a", "x" * 400)]
 
 
+async def test_a_message_of_the_largest_size_fits_into_the_queues(rooms: Rooms) -> None:
+    size = 2 * 1024 * 1024
+    backend = MemoryBackend(max_payload_size=2 * size)
+    async with rooms(backend, max_message_size=size) as room:
+        member = await room.join(max_message_size=size)
+        async with member.subscribe("a") as subscription:
+            text = "x" * (size - len('{"topic":"a","data":""}'))
+            await member.publish("a", text)
+            await until(lambda: subscription.waiting or subscription.dropped)
+            assert subscription.dropped == 0
+            assert await receive(subscription, 1) == [("a", text)]
+
+
 @pytest.mark.parametrize("topic", ["", "a..b", "a.*", "x" * 300])
 async def test_malformed_topics_are_refused_before_they_are_sent(rooms: Rooms, topic: str) -> None:
     async with rooms() as room:

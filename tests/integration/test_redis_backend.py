@@ -350,6 +350,34 @@ async def test_a_server_that_does_not_answer(redis_server: RedisServer) -> None:
         assert heard[-1] == ("a", b"3")
 
 
+async def test_a_frozen_server_is_noticed_by_who_only_listens(redis_server: RedisServer) -> None:
+    gaps = Gaps()
+    options = {**gaps.options, "ping_interval": 0.01, "timeout": 2.0}
+    async with RedisBackend(redis_server.url, **options) as backend:
+        heard: Messages = []
+        await backend.subscribe("a", lambda *message: heard.append(message))
+        redis_server.pause()
+        try:
+            await until(lambda: not backend.get_stats()["connected"])
+        finally:
+            redis_server.resume()
+        await gaps.next()
+        await backend.publish("a", b"1")
+        await until(lambda: heard == [("a", b"1")])
+
+
+async def test_a_server_that_has_nothing_to_say_is_kept(redis_server: RedisServer) -> None:
+    async with RedisBackend(redis_server.url, ping_interval=0.01) as backend:
+        link = backend._subscriber
+        assert link is not None
+        await until(lambda: link._heard >= 5)  # without subscriptions
+        await backend.subscribe("a", lambda *message: None)
+        count = link._heard
+        await until(lambda: link._heard >= count + 5)
+        assert backend._subscriber is link
+        assert backend.get_stats()["gaps"] == 0
+
+
 async def test_publishers_do_not_wait_for_the_failures_of_each_other(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -714,7 +742,9 @@ def test_urls_that_are_none(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["timeout", "reconnect_delay", "max_reconnect_delay"])
+@pytest.mark.parametrize(
+    "key", ["timeout", "reconnect_delay", "max_reconnect_delay", "ping_interval"]
+)
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", None])
 def test_times_that_are_none(key: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{key} = .* expected more than 0 seconds"):

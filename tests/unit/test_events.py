@@ -185,6 +185,33 @@ async def test_failing_handler_is_logged_and_others_run(
     assert all("handler failed" in (record.exc_text or str(record.exc_info)) for record in records)
 
 
+async def cancelled_by_its_own(event: Event) -> None:
+    """Waits for something that another one cancelled."""
+    waited_for = asyncio.get_running_loop().create_future()
+    waited_for.cancel()
+    await waited_for
+
+
+async def test_a_handler_whose_own_work_is_cancelled_failed_like_any_other(
+    caplog: pytest.LogCaptureFixture, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("failed for event a")
+    emitter, log = EventEmitter(), Log()
+    emitter.on("a", cancelled_by_its_own)
+    emitter.on("a", append(log))
+    await emitter.emit("a", 1)
+    emitter.pause()
+    await emitter.emit("a", 2)
+    await emitter.emit("a", 3)
+    resumed = emitter.resume()
+    assert resumed is not None
+    await resumed
+    emitter._emit_nowait("a", 4)
+    await asyncio.gather(*emitter._emitter_state().tasks)
+    assert log == [1, 2, 3, 4]
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 4
+
+
 async def test_handler_may_remove_itself_and_others_while_running() -> None:
     emitter, log = EventEmitter(), Log()
     last = append(log, 2)
@@ -387,6 +414,13 @@ async def test_wait_for_passes_on_what_the_condition_raises(error: type[Exceptio
     await emitter.emit("a")
     with pytest.raises(error, match="condition failed"):
         await task
+
+
+async def test_a_timeout_that_is_no_number_leaves_nothing() -> None:
+    emitter = EventEmitter()
+    with pytest.raises(TypeError):
+        await emitter.wait_for("a", timeout="soon")  # type: ignore[arg-type]
+    assert not emitter._has_listeners("a")
 
 
 async def test_cancelled_wait_leaves_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
+import enum
 import json
 import sys
 import typing
@@ -33,6 +34,37 @@ from tests.support.messages import (
     Rights,
     everything,
 )
+
+T = typing.TypeVar("T")
+
+
+@dataclass
+class Catalogue(Page[Item]):
+    total: int = 0
+
+
+CATALOGUE = Catalogue([Item("s")], Item("t"))
+
+
+@dataclass
+class Book(Page[int], typing.Generic[T]):
+    """Its T is another one than that of Page."""
+
+    cover: T | None = None
+
+
+class Listed(typing.TypedDict, typing.Generic[T]):
+    items: list[T]
+
+
+class Labelled(Listed[Item]):
+    note: str
+
+
+class Modes(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
 
 # Statements like ``type Number = int`` make these, from Python 3.12 on.
 ALIASES: list[tuple[Any, Any, Any]] = []
@@ -125,6 +157,9 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
         (1, float | str, 1.0),
         ({"entries": [1], "first": 2}, Page[int], Page([1], 2)),
         ({"entries": ["x"], "first": 2}, Page, Page(["x"], 2)),
+        ({"entries": [{"name": "s"}], "first": {"name": "t"}}, Catalogue, CATALOGUE),
+        ({"entries": [1], "first": 2, "cover": "x"}, Book[str], Book([1], 2, "x")),
+        ({"items": [{"name": "s"}], "note": "n"}, Labelled, {"items": [Item("s")], "note": "n"}),
         (Item("made already"), Item, Item("made already")),
         (Colour.RED, Colour, Colour.RED),
         (1j, complex, 1j),
@@ -157,6 +192,8 @@ def test_kinds_of_types(value: Any, kind: Any, expected: Any) -> None:
         ({}, Colour),
         (64, Rights),
         (True, Rights),
+        (4, Modes),
+        (-1, Modes),
         (1, Literal[True]),
         ("AAE", bytes),
         ("ä", bytes),
@@ -172,6 +209,8 @@ def test_kinds_of_types(value: Any, kind: Any, expected: Any) -> None:
         ([], Address),
         ({"percent": 101}, Checked),
         ({"entries": ["x"], "first": 2}, Page[int]),
+        ({"entries": ["x"], "first": {"name": "t"}}, Catalogue),
+        ({"entries": ["x"], "first": 2, "cover": "x"}, Book[str]),
         ({}, complex),
         ({1: 2}, Item),
         (1, list[int] | tuple[int, ...]),
@@ -192,6 +231,20 @@ def test_keys_chosen_to_have_one_hash_are_refused(kind: Any) -> None:
     texts = [str(number) for number in chosen]
     refusal(dict.fromkeys(texts, 1), dict[kind, int])
     refusal(chosen if kind is int else texts, set[kind])
+
+
+def test_many_small_sets_of_one_hash_are_refused_too() -> None:
+    """Each is quick, but all of those that fit into one message would take a second."""
+    refusal([[n * (2**61 - 1) for n in range(150)]], list[set[int]])
+
+
+def test_a_peer_does_not_make_more_combinations_of_flags_than_fit_into_memory() -> None:
+    """Python keeps every combination that was ever made."""
+    wide = enum.IntFlag("wide", [f"bit{number}" for number in range(20)])
+    assert rebuild([*range(9000)], list[wide])[8999] == 8999  # type: ignore[valid-type]
+    assert "combinations" in str(refusal([*range(20_000)], list[wide]))  # type: ignore[valid-type]
+    assert len(wide._value2member_map_) <= 10_000
+    assert rebuild(8999, wide) == 8999
 
 
 def test_many_keys_and_the_same_members_again_and_again() -> None:
