@@ -91,7 +91,7 @@ async def test_unidirectional_transfer_is_byte_exact(
         writing = asyncio.create_task(stream.write_all(data))
         other = await take_unidirectional(far)
         assert await other.read_all() == data
-        assert other.at_eof
+        assert other.at_eof()
         await writing
         await stream.wait_acknowledged()
 
@@ -172,7 +172,7 @@ async def test_ways_to_read(pair: PairOfSessions) -> None:
         assert await other.read() == b""
         assert await other.readinto(bytearray(5)) == 0
         assert await other.read_all() == b""
-        assert other.at_eof
+        assert other.at_eof()
         assert not other.is_readable
 
 
