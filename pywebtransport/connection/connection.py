@@ -93,7 +93,7 @@ class WebTransportConnection(EventEmitter):
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
 
-    def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
+    def __init__(self, config: ClientConfig | ServerConfig) -> None:
         """A connection that is not connected yet.
 
         Args:

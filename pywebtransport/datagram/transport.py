@@ -333,7 +333,7 @@ class WebTransportDatagramTransport(EventEmitter):
         return [pop() for _ in range(max_count)]
 
     async def receive_multiple(
-        self, *, max_count: int = 10, timeout: float | None = None
+        self, max_count: int = 10, *, timeout: float | None = None
     ) -> list[bytes]:
         """As ``receive_many``; the contract's name."""
         return await self.receive_many(max_count, timeout=timeout)
