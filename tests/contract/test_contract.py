@@ -45,7 +45,7 @@ DIFFERENT: dict[str, str] = {
         "None: the configuration of the connection says it"
     ),
     "pywebtransport.session.session.WebTransportSession.__init__.max_incoming_streams": (
-        "None: the configuration of the connection says it"
+        "None: the configuration of the connection said it to the peer already"
     ),
     "pywebtransport.session.session.WebTransportSession.__init__.stream_cleanup_interval": (
         "None: closed streams free themselves"
