@@ -250,11 +250,7 @@ class WebTransportSession(EventEmitter):
     @property
     def datagrams(self) -> WebTransportDatagramTransport:
         """The datagram side of the session (also awaitable)."""
-        if self._datagrams is None:
-            self._datagrams = WebTransportDatagramTransport(self)
-            # The engine's datagrams go straight to their queue.
-            self._h3.route_datagrams(self._datagrams._received)
-        return self._datagrams
+        return self._datagrams or WebTransportDatagramTransport(self)
 
     @cached_property
     def stream_manager(self) -> StreamManager:
