@@ -677,7 +677,7 @@ _RETRIABLE_ERRNOS = frozenset(
 )
 
 
-def is_retriable_error(*, exception: Exception) -> bool:
+def is_retriable_error(exception: Exception) -> bool:
     """Tell whether the same operation may succeed when it is tried again later.
 
     True for lost and refused connections, timeouts, reached stream limits, and
@@ -702,7 +702,7 @@ def is_retriable_error(*, exception: Exception) -> bool:
             return False
 
 
-def is_fatal_error(*, exception: Exception) -> bool:
+def is_fatal_error(exception: Exception) -> bool:
     """Tell whether trying again is useless until something is changed.
 
     True for configuration, certificate, authentication, handshake and protocol
@@ -731,7 +731,7 @@ def is_fatal_error(*, exception: Exception) -> bool:
             return False
 
 
-def get_error_category(*, exception: Exception) -> str:
+def get_error_category(exception: Exception) -> str:
     """Name the kind of an error, for logs and metrics.
 
     Args:
@@ -754,7 +754,7 @@ def get_error_category(*, exception: Exception) -> str:
             return "unknown"
 
 
-def certificate_not_found(*, path: str) -> CertificateError:
+def certificate_not_found(path: str) -> CertificateError:
     """Make the error for a certificate file that does not exist."""
     return CertificateError(
         f"Certificate file {path!r} was not found",
@@ -763,7 +763,7 @@ def certificate_not_found(*, path: str) -> CertificateError:
     )
 
 
-def connection_timeout(*, timeout_duration: float, operation: str = "connect") -> TimeoutError:
+def connection_timeout(timeout_duration: float, *, operation: str = "connect") -> TimeoutError:
     """Make the error for an operation that ran into its timeout (seconds)."""
     return TimeoutError(
         f"{operation} timed out after {timeout_duration:g} seconds",
@@ -784,7 +784,7 @@ def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
     )
 
 
-def protocol_violation(*, message: str, frame_type: int | None = None) -> ProtocolError:
+def protocol_violation(message: str, *, frame_type: int | None = None) -> ProtocolError:
     """Make the error for a peer that broke the protocol; the code is PROTOCOL_VIOLATION."""
     return ProtocolError(message, error_code=0x0A, frame_type=frame_type)
 
@@ -798,7 +798,7 @@ def session_not_ready(*, session_id: str, current_state: SessionState) -> Sessio
     )
 
 
-def stream_closed(*, stream_id: int, reason: str = "Stream was closed") -> StreamError:
+def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
     """Make the error for an operation on a stream that is closed."""
     return StreamError(
         f"Stream {stream_id}: {reason}",

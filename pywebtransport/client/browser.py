@@ -28,7 +28,7 @@ class WebTransportBrowser:
     run one after the other.
     """
 
-    def __init__(self, *, config: ClientConfig | None = None) -> None:
+    def __init__(self, config: ClientConfig | None = None) -> None:
         """A browser without a session.
 
         Args:
@@ -44,7 +44,7 @@ class WebTransportBrowser:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def create(cls, *, config: ClientConfig | None = None) -> Self:
+    def create(cls, config: ClientConfig | None = None) -> Self:
         """As the constructor."""
         return cls(config=config)
 

@@ -52,7 +52,7 @@ class WebTransportClient(EventEmitter):
     closes every session.
     """
 
-    def __init__(self, *, config: ClientConfig | None = None) -> None:
+    def __init__(self, config: ClientConfig | None = None) -> None:
         """A client that is not connected to anything.
 
         Args:

@@ -50,7 +50,7 @@ class ClientMonitor(EndpointMonitor):
         self._client = client
 
     @classmethod
-    def create(cls, *, client: WebTransportClient, monitoring_interval: float = 30.0) -> Self:
+    def create(cls, client: WebTransportClient, *, monitoring_interval: float = 30.0) -> Self:
         """As the constructor."""
         return cls(client, monitoring_interval=monitoring_interval)
 

@@ -42,7 +42,7 @@ class ClientPool:
         self._closed = False
 
     @classmethod
-    def create(cls, *, num_clients: int = 10, base_config: ClientConfig | None = None) -> Self:
+    def create(cls, num_clients: int = 10, *, base_config: ClientConfig | None = None) -> Self:
         """Make ``num_clients`` clients with the same configuration.
 
         Args:

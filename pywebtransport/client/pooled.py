@@ -41,8 +41,8 @@ class PooledClient:
 
     def __init__(
         self,
-        *,
         config: ClientConfig | None = None,
+        *,
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
@@ -85,8 +85,8 @@ class PooledClient:
     @classmethod
     def create(
         cls,
-        *,
         config: ClientConfig | None = None,
+        *,
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,

@@ -337,7 +337,7 @@ class BaseConfig:
         return cls(**kwargs)
 
     @classmethod
-    def from_dict(cls, *, config_dict: dict[str, Any]) -> Self:
+    def from_dict(cls, config_dict: dict[str, Any]) -> Self:
         """Make a configuration from a dictionary, for instance one of :meth:`to_dict`.
 
         Args:

@@ -25,7 +25,7 @@ class ConfigBuilder:
         ConfigurationError: ``config_type`` is neither.
     """
 
-    def __init__(self, *, config_type: str = "client") -> None:
+    def __init__(self, config_type: str = "client") -> None:
         if config_type not in ("client", "server"):
             raise invalid_config(
                 key="config_type", value=config_type, reason="expected 'client' or 'server'"

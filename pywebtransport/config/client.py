@@ -159,7 +159,7 @@ class ClientConfig(BaseConfig):
             keyfile=keyfile,
         )
 
-    def merge(self, *, other: ClientConfig | dict[str, Any]) -> Self:
+    def merge(self, other: ClientConfig | dict[str, Any]) -> Self:
         """A new configuration in which ``other`` wins.
 
         Args:

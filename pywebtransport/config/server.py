@@ -201,7 +201,7 @@ class ServerConfig(BaseConfig):
         """Host and UDP port to listen on."""
         return (self.bind_host, self.bind_port)
 
-    def merge(self, *, other: ServerConfig | dict[str, Any]) -> Self:
+    def merge(self, other: ServerConfig | dict[str, Any]) -> Self:
         """A new configuration in which ``other`` wins.
 
         Args:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
 from .._quic import CloseInfo, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
+from ..constants import MAX_STREAM_COUNT
 from ..events import EventEmitter
 from ..exceptions import (
     ConnectionError,
@@ -93,7 +94,7 @@ class WebTransportConnection(EventEmitter):
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
 
-    def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
+    def __init__(self, config: ClientConfig | ServerConfig) -> None:
         """A connection that is not connected yet.
 
         Args:
@@ -125,10 +126,11 @@ class WebTransportConnection(EventEmitter):
         self._token: bytes | None = None
         self._keep_open = False
         self._local_streams = 0
+        # A client's limit is that of each session.
         self._max_local_streams = (
             config.max_streams_per_connection
             if isinstance(config, ServerConfig)
-            else config.max_streams
+            else MAX_STREAM_COUNT
         )
         self._authority = ""
         self._established_at: float | None = None

@@ -148,7 +148,7 @@ class ConnectionLoadBalancer:
         )
 
     async def get_connection(
-        self, *, config: ClientConfig, path: str = "/", strategy: str = "round_robin"
+        self, config: ClientConfig, *, path: str = "/", strategy: str = "round_robin"
     ) -> WebTransportConnection:
         """Connect to one of the servers, and request a session on ``path``.
 

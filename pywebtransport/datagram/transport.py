@@ -75,6 +75,17 @@ class WebTransportDatagramTransport(EventEmitter):
         "_stats",
     )
 
+    def __new__(cls, session: WebTransportSession, **_: Any) -> Self:
+        existing = session._datagrams
+        if existing is None:
+            return super().__new__(cls)
+        if type(existing) is cls:
+            return existing
+        raise DatagramError(
+            f"session {session.session_id} has its datagram transport already, and it is "
+            f"no {cls.__name__}"
+        )
+
     def __init__(
         self,
         session: WebTransportSession,
@@ -82,21 +93,29 @@ class WebTransportDatagramTransport(EventEmitter):
         high_water_mark: int | None = None,
         sender_get_timeout: float = 1.0,
     ) -> None:
-        """Made by the session.
+        """Give ``session.datagrams``: a session has one transport, whoever asks first.
 
         Args:
             session: The session it belongs to.
             high_water_mark: Most datagrams of this session in the outgoing
                 queue, and in the incoming one; default ``config.datagram_queue_size``.
             sender_get_timeout: Accepted for the contract; nothing polls.
+
+        Raises:
+            DatagramError: ``high_water_mark`` is below 1, or this is a subclass and the
+                session has its transport already.
         """
+        if high_water_mark is not None and high_water_mark < 1:
+            raise DatagramError(f"high_water_mark must be >= 1, got {high_water_mark}")
+        if session._datagrams is self:  # a datagram may have come before the application
+            if high_water_mark is not None:
+                self._set_limits(high_water_mark)
+            return
         super().__init__()
         config = session._config
         self._session = session
         self._h3 = session._h3
-        limit = high_water_mark if high_water_mark is not None else config.datagram_queue_size
-        if limit < 1:
-            raise DatagramError(f"high_water_mark must be >= 1, got {limit}")
+        limit = config.datagram_queue_size if high_water_mark is None else high_water_mark
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
         self._incoming_limit = limit
@@ -121,6 +140,9 @@ class WebTransportDatagramTransport(EventEmitter):
         self._heartbeats: set[asyncio.Task[None]] | None = None
         self._created_at = get_timestamp()
         self._stats: DatagramStats | None = None
+        session._datagrams = self
+        # The engine's datagrams go straight to their queue.
+        self._h3.route_datagrams(self._received)
 
     # -------------------------------------------------------------- properties
 
@@ -333,7 +355,7 @@ class WebTransportDatagramTransport(EventEmitter):
         return [pop() for _ in range(max_count)]
 
     async def receive_multiple(
-        self, *, max_count: int = 10, timeout: float | None = None
+        self, max_count: int = 10, *, timeout: float | None = None
     ) -> list[bytes]:
         """As ``receive_many``; the contract's name."""
         return await self.receive_many(max_count, timeout=timeout)
@@ -538,6 +560,13 @@ class WebTransportDatagramTransport(EventEmitter):
         if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_SENT):
             self._emit_nowait(EventType.DATAGRAM_SENT, {"size": size})
         return True
+
+    def _set_limits(self, count: int) -> None:
+        """Limit both queues, of which the incoming one may hold more than that."""
+        self.outgoing_high_water_mark = self._incoming_limit = count
+        if self._incoming is not None:
+            self._receive_drops += max(0, len(self._incoming) - count)
+            self._incoming = deque(self._incoming, maxlen=count)
 
     def _received(self, datagrams: list[bytes]) -> None:
         """Datagrams arrived, all those of one turn (deliver phase)."""

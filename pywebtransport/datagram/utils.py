@@ -30,7 +30,7 @@ def create_heartbeat_datagram() -> bytes:
     return _MAGIC + _TIME.pack(time.time())
 
 
-def is_heartbeat_datagram(*, data: bytes) -> bool:
+def is_heartbeat_datagram(data: bytes) -> bool:
     """Whether ``data`` was made by ``create_heartbeat_datagram``."""
     return len(data) == len(_MAGIC) + _TIME.size and data.startswith(_MAGIC)
 

@@ -14,7 +14,8 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from ..exceptions import TimeoutError, WebTransportError, invalid_config
 from ..types import EventData, EventHandler, EventType, Timeout
@@ -108,6 +109,9 @@ class EventEmitter:
     handler that raises is logged and does not keep the others from running.
     All methods belong to the thread of the event loop.
 
+    A class of one's own may have further bases: other arguments go on to their ``__init__``.
+    Leaving ``async with`` closes an emitter.
+
     Args:
         max_listeners: Handlers per event type; 0: no limit.
     """
@@ -115,7 +119,10 @@ class EventEmitter:
     # One slot, empty until there is a listener; subclasses may use __slots__ too.
     __slots__ = ("_emitter",)
 
-    def __init__(self, *, max_listeners: int = DEFAULT_MAX_LISTENERS) -> None:
+    def __init__(
+        self, *args: Any, max_listeners: int = DEFAULT_MAX_LISTENERS, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
         self._emitter: _State | None = None
         if max_listeners != DEFAULT_MAX_LISTENERS:
             EventEmitter.set_max_listeners(self, max_listeners=max_listeners)
@@ -143,6 +150,17 @@ class EventEmitter:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     def pause(self) -> None:
         """Hold events back until :meth:`resume`.

@@ -65,7 +65,7 @@ class Event:
         return cls(type=event_type, data=datagram_info)
 
     @classmethod
-    def for_error(cls, *, error: Exception, source: Any = None) -> Self:
+    def for_error(cls, error: Exception, *, source: Any = None) -> Self:
         """Make an event about an exception; its class selects the type."""
         match error:
             case TimeoutError():

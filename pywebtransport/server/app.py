@@ -49,7 +49,7 @@ class ServerApp:
         app.run(host="localhost", port=4433)
     """
 
-    def __init__(self, *, config: ServerConfig | None = None) -> None:
+    def __init__(self, config: ServerConfig | None = None) -> None:
         """An application without routes.
 
         Args:

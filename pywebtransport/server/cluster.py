@@ -26,7 +26,7 @@ class ServerCluster:
     port are another thing: ``ServerApp.run(workers=N)``.
     """
 
-    def __init__(self, *, configs: Sequence[ServerConfig], app: ServerApp | None = None) -> None:
+    def __init__(self, configs: Sequence[ServerConfig], *, app: ServerApp | None = None) -> None:
         """A cluster that does not run yet.
 
         Args:

@@ -100,7 +100,7 @@ class RateLimiter:
         self._window = window_seconds
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
 
-    async def __call__(self, *, session: WebTransportSession) -> bool:
+    async def __call__(self, session: WebTransportSession) -> bool:
         """Count the request.
 
         Raises:

@@ -50,7 +50,7 @@ class ServerMonitor(EndpointMonitor):
         self._server = server
 
     @classmethod
-    def create(cls, *, server: WebTransportServer, monitoring_interval: float = 30.0) -> Self:
+    def create(cls, server: WebTransportServer, *, monitoring_interval: float = 30.0) -> Self:
         """As the constructor."""
         return cls(server, monitoring_interval=monitoring_interval)
 

@@ -52,7 +52,7 @@ class WebTransportServer(EventEmitter):
     request; a listener answers with ``session.accept()`` or ``reject()``.
     """
 
-    def __init__(self, *, config: ServerConfig | None = None) -> None:
+    def __init__(self, config: ServerConfig | None = None) -> None:
         """A server that does not listen yet.
 
         Args:

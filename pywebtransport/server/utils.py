@@ -88,7 +88,7 @@ def create_simple_app() -> ServerApp:
     return app
 
 
-def create_echo_server_app(*, config: ServerConfig | None = None) -> ServerApp:
+def create_echo_server_app(config: ServerConfig | None = None) -> ServerApp:
     """An application that echoes on every path.
 
     Args:

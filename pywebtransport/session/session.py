@@ -22,6 +22,7 @@ from ..exceptions import (
     SessionRejectedError,
     StreamError,
     TimeoutError,
+    invalid_config,
 )
 from ..h3.error_codes import code_from_wire, code_to_wire
 from ..serializer._messages import MessageCodec
@@ -90,6 +91,7 @@ class WebTransportSession(EventEmitter):
         "_incoming_bidi",
         "_incoming_uni",
         "_incoming_waiters",
+        "_max_streams",
         "_on_end",
         "_open_waiters",
         "_path_params",
@@ -118,14 +120,21 @@ class WebTransportSession(EventEmitter):
         Args:
             connection: The connection that carries it.
             session_id: As returned by the connection.
-            max_streams: Accepted for the contract; limits come from the configuration.
-            max_incoming_streams: Likewise.
-            stream_cleanup_interval: Likewise; closed streams free themselves.
+            max_streams: Streams that this end may have open at a time in this session, 1
+                or more; default from the configuration.
+            max_incoming_streams: Accepted for the contract; what the peer may open was
+                settled with the connection, by its configuration.
+            stream_cleanup_interval: Accepted for the contract; closed streams free themselves.
 
         Raises:
+            ConfigurationError: ``max_streams`` is below 1.
             SessionError: The connection has no such session, or it has an object already.
         """
+        if max_streams is not None and max_streams < 1:
+            raise invalid_config(key="max_streams", value=max_streams, reason="expected 1 or more")
         self._bind(connection, connection._claim(session_id), session_id)
+        if max_streams is not None:
+            self._max_streams = max_streams
 
     @classmethod
     def _attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
@@ -142,6 +151,7 @@ class WebTransportSession(EventEmitter):
         self._config: ClientConfig | ServerConfig = config
         self._h3 = h3
         self._counted_local = 0
+        self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         self._streams: dict[StreamId, _AnyStream] = {}
@@ -240,16 +250,12 @@ class WebTransportSession(EventEmitter):
     @property
     def datagrams(self) -> WebTransportDatagramTransport:
         """The datagram side of the session (also awaitable)."""
-        if self._datagrams is None:
-            self._datagrams = WebTransportDatagramTransport(self)
-            # The engine's datagrams go straight to their queue.
-            self._h3.route_datagrams(self._datagrams._received)
-        return self._datagrams
+        return self._datagrams or WebTransportDatagramTransport(self)
 
     @cached_property
     def stream_manager(self) -> StreamManager:
         """The open streams by their ID; made when it is first asked for."""
-        return StreamManager(self, max_streams=self._connection._max_local_streams)
+        return StreamManager(self, max_streams=self._max_streams)
 
     @property
     def max_datagram_size(self) -> int:
@@ -439,7 +445,7 @@ class WebTransportSession(EventEmitter):
             send_order: Higher is sent first among the streams of the connection.
 
         Raises:
-            TimeoutError: The peer allowed no further stream in time.
+            TimeoutError: A limit, the peer's or one of this end, allowed no further stream in time.
             SessionClosedError: The session is over.
 
         Cancellation: safe; no stream is opened.
@@ -759,10 +765,10 @@ class WebTransportSession(EventEmitter):
         while True:
             waiters = self._open_waiters[unidirectional]
             if not await waiters.wait(max(0.0, deadline - loop.time())):
-                kind = "unidirectional" if unidirectional else "bidirectional"
                 raise TimeoutError(
-                    f"the peer allowed no further {kind} stream within {timeout} s; "
-                    "finish streams that are open, or raise its stream limit",
+                    f"{self._limit()} allowed no further "
+                    f"{'uni' if unidirectional else 'bi'}directional stream within {timeout} s; "
+                    "finish streams that are open, or raise the limit",
                     timeout_duration=timeout,
                     operation="open stream",
                 )
@@ -775,13 +781,25 @@ class WebTransportSession(EventEmitter):
     def _try_open(self, unidirectional: bool) -> QuicStream | None:
         """Open a stream now, or None when a limit of the peer or of ours is reached."""
         connection = self._connection
-        if connection._local_streams >= connection._max_local_streams:
+        if (
+            self._counted_local >= self._max_streams
+            or connection._local_streams >= connection._max_local_streams
+        ):
             return None
         quic: QuicStream | None = self._h3.open_stream(unidirectional)
         if quic is not None:
             connection._local_streams += 1
             self._counted_local += 1
         return quic
+
+    def _limit(self) -> str:
+        """What keeps a stream from being opened."""
+        connection = self._connection
+        if connection._local_streams >= connection._max_local_streams:
+            return f"max_streams_per_connection={connection._max_local_streams} of this end"
+        if self._counted_local >= self._max_streams:
+            return f"max_streams={self._max_streams} of this end"
+        return "the peer"
 
     def _take_incoming(
         self, bidirectional: bool, unidirectional: bool
@@ -830,8 +848,12 @@ class WebTransportSession(EventEmitter):
         quic = stream._quic
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
+                waited = self._counted_local >= self._max_streams
                 self._counted_local -= 1
                 self._connection._local_streams_freed(1)
+                if waited:
+                    self.streams_available(False)
+                    self.streams_available(True)
             if self._state is not _CLOSED:
                 self._h3.stream_finished(quic, quic.is_unidirectional)
         if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):

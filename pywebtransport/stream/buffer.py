@@ -79,7 +79,7 @@ class StreamBuffer:
                 self._eof = True
                 self._fed.wake()
 
-    async def read(self, *, size: int = -1, timeout: float | None = None) -> tuple[bytes, bool]:
+    async def read(self, size: int = -1, *, timeout: float | None = None) -> tuple[bytes, bool]:
         """Take bytes out as soon as any are there.
 
         Args:

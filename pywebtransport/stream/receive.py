@@ -40,7 +40,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     # Bytes that listeners were told of; kept in the dictionary, where there are listeners.
     _data_told: int
 
-    # ------------------------------------------------------------- properties
+    # ------------------------------------------------------------------ state
 
     @property
     def is_readable(self) -> bool:
@@ -50,7 +50,6 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             return False
         return quic.buffered > 0 or (self._error is None and not quic.at_eof)
 
-    @property
     def at_eof(self) -> bool:
         """The peer's FIN was reached: every byte has been read."""
         return self._quic.at_eof

@@ -135,15 +135,22 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         self._session._flush_now()
         await self._drain()
 
-    async def close(self) -> None:
+    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the stream: the peer reads to the end (FIN). Idempotent.
 
         Does not wait for the peer; ``wait_acknowledged`` does.
 
+        Args:
+            code: None finishes the stream. A code abandons it instead, as ``reset``.
+            reason: Accepted for ``WritableStreamProtocol``; QUIC carries no text here.
+
         Raises:
             StreamStoppedError: The peer had stopped reading before the FIN.
         """
-        self._finish_send()
+        if code is None:
+            self._finish_send()
+        else:
+            self.reset(code)
 
     async def wait_acknowledged(self) -> None:
         """Wait until the peer's QUIC stack acknowledged every byte and the FIN.

@@ -28,12 +28,16 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
     _direction = StreamDirection.BIDIRECTIONAL
 
-    async def close(self) -> None:
+    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 
         Idempotent. ``abort`` ends both halves, ``stop_sending`` the receiving one.
+        Arguments and errors: as for a ``WebTransportSendStream``.
         """
-        self._finish_send()
+        if code is None:
+            self._finish_send()
+        else:
+            self.reset(code)
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Reset the sending half and stop the receiving half, both with ``code``."""

@@ -58,7 +58,7 @@ def finish_stream(stream: StreamType) -> None:
         stream.stop_sending(0)
 
 
-async def echo_stream(*, stream: WebTransportStream) -> None:
+async def echo_stream(stream: WebTransportStream) -> None:
     """Send everything that arrives on ``stream`` back, then finish it.
 
     Raises: what ``read`` and ``write`` raise.

@@ -23,7 +23,7 @@ class Timer:
         end_time: When it was stopped; None while it runs.
     """
 
-    def __init__(self, *, name: str = "timer") -> None:
+    def __init__(self, name: str = "timer") -> None:
         self.name = name
         self.start_time: float | None = None
         self.end_time: float | None = None

@@ -12,7 +12,7 @@ import inspect
 import socket
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ DIFFERENT: dict[str, str] = {
         "None: the configuration of the connection says it"
     ),
     "pywebtransport.session.session.WebTransportSession.__init__.max_incoming_streams": (
-        "None: the configuration of the connection says it"
+        "None: the configuration of the connection said it to the peer already"
     ),
     "pywebtransport.session.session.WebTransportSession.__init__.stream_cleanup_interval": (
         "None: closed streams free themselves"
@@ -53,7 +53,6 @@ DIFFERENT: dict[str, str] = {
     "pywebtransport.datagram.transport.WebTransportDatagramTransport.__init__.high_water_mark": (
         "None: the configuration of the connection says it"
     ),
-    "pywebtransport.events.EventEmitter.__init__": "its one keyword is named",
 }
 
 
@@ -110,7 +109,14 @@ def namespace_of(module: str) -> dict[str, Any]:
     return names
 
 
-def check_parameters(where: str, function: Any, arguments: ast.arguments, module: str) -> None:
+def check_parameters(
+    where: str,
+    function: Any,
+    arguments: ast.arguments,
+    module: str,
+    *,
+    positional_first: bool = True,
+) -> None:
     """Every promised parameter is accepted as a keyword and has the promised default."""
     if where in DIFFERENT:
         return
@@ -148,6 +154,40 @@ def check_parameters(where: str, function: Any, arguments: ast.arguments, module
         assert optional, f"{where}: the further parameter {name} must be optional"
     if arguments.kwarg is not None and not takes_any:
         pytest.fail(f"{where} has to accept further keywords")
+    if arguments.vararg is not None:
+        kinds = {parameter.kind for parameter in actual.values()}
+        assert inspect.Parameter.VAR_POSITIONAL in kinds, f"{where} has to accept further arguments"
+    if positional_first:
+        check_obvious_argument(where, actual, promised)
+
+
+def check_obvious_argument(
+    where: str,
+    actual: Mapping[str, inspect.Parameter],
+    promised: list[tuple[ast.arg, ast.expr | None]],
+) -> None:
+    """The first of the promised parameters may be positional where it is the obvious one.
+
+    It is where it is the only one that has to be given, and where it is the configuration.
+    """
+    parameters = [
+        (each.arg, default) for each, default in promised if each.arg not in ("self", "cls")
+    ]
+    required = [name for name, default in parameters if default is None]
+    if not parameters or parameters[0][0] not in actual:
+        return
+    first = parameters[0][0]
+    if required == [first] or (first == "config" and not required):
+        kind = actual[first].kind
+        assert kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, (
+            f"{where}: {first} is not accepted positionally"
+        )
+
+
+def check_not_awaited(where: str, function: Any) -> None:
+    """What is promised without ``async`` gives its result at once."""
+    waits = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    assert not waits, f"{where} has to be awaited"
 
 
 def check_awaited(where: str, function: Any) -> None:
@@ -182,8 +222,7 @@ def test_functions(module: str, text: str) -> None:
         return
     function = find(module, name)
     check_parameters(where, function, arguments, module)
-    if is_async:
-        check_awaited(where, function)
+    (check_awaited if is_async else check_not_awaited)(where, function)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +262,9 @@ def test_methods(module: str, name: str, text: str) -> None:
     static = inspect.getattr_static(cls, method_name)
     assert isinstance(static, classmethod) == is_class_method
     method = getattr(cls, method_name)
-    check_parameters(where, method, arguments, module)
-    if is_async:
-        check_awaited(where, method)
+    is_ours = not getattr(cls, "_is_protocol", False)  # the others are implemented by programs
+    check_parameters(where, method, arguments, module, positional_first=is_ours)
+    (check_awaited if is_async else check_not_awaited)(where, method)
 
 
 @pytest.mark.parametrize(("module", "name", "text"), entries("properties"), ids=identify)

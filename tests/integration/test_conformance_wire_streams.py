@@ -321,7 +321,7 @@ async def test_case_104_header_then_fin_is_an_empty_stream(link: Link) -> None:
         stream = await arrival(session)
         assert isinstance(stream, WebTransportStream)
         assert await stream.read() == b""
-        assert stream.at_eof
+        assert stream.at_eof()
         await stream.write_all(b"answer")
         assert await it.peer.finished(number) == b"answer"
 

@@ -261,11 +261,11 @@ async def test_a_transport_that_fails_keeps_nobody_from_the_datagram(
     async with pair() as (near, far), DatagramBroadcaster() as broadcaster:
         failing = Failing(near)
         await broadcaster.add_transport(failing)
-        await broadcaster.add_transport(near.datagrams)
+        await broadcaster.add_transport(far.datagrams)
         assert await broadcaster.broadcast(b"x") == 1
         assert broadcaster.get_transport_stats(failing)["errors"] == 1
         assert broadcaster.stats["errors"] == 1
-        assert await far.datagrams.receive() == b"x"
+        assert await near.datagrams.receive() == b"x"
 
 
 async def test_a_cancelled_broadcast_was_handed_over(pair: PairOfSessions) -> None:

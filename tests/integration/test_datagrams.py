@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from pywebtransport.datagram import WebTransportDatagramTransport
 from pywebtransport.datagram.utils import create_heartbeat_datagram, is_heartbeat_datagram
 from pywebtransport.exceptions import (
     DatagramError,
@@ -79,6 +80,46 @@ async def test_the_transport_is_also_awaitable(pair: PairOfSessions) -> None:
         assert transport.is_readable
         assert transport.is_writable
         assert not transport.is_closed
+
+
+async def test_a_session_has_one_transport_whoever_asks_first(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        transport = WebTransportDatagramTransport(near, high_water_mark=3, sender_get_timeout=1.0)
+        await transport.initialize()
+        assert near.datagrams is transport
+        for source, sink in ((near, far), (far, near)):
+            await WebTransportDatagramTransport(source).send(b"x")
+            assert await WebTransportDatagramTransport(sink).receive(timeout=20) == b"x"
+        assert far.datagrams is WebTransportDatagramTransport(far)
+        waiting = asyncio.create_task(transport.receive())
+        await near.close()
+        with pytest.raises(SessionClosedError):
+            await waiting
+        assert transport.is_closed
+
+
+async def test_a_transport_that_came_before_the_application_takes_its_limit(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (near, far):
+        for number in range(5):
+            await near.datagrams.send(b"%d" % number)
+        await until(lambda: far.datagrams.datagrams_received == 5)
+        transport = WebTransportDatagramTransport(far, high_water_mark=2)
+        assert transport.outgoing_high_water_mark == 2
+        assert transport.get_queue_stats()["incoming"] == {"size": 2, "max_size": 2}
+        assert transport.stats["receive_drops"] == 3
+        assert await transport.receive_many() == [b"3", b"4"]
+        await near.datagrams.send(b"5")
+        assert await transport.receive() == b"5"
+        with pytest.raises(DatagramError, match="high_water_mark"):
+            WebTransportDatagramTransport(far, high_water_mark=0)
+
+        class Own(WebTransportDatagramTransport):
+            pass
+
+        with pytest.raises(DatagramError, match="no Own"):
+            Own(far)
 
 
 async def test_receiving_many_takes_what_there_is(pair: PairOfSessions) -> None:

@@ -278,7 +278,7 @@ async def test_stream_manager_shows_the_streams_of_both_ends(pair: PairOfSession
         assert [stream async for stream in manager] == [both, one, incoming]
         assert await manager.get_stream(stream_id=one.stream_id) is one
         assert await manager.get_stream(stream_id=4000) is None
-        limit = near._connection._max_local_streams
+        limit = near._config.max_streams
         assert await manager.get_stats() == {
             "total_created": 2,
             "total_closed": 0,

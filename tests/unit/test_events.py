@@ -434,6 +434,33 @@ async def test_cancelled_wait_leaves_nothing() -> None:
     assert emitter._emitter_state().waiting == set()
 
 
+async def test_leaving_the_block_closes_an_emitter() -> None:
+    async with create_event_emitter() as emitter:
+        emitter.on("a", print)
+    assert emitter.listener_count("a") == 0
+    with pytest.raises(WebTransportError, match="closed"):
+        emitter.on("a", print)
+
+
+async def test_further_bases_of_an_emitter_get_their_arguments() -> None:
+    class Named:
+        def __init__(self, name: str, *, size: int) -> None:
+            self.name, self.size = name, size
+
+    class Player(EventEmitter, Named):
+        pass
+
+    player, log = Player("ada", size=3, max_listeners=1), Log()
+    assert (player.name, player.size) == ("ada", 3)
+    player.on("a", log.append)
+    await player.emit("a")
+    assert len(log) == 1
+    with pytest.raises(WebTransportError, match="max_listeners"):
+        player.on("a", print)
+    with pytest.raises(TypeError):
+        EventEmitter(surprise=1)
+
+
 async def test_close_ends_waiting() -> None:
     emitter = EventEmitter()
     task = asyncio.create_task(emitter.wait_for("a"))

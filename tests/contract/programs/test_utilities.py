@@ -19,9 +19,11 @@ from pywebtransport import (
     EventType,
     SessionState,
     StreamDirection,
+    StreamError,
     StreamState,
     TimeoutError,
     WebTransportError,
+    WebTransportStream,
     __version__,
 )
 from pywebtransport.constants import ErrorCodes
@@ -65,6 +67,7 @@ from pywebtransport.utils import (
     validate_url,
     wait_for_condition,
 )
+from tests.support.endpoints import PairOfSessions
 
 
 def test_urls_and_addresses() -> None:
@@ -224,6 +227,39 @@ async def test_protocols_describe_objects_of_ones_own() -> None:
     assert stream.written == b"a\nb\ncd"
     assert stream.at_eof()
     assert stream.is_closing()
+
+
+async def test_protocols_describe_the_streams_of_a_session(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        stream: BidirectionalStreamProtocol = await near.create_bidirectional_stream()
+        assert isinstance(stream, BidirectionalStreamProtocol)
+        await stream.write(data=b"a\nb\ncd")
+        await stream.close()
+        assert stream.is_closing()
+        async for other in far.incoming_streams():
+            source: ReadableStreamProtocol = other
+            assert isinstance(other, WebTransportStream)
+            assert not source.at_eof()
+            await copy_lines(other, other)
+            assert source.at_eof()
+            break
+        assert await stream.readline(separator=b"c") == b"a\nb\nc"
+        assert await stream.read() == b"d"
+
+
+async def test_a_close_with_a_code_gives_the_stream_up(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        for create in (near.create_unidirectional_stream, near.create_bidirectional_stream):
+            stream: WritableStreamProtocol = await create()
+            await stream.write(data=b"half of ")
+            async for other in far.incoming_streams():
+                assert await other.readexactly(n=8) == b"half of "
+                await stream.close(code=7, reason="no more")
+                with pytest.raises(StreamError) as info:
+                    await other.read_all()
+                assert info.value.error_code == 7
+                break
+            assert stream.is_closing()
 
 
 class Recorder(asyncio.DatagramProtocol):
