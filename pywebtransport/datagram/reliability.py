@@ -92,13 +92,13 @@ class DatagramReliabilityLayer:
         Raises:
             DatagramError: An argument is out of range.
         """
-        if ack_timeout <= 0:
+        if not ack_timeout > 0:
             raise DatagramError(f"ack_timeout must be > 0 seconds, got {ack_timeout}")
         if max_retries < 0:
             raise DatagramError(f"max_retries must be >= 0, got {max_retries}")
         if not INITIAL_LIMIT <= window <= MAX_WINDOW:
             raise DatagramError(f"window must be {INITIAL_LIMIT} to {MAX_WINDOW}, got {window}")
-        if close_timeout < 0:
+        if not close_timeout >= 0:
             raise DatagramError(f"close_timeout must be >= 0 seconds, got {close_timeout}")
         self._transport = datagram_transport
         self._close_timeout = close_timeout

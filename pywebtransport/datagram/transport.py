@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
+# Seconds that the engine's clock can hold, and no datagram waits.
+_NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
 _NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
@@ -432,7 +434,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises:
             DatagramError: ``interval`` is not positive.
         """
-        if interval <= 0:
+        if not interval > 0:
             raise DatagramError(f"interval must be > 0 seconds, got {interval}")
         task = asyncio.get_running_loop().create_task(self._heartbeat(interval))
         if self._heartbeats is None:
@@ -522,9 +524,9 @@ class WebTransportDatagramTransport(EventEmitter):
             ttl = self._outgoing_max_age
         deadline = None
         if ttl is not None:
-            if ttl <= 0:
+            if not ttl > 0:
                 raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
-            deadline = time.monotonic_ns() + int(ttl * 1e9)
+            deadline = time.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
@@ -753,7 +755,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
 
 def _check_age(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and not seconds > 0:
         raise DatagramError(f"{name} must be > 0 seconds or None, got {seconds}")
     return seconds
 

@@ -341,6 +341,7 @@ async def test_closing_the_transport_ends_the_layer(pair: PairOfSessions) -> Non
     ("arguments", "message"),
     [
         ({"ack_timeout": 0}, "ack_timeout must be > 0 seconds, got 0"),
+        ({"ack_timeout": float("nan")}, "ack_timeout must be > 0 seconds, got nan"),
         ({"max_retries": -1}, "max_retries must be >= 0, got -1"),
         ({"window": 31}, "window must be 32 to 1024, got 31"),
         ({"window": 1025}, "window must be 32 to 1024, got 1025"),

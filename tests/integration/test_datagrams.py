@@ -317,6 +317,7 @@ async def test_higher_priority_leaves_first(pair: PairOfSessions) -> None:
         ({"priority": -1}, "priority must be 0 to 2, got -1"),
         ({"ttl": 0}, "ttl must be > 0 seconds, got 0"),
         ({"ttl": -1.5}, r"ttl must be > 0 seconds, got -1\.5"),
+        ({"ttl": float("nan")}, "ttl must be > 0 seconds, got nan"),
     ],
 )
 async def test_bad_arguments_are_refused(
@@ -328,10 +329,22 @@ async def test_bad_arguments_are_refused(
         for name in ("incoming_max_age", "outgoing_max_age"):
             with pytest.raises(DatagramError, match=f"{name} must be > 0"):
                 setattr(near.datagrams, name, 0)
-        with pytest.raises(DatagramError, match="interval"):
-            near.datagrams.start_heartbeat(interval=0)
+            with pytest.raises(DatagramError, match=f"{name} must be > 0"):
+                setattr(near.datagrams, name, float("nan"))
+        for interval in (0, float("nan")):
+            with pytest.raises(DatagramError, match="interval"):
+                near.datagrams.start_heartbeat(interval=interval)
         await near.datagrams.send(b"fine")
         assert await far.datagrams.receive() == b"fine"
+
+
+async def test_the_longest_ages_are_never(pair: PairOfSessions) -> None:
+    """Also where the clock of the engine could not hold them."""
+    async with pair() as (near, far):
+        near.datagrams.outgoing_max_age = 1e-9
+        for seconds in (float("inf"), 1e300, 1e12):
+            await near.datagrams.send(str(seconds), ttl=seconds)
+            assert await far.datagrams.receive() == str(seconds).encode()
 
 
 # --------------------------------------------------------------------- counters
