@@ -361,7 +361,7 @@ class WebTransportClient(EventEmitter):
             # A connection that is kept for its origin must not keep others away for ever.
             unused = min(
                 filter(self._is_unused, self._connections),
-                key=lambda connection: connection.last_activity_time,
+                key=lambda connection: connection._active_at,
                 default=None,
             )
             if unused is not None:

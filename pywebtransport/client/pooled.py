@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
-from ..exceptions import ClientError, SessionError, TimeoutError, invalid_config
+from ..exceptions import ClientError, SessionError, TimeoutError
 from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
+from ..utils.checks import check_count, check_seconds
 from ..utils.slots import Slots
 from .client import WebTransportClient
 
@@ -58,16 +59,9 @@ class PooledClient:
         Raises:
             ConfigurationError: A value is out of range.
         """
-        if pool_size < 1:
-            raise invalid_config(
-                key="pool_size", value=pool_size, reason="expected a whole number from 1 up"
-            )
-        for key, value in (
-            ("cleanup_interval", cleanup_interval),
-            ("max_idle_time", max_idle_time),
-        ):
-            if not value > 0:
-                raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+        check_count("pool_size", pool_size)
+        check_seconds("cleanup_interval", cleanup_interval)
+        check_seconds("max_idle_time", max_idle_time)
         self._client = WebTransportClient(config=config)
         self._pool_size = pool_size
         self._max_idle_time = max_idle_time
