@@ -337,11 +337,36 @@ class WebTransportClient(EventEmitter):
             connection._shut()
             raise
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._connections) + len(self._opening) >= self._config.max_connections
+
+    def _is_unused(self, connection: WebTransportConnection) -> bool:
+        """It is kept for further sessions, and has none."""
+        return connection.is_connected and not connection.sessions
+
+    def _lacks_room(self, host: str, port: int) -> bool:
+        """Nothing but the end of other sessions can give an origin a session now."""
+        return self._is_full and not any(
+            self._is_unused(connection)
+            or (self._config.allow_pooling and origin == (host, port) and connection.is_connected)
+            for connection, origin in self._connections.items()
+        )
+
     async def _open_connection(
         self, host: str, port: int, progress: Progress, wish: Wish
     ) -> WebTransportConnection:
         config = self._config
-        if len(self._connections) + len(self._opening) >= config.max_connections:
+        while self._is_full:
+            # A connection that is kept for its origin must not keep others away for ever.
+            unused = min(
+                filter(self._is_unused, self._connections),
+                key=lambda connection: connection._active_at,
+                default=None,
+            )
+            if unused is not None:
+                await unused.close()
+                continue
             raise ClientError(
                 f"max_connections={config.max_connections} connections are open; close some, "
                 "or raise the limit"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..types import URL
+from ..utils.checks import check_count
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ class ClientPool:
         Raises:
             ConfigurationError: ``num_clients`` is below 1, or a field is out of range.
         """
-        if num_clients < 1:
-            raise invalid_config(
-                key="num_clients", value=num_clients, reason="expected a whole number from 1 up"
-            )
+        check_count("num_clients", num_clients)
         return cls([base_config] * num_clients)
 
     @property

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
-from ..exceptions import ClientError, SessionError, TimeoutError, invalid_config
+from ..exceptions import ClientError, SessionError, TimeoutError
 from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
+from ..utils.checks import check_count, check_seconds
 from ..utils.slots import Slots
 from .client import WebTransportClient
 
@@ -58,16 +59,9 @@ class PooledClient:
         Raises:
             ConfigurationError: A value is out of range.
         """
-        if pool_size < 1:
-            raise invalid_config(
-                key="pool_size", value=pool_size, reason="expected a whole number from 1 up"
-            )
-        for key, value in (
-            ("cleanup_interval", cleanup_interval),
-            ("max_idle_time", max_idle_time),
-        ):
-            if not value > 0:
-                raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+        check_count("pool_size", pool_size)
+        check_seconds("cleanup_interval", cleanup_interval)
+        check_seconds("max_idle_time", max_idle_time)
         self._client = WebTransportClient(config=config)
         self._pool_size = pool_size
         self._max_idle_time = max_idle_time
@@ -152,7 +146,7 @@ class PooledClient:
         try:
             await self._wait_turn(endpoint, url)
             try:
-                session = self._take_idle(endpoint) or await self._open(url)
+                session = self._take_idle(endpoint) or await self._open(url, parts)
             except BaseException:
                 endpoint.slots.release()
                 raise
@@ -257,8 +251,8 @@ class PooledClient:
             self._discard(session)
         return None
 
-    async def _open(self, url: URL) -> WebTransportSession:
-        await self._make_room()
+    async def _open(self, url: URL, parts: URLParts) -> WebTransportSession:
+        await self._make_room(parts)
         session = await self._client.connect(url)
         self._opened += 1
         session.once(EventType.SESSION_CLOSED, self._session_ended)
@@ -272,16 +266,20 @@ class PooledClient:
             )
         return session
 
-    async def _make_room(self) -> None:
-        """Idle sessions of other endpoints must not use up ``max_connections``."""
-        config = self._client.config
-        full = len(self._client.connections) >= config.max_connections
-        if full and self._idle and not config.allow_pooling:
-            session = next(iter(self._idle))
-            endpoint = self._unshelve(session)
-            self._tidy(endpoint)
-            self._discarded += 1
-            await session.close()
+    async def _make_room(self, parts: URLParts) -> None:
+        """Connections with idle sessions alone must not use up ``max_connections``."""
+        host, port, _ = parts
+        while self._client._lacks_room(host, port):
+            for session in self._idle:
+                connection = session._connection
+                if all(other in self._idle for other in connection.sessions):
+                    break
+            else:
+                return
+            for session in [idle for idle in self._idle if idle._connection is connection]:
+                self._tidy(self._unshelve(session))
+                self._discarded += 1
+            await connection.close()
 
     def _give_back(self, session: WebTransportSession, *, usable: bool) -> None:
         if session in self._ended:
@@ -337,8 +335,9 @@ class PooledClient:
 
     def _tidy(self, endpoint: _Endpoint) -> None:
         """Forget an endpoint that nobody uses."""
-        if not endpoint.idle and endpoint.slots.unused:
-            self._endpoints.pop(endpoint.parts, None)
+        # A waiter that gives up late may find that others have begun anew.
+        if self._endpoints.get(endpoint.parts) is endpoint and endpoint.is_unused:
+            del self._endpoints[endpoint.parts]
 
     def _arm(self) -> None:
         """Have one timer, for the session that goes first."""
@@ -369,6 +368,10 @@ class _Endpoint:
         self.parts = parts
         self.idle: list[WebTransportSession] = []  # the one that came back last comes last
         self.slots = Slots(pool_size)  # taken: one per session that is lent or being opened
+
+    @property
+    def is_unused(self) -> bool:
+        return not self.idle and self.slots.unused
 
 
 def _is_usable(session: WebTransportSession) -> bool:

@@ -303,6 +303,12 @@ class ReconnectingClient(EventEmitter):
                 timeout_duration=seconds,
                 operation="on_session",
             ) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something that it waited for was cancelled, not this client.
+            raise ClientError("on_session was cancelled from within") from error
 
     def _after_failure(self, error: Exception) -> float | None:
         """The pause after a try that failed, None: no more tries."""

@@ -8,9 +8,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..config import ClientConfig
-from ..exceptions import WebTransportError, get_error_category, invalid_config
+from ..exceptions import WebTransportError, get_error_category
 from ..types import URL
 from ..utils import Timer, get_timestamp, parse_webtransport_url
+from ..utils.checks import check_count
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -50,12 +51,8 @@ async def benchmark_client_performance(
     Cancellation: safe, nothing stays open.
     """
     parse_webtransport_url(url)
-    for key, value in (
-        ("num_requests", num_requests),
-        ("concurrent_requests", concurrent_requests),
-    ):
-        if value < 1:
-            raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+    check_count("num_requests", num_requests)
+    check_count("concurrent_requests", concurrent_requests)
     workers = min(num_requests, concurrent_requests)
     config = ClientConfig() if config is None else config
     config = config.update(max_connections=max(config.max_connections, workers))

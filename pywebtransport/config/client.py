@@ -43,8 +43,9 @@ class ClientConfig(BaseConfig):
     """How a client connects, and the limits of its sessions."""
 
     allow_pooling: bool = False
-    """Let sessions to one authority share a connection. Not possible together
-    with ``server_certificate_hashes``."""
+    """Let sessions to one authority share a connection, which is kept for further
+    ones until ``max_connections`` are open and another authority needs one. Not
+    possible together with ``server_certificate_hashes``."""
 
     auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
     """Make ``WebTransportClient.create`` give a client that reconnects."""

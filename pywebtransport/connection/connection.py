@@ -56,6 +56,7 @@ class WebTransportConnection(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_active_at",
         "_authority",
         "_candidates",
         "_closed_at",
@@ -137,7 +138,7 @@ class WebTransportConnection(EventEmitter):
         self._closed_at: float | None = None
         self._error_count = 0
         self._receive_drops = 0  # datagrams that sessions which are over did not read in time
-        self.last_activity_time = get_timestamp()
+        self.record_activity()
         self.idle_timeout: float | None = config.connection_idle_timeout
 
     @classmethod
@@ -465,6 +466,7 @@ class WebTransportConnection(EventEmitter):
     def record_activity(self) -> None:
         """Note that the connection was used now (``last_activity_time``)."""
         self.last_activity_time = get_timestamp()
+        self._active_at = time.monotonic()
 
     def get_stats(self) -> dict[str, int | None]:
         """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""

@@ -20,6 +20,7 @@ from ..exceptions import (
 )
 from ..types import EventType
 from ..utils import validate_port
+from ..utils.checks import check_seconds
 from .connection import WebTransportConnection
 from .utils import measure_handshake, require_webtransport, target_name
 
@@ -100,12 +101,8 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no target, one is named twice, or a value is out
                 of range.
         """
-        for key, value in (
-            ("health_check_interval", health_check_interval),
-            ("health_check_timeout", health_check_timeout),
-        ):
-            if not value > 0:
-                raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+        check_seconds("health_check_interval", health_check_interval)
+        check_seconds("health_check_timeout", health_check_timeout)
         if not targets:
             raise invalid_config(key="targets", value=targets, reason="expected at least one")
         self._targets: dict[tuple[str, int], _Target] = {}

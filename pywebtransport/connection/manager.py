@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,9 +13,9 @@ from ..constants import (
     DEFAULT_CONNECTION_IDLE_TIMEOUT,
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
-from ..exceptions import ConnectionError, invalid_config
+from ..exceptions import ConnectionError
 from ..types import ConnectionId, EventType
-from ..utils import get_timestamp
+from ..utils.checks import check_count, check_seconds
 from ..utils.registry import Registry
 from .connection import WebTransportConnection
 
@@ -48,16 +49,8 @@ class ConnectionManager:
         Raises:
             ConfigurationError: A value is out of range.
         """
-        if max_connections < 1:
-            raise invalid_config(
-                key="max_connections", value=max_connections, reason="expected 1 or more"
-            )
-        if not connection_idle_timeout > 0:
-            raise invalid_config(
-                key="connection_idle_timeout",
-                value=connection_idle_timeout,
-                reason="expected more than 0 seconds",
-            )
+        check_count("max_connections", max_connections)
+        check_seconds("connection_idle_timeout", connection_idle_timeout)
         self._max_connections = max_connections
         self._idle_timeout = connection_idle_timeout
         self._registry: Registry[WebTransportConnection] = Registry(
@@ -186,14 +179,14 @@ class ConnectionManager:
     def _close_idle(self) -> None:
         """Close what is idle, and come back when the next one can be."""
         self._timer = None
-        now = get_timestamp()
+        now = time.monotonic()
         earliest = self._idle_timeout
         for connection in list(self._registry.items.values()):
             left = self._idle_timeout
             # One with a session is looked at again after a whole timeout: if the session
             # ends before that, this is soon enough.
             if not connection.sessions and not connection._pending:
-                left = min(left, connection.last_activity_time + self._idle_timeout - now)
+                left = min(left, connection._active_at + self._idle_timeout - now)
             if left <= 0:
                 connection._close_now(reason="idle")
             else:

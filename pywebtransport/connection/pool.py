@@ -9,14 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..config import ClientConfig
-from ..exceptions import (
-    ClientError,
-    ConfigurationError,
-    TimeoutError,
-    WebTransportError,
-    invalid_config,
-)
+from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
 from ..types import ConnectionState, EventType
+from ..utils.checks import check_count, check_seconds
 from ..utils.slots import Slots
 from .connection import WebTransportConnection
 
@@ -72,12 +67,8 @@ class ConnectionPool:
         Raises:
             ConfigurationError: A value is out of range.
         """
-        if max_size < 1:
-            raise invalid_config(key="max_size", value=max_size, reason="expected 1 or more")
-        if not max_idle_time > 0:
-            raise invalid_config(
-                key="max_idle_time", value=max_idle_time, reason="expected more than 0 seconds"
-            )
+        check_count("max_size", max_size)
+        check_seconds("max_idle_time", max_idle_time)
         self._max_size = max_size
         self._max_idle_time = max_idle_time
         self._shelves: dict[_Key, _Shelf] = {}

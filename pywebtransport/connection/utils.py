@@ -20,6 +20,8 @@ from ..exceptions import (
     is_retriable_error,
 )
 from ..types import ConnectionState
+from ..utils import validate_port
+from ..utils.checks import check_count
 from .connection import WebTransportConnection
 
 __all__ = [
@@ -131,10 +133,7 @@ async def create_multiple_connections(
 
     Cancellation: safe, nothing stays open.
     """
-    if max_concurrent < 1:
-        raise invalid_config(
-            key="max_concurrent", value=max_concurrent, reason="expected 1 or more"
-        )
+    check_count("max_concurrent", max_concurrent)
     made: dict[str, WebTransportConnection] = {}
     limit = asyncio.Semaphore(max_concurrent)
 
@@ -250,16 +249,20 @@ async def test_tcp_connection(
     TCP services beside it. ``test_multiple_connections`` tries WebTransport servers.
 
     Args:
-        host: Host name or address.
+        host: Host name or address; a name that does not exist accepts nothing.
         port: TCP port.
         timeout: Seconds.
 
+    Raises:
+        ConfigurationError: The port is out of range.
+
     Cancellation: safe.
     """
+    validate_port(port)
     try:
         async with asyncio.timeout(timeout):
             _, writer = await asyncio.open_connection(host, port)
-    except (OSError, builtins.TimeoutError):
+    except (OSError, ValueError):  # ValueError: no name can be like that
         return False
     writer.close()
     return True

@@ -138,7 +138,7 @@ class DatagramBroadcaster:
         self._check_open()
         if not 0 <= priority <= 2:
             raise DatagramError(f"priority must be 0 to 2, got {priority}")
-        if ttl is not None and ttl <= 0:
+        if ttl is not None and not ttl > 0:
             raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
         payload = ensure_bytes(data)
         self._broadcasts += 1

@@ -43,7 +43,7 @@ class DatagramQueue:
         """
         if max_size < 1:
             raise DatagramError(f"max_size must be >= 1, got {max_size}")
-        if max_age is not None and max_age <= 0:
+        if max_age is not None and not max_age > 0:
             raise DatagramError(f"max_age must be > 0 seconds or None, got {max_age}")
         self._max_size = max_size
         self._max_age = max_age

@@ -92,13 +92,13 @@ class DatagramReliabilityLayer:
         Raises:
             DatagramError: An argument is out of range.
         """
-        if ack_timeout <= 0:
+        if not ack_timeout > 0:
             raise DatagramError(f"ack_timeout must be > 0 seconds, got {ack_timeout}")
         if max_retries < 0:
             raise DatagramError(f"max_retries must be >= 0, got {max_retries}")
         if not INITIAL_LIMIT <= window <= MAX_WINDOW:
             raise DatagramError(f"window must be {INITIAL_LIMIT} to {MAX_WINDOW}, got {window}")
-        if close_timeout < 0:
+        if not close_timeout >= 0:
             raise DatagramError(f"close_timeout must be >= 0 seconds, got {close_timeout}")
         self._transport = datagram_transport
         self._close_timeout = close_timeout
@@ -113,7 +113,8 @@ class DatagramReliabilityLayer:
         self._room = Waiters()
         self._readable = Waiters()
         self._flushed = Waiters()
-        self._waiting_senders = 0
+        # Held by the one sender that waits for room; the others wait for it, in order.
+        self._turns = asyncio.Lock()
         self._ack_due = False
         self._bad_frames = 0
         self._mark: int | None = None
@@ -163,6 +164,7 @@ class DatagramReliabilityLayer:
         """Send one datagram; wait while ``window`` datagrams are not acknowledged.
 
         Returns when the datagram is on its way; ``flush`` waits until all have arrived.
+        Callers that wait are served in the order in which they came.
 
         Args:
             data: At most ``max_datagram_size`` bytes; may be empty.
@@ -176,20 +178,10 @@ class DatagramReliabilityLayer:
         """
         payload = ensure_bytes(data)
         self._start()
-        while True:
-            self._check()
-            largest = self.max_datagram_size
-            if len(payload) > largest:
-                raise DatagramTooLargeError(datagram_size=len(payload), max_size=largest)
-            if self._sender.has_room:
-                break
-            self._waiting_senders += 1
-            self._sender.wanted = True
-            try:
-                await self._room.wait(arm=self._arm)
-            finally:
-                self._waiting_senders -= 1
-                self._sender.wanted = self._waiting_senders > 0
+        self._check_payload(payload)
+        if not self._sender.has_room:
+            await self._wait_room()
+            self._check_payload(payload)
         self._sender.submit(payload)
         self._pump()
         self._check()
@@ -303,6 +295,22 @@ class DatagramReliabilityLayer:
         if self._over is not None:
             raise self._over()
 
+    def _check_payload(self, payload: bytes) -> None:
+        self._check()
+        largest = self.max_datagram_size
+        if len(payload) > largest:
+            raise DatagramTooLargeError(datagram_size=len(payload), max_size=largest)
+
+    async def _wait_room(self) -> None:
+        """Return when one more datagram may be submitted, or the layer is over."""
+        async with self._turns:
+            while self._over is None and not self._sender.has_room:
+                self._sender.wanted = True
+                try:
+                    await self._room.wait(arm=self._arm)
+                finally:
+                    self._sender.wanted = False
+
     async def _read(self) -> None:
         """Frames from the transport, as long as there are any."""
         try:
@@ -315,7 +323,7 @@ class DatagramReliabilityLayer:
                     self._readable.wake()
                 if not self._sender.unacknowledged:
                     self._flushed.wake()
-                if self._waiting_senders and self._sender.has_room:
+                if self._room and self._sender.has_room:
                     self._room.wake()
                 self._pump()
         except WebTransportError as error:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDatagramTransport"]
 
 _MAX_PRIORITY = 2
+# Seconds that the engine's clock can hold, and no datagram waits.
+_NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
 _NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
@@ -70,6 +72,7 @@ class WebTransportDatagramTransport(EventEmitter):
         "_received_count",
         "_refused",
         "_send_sequence",
+        "_send_turns",
         "_send_waiters",
         "_session",
         "_stats",
@@ -126,6 +129,8 @@ class WebTransportDatagramTransport(EventEmitter):
         self._outgoing_max_age: float | None = config.datagram_max_age
         self._receive_waiters: list[asyncio.Future[bool | None]] = []
         self._send_waiters: Waiters | None = None
+        # Held by the one sender that waits for room; the others wait for it, in order.
+        self._send_turns: asyncio.Lock | None = None
         self._receive_sequence = 0
         self._send_sequence = 0
         self._received_count = 0
@@ -247,6 +252,8 @@ class WebTransportDatagramTransport(EventEmitter):
     async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send one datagram; wait while the outgoing queue is full.
 
+        Callers that wait are served in the order in which they came.
+
         Args:
             data: At most ``max_datagram_size`` bytes; may be empty.
             priority: 0 to 2; higher leaves the queue first.
@@ -262,8 +269,8 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe; a cancelled send was not queued.
         """
         payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
-        while not self._submit(payload, priority, ttl):
-            await self._wait_writable()
+        if not self._submit(payload, priority, ttl):
+            await self._submit_in_turn(payload, priority, ttl)
 
     async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
@@ -294,8 +301,8 @@ class WebTransportDatagramTransport(EventEmitter):
             raise DatagramError(f"datagrams must be a sequence of datagrams, got one {kind}")
         for data in datagrams:
             payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
-            while not self._submit(payload, priority, ttl):
-                await self._wait_writable()
+            if not self._submit(payload, priority, ttl):
+                await self._submit_in_turn(payload, priority, ttl)
         return len(datagrams)
 
     async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
@@ -449,7 +456,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises:
             DatagramError: ``interval`` is not positive.
         """
-        if interval <= 0:
+        if not interval > 0:
             raise DatagramError(f"interval must be > 0 seconds, got {interval}")
         task = asyncio.get_running_loop().create_task(self._heartbeat(interval))
         if self._heartbeats is None:
@@ -539,9 +546,9 @@ class WebTransportDatagramTransport(EventEmitter):
             ttl = self._outgoing_max_age
         deadline = None
         if ttl is not None:
-            if ttl <= 0:
+            if not ttl > 0:
                 raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
-            deadline = time.monotonic_ns() + int(ttl * 1e9)
+            deadline = time.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
@@ -675,16 +682,26 @@ class WebTransportDatagramTransport(EventEmitter):
         if waiter in waiters:
             waiters.remove(waiter)
         elif waiter.done() and not waiter.cancelled() and self._incoming:
-            follower = waiters.pop(0)
-            if not follower.done():
-                follower.set_result(None)
+            while waiters:
+                follower = waiters.pop(0)
+                if not follower.done():  # else it has given up in this turn, too
+                    follower.set_result(None)
+                    break
 
-    async def _wait_writable(self) -> None:
-        """Return once the outgoing queue has room again, or the session ended."""
+    async def _submit_in_turn(self, payload: bytes, priority: int, ttl: float | None) -> None:
+        """Queue one datagram as soon as there is room.
+
+        Only the first in line waits for the room. If all did, one that sends without a
+        pause would take the room of each wake-up and be the first to wait for the next.
+        """
         started = time.perf_counter()
+        if self._send_turns is None:
+            self._send_turns = asyncio.Lock()
         if self._send_waiters is None:
             self._send_waiters = Waiters()
-        await self._send_waiters.wait()
+        async with self._send_turns:
+            while not self._submit(payload, priority, ttl):
+                await self._send_waiters.wait()
         waited = time.perf_counter() - started
         stats = self._refresh()
         stats.total_send_time += waited
@@ -767,7 +784,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
 
 def _check_age(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and not seconds > 0:
         raise DatagramError(f"{name} must be > 0 seconds or None, got {seconds}")
     return seconds
 

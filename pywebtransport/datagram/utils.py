@@ -73,7 +73,7 @@ async def datagram_throughput_test(
     Cancellation: safe; what is queued is still sent.
     """
     transport = datagram_transport
-    if duration <= 0:
+    if not duration > 0:
         raise DatagramError(f"duration must be > 0 seconds, got {duration}")
     if datagram_size < 1:
         raise DatagramError(f"datagram_size must be >= 1, got {datagram_size}")

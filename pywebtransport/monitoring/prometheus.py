@@ -14,6 +14,7 @@ from ..client import WebTransportClient
 from ..connection.figures import round_trip_times
 from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..server import ServerApp, WebTransportServer
+from ..utils import load_certificate
 from ..utils.extras import require
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class Metrics:
             labels: Further labels of every sample, such as ``{"worker": "0"}``.
 
         Raises:
-            ConfigurationError: No source; ``namespace`` or a label cannot be used;
+            ConfigurationError: No source; ``namespace`` or a label cannot be used (a value
+                that is no text, either);
                 prometheus-client is not installed.
             RuntimeError: No event loop is running.
         """
@@ -121,7 +123,11 @@ class Metrics:
                 key="namespace", value=namespace, reason="expected letters, digits and underscores"
             )
         self._labels = dict(labels or {})
-        for name in self._labels:
+        for name, text in self._labels.items():
+            if not isinstance(text, str):
+                raise invalid_config(
+                    key=f"labels[{name!r}]", value=text, reason="expected the value as text"
+                )
             if not name.isidentifier() or name.startswith("__") or name in _OWN_LABELS:
                 raise invalid_config(
                     key="labels",
@@ -133,7 +139,9 @@ class Metrics:
         for source in sources:
             side = "client" if isinstance(source, WebTransportClient) else "server"
             target = source.server if isinstance(source, ServerApp) else source
-            self._sources.setdefault(side, []).append(target)
+            targets = self._sources.setdefault(side, [])
+            if target not in targets:  # an application and its server are one
+                targets.append(target)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -308,9 +316,14 @@ class MetricsEndpoint:
 
         Raises:
             ServerError: The address cannot be bound.
+            CertificateError: A file of the certificate is missing or unusable.
         """
         if self._running is not None:
             return
+        certfile, keyfile = self._files["certfile"], self._files["keyfile"]
+        if certfile is not None and keyfile is not None:
+            # The HTTP server would find out once it has the port, and keep it.
+            load_certificate(certfile=certfile, keyfile=keyfile)
         start = require("prometheus_client", extra="prometheus").start_http_server
         registry = self._metrics.registry
         try:

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
-from ..exceptions import SessionError, invalid_config
+from ..exceptions import SessionError
 from ..types import EventType, SessionId, SessionState
+from ..utils.checks import check_count
 from ..utils.registry import Registry, count_states
 from .session import WebTransportSession
 
@@ -38,10 +39,7 @@ class SessionManager:
         Raises:
             ConfigurationError: ``max_sessions`` is below 1.
         """
-        if max_sessions < 1:
-            raise invalid_config(
-                key="max_sessions", value=max_sessions, reason="expected 1 or more"
-            )
+        check_count("max_sessions", max_sessions)
         self._max_sessions = max_sessions
         self._registry: Registry[WebTransportSession] = Registry(
             EventType.SESSION_CLOSED, lambda session: session.session_id

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ..exceptions import StreamError, TimeoutError, invalid_config
+from ..exceptions import StreamError, TimeoutError
 from ..types import Data
+from ..utils.checks import check_count
 from ..utils.waiters import Waiters
 
 __all__ = ["StreamBuffer"]
@@ -29,8 +30,7 @@ class StreamBuffer:
         Raises:
             ConfigurationError: ``max_size`` is below 1.
         """
-        if max_size < 1:
-            raise invalid_config(key="max_size", value=max_size, reason="expected 1 byte or more")
+        check_count("max_size", max_size)
         self._max_size = max_size
         self._data = bytearray()
         self._eof = False

@@ -14,8 +14,9 @@ from ..constants import (
     DEFAULT_STREAM_CLEANUP_INTERVAL,
     DEFAULT_STREAM_CREATION_TIMEOUT,
 )
-from ..exceptions import SessionError, StreamError, TimeoutError, invalid_config
+from ..exceptions import SessionError, StreamError, TimeoutError
 from ..types import EventType, StreamId, StreamType
+from ..utils.checks import check_count
 from ..utils.registry import count_states
 from ..utils.slots import Slots
 from .utils import finish_stream
@@ -59,8 +60,7 @@ class StreamManager:
         Raises:
             ConfigurationError: ``max_streams`` is below 1.
         """
-        if max_streams < 1:
-            raise invalid_config(key="max_streams", value=max_streams, reason="expected 1 or more")
+        check_count("max_streams", max_streams)
         self._session = session
         self._slots = Slots(max_streams)
         self._removed: WeakSet[StreamType] = WeakSet()

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
-from ..exceptions import SessionError, TimeoutError, invalid_config
+from ..exceptions import SessionError, TimeoutError
 from ..types import EventType
+from ..utils.checks import check_count
 from ..utils.slots import Slots
 from .stream import WebTransportStream
 from .utils import finish_stream
@@ -57,8 +58,7 @@ class StreamPool:
         Raises:
             ConfigurationError: ``pool_size`` is below 1.
         """
-        if pool_size < 1:
-            raise invalid_config(key="pool_size", value=pool_size, reason="expected 1 or more")
+        check_count("pool_size", pool_size)
         self._session = session
         self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
         self._idle: list[WebTransportStream] = []

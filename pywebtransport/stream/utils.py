@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from ..exceptions import WebTransportError
 from ..types import StreamType
+from ..utils.checks import check_count
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 from .stream import WebTransportStream
@@ -32,10 +33,13 @@ async def copy_stream_data(
     Returns:
         The number of bytes copied.
 
-    Raises: what ``read`` and ``write`` raise.
+    Raises:
+        ConfigurationError: ``chunk_size`` is not at least 1; both streams are as before.
+        Otherwise what ``read`` and ``write`` raise.
 
     Cancellation: safe; both streams are aborted.
     """
+    check_count("chunk_size", chunk_size)
     total = 0
     try:
         while data := await source.read(chunk_size):

@@ -8,6 +8,8 @@ from pywebtransport.constants import MAX_APPLICATION_CODE, MAX_VARINT
 from pywebtransport.exceptions import invalid_config
 
 __all__ = [
+    "check_count",
+    "check_seconds",
     "validate_address",
     "validate_error_code",
     "validate_port",
@@ -68,6 +70,26 @@ def validate_stream_id(stream_id: Any) -> None:
         ConfigurationError: It is not a whole number of 0 to 2**62 - 1.
     """
     _check_integer("stream_id", stream_id, 0, MAX_VARINT)
+
+
+def check_count(key: str, value: Any) -> None:
+    """Check a limit that is counted.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 1 up.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+
+
+def check_seconds(key: str, value: float) -> None:
+    """Check a time that has to pass.
+
+    Raises:
+        ConfigurationError: It is not more than 0 seconds.
+    """
+    if not value > 0:  # NaN is not, either
+        raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
 
 
 def _check_integer(key: str, value: Any, low: int, high: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pywebtransport.exceptions import invalid_config
 from pywebtransport.types import Buffer
+from pywebtransport.utils.checks import check_count
 
 __all__ = [
     "calculate_checksum",
@@ -72,8 +73,7 @@ def chunked_read(data: bytes, *, chunk_size: int = 8192) -> list[bytes]:
     Raises:
         ConfigurationError: ``chunk_size`` is not at least 1.
     """
-    if chunk_size < 1:
-        raise invalid_config(key="chunk_size", value=chunk_size, reason="expected 1 byte or more")
+    check_count("chunk_size", chunk_size)
     return [data[start : start + chunk_size] for start in range(0, len(data), chunk_size)]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
 from ..exceptions import invalid_config
+from .checks import check_seconds
 from .timing import get_timestamp
 
 __all__ = ["Findings", "Sample", "Sampler", "last"]
@@ -50,15 +52,13 @@ class Sampler:
         max_samples: int = 120,
         max_alerts: int = 100,
     ) -> None:
-        if not interval > 0:
-            raise invalid_config(
-                key="monitoring_interval", value=interval, reason="expected seconds above 0"
-            )
+        check_seconds("monitoring_interval", interval)
         self._take = take
         self._judge = judge
         self._interval = interval
         self._logger = logger
         self._timer: asyncio.TimerHandle | None = None
+        self._taken_at = 0.0  # on a clock that nobody sets
         self.samples: deque[Sample] = deque(maxlen=max_samples)
         self.alerts: deque[dict[str, Any]] = deque(maxlen=max_alerts)
         self.findings: Findings = {}
@@ -92,7 +92,8 @@ class Sampler:
         """
         previous = self.latest
         sample = {"timestamp": get_timestamp(), "loop_delay": loop_delay, **self._take()}
-        sample["rates"] = _rates(sample, previous)
+        before, self._taken_at = self._taken_at, time.monotonic()
+        sample["rates"] = _rates(sample, previous, self._taken_at - before)
         findings = self._judge(sample, previous)
         for name, message in findings.items():
             if name not in self.findings:
@@ -131,10 +132,9 @@ def last(items: deque[_Item], limit: int | None) -> list[_Item]:
     return list(islice(items, max(0, len(items) - limit), None))
 
 
-def _rates(sample: Sample, previous: Sample | None) -> dict[str, float]:
+def _rates(sample: Sample, previous: Sample | None, seconds: float) -> dict[str, float]:
     """Growth per second of each counter since the previous sample; 0 without one."""
     counters: dict[str, int] = sample["counters"]
-    seconds = sample["timestamp"] - previous["timestamp"] if previous else 0.0
     if previous is None or seconds <= 0:
         return dict.fromkeys(counters, 0.0)
     before: dict[str, int] = previous["counters"]

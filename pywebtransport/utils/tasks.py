@@ -7,8 +7,9 @@ import builtins
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from pywebtransport.exceptions import TimeoutError, invalid_config
+from pywebtransport.exceptions import TimeoutError
 from pywebtransport.types import Timeout
+from pywebtransport.utils.checks import check_seconds
 
 __all__ = [
     "create_task_with_timeout",
@@ -38,7 +39,10 @@ async def create_task_with_timeout(
 
     Cancellation: does not wait, so there is nothing to cancel.
     """
-    return asyncio.create_task(_limited(coro, timeout, name or "task"), name=name)
+    task = asyncio.create_task(_limited(coro, timeout, name or "task"), name=name)
+    # A task that is cancelled before it starts never awaits the coroutine.
+    task.add_done_callback(lambda _: coro.close())
+    return task
 
 
 async def run_with_timeout(
@@ -86,8 +90,7 @@ async def wait_for_condition(
 
     Cancellation: safe.
     """
-    if not interval > 0:
-        raise invalid_config(key="interval", value=interval, reason="expected more than 0 seconds")
+    check_seconds("interval", interval)
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     while not condition():

@@ -67,6 +67,30 @@ async def test_sessions_opened_at_once_share_one_connection(
         assert connection_of(sessions[0]).sessions == tuple(sessions)
 
 
+async def test_kept_connections_make_room_for_another_server(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(allow_pooling=True, max_connections=2)
+    async with (
+        serving() as first,
+        serving() as second,
+        serving() as third,
+        WebTransportClient(config=config) as client,
+    ):
+        kept = []
+        for served in (first, second):
+            session = await client.connect(served.url())
+            kept.append(connection_of(session))
+            await session.close()
+        # Used last, so the other one has to go.
+        session = await client.connect(first.url())
+        assert connection_of(session) is kept[0]
+        await client.connect(third.url())
+        assert [connection.is_closed for connection in kept] == [False, True]
+        with pytest.raises(ClientError, match="max_connections=2"):
+            await client.connect(second.url())
+
+
 async def test_pooled_connection_outlives_its_sessions(
     serving: Serving, client_config: ClientFactory
 ) -> None:

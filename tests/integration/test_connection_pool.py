@@ -265,7 +265,14 @@ async def test_bad_path_costs_no_connection(serving: Serving, client_config: Cli
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("max_size", 0), ("max_idle_time", 0), ("max_idle_time", float("nan"))]
+    ("field", "value"),
+    [
+        ("max_size", 0),
+        ("max_size", 1.5),  # would never be used up
+        ("max_size", float("nan")),
+        ("max_idle_time", 0),
+        ("max_idle_time", float("nan")),
+    ],
 )
 def test_bad_limits_are_named(field: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=field):

@@ -243,6 +243,10 @@ async def test_tcp_port_accepts_or_not() -> None:
         assert await test_tcp_connection(host="127.0.0.1", port=port)
         await accepted.wait()
     assert not await test_tcp_connection(host="127.0.0.1", port=port)
+    for host in ("a" * 64, "a..b", "a\0b"):  # names that cannot exist
+        assert not await test_tcp_connection(host, port)
+    with pytest.raises(ConfigurationError, match="port = 65536"):
+        await test_tcp_connection("127.0.0.1", 65536)
 
 
 def test_helpers_are_no_tests() -> None:

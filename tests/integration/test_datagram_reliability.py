@@ -126,6 +126,29 @@ async def test_a_sender_waits_for_the_reader(pair: PairOfSessions) -> None:
         assert far.stats["beyond_window"] == 0
 
 
+async def test_senders_that_wait_take_turns(pair: PairOfSessions) -> None:
+    count = 1000
+    async with (
+        pair() as (client, server),
+        DatagramReliabilityLayer(client.datagrams, window=32) as near,
+        DatagramReliabilityLayer(server.datagrams, window=32) as far,
+    ):
+        sent = [0, 0, 0]
+
+        async def send(number: int) -> None:
+            for _ in range(count):
+                await near.send(bytes([number]))
+                sent[number] += 1
+
+        senders = [asyncio.create_task(send(number)) for number in range(len(sent))]
+        receiver = asyncio.create_task(receive_all(far, count * len(sent)))
+        await asyncio.wait(senders, return_when=asyncio.FIRST_COMPLETED)
+        assert min(sent) > count // 2
+        await asyncio.gather(*senders)
+        got = await receiver
+        assert [got.count(bytes([number])) for number in range(len(sent))] == [count] * len(sent)
+
+
 async def test_receiving_times_out_and_loses_nothing(pair: PairOfSessions) -> None:
     async with (
         pair() as (client, server),
@@ -318,6 +341,7 @@ async def test_closing_the_transport_ends_the_layer(pair: PairOfSessions) -> Non
     ("arguments", "message"),
     [
         ({"ack_timeout": 0}, "ack_timeout must be > 0 seconds, got 0"),
+        ({"ack_timeout": float("nan")}, "ack_timeout must be > 0 seconds, got nan"),
         ({"max_retries": -1}, "max_retries must be >= 0, got -1"),
         ({"window": 31}, "window must be 32 to 1024, got 31"),
         ({"window": 1025}, "window must be 32 to 1024, got 1025"),

@@ -148,6 +148,27 @@ async def test_waiting_receivers_each_get_one(pair: PairOfSessions) -> None:
         assert sorted(await asyncio.gather(*receivers)) == [bytes([n]) for n in range(5)]
 
 
+async def test_receivers_cancelled_together_leave_the_datagram_to_the_next(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (client, server):
+        datagrams = server.datagrams
+        receivers = [asyncio.create_task(datagrams.receive()) for _ in range(4)]
+        await until(lambda: len(datagrams._receive_waiters) == 4)
+
+        def cancel(event: object) -> None:
+            # The first has its wake-up and the second has none.
+            receivers[0].cancel()
+            receivers[1].cancel()
+
+        server.datagrams.once(EventType.DATAGRAM_RECEIVED, cancel)
+        await client.datagrams.send(b"only one")
+        assert await receivers[2] == b"only one"
+        await client.datagrams.send(b"another")
+        assert await receivers[3] == b"another"
+        assert [task.cancelled() for task in receivers[:2]] == [True, True]
+
+
 async def test_receive_times_out_with_the_value_in_the_message(pair: PairOfSessions) -> None:
     async with pair() as (near, far):
         for attempt in (
@@ -223,6 +244,23 @@ async def test_the_outgoing_queue_is_bounded(pair: PairOfSessions) -> None:
         stats = near.datagrams.stats
         assert stats["send_drops"] == 5
         assert any("before sending" in issue for issue in await near.datagrams.diagnose_issues())
+
+
+async def test_senders_that_wait_take_turns(pair: PairOfSessions) -> None:
+    """None of them, sending without a pause, keeps the others from the queue."""
+    count = 2000
+    async with pair(client={"datagram_queue_size": 32}) as (client, _):
+        sent = [0, 0, 0]
+
+        async def send(number: int) -> None:
+            for _ in range(count):
+                await client.datagrams.send(bytes(500))
+                sent[number] += 1
+
+        senders = [asyncio.create_task(send(number)) for number in range(len(sent))]
+        await asyncio.wait(senders, return_when=asyncio.FIRST_COMPLETED)
+        assert min(sent) > count // 2
+        await asyncio.gather(*senders)
 
 
 async def test_clearing_the_outgoing_queue_drops_and_counts(pair: PairOfSessions) -> None:
@@ -320,6 +358,7 @@ async def test_higher_priority_leaves_first(pair: PairOfSessions) -> None:
         ({"priority": -1}, "priority must be 0 to 2, got -1"),
         ({"ttl": 0}, "ttl must be > 0 seconds, got 0"),
         ({"ttl": -1.5}, r"ttl must be > 0 seconds, got -1\.5"),
+        ({"ttl": float("nan")}, "ttl must be > 0 seconds, got nan"),
     ],
 )
 async def test_bad_arguments_are_refused(
@@ -331,10 +370,22 @@ async def test_bad_arguments_are_refused(
         for name in ("incoming_max_age", "outgoing_max_age"):
             with pytest.raises(DatagramError, match=f"{name} must be > 0"):
                 setattr(near.datagrams, name, 0)
-        with pytest.raises(DatagramError, match="interval"):
-            near.datagrams.start_heartbeat(interval=0)
+            with pytest.raises(DatagramError, match=f"{name} must be > 0"):
+                setattr(near.datagrams, name, float("nan"))
+        for interval in (0, float("nan")):
+            with pytest.raises(DatagramError, match="interval"):
+                near.datagrams.start_heartbeat(interval=interval)
         await near.datagrams.send(b"fine")
         assert await far.datagrams.receive() == b"fine"
+
+
+async def test_the_longest_ages_are_never(pair: PairOfSessions) -> None:
+    """Also where the clock of the engine could not hold them."""
+    async with pair() as (near, far):
+        near.datagrams.outgoing_max_age = 1e-9
+        for seconds in (float("inf"), 1e300, 1e12):
+            await near.datagrams.send(str(seconds), ttl=seconds)
+            assert await far.datagrams.receive() == str(seconds).encode()
 
 
 # --------------------------------------------------------------------- counters

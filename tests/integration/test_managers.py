@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -128,6 +129,23 @@ async def test_connection_whose_events_are_paused_is_cleaned_up_on_demand(
             assert manager.get_connection_count() == 1
             assert await manager.cleanup_closed_connections() == 1
             assert manager.get_connection_count() == 0
+
+
+async def test_idle_time_does_not_follow_the_time_of_day(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        (idle,) = await connections(stack, serving, client_config, 1)
+        idle._keep_open = True  # outlives its session
+        await idle.sessions[0].close()
+        async with ConnectionManager(connection_idle_timeout=1000) as manager:
+            await manager.add_connection(idle)
+            assert manager._timer is not None
+            manager._timer.cancel()
+            later = time.time() + 86400
+            monkeypatch.setattr(time, "time", lambda: later)
+            manager._close_idle()
+            assert idle.is_connected
 
 
 async def test_connection_manager_closes_idle_connections(

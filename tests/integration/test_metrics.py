@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -22,7 +23,7 @@ from pywebtransport import (
     WebTransportClient,
     WebTransportSession,
 )
-from pywebtransport.exceptions import UnreachableError
+from pywebtransport.exceptions import CertificateError, UnreachableError
 from pywebtransport.monitoring import Metrics, MetricsEndpoint
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
@@ -196,11 +197,39 @@ async def test_bad_arguments(serving: Serving) -> None:
         for label in ("side", "a-b", "__name"):
             with pytest.raises(ConfigurationError, match="labels"):
                 Metrics(served.app, labels={label: "x"})
+        with pytest.raises(ConfigurationError, match=r"labels\['worker'\] = 0"):
+            Metrics(served.app, labels={"worker": 0})  # type: ignore[dict-item]
         metrics = Metrics(served.app)
         with pytest.raises(ConfigurationError, match="port"):
             MetricsEndpoint(metrics, port=65536)
         with pytest.raises(ConfigurationError, match="keyfile"):
             MetricsEndpoint(metrics, certfile="a.crt")
+
+
+async def test_server_that_is_named_twice_counts_once(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with (
+        serving(None) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        await client.connect(served.url())
+        samples = scrape(Metrics(served.app, served.server, client, client))
+        for side in ("server", "client"):
+            assert value(samples, "webtransport_sessions", side=side) == 1
+
+
+async def test_unusable_certificate_leaves_no_port_taken(
+    serving: Serving, certs: Certificates
+) -> None:
+    files = certs.server.files
+    async with serving(None) as served:
+        for keyfile in ("missing.key", files["certfile"]):
+            endpoint = MetricsEndpoint(
+                Metrics(served.app), port=0, certfile=files["certfile"], keyfile=keyfile
+            )
+            with pytest.raises(CertificateError, match=re.escape(keyfile)):
+                await endpoint.start()
 
 
 async def test_missing_package_is_named(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -140,6 +141,20 @@ async def test_health_of_a_server(
             "reason": "the server does not accept sessions",
         }
         assert set(monitor._sampler.sample()["rates"].values()) == {0.0}
+
+
+async def test_rates_do_not_follow_the_time_of_day(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        serving(None) as served,
+        WebTransportClient(config=client_config()) as client,
+        ServerMonitor(served.server) as monitor,
+    ):
+        await client.connect(served.url())
+        earlier = time.time() - 86400
+        monkeypatch.setattr(time, "time", lambda: earlier)
+        assert monitor._sampler.sample()["rates"]["sessions_accepted"] > 0
 
 
 async def test_failed_handshakes_are_noticed(

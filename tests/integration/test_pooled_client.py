@@ -219,6 +219,61 @@ async def test_idle_sessions_make_room_for_another_endpoint(
             await pool.get_session(served.url("/d"))
 
 
+async def test_connections_being_opened_count_when_room_is_made(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with (
+        serving() as served,
+        PooledClient(config=client_config(max_connections=2)) as pool,
+    ):
+        idle = await pool.get_session(served.url("/a"))
+        await pool.return_session(idle)
+        await asyncio.gather(*(pool.get_session(served.url(path)) for path in ("/b", "/c")))
+        assert idle.is_closed
+
+
+async def test_idle_sessions_that_share_connections_make_room_for_another_server(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = client_config(max_connections=1, allow_pooling=True)
+    async with (
+        serving() as served,
+        serving() as other,
+        PooledClient(config=config) as pool,
+    ):
+        idle = [await pool.get_session(served.url(path)) for path in ("/a", "/b")]
+        for session in idle:
+            await pool.return_session(session)
+        # There is room on the connection: nobody has to go.
+        lent = await pool.get_session(served.url("/c"))
+        # As long as it is lent, the end of the others would free no connection.
+        with pytest.raises(ClientError, match="max_connections=1"):
+            await pool.get_session(other.url())
+        assert [session.is_ready for session in idle] == [True, True]
+        await pool.return_session(lent)
+        assert (await pool.get_session(other.url())).is_ready
+        assert [session.is_closed for session in (*idle, lent)] == [True] * 3
+        assert pool.get_stats()["discarded"] == 3
+
+
+async def test_a_waiter_that_gives_up_late_leaves_the_limit_alone(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
+        session = await pool.get_session(served.url())
+        waiter = asyncio.create_task(pool.get_session(served.url()))
+        await until(lambda: waiting(pool) == 1)
+        waiter.cancel()
+        # The endpoint is forgotten and made anew before the waiter hears of its end.
+        pool._give_back(session, usable=False)
+        await pool.get_session(served.url())
+        assert waiter.cancelled()
+        another = asyncio.create_task(pool.get_session(served.url()))
+        await until(lambda: waiting(pool) == 1 or another.done())
+        assert not another.done()
+        another.cancel()
+
+
 # ------------------------------------------------------------------------- healthy only
 
 
@@ -376,6 +431,8 @@ async def test_double_return_and_foreign_sessions_are_refused(
 def test_senseless_values_are_refused(field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{field} = 0"):
         PooledClient.create(**{field: 0})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"pool_size = 1\.5"):
+        PooledClient(pool_size=1.5)  # type: ignore[arg-type]
 
 
 async def test_malformed_url(client_config: ClientFactory) -> None:

@@ -440,6 +440,26 @@ async def test_hook_decides_that_it_is_useless(
         await until(lambda: not served.server.sessions)
 
 
+async def test_hook_that_meets_a_cancellation_of_others_fails_like_any_other(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Only its own cancellation ends the client; this one would have left callers waiting."""
+
+    async def wait_for_cancelled(session: WebTransportSession) -> None:
+        task = asyncio.create_task(session.wait_closed())
+        task.cancel()
+        await task
+
+    async with serving() as served:
+        config = quick(client_config, max_retries=1)
+        async with ReconnectingClient(
+            served.url(), config=config, on_session=wait_for_cancelled
+        ) as client:
+            with pytest.raises(ClientError, match=r"at try 2: .*cancelled from within"):
+                await session_of(client)
+        await until(lambda: not served.server.sessions)
+
+
 async def test_hook_has_a_time_limit(serving: Serving, client_config: ClientFactory) -> None:
     async def hang(session: WebTransportSession) -> None:
         await asyncio.Event().wait()

@@ -818,6 +818,21 @@ async def test_copying_streams_and_echo(pair: PairOfSessions) -> None:
         assert await copying == 7
 
 
+@pytest.mark.parametrize("chunk_size", [0, -1])
+async def test_copying_in_pieces_of_nothing_is_refused(
+    pair: PairOfSessions, chunk_size: int
+) -> None:
+    """It would end at once, and the copy would look complete."""
+    async with pair() as (near, far):
+        source = await near.create_unidirectional_stream()
+        await source.write_all(b"copied")
+        arrived = await take_unidirectional(far)
+        target = await far.create_unidirectional_stream()
+        with pytest.raises(ConfigurationError, match="chunk_size"):
+            await copy_stream_data(source=arrived, destination=target, chunk_size=chunk_size)
+        assert await copy_stream_data(source=arrived, destination=target) == 6
+
+
 async def test_copying_aborts_the_other_side_when_one_fails(pair: PairOfSessions) -> None:
     async with pair() as (near, far):
         source = await near.create_unidirectional_stream()

@@ -239,6 +239,16 @@ async def test_create_task_with_timeout() -> None:
         await own
 
 
+async def test_task_that_is_cancelled_before_it_starts_leaves_no_coroutine() -> None:
+    coroutine = give(1)
+    task = await utils.create_task_with_timeout(coroutine, timeout=60)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        coroutine.send(None)
+
+
 class Clock:
     """Virtual time for ``wait_for_condition``: sleeping only moves the clock."""
 
