@@ -88,7 +88,6 @@ class WebTransportConnection(EventEmitter):
         "_ticket",
         "_token",
         "_write_low",
-        "idle_timeout",
         "last_activity_time",
     )
 
@@ -139,7 +138,6 @@ class WebTransportConnection(EventEmitter):
         self._error_count = 0
         self._receive_drops = 0  # datagrams that sessions which are over did not read in time
         self.record_activity()
-        self.idle_timeout: float | None = config.connection_idle_timeout
 
     @classmethod
     async def create_client(
@@ -184,6 +182,11 @@ class WebTransportConnection(EventEmitter):
     def is_closed(self) -> bool:
         """The connection is over."""
         return self._state in (ConnectionState.CLOSED, ConnectionState.FAILED)
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds without a packet that this end lets pass: ``config.connection_idle_timeout``."""
+        return self._config.connection_idle_timeout
 
     @property
     def local_address(self) -> Address | None:

@@ -22,7 +22,6 @@ from ..exceptions import (
     SessionRejectedError,
     StreamError,
     TimeoutError,
-    invalid_config,
 )
 from ..h3.error_codes import code_from_wire, code_to_wire
 from ..serializer._messages import MessageCodec
@@ -46,6 +45,7 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
+from ..utils.checks import check_count
 from ..utils.waiters import Waiters
 from . import report
 from .incoming import IncomingStreams
@@ -130,8 +130,8 @@ class WebTransportSession(EventEmitter):
             ConfigurationError: ``max_streams`` is below 1.
             SessionError: The connection has no such session, or it has an object already.
         """
-        if max_streams is not None and max_streams < 1:
-            raise invalid_config(key="max_streams", value=max_streams, reason="expected 1 or more")
+        if max_streams is not None:
+            check_count("max_streams", max_streams)
         self._bind(connection, connection._claim(session_id), session_id)
         if max_streams is not None:
             self._max_streams = max_streams
@@ -825,13 +825,6 @@ class WebTransportSession(EventEmitter):
                     await stream.wait_acknowledged()
             except (builtins.TimeoutError, StreamError, SessionClosedError):
                 continue
-
-    def _find_quic_stream(self, stream_id: StreamId) -> QuicStream:
-        raise StreamError(
-            f"session {self._session_id} has no unclaimed stream {stream_id}; streams are made by "
-            "create_bidirectional_stream(), create_unidirectional_stream() and incoming_streams()",
-            stream_id=stream_id,
-        )
 
     def _tell_opened(self, quic: QuicStream, *, remote: bool) -> None:
         if self._has_listeners(EventType.STREAM_OPENED):

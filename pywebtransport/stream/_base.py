@@ -160,22 +160,32 @@ class _StreamBase(EventEmitter):
     _writes: int
     _bytes_sent: int
 
+    def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
+        stream = session._streams.get(stream_id)
+        if type(stream) is cls:
+            return stream
+        raise StreamError(
+            f"session {session.session_id} has no open {cls.__name__} {stream_id}; streams are "
+            "made by create_bidirectional_stream(), create_unidirectional_stream() and "
+            "incoming_streams()",
+            stream_id=stream_id,
+        )
+
     def __init__(self, *, stream_id: StreamId, session: WebTransportSession) -> None:
-        """Attach to a stream of ``session`` that no object stands for yet.
+        """Give the stream of ``session`` with this ID: there is one object for each.
 
         Args:
             stream_id: QUIC stream ID.
             session: The session that owns it.
 
         Raises:
-            StreamError: The session has no such stream.
+            StreamError: The session has no such stream open, or it is of another class.
         """
-        session._find_quic_stream(stream_id)
 
     @classmethod
     def _attach(cls, session: WebTransportSession, quic: QuicStream, arrival: int = 0) -> Self:
         """Make the object for a stream; ``arrival`` counts those of the peer."""
-        self = cls.__new__(cls)
+        self = object.__new__(cls)
         self._emitter = None
         self._session = session
         self._quic = quic

@@ -82,13 +82,13 @@ def check_count(key: str, value: Any) -> None:
         raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
 
 
-def check_seconds(key: str, value: float) -> None:
+def check_seconds(key: str, value: Any) -> None:
     """Check a time that has to pass.
 
     Raises:
         ConfigurationError: It is not more than 0 seconds.
     """
-    if not value > 0:  # NaN is not, either
+    if not (isinstance(value, int | float) and value > 0):  # NaN is not, either
         raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
 
 

@@ -889,7 +889,12 @@ async def test_monitoring_a_stream_logs_and_ends_with_it(
     assert any("operations failed" in record.getMessage() for record in caplog.records)
 
 
-async def test_stream_object_cannot_be_made_twice(pair: PairOfSessions) -> None:
+async def test_constructor_gives_the_one_object_of_a_stream(pair: PairOfSessions) -> None:
     async with both_ends(pair) as (stream, _):
-        with pytest.raises(StreamError, match="no unclaimed stream"):
-            WebTransportStream(stream_id=stream.stream_id, session=stream.session)
+        number, session = stream.stream_id, stream.session
+        assert WebTransportStream(stream_id=number, session=session) is stream
+        with pytest.raises(StreamError, match=f"no open WebTransportSendStream {number}") as caught:
+            WebTransportSendStream(stream_id=number, session=session)
+        assert caught.value.stream_id == number
+        with pytest.raises(StreamError, match="no open WebTransportStream 4000"):
+            WebTransportStream(stream_id=4000, session=session)
