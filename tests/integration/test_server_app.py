@@ -127,6 +127,17 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
     for bad in ("a", "", "x/y"):
         with pytest.raises(ConfigurationError, match="must start with '/'"):
             app.route(bad)(handler)
+    for never_sent, instead in (
+        ("/café", "/caf%C3%A9"),
+        ("/a b", "/a%20b"),
+        ("/a?b=1", "/a"),
+        ("/a#b", "/a%23b"),
+        ("/a/{name}", "pattern"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"is in no request: .*{instead}"):
+            app.route(never_sent)(handler)
+    for fine in ("/a%20b", "/a|b", "/~a/(b)+c;d=[e]", "/", "//"):
+        app.route(fine)(handler)
     with pytest.raises(ConfigurationError, match="unknown type 'colour'"):
         app.pattern_route("/{x:colour}")(handler)
     with pytest.raises(ConfigurationError, match="not a valid expression"):
