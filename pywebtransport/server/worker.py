@@ -194,7 +194,8 @@ class Worker:
 
     def _reload(self, certfile: str | None, keyfile: str | None) -> None:
         if certfile is not None or keyfile is not None:
-            self._certificates = (certfile, keyfile)
+            old = self._certificates
+            self._certificates = (certfile or old[0], keyfile or old[1])
         for server in self._servers:
             try:
                 server._load_certificates(certfile, keyfile)
