@@ -133,6 +133,8 @@ class Relay:
                     continue  # the limit of the other peer holds this one up
                 except WebTransportError:
                     return  # the session is over
+            _watch(stream, counterpart)
+            _watch(counterpart, stream)
             self._start(side, self._copy(stream, counterpart))
             if isinstance(stream, WebTransportStream) and isinstance(
                 counterpart, WebTransportStream
@@ -142,24 +144,18 @@ class Relay:
     async def _copy(self, reader: _Receiver, writer: _Sender) -> None:
         """One direction of a stream, to its end."""
         self.streams += 1
-        # A stop has to pass even while there is nothing to write.
-        writer._quic.sink = partial(_pass_stop, reader)
         try:
-            if writer._quic.is_stopped:
-                _pass_stop(reader, writer._quic)
             while data := await _read(reader):
                 await _write(writer, data)
             await writer.close()
-        except StreamResetError as error:
-            wire = error.details.get("code")
-            writer._reset_wire(_CANCELLED if wire is None else wire)
+        except StreamResetError:
+            _pass_reset(writer, reader._quic)
         except StreamStoppedError:
             _pass_stop(reader, writer._quic)
         except WebTransportError:
-            pass  # stopped by what was passed on, or a session is over
+            pass  # ended by what was passed on, or a session is over
         finally:
             self.streams -= 1
-            writer._quic.sink = None
 
     # ----------------------------------------------------------------- datagrams
 
@@ -180,10 +176,35 @@ def _drain(session: WebTransportSession, event: Event | None = None) -> None:
     session.drain()
 
 
+def _watch(stream: _Receiver | _Sender, counterpart: _Receiver | _Sender) -> None:
+    """Pass resets and stops of a stream on at once.
+
+    A copy would not see them while it waits: for something to write, or for room.
+    """
+    stream._quic.sink = partial(_pass_ends, stream, counterpart)
+    _pass_ends(stream, counterpart, stream._quic)
+
+
+def _pass_ends(stream: _Receiver | _Sender, counterpart: _Receiver | _Sender, quic: Any) -> None:
+    # Whoever read to the end has nothing to lose any more.
+    if (
+        quic.is_reset
+        and not stream._receive_done
+        and isinstance(counterpart, WebTransportSendStream)
+    ):
+        _pass_reset(counterpart, quic)
+    if quic.is_stopped and isinstance(counterpart, WebTransportReceiveStream):
+        _pass_stop(counterpart, quic)
+
+
+def _pass_reset(writer: _Sender, quic: Any) -> None:
+    """The peer gave a stream up: tell the one that reads it."""
+    writer._reset_wire(_CANCELLED if quic.reset_code is None else quic.reset_code)
+
+
 def _pass_stop(reader: _Receiver, quic: Any) -> None:
     """The peer wants no more of a stream: tell the one that writes it."""
-    if quic.is_stopped:
-        reader._stop_wire(_CANCELLED if quic.stop_code is None else quic.stop_code)
+    reader._stop_wire(_CANCELLED if quic.stop_code is None else quic.stop_code)
 
 
 async def _read(reader: _Receiver) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -18,7 +19,7 @@ from ..utils import get_timestamp
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler
 from .server import WebTransportServer
-from .supervisor import run_workers
+from .supervisor import check_caller, run_workers
 from .worker import current_worker
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _Hook = TypeVar("_Hook", bound=Callable[[], Any])
 _FORBIDDEN = 403
 # What access logs of other servers show when there was nobody left to answer.
 _CLIENT_CLOSED_REQUEST = 499
+_SERVICE_UNAVAILABLE = 503
 
 access_logger = logging.getLogger("pywebtransport.access")
 
@@ -240,8 +242,9 @@ class ServerApp:
     def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
-        A second such signal ends the process at once. SIGHUP reloads the
-        certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
+        During the start such a signal cancels the start-up handler that runs;
+        then the shutdown handlers run. A second one ends the process at once.
+        SIGHUP reloads the certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
         given.
 
         With ``workers`` above 1, so many processes serve the port, see
@@ -256,7 +259,10 @@ class ServerApp:
                 first, such as ``workers=4``.
 
         Raises: as ``serve``; with workers, what stopped the first that could not start.
+            ConfigurationError also when an event loop runs here, or outside of the main
+            thread, which gets the signals; ``serve`` is for those.
         """
+        check_caller("run")
         loop_factory = kwargs.pop("loop_factory", None)
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
@@ -277,32 +283,45 @@ class ServerApp:
 
     async def _run(self, host: str | None, port: int | None) -> None:
         """Serve until told to stop: by a signal, or as a worker."""
-        loop = asyncio.get_running_loop()
+        main = asyncio.current_task()
+        assert main is not None
         stop = asyncio.Event()
+        starting = True
+
+        def on_stop() -> None:
+            stop.set()
+            if starting:
+                main.cancel()
+
         worker = current_worker()
-        handled: dict[int, Callable[[], None]] = {}
-        if worker is None:
-            handled = dict.fromkeys((signal.SIGINT, signal.SIGTERM), stop.set)
-            handled[signal.SIGHUP] = self._reload
-        else:
-            worker.on_stop = stop.set
-        async with self:
-            # Who sees that it listens may send a signal at once.
-            for number, action in handled.items():
-                loop.add_signal_handler(number, action)
-            await self.listen(host=host, port=port)
-            closed = asyncio.ensure_future(self._server.serve_forever())
-            stopped = asyncio.ensure_future(stop.wait())
+        if worker is not None:
+            worker.on_stop = on_stop
+        with contextlib.nullcontext() if worker is not None else _signals(on_stop, self._reload):
             try:
-                await asyncio.wait({closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (closed, stopped):
-                    task.cancel()
-                await asyncio.gather(closed, stopped, return_exceptions=True)
-                for number in handled:
-                    loop.remove_signal_handler(number)
+                async with self:
+                    await self.listen(host=host, port=port)
+                    starting = False
+                    await self._serve_until(stop)
+            except asyncio.CancelledError:
+                # What was started is shut down. Someone else may have cancelled it as well.
+                if not (starting and stop.is_set()) or main.uncancel():
+                    raise
+
+    async def _serve_until(self, stop: asyncio.Event) -> None:
+        tasks = [
+            asyncio.ensure_future(self._server.serve_forever()),
+            asyncio.ensure_future(stop.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _reload(self) -> None:
+        if not self._server.is_serving:
+            return  # before, the files are yet to be read; afterwards nobody needs them
         try:
             self._server.reload_certificates()
         except WebTransportError as error:
@@ -337,22 +356,24 @@ class ServerApp:
             # It accepts by itself, such as a forwarder.
             if answer is not None and session.state == "connecting":
                 handler = await answer(session)
-            if session.is_closed:  # a middleware rejected it by itself, or the client is gone
-                status = getattr(session._error, "status_code", _CLIENT_CLOSED_REQUEST)
+            if session.is_closed:
+                status = _CLIENT_CLOSED_REQUEST
         except SessionRejectedError as error:
             status = error.status_code
+            raise
+        except asyncio.CancelledError:
+            status = _SERVICE_UNAVAILABLE
             raise
         except Exception:
             status = 500
             raise
         finally:
             if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
-                self._log_access(session, status, started)
+                self._log_access(session, _answered(session, status), started)
         if session.state == "connecting":
             session.accept(application_protocol=self._choose_protocol(server, session, route))
         elif not session.is_ready:
             return
-        server._stats.sessions_accepted += 1
         await handler(session)
 
     def _choose_protocol(
@@ -374,6 +395,47 @@ class ServerApp:
             (get_timestamp() - started) * 1000,
             session.origin or "-",
         )
+
+
+@contextlib.contextmanager
+def _signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iterator[None]:
+    """Let the running loop act on signals.
+
+    Not by ``add_signal_handler``: a handler that blocks the loop would keep the
+    second signal from ending the process.
+    """
+    loop = asyncio.get_running_loop()
+
+    told = False
+
+    def stopping(number: int, frame: object) -> None:
+        nonlocal told
+        if told:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+            signal.raise_signal(number)
+        else:
+            told = True
+            loop.call_soon_threadsafe(on_stop)
+
+    def reloading(number: int, frame: object) -> None:
+        loop.call_soon_threadsafe(on_reload)
+
+    wanted = {signal.SIGINT: stopping, signal.SIGTERM: stopping, signal.SIGHUP: reloading}
+    previous = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _answered(session: WebTransportSession, status: int) -> int:
+    """What the client was told: by a middleware, or else ``status``."""
+    if session._stats.ready_at is not None:
+        return 200
+    rejected = session._error
+    return rejected.status_code if isinstance(rejected, SessionRejectedError) else status
 
 
 async def _call(handler: Callable[[], Any | Awaitable[Any]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import UUID
 
 from ..exceptions import ConfigurationError
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["PathParams", "RequestRouter", "Route", "SessionHandler"]
 
 SessionHandler = Callable[["WebTransportSession"], Awaitable[None]]
+
+# Characters that every client encodes in a path, browsers among them, or that end it.
+_NEVER_SENT = re.compile(r"""[^!-~]|["#<>?`{}]""")
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 # Placeholders of a template pattern such as "/room/{room_id:int}".
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
@@ -89,7 +94,7 @@ class RequestRouter:
         """Serve ``path``, exactly, without its query.
 
         Args:
-            path: Starts with ``/``.
+            path: Starts with ``/``; as requests have it, percent-encoded where a URL is.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on this path.
             allowed_origins: Origins allowed on this path.
@@ -98,6 +103,14 @@ class RequestRouter:
             ConfigurationError: The path is malformed or has a handler already.
         """
         _check_path(path, "path")
+        if _NEVER_SENT.search(path):
+            raise ConfigurationError(
+                f"path = {path!r} is in no request: write it without a query and percent-encoded, "
+                f"as {quote(path.partition('?')[0], safe=_PATH_SAFE)!r}; placeholders are for "
+                "pattern routes",
+                config_key="path",
+                config_value=path,
+            )
         if path in self._exact:
             raise ConfigurationError(
                 f"path {path!r} has a handler already; remove_route() it first",
@@ -121,7 +134,8 @@ class RequestRouter:
         Args:
             pattern: A regular expression (``/room/([a-z]+)``), or a template with
                 placeholders ``{name}`` or ``{name:type}``, type being str, int,
-                float, uuid or path. The groups are in ``session.path_params``.
+                float, uuid or path. The groups are in ``session.path_params``, as they
+                stand in the request: percent-encoded where a URL is.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on these paths.
             allowed_origins: Origins allowed on these paths.

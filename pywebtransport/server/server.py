@@ -40,6 +40,7 @@ _FORBIDDEN = 403
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
 _INTERNAL_SERVER_ERROR = 500
+_SERVICE_UNAVAILABLE = 503
 # The generation from which on a path without WebTransport answers 405 (draft-16).
 _DRAFT_405 = 16
 
@@ -76,9 +77,12 @@ class WebTransportServer(EventEmitter):
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
+        self._accepted_and_over = 0
         self._figures = ConnectionFigures()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
+        # One address after the other: the first makes the endpoint of all.
+        self._listening = asyncio.Lock()
         self._closing = False
         self._closed = False
         self._idle: asyncio.Event | None = None
@@ -142,8 +146,11 @@ class WebTransportServer(EventEmitter):
 
         Cancellation: safe.
         """
-        if self._closing or self._closed:
-            raise ServerError("the server is closed; make a new one")
+        async with self._listening:
+            await self._listen(host, port)
+
+    async def _listen(self, host: str | None, port: int | None) -> None:
+        self._check_not_closed()
         config = self._config
         if not config.certfile or not config.keyfile:
             raise ConfigurationError(
@@ -169,6 +176,7 @@ class WebTransportServer(EventEmitter):
                 bound = endpoint.adopt()
             else:
                 bound = await endpoint.bind(host, port)
+                self._check_not_closed()  # while the name was looked up
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -182,6 +190,10 @@ class WebTransportServer(EventEmitter):
             return
         for address in bound:
             self._logger.info("listening on %s port %d", *address)
+
+    def _check_not_closed(self) -> None:
+        if self._closing or self._closed:
+            raise ServerError("the server is closed; make a new one")
 
     async def serve_forever(self) -> None:
         """Serve until ``close`` is called or the task is cancelled.
@@ -383,7 +395,12 @@ class WebTransportServer(EventEmitter):
             self._logger.info("rejected %s: origin %r is not allowed", h3.path, h3.origin)
             h3.reject(_FORBIDDEN, {})
             return
-        if self._closing or len(self._sessions) >= self._config.max_sessions:
+        if self._closing:
+            self._stats.sessions_rejected += 1
+            self._logger.info("rejected %s: the server is closing", h3.path)
+            h3.reject(_SERVICE_UNAVAILABLE, {})
+            return
+        if len(self._sessions) >= self._config.max_sessions:
             self._stats.sessions_rejected += 1
             self._logger.warning(
                 "rejected %s: max_sessions=%d is reached", h3.path, self._config.max_sessions
@@ -403,6 +420,10 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
+        if _was_accepted(session):
+            self._accepted_and_over += 1
+        elif isinstance(session._error, SessionRejectedError):
+            self._stats.sessions_rejected += 1
         if not self._sessions and self._idle is not None:
             self._idle.set()
 
@@ -414,9 +435,10 @@ class WebTransportServer(EventEmitter):
             elif self.listener_count(event_type=EventType.SESSION_REQUEST):
                 await self.emit(event_type=EventType.SESSION_REQUEST, data={"session": session})
             else:
-                self._reject(session, *self._not_found(session))
+                status_code, headers = self._not_found(session)
+                session.reject(status_code=status_code, headers=headers)
         except SessionRejectedError as error:
-            self._reject(session, error.status_code, error.headers)
+            await self._refused(session, error)
         except asyncio.CancelledError:
             if not session.is_closed:
                 await session.close(reason="server shutdown", close_connection=False)
@@ -424,12 +446,23 @@ class WebTransportServer(EventEmitter):
         except Exception as error:
             await self._handler_failed(session, error)
 
+    async def _refused(self, session: WebTransportSession, error: SessionRejectedError) -> None:
+        """Answer as the application wants; too late for that, or impossible, it is a failure."""
+        if session.state == "connecting":
+            try:
+                session.reject(status_code=error.status_code, headers=error.headers)
+                return
+            except WebTransportError as unfit:  # an answer that cannot be sent
+                await self._handler_failed(session, unfit)
+                return
+        await self._handler_failed(session, error)
+
     async def _handler_failed(self, session: WebTransportSession, error: Exception) -> None:
         """One log line, and the session closes with an error code."""
         if session.state == "connecting":
             self._stats.handler_errors += 1
-            self._logger.exception("request for %s failed", session.path)
-            self._reject(session, _INTERNAL_SERVER_ERROR, {})
+            self._logger.error("request for %s failed", session.path, exc_info=error)
+            session.reject(status_code=_INTERNAL_SERVER_ERROR)
             return
         if session.is_closed and _only_webtransport(error):
             # The session went away under the handler: a normal end.
@@ -444,13 +477,6 @@ class WebTransportServer(EventEmitter):
             exc_info=self._config.debug,
         )
         await session.close(code=1, reason="internal error", close_connection=False)
-
-    def _reject(
-        self, session: WebTransportSession, status_code: int, headers: dict[str, str]
-    ) -> None:
-        if session.state == "connecting":
-            self._stats.sessions_rejected += 1
-            session.reject(status_code=status_code, headers=headers)
 
     def _not_found(self, session: WebTransportSession) -> tuple[int, dict[str, str]]:
         """Status for a path without WebTransport: 405 from draft-16 on, else 404."""
@@ -494,6 +520,9 @@ class WebTransportServer(EventEmitter):
     def _refresh(self) -> ServerStats:
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
+        self._stats.sessions_accepted = self._accepted_and_over + sum(
+            map(_was_accepted, self._sessions)
+        )
         if self._endpoint is not None:
             self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
         return self._stats
@@ -519,6 +548,10 @@ def _with_certificates(
     if certfile is None and keyfile is None:
         return config
     return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
+
+
+def _was_accepted(session: WebTransportSession) -> bool:
+    return session._stats.ready_at is not None
 
 
 def _only_webtransport(error: Exception) -> bool:

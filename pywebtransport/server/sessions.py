@@ -60,7 +60,7 @@ class ServerSessions(SessionManager):
         }
 
     def _counts(self) -> dict[str, int]:
-        stats = self._server._stats
+        stats = self._server._refresh()
         return {
             "sessions_accepted": stats.sessions_accepted,
             "sessions_rejected": stats.sessions_rejected,

@@ -76,7 +76,7 @@ def run_workers(
         WebTransportError: What ended a worker before it could listen, such as
             a ``CertificateError``; then all workers are stopped.
     """
-    _check_caller(config)
+    check_caller("run_workers")
     config.validate()
     _Supervisor(
         main,
@@ -333,6 +333,8 @@ class _Supervisor:
         except Exception as error:
             # An exception of the application that cannot be rebuilt.
             kind, values = "failed", [error]
+        if kind == "failed" and not isinstance(values[0], BaseException):
+            values = [RuntimeError(f"a worker could not start: {values[0]!r}")]
         if kind == "listening":
             self._on_listening(slot, *values)
         elif kind == "reload":
@@ -435,8 +437,15 @@ class _Supervisor:
             slot.drop_control()
 
 
-def _check_caller(config: ServerConfig) -> None:
-    """Workers are forked by the main thread of a program that runs no event loop."""
+def check_caller(name: str) -> None:
+    """Signals and new processes need the main thread of a program that runs no event loop.
+
+    Args:
+        name: Of the function that needs it.
+
+    Raises:
+        ConfigurationError: It was called elsewhere.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -446,10 +455,8 @@ def _check_caller(config: ServerConfig) -> None:
     else:
         where = "in an event loop"
     raise ConfigurationError(
-        f"workers={config.workers}: workers cannot be started {where}; "
-        "call run() in the main program",
-        config_key="workers",
-        config_value=config.workers,
+        f"{name}() cannot be called {where}; call it in the main program, or serve with one "
+        "process by awaiting ServerApp.serve() in the loop that you have"
     )
 
 

@@ -23,6 +23,8 @@ __all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
 
 # Longest message between a worker and the supervisor.
 CONTROL_BYTES = 1 << 16
+# Characters of an error that is told by its text alone.
+_LONGEST_TEXT = 4096
 # What supervisor and workers handle; blocked while a process starts.
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 
@@ -192,7 +194,8 @@ class Worker:
 
     def _reload(self, certfile: str | None, keyfile: str | None) -> None:
         if certfile is not None or keyfile is not None:
-            self._certificates = (certfile, keyfile)
+            old = self._certificates
+            self._certificates = (certfile or old[0], keyfile or old[1])
         for server in self._servers:
             try:
                 server._load_certificates(certfile, keyfile)
@@ -202,14 +205,21 @@ class Worker:
     def _fail(self, error: Exception) -> None:
         """The start failed; the supervisor raises what it can be told."""
         try:
-            self._tell("failed", error)
+            message = pickle.dumps(("failed", error))
         except Exception:
             # Not every exception can be pickled, and pickling may raise anything.
-            self._tell("failed", RuntimeError(f"{type(error).__name__}: {error}"))
+            message = b""
+        if not 0 < len(message) <= CONTROL_BYTES:
+            text = f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
+            message = pickle.dumps(("failed", RuntimeError(text)))
+        self._send(message)
 
     def _tell(self, *message: Any) -> None:
+        self._send(pickle.dumps(message))
+
+    def _send(self, message: bytes) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
-            self._control.send(pickle.dumps(message))
+            self._control.send(message)
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -18,6 +18,7 @@ from pywebtransport.exceptions import (
     DatagramTooLargeError,
     SessionClosedError,
     SessionRejectedError,
+    StreamError,
     StreamResetError,
     StreamStoppedError,
 )
@@ -388,6 +389,37 @@ async def test_resets_and_stops_keep_their_code(chain: ChainFactory, code: int) 
             with pytest.raises(StreamStoppedError) as stopped:
                 await counterpart.write(b"y")
             assert stopped.value.error_code == code
+        await until(lambda: it.forwarder.stats["streams"] == 0)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+async def test_reset_passes_while_the_other_side_reads_nothing(
+    chain: ChainFactory, bidirectional: bool
+) -> None:
+    """What waits for room holds data up, and not the end of the stream."""
+    async with chain() as it:
+        for one, other in ((it.near, it.far), (it.far, it.near)):
+            if bidirectional:
+                stream = await one.create_bidirectional_stream()
+            else:
+                stream = await one.create_unidirectional_stream()
+            writer = Writer(stream, 64 * MIB)
+            counterpart = await (take(other) if bidirectional else take_unidirectional(other))
+            quiet = 0
+            while quiet < 10:  # as long as round trips pass without the writer moving on
+                before = writer.accepted
+                await round_trip(one, other, b"ping")
+                quiet = 0 if writer.accepted != before else quiet + 1
+            stream.reset(7)
+            with pytest.raises(StreamError):
+                await writer.task
+            await until(lambda quic=counterpart._quic: quic.is_reset)
+            with pytest.raises(StreamResetError) as reset:
+                await counterpart.read()
+            assert reset.value.error_code == 7
+            if bidirectional:  # the way back is open
+                await counterpart.write_all(b"answer")
+                assert await stream.read_all() == b"answer"
         await until(lambda: it.forwarder.stats["streams"] == 0)
 
 

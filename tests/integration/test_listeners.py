@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
 from pywebtransport import ServerApp, WebTransportClient
 from pywebtransport.exceptions import ServerError, UnreachableError
+from pywebtransport.server import WebTransportServer
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.names import add_hosts
 from tests.support.steps import round_trip
@@ -144,6 +146,39 @@ async def test_name_is_bound_on_its_addresses(
     add_hosts(monkeypatch, {"this.machine.test": "127.0.0.3"})
     async with serving(host="this.machine.test") as served:
         assert served.host == "127.0.0.3"
+
+
+async def test_names_that_are_looked_up_at_once_share_one_server(
+    server_config: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_hosts(monkeypatch, {"one.test": "127.0.0.3", "two.test": "127.0.0.4"})
+    async with WebTransportServer(config=server_config()) as server:
+        await asyncio.gather(server.listen(host="one.test"), server.listen(host="two.test"))
+        assert {host for host, _ in server.local_addresses} == {"127.0.0.3", "127.0.0.4"}
+
+
+async def test_server_closed_while_a_name_is_looked_up_does_not_listen(
+    server_config: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+    add_hosts(monkeypatch, {"one.test": "127.0.0.3"})
+    loop = asyncio.get_running_loop()
+    lookup = loop.getaddrinfo
+
+    async def slow_lookup(*arguments: Any, **options: Any) -> Any:
+        asked.set()
+        await answer.wait()
+        return await lookup(*arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", slow_lookup)
+    server = WebTransportServer(config=server_config())
+    listening = asyncio.create_task(server.listen(host="one.test"))
+    await asked.wait()
+    await server.close()
+    answer.set()
+    with pytest.raises(ServerError, match="closed"):
+        await listening
+    assert server.local_address is None
 
 
 async def test_many_clients_connect_at_once(serving: Serving, client_config: ClientFactory) -> None:

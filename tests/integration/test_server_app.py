@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,17 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
     for bad in ("a", "", "x/y"):
         with pytest.raises(ConfigurationError, match="must start with '/'"):
             app.route(bad)(handler)
+    for never_sent, instead in (
+        ("/café", "/caf%C3%A9"),
+        ("/a b", "/a%20b"),
+        ("/a?b=1", "/a"),
+        ("/a#b", "/a%23b"),
+        ("/a/{name}", "pattern"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"is in no request: .*{instead}"):
+            app.route(never_sent)(handler)
+    for fine in ("/a%20b", "/a|b", "/~a/(b)+c;d=[e]", "/", "//"):
+        app.route(fine)(handler)
     with pytest.raises(ConfigurationError, match="unknown type 'colour'"):
         app.pattern_route("/{x:colour}")(handler)
     with pytest.raises(ConfigurationError, match="not a valid expression"):
@@ -235,19 +247,24 @@ async def test_access_log_tells_the_status_that_was_answered(
     serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pywebtransport.access")
-    asked, leave = asyncio.Event(), asyncio.Event()
+    asked, leave, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def check(session: WebTransportSession) -> bool:
         if session.path == "/verb":
             session.reject(status_code=302, headers={"location": "/elsewhere"})
+        elif session.path == "/both":
+            session.reject(status_code=410)
         elif session.path == "/slow":
             asked.set()
             await leave.wait()
-        return session.path != "/false"
+        elif session.path == "/late":
+            late.set()
+            await asyncio.Event().wait()
+        return session.path not in ("/false", "/both")
 
     async with serving() as served, WebTransportClient(config=client_config()) as client:
         served.app.add_middleware(check)
-        for path in ("/verb", "/false"):
+        for path in ("/verb", "/false", "/both"):
             await rejection(client, served.url(path))
         async with client.connect(served.url("/fine")):
             pass
@@ -256,10 +273,17 @@ async def test_access_log_tells_the_status_that_was_answered(
         connecting.cancel()
         await until(lambda: all(s.path != "/slow" for s in served.server.sessions))
         leave.set()
-        await until(lambda: len(caplog.records) == 4)
+        await until(lambda: len(caplog.records) == 5)
+        unanswered = asyncio.create_task(client.connect(served.url("/late")))
+        await late.wait()
+        await served.server.close(drain_timeout=0)
+        with pytest.raises(ClientError):
+            await unanswered
     lines = [record.getMessage() for record in caplog.records]
     for line, expected in zip(
-        lines, ('/verb" 302', '/false" 403', '/fine" 200', '/slow" 499'), strict=True
+        lines,
+        ('/verb" 302', '/false" 403', '/both" 410', '/fine" 200', '/slow" 499', '/late" 503'),
+        strict=True,
     ):
         assert f'"CONNECT {expected} ' in line
 
@@ -407,6 +431,53 @@ async def test_handler_that_raises_closes_the_session_and_logs_one_line(
         assert any("handlers raised" in issue for issue in issues)
 
 
+async def test_rejection_that_comes_too_late_closes_the_session(
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
+) -> None:
+    """Out of a handler, or of a middleware after one that accepted."""
+    expected_logs(r"handler of /(handler|middleware) raised SessionRejectedError: .* 4(03|18)")
+
+    async def accepts(session: WebTransportSession) -> bool:
+        if session.path == "/middleware":
+            session.accept()
+        return True
+
+    async def refuses(session: WebTransportSession) -> bool:
+        return session.path != "/middleware"
+
+    async def handler(session: WebTransportSession) -> None:
+        raise SessionRejectedError(status_code=418)
+
+    async with serving(handler) as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(accepts)
+        served.app.add_middleware(refuses)
+        for path in ("/handler", "/middleware"):
+            session = await client.connect(served.url(path))
+            assert await session.wait_closed() == SessionCloseInfo(1, "internal error", True)
+        stats = await served.server.get_server_stats()
+        assert (stats["sessions_accepted"], stats["sessions_rejected"]) == (2, 0)
+        assert stats["handler_errors"] == 2
+
+
+@pytest.mark.parametrize(
+    "unfit", [{"status_code": 200}, {"status_code": 403, "headers": {"bad name": "x"}}]
+)
+async def test_rejection_that_cannot_be_sent_answers_500_and_logs(
+    serving: Serving,
+    client_config: ClientFactory,
+    expected_logs: ExpectedLogs,
+    unfit: dict[str, Any],
+) -> None:
+    expected_logs(r"request for / failed")
+
+    async def refuses(session: WebTransportSession) -> bool:
+        raise SessionRejectedError(**unfit)
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(refuses)
+        assert (await rejection(client, served.url()))[0] == 500
+
+
 async def test_handler_whose_session_went_away_is_no_error(
     serving: Serving, client_config: ClientFactory
 ) -> None:
@@ -525,6 +596,7 @@ async def test_server_without_the_framework(
             base = f"https://127.0.0.1:{server.local_address[1]}"
             assert (await rejection(client, f"{base}/unheard"))[0] == 404
             server.on(EventType.SESSION_REQUEST, requested)
+            before = (await server.get_server_stats())["sessions_rejected"]
             assert (await rejection(client, f"{base}/no"))[0] == 410
             session = await client.connect(f"{base}/yes")
             await round_trip(session, server.sessions[0], b"hello")
@@ -532,6 +604,12 @@ async def test_server_without_the_framework(
             assert state["server_info"]["serving"]
             assert len(state["connections"]) == len(state["sessions"]) == 1
             assert state["aggregated_stats"]["active_sessions"] == 1
+            assert state["aggregated_stats"]["sessions_accepted"] == 1
+            assert state["aggregated_stats"]["sessions_rejected"] == before + 1
+            await session.close()
+            await until(lambda: not server.sessions)
+            stats = await server.get_server_stats()
+            assert (stats["active_sessions"], stats["sessions_accepted"]) == (0, 1)
             assert state["aggregated_stats"]["engine"]
             assert state["aggregated_stats"]["uptime"] > 0
             assert await server.diagnose_issues() == []

@@ -66,7 +66,7 @@ async def test_closing_without_draining(serving: Serving, client_config: ClientF
 
 
 async def test_requests_during_the_drain_are_refused(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request that crosses the GOAWAY, or comes on another connection, is not served."""
     async with (
@@ -85,6 +85,7 @@ async def test_requests_during_the_drain_are_refused(
         await session.close()
         await client.close()
         await closing
+    assert "max_sessions" not in caplog.text
 
 
 async def test_handlers_are_cancelled_at_the_end_and_may_clean_up(

@@ -153,13 +153,24 @@ class Misleading(Exception):
         super().__init__(f"{one} and {two}")
 
 
+class Rebuilt(Exception):
+    """Becomes something that cannot be raised."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("something else",)
+
+
 @pytest.mark.parametrize(
     ("error", "expected", "words"),
     [
         (ConfigurationError("of the application"), ConfigurationError, "of the application"),
         (Unspeakable(), RuntimeError, "Unspeakable: no words"),
         (Misleading(1, 2), TypeError, "two"),
+        (Rebuilt("itself"), RuntimeError, "something else"),
+        (ValueError("w" * (1 << 16)), RuntimeError, "^ValueError: w+$"),
+        (ValueError("w" * (1 << 20)), RuntimeError, "^ValueError: w+$"),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_error_before_listening_is_raised_by_the_supervisor(
     config: ServerConfig, error: Exception, expected: type[Exception], words: str

@@ -143,6 +143,16 @@ async def test_later_worker_begins_with_the_present_certificates(
             await server.listen(host="127.0.0.2")
 
 
+async def test_one_file_reloaded_before_listening_keeps_the_other(
+    sit: Sit, certs: Certificates
+) -> None:
+    seat = sit((certs.replacement.certfile, certs.replacement.keyfile))
+    seat.worker._reload(certs.replacement.certfile, None)
+    async with WebTransportServer(config=seat.config) as server:
+        await server.listen()
+        assert server.config.keyfile == certs.replacement.keyfile
+
+
 async def test_server_alone_closes_and_main_goes_on(sit: Sit) -> None:
     seat = sit()
     order: list[str] = []
