@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..exceptions import ConfigurationError, SessionRejectedError
 from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
+from ..utils.checks import check_texts
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -183,8 +184,11 @@ def create_cors_middleware(allowed_origins: Sequence[str]) -> MiddlewareProtocol
 
     Args:
         allowed_origins: Such as ``https://example.org``; ``*`` admits all.
+
+    Raises:
+        ConfigurationError: It is no list of texts.
     """
-    allowed = {origin.lower() for origin in allowed_origins}
+    allowed = {origin.lower() for origin in check_texts("allowed_origins", allowed_origins)}
 
     async def check_origin(*, session: WebTransportSession) -> bool:
         origin = session.origin

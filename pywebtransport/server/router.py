@@ -11,6 +11,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from ..exceptions import ConfigurationError
+from ..utils.checks import check_texts
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -100,7 +101,8 @@ class RequestRouter:
             allowed_origins: Origins allowed on this path.
 
         Raises:
-            ConfigurationError: The path is malformed or has a handler already.
+            ConfigurationError: The path is malformed or has a handler already; a list of
+                texts is none.
         """
         _check_path(path, "path")
         if _NEVER_SENT.search(path):
@@ -118,7 +120,10 @@ class RequestRouter:
                 config_value=path,
             )
         self._exact[path] = Route(
-            path, handler, _tuple(application_protocols), _tuple(allowed_origins)
+            path,
+            handler,
+            _several("application_protocols", application_protocols),
+            _several("allowed_origins", allowed_origins),
         )
 
     def add_pattern_route(
@@ -141,16 +146,16 @@ class RequestRouter:
             allowed_origins: Origins allowed on these paths.
 
         Raises:
-            ConfigurationError: The pattern is malformed.
+            ConfigurationError: The pattern is malformed; a list of texts is none.
         """
-        _check_path(pattern.lstrip("^"), "pattern")
+        _check_path(pattern.lstrip("^") if isinstance(pattern, str) else pattern, "pattern")
         compiled, converters = _compile(pattern)
         self._patterns.append(
             Route(
                 pattern,
                 handler,
-                _tuple(application_protocols),
-                _tuple(allowed_origins),
+                _several("application_protocols", application_protocols),
+                _several("allowed_origins", allowed_origins),
                 compiled,
                 converters,
             )
@@ -206,14 +211,14 @@ class RequestRouter:
 
 
 def _check_path(path: str, key: str) -> None:
-    if not path.startswith("/"):
+    if not isinstance(path, str) or not path.startswith("/"):
         raise ConfigurationError(
             f"{key} must start with '/', got {path!r}", config_key=key, config_value=path
         )
 
 
-def _tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if values is None else tuple(values)
+def _several(key: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else check_texts(key, values)
 
 
 def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pywebtransport.constants import MAX_APPLICATION_CODE, MAX_VARINT
@@ -10,6 +11,7 @@ from pywebtransport.exceptions import invalid_config
 __all__ = [
     "check_count",
     "check_seconds",
+    "check_texts",
     "validate_address",
     "validate_error_code",
     "validate_port",
@@ -90,6 +92,19 @@ def check_seconds(key: str, value: Any) -> None:
     """
     if not (isinstance(value, int | float) and value > 0):  # NaN is not, either
         raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+
+
+def check_texts(key: str, values: Any) -> tuple[str, ...]:
+    """Check several texts; one alone is no list of its characters.
+
+    Raises:
+        ConfigurationError: They are no collection of texts.
+    """
+    if isinstance(values, Collection) and not isinstance(values, str):
+        texts = tuple(values)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise invalid_config(key=key, value=values, reason="expected a list of texts")
 
 
 def _check_integer(key: str, value: Any, low: int, high: int) -> None:

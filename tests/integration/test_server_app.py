@@ -124,9 +124,14 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
     assert router.match("/id/not-a-uuid") is None
     with pytest.raises(ConfigurationError, match="'/a' has a handler already"):
         app.route("/a")(handler)
-    for bad in ("a", "", "x/y"):
+    for bad in ("a", "", "x/y", None):
         with pytest.raises(ConfigurationError, match="must start with '/'"):
-            app.route(bad)(handler)
+            router.add_route(bad, handler)
+        with pytest.raises(ConfigurationError, match="must start with '/'"):
+            router.add_pattern_route(bad, handler)
+    for one in ("allowed_origins", "application_protocols"):
+        with pytest.raises(ConfigurationError, match=f"{one} = 'abc': expected a list"):
+            app.route("/origin", **{one: "abc"})(handler)
     for never_sent, instead in (
         ("/café", "/caf%C3%A9"),
         ("/a b", "/a%20b"),
