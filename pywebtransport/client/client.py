@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import logging
 from collections import OrderedDict
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
@@ -189,14 +188,6 @@ class WebTransportClient(EventEmitter):
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------- observability
 

@@ -7,7 +7,6 @@ import builtins
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
@@ -216,14 +215,6 @@ class ReconnectingClient(EventEmitter):
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 

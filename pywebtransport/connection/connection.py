@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
@@ -393,17 +392,6 @@ class WebTransportConnection(EventEmitter):
         """Wait until the connection is over. Cancellation: safe."""
         while not self.is_closed:
             await self._closed_waiters.wait()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ----------------------------------------------------------------- migration
 

@@ -8,7 +8,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import EventEmitter
@@ -475,17 +474,6 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def initialize(self) -> None:
         """Nothing to do: the transport is ready when it exists. Kept for the contract."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def __await__(self) -> Generator[Any, None, Self]:
         """``await session.datagrams`` is ``session.datagrams``."""
