@@ -71,7 +71,7 @@ class _State:
         self.paused = False
         self.closed = False
         self.max_listeners = DEFAULT_MAX_LISTENERS
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.drain_task: asyncio.Task[None] | None = None
 
     def take_handlers(self, event_type: str) -> list[EventHandler]:
@@ -208,14 +208,9 @@ class EventEmitter:
         Cancellation: the handler that is running is cancelled, later ones are
         not called.
         """
-        state = self._emitter_state()
-        if state.closed:
-            return
-        event = Event(type=event_type, data=data, source=self if source is None else source)
-        state.history.append(event)
-        if not state.hold_back(event):
-            state.wake_waiters(event)
-            await self._emitter_deliver(state, event)
+        await self._emit(
+            Event(type=event_type, data=data, source=self if source is None else source)
+        )
 
     def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None:
         """Remove a handler of an event type, or all of them."""
@@ -452,6 +447,17 @@ class EventEmitter:
             if inspect.isawaitable(result):
                 self._emitter_start(state, handler, event, result)
 
+    async def _emit(self, event: Event) -> int:
+        """Tell all handlers and wait for them; how many failed."""
+        state = self._emitter_state()
+        if state.closed:
+            return 0
+        state.history.append(event)
+        if state.hold_back(event):
+            return 0
+        state.wake_waiters(event)
+        return await self._emitter_deliver(state, event)
+
     def _emitter_start(
         self, state: _State, handler: EventHandler, event: Event, result: Awaitable[None]
     ) -> None:
@@ -474,15 +480,18 @@ class EventEmitter:
         state.dropped += 1
         logger.error("Handler %r was not run for %s: %s", handler, event.type, why)
 
-    async def _emitter_deliver(self, state: _State, event: Event) -> None:
+    async def _emitter_deliver(self, state: _State, event: Event) -> int:
+        failed = 0
         for handler in state.take_handlers(event.type):
             try:
                 result = handler(event)
             except Exception:
                 _report(handler, event)
+                failed += 1
                 continue
-            if inspect.isawaitable(result):
-                await _finish(handler, event, result)
+            if inspect.isawaitable(result) and not await _finish(handler, event, result):
+                failed += 1
+        return failed
 
     async def _emitter_drain(self, state: _State) -> None:
         try:
@@ -558,9 +567,11 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
     return mark
 
 
-async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) -> None:
+async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) -> bool:
+    """Wait for a handler; False: it failed."""
     try:
         await result
+        return True
     except asyncio.CancelledError:
         # The handler's own, of something that it waited for? Then it failed.
         task = asyncio.current_task()
@@ -569,6 +580,7 @@ async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) 
         _report(handler, event)
     except Exception:
         _report(handler, event)
+    return False
 
 
 def _report(handler: EventHandler, event: Event) -> None:

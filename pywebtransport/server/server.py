@@ -15,7 +15,7 @@ from ..connection.driver import Driver
 from ..connection.endpoint import server_endpoint
 from ..connection.figures import ConnectionFigures
 from ..connection.settings import h3_options, server_tls
-from ..events import EventEmitter
+from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
     ServerError,
@@ -50,7 +50,8 @@ class WebTransportServer(EventEmitter):
 
     Most programs use ``ServerApp``, which adds routes and middleware. Alone,
     the server emits ``SESSION_REQUEST`` with ``{"session": session}`` for each
-    request; a listener answers with ``session.accept()`` or ``reject()``.
+    request; a listener answers with ``session.accept()`` or ``reject()``. When one
+    raises, the answer is 500, or the session closes with code 1.
     """
 
     def __init__(self, config: ServerConfig | None = None) -> None:
@@ -433,7 +434,7 @@ class WebTransportServer(EventEmitter):
             if self._handler is not None:
                 await self._handler(session)
             elif self.listener_count(event_type=EventType.SESSION_REQUEST):
-                await self.emit(event_type=EventType.SESSION_REQUEST, data={"session": session})
+                await self._offer(session)
             else:
                 status_code, headers = self._not_found(session)
                 session.reject(status_code=status_code, headers=headers)
@@ -445,6 +446,20 @@ class WebTransportServer(EventEmitter):
             raise
         except Exception as error:
             await self._handler_failed(session, error)
+
+    async def _offer(self, session: WebTransportSession) -> None:
+        """Have the listeners answer. One that raises has been logged, and ends the session."""
+        if not await self._emit(
+            Event(type=EventType.SESSION_REQUEST, data={"session": session}, source=self)
+        ):
+            return
+        if session.is_closed:
+            return
+        self._stats.handler_errors += 1
+        if session.state == "connecting":
+            session.reject(status_code=_INTERNAL_SERVER_ERROR)
+        else:
+            await session.close(code=1, reason="internal error", close_connection=False)
 
     async def _refused(self, session: WebTransportSession, error: SessionRejectedError) -> None:
         """Answer as the application wants; too late for that, or impossible, it is a failure."""

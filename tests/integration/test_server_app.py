@@ -579,6 +579,32 @@ async def test_shutdown_hook_that_fails_is_logged_and_the_others_run(
 # ------------------------------------------------------------------ the server below
 
 
+async def test_listener_that_raises_ends_the_session(
+    client_config: ClientFactory, server_config: ServerFactory, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("Handler .* failed for event session_request")
+
+    def requested(event: Event) -> None:
+        session = event.data["session"]
+        if session.path == "/late":
+            session.accept()
+        raise ValueError("a mistake")
+
+    async with (
+        WebTransportServer(config=server_config()) as server,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        server.on(EventType.SESSION_REQUEST, requested)
+        await server.listen()
+        assert server.local_address is not None
+        base = f"https://127.0.0.1:{server.local_address[1]}"
+        assert (await rejection(client, f"{base}/early"))[0] == 500
+        session = await client.connect(f"{base}/late")
+        info = await session.wait_closed()
+        assert (info.code, info.reason) == (1, "internal error")
+        assert (await server.get_server_stats())["handler_errors"] == 2
+
+
 async def test_server_without_the_framework(
     client_config: ClientFactory, server_config: ServerFactory
 ) -> None:
