@@ -116,6 +116,18 @@ RUNS = {
                 """
         }
     ),
+    "docs/howto/testing.md": Run(after={2: "await test_streams_come_back()"}),
+    "docs/howto/websockets.md": Run(
+        after={
+            1: """
+                async with client.connect(url + "shout") as shouting:
+                    stream = await shouting.create_unidirectional_stream()
+                    await stream.write_all("hello")
+                    answers = aiter(shouting.incoming_unidirectional_streams())
+                    assert await (await anext(answers)).read_all() == b"HELLO"
+                """
+        }
+    ),
     "docs/reference/connection.md": Run(
         after={
             1: """
