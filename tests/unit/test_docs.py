@@ -204,6 +204,11 @@ def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
     assert [name for name in module.__all__ if not found(name)] == []
 
 
+def test_the_reference_shows_the_parameters_of_constructors() -> None:
+    """Most are described in ``__init__``, which Sphinx leaves out unless it is told otherwise."""
+    assert "\nnapoleon_include_init_with_doc = True\n" in (DOCS / "conf.py").read_text()
+
+
 def test_every_page_is_in_a_table_of_contents() -> None:
     listed = set()
     for path in [DOCS / "index.md", DOCS / "reference" / "index.md"]:
