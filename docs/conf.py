@@ -23,7 +23,7 @@ myst_heading_anchors = 3
 
 # Google-style docstrings, with the section of our own that every coroutine has.
 napoleon_numpy_docstring = False
-napoleon_include_init_with_doc = False
+napoleon_include_init_with_doc = True
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Cancellation", "Cancellation safety", "Concurrency"]
 

@@ -86,9 +86,16 @@ async def show(subscription: Subscription, name: str) -> None:
 
 
 async def standard_input() -> AsyncIterator[str]:
-    """Lines without their ends."""
-    reader = asyncio.StreamReader()
+    """Lines without their ends. Not by a thread, which Ctrl-C could not interrupt."""
     loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(sys.stdin, lambda: None)
+    except PermissionError:  # a file, /dev/null: always ready, so nobody can wait for it
+        for text in sys.stdin:
+            yield text.rstrip("\n")
+        return
+    loop.remove_reader(sys.stdin)
+    reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async for line in reader:
         yield line.decode().rstrip("\n")

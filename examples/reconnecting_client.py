@@ -1,4 +1,7 @@
-"""A client that outlives its sessions: each is opened again, and its state restored."""
+"""A client that outlives its sessions: each is opened again, and its state restored.
+
+python reconnecting_client.py URL HASH [SECONDS]     asks a question every so many seconds
+"""
 
 import asyncio
 import sys
@@ -20,7 +23,7 @@ async def log_in(session: WebTransportSession) -> None:
     print(await ask(session, "this is Ada"))
 
 
-async def main(url: str, certificate_hash: str) -> None:
+async def main(url: str, certificate_hash: str, pause: float = 0.0) -> None:
     config = ClientConfig.create(
         server_certificate_hashes=[certificate_hash], max_retries=20, retry_delay=0.1
     )
@@ -38,7 +41,8 @@ async def main(url: str, certificate_hash: str) -> None:
                 except (SessionError, StreamError):
                     continue  # the session ended under us: ask again on the next one
             print(answer)
+            await asyncio.sleep(pause)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(url=sys.argv[1], certificate_hash=sys.argv[2]))
+    asyncio.run(main(sys.argv[1], sys.argv[2], pause=float((*sys.argv, "1")[3])))

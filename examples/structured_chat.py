@@ -124,9 +124,16 @@ async def join(url: str, hash_of_certificate: str, name: str, lines: AsyncIterab
 
 
 async def typed_lines() -> AsyncIterable[str]:
-    """Lines of the keyboard. Not by a thread, which Ctrl-C could not interrupt."""
-    reader = asyncio.StreamReader()
+    """Lines of standard input. Not by a thread, which Ctrl-C could not interrupt."""
     loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(sys.stdin, lambda: None)
+    except PermissionError:  # a file, /dev/null: always ready, so nobody can wait for it
+        for text in sys.stdin:
+            yield text.rstrip("\n")
+        return
+    loop.remove_reader(sys.stdin)
+    reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async for line in reader:
         yield line.decode().rstrip("\n")

@@ -308,7 +308,11 @@ class IdleTimeoutError(ConnectionError):
 
 
 class UnreachableError(ConnectionError):
-    """No answer from the address: name not found, port closed, or UDP filtered."""
+    """The address cannot be reached: name not found, port closed, or no route.
+
+    Where packets vanish without an answer, as behind a firewall that drops UDP, there is
+    :class:`TimeoutError` with the operation ``handshake``.
+    """
 
 
 class ProxyError(ConnectionError):

@@ -208,7 +208,8 @@ class BaseConfig:
     """Send and receive several packets per system call where the kernel can (GSO, GRO)."""
 
     handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT
-    """Seconds that the QUIC handshake, and after it the peer's SETTINGS, may take."""
+    """Seconds that the QUIC handshake may take at a server, and after it the peer's
+    SETTINGS at both ends. A client's handshake may take its ``connect_timeout``."""
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send in one session, all streams together, ahead

@@ -14,13 +14,13 @@ def require(module: str, *, extra: str) -> Any:
     """Import an optional module.
 
     Raises:
-        ConfigurationError: It is not installed; says how to install it.
+        ConfigurationError: It cannot be imported; names it and the extra that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigurationError(
-            f'{module.partition(".")[0]} is not installed: pip install "pywebtransport[{extra}]"',
+            f'{module} cannot be imported: pip install "pywebtransport[{extra}]"',
             config_key=extra,
             config_value=None,
         ) from error

@@ -159,6 +159,46 @@ def test_echo_server_runs_as_a_program_and_ends_on_interrupt(
     assert capsys.readouterr().out.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
 
 
+READ_INPUT = """
+import asyncio, runpy, sys
+program = runpy.run_path(sys.argv.pop(1))
+async def read():
+    return [line async for line in program[sys.argv.pop(1)]()]
+print(asyncio.run(read()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("null", ""), ("file", ""), ("file", "one\ntwo"), ("pipe", "one\ntwo\n")]
+)
+@pytest.mark.parametrize(
+    ("program", "function"),
+    [
+        ("chat.py", "standard_input"),
+        ("shared_room.py", "typed_lines"),
+        ("structured_chat.py", "typed_lines"),
+    ],
+)
+def test_chats_read_any_standard_input_to_its_end(
+    program: str, function: str, kind: str, text: str, working_directory: Path
+) -> None:
+    """Of a file and of /dev/null, too, which the event loop cannot wait for."""
+    path = Path(os.devnull) if kind == "null" else working_directory / "input.txt"
+    if kind != "null":
+        path.write_text(text)
+    with path.open() as file:
+        finished = subprocess.run(
+            [sys.executable, "-c", READ_INPUT, str(EXAMPLES / program), function],
+            **({"input": text} if kind == "pipe" else {"stdin": file}),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert (finished.stdout.rstrip(), finished.stderr) == (repr(text.splitlines()), "")
+
+
 def test_demo_checks_everything_and_ends_with_zero() -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "examples.demo"],

@@ -8,29 +8,30 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
 import pywebtransport
+from tests.support.pages import DOCS, PAGES, ROOT, blocks, prose, relative
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = sorted(
-    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-    + [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]
-)
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-
-
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
-    return [body for name, body in FENCE.findall(path.read_text()) if name == language]
+DIRECTIVE = re.compile(r"^\.\. auto(class|function|data|module):: (\S+)\n((?:   :.*\n)*)", re.M)
+# What a program may import from: the packages, and the modules that have no package above them.
+PUBLIC_MODULES = [
+    pywebtransport,
+    *(
+        importlib.import_module(module.name)
+        for module in pkgutil.iter_modules(pywebtransport.__path__, "pywebtransport.")
+        if not module.name.rpartition(".")[2].startswith("_")
+    ),
+    *(
+        importlib.import_module(f"pywebtransport.{name}.utils")
+        for name in ("client", "connection", "datagram", "server", "stream")
+    ),
+]
 
 
 def python_blocks() -> list[tuple[str, str]]:
@@ -109,14 +110,14 @@ def keywords() -> frozenset[str]:
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_settings_named_in_a_page_exist(path: Path) -> None:
     """`some_setting=value` in running text is a field of a configuration or an argument."""
-    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = prose(path)
     named = {name for name in re.findall(r"`(?:\w+\()?(?:\w+, )*([a-z_]+)=[^`]+`", text)}
     assert sorted(named - keywords()) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_links_to_files_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = prose(path)
     broken = [
         target
         for target in LINK.findall(text)
@@ -131,6 +132,81 @@ def test_included_files_exist(path: Path) -> None:
         r"^```\{(?:literalinclude|include|figure)\} (\S+)", path.read_text(), re.M
     )
     assert [name for name in included if not (path.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_paths_named_in_a_page_exist(path: Path) -> None:
+    """`tests/engine/`, `examples/chat.py`, with placeholders in capitals left out."""
+    top = "|".join(entry.name for entry in ROOT.iterdir() if re.fullmatch(r"[a-z]\w+", entry.name))
+    named = re.findall(rf"(?<![\w./-])((?:{top})/[\w./-]*\w/?)", path.read_text())
+    missing = [name for name in named if not (ROOT / name).exists()]
+    built = ("docs/_build", "build/", "dist/")
+    assert [name for name in missing if not name.startswith(built) and name == name.lower()] == []
+
+
+@pytest.mark.parametrize("folder", ["tests", "pywebtransport"])
+def test_contributing_has_every_directory(folder: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = " ".join(rows)
+    for entry in (ROOT / folder).iterdir():
+        if entry.is_dir() and any(entry.glob("*.py")) and entry.name != "__pycache__":
+            assert f"{entry.name}/`" in named, entry
+
+
+def members(module: ModuleType, options: str) -> Iterator[object]:
+    """What Sphinx shows of ``__all__``: classes and functions with a docstring."""
+    left_out = re.findall(r"\w+", " ".join(re.findall(r":exclude-members: (.*)", options)))
+    for name in module.__all__:
+        value = getattr(module, name)
+        described = inspect.isclass(value) or inspect.isfunction(value)
+        if (
+            described
+            and name not in left_out
+            and ":no-members:" not in options
+            and (value.__doc__ or ":undoc-members:" in options)
+        ):
+            yield value
+
+
+@functools.cache
+def documented() -> tuple[list[object], frozenset[str]]:
+    """The objects that the reference describes, and the names in its tables."""
+    objects: list[object] = []
+    names: set[str] = set()
+    for path in (DOCS / "reference").glob("*.md"):
+        text = path.read_text()
+        names |= set(re.findall(r"`(?:pywebtransport\.)?(\w+)`", text))
+        for kind, target, options in DIRECTIVE.findall(text):
+            if kind == "module":
+                described = importlib.import_module(target)
+                objects += members(described, options)
+                # Other values are shown when a docstring follows them.
+                names |= set(re.findall(r'^(\w+): .*\n"""', inspect.getsource(described), re.M))
+            else:
+                module, _, name = target.rpartition(".")
+                objects.append(getattr(importlib.import_module(module), name))
+    return objects, frozenset(names)
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES, ids=lambda module: module.__name__)
+def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
+    """Classes and functions of ours are described; other values are at least named in a table."""
+    objects, names = documented()
+
+    def found(name: str) -> bool:
+        value = getattr(module, name)
+        if any(value is item for item in objects):
+            return True
+        ours = getattr(value, "__module__", "").startswith("pywebtransport")
+        return name in names and not (ours and isinstance(value, type | FunctionType))
+
+    assert [name for name in module.__all__ if not found(name)] == []
+
+
+def test_the_reference_shows_the_parameters_of_constructors() -> None:
+    """Most are described in ``__init__``, which Sphinx leaves out unless it is told otherwise."""
+    assert "\nnapoleon_include_init_with_doc = True\n" in (DOCS / "conf.py").read_text()
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
