@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support.leaks import ExpectedLogs, LeakCheck
@@ -38,6 +39,19 @@ GRACE = 30.0
 
 _stderr = pytest.StashKey[int]()
 _figures = pytest.StashKey[list[str]]()
+
+
+# Whether a value was made quickly says something about the machine only. The first text of a fresh
+# checkout takes seconds: a table of all characters is made for it.
+hypothesis.settings.register_profile(
+    "repository",
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.differing_executors,  # a parametrized test is several functions
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("repository")
 
 
 # ------------------------------------------------------------------------ hooks

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.config import BaseConfig, ClientConfig, ConfigBuilder, ServerConfig
@@ -588,7 +588,6 @@ def values_of(cls: Config) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None)
 @given(data=st.data())
 def test_any_good_values_survive_json(cls: Config, data: st.DataObject) -> None:
     values = data.draw(values_of(cls))

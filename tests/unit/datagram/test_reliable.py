@@ -118,7 +118,7 @@ def numbered(count: int) -> list[bytes]:
 # --------------------------------------------------------------------- delivery
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1 << 32),
     loss=st.floats(0, 0.25),
@@ -330,7 +330,6 @@ def test_malformed_frames_are_refused(frame: bytes) -> None:
         decode(frame)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(NUMBERS | st.integers(0, 200), st.booleans()), max_size=300))
 def test_a_receiver_is_bounded_whatever_comes(arrivals: list[tuple[int, bool]]) -> None:
     for ordered in (True, False):
@@ -344,7 +343,6 @@ def test_a_receiver_is_bounded_whatever_comes(arrivals: list[tuple[int, bool]]) 
             assert len(receiver.acknowledgement()) <= 1 + 8 + 8 + 4
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

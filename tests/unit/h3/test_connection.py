@@ -541,7 +541,7 @@ streams = st.lists(
 
 
 @pytest.mark.parametrize("is_client", [False, True])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     known=st.booleans(),
     peer=streams,
