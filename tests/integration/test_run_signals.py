@@ -20,15 +20,18 @@ from tests.support.processes import END_TIMEOUT, ROOT
 
 # Says where it is; waits for ever in the place that is its argument.
 _PROGRAM = """
-import asyncio, json, sys, time
+import asyncio, json, os, sys, time
 import uvloop
 from pywebtransport import ServerApp, ServerConfig
 
 fields, place, loop_name = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 app = ServerApp(config=ServerConfig(bind_host="127.0.0.1", bind_port=0, **fields))
 
+def say(name):
+    os.write(1, (name + "\\n").encode())  # whole lines, though workers share the pipe
+
 async def reach(name):
-    print(name, flush=True)
+    say(name)
     if place == name:
         await asyncio.Event().wait()
     if place == name + ", blocked":
@@ -48,7 +51,7 @@ async def started():
 @app.on_shutdown
 async def ended():
     await reach("shutdown")
-    print("done", flush=True)
+    say("done")
 
 app.run(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None)
 """
