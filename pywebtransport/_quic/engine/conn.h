@@ -71,6 +71,7 @@ struct qe_conn {
   unsigned out_of_memory : 1;
   unsigned dgram_turn : 1; /* datagrams start the next packet when streams wait too */
   unsigned in_library : 1;
+  unsigned past_handshake : 1; /* client: the library has left its handshake states */
   unsigned resumed : 1;
   unsigned is_moving : 1; /* the migration to c->moving is in progress */
 

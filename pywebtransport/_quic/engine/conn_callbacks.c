@@ -58,6 +58,10 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
   /* aad is the packet header: without the long-header bit it is 1-RTT. */
   if (rv == 0 && current.conn != NULL && aad_len > 0 && (aad[0] & 0x80) == 0 &&
       ciphertext_len > aead->max_overhead) {
+    if (!current.conn->is_server && !current.conn->past_handshake &&
+        qe_scan_early(dest, ciphertext_len - aead->max_overhead)) {
+      return NGTCP2_ERR_DECRYPT; /* as if lost: an honest peer sends it again */
+    }
     qe_stopscan(dest, ciphertext_len - aead->max_overhead, found_stop, NULL);
   }
   return rv;
@@ -260,6 +264,9 @@ static int dcid_status(ngtcp2_conn *ng, ngtcp2_connection_id_status_type type, u
   (void)ng;
   (void)seq;
   (void)cid;
+  if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE) {
+    c->past_handshake = 1; /* the first time is in the write that ends the handshake */
+  }
   if (token == NULL) {
     return 0;
   }

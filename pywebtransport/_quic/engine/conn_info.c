@@ -108,8 +108,9 @@ int qe_conn_initiate_key_update(qe_conn *c, qe_tstamp now) {
   if (c->end_mode != QE_END_NONE) {
     return QE_ERR_CLOSED;
   }
-  /* The library insists on a finished handshake. */
-  if (!c->handshake_done || c->in_library) {
+  /* The library insists on a finished handshake, and a client's is one only with
+   * the write that ends it. */
+  if (!c->handshake_done || c->in_library || (!c->is_server && !c->past_handshake)) {
     return QE_ERR_NOT_READY;
   }
   now = qe_engine_clock(c->engine, now);

@@ -180,3 +180,27 @@ void qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, vo
     }
   }
 }
+
+int qe_scan_early(const uint8_t *payload, size_t len) {
+  if (len == 0) {
+    return 0;
+  }
+  cursor c = {payload, payload + len};
+  while (c.p < c.end) {
+    uint8_t type = *c.p++;
+    if (type == FRAME_HANDSHAKE_DONE) {
+      return 1;
+    }
+    if (type == FRAME_NEW_CONNECTION_ID) {
+      cursor peek = c;
+      uint64_t seq, retire;
+      if (get_varint(&peek, &seq) && get_varint(&peek, &retire) && retire > 0) {
+        return 1;
+      }
+    }
+    if (type == FRAME_STOP_SENDING ? !skip_varints(&c, 2) : !skip_frame(&c, type)) {
+      return 0; /* the library closes the connection here, so it reads no further */
+    }
+  }
+  return 0;
+}

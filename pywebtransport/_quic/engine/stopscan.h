@@ -1,9 +1,10 @@
 /*
- * stopscan.h - finds STOP_SENDING frames in one decrypted 1-RTT payload.
+ * stopscan.h - looks for frames in one decrypted 1-RTT payload.
  *
  * The QUIC library answers a STOP_SENDING by itself but does not tell the
- * application its error code, so the decrypt hook lets this walk look first.
- * Read-only: no allocation, no writes.  It runs before duplicates are
+ * application its error code, and a client's asserts that some frames do not
+ * come before the handshake is over; so the decrypt hook lets these walks look
+ * first.  Read-only: no allocation, no writes.  They run before duplicates are
  * detected, therefore found() must be idempotent.
  */
 #ifndef QE_STOPSCAN_H
@@ -17,5 +18,11 @@ typedef void (*qe_stopscan_found)(void *ctx, int64_t stream_id, uint64_t code);
 /* Calls found() for each STOP_SENDING up to the first frame that is malformed
  * or unknown.  Knows RFC 9000 section 19 and RFC 9221. */
 void qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, void *ctx);
+
+/* For a client whose library is still in its handshake: does the payload hold a
+ * frame that the library would abort on?  HANDSHAKE_DONE, which no honest server
+ * can send yet (all of 1.11 to 1.25), and NEW_CONNECTION_ID that retires the ID
+ * in use (before 1.22). */
+int qe_scan_early(const uint8_t *payload, size_t len);
 
 #endif
