@@ -57,6 +57,7 @@ cdef class QuicSocket:
 
 cdef class QuicEndpoint:
     cdef qe_engine *_e
+    cdef qe_engine *_doomed    # closed while it was at work; freed when it is done
     cdef object _accept
     cdef object _schedule_flush
     cdef object _on_error
@@ -80,6 +81,9 @@ cdef class QuicEndpoint:
     cdef bint _is_server
     # The turn.
     cdef bint _busy            # inside receive() or process()
+    cdef bint _inside          # inside an engine call that calls back or runs without the GIL
+    cdef list _closing_socks   # closed meanwhile
+    cdef unsigned long _forks  # how often this process was forked when it was made
     cdef bint _delivering
     cdef bint _events          # one of the lists below has something
     cdef bint _dirty           # queued while busy: the turn must transmit
@@ -109,6 +113,10 @@ cdef class QuicEndpoint:
     cdef int _raise_fatal(self) except -1
     cdef int _check_open(self, str what) except -1
     cdef int _after_turn(self) except -1
+    cdef int _left(self) except -1
+    cdef int _free_engine(self) except -1
+    cdef int _free_closing_socks(self) except -1
+    cdef int _check_process(self) except -1
     cdef int _check_failure(self) except -1
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _read_packets(self, uint64_t now) except -1
@@ -175,6 +183,8 @@ cdef class QuicConnection:
     cdef object __weakref__
 
     cdef int _check_open(self, str what) except -1
+    cdef int _send_datagram(self, QuicGroup group, bytes prefix, const uint8_t *data, size_t n,
+                            int priority, uint64_t deadline) except -32768
     cdef int _return_lost(self) except -1
     cdef int _learn(self) except -1
     cdef int _read_path(self) except -1

@@ -52,6 +52,17 @@ cdef Py_ssize_t _live_connections = 0
 cdef Py_ssize_t _live_streams = 0
 cdef Py_ssize_t _live_groups = 0
 
+# Forks between the first process and this one; see QuicEndpoint._check_process().
+cdef unsigned long _forks = 0
+
+
+def _count_fork():
+    global _forks
+    _forks += 1
+
+
+_os.register_at_fork(after_in_child=_count_fork)
+
 include "errors.pxi"
 include "address.pxi"
 include "settings.pxi"

@@ -119,32 +119,26 @@ cdef class QuicConnection:
     def send_datagram(self, bytes prefix not None, data, QuicGroup group=None, int priority=0,
                       deadline=None):
         cdef Py_buffer view
-        cdef qe_group *g = NULL
         cdef uint64_t until = QE_NEVER
         cdef Py_ssize_t size
         cdef int rc
-        if self._c == NULL:
-            self._check_open("Sending a datagram")
         if deadline is not None:
             until = deadline
-        if group is not None:
-            if group._conn is not self:
-                raise _bad_value("group", group, "a group of the same connection")
-            g = group._c
+        if group is not None and group._conn is not self:
+            raise _bad_value("group", group, "a group of the same connection")
         if PyBytes_CheckExact(data):
             size = PyBytes_GET_SIZE(<bytes>data)
-            rc = qe_conn_send_datagram(
-                self._c, g, <const uint8_t *>PyBytes_AS_STRING(prefix),
-                <size_t>PyBytes_GET_SIZE(prefix),
-                <const uint8_t *>PyBytes_AS_STRING(<bytes>data), <size_t>size, priority, until)
+            rc = self._send_datagram(group, prefix, <const uint8_t *>PyBytes_AS_STRING(<bytes>data),
+                                     <size_t>size, priority, until)
         else:
+            # Both may run Python code: what counts is looked at in between.
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-            size = view.len
-            rc = qe_conn_send_datagram(
-                self._c, g, <const uint8_t *>PyBytes_AS_STRING(prefix),
-                <size_t>PyBytes_GET_SIZE(prefix),
-                <const uint8_t *>view.buf, <size_t>size, priority, until)
-            PyBuffer_Release(&view)
+            try:
+                size = view.len
+                rc = self._send_datagram(group, prefix, <const uint8_t *>view.buf, <size_t>size,
+                                         priority, until)
+            finally:
+                PyBuffer_Release(&view)
         if rc == 0:
             self._endpoint._want_flush()
             return True
@@ -154,13 +148,23 @@ cdef class QuicConnection:
         if rc == QE_ERR_DGRAM_TOO_LARGE:
             raise _exc.DatagramTooLargeError(
                 datagram_size=size,
-                max_size=max(0, <Py_ssize_t>qe_conn_max_datagram_size(self._c) - len(prefix)))
+                max_size=max(0, <Py_ssize_t>self.max_datagram_size - len(prefix)))
         if rc == QE_ERR_INVALID:
             raise _bad_value("priority", priority, "0, 1 or 2")
         error = _error(rc, "Sending a datagram")
         if isinstance(error, _exc.DatagramError):
             error.datagram_size = size
         raise error
+
+    cdef int _send_datagram(self, QuicGroup group, bytes prefix, const uint8_t *data, size_t n,
+                            int priority, uint64_t deadline) except -32768:
+        """The engine's result; it has no such code."""
+        if self._c == NULL:
+            self._check_open("Sending a datagram")
+        return qe_conn_send_datagram(
+            self._c, group._c if group is not None else NULL,
+            <const uint8_t *>PyBytes_AS_STRING(prefix), <size_t>PyBytes_GET_SIZE(prefix),
+            data, n, priority, deadline)
 
     # --------------------------------------------------------------- lifecycle
 

@@ -19,6 +19,8 @@ cdef class QuicEndpoint:
         self._dead_conns = []
         self._packets = []
         self._outgoing = []
+        self._closing_socks = []
+        self._forks = _forks
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
@@ -129,17 +131,22 @@ cdef class QuicEndpoint:
             return True
         if self._e == NULL or sock._c == NULL or sock._endpoint is not self:
             return False
+        self._check_process()
         self._busy = True
         self._again = False
         self._flush_scheduled = False
         self._woken = 0
         try:
+            self._inside = True
             with nogil:
                 n = qe_sock_recv(sock._c)
+            self._left()
             if n < 0:
                 self._report(_error(n, f"Receiving on socket {sock._fd}"))
             elif sock._c != NULL:
+                self._inside = True
                 more = qe_sock_dispatch(sock._c, now)
+                self._left()
                 self._check_failure()
             self._deliver()
             # Woken readers run next and are likely to write or to give
@@ -157,6 +164,7 @@ cdef class QuicEndpoint:
         """As receive(), for an endpoint without sockets."""
         if self._e == NULL or self._address_size == 0:
             return False
+        self._check_process()
         self._packets += packets
         if self._busy or self._delivering:
             self._again = True
@@ -185,10 +193,12 @@ cdef class QuicEndpoint:
         for packet in batch:
             if self._e == NULL:
                 break
+            self._inside = True
             rc = qe_engine_packet_in(
                 self._e, NULL, <const sockaddr *>&self._near, self._address_size,
                 <const sockaddr *>&self._far, self._address_size, 0,
                 <const uint8_t *>PyBytes_AS_STRING(packet), <size_t>PyBytes_GET_SIZE(packet), now)
+            self._left()
             if rc < 0:
                 self._report(_error(rc, "Reading a packet"))
         self._check_failure()
@@ -208,12 +218,15 @@ cdef class QuicEndpoint:
         cdef bytes packet
         if self._busy or self._delivering or self._e == NULL:
             return
+        self._check_process()
         self._busy = True
         self._again = False
         self._flush_scheduled = False
         self._woken = 0
         try:
             for packet in packets:
+                if self._e == NULL:
+                    break
                 self._take_foreign(packet, now)
             self._check_failure()
             self._deliver()
@@ -248,9 +261,12 @@ cdef class QuicEndpoint:
         p += <size_t>head.local_len + head.remote_len
         n -= <size_t>head.local_len + head.remote_len
         sock = self._socks[head.sock]
-        cdef int rc = qe_engine_packet_in(
+        cdef int rc
+        self._inside = True
+        rc = qe_engine_packet_in(
             self._e, sock._c, <const sockaddr *>&local, head.local_len,
             <const sockaddr *>&remote, head.remote_len, head.ecn, <const uint8_t *>p, n, now)
+        self._left()
         if rc < 0:
             self._report(_error(rc, "Receiving from another worker"))
         return 0
@@ -260,8 +276,11 @@ cdef class QuicEndpoint:
         if self._busy or self._delivering:
             self._again = True
             return True
+        if self._doomed != NULL:
+            self._left()
         if self._e == NULL:
             return False
+        self._check_process()
         self._busy = True
         self._again = False
         self._flush_scheduled = False
@@ -287,7 +306,9 @@ cdef class QuicEndpoint:
             self._lost = False
             for conn in self._conns:
                 conn._return_lost()
+        self._inside = True
         left = qe_engine_process(self._e, now)
+        self._left()
         if self._outgoing:
             self._hand_over()
         self._check_failure()
@@ -391,12 +412,14 @@ cdef class QuicEndpoint:
         conn._server_name = server_name
         opt.conn_user = <void *>conn
         self._conns.add(conn)
+        self._inside = True
         rc = qe_engine_connect(self._e, &c, &opt, now)
+        if rc >= 0 and conn._close_info is None:
+            conn._c = c
+        self._left()
         if rc < 0:
             self._conns.discard(conn)
             raise _error(rc, f"Connecting to {remote[0]} port {remote[1]}")
-        if conn._close_info is None:
-            conn._c = c
         self._want_flush()
         return conn
 
@@ -419,24 +442,64 @@ cdef class QuicEndpoint:
 
     def close(self):
         cdef qe_engine *e = self._e
-        cdef QuicSocket sock
         if e == NULL:
             return
         self._e = NULL
-        for sock in self._socks:
-            if sock._c != NULL:
-                qe_sock_free(sock._c)
-                sock._c = NULL
-        self._socks.clear()
+        self._doomed = e
         self._packets.clear()
-        qe_engine_free(e)
         self._dirty = False
+        if self._inside or qe_engine_in_upcall(e):
+            # An engine call is below, or runs on another thread: the garbage
+            # collector came by in a callback, say. Whoever made it frees the engine.
+            if not self._inside:
+                self._flush_scheduled = True
+                self._schedule_flush()
+            return
+        self._free_engine()
         # Inside deliver the loop that runs already goes on with the rest.
         if not self._delivering:
             self._check_failure()
             self._deliver()
             if not self._busy:
                 self._raise_fatal()
+
+    cdef int _left(self) except -1:
+        """An engine call has returned: do what close() had to leave undone."""
+        self._inside = False
+        if self._doomed == NULL:
+            if self._closing_socks:
+                self._free_closing_socks()
+            return 0
+        self._free_engine()
+        if not self._busy and not self._delivering:
+            self._check_failure()
+            self._deliver()
+        return 0
+
+    cdef int _free_engine(self) except -1:
+        cdef qe_engine *e = self._doomed
+        cdef QuicSocket sock
+        self._doomed = NULL
+        self._free_closing_socks()
+        for sock in self._socks:
+            if sock._c != NULL:
+                qe_sock_free(sock._c)
+                sock._c = NULL
+        self._socks.clear()
+        qe_engine_free(e)
+        return 0
+
+    cdef int _free_closing_socks(self) except -1:
+        cdef QuicSocket sock
+        cdef list socks
+        socks, self._closing_socks = self._closing_socks, []
+        for sock in socks:
+            if sock._c != NULL:
+                qe_sock_free(sock._c)
+                sock._c = NULL
+            if sock in self._socks:
+                self._socks.remove(sock)
+        return 0
 
     @property
     def is_closed(self):
@@ -447,6 +510,15 @@ cdef class QuicEndpoint:
     cdef int _check_open(self, str what) except -1:
         if self._e == NULL:
             raise _exc.ConnectionError(f"{what}: the endpoint is closed; open a new one")
+        self._check_process()
+        return 0
+
+    cdef int _check_process(self) except -1:
+        """A copy of a connection in a forked process would use each nonce of its keys twice."""
+        if self._forks != _forks:
+            raise _exc.ConnectionError(
+                f"The endpoint was made in another process, of which process {_os.getpid()} is a fork; "
+                "make endpoints, clients and servers after forking")
         return 0
 
     cdef int _want_flush(self) except -1:

@@ -290,6 +290,7 @@ cdef extern from "engine/quicengine.h":
     int qe_engine_process(qe_engine *e, qe_tstamp now)
     qe_tstamp qe_engine_next_tick(qe_engine *e)
     int qe_engine_is_blocked(const qe_engine *e)
+    int qe_engine_in_upcall(const qe_engine *e)
     void qe_engine_unblock(qe_engine *e)
     void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st)
     int qe_sock_dispatch(qe_sock *s, qe_tstamp now)

@@ -37,6 +37,10 @@ cdef class QuicSocket:
         cdef qe_sock *c = self._c
         if c == NULL:
             return
+        if self._endpoint._inside:
+            # It may be the socket that is being read, below or on another thread.
+            self._endpoint._closing_socks.append(self)
+            return
         self._c = NULL
         qe_sock_free(c)
         if self in self._endpoint._socks:

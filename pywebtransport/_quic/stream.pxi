@@ -161,12 +161,13 @@ cdef class QuicStream:
                 self._check_readable()
                 return None
             n = rbuf_copy(&self._in, <uint8_t *>view.buf, <size_t>view.len)
+            # Before the release, which may run Python code that reads this stream.
+            rbuf_skip(&self._in, n)
+            self._consume(n)
+            if self._in.buffered == 0 and self._flags & F_FIN_RECEIVED:
+                self._app_done()
         finally:
             PyBuffer_Release(&view)
-        rbuf_skip(&self._in, n)
-        self._consume(n)
-        if self._in.buffered == 0 and self._flags & F_FIN_RECEIVED:
-            self._app_done()
         return n
 
     def unread(self, bytes data not None):
@@ -218,6 +219,7 @@ cdef class QuicStream:
 
     def write(self, data, bint fin=False):
         cdef Py_buffer view
+        cdef Py_ssize_t queued
         cdef int rc
         if PyBytes_CheckExact(data):
             return self._write_bytes(<bytes>data, fin)
@@ -227,13 +229,15 @@ cdef class QuicStream:
             rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL, fin)
             if rc < 0:
                 raise _stream_error(rc, "Writing", self._id)
+            # Before the release, which may run Python code that uses this stream.
             self._bytes_written += <uint64_t>view.len
+            if fin:
+                self._flags |= F_FIN_WRITTEN
+            queued = <Py_ssize_t>qe_stream_queued(self._c)
+            self._conn._endpoint._want_flush()
         finally:
             PyBuffer_Release(&view)
-        if fin:
-            self._flags |= F_FIN_WRITTEN
-        self._conn._endpoint._want_flush()
-        return qe_stream_queued(self._c)
+        return queued
 
     cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1:
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)

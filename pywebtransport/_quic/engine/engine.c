@@ -348,6 +348,10 @@ qe_tstamp qe_engine_next_tick(qe_engine *e) {
   return qe_max(top->at, e->last_process + QE_TICK_FLOOR);
 }
 
+int qe_engine_in_upcall(const qe_engine *e) {
+  return e->upcalls != 0;
+}
+
 int qe_engine_is_blocked(const qe_engine *e) {
   return e->batch.blocked;
 }

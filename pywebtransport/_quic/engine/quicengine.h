@@ -336,6 +336,9 @@ int qe_engine_process(qe_engine *e, qe_tstamp now);
 qe_tstamp qe_engine_next_tick(qe_engine *e);
 /* 1 while packets wait for a socket to become writable. */
 int qe_engine_is_blocked(const qe_engine *e);
+
+/* An upcall of this engine is on the stack: it must not be freed now. */
+int qe_engine_in_upcall(const qe_engine *e);
 /* The socket became writable: kept trains go out with the next process call. */
 void qe_engine_unblock(qe_engine *e);
 
