@@ -80,7 +80,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint32_t max_connections
         uint32_t handshakes_per_address
         uint32_t stateless_resets_per_second
-        uint32_t max_orphan_resets
+        uint32_t max_leftovers
         uint32_t max_resets_per_second
         uint64_t excessive_load_code
         uint8_t cid_len
@@ -248,7 +248,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t streams_opened_remote
         uint64_t streams_alive
         uint64_t resets_received
-        uint64_t orphan_resets
+        uint64_t leftovers
         uint32_t max_udp_payload
         uint32_t version
         uint64_t key_updates

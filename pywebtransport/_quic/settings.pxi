@@ -89,8 +89,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
     elif name == "stateless_resets_per_second":
         s.stateless_resets_per_second = _u32(name, value)
     # What a peer may do.
-    elif name == "max_orphan_resets":
-        s.max_orphan_resets = _u32(name, value)
+    elif name == "max_leftovers":
+        s.max_leftovers = _u32(name, value)
     elif name == "max_resets_per_second":
         s.max_resets_per_second = _u32(name, value)
     elif name == "excessive_load_code":
@@ -204,7 +204,7 @@ cdef dict _conn_stats(const qe_conn_stats *s):
         "streams_opened_remote": s.streams_opened_remote,
         "streams_alive": s.streams_alive,
         "resets_received": s.resets_received,
-        "orphan_resets": s.orphan_resets,
+        "leftovers": s.leftovers,
         "max_udp_payload": s.max_udp_payload,
         "version": s.version,
         "key_updates": s.key_updates,

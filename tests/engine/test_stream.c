@@ -320,31 +320,35 @@ static void test_stop_wrong_direction(void) {
 
 /* ------------------------------------------------------------------- abuse */
 
-static void test_orphans(void) {
+/* A unidirectional stream whose first frame is RESET_STREAM, which 1.11 never frees. */
+static int leave_one(sim_conn *c, uint64_t code) {
+  sim_stream *a = sim_open(c, 1);
+  return a != NULL && qe_stream_reset(a->s, code) == 0;
+}
+
+static void test_leftovers(void) {
   sim s;
   sim_conn *c, *srv;
   qe_conn_stats st;
   sim_init(&s, 7);
-  s.server.set.max_orphan_resets = 150;
+  s.server.set.max_leftovers = 150;
   REQUIRE(start(&s, &c, &srv));
   for (int i = 0; i < 150; i++) {
-    sim_stream *a = sim_open(c, 1);
-    REQUIRE(a != NULL);
-    CHECK_EQ(qe_stream_reset(a->s, (uint64_t)i), 0);
+    REQUIRE(leave_one(c, (uint64_t)i));
     if (i % 7 == 0) {
       sim_run(&s, 100 * SIM_MS);
     }
   }
   sim_run(&s, QE_SECOND);
   qe_conn_get_stats(srv->c, &st);
-  CHECK_EQ(st.orphan_resets, 150);
+  CHECK_EQ(st.leftovers, 150);
   CHECK_EQ(st.streams_alive, 0);
   for (sim_stream *x = srv->streams; x != NULL; x = x->next) {
     CHECK_EQ(x->resets, 1);
     CHECK_EQ(x->closes, 1);
   }
   CHECK_EQ(qe_conn_streams_left(c->c, 1), 100); /* all credit came back */
-  /* Resets of streams with data, and of bidirectional ones, are no orphans. */
+  /* Resets of streams with data, and of bidirectional ones, leave nothing. */
   sim_stream *a = sim_open(c, 1), *b = sim_open(c, 0);
   REQUIRE(a != NULL && b != NULL && sim_write(a, 10, 10, 0) == 0);
   sim_run(&s, QE_SECOND);
@@ -352,14 +356,54 @@ static void test_orphans(void) {
   CHECK_EQ(qe_stream_reset(b->s, 1), 0);
   sim_run(&s, QE_SECOND);
   qe_conn_get_stats(srv->c, &st);
-  CHECK_EQ(st.orphan_resets, 150);
+  CHECK_EQ(st.leftovers, 150);
   CHECK_EQ(c->closes, 0);
-  a = sim_open(c, 1);
-  REQUIRE(a != NULL && qe_stream_reset(a->s, 1) == 0);
+  /* What the time has refilled, and then no more. */
+  for (int i = 0; i < 60 && c->closes == 0; i++) {
+    leave_one(c, 1);
+    sim_run(&s, SIM_MS);
+  }
   CHECK(sim_until(&s, QE_SECOND, is_closed, c));
   CHECK_EQ(c->close.kind, QE_CLOSE_APPLICATION);
   CHECK_EQ(c->close.code, 0x107);
   CHECK_EQ(srv->close.remote, 0);
+  sim_free(&s);
+}
+
+/* An honest peer behind a lossy path leaves some for as long as it lives. */
+static void test_leftovers_refill_with_time(void) {
+  sim s;
+  sim_conn *c, *srv;
+  sim_init(&s, 7);
+  s.server.set.max_leftovers = 8;
+  REQUIRE(start(&s, &c, &srv));
+  for (int i = 0; i < 200; i++) {
+    REQUIRE(leave_one(c, 1));
+    sim_run(&s, 300 * SIM_MS);
+  }
+  CHECK_EQ(c->closes, 0);
+  sim_free(&s);
+}
+
+static void test_leftovers_refill_with_streams_that_end_properly(void) {
+  sim s;
+  sim_conn *c, *srv;
+  qe_conn_stats st;
+  sim_init(&s, 7);
+  s.server.set.max_leftovers = 8;
+  REQUIRE(start(&s, &c, &srv));
+  for (int i = 0; i < 200; i++) {
+    for (int j = 0; j < 10; j++) {
+      sim_stream *a = sim_open(c, 1);
+      REQUIRE(a != NULL && sim_write(a, 10, 10, 1) == 0);
+    }
+    REQUIRE(leave_one(c, 1));
+    sim_run(&s, 10 * SIM_MS);
+  }
+  sim_run(&s, QE_SECOND);
+  qe_conn_get_stats(srv->c, &st);
+  CHECK_EQ(st.leftovers, 200);
+  CHECK_EQ(c->closes, 0);
   sim_free(&s);
 }
 
@@ -652,7 +696,9 @@ int main(void) {
   RUN(test_stop_sending);
   RUN(test_stop_first);
   RUN(test_stop_wrong_direction);
-  RUN(test_orphans);
+  RUN(test_leftovers);
+  RUN(test_leftovers_refill_with_time);
+  RUN(test_leftovers_refill_with_streams_that_end_properly);
   RUN(test_too_many_resets);
   RUN(test_stream_credit);
   RUN(test_window);

@@ -39,7 +39,7 @@ GOOD: dict[str, list[Any]] = {
     "max_connections": [1],
     "handshakes_per_address": [0, 1000],
     "stateless_resets_per_second": [10],
-    "max_orphan_resets": [10],
+    "max_leftovers": [10],
     "max_resets_per_second": [100],
     "excessive_load_code": [0x107, (1 << 62) - 1],
     "cid_len": [8, 18],

@@ -14,6 +14,7 @@ static const uint32_t V1_FIRST[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
 static const uint32_t V2_FIRST[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
 
 #define CLIENT_DCID_LEN 18
+#define LEFTOVERS_PER_SECOND 4
 
 /* ------------------------------------------------------------------ keys */
 
@@ -166,6 +167,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
+  qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
   ngtcp2_path_storage_zero(&c->path);
 
   c->next = e->conns;
@@ -486,12 +488,6 @@ static void conn_free(qe_conn *c, int report) {
     ngtcp2_conn_del(c->ng);
   }
   qe_tls_session_free(c->tls);
-  while (c->kept != NULL) {
-    qe_chunk *chunk = c->kept;
-    c->kept = chunk->next;
-    chunk->next = e->released;
-    e->released = chunk;
-  }
   qe_engine_release(e);
   qe_group_table_free(&c->groups);
   qe_stream_map_free(&c->streams);

@@ -44,7 +44,7 @@ typedef struct qe_conn_counters {
   uint64_t stream_bytes_sent, stream_bytes_received;
   uint64_t dgrams_sent, dgrams_received, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
   uint64_t streams_opened_local, streams_opened_remote;
-  uint64_t resets_received, orphan_resets;
+  uint64_t resets_received, leftovers;
   uint64_t key_updates;
 } qe_conn_counters;
 
@@ -83,8 +83,6 @@ struct qe_conn {
   qe_stream_map streams;
   qe_stream *work_head, *work_tail;
   qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, end not seen; by deadline */
-  uint64_t zombies;                   /* given up here, still alive in the library */
-  qe_chunk *kept;                     /* their bytes in flight, until the end */
   qe_stream *doubtful; /* peer's unidirectional stream that was reset: closed or orphan? */
 
   qe_group_table groups;
@@ -93,6 +91,7 @@ struct qe_conn {
   qe_dgram_log dgram_log;
 
   qe_bucket resets;
+  qe_bucket leftovers; /* streams that ended here and stay in the library until the end */
   uint64_t paced_bytes; /* sent since the library last computed a pause */
   qe_tstamp last_event; /* the largest time the library was given */
 
@@ -163,6 +162,8 @@ void qe_conn_set_current(qe_conn *c);
 void qe_conn_apply_stops(qe_conn *c);
 /* A RESET_STREAM or STOP_SENDING arrived. */
 void qe_conn_count_reset(qe_conn *c);
+/* A stream ended for the user, and the library will not let go of its state. */
+void qe_conn_count_leftover(qe_conn *c);
 
 /* dgram fates, for the queue functions; ctx is the connection. */
 void qe_conn_dgram_gone(void *ctx, const qe_dgram *d, enum qe_dgram_fate fate);

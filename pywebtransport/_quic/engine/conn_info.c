@@ -186,7 +186,7 @@ static void fill_counted(const qe_conn_counters *n, qe_conn_stats *st) {
   st->streams_opened_local = n->streams_opened_local;
   st->streams_opened_remote = n->streams_opened_remote;
   st->resets_received = n->resets_received;
-  st->orphan_resets = n->orphan_resets;
+  st->leftovers = n->leftovers;
   /* Keys are prepared once ahead of the first update. */
   st->key_updates = n->key_updates > 0 ? n->key_updates - 1 : 0;
 }

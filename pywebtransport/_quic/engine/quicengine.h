@@ -127,7 +127,9 @@ typedef struct qe_settings {
 
   /* What a peer may do per connection before it is closed with
    * QE_CLOSE_EXCESSIVE_LOAD. */
-  uint32_t max_orphan_resets;     /* streams whose first frame was RESET_STREAM; default 1024 */
+  uint32_t max_leftovers;         /* streams at once that end and stay in the library, such as
+                                     unidirectional ones that begin with RESET_STREAM; default 1024;
+                                     4 more each second, and 1 for 8 streams that end properly */
   uint32_t max_resets_per_second; /* RESET_STREAM + STOP_SENDING received; default 20000 */
   uint64_t excessive_load_code;   /* application error code for it; default 0x107 */
 
@@ -453,7 +455,7 @@ typedef struct qe_conn_stats {
   uint64_t dgrams_sent, dgrams_received, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
   uint64_t dgrams_queued;
   uint64_t streams_opened_local, streams_opened_remote, streams_alive;
-  uint64_t resets_received, orphan_resets;
+  uint64_t resets_received, leftovers;
   uint32_t max_udp_payload; /* path MTU in use */
   uint32_t version;         /* QUIC version in use */
   uint64_t key_updates;

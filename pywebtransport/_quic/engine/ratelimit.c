@@ -49,6 +49,13 @@ int qe_bucket_take(qe_bucket *b, qe_tstamp now) {
   return take(&b->tokens, b->rate, b->burst, &b->last, now);
 }
 
+void qe_bucket_give(qe_bucket *b, double tokens) {
+  b->tokens += tokens;
+  if (b->tokens > b->burst) {
+    b->tokens = b->burst;
+  }
+}
+
 int qe_addrlimit_new(qe_addrlimit **out, double per_second, double burst) {
   qe_addrlimit *l = calloc(1, sizeof(*l));
   if (l == NULL) {

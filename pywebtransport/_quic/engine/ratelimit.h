@@ -19,6 +19,9 @@ void qe_bucket_init(qe_bucket *b, double per_second, double burst);
 /* Takes one token: 1 = allowed, 0 = not now. */
 int qe_bucket_take(qe_bucket *b, qe_tstamp now);
 
+/* Gives some back. */
+void qe_bucket_give(qe_bucket *b, double tokens);
+
 /*
  * One bucket per address: IPv4 /32 (IPv4-mapped counts as IPv4), IPv6 /56.
  * The memory is fixed: under pressure the address that was idle longest is

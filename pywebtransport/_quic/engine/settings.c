@@ -92,7 +92,7 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->max_half_open = 4096;
   s->max_connections = 10000;
   s->stateless_resets_per_second = 100;
-  s->max_orphan_resets = 1024;
+  s->max_leftovers = 1024;
   s->max_resets_per_second = 20000;
   s->excessive_load_code = 0x107; /* H3_EXCESSIVE_LOAD */
   s->cid_len = 8;
@@ -126,7 +126,7 @@ int qe_settings_check(const qe_settings *s, const char **field) {
        s->retry == QE_RETRY_OFF || s->retry == QE_RETRY_AUTO || s->retry == QE_RETRY_ALWAYS},
       {"max_half_open", s->max_half_open > 0},
       {"max_connections", s->max_connections > 0},
-      {"max_orphan_resets", s->max_orphan_resets > 0},
+      {"max_leftovers", s->max_leftovers > 0},
       {"max_resets_per_second", s->max_resets_per_second > 0},
       {"excessive_load_code", s->excessive_load_code <= QE_MAX_VARINT},
       {"cid_len", s->cid_len >= 8 && s->cid_len <= 18},

@@ -6,7 +6,6 @@
 #include "engine.h"
 
 #define MIN_BUCKETS 8
-#define MAX_ZOMBIES 4096 /* per connection; under half a kilobyte each */
 
 /* ------------------------------------------------------------------- map */
 
@@ -198,16 +197,15 @@ static void join_stops(qe_stream *s) {
 }
 
 /* Ends it for the user; the library keeps its small rest, which from now on
- * leads nowhere.  Bytes in flight stay where they are until the end. */
+ * leads nowhere.  It never looks at the bytes of a stream again that was reset
+ * or stopped (lost frames of such a stream are not sent anew), so they go. */
 static void retire(qe_stream *s) {
   qe_conn *c = s->conn;
 
   ngtcp2_conn_set_stream_user_data(c->ng, s->id, NULL);
-  qe_sendbuf_clear(&s->out, &c->kept);
+  qe_sendbuf_clear(&s->out, &c->engine->released);
+  qe_conn_count_leftover(c);
   qe_stream_on_closed(s);
-  if (++c->zombies > MAX_ZOMBIES) {
-    qe_conn_end_excessive(c, "too many streams that never end");
-  }
 }
 
 void qe_conn_expire_stops(qe_conn *c, qe_tstamp now) {
