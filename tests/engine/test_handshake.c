@@ -376,11 +376,70 @@ static void test_address_rate(void) {
   finish(&s);
 }
 
+/* A token proves the address; what comes with one is counted all the same. */
+static void test_address_rate_with_tokens(void) {
+  sim s;
+  qe_engine_stats st;
+
+  sim_init(&s, 11);
+  s.server.set.handshakes_per_address = 5;
+  s.client.set.handshake_timeout = QE_SECOND / 2;
+  REQUIRE(sim_start(&s) == 0);
+  sim_conn *first = sim_connect(&s);
+  REQUIRE(sim_handshake(&s, first) != NULL);
+  sim_run(&s, 2 * QE_SECOND); /* the token is there, and the budget full again */
+  REQUIRE(first->token_len > 0);
+  for (int i = 0; i < 20; i++) {
+    REQUIRE(sim_connect_with(&s, NULL, 0, first->token, first->token_len) != NULL);
+  }
+  sim_run(&s, 100 * SIM_MS);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.accepted, 1 + 5);
+  CHECK(st.rate_limited >= 15);
+  finish(&s);
+}
+
 static int drop_to_client(sim *s, int to_server, const uint8_t *data, size_t len) {
   (void)s;
   (void)data;
   (void)len;
   return to_server;
+}
+
+/* Initials from anywhere do not take the places of connections. */
+static void test_half_open_connections_have_a_budget_of_their_own(void) {
+  sim s;
+  qe_engine_stats st;
+
+  sim_init(&s, 15);
+  s.server.set.max_connections = 2;
+  s.server.set.max_half_open = 8;
+  s.server.set.retry = QE_RETRY_OFF;
+  s.client.set.pmtud = s.server.set.pmtud = 0;
+  REQUIRE(sim_start(&s) == 0);
+  s.filter = drop_to_client;
+  for (int i = 0; i < 6; i++) {
+    REQUIRE(sim_connect(&s) != NULL);
+  }
+  sim_run(&s, 100 * SIM_MS);
+  s.filter = NULL;
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.connections, 0);
+  CHECK_EQ(st.half_open, 6);
+  sim_conn *honest = sim_connect(&s);
+  CHECK(sim_handshake(&s, honest) != NULL);
+  /* Those that complete now are too many: two places are all there are. */
+  sim_run(&s, 5 * QE_SECOND);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.connections, 2);
+  CHECK_EQ(st.half_open, 0);
+  int refused = 0;
+  for (sim_conn *c = s.client.conns; c != NULL; c = c->next) {
+    refused += c->closes == 1 && c->close.kind == QE_CLOSE_TRANSPORT && c->close.code == 2;
+  }
+  CHECK_EQ(refused, 5);
+  CHECK_EQ(honest->closes, 0);
+  finish(&s);
 }
 
 static void test_handshake_timeout(void) {
@@ -474,6 +533,8 @@ int main(void) {
   RUN(test_retry_under_load);
   RUN(test_limits);
   RUN(test_address_rate);
+  RUN(test_address_rate_with_tokens);
+  RUN(test_half_open_connections_have_a_budget_of_their_own);
   RUN(test_handshake_timeout);
   RUN(test_refused_by_icmp);
   RUN(test_bad_certificate);

@@ -184,7 +184,9 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "not accepting connections", now);
     return 0;
   }
-  if (e->stats.connections + e->stats.half_open >= e->set.max_connections) {
+  /* Half-open ones have a budget of their own, so that Initials from anywhere do not take the
+   * places of connections; see handshake_completed. */
+  if (e->stats.connections >= e->set.max_connections) {
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "too many connections", now);
     return 0;
   }
@@ -208,10 +210,11 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
       e->stats.dropped_packets++;
       return 0;
     }
-    if (e->addresses != NULL && !qe_addrlimit_take(e->addresses, path->remote.addr, now)) {
-      e->stats.rate_limited++;
-      return 0;
-    }
+  }
+  /* A token proves the address; it does not make a handshake cheaper. */
+  if (e->addresses != NULL && !qe_addrlimit_take(e->addresses, path->remote.addr, now)) {
+    e->stats.rate_limited++;
+    return 0;
   }
   int rv = qe_conn_new_server(e, &c, &p, now);
   if (rv != 0) {

@@ -102,6 +102,7 @@ uint8_t *qe_batch_reserve(qe_engine *e, size_t len) {
     }
   }
   if (!ensure_arena(b, len)) {
+    e->starved = 1;
     return NULL;
   }
   return b->arena + b->used;

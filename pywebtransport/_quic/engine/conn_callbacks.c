@@ -152,6 +152,13 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   if (rv != 0) {
     return fail(c, rv);
   }
+  if (c->is_server && e->stats.connections >= e->set.max_connections) {
+    /* The last place was taken while the handshake ran. */
+    e->stats.refused++;
+    qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_TRANSPORT, 0, NGTCP2_CONNECTION_REFUSED,
+                "too many connections", 20);
+    return 0;
+  }
   if (c->is_server) {
     c->ev_new_token = 1;
     e->stats.accepted++;

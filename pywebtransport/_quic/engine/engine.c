@@ -326,6 +326,7 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
 
   now = qe_engine_clock(e, now);
   e->last_process = now;
+  e->starved = 0;
   qe_batch_flush(e);
   run_timers(e, now);
   /* One round: each connection that asks for a visit now gets one. */
@@ -334,12 +335,12 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
   }
   qe_batch_flush(e);
   qe_engine_release(e);
-  return (budget_left_work || e->dirty_head != NULL) && !e->batch.blocked;
+  return (budget_left_work || e->dirty_head != NULL) && !e->batch.blocked && !e->starved;
 }
 
 qe_tstamp qe_engine_next_tick(qe_engine *e) {
   if (!e->batch.blocked && (e->dirty_head != NULL || e->batch.n > 0)) {
-    return e->now;
+    return e->starved ? e->last_process + QE_STARVED_PAUSE : e->now;
   }
   qe_timer *top = qe_timers_top(&e->timers);
   if (top == NULL) {

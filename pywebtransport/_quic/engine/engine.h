@@ -15,6 +15,8 @@
 
 /* Distance below which timers are not told apart: event loops are no finer. */
 #define QE_TICK_FLOOR (QE_MILLISECOND / 2)
+/* Until the next try when there is no memory for packets. */
+#define QE_STARVED_PAUSE (20 * QE_MILLISECOND)
 
 typedef struct qe_sock_entry {
   qe_sock *sock;
@@ -50,6 +52,7 @@ struct qe_engine {
 
   qe_chunk *released; /* pinned buffers to give back, copies to free */
   unsigned upcalls;   /* depth */
+  int starved;        /* no memory for packets in the last process call */
   int stop_accepting;
   int dying;
 

@@ -121,8 +121,8 @@ typedef struct qe_settings {
   uint32_t retry_half_open; /* AUTO: Retry from this many half-open connections; default 128 */
   uint32_t max_half_open;               /* beyond: new Initials are dropped; default 4096 */
   uint32_t max_connections;             /* beyond: CONNECTION_REFUSED; default 10000 */
-  uint32_t handshakes_per_address;      /* new connections per second and address (/56 for IPv6)
-                                           without a validated token; 0 = no limit; default 0 */
+  uint32_t handshakes_per_address;      /* new connections per second and address (/56 for IPv6);
+                                           0 = no limit; default 0 */
   uint32_t stateless_resets_per_second; /* also Version Negotiation and refusals; default 100 */
 
   /* What a peer may do per connection before it is closed with
