@@ -59,7 +59,7 @@ class WorkerSeat:
     @property
     def settings(self) -> dict[str, Any]:
         """The part of the engine's settings that workers have in common, and the index."""
-        return {"worker_index": self.index, "worker_count": self.count, "secret": self.secret}
+        return {"worker_index": self.index, "worker_count": self.count, "secrets": [self.secret]}
 
     def forward(self, worker: int, packet: bytes) -> None:
         """Hand a packet of another worker over; a full mailbox drops it."""

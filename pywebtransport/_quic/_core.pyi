@@ -142,6 +142,12 @@ class QuicEndpoint:
         local: tuple[Any, ...] | None = None,  # with packets_out: what local_address shows
     ) -> QuicConnection: ...
     def set_tls(self, tls: QuicTls) -> None: ...
+    def set_secrets(self, secrets: Sequence[bytes]) -> None:
+        """Keys of what is given out are derived from the first, of 32 bytes, from now on.
+
+        What comes back may be from any of the up to four.
+        """
+
     def stop_accepting(self) -> None: ...
     def stats(self) -> dict[str, int]: ...  # members of qe_engine_stats
     def close(self) -> None:

@@ -429,6 +429,16 @@ cdef class QuicEndpoint:
             raise _bad_value("tls", tls, "a TLS configuration made with the same is_server")
         qe_engine_set_tls(self._e, tls._c)
 
+    def set_secrets(self, secrets):
+        cdef uint8_t raw[QE_MAX_SECRETS][32]
+        cdef size_t n = _secrets(secrets, raw)
+        cdef int rc
+        self._check_open("Changing the secrets")
+        rc = qe_engine_set_secrets(self._e, raw, n)
+        memset(raw, 0, sizeof(raw))
+        if rc < 0:
+            raise _error(rc, "Changing the secrets")
+
     def stop_accepting(self):
         if self._e != NULL:
             qe_engine_stop_accepting(self._e)

@@ -15,6 +15,7 @@ cdef extern from "engine/quicengine.h" nogil:
 
     uint64_t QE_NEVER
     uint64_t QE_MAX_VARINT
+    enum: QE_MAX_SECRETS
 
     cdef enum:
         QE_OK
@@ -86,7 +87,8 @@ cdef extern from "engine/quicengine.h" nogil:
         uint8_t cid_len
         int worker_index
         int worker_count
-        uint8_t secret[32]
+        uint8_t secrets[QE_MAX_SECRETS][32]
+        size_t secret_count
         uint32_t recv_batch
         uint32_t send_batch
         int qlog
@@ -283,6 +285,7 @@ cdef extern from "engine/quicengine.h":
                             unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now)
     void qe_engine_free(qe_engine *e)
     void qe_engine_set_tls(qe_engine *e, qe_tls *tls)
+    int qe_engine_set_secrets(qe_engine *e, const void *secrets, size_t n)
     void qe_engine_stop_accepting(qe_engine *e)
     int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
                             socklen_t local_len, const sockaddr *remote, socklen_t remote_len,

@@ -28,8 +28,24 @@ cdef int _choice(str name, object value, dict choices) except -1:
     return choices[value]
 
 
-cdef int _set_setting(qe_settings *s, str name, object value) except -1:
+cdef size_t _secrets(object value, uint8_t (*out)[32]) except 0:
+    """Copy one to QE_MAX_SECRETS secrets; how many."""
     cdef bytes raw
+    cdef size_t n = 0
+    if not isinstance(value, (tuple, list)) or not 1 <= len(value) <= QE_MAX_SECRETS:
+        raise _exc.ConfigurationError(f"secrets must be a list of 1 to {QE_MAX_SECRETS}",
+                                      config_key="secrets")
+    for secret in value:
+        if not isinstance(secret, bytes) or len(secret) != 32:
+            raise _exc.ConfigurationError("each of the secrets must be 32 bytes",
+                                          config_key="secrets")
+        raw = secret
+        memcpy(out[n], PyBytes_AS_STRING(raw), 32)
+        n += 1
+    return n
+
+
+cdef int _set_setting(qe_settings *s, str name, object value) except -1:
     # Timers, nanoseconds.
     if name == "idle_timeout":
         s.idle_timeout = _u64(name, value)
@@ -108,11 +124,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         if not isinstance(value, int) or not 0 <= value <= 256:
             raise _bad_value(name, value, "an integer from 0 (no others) to 256")
         s.worker_count = value
-    elif name == "secret":
-        if not isinstance(value, bytes) or len(value) != 32:
-            raise _exc.ConfigurationError("secret must be 32 bytes", config_key=name)
-        raw = value
-        memcpy(s.secret, PyBytes_AS_STRING(raw), 32)
+    elif name == "secrets":
+        s.secret_count = _secrets(value, s.secrets)
     elif name == "recv_batch":
         s.recv_batch = _u32(name, value)
     elif name == "send_batch":

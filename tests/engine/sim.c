@@ -577,7 +577,8 @@ void sim_init(sim *s, uint64_t seed) {
   s->up.mtu = s->down.mtu = 1500;
   qe_settings_init(&s->client.set, 0);
   qe_settings_init(&s->server.set, 1);
-  memset(s->server.set.secret, 7, sizeof(s->server.set.secret));
+  memset(s->server.set.secrets[0], 7, sizeof(s->server.set.secrets[0]));
+  s->server.set.secret_count = 1;
 }
 
 int sim_start(sim *s) {

@@ -45,7 +45,7 @@ GOOD: dict[str, list[Any]] = {
     "cid_len": [8, 18],
     "worker_index": [-1, 0, 255],
     "worker_count": [0],
-    "secret": [bytes(range(32))],
+    "secrets": [[bytes(range(32))], (bytes(32), bytes(range(32)))],
     "recv_batch": [1, 1000],
     "send_batch": [65536],
     "debug": [0],
@@ -96,7 +96,9 @@ def test_bad_type_is_named(name: str) -> None:
         ({"initial_max_data": 1 << 62}, "initial_max_data"),
         ({"initial_max_data": 1000, "max_data_window": 999}, "max_data_window"),
         ({"initial_max_stream_data": 1000, "max_stream_window": 999}, "max_stream_window"),
-        ({"secret": b"short"}, "secret"),
+        ({"secrets": [b"short"]}, "secrets"),
+        ({"secrets": []}, "secrets"),
+        ({"secrets": [bytes(32)] * 5}, "secrets"),
         ({"no_such": 1}, "no_such"),
     ],
 )
@@ -136,7 +138,7 @@ def test_server_needs_accept_and_its_own_tls(lab: Lab) -> None:
 
 def test_secret_is_not_repeated_in_the_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        make({"secret": b"hush"})
+        make({"secrets": [b"hush"]})
     assert "hush" not in str(caught.value)
     assert caught.value.config_value is None
 

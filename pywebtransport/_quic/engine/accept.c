@@ -74,15 +74,17 @@ static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const ui
     random_len = len - 1 - sizeof(token);
   }
   ngtcp2_cid_init(&cid, data + 1, e->set.cid_len);
-  if (qe_random(random, sizeof(random)) != 0 ||
-      ngtcp2_crypto_generate_stateless_reset_token(token, e->set.secret, sizeof(e->set.secret),
-                                                   &cid) != 0) {
-    return;
-  }
-  ngtcp2_ssize n =
-      ngtcp2_pkt_write_stateless_reset(packet, sizeof(packet), token, random, random_len);
-  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
-    e->stats.stateless_resets_sent++;
+  /* The connection may be from before a change of secrets; the peer looks for its own token. */
+  for (size_t i = 0; i < e->secrets.n; i++) {
+    if (qe_random(random, sizeof(random)) != 0 ||
+        qe_secrets_reset_token(&e->secrets, i, &cid, token) != 0) {
+      return;
+    }
+    ngtcp2_ssize n =
+        ngtcp2_pkt_write_stateless_reset(packet, sizeof(packet), token, random, random_len);
+    if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+      e->stats.stateless_resets_sent++;
+    }
   }
 }
 
@@ -111,15 +113,17 @@ static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path 
   ngtcp2_sockaddr_union addr;
   socklen_t addr_len = plain_addr(&path->remote, &addr);
   ngtcp2_cid scid;
+  uint64_t wall = qe_engine_wall(e, now);
+  uint8_t key[QE_SECRET_LEN];
 
   if (hd->dcid.datalen < NGTCP2_MIN_INITIAL_DCIDLEN ||
-      qe_engine_new_cid(e, &scid, e->set.cid_len) != 0) {
+      qe_engine_new_cid(e, &scid, e->set.cid_len) != 0 ||
+      qe_secrets_token_key(&e->secrets, 0, QE_TOKEN_RETRY, wall, 0, key) != 0) {
     e->stats.dropped_packets++;
     return;
   }
   ngtcp2_ssize token_len = ngtcp2_crypto_generate_retry_token2(
-      token, e->set.secret, sizeof(e->set.secret), hd->version, &addr.sa, addr_len, &scid,
-      &hd->dcid, qe_engine_wall(e, now));
+      token, key, sizeof(key), hd->version, &addr.sa, addr_len, &scid, &hd->dcid, wall);
   if (token_len < 0) {
     return;
   }
@@ -133,12 +137,35 @@ static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path 
 size_t qe_accept_new_token(qe_engine *e, const ngtcp2_addr *remote, uint8_t *out, qe_tstamp now) {
   ngtcp2_sockaddr_union addr;
   socklen_t len = plain_addr(remote, &addr);
-  ngtcp2_ssize n = ngtcp2_crypto_generate_regular_token(out, e->set.secret, sizeof(e->set.secret),
-                                                        &addr.sa, len, qe_engine_wall(e, now));
+  uint64_t wall = qe_engine_wall(e, now);
+  uint8_t key[QE_SECRET_LEN];
+
+  if (qe_secrets_token_key(&e->secrets, 0, QE_TOKEN_REGULAR, wall, 0, key) != 0) {
+    return 0;
+  }
+  ngtcp2_ssize n =
+      ngtcp2_crypto_generate_regular_token(out, key, sizeof(key), &addr.sa, len, wall);
   return n > 0 ? (size_t)n : 0;
 }
 
 typedef enum token_result { TOKEN_NONE, TOKEN_GOOD, TOKEN_BAD } token_result;
+
+/* Was the token made with this key?  TOKEN_NONE for one that cannot be read at all. */
+static token_result try_key(const uint8_t key[QE_SECRET_LEN], const ngtcp2_pkt_hd *hd,
+                            const ngtcp2_sockaddr_union *addr, socklen_t addr_len,
+                            ngtcp2_cid *odcid, uint64_t wall) {
+  int rv;
+
+  if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
+    rv = ngtcp2_crypto_verify_retry_token2(odcid, hd->token, hd->tokenlen, key, QE_SECRET_LEN,
+                                           hd->version, &addr->sa, addr_len, &hd->dcid,
+                                           RETRY_TOKEN_LIFE, wall);
+    return rv == 0 ? TOKEN_GOOD : rv == NGTCP2_CRYPTO_ERR_VERIFY_TOKEN ? TOKEN_BAD : TOKEN_NONE;
+  }
+  rv = ngtcp2_crypto_verify_regular_token(hd->token, hd->tokenlen, key, QE_SECRET_LEN, &addr->sa,
+                                          addr_len, REGULAR_TOKEN_LIFE, wall);
+  return rv == 0 ? TOKEN_GOOD : TOKEN_NONE;
+}
 
 /* TOKEN_BAD only for a Retry token that is not ours to this client: it cannot
  * get better.  An old or foreign NEW_TOKEN counts as none.  RFC 9000 8.1.3. */
@@ -147,30 +174,42 @@ static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngt
   ngtcp2_sockaddr_union addr;
   socklen_t addr_len = plain_addr(&path->remote, &addr);
   uint64_t wall = qe_engine_wall(e, now);
+  token_result result = TOKEN_NONE;
+  qe_token_kind kind;
 
   if (hd->tokenlen == 0) {
     return TOKEN_NONE;
   }
   if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
-    int rv = ngtcp2_crypto_verify_retry_token2(odcid, hd->token, hd->tokenlen, e->set.secret,
-                                               sizeof(e->set.secret), hd->version, &addr.sa,
-                                               addr_len, &hd->dcid, RETRY_TOKEN_LIFE, wall);
-    if (rv == 0) {
-      p->original_dcid = odcid;
-      p->after_retry = 1;
-      p->token_type = NGTCP2_TOKEN_TYPE_RETRY;
-      return TOKEN_GOOD;
+    kind = QE_TOKEN_RETRY;
+  } else if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_REGULAR) {
+    kind = QE_TOKEN_REGULAR;
+  } else {
+    return TOKEN_NONE;
+  }
+  /* No token lives longer than a key is used, so it was made with this one or the last. */
+  for (size_t i = 0; i < e->secrets.n; i++) {
+    for (unsigned ago = 0; ago < 2; ago++) {
+      uint8_t key[QE_SECRET_LEN];
+      if (qe_secrets_token_key(&e->secrets, i, kind, wall, ago, key) != 0) {
+        continue;
+      }
+      token_result found = try_key(key, hd, &addr, addr_len, odcid, wall);
+      if (found == TOKEN_GOOD) {
+        p->token_type =
+            kind == QE_TOKEN_RETRY ? NGTCP2_TOKEN_TYPE_RETRY : NGTCP2_TOKEN_TYPE_NEW_TOKEN;
+        if (kind == QE_TOKEN_RETRY) {
+          p->original_dcid = odcid;
+          p->after_retry = 1;
+        }
+        return TOKEN_GOOD;
+      }
+      if (found == TOKEN_BAD) {
+        result = TOKEN_BAD;
+      }
     }
-    return rv == NGTCP2_CRYPTO_ERR_VERIFY_TOKEN ? TOKEN_BAD : TOKEN_NONE;
   }
-  if (hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_REGULAR &&
-      ngtcp2_crypto_verify_regular_token(hd->token, hd->tokenlen, e->set.secret,
-                                         sizeof(e->set.secret), &addr.sa, addr_len,
-                                         REGULAR_TOKEN_LIFE, wall) == 0) {
-    p->token_type = NGTCP2_TOKEN_TYPE_NEW_TOKEN;
-    return TOKEN_GOOD;
-  }
-  return TOKEN_NONE;
+  return result;
 }
 
 static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,

@@ -294,8 +294,7 @@ int qe_conn_new_server(qe_engine *e, qe_conn **out, const qe_accept_params *p, q
     settings.tokenlen = p->hd->tokenlen;
     settings.token_type = p->token_type;
   }
-  if (ngtcp2_crypto_generate_stateless_reset_token(params.stateless_reset_token, e->set.secret,
-                                                   sizeof(e->set.secret), &scid) != 0) {
+  if (qe_secrets_reset_token(&e->secrets, 0, &scid, params.stateless_reset_token) != 0) {
     return QE_ERR_INTERNAL;
   }
   params.stateless_reset_token_present = 1;

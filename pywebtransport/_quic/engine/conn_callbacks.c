@@ -262,9 +262,8 @@ static int get_new_connection_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *toke
   (void)ng;
 
   int rv = qe_engine_new_cid(e, cid, len);
-  if (rv == 0 && ngtcp2_crypto_generate_stateless_reset_token(token, e->set.secret,
-                                                              sizeof(e->set.secret), cid) != 0) {
-    rv = QE_ERR_INTERNAL;
+  if (rv == 0) {
+    rv = qe_secrets_reset_token(&e->secrets, 0, cid, token);
   }
   if (rv == 0) {
     rv = qe_conn_add_key(c, &c->cids, &e->cids, cid->data, cid->datalen);

@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <gnutls/gnutls.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -9,14 +10,6 @@
 
 /* ----------------------------------------------------------- life, socks */
 
-static int secret_is_zero(const uint8_t *secret, size_t len) {
-  uint8_t any = 0;
-  for (size_t i = 0; i < len; i++) {
-    any |= secret[i];
-  }
-  return any == 0;
-}
-
 static void engine_destroy(qe_engine *e) {
   qe_linger_clear(e);
   qe_batch_free(&e->batch);
@@ -24,6 +17,8 @@ static void engine_destroy(qe_engine *e) {
   qe_cidmap_free(&e->cids);
   qe_cidmap_free(&e->tokens);
   qe_addrlimit_free(e->addresses);
+  gnutls_memset(&e->secrets, 0, sizeof(e->secrets));
+  gnutls_memset(e->set.secrets, 0, sizeof(e->set.secrets));
   if (e->tls != NULL) {
     qe_tls_unref(e->tls);
   }
@@ -70,8 +65,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
                              settings->handshakes_per_address)) != 0) {
     goto fail;
   }
-  if (secret_is_zero(e->set.secret, sizeof(e->set.secret)) &&
-      (rv = qe_random(e->set.secret, sizeof(e->set.secret))) != 0) {
+  if ((rv = qe_secrets_init(&e->secrets, e->set.secrets, e->set.secret_count)) != 0) {
     goto fail;
   }
   qe_engine_set_tls(e, tls);
@@ -103,6 +97,15 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls) {
     qe_tls_unref(e->tls);
   }
   e->tls = tls;
+}
+
+int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n) {
+  qe_secrets made;
+  int rv = n == 0 ? QE_ERR_INVALID : qe_secrets_init(&made, secrets, n);
+  if (rv == 0) {
+    e->secrets = made;
+  }
+  return rv;
 }
 
 void qe_engine_stop_accepting(qe_engine *e) {

@@ -12,6 +12,7 @@
 #include "internal.h"
 #include "linger.h"
 #include "ratelimit.h"
+#include "secrets.h"
 
 /* Distance below which timers are not told apart: event loops are no finer. */
 #define QE_TICK_FLOOR (QE_MILLISECOND / 2)
@@ -36,6 +37,7 @@ struct qe_engine {
   uint64_t wall_offset; /* wall clock - now, for tokens */
   int has_wall_offset;
 
+  qe_secrets secrets;
   qe_cipher_pool ciphers;
   qe_cidmap cids;   /* connection ID -> qe_target */
   qe_cidmap tokens; /* stateless reset token of a peer -> qe_conn */

@@ -36,6 +36,7 @@ typedef uint64_t qe_tstamp; /* monotonic nanoseconds */
 #define QE_SECOND ((uint64_t)1000000000)
 #define QE_MILLISECOND ((uint64_t)1000000)
 #define QE_MAX_VARINT (((uint64_t)1 << 62) - 1)
+#define QE_MAX_SECRETS 4
 #define QE_REASON_MAX 256 /* bytes of a close reason that are kept */
 
 /* ------------------------------------------------------------------ errors */
@@ -137,7 +138,10 @@ typedef struct qe_settings {
   int worker_index;  /* -1 = none; else 0..255 is put into the first byte of each of our CIDs */
   int worker_count;  /* 0 = no others; else packets that belong to another of so many workers
                         go to the foreign_packet callback */
-  uint8_t secret[32]; /* key of tokens and stateless resets; all zero = random */
+  /* What servers share that take each other's tokens and stateless resets for their own;
+   * none = a random one.  See qe_engine_set_secrets. */
+  uint8_t secrets[QE_MAX_SECRETS][32];
+  size_t secret_count;
 
   /* Bounded work: qe_sock_recv reads at most this many UDP datagrams per call,
    * qe_engine_process writes at most this many bytes per connection per call. */
@@ -322,6 +326,9 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
 void qe_engine_free(qe_engine *e);
 /* New connections use this configuration from now on. */
 void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
+/* What is given out from now on is made with the first of 1 to QE_MAX_SECRETS secrets; what
+ * comes back may have been made with any of them.  0 or a negative error, which changes nothing. */
+int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n);
 /* Server: refuse new connections (CONNECTION_REFUSED) from now on. */
 void qe_engine_stop_accepting(qe_engine *e);
 

@@ -124,6 +124,7 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"cc", s->cc == QE_CC_CUBIC || s->cc == QE_CC_RENO || s->cc == QE_CC_BBR},
       {"retry",
        s->retry == QE_RETRY_OFF || s->retry == QE_RETRY_AUTO || s->retry == QE_RETRY_ALWAYS},
+      {"secrets", s->secret_count <= QE_MAX_SECRETS},
       {"max_half_open", s->max_half_open > 0},
       {"max_connections", s->max_connections > 0},
       {"max_leftovers", s->max_leftovers > 0},
