@@ -251,6 +251,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t streams_alive
         uint64_t resets_received
         uint64_t leftovers
+        uint64_t mtu_falls
         uint32_t max_udp_payload
         uint32_t version
         uint64_t key_updates

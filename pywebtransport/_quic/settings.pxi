@@ -218,6 +218,7 @@ cdef dict _conn_stats(const qe_conn_stats *s):
         "streams_alive": s.streams_alive,
         "resets_received": s.resets_received,
         "leftovers": s.leftovers,
+        "mtu_falls": s.mtu_falls,
         "max_udp_payload": s.max_udp_payload,
         "version": s.version,
         "key_updates": s.key_updates,

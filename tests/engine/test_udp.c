@@ -38,6 +38,9 @@ struct qe_engine {
   unsigned unreachable;
   int unreachable_errno;
   struct sockaddr_storage unreachable_remote;
+  unsigned narrow;
+  size_t narrow_largest;
+  struct sockaddr_storage narrow_remote;
   uint32_t recv_batch;
   uint64_t send_calls, recv_calls;
   int socks;
@@ -74,6 +77,13 @@ void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, sockl
   e->unreachable++;
   e->unreachable_errno = sys_errno;
   memcpy(&e->unreachable_remote, remote, len);
+}
+
+void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              size_t largest) {
+  e->narrow++;
+  e->narrow_largest = largest;
+  memcpy(&e->narrow_remote, remote, len);
 }
 
 void qe_engine_add_sock(qe_engine *e, qe_sock *s) {
@@ -631,11 +641,16 @@ static void test_other_failures_leave_gso_on(void) {
   inject(0, EMSGSIZE, 99); /* the path became narrower: single packets fail too */
   CHECK_EQ(qe_udp_send(&o.p, 1), 1);
   CHECK_EQ(qe_sock_features(client), ALL);
+  CHECK(engine.narrow > 0);
+  CHECK_EQ(engine.narrow_largest, 1199);
+  CHECK_EQ(((struct sockaddr_in *)&engine.narrow_remote)->sin_port, htons(port_of(server)));
+  engine.narrow = 0;
   inject(0, EINVAL, 99); /* the source address is gone */
   CHECK_EQ(qe_udp_send(&o.p, 1), 1);
   CHECK_EQ(qe_sock_features(client), ALL);
   inject(0, EMSGSIZE, 1); /* left over from an earlier packet */
   CHECK_EQ(qe_udp_send(&o.p, 1), 1);
+  CHECK_EQ(engine.narrow, 0);
   CHECK_EQ(qe_sock_features(client), ALL);
   receive(server, 10);
   check_segments(10, 1200, 1200);

@@ -13,6 +13,7 @@
 #include "dgram.h"
 #include "group.h"
 #include "internal.h"
+#include "pathmtu.h"
 #include "ratelimit.h"
 #include "sched.h"
 #include "stream.h"
@@ -45,7 +46,7 @@ typedef struct qe_conn_counters {
   uint64_t dgrams_sent, dgrams_received, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
   uint64_t streams_opened_local, streams_opened_remote;
   uint64_t resets_received, leftovers;
-  uint64_t key_updates;
+  uint64_t key_updates, mtu_falls;
 } qe_conn_counters;
 
 struct qe_conn {
@@ -96,6 +97,7 @@ struct qe_conn {
   qe_tstamp last_event; /* the largest time the library was given */
 
   ngtcp2_path_storage path;    /* last reported */
+  qe_pathmtu pathmtu;
   ngtcp2_path_storage *moving; /* client: target of the latest migration, or NULL */
   qe_keys cids;       /* ours, in engine->cids */
   qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */

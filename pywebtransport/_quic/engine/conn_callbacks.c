@@ -357,7 +357,7 @@ static int acked_stream_data_offset(ngtcp2_conn *ng, int64_t id, uint64_t offset
                                     void *user_data, void *stream_user_data) {
   (void)ng;
   (void)id;
-  (void)user_data;
+  qe_pathmtu_acked(user_data);
   if (stream_user_data != NULL) {
     qe_stream_on_acked(stream_user_data, offset, len);
   }
@@ -467,18 +467,20 @@ static int recv_datagram(ngtcp2_conn *ng, uint32_t flags, const uint8_t *data, s
   return 0;
 }
 
-#define SEQ_MASK UINT64_C(0xffffffffffff)
-
 /* The group that sent it, if it still exists. */
 static qe_group *group_of(const qe_conn *c, uint64_t dgram_id) {
   qe_group *g = qe_group_table_get(&c->groups, (uint16_t)(dgram_id >> 48));
-  return g != NULL && (dgram_id & SEQ_MASK) >= g->first_seq ? g : NULL;
+  return g != NULL && (dgram_id & QE_DGRAM_SEQ) >= g->first_seq ? g : NULL;
 }
 
 static int ack_datagram(ngtcp2_conn *ng, uint64_t dgram_id, void *user_data) {
   qe_conn *c = user_data;
   (void)ng;
-  if (qe_dgram_log_acked(&c->dgram_log, dgram_id & SEQ_MASK)) {
+  qe_pathmtu_acked(c);
+  if (dgram_id & QE_DGRAM_LARGE) {
+    qe_pathmtu_dgram(c, 1);
+  }
+  if (qe_dgram_log_acked(&c->dgram_log, dgram_id & QE_DGRAM_SEQ)) {
     qe_group *g = group_of(c, dgram_id);
     c->stats.dgrams_acked++;
     if (g != NULL) {
@@ -491,7 +493,10 @@ static int ack_datagram(ngtcp2_conn *ng, uint64_t dgram_id, void *user_data) {
 static int lost_datagram(ngtcp2_conn *ng, uint64_t dgram_id, void *user_data) {
   qe_conn *c = user_data;
   (void)ng;
-  if (qe_dgram_log_lost(&c->dgram_log, dgram_id & SEQ_MASK)) {
+  if (dgram_id & QE_DGRAM_LARGE) {
+    qe_pathmtu_dgram(c, 0);
+  }
+  if (qe_dgram_log_lost(&c->dgram_log, dgram_id & QE_DGRAM_SEQ)) {
     qe_group *g = group_of(c, dgram_id);
     c->stats.dgrams_lost++;
     if (g != NULL) {

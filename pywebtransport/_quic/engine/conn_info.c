@@ -187,6 +187,7 @@ static void fill_counted(const qe_conn_counters *n, qe_conn_stats *st) {
   st->streams_opened_remote = n->streams_opened_remote;
   st->resets_received = n->resets_received;
   st->leftovers = n->leftovers;
+  st->mtu_falls = n->mtu_falls;
   /* Keys are prepared once ahead of the first update. */
   st->key_updates = n->key_updates > 0 ? n->key_updates - 1 : 0;
 }
@@ -209,6 +210,6 @@ void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st) {
   st->packets_lost = UINT64_MAX;
   st->dgrams_queued = c->dgrams.count;
   st->streams_alive = c->streams.size;
-  st->max_udp_payload = (uint32_t)ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
+  st->max_udp_payload = (uint32_t)qe_conn_mtu(c);
   st->version = ngtcp2_conn_get_negotiated_version(c->ng);
 }

@@ -172,7 +172,7 @@ size_t qe_conn_dgram_room(const qe_conn *c) {
   if (tp == NULL || tp->max_datagram_frame_size < 2) {
     return 0;
   }
-  uint64_t room = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng) - overhead;
+  uint64_t room = qe_conn_mtu(c) - overhead;
   room = qe_min(room, qe_min(tp->max_datagram_frame_size, 65535) - 1);
   /* What is left is the length field and the payload. */
   if (room > 2 + 63) {
@@ -209,7 +209,11 @@ static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n
   ngtcp2_vec vec = {d->data, d->len};
   int accepted = 0;
   uint64_t slot = d->group != NULL ? d->group->slot : 0;
-  uint64_t id = (slot << 48) | (c->dgram_log.next_seq & UINT64_C(0xffffffffffff));
+  uint64_t id = (slot << 48) | (c->dgram_log.next_seq & QE_DGRAM_SEQ);
+
+  if (d->len + QE_DGRAM_LARGE_OVERHEAD > QE_BASE_MTU) {
+    id |= QE_DGRAM_LARGE; /* it fits into a full-size packet only */
+  }
 
   if (c->dgrams.count > 1 || qe_sched_top(&c->sched) != NULL) {
     flags = NGTCP2_WRITE_DATAGRAM_FLAG_MORE;
@@ -342,11 +346,13 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
 
   ngtcp2_path_storage_zero(&st.ps);
   st.ppi = e->set.ecn ? &st.pi : NULL;
-  st.destlen = ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+  qe_pathmtu_check(c, now);
   st.skip_dgrams = path_is_full(c);
   qe_conn_settle_pause(c, now);
   while (sent < e->set.send_batch) {
-    size_t mtu = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
+    size_t mtu = qe_conn_mtu(c);
+    st.destlen =
+        c->pathmtu.cap != 0 ? c->pathmtu.cap : ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
     st.dest = qe_batch_reserve(e, st.destlen);
     if (st.dest == NULL) {
       return WRITE_NO_ROOM;
@@ -366,6 +372,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     sent += (size_t)n;
     c->stats.packets_sent++;
     c->stats.bytes_sent += (size_t)n;
+    qe_pathmtu_sent(c, (size_t)n <= mtu ? (size_t)n : 0, now); /* probes tell nothing */
     c->paced_bytes += (size_t)n;
     if (begin_pause(c, mtu, now)) {
       return WRITE_DONE; /* the pause is part of the next expiry */
@@ -400,6 +407,7 @@ static void check_path(qe_conn *c) {
 
   if (!same_path(cur, &c->path.path)) {
     ngtcp2_path_copy(&c->path.path, cur);
+    qe_pathmtu_forget(c);
     if (c->is_moving && same_path(cur, &c->moving->path)) {
       c->is_moving = 0;
     }
@@ -460,6 +468,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     return 0;
   }
   qe_tstamp expiry = qe_min(ngtcp2_conn_get_expiry(c->ng), qe_conn_next_stop(c));
+  expiry = qe_min(expiry, qe_pathmtu_next(c));
   if (qe_timers_set(&e->timers, &c->target.timer, expiry) != 0) {
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
   }

@@ -63,6 +63,13 @@ int qe_dgram_take_writable(qe_dgram_queue *q);
  */
 #define QE_DGRAM_WINDOW 65536
 
+/* What the library knows a sent datagram by: the slot of its group in the upper 16
+ * bits, a mark, and its number. */
+#define QE_DGRAM_LARGE (UINT64_C(1) << 47)
+#define QE_DGRAM_SEQ (QE_DGRAM_LARGE - 1)
+/* Headers and tag around a datagram that is alone in its packet, at least. */
+#define QE_DGRAM_LARGE_OVERHEAD (1 + 1 + 2 + 1 + 16)
+
 typedef struct qe_dgram_log {
   uint64_t next_seq;
   uint8_t *lost; /* QE_DGRAM_WINDOW bits by seq, or NULL */

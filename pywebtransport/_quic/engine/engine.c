@@ -299,6 +299,18 @@ void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, sockl
   }
 }
 
+void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              size_t largest) {
+  if (!qe_addr_ok(remote, len)) {
+    return;
+  }
+  for (qe_conn *c = e->conns; c != NULL; c = c->next) {
+    if (qe_addr_eq(ngtcp2_conn_get_path(c->ng)->remote.addr, remote)) {
+      qe_pathmtu_narrow(c, largest);
+    }
+  }
+}
+
 int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt, qe_tstamp now) {
   if (e == NULL || out == NULL || opt == NULL || e->set.is_server ||
       !qe_addr_ok(opt->local, opt->local_len) || !qe_addr_ok(opt->remote, opt->remote_len) ||

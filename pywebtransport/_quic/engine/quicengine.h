@@ -466,6 +466,7 @@ typedef struct qe_conn_stats {
   uint32_t max_udp_payload; /* path MTU in use */
   uint32_t version;         /* QUIC version in use */
   uint64_t key_updates;
+  uint64_t mtu_falls;       /* times that the path turned out to take smaller packets */
 } qe_conn_stats;
 void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st);
 

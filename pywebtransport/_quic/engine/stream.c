@@ -87,6 +87,7 @@ qe_stream *qe_stream_new(qe_conn *c) {
   qe_stream *s = calloc(1, sizeof(*s));
   if (s != NULL) {
     s->conn = c;
+    s->in_flight_at = QE_NEVER;
     qe_sched_node_init(&s->node);
     qe_sendbuf_init(&s->out);
   }

@@ -33,6 +33,8 @@ struct qe_stream {
   qe_group *group;
   uint64_t send_header, recv_header;
 
+  uint64_t in_flight_at; /* acknowledged bytes when the path was last looked at; or QE_NEVER */
+
   unsigned can_send : 1;
   unsigned can_recv : 1;
   unsigned remote : 1;

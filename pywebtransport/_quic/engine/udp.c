@@ -223,12 +223,14 @@ static bool read_error(qe_sock *s) {
   if (recvmsg(s->fd, &h, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
     return false;
   }
-  int err = qe_cmsg_read_error(&h);
-  if (qe_is_unreachable(err) && h.msg_namelen > 0 && s->error_count < RX_ERRORS) {
+  uint32_t mtu = 0;
+  int err = qe_cmsg_read_error(&h, &mtu);
+  if ((qe_is_unreachable(err) || mtu > 0) && h.msg_namelen > 0 && s->error_count < RX_ERRORS) {
     struct qe_sock_error *slot = &s->errors[s->error_count++];
     memcpy(&slot->remote, &to, sizeof(to));
     slot->len = h.msg_namelen;
     slot->code = err;
+    slot->mtu = mtu;
   }
   return true;
 }
@@ -348,6 +350,20 @@ static void dispatch_message(qe_sock *s, unsigned i, qe_tstamp now) {
   }
 }
 
+static void report_error(qe_sock *s, const struct qe_sock_error *error) {
+  const struct sockaddr *remote = (const struct sockaddr *)&error->remote;
+
+  if (error->mtu == 0) {
+    qe_engine_on_unreachable(s->engine, remote, error->len, error->code);
+    return;
+  }
+  const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&error->remote;
+  bool v4 = remote->sa_family == AF_INET || IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+  size_t headers = v4 ? 20 + 8 : 40 + 8;
+  qe_engine_on_narrow_path(s->engine, remote, error->len,
+                           error->mtu > headers ? error->mtu - headers : 0);
+}
+
 int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
   unsigned count = s->rx_count, errors = s->error_count;
   int more = s->rx_more || s->errors_wait;
@@ -367,8 +383,7 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
     dispatch_message(s, i, now);
   }
   for (unsigned i = 0; i < errors && !s->dead; i++) {
-    qe_engine_on_unreachable(s->engine, (struct sockaddr *)&s->errors[i].remote, s->errors[i].len,
-                             s->errors[i].code);
+    report_error(s, &s->errors[i]);
   }
   s->dispatching = false;
   if (s->dead) {

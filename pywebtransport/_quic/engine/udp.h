@@ -26,6 +26,10 @@ size_t qe_udp_send(const qe_packets *trains, size_t n);
  * qe_engine_process: the implementation may only set flags. */
 void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, socklen_t len,
                               int sys_errno);
+/* The path to remote takes no UDP payload above `largest`: the kernel refused one, or a
+ * router sent it back.  As above. */
+void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              size_t largest);
 void qe_engine_add_sock(qe_engine *e, qe_sock *s);    /* from qe_sock_new */
 void qe_engine_forget_sock(qe_engine *e, qe_sock *s); /* from qe_sock_free */
 uint32_t qe_engine_recv_batch(const qe_engine *e);    /* settings.recv_batch */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <errno.h>
 #include <linux/errqueue.h>
 
 static bool holds(const struct cmsghdr *c, size_t size) {
@@ -76,13 +77,14 @@ size_t qe_cmsg_read_segment_size(struct msghdr *h) {
   return 0;
 }
 
-int qe_cmsg_read_error(struct msghdr *h) {
+int qe_cmsg_read_error(struct msghdr *h, uint32_t *mtu) {
   for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
     struct sock_extended_err err;
     bool is_error = (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
                     (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR);
     if (is_error && holds(c, sizeof(err))) {
       memcpy(&err, CMSG_DATA(c), sizeof(err));
+      *mtu = err.ee_errno == EMSGSIZE ? err.ee_info : 0;
       return (int)err.ee_errno;
     }
   }

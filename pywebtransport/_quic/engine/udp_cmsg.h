@@ -42,7 +42,7 @@ typedef struct qe_cmsg_info {
 void qe_cmsg_read(struct msghdr *h, qe_cmsg_info *out);
 size_t qe_cmsg_read_segment_size(struct msghdr *h);
 /* errno of an error-queue entry, 0 when there is none. */
-int qe_cmsg_read_error(struct msghdr *h);
+int qe_cmsg_read_error(struct msghdr *h, uint32_t *mtu);
 
 /* What to say about a packet that is sent. */
 typedef struct qe_cmsg_send {

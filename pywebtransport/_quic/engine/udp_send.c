@@ -141,6 +141,11 @@ static bool recover(qe_sock *s, const qe_packets *t, place at, manner *m, bool *
     *m = (manner){.split = true};
     return true;
   }
+  if (err == EMSGSIZE) {
+    size_t left = t->len - at.offset;
+    qe_engine_on_narrow_path(s->engine, t->remote, t->remote_len,
+                             (left < t->segment_size ? left : t->segment_size) - 1);
+  }
   if (qe_is_unreachable(err)) {
     qe_engine_on_unreachable(s->engine, t->remote, t->remote_len, err);
   }

@@ -17,6 +17,7 @@ struct qe_sock_error {
   struct sockaddr_storage remote;
   socklen_t len;
   int code;
+  uint32_t mtu; /* EMSGSIZE: of the link that was too narrow, headers included; 0: not told */
 };
 
 struct qe_sock {

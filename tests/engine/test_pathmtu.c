@@ -1,0 +1,222 @@
+/* test_pathmtu.c - paths that take smaller packets than they did. */
+#include "check.h"
+#include "pathmtu.h"
+#include "sim.h"
+#include "udp.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define FULL 1444 /* what discovery finds on Ethernet */
+
+static int start(sim *s, sim_conn **c, sim_conn **srv) {
+  s->up.delay = s->down.delay = 20 * SIM_MS;
+  if (sim_start(s) != 0) {
+    return 0;
+  }
+  *c = sim_connect(s);
+  *srv = sim_handshake(s, *c);
+  if (*srv != NULL) {
+    sim_run(s, 2 * QE_SECOND); /* path MTU discovery is done */
+  }
+  return *srv != NULL;
+}
+
+static uint32_t mtu_of(sim_conn *c) {
+  qe_conn_stats st;
+  qe_conn_get_stats(c->c, &st);
+  return st.max_udp_payload;
+}
+
+static uint64_t falls_of(sim_conn *c) {
+  qe_conn_stats st;
+  qe_conn_get_stats(c->c, &st);
+  return st.mtu_falls;
+}
+
+struct want {
+  sim_conn *conn;
+  int64_t id;
+  uint64_t bytes;
+};
+
+static int arrived(void *ctx) {
+  struct want *w = ctx;
+  sim_stream *st = sim_find(w->conn, w->id);
+  return st != NULL && st->received >= w->bytes;
+}
+
+/* Sends on a new stream; how long it took to arrive, QE_NEVER if it did not. */
+static qe_tstamp send_on(sim *s, sim_conn *from, sim_conn *to, uint64_t n, qe_tstamp limit) {
+  sim_stream *st = sim_open(from, 1);
+  qe_tstamp t0 = s->now;
+  if (st == NULL || sim_write(st, n, 10000, 1) != 0) {
+    return QE_NEVER;
+  }
+  struct want w = {to, st->id, n};
+  return sim_until(s, limit, arrived, &w) ? s->now - t0 : QE_NEVER;
+}
+
+/* Small packets of other streams arrive all the time. */
+static void chatter(sim *s, sim_conn *c, sim_stream *st, int times) {
+  for (int i = 0; i < times; i++) {
+    sim_write(st, 10, 10, 0);
+    qe_conn_send_datagram(c->c, NULL, NULL, 0, (const uint8_t *)"small", 5, 0, QE_NEVER);
+    sim_run(s, 10 * SIM_MS);
+  }
+}
+
+static void silent(int from_server) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 1);
+  REQUIRE(start(&s, &c, &srv));
+  sim_conn *from = from_server ? srv : c, *to = from_server ? c : srv;
+  CHECK_EQ(mtu_of(from), FULL);
+  s.up.mtu = s.down.mtu = 1272;
+  CHECK(send_on(&s, from, to, 100000, 10 * QE_SECOND) < 5 * QE_SECOND);
+  CHECK_EQ(mtu_of(from), QE_BASE_MTU);
+  CHECK_EQ(falls_of(from), 1);
+  CHECK(qe_conn_max_datagram_size(from->c) < QE_BASE_MTU - 20);
+  /* From then on nothing is slow. */
+  CHECK(send_on(&s, from, to, 100000, 5 * QE_SECOND) < QE_SECOND);
+  CHECK_EQ(c->closes + srv->closes, 0);
+  sim_free(&s);
+}
+
+static void test_a_silent_fall_is_noticed_by_a_client(void) {
+  silent(0);
+}
+
+static void test_a_silent_fall_is_noticed_by_a_server(void) {
+  silent(1);
+}
+
+static void test_a_silent_fall_is_noticed_beside_small_packets_that_arrive(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 2);
+  REQUIRE(start(&s, &c, &srv));
+  sim_stream *small = sim_open(c, 1), *large = sim_open(c, 1);
+  REQUIRE(small != NULL && large != NULL);
+  s.up.mtu = 1272;
+  CHECK_EQ(sim_write(large, 4000, 4000, 0), 0);
+  chatter(&s, c, small, 300);
+  REQUIRE(sim_find(srv, large->id) != NULL);
+  CHECK_EQ(sim_find(srv, large->id)->received, 4000);
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  sim_free(&s);
+}
+
+static void test_datagrams_alone_notice_it(void) {
+  sim s;
+  sim_conn *c, *srv;
+  static const uint8_t data[1300];
+
+  sim_init(&s, 3);
+  REQUIRE(start(&s, &c, &srv));
+  CHECK(qe_conn_max_datagram_size(c->c) >= sizeof(data));
+  s.up.mtu = 1272;
+  int refused = 0;
+  for (int i = 0; i < 200 && !refused; i++) {
+    refused = qe_conn_send_datagram(c->c, NULL, NULL, 0, data, sizeof(data), 0, QE_NEVER) ==
+              QE_ERR_DGRAM_TOO_LARGE;
+    sim_run(&s, 20 * SIM_MS);
+  }
+  CHECK(refused);
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  sim_free(&s);
+}
+
+static void test_a_signalled_fall_counts_at_once(void) {
+  sim s;
+  sim_conn *c, *srv;
+  const struct sockaddr *server = (const struct sockaddr *)&s.server.addr;
+
+  sim_init(&s, 4);
+  REQUIRE(start(&s, &c, &srv));
+  qe_engine_on_narrow_path(s.client.engine, server, sizeof(s.server.addr), FULL);
+  CHECK_EQ(mtu_of(c), FULL); /* nothing above was refused */
+  struct sockaddr_in other = s.server.addr;
+  other.sin_addr.s_addr ^= htonl(1);
+  qe_engine_on_narrow_path(s.client.engine, (const struct sockaddr *)&other, sizeof(other), 1272);
+  CHECK_EQ(mtu_of(c), FULL); /* another path */
+  s.up.mtu = 1272;
+  qe_engine_on_narrow_path(s.client.engine, server, sizeof(s.server.addr), 1272);
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) < QE_SECOND);
+  sim_free(&s);
+}
+
+static void test_full_size_is_tried_again(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 5);
+  s.client.set.keep_alive = QE_SECOND;
+  REQUIRE(start(&s, &c, &srv));
+  s.up.mtu = 1272;
+  CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) != QE_NEVER);
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  s.up.mtu = 1500;
+  sim_run(&s, 15 * QE_SECOND);
+  CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) < QE_SECOND);
+  CHECK_EQ(mtu_of(c), FULL);
+  /* It falls again, and stays low: it is tried less and less often. */
+  s.up.mtu = 1272;
+  uint64_t before = falls_of(c);
+  for (int i = 0; i < 200; i++) {
+    CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < 6 * QE_SECOND);
+    sim_run(&s, QE_SECOND);
+  }
+  CHECK(falls_of(c) - before >= 2 && falls_of(c) - before <= 6);
+  sim_free(&s);
+}
+
+static void test_loss_alone_is_no_fall(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  for (uint64_t seed = 10; seed < 20; seed++) {
+    sim_init(&s, seed);
+    REQUIRE(start(&s, &c, &srv));
+    s.up.loss = s.down.loss = 0.1;
+    CHECK(send_on(&s, c, srv, MIB / 2, 120 * QE_SECOND) != QE_NEVER);
+    CHECK_EQ(falls_of(c), 0);
+    sim_free(&s);
+  }
+}
+
+static void test_slow_links_and_long_ones_are_no_fall(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  for (int i = 0; i < 2; i++) {
+    sim_init(&s, 30);
+    REQUIRE(start(&s, &c, &srv));
+    if (i == 0) {
+      s.up.bytes_per_second = 20000;
+    } else {
+      s.up.delay = s.down.delay = 400 * SIM_MS;
+    }
+    CHECK(send_on(&s, c, srv, 200000, 120 * QE_SECOND) != QE_NEVER);
+    CHECK_EQ(falls_of(c), 0);
+    sim_free(&s);
+  }
+}
+
+int main(void) {
+  if (sim_global_init() != 0) {
+    return 1;
+  }
+  RUN(test_a_silent_fall_is_noticed_by_a_client);
+  RUN(test_a_silent_fall_is_noticed_by_a_server);
+  RUN(test_a_silent_fall_is_noticed_beside_small_packets_that_arrive);
+  RUN(test_datagrams_alone_notice_it);
+  RUN(test_a_signalled_fall_counts_at_once);
+  RUN(test_full_size_is_tried_again);
+  RUN(test_loss_alone_is_no_fall);
+  RUN(test_slow_links_and_long_ones_are_no_fall);
+  sim_global_free();
+  return check_report();
+}
