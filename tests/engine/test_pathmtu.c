@@ -162,14 +162,23 @@ static void test_full_size_is_tried_again(void) {
   sim_run(&s, 15 * QE_SECOND);
   CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) < QE_SECOND);
   CHECK_EQ(mtu_of(c), FULL);
-  /* It falls again, and stays low: it is tried less and less often. */
+  /* It falls again, and stays low: to try costs one packet, not the connection. */
   s.up.mtu = 1272;
-  uint64_t before = falls_of(c);
+  CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < 5 * QE_SECOND);
+  uint64_t dropped = s.up.dropped;
   for (int i = 0; i < 200; i++) {
-    CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < 6 * QE_SECOND);
+    CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < QE_SECOND);
+    CHECK_EQ(mtu_of(c), QE_BASE_MTU);
     sim_run(&s, QE_SECOND);
   }
-  CHECK(falls_of(c) - before >= 2 && falls_of(c) - before <= 6);
+  CHECK_EQ(falls_of(c), 2);
+  CHECK(s.up.dropped > dropped && s.up.dropped <= dropped + 6); /* less and less often */
+  s.up.mtu = 1500;
+  for (int i = 0; i < 300 && mtu_of(c) != FULL; i++) {
+    CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < QE_SECOND);
+    sim_run(&s, QE_SECOND);
+  }
+  CHECK_EQ(mtu_of(c), FULL);
   sim_free(&s);
 }
 

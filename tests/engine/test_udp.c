@@ -759,9 +759,32 @@ static void blocked(int code, int features) {
 
 static void test_full_queue_keeps_what_was_not_taken(void) {
   blocked(EAGAIN, ALL);
-  blocked(ENOBUFS, ALL);
   blocked(EAGAIN, ALL & ~QE_SOCK_GSO);
-  blocked(ENOBUFS, ALL & ~QE_SOCK_GSO);
+}
+
+/* A queue behind the socket that threw a packet away would do it again, and the socket is
+ * writable all the time: to wait would be a busy loop, and nothing else would get through. */
+static void test_what_a_full_interface_threw_away_is_lost(void) {
+  static uint8_t data[2][1000];
+  outgoing o[2];
+  qe_packets trains[2];
+
+  reset();
+  qe_sock *server = open_sock("127.0.0.1", ALL);
+  qe_sock *client = open_sock("127.0.0.1", ALL);
+  REQUIRE(server != NULL && client != NULL);
+  for (unsigned i = 0; i < 2; i++) {
+    fill(data[i], sizeof(data[i]), 1000, i);
+    prepare(&o[i], client, "127.0.0.1", port_of(server), data[i], sizeof(data[i]), 1000);
+    trains[i] = o[i].p;
+  }
+  inject(0, ENOBUFS, 1);
+  CHECK_EQ(qe_udp_send(trains, 1), 1);
+  CHECK_EQ(qe_udp_send(trains + 1, 1), 1);
+  receive(server, 1);
+  CHECK_EQ(engine.packets[0].data[0], 1);
+  close_sock(server);
+  close_sock(client);
 }
 
 static void test_progress_is_not_applied_to_another_train(void) {
@@ -845,6 +868,7 @@ int main(void) {
   RUN(test_refused_ecn_is_turned_off);
   RUN(test_too_large_packet_is_swallowed);
   RUN(test_full_queue_keeps_what_was_not_taken);
+  RUN(test_what_a_full_interface_threw_away_is_lost);
   RUN(test_progress_is_not_applied_to_another_train);
   RUN(test_interrupted_call_is_repeated);
   RUN(test_empty_datagram_is_dropped);

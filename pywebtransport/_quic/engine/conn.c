@@ -166,6 +166,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_sched_init(&c->sched);
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
+  qe_pathmtu_init(&c->pathmtu);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
   ngtcp2_path_storage_zero(&c->path);

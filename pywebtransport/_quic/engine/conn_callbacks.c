@@ -356,8 +356,7 @@ static int recv_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_
 static int acked_stream_data_offset(ngtcp2_conn *ng, int64_t id, uint64_t offset, uint64_t len,
                                     void *user_data, void *stream_user_data) {
   (void)ng;
-  (void)id;
-  qe_pathmtu_acked(user_data);
+  qe_pathmtu_acked_stream(user_data, id, offset + len);
   if (stream_user_data != NULL) {
     qe_stream_on_acked(stream_user_data, offset, len);
   }

@@ -142,6 +142,7 @@ typedef struct packet_state {
   ngtcp2_pkt_info *ppi; /* NULL without ECN */
   int pending;          /* the library holds an unfinished packet */
   int frames;           /* of ours in it */
+  qe_stream *last;      /* whose bytes it ends with */
   int skip_dgrams, skip_streams;
   qe_tstamp now;
 } packet_state;
@@ -221,6 +222,7 @@ static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n
   *n = ngtcp2_conn_writev_datagram(c->ng, &st->ps.path, st->ppi, st->dest, st->destlen, &accepted,
                                    flags, id, &vec, d->len > 0 ? 1 : 0, st->now);
   if (accepted) {
+    st->last = NULL;
     qe_dgram_log_sent(&c->dgram_log);
     qe_conn_dgram_gone(c, d, QE_DGRAM_SENT);
     qe_dgram_pop(&c->dgrams);
@@ -261,6 +263,7 @@ static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, n
   *n = ngtcp2_conn_writev_stream(c->ng, &st->ps.path, st->ppi, st->dest, st->destlen, &written,
                                  flags, s->id, vecs, count, st->now);
   if (written >= 0) {
+    st->last = written > 0 ? s : NULL;
     qe_stream_sent(s, (size_t)written, fin && (size_t)written == total);
   }
   switch (*n) {
@@ -351,8 +354,8 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
   qe_conn_settle_pause(c, now);
   while (sent < e->set.send_batch) {
     size_t mtu = qe_conn_mtu(c);
-    st.destlen =
-        c->pathmtu.cap != 0 ? c->pathmtu.cap : ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+    st.destlen = qe_pathmtu_room(c, now);
+    st.last = NULL;
     st.dest = qe_batch_reserve(e, st.destlen);
     if (st.dest == NULL) {
       return WRITE_NO_ROOM;
@@ -372,7 +375,8 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     sent += (size_t)n;
     c->stats.packets_sent++;
     c->stats.bytes_sent += (size_t)n;
-    qe_pathmtu_sent(c, (size_t)n <= mtu ? (size_t)n : 0, now); /* probes tell nothing */
+    /* The library's own probes are larger than all else, and tell nothing here. */
+    qe_pathmtu_sent(c, (size_t)n > mtu && c->pathmtu.cap == 0 ? 0 : (size_t)n, st.last, now);
     c->paced_bytes += (size_t)n;
     if (begin_pause(c, mtu, now)) {
       return WRITE_DONE; /* the pause is part of the next expiry */

@@ -18,9 +18,45 @@ static uint64_t look_interval(const qe_conn *c) {
   return qe_max(3 * ngtcp2_conn_get_pto(c->ng), MIN_LOOK);
 }
 
-void qe_pathmtu_sent(qe_conn *c, size_t n, qe_tstamp now) {
+void qe_pathmtu_init(qe_pathmtu *m) {
+  memset(m, 0, sizeof(*m));
+  m->probe_id = -1;
+}
+
+static int may_probe(const qe_conn *c, qe_tstamp now) {
+  return c->pathmtu.probe_id < 0 && now >= c->pathmtu.raise_at;
+}
+
+size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now) {
+  if (c->pathmtu.cap == 0) {
+    return ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+  }
+  return may_probe(c, now) ? ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng)
+                           : c->pathmtu.cap;
+}
+
+static void wait_for_raise(qe_pathmtu *m, qe_tstamp now) {
+  m->raise_wait = m->raise_wait == 0 ? FIRST_RAISE : qe_min(2 * m->raise_wait, LONGEST_RAISE);
+  m->raise_at = now + m->raise_wait;
+  m->probe_id = -1;
+}
+
+void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now) {
   qe_pathmtu *m = &c->pathmtu;
 
+  if (m->cap != 0) {
+    if (n <= m->cap) {
+      return;
+    }
+    if (s == NULL) {
+      wait_for_raise(m, now); /* nothing would tell whether it arrived */
+      return;
+    }
+    m->probe_id = s->id;
+    m->probe_end = s->out.sent;
+    m->probe_at = now;
+    return;
+  }
   if (n > QE_BASE_MTU) {
     m->sent_large = 1;
   }
@@ -36,8 +72,7 @@ static void fall_back(qe_conn *c) {
     return;
   }
   m->cap = QE_BASE_MTU;
-  m->raise_wait = m->raise_wait == 0 ? FIRST_RAISE : qe_min(2 * m->raise_wait, LONGEST_RAISE);
-  m->raise_at = c->engine->now + m->raise_wait;
+  wait_for_raise(m, c->engine->now);
   m->lost_dgrams = 0;
   m->sent_large = 0;
   c->stats.mtu_falls++;
@@ -46,6 +81,24 @@ static void fall_back(qe_conn *c) {
 
 void qe_pathmtu_acked(qe_conn *c) {
   c->pathmtu.in_flight = 0;
+}
+
+/* What is lost is sent again when later packets are acknowledged, so that its acknowledgement
+ * takes two round trips. */
+void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
+  qe_pathmtu *m = &c->pathmtu;
+  ngtcp2_conn_info info;
+
+  qe_pathmtu_acked(c);
+  if (m->probe_id != id || end < m->probe_end) {
+    return;
+  }
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  if (c->engine->now - m->probe_at > info.smoothed_rtt * 3 / 2) {
+    wait_for_raise(m, c->engine->now);
+    return;
+  }
+  qe_pathmtu_init(m);
 }
 
 void qe_pathmtu_dgram(qe_conn *c, int arrived) {
@@ -66,7 +119,7 @@ void qe_pathmtu_narrow(qe_conn *c, size_t largest) {
 }
 
 void qe_pathmtu_forget(qe_conn *c) {
-  memset(&c->pathmtu, 0, sizeof(c->pathmtu));
+  qe_pathmtu_init(&c->pathmtu);
 }
 
 /* Is a stream stuck: bytes in flight at the last look, and none acknowledged since?
@@ -96,10 +149,10 @@ void qe_pathmtu_check(qe_conn *c, qe_tstamp now) {
   int waiting;
 
   if (m->cap != 0) {
-    if (now < m->raise_at) {
-      return;
+    if (m->probe_id >= 0 && now > m->probe_at + look_interval(c)) {
+      wait_for_raise(m, now);
     }
-    m->cap = 0;
+    return;
   }
   if (m->check_at == 0 || now < m->check_at) {
     return;

@@ -21,19 +21,26 @@
 typedef struct qe_pathmtu {
   size_t cap;           /* largest UDP payload; 0: as large as the library says */
   qe_tstamp check_at;   /* when acknowledgements are looked at next; 0: nothing to look for */
-  qe_tstamp raise_at;   /* when full size is tried again */
+  qe_tstamp raise_at;   /* when full size is tried again, with one packet */
   uint64_t raise_wait;  /* and how long that took the last time */
   unsigned lost_dgrams; /* full-size ones, since the last that arrived */
   uint64_t in_flight;   /* at the last look; 0 when something was acknowledged since */
   int sent_large;       /* since the last look */
+  int64_t probe_id;     /* that packet ends with bytes of this stream up to probe_end; -1: none */
+  uint64_t probe_end;
+  qe_tstamp probe_at;
 } qe_pathmtu;
 
 /* Largest UDP payload now. */
 size_t qe_conn_mtu(const qe_conn *c);
-/* A packet of n bytes went out. */
-void qe_pathmtu_sent(qe_conn *c, size_t n, qe_tstamp now);
-/* The peer has acknowledged stream bytes or a datagram. */
+void qe_pathmtu_init(qe_pathmtu *m);
+/* Largest UDP payload that may be written now, probes included. */
+size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now);
+/* A packet of n bytes went out; s is the stream whose bytes it ends with, or NULL. */
+void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now);
+/* The peer has acknowledged a datagram, or the bytes of a stream up to `end`. */
 void qe_pathmtu_acked(qe_conn *c);
+void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end);
 /* A datagram of a full-size packet arrived or was lost. */
 void qe_pathmtu_dgram(qe_conn *c, int arrived);
 /* Somebody said that the path takes no more than `largest` bytes.  It may be a forgery, which

@@ -115,8 +115,11 @@ static bool gso_doubtful(int err) {
   return err == EINVAL || err == EMSGSIZE;
 }
 
+/* Not ENOBUFS: a queue on the way out, or the link itself, has thrown the packet away. The
+ * socket stays writable, so waiting for that would be a busy loop, and the packet may never pass
+ * (one that a virtual link takes for too large, for instance).  It counts as lost. */
 static bool would_block(int err) {
-  return err == EAGAIN || err == EWOULDBLOCK || err == ENOBUFS;
+  return err == EAGAIN || err == EWOULDBLOCK;
 }
 
 /* The message at `at` failed with err.  Returns true when to try again in the
