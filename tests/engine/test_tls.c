@@ -208,6 +208,9 @@ static void test_dates_and_purpose(void) {
   leaf = spec();
   leaf.key = TLSCERT_RSA;
   check_leaf(&leaf, NULL);
+  leaf.cn = "example.org"; /* a common name is no name: RFC 9525 section 6.3 */
+  leaf.dns = leaf.ip = NULL;
+  check_leaf(&leaf, "certificate has no subjectAltName that is a DNS name");
 }
 
 static void test_no_verification_accepts_anything(void) {

@@ -211,6 +211,23 @@ static void report_status(report *r, const char *who, gnutls_x509_crt_t crt, uns
   }
 }
 
+/* A name that counts.  GnuTLS takes the subject's common name when there is none, which RFC 9525
+ * section 6.3 rules out and browsers refuse. */
+static bool has_alt_name(gnutls_x509_crt_t crt, bool ip) {
+  for (unsigned i = 0; i < 1024; i++) {
+    unsigned char name[512]; /* what does not fit is neither a host name nor an address */
+    size_t len = sizeof(name);
+    int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &len, NULL);
+    if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
+      break;
+    }
+    if (type == (ip ? GNUTLS_SAN_IPADDRESS : GNUTLS_SAN_DNSNAME)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 static int verify_chain(gnutls_session_t s, const qe_verify_policy *policy, const char *who,
                         gnutls_x509_crt_t leaf, const char *name, report *r) {
   gnutls_typed_vdata_st data[2];
@@ -239,6 +256,11 @@ static int verify_chain(gnutls_session_t s, const qe_verify_policy *policy, cons
   }
   if (status != 0) {
     report_status(r, who, leaf, status, policy, name);
+    return GNUTLS_E_CERTIFICATE_ERROR;
+  }
+  if (!policy->is_server && !has_alt_name(leaf, qe_parse_ip_literal(name, ip) > 0)) {
+    add(r, "certificate has no subjectAltName that is %s; a common name does not count",
+        qe_parse_ip_literal(name, ip) > 0 ? "an IP address" : "a DNS name");
     return GNUTLS_E_CERTIFICATE_ERROR;
   }
   return 0;
