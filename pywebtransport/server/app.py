@@ -17,11 +17,11 @@ from ..exceptions import ServerError, SessionRejectedError, WebTransportError, i
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
-from ..utils.failures import log_application_error
+from ..utils.failures import log_application_error, name_of
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from .answering import rejection_in
-from .callables import check_handler, check_hook, name_of, result_of
+from .callables import check_handler, check_hook, result_of
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer

@@ -10,14 +10,13 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from ..exceptions import ConfigurationError
-from ..utils.text import printable
+from ..utils.failures import name_of
 
 __all__ = [
     "check_auth_handler",
     "check_handler",
     "check_hook",
     "check_middleware",
-    "name_of",
     "result_of",
 ]
 
@@ -77,15 +76,6 @@ def result_of(what: str, function: Any, result: Awaitable[_T]) -> Awaitable[_T]:
             config_value=function,
         )
     return result
-
-
-def name_of(function: Any) -> str:
-    """A function as its author knows it: module and name, escaped."""
-    inner = _unwrapped(function)
-    name = getattr(inner, "__qualname__", None)
-    if isinstance(name, str):
-        return printable(f"{getattr(inner, '__module__', '')}.{name}")
-    return printable(f"{type(function).__module__}.{type(function).__qualname__}")
 
 
 def _check(

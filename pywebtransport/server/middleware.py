@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Self
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
 from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
 from ..utils.checks import check_texts
+from ..utils.failures import name_of
 from ..utils.text import printable
-from .callables import check_auth_handler, check_middleware, name_of, result_of
+from .callables import check_auth_handler, check_middleware, result_of
 
 if TYPE_CHECKING:
     from ..events import Event
