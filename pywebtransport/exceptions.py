@@ -98,7 +98,8 @@ class WebTransportError(Exception):
     """Base of everything this library raises.
 
     Args:
-        message: What happened, with which value, and what to do.
+        message: What happened, with which value, and what to do. It is kept as one line of
+            at most 2000 characters; what is not printable is escaped.
         error_code: The code of the protocol or the application, if there is one.
         details: Further facts; copied.
         reason: The text that came with the code.
@@ -117,6 +118,8 @@ class WebTransportError(Exception):
         reason: str = "",
         remote: bool | None = None,
     ) -> None:
+        # Words of the peer may be in it: they must not forge a line of a log, or fill it.
+        message = _one_line(message)
         super().__init__(message)
         self.message = message
         self.error_code = error_code
@@ -149,7 +152,7 @@ class WebTransportError(Exception):
         for name in ("error_code", "reason", "remote", *self._fields, "details"):
             value = getattr(self, name)
             if value is not None and value != "" and value != {}:
-                parts.append(f"{name}={value!r}")
+                parts.append(f"{name}={_shorten(value, 1000)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
@@ -834,6 +837,14 @@ def _checked_answer(status: Any, headers: Any) -> dict[str, Any]:
             )
         fields[name] = str(value) if number else value
     return fields
+
+
+def _one_line(text: str, limit: int = 2000) -> str:
+    if len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(item if item.isprintable() else ascii(item)[1:-1] for item in text)
 
 
 def _shorten(value: Any, limit: int = 200) -> str:

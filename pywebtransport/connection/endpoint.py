@@ -12,6 +12,7 @@ from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
 from .._quic import ConnectionHandler, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
+from ..utils.text import printable_line
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
@@ -81,8 +82,13 @@ def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     if config.qlog_dir is not None:
         switches["qlog"] = _QlogDir(config.qlog_dir)
     if config.debug:
-        switches["log"] = _quic_logger.debug
+        switches["log"] = _log_line
     return switches
+
+
+def _log_line(line: str) -> None:
+    """A line of the QUIC library, in which words of the peer may be."""
+    _quic_logger.debug("%s", printable_line(line))
 
 
 class _KeyLog:
