@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
-from .._quic import ConnectionHandler, QuicConnection, QuicTls
+from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
 from ..utils.text import printable_line
@@ -30,14 +30,24 @@ def server_endpoint(
     tls: QuicTls,
     accept: Callable[[QuicConnection], ConnectionHandler | None],
     seat: WorkerSeat | None = None,
+    handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
 ) -> Endpoint:
-    """An endpoint that accepts connections; ``seat``: as one worker of several."""
+    """An endpoint that accepts connections.
+
+    Args:
+        config: The server's.
+        tls: Likewise.
+        accept: Gives the handler of a connection whose handshake is complete.
+        seat: As one worker of several.
+        handshake_failed: Hears of clients that get no connection.
+    """
     return Endpoint(
         is_server=True,
         settings=quic_settings(config),
         tls=tls,
         accept=accept,
         seat=seat,
+        handshake_failed=handshake_failed,
         **_switches(config),
     )
 

@@ -20,6 +20,7 @@ __all__ = ["CertificateWatch", "expiry_finding", "next_look"]
 _SHARE = 5
 _SOON = timedelta(days=30)
 _DAY = timedelta(days=1)
+_MARGIN = 0.002
 
 
 class CertificateWatch:
@@ -48,7 +49,7 @@ class CertificateWatch:
 
     def findings(self) -> list[str]:
         """What is wrong now."""
-        return [text for _, text in self._findings().values()]
+        return [text for _, text in self._findings(datetime.now(UTC)).values()]
 
     def close(self) -> None:
         """Look no more. Idempotent."""
@@ -56,8 +57,7 @@ class CertificateWatch:
             self._timer.cancel()
             self._timer = None
 
-    def _findings(self) -> dict[str, tuple[str, str]]:
-        now = datetime.now(UTC)
+    def _findings(self, now: datetime) -> dict[str, tuple[str, str]]:
         return {
             path: found
             for path, (start, end) in self._validity.items()
@@ -65,13 +65,16 @@ class CertificateWatch:
         }
 
     def _look(self) -> None:
-        found = self._findings()
+        # One moment for both, or an end between the two would be seen a day later.
+        now = datetime.now(UTC)
+        found = self._findings(now)
         for path, (kind, text) in found.items():
             if self._told.get(path) != kind:
                 self._logger.warning("%s", text)
         self._told = {path: kind for path, (kind, _) in found.items()}
-        delay = next_look(self._validity.values(), datetime.now(UTC)).total_seconds()
-        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+        delay = next_look(self._validity.values(), now).total_seconds()
+        # A timer may be early by a part of a millisecond.
+        self._timer = asyncio.get_running_loop().call_later(delay + _MARGIN, self._look)
 
 
 def expiry_finding(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..connection.errors import handshake_failure
 from ..utils.logs import BoundedLog
 from ..utils.text import printable
 
 if TYPE_CHECKING:
+    from .._quic import CloseInfo
     from ..connection import WebTransportConnection
     from ..types import Address
     from .stats import ServerStats
 
 __all__ = ["Losses", "peer_name"]
+
+# Transport codes (RFC 9000 section 20.1) of answers to clients without a connection:
+# CONNECTION_REFUSED and INVALID_TOKEN.
+_REFUSALS = (0x2, 0xB)
 
 
 class Losses:
@@ -96,14 +102,14 @@ class Losses:
             peer_name(connection.remote_address),
         )
 
-    def handshake_failed(self, peer: Address | None, reason: str) -> None:
-        """A client's QUIC or TLS handshake failed; the engine counts them."""
+    def handshake_failed(self, peer: Address, info: CloseInfo) -> None:
+        """A client was refused, or its QUIC or TLS handshake failed; the engine counts them."""
+        if info.code in _REFUSALS and not info.remote:
+            kind, message = "connection refused", "connection of %s refused: %s"
+        else:
+            kind, message = "handshake failed", "handshake with %s failed: %s"
         self._tell(
-            "handshake failed",
-            logging.INFO,
-            "handshake with %s failed: %s",
-            peer_name(peer),
-            printable(reason, 500),
+            kind, logging.INFO, message, peer_name(peer), printable(handshake_failure(info), 500)
         )
 
     def early_dropped(self, what: str, peer: Address | None) -> None:

@@ -177,7 +177,9 @@ class WebTransportServer(EventEmitter):
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
-            endpoint = server_endpoint(config, self._tls(config), self._accept, seat)
+            endpoint = server_endpoint(
+                config, self._tls(config), self._accept, seat, self._losses.handshake_failed
+            )
         try:
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 
 from pywebtransport import WebTransportClient, WebTransportSession
-from pywebtransport.exceptions import SessionRejectedError
+from pywebtransport.exceptions import SessionRejectedError, WebTransportError
 from pywebtransport.server.certificates import expiry_finding, next_look
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_client
@@ -87,14 +92,15 @@ async def test_early_streams_and_datagrams(
 ) -> None:
     caplog.set_level(logging.INFO, "pywebtransport.server")
     async with (
-        serving(max_early_streams=1, max_pending_events_per_session=1) as served,
+        serving(
+            max_early_streams=1, max_pending_events_per_session=1, pending_event_ttl=60
+        ) as served,
         raw_client(served.port) as peer,
     ):
         for _ in range(3):
             peer.open_in_session(0, b"early", unidirectional=True)
         for _ in range(4):
             peer.send_datagram(h3.varint(0) + b"early")
-        await peer.delivered()
         await until(lambda: served.server._stats.early_datagrams_dropped == 3)
         await until(lambda: served.server._stats.early_streams_dropped == 2)
         stats = await served.server.get_server_stats()
@@ -217,3 +223,135 @@ async def test_a_certificate_that_expires_while_serving(
         await until(lambda: lines(caplog, "short.crt' expired on"))
         issues = await served.server.diagnose_issues()
     assert any("expired on" in issue for issue in issues)
+
+
+# ------------------------------------------------------------------------- handshakes
+
+
+async def fails(port: int, **fields: Any) -> None:
+    """A client that gets no connection."""
+    with pytest.raises((ConnectionError, ssl.SSLError, TimeoutError)):
+        async with raw_client(port, **fields):
+            raise AssertionError("it was connected")
+
+
+async def lies_about_the_version(port: int) -> None:
+    """A long header of a version that nobody speaks."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(("127.0.0.1", port))
+        packet = b"\xc0" + b"\x1a\x2a\x3a\x4a" + b"\x08" + bytes(8) + b"\x08" + bytes(8)
+        sock.send(packet.ljust(1200, b"\0"))
+        answer = await asyncio.get_running_loop().sock_recv(sock, 2000)
+        assert answer[1:5] == bytes(4)
+
+
+async def no_common_protocol(port: int) -> None:
+    await fails(port, alpn_protocols=["other"])
+
+
+async def does_not_trust(port: int) -> None:
+    await fails(port, verify_mode=ssl.CERT_REQUIRED)
+
+
+HANDSHAKES = {
+    "version": (lies_about_the_version, "it offers no QUIC version in common (v1, v2)"),
+    "protocol": (no_common_protocol, "no common application protocol"),
+    "distrust": (does_not_trust, "it sent alert 42 (bad certificate)"),
+}
+
+
+@pytest.mark.parametrize("name", HANDSHAKES)
+async def test_handshakes_that_fail(
+    serving: Serving, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.INFO, "pywebtransport.server")
+    attempt, words = HANDSHAKES[name]
+    async with serving() as served:
+        await attempt(served.port)
+        await until(lambda: lines(caplog, "handshake with"))
+        if name != "version":
+            engine = (await served.server.get_server_stats())["engine"]
+            assert engine["handshake_failed"] == 1
+            (issue,) = await served.server.diagnose_issues()
+            assert issue.startswith("1 handshakes failed; the last: handshake with 127.0.0.1 port")
+            assert words in issue
+    (told,) = lines(caplog, "handshake with")
+    assert told.startswith("handshake with 127.0.0.1 port ")
+    assert words in told
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ("stranger", "its certificate was not accepted"),
+        ("nothing", "its certificate was not accepted: the peer sent no certificate"),
+    ],
+)
+async def test_client_certificates(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    shown: str,
+    words: str,
+) -> None:
+    caplog.set_level(logging.INFO, "pywebtransport.server")
+    files = certs.stranger.files if shown == "stranger" else {}
+    async with (
+        serving(ca_certs=certs.authority.certfile, verify_mode=ssl.CERT_REQUIRED) as served,
+        WebTransportClient(config=client_config(**files)) as client,
+    ):
+        with pytest.raises(WebTransportError):
+            await client.connect(served.url())
+        await until(lambda: lines(caplog, "handshake with 127.0.0.1 port"))
+    assert words in lines(caplog, "handshake with")[0]
+
+
+async def test_a_client_that_goes_silent(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It sent its first packet and is never heard of again."""
+    caplog.set_level(logging.INFO, "pywebtransport.server")
+    async with serving(handshake_timeout=0.3) as served:
+        loop = asyncio.get_running_loop()
+        quic = QuicConnection(
+            configuration=QuicConfiguration(is_client=True, alpn_protocols=["h3"])
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            quic.connect(("127.0.0.1", served.port), now=loop.time())
+            for packet, _ in quic.datagrams_to_send(now=loop.time()):
+                sock.sendto(packet, ("127.0.0.1", served.port))
+        await until(lambda: lines(caplog, "failed: it did not complete the handshake in time"))
+
+
+async def test_connections_that_are_refused(
+    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pywebtransport.server")
+    async with (
+        serving(max_connections=1) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        await client.connect(served.url())
+        with pytest.raises(ConnectionError):
+            await client.connect(served.url())
+        issues = "\n".join(await served.server.diagnose_issues())
+    told = lines(caplog, "too many connections")
+    assert told
+    assert "of 127.0.0.1 port " in told[0]
+    assert "connections were refused" in issues
+
+
+async def test_a_flood_of_failures_is_few_lines(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pywebtransport.server")
+    async with serving() as served:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for _ in range(20):
+            await lies_about_the_version(served.port)
+        seconds = loop.time() - started
+    assert 1 <= len(lines(caplog, "no QUIC version in common")) <= 2 + seconds
+    assert lines(caplog, "not shown")
