@@ -20,6 +20,7 @@ from ..exceptions import (
     ConfigurationError,
     ServerError,
     SessionRejectedError,
+    invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
     from ..h3.session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer"]
+__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
 _FORBIDDEN = 403
@@ -63,8 +64,9 @@ class WebTransportServer(EventEmitter):
             config: Certificates, limits, timeouts; default ``ServerConfig()``.
 
         Raises:
-            ConfigurationError: A field of ``config`` is out of range.
+            ConfigurationError: ``config`` is none, or a field of it is out of range.
         """
+        check_server_config(config)
         super().__init__()
         self._config = config if config is not None else ServerConfig()
         self._config.validate()
@@ -230,8 +232,17 @@ class WebTransportServer(EventEmitter):
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
 
+        Raises:
+            ConfigurationError: ``drain_timeout`` is no number of seconds; nothing was closed.
+
         Cancellation: everything is released all the same, without the wait.
         """
+        if drain_timeout is not None and not (
+            isinstance(drain_timeout, int | float) and drain_timeout >= 0  # NaN is not, either
+        ):
+            raise invalid_config(
+                key="drain_timeout", value=drain_timeout, reason="expected 0 or more seconds"
+            )
         if self._closed:
             return
         if self._closing:
@@ -551,6 +562,16 @@ class WebTransportServer(EventEmitter):
         if worker is not None and worker.serves(self):
             self._stats.workers_died = worker.deaths
         return self._stats
+
+
+def check_server_config(config: Any) -> None:
+    """Check what a server is made with; None stands for ``ServerConfig()``.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if config is not None and not isinstance(config, ServerConfig):
+        raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
 
 
 def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:

@@ -15,8 +15,11 @@ from pywebtransport.forwarder import WebTransportForwarder
 from pywebtransport.server import (
     RateLimiter,
     RequestRouter,
+    ServerCluster,
+    WebTransportServer,
     create_auth_middleware,
     create_cors_middleware,
+    create_echo_server_app,
     create_logging_middleware,
     create_rate_limit_middleware,
     echo_handler,
@@ -262,3 +265,34 @@ def test_where_to_run_is_checked() -> None:
         ServerApp().run(loop_factory="uvloop")
     with pytest.raises(ConfigurationError, match="write 4433"):
         run_workers(no_parameter, config=ServerConfig(), port="4433")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ServerApp(config={"bind_port": 1}),
+        lambda: WebTransportServer(config=5),
+        lambda: ServerCluster(5),
+        lambda: ServerCluster([None]),
+        lambda: ServerCluster([{}]),
+        lambda: ServerCluster([ServerConfig()], app=5),
+        lambda: create_echo_server_app("x"),
+    ],
+)
+def test_a_server_is_made_with_a_configuration(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigurationError, match="expected a"):
+        make()
+
+
+@pytest.mark.parametrize("seconds", ["x", -1, float("nan"), [1]])
+async def test_a_close_that_is_refused_closes_nothing(seconds: Any) -> None:
+    server = WebTransportServer()
+    with pytest.raises(ConfigurationError, match="drain_timeout"):
+        await server.close(drain_timeout=seconds)
+    assert not server._closing
+    await server.close()
+
+
+async def test_no_server_has_a_text_for_a_port() -> None:
+    with pytest.raises(ConfigurationError, match="write 4433"):
+        await ServerCluster([]).remove_server(host="localhost", port="4433")
