@@ -98,7 +98,8 @@ class WebTransportError(Exception):
     """Base of everything this library raises.
 
     Args:
-        message: What happened, with which value, and what to do.
+        message: What happened, with which value, and what to do. It is kept as one line of
+            at most 2000 characters; what is not printable is escaped.
         error_code: The code of the protocol or the application, if there is one.
         details: Further facts; copied.
         reason: The text that came with the code.
@@ -117,6 +118,8 @@ class WebTransportError(Exception):
         reason: str = "",
         remote: bool | None = None,
     ) -> None:
+        # Words of the peer may be in it: they must not forge a line of a log, or fill it.
+        message = _one_line(message)
         super().__init__(message)
         self.message = message
         self.error_code = error_code
@@ -149,7 +152,7 @@ class WebTransportError(Exception):
         for name in ("error_code", "reason", "remote", *self._fields, "details"):
             value = getattr(self, name)
             if value is not None and value != "" and value != {}:
-                parts.append(f"{name}={value!r}")
+                parts.append(f"{name}={_shorten(value, 1000)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
@@ -229,7 +232,12 @@ class SessionRejectedError(ClientError):
     Args:
         message: Defaults to a sentence that names the status.
         status_code: HTTP status, 300 to 599.
-        headers: Header fields of the response.
+        headers: Header fields of the response; a whole number becomes its digits.
+        remote: True: the peer sent the answer, so that it is what it is. Otherwise it is
+            checked here, where it is made, and not first when it is to be sent.
+
+    Raises:
+        ConfigurationError: ``status_code`` or ``headers`` cannot be sent.
     """
 
     _fields: ClassVar[tuple[str, ...]] = (*ClientError._fields, "status_code", "headers")
@@ -245,6 +253,8 @@ class SessionRejectedError(ClientError):
         details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
+        if not origin.get("remote"):
+            headers = _checked_answer(status_code, headers)
         if message is None:
             message = f"The session was rejected with HTTP status {status_code}"
         super().__init__(
@@ -810,6 +820,31 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
         stream_state=StreamState.CLOSED,
         reason=reason,
     )
+
+
+def _checked_answer(status: Any, headers: Any) -> dict[str, Any]:
+    """The header fields of an answer that this end makes, with whole numbers as texts."""
+    if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
+        raise invalid_config(key="status_code", value=status, reason="expected 300 to 599")
+    if not isinstance(headers, Mapping | None):
+        raise invalid_config(key="headers", value=headers, reason="expected names with values")
+    fields: dict[str, Any] = {}
+    for name, value in (headers or {}).items():
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (number or isinstance(value, str | list | tuple)):
+            raise invalid_config(
+                key="headers", value={name: value}, reason="expected texts or whole numbers"
+            )
+        fields[name] = str(value) if number else value
+    return fields
+
+
+def _one_line(text: str, limit: int = 2000) -> str:
+    if len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(item if item.isprintable() else ascii(item)[1:-1] for item in text)
 
 
 def _shorten(value: Any, limit: int = 200) -> str:

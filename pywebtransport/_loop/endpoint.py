@@ -16,7 +16,7 @@ from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
 
 if TYPE_CHECKING:
-    from .._quic import ConnectionHandler
+    from .._quic import CloseInfo, ConnectionHandler, SockAddr
 
 __all__ = ["Endpoint", "UdpSocket"]
 
@@ -112,6 +112,7 @@ class Endpoint:
         log: Callable[[str], object] | None = None,
         packets_out: Callable[[list[bytes]], object] | None = None,
         seat: WorkerSeat | None = None,
+        handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[UdpSocket] = []
@@ -138,6 +139,7 @@ class Endpoint:
             log=log,
             packets_out=packets_out,
             forward=None if seat is None else seat.forward,
+            handshake_failed=handshake_failed,
         )
 
     # ------------------------------------------------------------- public face

@@ -65,6 +65,7 @@ cdef class QuicEndpoint:
     cdef object _qlog
     cdef object _log
     cdef object _forward
+    cdef object _handshake_failed
     cdef set _conns            # alive in the engine
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
@@ -96,6 +97,7 @@ cdef class QuicEndpoint:
     # What collect found, in the order of deliver.
     cdef list _lines
     cdef list _foreign         # packets of other workers
+    cdef list _failed_handshakes  # (address, CloseInfo)
     cdef list _handshakes
     cdef list _facts
     cdef list _ready
@@ -124,6 +126,7 @@ cdef class QuicEndpoint:
     cdef int _deliver(self) except -1
     cdef int _deliver_lines(self) except -1
     cdef int _deliver_foreign(self) except -1
+    cdef int _deliver_failed_handshakes(self) except -1
     cdef int _deliver_handshakes(self) except -1
     cdef int _deliver_facts(self) except -1
     cdef int _deliver_streams(self) except -1

@@ -101,6 +101,8 @@ class QuicEndpoint:
         packets_out: Callable[[list[bytes]], object] | None = None,
         # Hears (worker, packet) for receive_foreign() of another worker's endpoint.
         forward: Callable[[int, bytes], object] | None = None,
+        # Server: hears of clients that get no connection; of a flood only of some.
+        handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
     ) -> None: ...
     def add_socket(
         self,

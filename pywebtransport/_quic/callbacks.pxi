@@ -63,6 +63,26 @@ cdef void _cb_conn_closed(void *eu, qe_conn *c, void *cu, const qe_close_info *i
     endpoint._conns.discard(conn)
 
 
+# Handshakes that fail in one turn and are told of; a flood of them is only counted.
+cdef enum:
+    MAX_FAILED_PER_TURN = 64
+
+
+cdef void _cb_handshake_failed(void *eu, const sockaddr *remote, socklen_t remote_len,
+                               const qe_close_info *info) noexcept:
+    cdef QuicEndpoint endpoint = <QuicEndpoint>eu
+    cdef sockaddr_storage address
+    try:
+        if len(endpoint._failed_handshakes) < MAX_FAILED_PER_TURN:
+            memset(&address, 0, sizeof(address))
+            memcpy(&address, remote, min(<size_t>remote_len, sizeof(address)))
+            endpoint._failed_handshakes.append(
+                (_from_sockaddr(&address), _make_close_info(info)))
+            endpoint._events = True
+    except BaseException as exc:
+        endpoint._keep(exc)
+
+
 cdef void _cb_streams_available(void *eu, qe_conn *c, void *cu, int uni) noexcept:
     _note_fact(eu, cu, FACT_STREAMS_AVAILABLE, uni != 0)
 
@@ -337,6 +357,7 @@ cdef void _fill_callbacks(qe_callbacks *cb) noexcept:
     memset(cb, 0, sizeof(qe_callbacks))
     cb.conn_handshake = _cb_conn_handshake
     cb.conn_closed = _cb_conn_closed
+    cb.handshake_failed = _cb_handshake_failed
     cb.streams_available = _cb_streams_available
     cb.path_changed = _cb_path_changed
     cb.session_ticket = _cb_session_ticket

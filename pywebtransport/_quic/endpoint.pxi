@@ -9,6 +9,7 @@ cdef class QuicEndpoint:
         self._socks = []
         self._lines = []
         self._foreign = []
+        self._failed_handshakes = []
         self._handshakes = []
         self._facts = []
         self._ready = []
@@ -24,7 +25,7 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 forward=None):
+                 forward=None, handshake_failed=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -69,6 +70,9 @@ cdef class QuicEndpoint:
             out = _cb_packets_out
         if forward is None:
             cb.foreign_packet = NULL
+        self._handshake_failed = handshake_failed
+        if handshake_failed is None:
+            cb.handshake_failed = NULL
         rc = qe_engine_new(&self._e, &s, &cb, <void *>self, tls._c if tls is not None else NULL,
                            out, <void *>self)
         if rc < 0:
@@ -589,6 +593,8 @@ cdef class QuicEndpoint:
                     self._deliver_lines()
                 if self._foreign:
                     self._deliver_foreign()
+                if self._failed_handshakes:
+                    self._deliver_failed_handshakes()
                 if self._handshakes:
                     self._deliver_handshakes()
                 if self._facts:
@@ -628,6 +634,16 @@ cdef class QuicEndpoint:
         for worker, packet in batch:
             try:
                 self._forward(worker, packet)
+            except BaseException as exc:
+                self._report(exc)
+        return 0
+
+    cdef int _deliver_failed_handshakes(self) except -1:
+        cdef list batch
+        batch, self._failed_handshakes = self._failed_handshakes, []
+        for address, info in batch:
+            try:
+                self._handshake_failed(address, info)
             except BaseException as exc:
                 self._report(exc)
         return 0

@@ -147,6 +147,8 @@ cdef extern from "engine/quicengine.h" nogil:
     ctypedef struct qe_callbacks:
         void (*conn_handshake)(void *eu, qe_conn *conn, void *cu) noexcept
         void (*conn_closed)(void *eu, qe_conn *conn, void *cu, const qe_close_info *info) noexcept
+        void (*handshake_failed)(void *eu, const sockaddr *remote, socklen_t remote_len,
+                                 const qe_close_info *info) noexcept
         void (*streams_available)(void *eu, qe_conn *conn, void *cu, int uni) noexcept
         void (*path_changed)(void *eu, qe_conn *conn, void *cu, int validated) noexcept
         void (*session_ticket)(void *eu, qe_conn *conn, void *cu, const uint8_t *data,

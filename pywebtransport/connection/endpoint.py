@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
-from .._quic import ConnectionHandler, QuicConnection, QuicTls
+from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
+from ..utils.text import printable_line
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
@@ -29,14 +30,24 @@ def server_endpoint(
     tls: QuicTls,
     accept: Callable[[QuicConnection], ConnectionHandler | None],
     seat: WorkerSeat | None = None,
+    handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
 ) -> Endpoint:
-    """An endpoint that accepts connections; ``seat``: as one worker of several."""
+    """An endpoint that accepts connections.
+
+    Args:
+        config: The server's.
+        tls: Likewise.
+        accept: Gives the handler of a connection whose handshake is complete.
+        seat: As one worker of several.
+        handshake_failed: Hears of clients that get no connection.
+    """
     return Endpoint(
         is_server=True,
         settings=quic_settings(config),
         tls=tls,
         accept=accept,
         seat=seat,
+        handshake_failed=handshake_failed,
         **_switches(config),
     )
 
@@ -81,8 +92,13 @@ def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     if config.qlog_dir is not None:
         switches["qlog"] = _QlogDir(config.qlog_dir)
     if config.debug:
-        switches["log"] = _quic_logger.debug
+        switches["log"] = _log_line
     return switches
+
+
+def _log_line(line: str) -> None:
+    """A line of the QUIC library, in which words of the peer may be."""
+    _quic_logger.debug("%s", printable_line(line))
 
 
 class _KeyLog:

@@ -17,7 +17,7 @@ from ..exceptions import (
 )
 from ..types import Address
 
-__all__ = ["error_from_close"]
+__all__ = ["error_from_close", "handshake_failure"]
 
 _CRYPTO_ERROR_FIRST = 0x100
 _CRYPTO_ERROR_LAST = 0x1FF
@@ -67,6 +67,22 @@ def error_from_close(
     if info.kind in _CLOSED_BY_AN_END:
         error.remote = info.remote
     return error
+
+
+def handshake_failure(info: CloseInfo) -> str:
+    """Why a client has no connection, as its server sees it."""
+    if info.kind == "version":
+        return "it offers no QUIC version in common (v1, v2)"
+    if info.kind in ("handshake_timeout", "idle"):
+        return "it did not complete the handshake in time"
+    if info.tls_error:
+        return f"its certificate was not accepted: {info.tls_error}"
+    who = "it" if info.remote else "this side"
+    if info.kind == "transport" and _CRYPTO_ERROR_FIRST <= info.code <= _CRYPTO_ERROR_LAST:
+        alert = info.code - _CRYPTO_ERROR_FIRST
+        return f"{who} sent alert {alert} ({_ALERTS.get(alert, 'see RFC 8446 section 6')})"
+    reason = f": {info.reason}" if info.reason else ""
+    return f"{who} ended it with {info.kind} code {info.code:#x}{reason}"
 
 
 def _describe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,12 +15,15 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..utils import ensure_bytes
+from ..utils.failures import describe_error
 
 if TYPE_CHECKING:
     from ..types import Data
     from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramBroadcaster"]
+
+_logger = logging.getLogger("pywebtransport.datagram")
 
 _PER_TURN = 1000
 
@@ -193,8 +197,14 @@ class DatagramBroadcaster:
         except SessionClosedError:
             # It is closing; no datagram can follow.
             self._transport_closed(transport)
-        except WebTransportError:
+        except WebTransportError as error:
             # One that fails keeps nobody else from the datagram.
+            if not counts.errors:
+                _logger.warning(
+                    "no broadcast to session %s: %s; further failures are only counted",
+                    transport.session_id,
+                    describe_error(error),
+                )
             counts.errors += 1
             self._total.errors += 1
         else:

@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..config import ServerConfig
+from ..exceptions import invalid_config
+from ..utils.checks import check_bind_address
 from .app import ServerApp
-from .server import WebTransportServer
+from .server import WebTransportServer, check_server_config
 
 __all__ = ["ServerCluster"]
 
@@ -37,10 +39,15 @@ class ServerCluster:
                 None: each server emits ``SESSION_REQUEST``, see ``get_servers``.
 
         Raises:
-            ConfigurationError: A field of a configuration is out of range.
+            ConfigurationError: ``configs`` or ``app`` is none, or a field of a configuration is
+                out of range.
         """
+        if not isinstance(configs, Sequence):
+            raise invalid_config(key="configs", value=configs, reason="expected a list of them")
+        if app is not None and not isinstance(app, ServerApp):
+            raise invalid_config(key="app", value=app, reason="expected a ServerApp")
         for config in configs:
-            config.validate()
+            _check(config)
         self._configs = list(configs)
         self._app = app
         self._servers: list[tuple[ServerConfig, WebTransportServer]] = []
@@ -112,7 +119,7 @@ class ServerCluster:
 
         Cancellation: safe; then the cluster is as before.
         """
-        config.validate()
+        _check(config)
         async with self._lock:
             if not self._is_running:
                 self._configs.append(config)
@@ -132,8 +139,12 @@ class ServerCluster:
         Returns:
             False when there is no such server.
 
+        Raises:
+            ConfigurationError: ``host`` is no text, or ``port`` no whole number.
+
         Cancellation: the server is closed all the same, without its drain time.
         """
+        check_bind_address(host, port)
         wanted = (host, port)
         async with self._lock:
             for entry in self._servers:
@@ -202,3 +213,10 @@ class ServerCluster:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+def _check(config: ServerConfig) -> None:
+    if config is None:
+        raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
+    check_server_config(config)
+    config.validate()

@@ -597,7 +597,10 @@ class WebTransportSession(EventEmitter):
         """Client: the server refused, or there was no usable answer (deliver phase)."""
         if error is None:
             error = SessionRejectedError(
-                status_code=status or 0, headers=dict(headers), target_url=self._url
+                status_code=status or 0,
+                headers=dict(headers),
+                target_url=self._url,
+                remote=True,
             )
         elif type(error) is SessionError:
             error = ClientError(

@@ -9,6 +9,7 @@ from pywebtransport.constants import MAX_APPLICATION_CODE, MAX_VARINT
 from pywebtransport.exceptions import invalid_config
 
 __all__ = [
+    "check_bind_address",
     "check_count",
     "check_seconds",
     "check_texts",
@@ -72,6 +73,27 @@ def validate_stream_id(stream_id: Any) -> None:
         ConfigurationError: It is not a whole number of 0 to 2**62 - 1.
     """
     _check_integer("stream_id", stream_id, 0, MAX_VARINT)
+
+
+def check_bind_address(host: Any, port: Any) -> None:
+    """Check where to listen; None stands for what the configuration says.
+
+    Whether the system has such an address and port shows when it is bound.
+
+    Raises:
+        ConfigurationError: The host is no text, or the port no whole number.
+    """
+    if host is not None and not isinstance(host, str):
+        raise invalid_config(key="host", value=host, reason="expected a host name or an address")
+    if port is not None:
+        if isinstance(port, str) and port.isascii() and port.isdigit():
+            raise invalid_config(
+                key="port", value=port, reason=f"expected a number, not a text; write {int(port)}"
+            )
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise invalid_config(
+                key="port", value=port, reason="expected a whole number of 0 to 65535"
+            )
 
 
 def check_count(key: str, value: Any) -> None:

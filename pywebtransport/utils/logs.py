@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from pywebtransport.constants import DEFAULT_LOG_LEVEL, LOG_LEVELS
 from pywebtransport.exceptions import invalid_config
 
 __all__ = [
+    "BoundedLog",
     "get_logger",
     "setup_logging",
 ]
@@ -56,6 +58,57 @@ def setup_logging(
     # Otherwise a program that configures the root would see every line twice.
     target.propagate = False
     return target
+
+
+class BoundedLog:
+    """Log lines about what peers cause: at most one per kind and interval, and all are counted.
+
+    Nobody who sends many packets can fill a disk, and nothing is left out without a word:
+    a line says how many like it were not shown since the last one.
+
+    Args:
+        logger: Where to.
+        interval: Seconds between two lines of a kind.
+
+    Attributes:
+        counts: How often each kind was told of, shown or not.
+    """
+
+    def __init__(self, logger: logging.Logger, *, interval: float = 1.0) -> None:
+        self.counts: dict[str, int] = {}
+        self._logger = logger
+        self._interval = interval
+        # When the last line of a kind was shown, and how many were not since then.
+        self._shown: dict[str, tuple[float, int]] = {}
+
+    def tell(self, kind: str, level: int, message: str, *args: object) -> None:
+        """Count, and log unless a line of this kind was shown just now.
+
+        Args:
+            kind: A short name of the package's own; there are only a few.
+            level: As of ``logging``.
+            message: A format; text from outside among ``args`` is escaped by ``printable``.
+            *args: For the format.
+        """
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if not self._logger.isEnabledFor(level):
+            return
+        now = time.monotonic()
+        shown_at, hidden = self._shown.get(kind, (None, 0))
+        if shown_at is not None and now - shown_at < self._interval:
+            self._shown[kind] = (shown_at, hidden + 1)
+            return
+        if hidden:
+            message += f" (and {hidden} more that were not shown)"
+        self._shown[kind] = (now, 0)
+        self._logger.log(level, message, *args, stacklevel=2)
+
+    def flush(self) -> None:
+        """Say how many were not shown since the last line of their kind."""
+        for kind, (_, hidden) in self._shown.items():
+            if hidden:
+                self._logger.info("%d more of kind %r were not shown", hidden, kind)
+        self._shown.clear()
 
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -13,6 +13,7 @@ from pywebtransport.utils.checks import check_seconds
 
 __all__ = [
     "create_task_with_timeout",
+    "is_being_cancelled",
     "run_with_timeout",
     "wait_for_condition",
 ]
@@ -43,6 +44,20 @@ async def create_task_with_timeout(
     # A task that is cancelled before it starts never awaits the coroutine.
     task.add_done_callback(lambda _: coro.close())
     return task
+
+
+def is_being_cancelled() -> bool:
+    """Tell whose a ``CancelledError`` is that was caught just now.
+
+    True: somebody cancelled the current task, so the error has to go on. False: nobody
+    did; something that the task waited for was cancelled, or the code raised the error
+    itself. Then it is an error like any other, and ends nothing but what raised it.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs: nobody can have cancelled anything
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 async def run_with_timeout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["printable", "printable_line"]
 
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"', "'": "\\'"}
 
@@ -37,6 +37,16 @@ def printable(value: object, limit: int = 200) -> str:
     if not kept.isprintable() or not _NAMED.keys().isdisjoint(kept):
         kept = "".join(map(_escaped, kept))
     return kept if length <= limit else f"{kept}... ({length} characters)"
+
+
+def printable_line(line: str) -> str:
+    """A line that this package wrote, with what is no printable character as an escape.
+
+    Unlike :func:`printable` it leaves quotes and backslashes as they are.
+    """
+    if line.isprintable():
+        return line
+    return "".join(item if item.isprintable() else _escaped(item) for item in line)
 
 
 def _escaped(character: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +24,7 @@ from pywebtransport.types import SessionCloseInfo
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory
 from tests.support.leaks import ExpectedLogs
+from tests.support.processes import ROOT
 
 HOST = "127.0.0.1"
 
@@ -202,3 +206,63 @@ async def test_error_of_main_is_the_workers(sit: Sit) -> None:
 
     with pytest.raises(LookupError):
         await sit().worker._life(main)
+
+
+async def test_deaths_of_other_workers_are_a_finding(sit: Sit) -> None:
+    seat = sit()
+    async with WebTransportServer(config=seat.config) as server:
+        await server.listen()
+        assert await server.diagnose_issues() == []
+        seat.tell("deaths", 3)
+        seat.worker._on_control()
+        assert (await server.get_server_stats())["workers_died"] == 3
+        assert "3 worker processes died" in await server.diagnose_issues()
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_main_whose_own_work_is_cancelled(listens: bool) -> None:
+    """It failed, with a word why; it is not the end that ``stop`` asked for."""
+    process = subprocess.run(
+        [sys.executable, "-c", _CANCELLED, str(int(listens))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if listens:
+        assert re.search(r"worker \d failed: main raised CancelledError", process.stderr)
+        assert "in main" in process.stderr
+    else:
+        why = r"ServerError: worker \d could not start: something that it waited for was cancelled"
+        assert re.search(why, process.stderr)
+    assert process.returncode == 1
+
+
+_CANCELLED = """
+import asyncio, sys, tempfile
+from pywebtransport import ServerConfig
+from pywebtransport.exceptions import ServerError
+from pywebtransport.server import WebTransportServer, run_workers, supervisor
+from pywebtransport.utils import generate_self_signed_cert
+
+class GivesUpAtOnce(supervisor.RestartPolicy):
+    def delay(self, lived):
+        return None
+
+supervisor.RestartPolicy = GivesUpAtOnce
+certfile, keyfile = generate_self_signed_cert("localhost", tempfile.mkdtemp())
+config = ServerConfig(
+    certfile=certfile, keyfile=keyfile, bind_host="127.0.0.1", bind_port=0, workers=2
+)
+
+async def main():
+    async with WebTransportServer(config=config) as server:
+        if sys.argv[1] == "1":
+            await server.listen()
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+run_workers(main, config=config)
+"""

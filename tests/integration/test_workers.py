@@ -239,6 +239,24 @@ async def test_killed_worker_is_replaced_and_its_clients_hear_of_it(
             assert await pids(again) == {index: after, 1 - index: before[1 - index]}
 
 
+async def test_dead_workers_are_counted_by_all(
+    certs: Certificates, client_config: ClientFactory, loop_name: str
+) -> None:
+    """Also by those that took their place."""
+    with workers(certs, loop_name) as process:
+        for deaths in (1, 2):
+            async with WebTransportClient(config=client_config()) as client:
+                (victim, *_) = (await by_worker(await open_many(client, process.port))).values()
+                os.kill((await who(victim[0])).pid, signal.SIGKILL)
+                process.wait_for(r"worker \d \(process \d+\) serves")
+            async with WebTransportClient(config=client_config()) as client:
+                url = f"https://127.0.0.1:{process.port}/stats"
+                sessions = await asyncio.gather(*(client.connect(url) for _ in range(MANY)))
+                figures = [json.loads(await ask(session)) for session in sessions]
+                assert {item["index"] for item in figures} == {0, 1}
+                assert {item["workers_died"] for item in figures} == {deaths}
+
+
 async def test_worker_that_ends_by_itself_is_replaced(
     certs: Certificates, client_config: ClientFactory, loop_name: str
 ) -> None:

@@ -37,7 +37,8 @@ class _Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            if not record.exc_text:
+                record.exc_text = logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
         record.msg, record.args = record.getMessage(), None
         if record.levelno >= logging.ERROR and record not in self.records:

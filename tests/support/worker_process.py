@@ -4,7 +4,8 @@ FIELDS is a JSON object of ``ServerConfig`` fields. Logs to standard output and 
 SIGTERM. Every bidirectional stream is answered, datagrams come back. Paths:
 
 - ``/who``: the answer is ``PID INDEX CONNECTIONS``: who serves, and its connections.
-- ``/stats``: the answer is the index and what the engine counted, as JSON.
+- ``/stats``: the answer is the index, the workers that died, and what the engine counted, as
+  JSON.
 - ``/exit``: the worker ends with status 3, without a word.
 - ``/certificates``: the stream has two lines, certificate and key to use from now on.
 """
@@ -58,7 +59,13 @@ def make_app(config: ServerConfig) -> ServerApp:
             worker = current_worker()
             assert worker is not None
             await stream.write_all(
-                json.dumps({"index": worker.index, **figures["engine"]}).encode()
+                json.dumps(
+                    {
+                        "index": worker.index,
+                        "workers_died": figures["workers_died"],
+                        **figures["engine"],
+                    }
+                ).encode()
             )
 
     @app.route("/exit")

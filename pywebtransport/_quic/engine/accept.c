@@ -1,6 +1,7 @@
 #include "accept.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "conn.h"
 #include "engine.h"
@@ -28,6 +29,15 @@ static socklen_t plain_addr(const ngtcp2_addr *a, ngtcp2_sockaddr_union *out) {
   return sizeof(out->in6);
 }
 
+/* Tells of a client that gets an answer and no connection. */
+static void tell_refused(qe_engine *e, const ngtcp2_path *path, enum qe_close_kind kind,
+                         uint64_t code, const char *reason) {
+  qe_close_info info = {.kind = kind, .code = code, .reason_len = strlen(reason)};
+
+  memcpy(info.reason, reason, info.reason_len);
+  QE_UPCALL(e, handshake_failed, path->remote.addr, path->remote.addrlen, &info);
+}
+
 void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
                                    const ngtcp2_path *path, qe_tstamp now) {
   uint32_t versions[3] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2, 0};
@@ -48,6 +58,7 @@ void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
                                            vc->scidlen, vc->dcid, vc->dcidlen, versions, 3);
   if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
     e->stats.version_negotiations_sent++;
+    tell_refused(e, path, QE_CLOSE_VERSION, 0, "");
   }
 }
 
@@ -104,6 +115,7 @@ static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *pat
   if (n > 0) {
     qe_batch_put(e, path, 0, packet, (size_t)n);
   }
+  tell_refused(e, path, QE_CLOSE_TRANSPORT, code, reason);
 }
 
 static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,

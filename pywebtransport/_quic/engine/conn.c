@@ -513,11 +513,14 @@ void qe_conn_finish(qe_conn *c, qe_tstamp now) {
   ngtcp2_path_storage ps;
   size_t len = 0;
 
-  if (!c->handshake_done) {
-    e->stats.handshake_failed++;
-  }
   ngtcp2_path_storage_zero(&ps);
   ngtcp2_path_copy(&ps.path, ngtcp2_conn_get_path(c->ng));
+  if (!c->handshake_done) {
+    e->stats.handshake_failed++;
+    if (!c->reported && !e->dying && c->end != NULL) {
+      QE_UPCALL(e, handshake_failed, ps.path.remote.addr, ps.path.remote.addrlen, c->end);
+    }
+  }
   uint64_t wait = 3 * ngtcp2_conn_get_pto(c->ng);
   if (c->end_mode == QE_END_CLOSE && !e->dying) {
     len = write_close(c, packet, sizeof(packet), &ps, now);

@@ -235,7 +235,7 @@ typedef struct qe_close_info {
  * The order for one connection: conn_handshake,
  * anything, then stream_closed for each stream that is left, conn_closed last.
  * A connection that fails during the handshake gets conn_closed at once on a
- * client; on a server it is never reported (only counted).
+ * client; on a server handshake_failed tells of it, without a handle.
  */
 typedef struct qe_callbacks {
   /* The handshake is complete.  On a server this is the first that is heard
@@ -243,6 +243,10 @@ typedef struct qe_callbacks {
   void (*conn_handshake)(void *eu, qe_conn *conn, void *cu);
   /* Last call for this connection; the handle is dead when it returns. */
   void (*conn_closed)(void *eu, qe_conn *conn, void *cu, const qe_close_info *info);
+  /* Server: a handshake failed, or a client was answered with a refusal or with
+   * Version Negotiation before there was a connection. */
+  void (*handshake_failed)(void *eu, const struct sockaddr *remote, socklen_t remote_len,
+                           const qe_close_info *info);
   /* The peer may be sent more streams of this kind (after QE_ERR_STREAM_LIMIT
    * or at the start). */
   void (*streams_available)(void *eu, qe_conn *conn, void *cu, int uni);
