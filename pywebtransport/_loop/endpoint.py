@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import select
 import socket
 import time
@@ -366,7 +367,7 @@ class Endpoint:
             if not self._closed:
                 async with asyncio.timeout(timeout):
                     await self.wait_sent()
-        except TimeoutError:
+        except builtins.TimeoutError:
             pass
         finally:
             self.close()

@@ -335,6 +335,7 @@ class WebTransportConnection(EventEmitter):
         Raises:
             SessionRejectedError: The server refused it.
             SessionError: No session was requested.
+            ConnectionError: The connection ended first (or its precise subclass).
             TimeoutError: No answer in time.
 
         Cancellation: safe.

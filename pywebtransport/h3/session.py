@@ -441,7 +441,10 @@ class H3Session:
             return
         self._finish_request()
         error = SessionRejectedError(
-            status_code=response.status, headers=dict(response.headers), remote=True
+            status_code=response.status,
+            headers=dict(response.headers),
+            target_url=f"{self.scheme}://{self.authority}{self.path}",
+            remote=True,
         )
         self._refused(response.status, response.headers, error)
 

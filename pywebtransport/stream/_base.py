@@ -14,6 +14,7 @@ from ..exceptions import (
     StreamError,
     StreamResetError,
     StreamStoppedError,
+    TimeoutError,
     WebTransportError,
 )
 from ..types import EventType, StreamDirection, StreamId, StreamState
