@@ -42,9 +42,10 @@ import builtins
 import errno
 import socket
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, ClassVar, TypedDict, Unpack
 
+from pywebtransport._plain import plain, shorten, shown, status_text
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.types import SessionState, StreamState
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "get_error_category",
     "invalid_config",
     "is_fatal_error",
+    "is_request_rejected",
     "is_retriable_error",
     "protocol_violation",
     "session_not_ready",
@@ -133,10 +135,10 @@ class WebTransportError(Exception):
             "error_code": self.error_code,
             "reason": self.reason,
             "remote": self.remote,
-            "details": _plain(self.details),
+            "details": plain(self.details),
         }
         for name in self._fields:
-            result[name] = _plain(getattr(self, name))
+            result[name] = plain(getattr(self, name))
         return result
 
     def __str__(self) -> str:
@@ -227,7 +229,7 @@ class SessionRejectedError(ClientError):
     raises it to report them. ``details`` repeats both.
 
     Args:
-        message: Defaults to a sentence that names the status.
+        message: Defaults to a sentence that names the status and the URL.
         status_code: HTTP status, 300 to 599.
         headers: Header fields of the response.
     """
@@ -246,7 +248,8 @@ class SessionRejectedError(ClientError):
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         if message is None:
-            message = f"The session was rejected with HTTP status {status_code}"
+            where = "" if target_url is None else f" with {shown(target_url)}"
+            message = f"The session{where} was rejected with HTTP status {status_text(status_code)}"
         super().__init__(
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )
@@ -684,13 +687,18 @@ _RETRIABLE_ERRNOS = frozenset(
 def is_retriable_error(exception: Exception) -> bool:
     """Tell whether the same operation may succeed when it is tried again later.
 
-    True for lost and refused connections, timeouts, reached stream limits, and
+    True for lost and refused connections, timeouts, reached stream limits, requests
+    that the server did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), and
     rejections whose status says so (408, 425, 429, 500, 502, 503, 504); also
-    for the matching errors of the standard library.
+    for the matching errors of the standard library. An error that stands for
+    several (``details["attempts"]``) is retriable only if all of them are.
 
     Args:
         exception: Any exception.
     """
+    attempts = _attempts(exception)
+    if attempts:
+        return all(attempt.get("retriable") is True for attempt in attempts)
     match exception:
         case SessionRejectedError():
             return exception.status_code in _RETRIABLE_STATUSES
@@ -698,12 +706,30 @@ def is_retriable_error(exception: Exception) -> bool:
             return exception.status_code in _RETRIABLE_STATUSES
         case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
             return True
+        case WebTransportError() if is_request_rejected(exception):
+            return True
         case socket.gaierror():
             return exception.errno == socket.EAI_AGAIN
         case OSError():
             return exception.errno in _RETRIABLE_ERRNOS
         case _:
             return False
+
+
+def is_request_rejected(exception: BaseException) -> bool:
+    """Tell whether a server left a session request alone (H3_REQUEST_REJECTED).
+
+    It did nothing for it, so that the same request may be sent again at once, on
+    another connection (RFC 9114 section 4.1.1).
+
+    Args:
+        exception: Any exception. Codes of the application are none of HTTP/3.
+    """
+    return (
+        isinstance(exception, ClientError | SessionError)
+        and not isinstance(exception, SessionClosedError | SessionRejectedError)
+        and exception.error_code == ErrorCodes.H3_REQUEST_REJECTED
+    )
 
 
 def is_fatal_error(exception: Exception) -> bool:
@@ -784,7 +810,7 @@ def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
 def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
     """Make the error for a bad value of a configuration field."""
     return ConfigurationError(
-        f"{key} = {_shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
+        f"{key} = {shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
     )
 
 
@@ -796,7 +822,7 @@ def protocol_violation(message: str, *, frame_type: int | None = None) -> Protoc
 def session_not_ready(*, session_id: str, current_state: SessionState) -> SessionError:
     """Make the error for an operation on a session that is not connected."""
     return SessionError(
-        f"Session {session_id} is not ready: its state is {_plain(current_state)!r}",
+        f"Session {session_id} is not ready: its state is {plain(current_state)!r}",
         session_id=session_id,
         session_state=current_state,
     )
@@ -812,23 +838,9 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
     )
 
 
-def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as something JSON can hold."""
-    match value:
-        case Enum():
-            return _plain(value.value)
-        case None | bool() | int() | float() | str():
-            return value
-        case bytes() | bytearray() | memoryview():
-            return bytes(value).hex()
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
-        case _:
-            return repr(value)
+def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
+    """What an error says about several tries that it stands for; empty for most."""
+    found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
+    if not isinstance(found, list):
+        return []
+    return [attempt for attempt in found if isinstance(attempt, Mapping)]

@@ -491,7 +491,8 @@ class Endpoint:
         return [udp.address for udp in added]
 
     def _release_socket(self, udp: UdpSocket) -> None:
-        self._loop.remove_reader(udp.poller.fileno())
+        if not self._loop.is_closed():  # it may be over before its sockets are given back
+            self._loop.remove_reader(udp.poller.fileno())
         udp.quic.close()
         udp.close()
         if udp.is_full and not self._closed and self._retry_handle is None:

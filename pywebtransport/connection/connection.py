@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
+from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
 from .._quic import CloseInfo, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_STREAM_COUNT
@@ -23,13 +23,15 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..types import Address, ConnectionState, EventType, Headers, SessionId
-from ..utils import generate_connection_id, get_timestamp
+from ..utils import generate_connection_id, get_timestamp, validate_port
+from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
 from ..utils.waiters import Waiters
 from .driver import Driver
 from .endpoint import client_endpoint
 from .farewell import Farewell, sessions_flushed
 from .info import ConnectionInfo, snapshot
 from .pending import PendingSession
+from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
@@ -548,17 +550,23 @@ class WebTransportConnection(EventEmitter):
         ticket: bytes | None = None,
         token: bytes | None = None,
         addresses: Sequence[RemoteAddress] | None = None,
+        failures: Failures | None = None,
     ) -> None:
-        """Resolve, race the addresses, complete the handshake. ``connect_timeout`` bounds it."""
+        """Resolve, race the addresses, complete the handshake. ``connect_timeout`` bounds it.
+
+        ``failures`` gets the addresses that failed, whatever becomes of the rest.
+        """
         config = self._config
         if not isinstance(config, ClientConfig):
             raise ConnectionError("only a client connects; a server's connections come to it")
         if self._state is not ConnectionState.IDLE:
             raise ConnectionError(f"cannot connect: the connection is {self._state}")
+        host = ascii_host(host)
+        validate_port(port)
         self._state = ConnectionState.CONNECTING
-        bare = f"[{host}]" if ":" in host else host
-        where = f"{bare}:{port}"
-        self._authority = bare if port == 443 else where
+        where = host_and_port(host, port)
+        known = without_zone(host)
+        self._authority = bracketed(known) if port == 443 else host_and_port(known, port)
         if options is None:
             options = h3_options(config)
         self._candidates = []
@@ -569,8 +577,8 @@ class WebTransportConnection(EventEmitter):
             self._endpoint = endpoint
             if addresses is None:
                 addresses = await resolve(host, port, family=_FAMILIES[config.ip_family])
-            driver = await self._race(
-                endpoint,
+            driver = await race(
+                self,
                 addresses,
                 lambda attempt, address: attempt.connect(
                     endpoint,
@@ -581,7 +589,9 @@ class WebTransportConnection(EventEmitter):
                     ticket=ticket,
                     token=token,
                 ),
-                where,
+                where=where,
+                delay=config.happy_eyeballs_delay,
+                failures=[] if failures is None else failures,
             )
         except BaseException as error:
             self._error = error if isinstance(error, WebTransportError) else None
@@ -591,31 +601,6 @@ class WebTransportConnection(EventEmitter):
         finally:
             self._candidates = None
         self._take(driver)
-
-    async def _race(
-        self,
-        endpoint: Endpoint,
-        addresses: Sequence[RemoteAddress],
-        start: Callable[[Driver, RemoteAddress], None],
-        where: str,
-    ) -> Driver:
-        config = self._config
-
-        async def attempt(address: RemoteAddress) -> _Attempt:
-            driver = Driver(self, where=where)
-            start(driver, address)
-            assert self._candidates is not None
-            self._candidates.append(driver)
-            assert driver.handshake is not None
-            try:
-                await driver.handshake
-            except asyncio.CancelledError:
-                driver.quic.close(0)
-                raise
-            return _Attempt(driver)
-
-        delay = config.happy_eyeballs_delay if isinstance(config, ClientConfig) else 0.25
-        return (await connect_staggered(addresses, attempt, delay=delay)).driver
 
     def _take(self, driver: Driver) -> None:
         """``driver`` carries this connection from now on."""
@@ -854,15 +839,3 @@ class WebTransportConnection(EventEmitter):
         if self._on_closed is not None:
             self._on_closed(self)
         self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})
-
-
-class _Attempt:
-    """The result of one connection attempt; ``close`` ends one that came second."""
-
-    __slots__ = ("driver",)
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def close(self) -> None:
-        self.driver.quic.close(0)

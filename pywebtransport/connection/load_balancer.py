@@ -19,10 +19,12 @@ from ..exceptions import (
     invalid_config,
 )
 from ..types import EventType
-from ..utils import validate_port
-from ..utils.checks import check_seconds
+from ..utils.checks import check_instance, check_seconds
+from ..utils.failures import attempt_facts, furthest
+from ..utils.home import HomeLoop
+from ..utils.hosts import host_and_port
 from .connection import WebTransportConnection
-from .utils import measure_handshake, require_webtransport, target_name
+from .utils import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -54,7 +56,7 @@ class _Target:
         self.index = index
         self.host = host
         self.port = port
-        self.name = target_name(host, port)
+        self.name = host_and_port(host, port)
         self.weight = 1.0
         self.current = 0.0  # of the weighted turns
         self.latency: float | None = None  # seconds
@@ -101,16 +103,16 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no target, one is named twice, or a value is out
                 of range.
         """
+        targets = check_targets(targets)
         check_seconds("health_check_interval", health_check_interval)
         check_seconds("health_check_timeout", health_check_timeout)
         if not targets:
             raise invalid_config(key="targets", value=targets, reason="expected at least one")
         self._targets: dict[tuple[str, int], _Target] = {}
         for host, port in targets:
-            validate_port(port)
             if (host, port) in self._targets:
                 raise invalid_config(
-                    key="targets", value=target_name(host, port), reason="it is named twice"
+                    key="targets", value=host_and_port(host, port), reason="it is named twice"
                 )
             self._targets[host, port] = _Target(len(self._targets), host, port)
         self._interval = health_check_interval
@@ -123,6 +125,7 @@ class ConnectionLoadBalancer:
         self._timer: asyncio.TimerHandle | None = None
         self._checks: asyncio.Task[None] | None = None
         self._closed = False
+        self._home = HomeLoop("the load balancer")
         self._strategies: dict[str, Callable[[list[_Target]], list[_Target]]] = {
             "round_robin": self._by_turn,
             "weighted": self._by_weight,
@@ -169,13 +172,17 @@ class ConnectionLoadBalancer:
             ConfigurationError: The strategy is unknown, or ``config`` or ``path`` cannot
                 be used.
             CertificateError: A certificate file of ``config`` cannot be used.
-            ClientError: The balancer is closed, or ``config.max_connections`` of its
-                connections are open.
-            ConnectionError: No server could be reached. ``details["targets"]`` has the
-                reason for each; the cause is a group of their errors.
+            ClientError: The balancer is closed, belongs to another event loop, or has
+                ``config.max_connections`` connections open.
+            ConnectionError: No server could be reached. The message begins with the one
+                that got furthest; ``details["targets"]`` has the reason for each, and
+                ``is_retriable_error`` is true if it is for all of them. The cause is a
+                group of their errors.
 
         Cancellation: safe, nothing stays open.
         """
+        check_instance("config", config, ClientConfig)
+        self._home.enter()
         self._require_open()
         if len(self._active) + len(self._opening) >= config.max_connections:
             raise ClientError(
@@ -198,10 +205,15 @@ class ConnectionLoadBalancer:
                 failures[target.name] = error
                 self._set_aside(target, error)
         reasons = {name: str(error) for name, error in failures.items()}
+        names = list(reasons)
+        names.insert(0, names.pop(furthest(list(failures.values()))))
         raise ConnectionError(
             "no server could be reached: "
-            + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-            details={"targets": reasons},
+            + "; ".join(f"{name}: {reasons[name]}" for name in names),
+            details={
+                "targets": reasons,
+                "attempts": [attempt_facts(name, error) for name, error in failures.items()],
+            },
         ) from ExceptionGroup("one error per server", list(failures.values()))
 
     async def update_target_weight(self, *, host: str, port: int, weight: float) -> None:
@@ -216,14 +228,16 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no such server, or the weight is negative or not
                 a finite number.
         """
-        target = self._targets.get((host, port))
+        target = None
+        if isinstance(host, str) and isinstance(port, int):
+            target = self._targets.get((host, port))
         if target is None:
             raise invalid_config(
                 key="target",
-                value=target_name(host, port),
+                value=(host, port),
                 reason=f"expected one of {[known.name for known in self._targets.values()]}",
             )
-        if not (math.isfinite(weight) and weight >= 0):
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
             raise invalid_config(
                 key="weight", value=weight, reason="expected a finite number, 0 or more"
             )
@@ -281,6 +295,7 @@ class ConnectionLoadBalancer:
 
         Cancellation: everything is released all the same, without the wait.
         """
+        self._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -313,7 +328,7 @@ class ConnectionLoadBalancer:
 
     def _order(self, strategy: str) -> list[_Target]:
         """The servers in the order in which to try them."""
-        name = strategy.lower().replace("-", "_")
+        name = strategy.lower().replace("-", "_") if isinstance(strategy, str) else ""
         choose = self._strategies.get(name)
         if choose is None:
             raise invalid_config(

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
 from ..types import ConnectionState, EventType
-from ..utils.checks import check_count, check_seconds
+from ..utils import validate_port
+from ..utils.checks import check_count, check_instance, check_seconds
+from ..utils.home import HomeLoop
+from ..utils.hosts import ascii_host, host_and_port
 from ..utils.slots import Slots
 from .connection import WebTransportConnection
 
@@ -79,6 +82,7 @@ class ConnectionPool:
         # closed is the first that was added.
         self._idle: dict[WebTransportConnection, tuple[float, _Shelf]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._home = HomeLoop("the connection pool")
         self._closed = False
 
     async def get_connection(
@@ -104,23 +108,29 @@ class ConnectionPool:
             path: Path and query of the session.
 
         Raises:
-            ClientError: The pool is closed.
-            ConfigurationError: ``path`` or a header of ``config`` cannot be sent.
+            ClientError: The pool is closed, or belongs to another event loop.
+            ConfigurationError: An argument cannot be used; ``path`` or a header of
+                ``config`` cannot be sent.
             TimeoutError: None became free, or the server did not answer in time.
             UnreachableError, CertificateError, HandshakeError: As when connecting.
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
         """
+        check_instance("config", config, ClientConfig)
+        host = ascii_host(host)
+        validate_port(port)
+        self._home.enter()
         self._require_open()
-        key = (host.lower(), port, _frozen(config.to_dict()))
+        key = (host, port, _frozen(config.to_dict()))
         shelf = self._shelves.get(key)
         if shelf is None:
             shelf = self._shelves[key] = _Shelf(key, self._max_size)
         try:
             if not await shelf.slots.acquire(config.connect_timeout):
                 raise TimeoutError(
-                    f"all {self._max_size} connections to {host} port {port} stayed in use for "
-                    f"connect_timeout={config.connect_timeout} s; return them, or raise max_size",
+                    f"all {self._max_size} connections to {host_and_port(host, port)} stayed in "
+                    f"use for connect_timeout={config.connect_timeout} s; return them, or raise "
+                    "max_size",
                     timeout_duration=config.connect_timeout,
                     operation="wait for a pooled connection",
                 )
@@ -147,6 +157,8 @@ class ConnectionPool:
 
         Cancellation: safe; the connection is then closed instead of kept.
         """
+        check_instance("connection", connection, WebTransportConnection)
+        self._home.enter()
         if connection in self._idle or connection in self._returning:
             return
         shelf = self._active.get(connection)
@@ -177,6 +189,7 @@ class ConnectionPool:
 
         Cancellation: everything is closed all the same, without the wait.
         """
+        self._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -10,7 +10,10 @@ from pywebtransport.exceptions import invalid_config
 
 __all__ = [
     "check_count",
+    "check_instance",
+    "check_number",
     "check_seconds",
+    "check_text",
     "check_texts",
     "validate_address",
     "validate_error_code",
@@ -112,3 +115,39 @@ def _check_integer(key: str, value: Any, low: int, high: int) -> None:
         raise invalid_config(
             key=key, value=value, reason=f"expected a whole number of {low} to {high}"
         )
+
+
+def check_instance(key: str, value: Any, kind: type, *, optional: bool = False) -> None:
+    """Check an object's class.
+
+    Args:
+        key: Name of the argument.
+        value: What was given for it.
+        kind: The class.
+        optional: None is accepted as well.
+
+    Raises:
+        ConfigurationError: It is of another class.
+    """
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise invalid_config(key=key, value=value, reason=f"expected an object of {kind.__name__}")
+
+
+def check_number(key: str, value: Any) -> None:
+    """Check that a value is a number and no bool; its range is the caller's.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid_config(key=key, value=value, reason="expected a number of seconds")
+
+
+def check_text(key: str, value: Any) -> None:
+    """Check that a value is a text.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(value, str):
+        raise invalid_config(key=key, value=value, reason="expected a text")

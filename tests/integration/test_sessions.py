@@ -103,7 +103,7 @@ async def test_connect_that_is_never_awaited_can_be_closed(
 ) -> None:
     async with WebTransportClient(config=client_config()) as client:
         client.connect("https://127.0.0.1:1/").close()
-        assert client.stats["connections_attempted"] == 0
+        assert client.stats["connections"]["attempted"] == 0
 
 
 async def test_session_of_the_connection_layer(
