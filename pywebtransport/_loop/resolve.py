@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import UnreachableError
-from ..utils.failures import combine_errors
+from ..utils.attempts import combine_errors
 from ..utils.hosts import ascii_host, host_and_port
 from ..utils.text import printable
 

@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import itertools
 import logging
-import math
 import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
@@ -29,7 +28,7 @@ from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..types import URL, ConnectionState, Headers
 from ..utils import parse_webtransport_url
-from ..utils.checks import check_instance, check_number
+from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.text import printable
@@ -159,8 +158,8 @@ class WebTransportClient(EventEmitter):
             WebTransportNotSupportedError: The server speaks HTTP/3 without WebTransport.
             SessionRejectedError: The server refused; ``status_code`` and ``headers`` tell how.
             TimeoutError: No answer in time.
-            ClientError: The client is closed, belongs to another event loop, or has
-                ``max_connections`` open.
+            ClientError: The client is closed, or has ``max_connections`` open.
+            WrongLoopError: The client belongs to another event loop.
 
         A request that the server left alone (H3_REQUEST_REJECTED) is sent again on a new
         connection, ``config.max_retries`` times at most within the timeout.
@@ -186,7 +185,7 @@ class WebTransportClient(EventEmitter):
         loop it only gives the sockets back.
 
         Raises:
-            ClientError: The client belongs to another event loop.
+            WrongLoopError: The client belongs to another event loop.
 
         Cancellation: everything is released all the same.
         """
@@ -276,15 +275,14 @@ class WebTransportClient(EventEmitter):
         check_fields(headers)
         if timeout is None:
             timeout = self._config.connect_timeout
-        else:
-            check_number("timeout", timeout)
-            if not timeout > 0:  # NaN is not, either
-                raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+        elif isinstance(timeout, int | float) and timeout <= 0:
+            raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+        limit = check_timeout("timeout", timeout)
         stats = self._stats
         stats.connections_attempted += 1
         started = loop.time()
         progress = Progress()
-        scope = asyncio.timeout(timeout if math.isfinite(timeout) else None)
+        scope = asyncio.timeout(limit)
         try:
             async with scope:
                 session = await self._open_session(host, port, path, headers, progress, wish)

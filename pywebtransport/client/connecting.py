@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._loop import Failures
 from ..exceptions import TimeoutError
-from ..utils.failures import combine_errors
+from ..utils.attempts import combine_errors
 from ..utils.text import printable
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..types import URL
 from ..utils import parse_webtransport_url
+from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_count
-from ..utils.failures import attempt_facts, furthest
 from ..utils.text import printable
 from .client import WebTransportClient
 

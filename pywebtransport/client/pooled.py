@@ -134,8 +134,8 @@ class PooledClient:
 
         Raises:
             TimeoutError: No session came back in time, or a new one took too long.
-            ClientError: The pool is closed, belongs to another event loop, or the server
-                ended the new session at once.
+            ClientError: The pool is closed, or the server ended the new session at once.
+            WrongLoopError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
@@ -169,7 +169,7 @@ class PooledClient:
 
         Raises:
             SessionError: It was returned already, or is not of this pool.
-            ClientError: The pool belongs to another event loop.
+            WrongLoopError: The pool belongs to another event loop.
             ConfigurationError: It is no session.
 
         Cancellation: does not wait, so there is nothing to cancel.

@@ -19,8 +19,8 @@ from ..exceptions import (
     invalid_config,
 )
 from ..types import EventType
+from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_seconds
-from ..utils.failures import attempt_facts, furthest
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from .connection import WebTransportConnection
@@ -172,8 +172,9 @@ class ConnectionLoadBalancer:
             ConfigurationError: The strategy is unknown, or ``config`` or ``path`` cannot
                 be used.
             CertificateError: A certificate file of ``config`` cannot be used.
-            ClientError: The balancer is closed, belongs to another event loop, or has
-                ``config.max_connections`` connections open.
+            ClientError: The balancer is closed, or ``config.max_connections`` of its
+                connections are open.
+            WrongLoopError: The balancer belongs to another event loop.
             ConnectionError: No server could be reached. The message begins with the one
                 that got furthest; ``details["targets"]`` has the reason for each, and
                 ``is_retriable_error`` is true if it is for all of them. The cause is a

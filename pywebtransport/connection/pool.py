@@ -108,7 +108,8 @@ class ConnectionPool:
             path: Path and query of the session.
 
         Raises:
-            ClientError: The pool is closed, or belongs to another event loop.
+            ClientError: The pool is closed.
+            WrongLoopError: The pool belongs to another event loop.
             ConfigurationError: An argument cannot be used; ``path`` or a header of
                 ``config`` cannot be sent.
             TimeoutError: None became free, or the server did not answer in time.

@@ -23,14 +23,13 @@ from ..exceptions import (
 )
 from ..types import ConnectionState
 from ..utils import validate_port
+from ..utils.attempts import combine_errors, furthest
 from ..utils.checks import (
     check_count,
     check_instance,
-    check_number,
     check_seconds,
     check_text,
 )
-from ..utils.failures import combine_errors, furthest
 from ..utils.hosts import ascii_host, host_and_port
 from .connection import WebTransportConnection
 
@@ -279,7 +278,6 @@ async def test_tcp_connection(
 
     Cancellation: safe.
     """
-    check_number("timeout", timeout)
     check_seconds("timeout", timeout)
     check_text("host", host)
     validate_port(port)

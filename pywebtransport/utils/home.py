@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pywebtransport.exceptions import ClientError
+from pywebtransport.exceptions import WrongLoopError
 
 __all__ = ["HomeLoop"]
 
@@ -29,16 +29,18 @@ class HomeLoop:
         """The running loop, which becomes that of the object if it has none.
 
         Raises:
-            ClientError: The object belongs to another loop.
+            WrongLoopError: The object belongs to another loop.
         """
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            other = "an event loop that is closed" if self._loop.is_closed() else "another one"
-            raise ClientError(
-                f"{self._what} is used in a second event loop, and belongs to {other}: make one "
-                "for each loop (each asyncio.run() has its own), and close it there"
+            closed = self._loop.is_closed()
+            first = "which is closed" if closed else "and works in that one only"
+            raise WrongLoopError(
+                f"{self._what} was used in another event loop before, {first}: make one for each "
+                "loop (each asyncio.run() has its own), and close it there",
+                closed=closed,
             )
         return loop
 
