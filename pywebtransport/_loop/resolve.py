@@ -68,6 +68,9 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         ]
     try:
         found = _parse_literal(name, port, family)
+        if not found and ":" in name:
+            # A zone that there is not: some loops would leave it out.
+            raise socket.gaierror(socket.EAI_NONAME, "there is no such address")
         if not found:
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)

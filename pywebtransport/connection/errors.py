@@ -54,7 +54,7 @@ _ALERTS = {
 
 
 # In the engine's words about a certificate.
-_HASH = re.compile(r"SHA-256 ([0-9a-f]{64})")
+_HASH = re.compile(r"SHA-256 (?:is )?([0-9a-f]{64})")
 _NEW_CERTIFICATE = (
     "make a new one, pywebtransport.utils.generate_self_signed_cert(host) gives ECDSA P-256 for "
     "13 days, restart the server with it and give its hash"
@@ -196,13 +196,16 @@ def _quoted(text: str) -> str:
 
 def _certificate_hint(text: str, digest: str | None, pinned: bool) -> str:
     """What to do about a certificate that was refused, by the engine's words about it."""
+    pin = f"server_certificate_hashes=['{digest}']" if digest else "server_certificate_hashes"
     if pinned:
         if "matches none of" in text:
             return (
-                f"if it is the right server, give server_certificate_hashes=['{digest}']; "
+                f"if it is the right server, give {pin}; "
                 "pywebtransport.utils.certificate_hash(path) tells the hash of a file"
             )
         return f"{_NEW_CERTIFICATE}; or trust it by ca_certs=path instead of by its hash"
+    if text.startswith("client certificate"):
+        return "ca_certs of the server has to hold the authority that made it"
     if "is not for" in text:
         return "connect to one of its names, or give the server a certificate for this one"
     if "expired" in text or "not valid" in text:
@@ -212,7 +215,6 @@ def _certificate_hint(text: str, digest: str | None, pinned: bool) -> str:
     if "not trusted" in text:
         return (
             "if it is the right server, give ca_certs=path of its authority (or of the certificate "
-            "itself), or, for a certificate for development with at most 14 days, "
-            f"server_certificate_hashes=['{digest}']"
+            f"itself), or, for a certificate for development with at most 14 days, {pin}"
         )
     return "give the server a certificate from an authority that this client trusts (ca_certs)"
