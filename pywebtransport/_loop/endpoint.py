@@ -503,6 +503,8 @@ class Endpoint:
         if self._on_error is not None:
             self._on_error(exc)
             return
+        if self._loop.is_closed() and isinstance(exc, RuntimeError):
+            return  # whoever waited went with the loop: nobody is left to be told
         self._loop.call_exception_handler(
             {"message": "Exception in a QUIC connection handler", "exception": exc}
         )

@@ -117,6 +117,8 @@ class WebTransportBrowser:
 
         Cancellation: everything is released all the same.
         """
+        if not self._client._home.is_gone:
+            self._client._home.enter()
         self._session = None
         await self._client.close()
 

@@ -71,7 +71,7 @@ class WebTransportClient(EventEmitter):
         super().__init__()
         self._config = config if config is not None else ClientConfig()
         self._config.validate()
-        self._home = HomeLoop("the client")
+        self._home = HomeLoop()
         self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers: Headers = {}
@@ -159,7 +159,7 @@ class WebTransportClient(EventEmitter):
             SessionRejectedError: The server refused; ``status_code`` and ``headers`` tell how.
             TimeoutError: No answer in time.
             ClientError: The client is closed, or has ``max_connections`` open.
-            WrongLoopError: The client belongs to another event loop.
+            ConfigurationError: The client belongs to another event loop.
 
         A request that the server left alone (H3_REQUEST_REJECTED) is sent again on a new
         connection, ``config.max_retries`` times at most within the timeout.
@@ -185,7 +185,7 @@ class WebTransportClient(EventEmitter):
         loop it only gives the sockets back.
 
         Raises:
-            WrongLoopError: The client belongs to another event loop.
+            ConfigurationError: The client belongs to another event loop.
 
         Cancellation: everything is released all the same.
         """
@@ -483,6 +483,8 @@ class WebTransportClient(EventEmitter):
     def _release(self) -> None:
         """What is left of ``close`` when the loop is gone: descriptors and memory."""
         self._closed = True
+        for connection in (*self._connections, *self._opening):
+            connection._abandon()
         self._connections.clear()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:

@@ -97,7 +97,8 @@ class ClientPool:
             One session per client, in the order of the configurations.
 
         Raises:
-            ConfigurationError: The URL is malformed.
+            ConfigurationError: The URL is malformed, or the pool belongs to another event
+                loop.
             ClientError: A client could not connect. The message has the error of the
                 one that got furthest, ``details["errors"]`` all of them, by the number
                 of the client; ``is_retriable_error`` is true if it is for all of them.
@@ -105,6 +106,8 @@ class ClientPool:
         Cancellation: safe, nothing stays open.
         """
         parse_webtransport_url(url)
+        for client in self._clients:
+            client._home.enter()
         tasks = [asyncio.ensure_future(client.connect(url)) for client in self._clients]
         try:
             await asyncio.wait(tasks)

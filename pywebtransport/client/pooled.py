@@ -135,7 +135,7 @@ class PooledClient:
         Raises:
             TimeoutError: No session came back in time, or a new one took too long.
             ClientError: The pool is closed, or the server ended the new session at once.
-            WrongLoopError: The pool belongs to another event loop.
+            ConfigurationError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
@@ -169,7 +169,7 @@ class PooledClient:
 
         Raises:
             SessionError: It was returned already, or is not of this pool.
-            WrongLoopError: The pool belongs to another event loop.
+            ConfigurationError: The pool belongs to another event loop.
             ConfigurationError: It is no session.
 
         Cancellation: does not wait, so there is nothing to cancel.
@@ -206,8 +206,11 @@ class PooledClient:
 
         Cancellation: everything is released all the same.
         """
-        if not self._client._home.is_gone:
-            self._client._home.enter()
+        if self._client._home.is_gone:
+            self._closed = True
+            await self._client.close()
+            return
+        self._client._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -217,7 +220,7 @@ class PooledClient:
         try:
             await self._client.close()
         finally:
-            if self._closing and not self._client._home.is_gone:
+            if self._closing:
                 await asyncio.wait(self._closing)
 
     async def __aenter__(self) -> Self:

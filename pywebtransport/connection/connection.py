@@ -749,6 +749,12 @@ class WebTransportConnection(EventEmitter):
             driver.h3.close(reason=reason)
             self._flush_now()
 
+    def _abandon(self) -> None:
+        """What is left to do when the event loop is gone: give the descriptors back."""
+        endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
+        if self._owns_endpoint and endpoint is not None:
+            endpoint.close()
+
     def _flush_now(self) -> None:
         if self._endpoint is not None:
             self._endpoint.flush()

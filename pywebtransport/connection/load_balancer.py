@@ -125,7 +125,7 @@ class ConnectionLoadBalancer:
         self._timer: asyncio.TimerHandle | None = None
         self._checks: asyncio.Task[None] | None = None
         self._closed = False
-        self._home = HomeLoop("the load balancer")
+        self._home = HomeLoop()
         self._strategies: dict[str, Callable[[list[_Target]], list[_Target]]] = {
             "round_robin": self._by_turn,
             "weighted": self._by_weight,
@@ -174,7 +174,7 @@ class ConnectionLoadBalancer:
             CertificateError: A certificate file of ``config`` cannot be used.
             ClientError: The balancer is closed, or ``config.max_connections`` of its
                 connections are open.
-            WrongLoopError: The balancer belongs to another event loop.
+            ConfigurationError: The balancer belongs to another event loop.
             ConnectionError: No server could be reached. The message begins with the one
                 that got furthest; ``details["targets"]`` has the reason for each, and
                 ``is_retriable_error`` is true if it is for all of them. The cause is a
@@ -296,6 +296,11 @@ class ConnectionLoadBalancer:
 
         Cancellation: everything is released all the same, without the wait.
         """
+        if self._home.is_gone:
+            self._closed = True
+            for connection in (*self._active, *self._opening):
+                connection._abandon()
+            return
         self._home.enter()
         self._closed = True
         if self._timer is not None:

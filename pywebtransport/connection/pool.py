@@ -82,7 +82,7 @@ class ConnectionPool:
         # closed is the first that was added.
         self._idle: dict[WebTransportConnection, tuple[float, _Shelf]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._home = HomeLoop("the connection pool")
+        self._home = HomeLoop()
         self._closed = False
 
     async def get_connection(
@@ -109,7 +109,7 @@ class ConnectionPool:
 
         Raises:
             ClientError: The pool is closed.
-            WrongLoopError: The pool belongs to another event loop.
+            ConfigurationError: The pool belongs to another event loop.
             ConfigurationError: An argument cannot be used; ``path`` or a header of
                 ``config`` cannot be sent.
             TimeoutError: None became free, or the server did not answer in time.
@@ -190,6 +190,11 @@ class ConnectionPool:
 
         Cancellation: everything is closed all the same, without the wait.
         """
+        if self._home.is_gone:
+            self._closed = True
+            for connection in (*self._idle, *self._active, *self._opening):
+                connection._abandon()
+            return
         self._home.enter()
         self._closed = True
         if self._timer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pywebtransport.exceptions import WrongLoopError
+from pywebtransport.utils.waiters import require_loop
 
 __all__ = ["HomeLoop"]
 
@@ -14,34 +14,22 @@ class HomeLoop:
 
     Sockets, timers and futures are of one loop; in another one they would hang, or fail
     with words about the inside.
-
-    Args:
-        what: The object in words, such as ``the client``.
     """
 
-    __slots__ = ("_loop", "_what")
+    __slots__ = ("_loop",)
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> asyncio.AbstractEventLoop:
         """The running loop, which becomes that of the object if it has none.
 
         Raises:
-            WrongLoopError: The object belongs to another loop.
+            ConfigurationError: The object belongs to another loop.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            closed = self._loop.is_closed()
-            first = "which is closed" if closed else "and works in that one only"
-            raise WrongLoopError(
-                f"{self._what} was used in another event loop before, {first}: make one for each "
-                "loop (each asyncio.run() has its own), and close it there",
-                closed=closed,
-            )
+        require_loop(self._loop, loop)
+        self._loop = loop
         return loop
 
     @property

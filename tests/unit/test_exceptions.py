@@ -40,7 +40,6 @@ from pywebtransport.exceptions import (
     UnreachableError,
     WebTransportError,
     WebTransportNotSupportedError,
-    WrongLoopError,
 )
 from pywebtransport.types import SessionState, StreamState
 
@@ -79,7 +78,6 @@ FILLED: list[WebTransportError] = [
     exceptions.TimeoutError("m", timeout_duration=1.5, operation="read"),
     UnreachableError("m", remote_address=("a", 1)),
     WebTransportNotSupportedError("m", target_url="https://a/"),
-    WrongLoopError(closed=True),
 ]
 
 
