@@ -300,6 +300,19 @@ class _StreamBase(EventEmitter):
         """A bidirectional stream on which only the peer sent, to the end."""
         return not self._bytes_sent and self._quic.fin_received
 
+    def _is_half_open(self) -> bool:
+        """One half is over and the other one is not."""
+        quic = self._quic
+        if quic.is_closed or self._direction is not StreamDirection.BIDIRECTIONAL:
+            return False
+        sent = self._reset_sent or self._send_over()
+        received = self._receive_done or quic.is_reset or quic.fin_received
+        return sent is not received
+
+    def _has_waiter(self) -> bool:
+        """A coroutine waits for something of the stream."""
+        return bool(self._read_waiter or self._write_waiters or self._acked_waiters)
+
     def _has_owner(self) -> bool:
         """Somebody listens: an event brings the stream, so that nobody has to hold it."""
         state = self._emitter
