@@ -24,7 +24,7 @@
     |-- SessionError
     |   `-- SessionClosedError
     |-- StreamError
-    |   |-- StreamLimitError
+    |   |-- StreamLimitError            (also TimeoutError)
     |   |-- StreamResetError
     |   `-- StreamStoppedError
     `-- TimeoutError                    (also builtins.TimeoutError)
@@ -644,10 +644,6 @@ class StreamStoppedError(_PeerStreamError):
     _sentence = "The peer stopped reading the stream"
 
 
-class StreamLimitError(StreamError):
-    """No stream could be opened: a limit on concurrent streams is reached."""
-
-
 class TimeoutError(WebTransportError, builtins.TimeoutError):
     """An operation took longer than its timeout."""
 
@@ -665,6 +661,39 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         super().__init__(message, error_code=error_code, details=details, **origin)
+        self.timeout_duration = timeout_duration
+        self.operation = operation
+
+
+class StreamLimitError(StreamError, TimeoutError):
+    """No stream could be opened: a stream limit, of the peer or of this end, is reached.
+
+    Also a :class:`TimeoutError`, whether or not there was any waiting: streams that end
+    make room, so that the same call may succeed later.
+
+    Args:
+        message: Names the limit.
+        timeout_duration: Seconds that were waited for room; None: it was told at once.
+    """
+
+    category = "stream"
+    _fields: ClassVar[tuple[str, ...]] = (*StreamError._fields, *TimeoutError._fields)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream_id: int | None = None,
+        error_code: int | None = None,
+        stream_state: StreamState | None = None,
+        timeout_duration: float | None = None,
+        operation: str | None = "open stream",
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        WebTransportError.__init__(self, message, error_code=error_code, details=details, **origin)
+        self.stream_id = stream_id
+        self.stream_state = stream_state
         self.timeout_duration = timeout_duration
         self.operation = operation
 
@@ -704,7 +733,7 @@ def is_retriable_error(exception: Exception) -> bool:
             return exception.status_code in _RETRIABLE_STATUSES
         case ProxyError() if exception.status_code is not None:
             return exception.status_code in _RETRIABLE_STATUSES
-        case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
+        case builtins.ConnectionError() | builtins.TimeoutError():
             return True
         case WebTransportError() if is_request_rejected(exception):
             return True

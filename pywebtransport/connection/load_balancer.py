@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,8 +18,9 @@ from ..exceptions import (
     invalid_config,
 )
 from ..types import EventType
+from ..utils import validate_port
 from ..utils.attempts import attempt_facts, furthest
-from ..utils.checks import check_instance, check_seconds
+from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from .connection import WebTransportConnection
@@ -103,9 +103,9 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no target, one is named twice, or a value is out
                 of range.
         """
+        health_check_interval = check_seconds("health_check_interval", health_check_interval)
+        health_check_timeout = check_seconds("health_check_timeout", health_check_timeout)
         targets = check_targets(targets)
-        check_seconds("health_check_interval", health_check_interval)
-        check_seconds("health_check_timeout", health_check_timeout)
         if not targets:
             raise invalid_config(key="targets", value=targets, reason="expected at least one")
         self._targets: dict[tuple[str, int], _Target] = {}
@@ -183,6 +183,8 @@ class ConnectionLoadBalancer:
         Cancellation: safe, nothing stays open.
         """
         check_instance("config", config, ClientConfig)
+        check_text("path", path)
+        check_text("strategy", strategy)
         self._home.enter()
         self._require_open()
         if len(self._active) + len(self._opening) >= config.max_connections:
@@ -229,19 +231,16 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no such server, or the weight is negative or not
                 a finite number.
         """
-        target = None
-        if isinstance(host, str) and isinstance(port, int):
-            target = self._targets.get((host, port))
+        check_text("host", host)
+        validate_port(port)
+        target = self._targets.get((host, port))
         if target is None:
             raise invalid_config(
                 key="target",
-                value=(host, port),
+                value=host_and_port(host, port),
                 reason=f"expected one of {[known.name for known in self._targets.values()]}",
             )
-        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
-            raise invalid_config(
-                key="weight", value=weight, reason="expected a finite number, 0 or more"
-            )
+        check_number("weight", weight, 0)
         target.weight = float(weight)
 
     async def get_load_balancer_stats(self) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
 from ..types import ConnectionState, EventType
-from ..utils import validate_port
-from ..utils.checks import check_count, check_instance, check_seconds
+from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import ascii_host, host_and_port
 from ..utils.slots import Slots
@@ -71,7 +70,7 @@ class ConnectionPool:
             ConfigurationError: A value is out of range.
         """
         check_count("max_size", max_size)
-        check_seconds("max_idle_time", max_idle_time)
+        max_idle_time = check_seconds("max_idle_time", max_idle_time)
         self._max_size = max_size
         self._max_idle_time = max_idle_time
         self._shelves: dict[_Key, _Shelf] = {}
@@ -120,6 +119,7 @@ class ConnectionPool:
         check_instance("config", config, ClientConfig)
         host = ascii_host(host)
         validate_port(port)
+        check_text("path", path)
         self._home.enter()
         self._require_open()
         key = (host, port, _frozen(config.to_dict()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import math
 import random
 import ssl
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -27,8 +27,10 @@ from ..utils.attempts import combine_errors, furthest
 from ..utils.checks import (
     check_count,
     check_instance,
-    check_seconds,
+    check_integer,
+    check_number,
     check_text,
+    check_timeout,
 )
 from ..utils.hosts import ascii_host, host_and_port
 from .connection import WebTransportConnection
@@ -83,14 +85,9 @@ async def connect_with_retry(
     Cancellation: safe, nothing stays open.
     """
     check_instance("config", config, ClientConfig)
-    for key, value, low in (
-        ("max_retries", max_retries, 0),
-        ("retry_delay", retry_delay, 0),
-        ("backoff_factor", backoff_factor, 1),
-    ):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not value >= low or not math.isfinite(value):
-            raise invalid_config(key=key, value=value, reason=f"expected {low} or more")
+    check_integer("max_retries", max_retries, 0, sys.maxsize)
+    check_number("retry_delay", retry_delay, 0)
+    check_number("backoff_factor", backoff_factor, 1)
     tries: list[WebTransportError] = []
     pause = retry_delay
     attempt = 0
@@ -150,6 +147,7 @@ async def create_multiple_connections(
     check_instance("config", config, ClientConfig)
     targets = check_targets(targets)
     check_count("max_concurrent", max_concurrent)
+    check_text("path", path)
     made: dict[str, WebTransportConnection] = {}
     limit = asyncio.Semaphore(max_concurrent)
 
@@ -278,12 +276,12 @@ async def test_tcp_connection(
 
     Cancellation: safe.
     """
-    check_seconds("timeout", timeout)
     check_text("host", host)
     validate_port(port)
+    limit = check_timeout("timeout", timeout)
     try:
         name = ascii_host(host)
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             _, writer = await asyncio.open_connection(name, port)
     except (OSError, ConfigurationError):  # the latter: no name can be like that
         return False

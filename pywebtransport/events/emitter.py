@@ -12,13 +12,16 @@ import asyncio
 import builtins
 import inspect
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..exceptions import TimeoutError, WebTransportError, invalid_config
+from ..exceptions import TimeoutError, WebTransportError
 from ..types import EventData, EventHandler, EventType, Timeout
+from ..utils.checks import check_callable, check_integer, check_text, check_timeout
+from ..utils.text import printable
 from .event import Event
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
@@ -214,6 +217,7 @@ class EventEmitter:
 
     def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None:
         """Remove a handler of an event type, or all of them."""
+        check_text("event_type", event_type)
         state = self._emitter
         if state is None:
             return
@@ -286,10 +290,14 @@ class EventEmitter:
 
         Cancellation: safe; nothing stays registered.
         """
+        check_text("event_type", event_type)
+        seconds = check_timeout("timeout", timeout)
+        if condition is not None:
+            check_callable("condition", condition)
         state = self._emitter_state()
         if state.closed:
             raise WebTransportError("The emitter is closed")
-        limit = asyncio.timeout(timeout)
+        limit = asyncio.timeout(seconds)
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
         def look(event: Event) -> None:
@@ -342,6 +350,7 @@ class EventEmitter:
             event_type: Only events of this type; None: all.
             limit: At most this many, the newest.
         """
+        check_integer("limit", limit, -sys.maxsize, sys.maxsize)
         if self._emitter is None or limit <= 0:
             return []
         history = [
@@ -371,6 +380,7 @@ class EventEmitter:
 
     def listeners(self, event_type: EventType | str) -> list[EventHandler]:
         """The handlers of an event type, without those of all events."""
+        check_text("event_type", event_type)
         state = self._emitter
         if state is None:
             return []
@@ -400,14 +410,7 @@ class EventEmitter:
         Raises:
             ConfigurationError: Not a whole number from 0 up.
         """
-        if isinstance(max_listeners, bool) or not isinstance(max_listeners, int):
-            raise invalid_config(
-                key="max_listeners", value=max_listeners, reason="expected a whole number"
-            )
-        if max_listeners < 0:
-            raise invalid_config(
-                key="max_listeners", value=max_listeners, reason="expected 0 or more handlers"
-            )
+        check_integer("max_listeners", max_listeners, 0, sys.maxsize)
         self._emitter_state().max_listeners = max_listeners
 
     # For the library itself.
@@ -521,6 +524,7 @@ class EventEmitter:
         event_type: str,
         handler: EventHandler,
     ) -> None:
+        check_text("event_type", event_type)
         state = self._emitter_state()
         handlers = state.any_handlers if table is None else table.get(event_type, [])
         if handler in handlers:
@@ -528,7 +532,7 @@ class EventEmitter:
         why = ""
         given: object = handler  # callers without a type checker may pass anything
         if not callable(given):
-            why = f"{given!r} is not callable"
+            why = f"{printable(given)} is not callable"
         elif state.closed:
             why = "the emitter is closed"
         elif 0 < state.max_listeners <= len(handlers):
@@ -559,6 +563,8 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
     Args:
         event_type: The events it wants.
     """
+
+    check_text("event_type", event_type)
 
     def mark(function: F) -> F:
         function.__event_type__ = event_type  # type: ignore[attr-defined]
