@@ -816,7 +816,7 @@ def get_error_category(exception: Exception) -> str:
 def certificate_not_found(path: str) -> CertificateError:
     """Make the error for a certificate file that does not exist."""
     return CertificateError(
-        f"Certificate file {path!r} was not found",
+        f"Certificate file {shorten(path)} was not found",
         certificate_path=path,
         certificate_error="file_not_found",
     )

@@ -11,6 +11,7 @@ from .._loop import Endpoint, UdpSocket
 from ..config import ServerConfig
 from ..exceptions import ConnectionError
 from ..utils.checks import check_integer, check_text
+from ..utils.hosts import ascii_host
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -24,6 +25,7 @@ async def migrate(
     """As ``WebTransportConnection.migrate``."""
     if local_host is not None:
         check_text("local_host", local_host)
+        local_host = local_host and ascii_host(local_host)
     check_integer("local_port", local_port, 0, 65535)
     endpoint, quic = connection._endpoint, connection._quic
     if endpoint is None or quic is None or not connection.is_connected:

@@ -12,9 +12,12 @@ import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
 
+from pywebtransport._plain import shorten
 from pywebtransport.constants import MAX_HASHED_CERTIFICATE_DAYS
 from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
+from pywebtransport.utils.checks import check_count
 from pywebtransport.utils.hosts import ascii_host
+from pywebtransport.utils.text import printable
 
 __all__ = ["certificate_hash", "generate_self_signed_cert", "load_certificate"]
 
@@ -67,6 +70,7 @@ def generate_self_signed_cert(
         raise invalid_config(key="hostname", value=hostname, reason="expected a name or address")
     if not isinstance(output_dir, str | os.PathLike):
         raise invalid_config(key="output_dir", value=output_dir, reason="expected a directory")
+    check_count("key_size", key_size)
     if isinstance(days_valid, bool) or not isinstance(days_valid, int):
         raise invalid_config(key="days_valid", value=days_valid, reason="expected whole days")
     if not 1 <= days_valid <= 36500:
@@ -79,7 +83,8 @@ def generate_self_signed_cert(
         _write(paths[0], certificate, 0o644)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CertificateError(
-            f"The certificate for {hostname!r} could not be written to {output_dir!r}: {error}",
+            f"The certificate for {hostname!r} could not be written to "
+            f"{shorten(output_dir)}: {_why(error)}",
             certificate_path=paths[0],
             certificate_error=str(error),
         ) from error
@@ -120,7 +125,7 @@ def certificate_hash(
             raise certificate_not_found(path=path) from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise CertificateError(
-                f"Certificate file {path!r} could not be read: {error}",
+                f"Certificate file {shorten(path)} could not be read: {_why(error)}",
                 certificate_path=path,
                 certificate_error=str(error),
             ) from error
@@ -142,17 +147,30 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
     for name, path in (("certfile", certfile), ("keyfile", keyfile)):
         if not isinstance(path, str | os.PathLike):
             raise invalid_config(key=name, value=path, reason="expected the path of a PEM file")
-        if not os.path.isfile(path):
+        if not _is_file(path):
             raise certificate_not_found(path=path)
     try:
         context.load_cert_chain(certfile, keyfile)
     except (OSError, ssl.SSLError) as error:
         raise CertificateError(
-            f"Certificate {certfile!r} with key {keyfile!r} could not be loaded: {error}",
+            f"Certificate {shorten(certfile)} with key {shorten(keyfile)} could not be loaded: "
+            f"{_why(error)}",
             certificate_path=certfile,
             certificate_error=str(error),
         ) from error
     return context
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.isfile(path)
+    except (OSError, ValueError):  # a name that the system cannot have
+        return False
+
+
+def _why(error: Exception) -> str:
+    """What the system says, without the path that it may repeat."""
+    return printable(getattr(error, "strerror", None) or error)
 
 
 def _leaf(data: bytes, path: str | None) -> bytes:
@@ -169,7 +187,7 @@ def _leaf(data: bytes, path: str | None) -> bytes:
             der = b""
         if der and _certificate_end(der) == len(der):
             return der
-    where = "the data" if path is None else repr(path)
+    where = "the data" if path is None else shorten(path)
     raise CertificateError(
         f"There is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",
         certificate_path=path,

@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 from pywebtransport.exceptions import ConfigurationError, TimeoutError
 from pywebtransport.types import Timeout
-from pywebtransport.utils.checks import check_callable, check_seconds, check_timeout
+from pywebtransport.utils.checks import (
+    check_callable,
+    check_instance,
+    check_seconds,
+    check_text,
+    check_timeout,
+)
 
 __all__ = [
     "create_task_with_timeout",
@@ -39,7 +45,7 @@ async def create_task_with_timeout(
 
     Cancellation: does not wait, so there is nothing to cancel.
     """
-    limit = _limit_of(coro, timeout)
+    limit = _limit_of(coro, timeout, name)
     task = asyncio.create_task(_limited(coro, limit, name or "task"), name=name)
     # A task that is cancelled before it starts never awaits the coroutine.
     task.add_done_callback(lambda _: coro.close())
@@ -110,9 +116,14 @@ async def wait_for_condition(
         await asyncio.sleep(pause)
 
 
-def _limit_of(coro: Coroutine[Any, Any, T], timeout: Timeout | None) -> float | None:
-    """Check the timeout; a coroutine that will not run is closed."""
+def _limit_of(
+    coro: Coroutine[Any, Any, T], timeout: Timeout | None, name: str | None = None
+) -> float | None:
+    """Check the arguments; a coroutine that will not run is closed."""
+    check_instance("coro", coro, Coroutine)
     try:
+        if name is not None:
+            check_text("name", name)
         return check_timeout("timeout", timeout)
     except ConfigurationError:
         coro.close()

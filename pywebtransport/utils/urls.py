@@ -6,14 +6,19 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from pywebtransport.exceptions import ConfigurationError, UnreachableError, invalid_config
 from pywebtransport.types import URL, Address, URLParts
-from pywebtransport.utils.checks import validate_port
+from pywebtransport.utils.checks import (
+    check_instance,
+    check_integer,
+    check_text,
+    validate_port,
+)
 from pywebtransport.utils.hosts import ascii_host, bracketed, ipv6_from_url, is_address
 from pywebtransport.utils.text import printable
 
@@ -47,15 +52,23 @@ def build_webtransport_url(
         query_params: Names and values of the query.
 
     Raises:
-        ConfigurationError: The port or the host is not possible.
+        ConfigurationError: The port or the host is not possible, the path is no text, or
+            the query is no mapping.
     """
+    check_text("path", path)
+    if query_params is not None:
+        check_instance("query_params", query_params, Mapping)
     validate_port(port)
     authority = bracketed(ascii_host(host), in_url=True)
     if port != DEFAULT_HTTPS_PORT or not secure:
         authority += f":{port}"
-    target = quote(path if path.startswith("/") else f"/{path}", safe=_QUERY_SAFE)
+    target = _quoted("path", path if path.startswith("/") else f"/{path}", _QUERY_SAFE)
     if query_params:
-        target += ("&" if "?" in target else "?") + urlencode(query_params)
+        try:
+            target += ("&" if "?" in target else "?") + urlencode(query_params)
+        except Exception as error:  # a text that UTF-8 cannot hold, somebody else's __str__
+            reason = "expected texts that UTF-8 can hold"
+            raise invalid_config(key="query_params", value=query_params, reason=reason) from error
     parse_webtransport_url(f"https://{authority}{target}")
     return f"{'https' if secure else 'http'}://{authority}{target}"
 
@@ -98,9 +111,9 @@ def _parse(url: str) -> URLParts:
     if "@" in authority:
         _bad_url(url, "user names and passwords are not allowed; send a header instead")
     host, port = _split_authority(url, authority)
-    target = quote(path, safe=_PATH_SAFE) or "/"
+    target = _quoted("url", path, _PATH_SAFE) or "/"
     if query:
-        target += "?" + quote(query, safe=_QUERY_SAFE)
+        target += "?" + _quoted("url", query, _QUERY_SAFE)
     return host, port, target
 
 
@@ -133,14 +146,18 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
 
     Raises:
         UnreachableError: The name has no such address.
+        ConfigurationError: ``host`` is no text, or ``port`` or ``family`` is out of range.
 
     Cancellation: safe.
     """
-    name = ascii_host(host) if isinstance(host, str) and not host.isascii() else host
+    check_text("host", host)
+    check_integer("port", port, 0, 65535)
+    check_instance("family", family, int)
+    name = host if host.isascii() else ascii_host(host)
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise UnreachableError(
             f"Host '{printable(host)}' could not be resolved: {error}",
             remote_address=(host, port),
@@ -160,6 +177,15 @@ _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE = _PATH_SAFE + "?"
 # Not printable, but they have their place in names: joiners, and the soft hyphen that goes.
 _INVISIBLE = dict.fromkeys(map(ord, "\u200c\u200d\u00ad"))
+
+
+def _quoted(key: str, text: str, safe: str) -> str:
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError:  # a lone surrogate
+        raise invalid_config(
+            key=key, value=text, reason="expected a text that UTF-8 can hold"
+        ) from None
 
 
 def _bad_url(url: Any, reason: str) -> NoReturn:
