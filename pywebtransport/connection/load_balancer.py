@@ -17,7 +17,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..types import EventType
+from ..types import ConnectionState, EventType
 from ..utils import validate_port
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text
@@ -401,6 +401,8 @@ class ConnectionLoadBalancer:
         target = self._active.pop(connection)
         target.refresh_latency()
         target.active.discard(connection)
+        if connection.state is ConnectionState.FAILED:
+            _logger.warning("the connection to %s was lost: %s", target.name, connection.error)
 
     # ---------------------------------------------------------------- health checks
 

@@ -308,7 +308,7 @@ class ConnectionPool:
         self._arm()
 
     def _connection_closed(self, event: Event) -> None:
-        connection = event.source
+        connection: WebTransportConnection = event.source  # type: ignore[assignment]
         if connection in self._idle:
             _, shelf = self._idle[connection]
             self._unshelve(connection)
@@ -317,6 +317,9 @@ class ConnectionPool:
             shelf.slots.release()
         else:
             return
+        if connection.state is ConnectionState.FAILED:
+            where = host_and_port(shelf.key[0], shelf.key[1])
+            _logger.warning("the connection to %s was lost: %s", where, connection.error)
         self._tidy(shelf)
 
     def _tidy(self, shelf: _Shelf) -> None:
