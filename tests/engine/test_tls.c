@@ -102,13 +102,6 @@ static void check_refused(const tlspair *p, const char *text) {
   CHECK_HAS(qe_tls_session_error(p->client.session), text);
 }
 
-/* What to pin is said with all its digits, however much else there was to say. */
-static void check_hash_is_whole(const tlspair *p) {
-  const char *text = strstr(qe_tls_session_error(p->client.session), "its SHA-256 is ");
-  REQUIRE(text != NULL);
-  CHECK_EQ(strspn(text + strlen("its SHA-256 is "), "0123456789abcdef"), 64);
-}
-
 /* ------------------------------------------------------------- verification */
 
 static void test_handshake_with_verified_name(void) {
@@ -145,7 +138,9 @@ static void test_wrong_name_is_refused(void) {
     char want[64];
     (void)snprintf(want, sizeof(want), "certificate is not for \"%s\"", names[i]);
     CHECK_HAS(qe_tls_session_error(p.client.session), want);
-    check_hash_is_whole(&p);
+    /* What to pin is said with all its digits, however much else there was to say. */
+    const char *hash = strstr(qe_tls_session_error(p.client.session), "SHA-256 is ");
+    CHECK(hash != NULL && strspn(hash + strlen("SHA-256 is "), "0123456789abcdef") == 64);
     tlspair_free(&p);
   }
 }
@@ -168,7 +163,6 @@ static void test_self_signed_is_named_so(void) {
   s.key_file = tlscert_path("self.key");
   run_options(&p, &c, &s, "example.org");
   check_refused(&p, "certificate \"CN=leaf\" is self-signed and not trusted");
-  check_hash_is_whole(&p);
   tlspair_free(&p);
   /* Trusting just this certificate makes it good. */
   c.ca_file = tlscert_path("self.crt");
