@@ -563,7 +563,7 @@ class SessionClosedError(SessionError):
     ) -> None:
         if message is None:
             by = {True: " by the peer", False: " by this end", None: ""}[remote]
-            message = f"The session was closed{by}" + (f": {reason}" if reason else "")
+            message = f"The session was closed{by}" + (f": {shown(reason)}" if reason else "")
         super().__init__(
             message,
             session_id=session_id,
@@ -860,7 +860,7 @@ def session_not_ready(*, session_id: str, current_state: SessionState) -> Sessio
 def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
     """Make the error for an operation on a stream that is closed."""
     return StreamError(
-        f"Stream {stream_id}: {reason}",
+        f"Stream {stream_id}: {shown(reason)}",
         stream_id=stream_id,
         stream_state=StreamState.CLOSED,
         reason=reason,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ClientError, SessionClosedError, SessionError, SessionRejectedError
 from ..utils.checks import check_integer, check_text
+from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
@@ -74,7 +75,7 @@ def refusal(
         return SessionRejectedError(status_code=status or 0, headers=dict(headers), target_url=url)
     if type(error) is SessionError:
         return ClientError(
-            f"the server did not open the session {url}: {error.message}",
+            f"the server did not open the session {printable(url)}: {error.message}",
             error_code=error.error_code,
             target_url=url,
             remote=error.remote,

@@ -58,6 +58,7 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
+from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal
@@ -377,7 +378,7 @@ class WebTransportSession(EventEmitter):
         check_timeout("timeout", timeout)
         if not await self._decided(timeout):
             raise TimeoutError(
-                f"the server did not answer the session request for {self.path!r} "
+                f"the server did not answer the session request for '{printable(self.path)}' "
                 f"within {timeout} s",
                 timeout_duration=timeout,
                 operation="session",

@@ -15,6 +15,8 @@ from pywebtransport._quic import CloseInfo
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.connection.errors import error_from_close
 from pywebtransport.session import WebTransportSession
+from tests.integration import raw_h3 as h3
+from tests.integration.raw_peer import raw_server
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
 
@@ -84,6 +86,41 @@ async def test_long_urls_are_not_repeated(
             with pytest.raises(errors.WebTransportError) as caught:
                 await client.connect(url, timeout=timeout)
             assert len(str(caught.value)) < SHORT, type(caught.value)
+
+
+async def test_other_errors_about_a_long_url_are_short_as_well(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    """A request that is not answered, and one that is not processed."""
+    path = "/" + "p" * 20_000
+    async with (
+        raw_server(certs) as server,
+        WebTransportClient(config=client_config(max_retries=0)) as client,
+    ):
+        opening = asyncio.ensure_future(client.connect(server.url + path))
+        peer = await server.accept(h3.DRAFT16 | {h3.CONNECT_PROTOCOL: 1})
+        await peer.headers(0)
+        peer.reset(0, 0x10B)
+        with pytest.raises(errors.ClientError) as caught:
+            await opening
+        assert len(str(caught.value)) < SHORT
+    may_answer = asyncio.Event()
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        await may_answer.wait()
+        return True
+
+    async with serving() as served:
+        served.app.add_middleware(hesitate)
+        connection = await WebTransportConnection.create_client(
+            config=client_config(), host="127.0.0.1", port=served.port
+        )
+        async with connection:
+            session = await connection.create_session(path)
+            with pytest.raises(errors.TimeoutError) as late:
+                await session.ready(timeout=0.01)
+            assert len(str(late.value)) < SHORT
+            may_answer.set()
 
 
 # -------------------------------------------------------------------- certificates
