@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import UnreachableError
 from ..utils.attempts import combine_errors
-from ..utils.hosts import ascii_host, host_and_port
+from ..utils.hosts import ascii_host
 from ..utils.text import printable
 
 __all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "resolve"]
@@ -28,8 +28,8 @@ class RemoteAddress(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``address:port``, with brackets around an IPv6 address."""
-        return host_and_port(*self.sockaddr[:2])
+        """Address and port, for people."""
+        return f"{self.sockaddr[0]} port {self.sockaddr[1]}"
 
 
 # The attempts that failed, by the name of their address.

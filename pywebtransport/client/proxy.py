@@ -25,7 +25,7 @@ from .connecting import Connecting, Progress, Wish
 from .template import ProxyTemplate
 
 if TYPE_CHECKING:
-    from .._loop import TunnelEndpoint
+    from .._loop import Failures, TunnelEndpoint
     from .._quic import QuicTls
     from ..h3.options import H3Options
     from ..session import WebTransportSession
@@ -266,7 +266,7 @@ class WebTransportProxy:
             "proxy", f"the proxy {self._shown} did not complete the connection; check its URL"
         )
         try:
-            outer = await self._connected()
+            outer = await self._connected(progress.failures)
         except WebTransportError as error:
             error.details.update(proxy_url=self._url, target=target)
             error.add_note(f"while connecting to the proxy {self._shown} for {target}")
@@ -287,7 +287,7 @@ class WebTransportProxy:
             path.close()
             raise
 
-    async def _connected(self) -> WebTransportConnection:
+    async def _connected(self, failures: Failures) -> WebTransportConnection:
         """The connection to the proxy; a new one when there is none that takes requests."""
         async with self._connecting:
             current = self._current
@@ -301,7 +301,9 @@ class WebTransportProxy:
             connection._on_closed = self._connections.discard
             self._connections.add(connection)
             try:
-                await connection._connect(self._template.host, self._template.port)
+                await connection._connect(
+                    self._template.host, self._template.port, failures=failures
+                )
                 await connection.wait_ready(timeout=self._config.handshake_timeout)
             except BaseException:
                 connection._close_now()

@@ -57,7 +57,10 @@ class PendingSession:
             self.ready.set_exception(
                 error
                 or SessionRejectedError(
-                    status_code=status or 0, headers=dict(headers), target_url=self._url
+                    status_code=status or 0,
+                    headers=dict(headers),
+                    target_url=self._url,
+                    remote=True,
                 )
             )
 
