@@ -24,7 +24,7 @@
     |-- SessionError
     |   `-- SessionClosedError
     |-- StreamError
-    |   |-- StreamLimitError
+    |   |-- StreamLimitError            (also TimeoutError)
     |   |-- StreamResetError
     |   `-- StreamStoppedError
     `-- TimeoutError                    (also builtins.TimeoutError)
@@ -42,9 +42,10 @@ import builtins
 import errno
 import socket
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, ClassVar, TypedDict, Unpack
 
+from pywebtransport._plain import one_line, plain, shorten, shown, status_text
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.types import SessionState, StreamState
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "get_error_category",
     "invalid_config",
     "is_fatal_error",
+    "is_request_rejected",
     "is_retriable_error",
     "protocol_violation",
     "session_not_ready",
@@ -119,7 +121,7 @@ class WebTransportError(Exception):
         remote: bool | None = None,
     ) -> None:
         # Words of the peer may be in it: they must not forge a line of a log, or fill it.
-        message = _one_line(message)
+        message = one_line(message)
         super().__init__(message)
         self.message = message
         self.error_code = error_code
@@ -136,10 +138,10 @@ class WebTransportError(Exception):
             "error_code": self.error_code,
             "reason": self.reason,
             "remote": self.remote,
-            "details": _plain(self.details),
+            "details": plain(self.details),
         }
         for name in self._fields:
-            result[name] = _plain(getattr(self, name))
+            result[name] = plain(getattr(self, name))
         return result
 
     def __str__(self) -> str:
@@ -152,7 +154,7 @@ class WebTransportError(Exception):
         for name in ("error_code", "reason", "remote", *self._fields, "details"):
             value = getattr(self, name)
             if value is not None and value != "" and value != {}:
-                parts.append(f"{name}={_shorten(value, 1000)}")
+                parts.append(f"{name}={shorten(value, 1000)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
@@ -230,7 +232,7 @@ class SessionRejectedError(ClientError):
     raises it to report them. ``details`` repeats both.
 
     Args:
-        message: Defaults to a sentence that names the status.
+        message: Defaults to a sentence that names the status and the URL.
         status_code: HTTP status, 300 to 599.
         headers: Header fields of the response; a whole number becomes its digits.
         remote: True: the peer sent the answer, so that it is what it is. Otherwise it is
@@ -256,7 +258,8 @@ class SessionRejectedError(ClientError):
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
-            message = f"The session was rejected with HTTP status {status_code}"
+            where = "" if target_url is None else f" with {shown(target_url)}"
+            message = f"The session{where} was rejected with HTTP status {status_text(status_code)}"
         super().__init__(
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )
@@ -570,7 +573,7 @@ class SessionClosedError(SessionError):
     ) -> None:
         if message is None:
             by = {True: " by the peer", False: " by this end", None: ""}[remote]
-            message = f"The session was closed{by}" + (f": {reason}" if reason else "")
+            message = f"The session was closed{by}" + (f": {shown(reason)}" if reason else "")
         super().__init__(
             message,
             session_id=session_id,
@@ -651,10 +654,6 @@ class StreamStoppedError(_PeerStreamError):
     _sentence = "The peer stopped reading the stream"
 
 
-class StreamLimitError(StreamError):
-    """No stream could be opened: a limit on concurrent streams is reached."""
-
-
 class TimeoutError(WebTransportError, builtins.TimeoutError):
     """An operation took longer than its timeout."""
 
@@ -672,6 +671,39 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         super().__init__(message, error_code=error_code, details=details, **origin)
+        self.timeout_duration = timeout_duration
+        self.operation = operation
+
+
+class StreamLimitError(StreamError, TimeoutError):
+    """No stream could be opened: a stream limit, of the peer or of this end, is reached.
+
+    Also a :class:`TimeoutError`, whether or not there was any waiting: streams that end
+    make room, so that the same call may succeed later.
+
+    Args:
+        message: Names the limit.
+        timeout_duration: Seconds that were waited for room; None: it was told at once.
+    """
+
+    category = "stream"
+    _fields: ClassVar[tuple[str, ...]] = (*StreamError._fields, *TimeoutError._fields)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream_id: int | None = None,
+        error_code: int | None = None,
+        stream_state: StreamState | None = None,
+        timeout_duration: float | None = None,
+        operation: str | None = "open stream",
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        WebTransportError.__init__(self, message, error_code=error_code, details=details, **origin)
+        self.stream_id = stream_id
+        self.stream_state = stream_state
         self.timeout_duration = timeout_duration
         self.operation = operation
 
@@ -694,19 +726,26 @@ _RETRIABLE_ERRNOS = frozenset(
 def is_retriable_error(exception: Exception) -> bool:
     """Tell whether the same operation may succeed when it is tried again later.
 
-    True for lost and refused connections, timeouts, reached stream limits, and
+    True for lost and refused connections, timeouts, reached stream limits, requests
+    that the server did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), and
     rejections whose status says so (408, 425, 429, 500, 502, 503, 504); also
-    for the matching errors of the standard library.
+    for the matching errors of the standard library. An error that stands for
+    several (``details["attempts"]``) is retriable only if all of them are.
 
     Args:
         exception: Any exception.
     """
+    attempts = _attempts(exception)
+    if attempts:
+        return all(attempt.get("retriable") is True for attempt in attempts)
     match exception:
         case SessionRejectedError():
             return exception.status_code in _RETRIABLE_STATUSES
         case ProxyError() if exception.status_code is not None:
             return exception.status_code in _RETRIABLE_STATUSES
-        case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
+        case builtins.ConnectionError() | builtins.TimeoutError():
+            return True
+        case WebTransportError() if is_request_rejected(exception):
             return True
         case socket.gaierror():
             return exception.errno == socket.EAI_AGAIN
@@ -714,6 +753,22 @@ def is_retriable_error(exception: Exception) -> bool:
             return exception.errno in _RETRIABLE_ERRNOS
         case _:
             return False
+
+
+def is_request_rejected(exception: BaseException) -> bool:
+    """Tell whether a server left a session request alone (H3_REQUEST_REJECTED).
+
+    It did nothing for it, so that the same request may be sent again at once, on
+    another connection (RFC 9114 section 4.1.1).
+
+    Args:
+        exception: Any exception. Codes of the application are none of HTTP/3.
+    """
+    return (
+        isinstance(exception, ClientError | SessionError)
+        and not isinstance(exception, SessionClosedError | SessionRejectedError)
+        and exception.error_code == ErrorCodes.H3_REQUEST_REJECTED
+    )
 
 
 def is_fatal_error(exception: Exception) -> bool:
@@ -771,7 +826,7 @@ def get_error_category(exception: Exception) -> str:
 def certificate_not_found(path: str) -> CertificateError:
     """Make the error for a certificate file that does not exist."""
     return CertificateError(
-        f"Certificate file {path!r} was not found",
+        f"Certificate file {shorten(path)} was not found",
         certificate_path=path,
         certificate_error="file_not_found",
     )
@@ -794,7 +849,7 @@ def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
 def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
     """Make the error for a bad value of a configuration field."""
     return ConfigurationError(
-        f"{key} = {_shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
+        f"{key} = {shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
     )
 
 
@@ -806,7 +861,7 @@ def protocol_violation(message: str, *, frame_type: int | None = None) -> Protoc
 def session_not_ready(*, session_id: str, current_state: SessionState) -> SessionError:
     """Make the error for an operation on a session that is not connected."""
     return SessionError(
-        f"Session {session_id} is not ready: its state is {_plain(current_state)!r}",
+        f"Session {session_id} is not ready: its state is {plain(current_state)!r}",
         session_id=session_id,
         session_state=current_state,
     )
@@ -815,7 +870,7 @@ def session_not_ready(*, session_id: str, current_state: SessionState) -> Sessio
 def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
     """Make the error for an operation on a stream that is closed."""
     return StreamError(
-        f"Stream {stream_id}: {reason}",
+        f"Stream {stream_id}: {shown(reason)}",
         stream_id=stream_id,
         stream_state=StreamState.CLOSED,
         reason=reason,
@@ -839,31 +894,9 @@ def _checked_answer(status: Any, headers: Any) -> dict[str, Any]:
     return fields
 
 
-def _one_line(text: str, limit: int = 2000) -> str:
-    if len(text) > limit:
-        text = f"{text[:limit]}... ({len(text)} characters)"
-    if text.isprintable():
-        return text
-    return "".join(item if item.isprintable() else ascii(item)[1:-1] for item in text)
-
-
-def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as something JSON can hold."""
-    match value:
-        case Enum():
-            return _plain(value.value)
-        case None | bool() | int() | float() | str():
-            return value
-        case bytes() | bytearray() | memoryview():
-            return bytes(value).hex()
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
-        case _:
-            return repr(value)
+def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
+    """What an error says about several tries that it stands for; empty for most."""
+    found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
+    if not isinstance(found, list):
+        return []
+    return [attempt for attempt in found if isinstance(attempt, Mapping)]

@@ -1,6 +1,7 @@
 """Starts the server as a process of its own and stops it the way a user would."""
 
 import asyncio
+import builtins
 import json
 import signal
 import sys
@@ -60,5 +61,5 @@ async def server_process(*arguments: str) -> AsyncIterator[RunningServer]:
 async def _within(seconds: float, step: Coroutine[Any, Any, _T], what: str) -> _T:
     try:
         return await asyncio.wait_for(step, seconds)
-    except TimeoutError:
+    except builtins.TimeoutError:
         raise ServerProcessError(f"the server did not {what} within {seconds:.0f} s") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .endpoint import Endpoint, UdpSocket
-from .resolve import FALLBACK_DELAY, RemoteAddress, connect_staggered, resolve
+from .resolve import FALLBACK_DELAY, Failures, RemoteAddress, connect_staggered, resolve
 from .shared import SharedPort, WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
 from .tunnel import TunnelEndpoint
@@ -12,6 +12,7 @@ __all__ = [
     "FALLBACK_DELAY",
     "BindAddress",
     "Endpoint",
+    "Failures",
     "RemoteAddress",
     "SharedPort",
     "TunnelEndpoint",

@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import UnreachableError
+from ..utils.attempts import combine_errors
+from ..utils.hosts import ascii_host
+from ..utils.text import printable
 
-__all__ = ["FALLBACK_DELAY", "RemoteAddress", "connect_staggered", "resolve"]
+__all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "resolve"]
 
 # RFC 8305 section 5 "Connection Attempt Delay"; seconds.
 FALLBACK_DELAY = 0.25
@@ -22,6 +25,15 @@ class RemoteAddress(NamedTuple):
 
     family: int
     sockaddr: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """Address and port, for people."""
+        return f"{self.sockaddr[0]} port {self.sockaddr[1]}"
+
+
+# The attempts that failed, by the name of their address.
+Failures = list[tuple[str, BaseException]]
 
 
 async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> list[RemoteAddress]:
@@ -38,11 +50,14 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
 
     Raises:
         UnreachableError: The name has no address.
+        ConfigurationError: It is no valid international name.
 
     Cancellation:
         Safe; the resolver's thread of the loop finishes on its own.
     """
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not name.isascii():
+        name = ascii_host(name)  # the resolver's own conversion is that of 2003
     if name.lower().rstrip(".") == "localhost":
         # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists.
         loopback = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
@@ -53,6 +68,9 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         ]
     try:
         found = _parse_literal(name, port, family)
+        if not found and ":" in name:
+            # A zone that there is not: some loops would leave it out.
+            raise socket.gaierror(socket.EAI_NONAME, "there is no such address")
         if not found:
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
@@ -60,7 +78,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         code = exc.errno if isinstance(exc, socket.gaierror) else None
         text = exc.strerror if isinstance(exc, socket.gaierror) else str(exc)
         raise UnreachableError(
-            f"Cannot resolve host {host!r}: {text}; check the name and the network",
+            f"Cannot resolve host '{printable(host)}': {text}; {_resolve_hint(name)}",
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [
@@ -70,10 +88,16 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
     ]
     if not addresses:
         raise UnreachableError(
-            f"Host {host!r} has no IPv4 or IPv6 address; check the name",
+            f"Host '{printable(host)}' has no IPv4 or IPv6 address; check the name",
             details={"host": host, "port": port},
         )
     return _interleave(list(dict.fromkeys(addresses)))
+
+
+def _resolve_hint(name: str) -> str:
+    if "%" in name:
+        return "check that this machine has the network interface after the '%'"
+    return "check the name and the network"
 
 
 def _parse_literal(name: str, port: int, family: int) -> list[Any]:
@@ -108,6 +132,7 @@ async def connect_staggered(
     attempt: Callable[[RemoteAddress], Awaitable[_T]],
     *,
     delay: float = FALLBACK_DELAY,
+    failures: Failures | None = None,
 ) -> _T:
     """Try the addresses one after another without waiting for a slow one.
 
@@ -121,22 +146,31 @@ async def connect_staggered(
         addresses: In order of preference; never empty.
         attempt: Starts one attempt; its result must be usable at once.
         delay: Seconds between attempts.
+        failures: Gets the address and error of each attempt when it fails, also for a
+            caller that gives up, or that connects in the end.
 
     Returns:
         The result of the winning attempt.
 
     Raises:
-        Exception: All attempts failed: the error of the first address; with
-            several addresses its ``details["attempts"]`` lists them all.
+        Exception: All attempts failed: the error of the one that got furthest; with
+            several addresses its ``details["attempts"]`` lists them all
+            (``combine_errors``).
 
     Cancellation:
         Safe: running attempts are cancelled and awaited.
     """
-    if len(addresses) == 1:
-        return await attempt(addresses[0])
+    failed: Failures = [] if failures is None else failures
 
     async def run(address: RemoteAddress) -> _T:
-        return await attempt(address)
+        try:
+            return await attempt(address)
+        except Exception as error:
+            failed.append((address.name, error))
+            raise
+
+    if len(addresses) == 1:
+        return await run(addresses[0])
 
     tasks: list[asyncio.Task[_T]] = []
     winner: asyncio.Task[_T] | None = None
@@ -149,7 +183,12 @@ async def connect_staggered(
                 return winner.result()
     finally:
         await _cancel_losers(tasks, winner)
-    raise _combined_error(addresses, tasks)
+    raise combine_errors(
+        [
+            (address.name, asyncio.CancelledError() if task.cancelled() else _error_of(task))
+            for address, task in zip(addresses, tasks, strict=True)
+        ]
+    )
 
 
 async def _first_success(
@@ -197,19 +236,7 @@ def _discard(task: asyncio.Task[_T]) -> None:
         close()
 
 
-def _combined_error(
-    addresses: Sequence[RemoteAddress], tasks: list[asyncio.Task[_T]]
-) -> BaseException:
-    errors: list[BaseException] = []
-    for task in tasks:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        assert error is not None
-        errors.append(error)
-    first = errors[0]
-    details = getattr(first, "details", None)
-    if isinstance(details, dict):
-        details["attempts"] = [
-            {"address": f"{address.sockaddr[0]} port {address.sockaddr[1]}", "error": str(error)}
-            for address, error in zip(addresses, errors, strict=False)
-        ]
-    return first
+def _error_of(task: asyncio.Task[_T]) -> BaseException:
+    error = task.exception()
+    assert error is not None
+    return error

@@ -141,7 +141,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint8_t reason[256]
         size_t reason_len
         int handshake_done
-        char tls_error[256]
+        char tls_error[512]
         int sys_errno
 
     ctypedef struct qe_callbacks:

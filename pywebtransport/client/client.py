@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import itertools
 import logging
+import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
@@ -18,14 +20,18 @@ from ..connection.settings import client_tls, h3_options
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
-    TimeoutError,
     WebTransportError,
     WebTransportNotSupportedError,
+    is_request_rejected,
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..types import URL, Headers
+from ..types import URL, ConnectionState, Headers
 from ..utils import parse_webtransport_url
+from ..utils.checks import check_instance, check_timeout
+from ..utils.home import HomeLoop
+from ..utils.hosts import host_and_port
+from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
 
@@ -60,9 +66,13 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: A field of ``config`` is out of range.
         """
+        if config is not None:
+            check_instance("config", config, ClientConfig)
         super().__init__()
         self._config = config if config is not None else ClientConfig()
         self._config.validate()
+        self._home = HomeLoop()
+        self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers: Headers = {}
         self._stats = ClientStats()
@@ -95,6 +105,8 @@ class WebTransportClient(EventEmitter):
         from .reconnecting import ReconnectingClient  # it is built upon this module
 
         parse_webtransport_url(url=url)
+        if config is not None:
+            check_instance("config", config, ClientConfig)
         if config is not None and config.auto_reconnect:
             return ReconnectingClient(url, config=config)
         return cls(config=config)
@@ -118,7 +130,7 @@ class WebTransportClient(EventEmitter):
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Live statistics, see ``ClientStats``."""
+        """Live statistics, see ``ClientStats.to_dict``."""
         return self._stats.to_dict()
 
     # -------------------------------------------------------------- connecting
@@ -140,11 +152,17 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The URL is malformed, or a header cannot be sent.
             UnreachableError: The name does not resolve, or the port is closed.
-            CertificateError, HandshakeError: TLS or QUIC did not agree.
+            CertificateError, HandshakeError: TLS or QUIC did not agree. Of several
+                addresses the one that got furthest gives the error;
+                ``details["attempts"]`` has all of them.
             WebTransportNotSupportedError: The server speaks HTTP/3 without WebTransport.
             SessionRejectedError: The server refused; ``status_code`` and ``headers`` tell how.
             TimeoutError: No answer in time.
-            ClientError: The client is closed, or ``max_connections`` is reached.
+            ClientError: The client is closed, or has ``max_connections`` open.
+            ConfigurationError: The client belongs to another event loop.
+
+        A request that the server left alone (H3_REQUEST_REJECTED) is sent again on a new
+        connection, ``config.max_retries`` times at most within the timeout.
 
         Cancellation: safe, nothing stays open.
         """
@@ -163,12 +181,20 @@ class WebTransportClient(EventEmitter):
     async def close(self) -> None:
         """Close every session and connection and release the sockets. Idempotent.
 
-        Takes at most about ``close_timeout`` seconds.
+        Takes at most about ``close_timeout`` seconds. After the end of the client's event
+        loop it only gives the sockets back.
+
+        Raises:
+            ConfigurationError: The client belongs to another event loop.
 
         Cancellation: everything is released all the same.
         """
         if self._closed:
             return
+        if self._home.is_gone:
+            self._release()
+            return
+        self._home.enter()
         self._closed = True
         try:
             await asyncio.gather(
@@ -185,6 +211,7 @@ class WebTransportClient(EventEmitter):
             await EventEmitter.close(self)
 
     async def __aenter__(self) -> Self:
+        self._home.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         return self
@@ -212,13 +239,20 @@ class WebTransportClient(EventEmitter):
             )
         if stats.avg_connect_time > 5.0:
             issues.append(f"connecting takes {stats.avg_connect_time:.1f} s on average")
+        if stats.connections_lost:
+            issues.append(f"{stats.connections_lost} connections were lost; {self._last_loss}")
+        if stats.addresses_failed:
+            issues.append(
+                f"{stats.addresses_failed} addresses failed where another one of the same host "
+                "worked, which costs time: correct its name service or what listens"
+            )
         return issues
 
     # ------------------------------------------------------------------ internal
 
     def _measure(self) -> dict[str, Any]:
         """As ``WebTransportServer.get_server_stats``, of a client."""
-        stats: dict[str, Any] = self._stats.to_dict()
+        stats = self._stats.to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
         stats["traffic"] = self._figures.collect(self._connections)
@@ -233,34 +267,32 @@ class WebTransportClient(EventEmitter):
         headers: Headers | None,
         wish: Wish = DIRECT,
     ) -> WebTransportSession:
+        host, port, path = parse_webtransport_url(url=url)
+        loop = self._home.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
-        host, port, path = parse_webtransport_url(url=url)
-        check_fields(headers or {})
+        headers = {} if headers is None else headers
+        check_fields(headers)
         if timeout is None:
             timeout = self._config.connect_timeout
-        elif timeout <= 0:
+        elif isinstance(timeout, int | float) and timeout <= 0:
             raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+        limit = check_timeout("timeout", timeout)
         stats = self._stats
         stats.connections_attempted += 1
-        loop = asyncio.get_running_loop()
         started = loop.time()
         progress = Progress()
+        scope = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(timeout):
-                session = await self._open_session(host, port, path, headers or {}, progress, wish)
-        except builtins.TimeoutError:
-            stats.connections_failed += 1
-            raise TimeoutError(
-                f"{url} did not answer within {timeout} s: {progress.hint}",
-                timeout_duration=timeout,
-                operation=progress.stage,
-            ) from None
+            async with scope:
+                session = await self._open_session(host, port, path, headers, progress, wish)
         except BaseException as error:
             stats.connections_failed += 1
+            if scope.expired() and isinstance(error, builtins.TimeoutError):
+                raise progress.timed_out(url, timeout) from None
             if self._closed and isinstance(error, WebTransportError):
                 raise ClientError(
-                    f"the client was closed while it connected to {url}", target_url=url
+                    f"the client was closed while it connected to {printable(url)}", target_url=url
                 ) from error
             if isinstance(error, ClientError) and error.target_url is None:
                 error.target_url = url
@@ -276,12 +308,46 @@ class WebTransportClient(EventEmitter):
             fields["user-agent"] = self._config.user_agent
         for extra in (self._config.headers, self._default_headers, headers):
             fields |= {name.lower(): value for name, value in extra.items()}
+        config = self._config
+        pause = config.retry_delay
+        for retry in itertools.count():
+            try:
+                return await self._open_once(host, port, path, fields, progress, wish, retry > 0)
+            except WebTransportError as error:
+                if self._closed or retry >= config.max_retries or not is_request_rejected(error):
+                    raise
+                self._stats.requests_retried += 1
+                self._logger.info(
+                    "%s did not process the request and gets it again (retry %d of %d): %s",
+                    host_and_port(host, port),
+                    retry + 1,
+                    config.max_retries,
+                    error,
+                )
+            if retry:  # the first goes to another connection at once
+                progress.advance("retry", "the server did not process the request, again and again")
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * config.retry_backoff, config.max_retry_delay)
+        raise AssertionError  # the loop has no end
+
+    async def _open_once(
+        self,
+        host: str,
+        port: int,
+        path: str,
+        fields: Headers,
+        progress: Progress,
+        wish: Wish,
+        fresh: bool,
+    ) -> WebTransportSession:
+        """One request; ``fresh``: on a new connection, even where they may be shared."""
         session: WebTransportSession | None = None
         if self._config.allow_pooling:
             # One at a time per authority: the second finds the connection of the first.
             lock = self._connecting.setdefault((host, port), asyncio.Lock())
             async with lock:
-                session = await self._open_pooled(host, port, path, fields, wish)
+                if not fresh:
+                    session = await self._open_pooled(host, port, path, fields, wish)
                 if session is None:
                     connection = await self._open_connection(host, port, progress, wish)
                     connection._keep_open = True
@@ -383,9 +449,11 @@ class WebTransportClient(EventEmitter):
                     options=self._options,
                     ticket=ticket,
                     token=token,
+                    failures=progress.failures,
                 )
         finally:
             self._opening.discard(connection)
+        self._stats.addresses_failed += len(progress.failures)
         # A token is for one connection attempt only (RFC 9000 section 8.1.3).
         self._credentials.pop(origin, None)
         if not connection.is_closed:
@@ -401,8 +469,26 @@ class WebTransportClient(EventEmitter):
         return self._endpoint
 
     def _forget(self, connection: WebTransportConnection) -> None:
-        if self._connections.pop(connection, None) is not None:
-            self._figures.connection_over(connection)
+        origin = self._connections.pop(connection, None)
+        if origin is None:
+            return
+        self._figures.connection_over(connection)
+        if connection.state is ConnectionState.FAILED:
+            self._stats.connections_lost += 1
+            self._last_loss = f"the last one to {host_and_port(*origin)}: {connection.error}"
+            self._logger.warning(
+                "the connection to %s was lost: %s", host_and_port(*origin), connection.error
+            )
+
+    def _release(self) -> None:
+        """What is left of ``close`` when the loop is gone: descriptors and memory."""
+        self._closed = True
+        for connection in (*self._connections, *self._opening):
+            connection._abandon()
+        self._connections.clear()
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.close()
 
     def _remember(self, connection: WebTransportConnection) -> None:
         origin = self._connections.get(connection)

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .._loop import Failures
+from ..exceptions import TimeoutError
+from ..utils.attempts import combine_errors
+from ..utils.text import printable
+
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
     from ..session import WebTransportSession
@@ -53,17 +58,35 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
 
 
 class Progress:
-    """How far a connection attempt came, for the message of a timeout."""
+    """How far a connection attempt came, for the error of one that took too long.
 
-    __slots__ = ("hint", "stage")
+    Attributes:
+        stage: What was under way.
+        hint: What it means when nothing follows.
+        failures: Addresses that failed in this stage while others are still tried.
+    """
+
+    __slots__ = ("failures", "hint", "stage")
+
+    failures: Failures
 
     def __init__(self) -> None:
         self.advance("resolve", "the host name was not resolved")
 
     def advance(self, stage: str, hint: str) -> None:
-        """The next stage begins; ``hint`` tells what it means when nothing follows."""
+        """The next stage begins."""
         self.stage = stage
         self.hint = hint
+        self.failures = []
+
+    def timed_out(self, url: str, timeout: float) -> BaseException:
+        """The error of an attempt that ends now: an address that failed may say more."""
+        late = TimeoutError(
+            f"{printable(url)} did not answer within {timeout} s: {self.hint}",
+            timeout_duration=timeout,
+            operation=self.stage,
+        )
+        return combine_errors([*self.failures, ("the other addresses", late)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,10 +60,11 @@ class ClientMonitor(EndpointMonitor):
         Returns:
             ``latest_metrics``: ``timestamp`` (seconds since the epoch),
             ``loop_delay`` (seconds; None in the first sample), ``stats`` (the
-            fields of ``ClientStats``, connections, sessions, ``traffic``,
-            ``engine``), ``rtt`` (``min``, ``median``, ``p95``, ``max`` in
-            seconds), ``counters`` and ``rates`` (their growth per second since
-            the sample before); None before the first sample.
+            groups of ``ClientStats.to_dict``, ``active_connections``,
+            ``active_sessions``, ``traffic``, ``engine``), ``rtt`` (``min``,
+            ``median``, ``p95``, ``max`` in seconds), ``counters`` and ``rates``
+            (their growth per second since the sample before); None before the
+            first sample.
             ``recent_alerts``: at most ten, oldest first: ``timestamp``,
             ``name``, ``message``. ``is_monitoring``: as the property.
         """
@@ -76,11 +77,13 @@ class ClientMonitor(EndpointMonitor):
     # ------------------------------------------------------------------ internal
 
     def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
+        connections = stats["connections"]
         return {
-            "connections_attempted": stats["connections_attempted"],
-            "connections_successful": stats["connections_successful"],
-            "connections_failed": stats["connections_failed"],
-            "connect_milliseconds": round(stats["total_connect_time"] * 1000),
+            "connections_attempted": connections["attempted"],
+            "connections_successful": connections["successful"],
+            "connections_failed": connections["failed"],
+            "connections_lost": connections["lost"],
+            "connect_milliseconds": round(stats["performance"]["total_connect_time"] * 1000),
         }
 
     def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:

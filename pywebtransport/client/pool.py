@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..types import URL
+from ..utils import parse_webtransport_url
+from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_count
+from ..utils.text import printable
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class ClientPool:
         Raises:
             ConfigurationError: No configuration, or one with a field out of range.
         """
+        if not isinstance(configs, Sequence) or isinstance(configs, str | bytes):
+            raise invalid_config(key="configs", value=configs, reason="expected a list")
         if not configs:
             raise invalid_config(key="configs", value=configs, reason="expected at least one")
         self._clients = tuple(WebTransportClient(config=config) for config in configs)
@@ -92,12 +97,17 @@ class ClientPool:
             One session per client, in the order of the configurations.
 
         Raises:
-            ConfigurationError: The URL is malformed.
-            ClientError: A client could not connect. The message has the first
-                error, ``details["errors"]`` all of them, by the number of the client.
+            ConfigurationError: The URL is malformed, or the pool belongs to another event
+                loop.
+            ClientError: A client could not connect. The message has the error of the
+                one that got furthest, ``details["errors"]`` all of them, by the number
+                of the client; ``is_retriable_error`` is true if it is for all of them.
 
         Cancellation: safe, nothing stays open.
         """
+        parse_webtransport_url(url)
+        for client in self._clients:
+            client._home.enter()
         tasks = [asyncio.ensure_future(client.connect(url)) for client in self._clients]
         try:
             await asyncio.wait(tasks)
@@ -115,7 +125,12 @@ class ClientPool:
         Cancellation: everything is released all the same.
         """
         self._closed = True
-        await asyncio.gather(*(client.close() for client in self._clients))
+        results = await asyncio.gather(
+            *(client.close() for client in self._clients), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def __aenter__(self) -> Self:
         if self._closed:
@@ -136,16 +151,20 @@ def _failure(url: URL, errors: dict[int, BaseException], count: int) -> BaseExce
     for error in errors.values():
         if not isinstance(error, WebTransportError) or isinstance(error, ValueError):
             return error
-    number, first = next(iter(errors.items()))
+    number, first = list(errors.items())[furthest(list(errors.values()))]
     failure = ClientError(
-        f"{len(errors)} of {count} clients could not connect to {url}; client {number}: {first}",
+        f"{len(errors)} of {count} clients could not connect to {printable(url)}; "
+        f"client {number}: {first}",
         target_url=url,
         details={
+            "attempts": [
+                attempt_facts(f"client {number}", error) for number, error in errors.items()
+            ],
             "errors": {
                 number: error.to_dict()
                 for number, error in errors.items()
                 if isinstance(error, WebTransportError)
-            }
+            },
         },
     )
     failure.__cause__ = first

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
 from ..exceptions import ClientError, SessionError, TimeoutError
+from ..session import WebTransportSession
 from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
-from ..utils.checks import check_count, check_seconds
+from ..utils.checks import check_count, check_instance, check_seconds
 from ..utils.slots import Slots
+from ..utils.text import printable
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
     from ..events import Event
-    from ..session import WebTransportSession
 
 __all__ = ["PooledClient"]
 
@@ -134,11 +135,13 @@ class PooledClient:
         Raises:
             TimeoutError: No session came back in time, or a new one took too long.
             ClientError: The pool is closed, or the server ended the new session at once.
+            ConfigurationError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
         """
         parts = parse_webtransport_url(url)
+        self._client._home.enter()
         self._check_open()
         endpoint = self._endpoints.get(parts)
         if endpoint is None:
@@ -166,9 +169,13 @@ class PooledClient:
 
         Raises:
             SessionError: It was returned already, or is not of this pool.
+            ConfigurationError: The pool belongs to another event loop.
+            ConfigurationError: It is no session.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
+        check_instance("session", session, WebTransportSession)
+        self._client._home.enter()
         self._give_back(session, usable=True)
 
     # -------------------------------------------------------------- observability
@@ -199,6 +206,11 @@ class PooledClient:
 
         Cancellation: everything is released all the same.
         """
+        if self._client._home.is_gone:
+            self._closed = True
+            await self._client.close()
+            return
+        self._client._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -212,6 +224,7 @@ class PooledClient:
                 await asyncio.wait(self._closing)
 
     async def __aenter__(self) -> Self:
+        self._client._home.enter()
         self._check_open()
         return self
 
@@ -234,7 +247,7 @@ class PooledClient:
         seconds = self._client.config.connect_timeout
         if not await endpoint.slots.acquire(seconds):
             raise TimeoutError(
-                f"all {self._pool_size} sessions to {url} stayed in use for "
+                f"all {self._pool_size} sessions to {printable(url)} stayed in use for "
                 f"connect_timeout={seconds} s; return them, or raise pool_size",
                 timeout_duration=seconds,
                 operation="wait for a pooled session",
@@ -260,8 +273,8 @@ class PooledClient:
             info = session.close_info
             self._discard(session)
             raise ClientError(
-                f"{url} ended or drained the session as soon as it was open"
-                + (f": {info.reason}" if info is not None and info.reason else ""),
+                f"{printable(url)} ended or drained the session as soon as it was open"
+                + (f": {printable(info.reason)}" if info is not None and info.reason else ""),
                 target_url=url,
             )
         return session

@@ -19,12 +19,13 @@ from ..exceptions import ClientError, ConfigurationError, ProxyError, WebTranspo
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
 from ..types import URL, Headers
+from ..utils.text import printable
 from .client import WebTransportClient
 from .connecting import Connecting, Progress, Wish
 from .template import ProxyTemplate
 
 if TYPE_CHECKING:
-    from .._loop import TunnelEndpoint
+    from .._loop import Failures, TunnelEndpoint
     from .._quic import QuicTls
     from ..h3.options import H3Options
     from ..session import WebTransportSession
@@ -74,6 +75,7 @@ class WebTransportProxy:
         """
         self._template = ProxyTemplate.parse(proxy_url)
         self._url = proxy_url
+        self._shown = printable(proxy_url)
         own = config if config is not None else ClientConfig()
         self._target_config = own if target_config is None else target_config
         size = own.udp_payload_size or _OUTER_SIZE
@@ -261,28 +263,31 @@ class WebTransportProxy:
         """Connect to a target through a tunnel of its own."""
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         progress.advance(
-            "proxy", f"the proxy {self._url} did not complete the connection; check its URL"
+            "proxy", f"the proxy {self._shown} did not complete the connection; check its URL"
         )
         try:
-            outer = await self._connected()
+            outer = await self._connected(progress.failures)
         except WebTransportError as error:
             error.details.update(proxy_url=self._url, target=target)
-            error.add_note(f"while connecting to the proxy {self._url} for {target}")
+            error.add_note(f"while connecting to the proxy {self._shown} for {target}")
             raise
-        progress.advance("tunnel", f"the proxy {self._url} did not answer the request for a tunnel")
+        progress.advance(
+            "tunnel", f"the proxy {self._shown} did not answer the request for a tunnel"
+        )
         path = _Path(self, connection, outer, target)
         try:
             await path.open(self._template.expand(host, port), proxy_headers)
             progress.advance(
                 "handshake",
-                f"the tunnel through {self._url} is open, but {target} completed no QUIC handshake",
+                f"the tunnel through {self._shown} is open, but {target} completed no QUIC "
+                "handshake",
             )
             await path.connect(host, port)
         except BaseException:
             path.close()
             raise
 
-    async def _connected(self) -> WebTransportConnection:
+    async def _connected(self, failures: Failures) -> WebTransportConnection:
         """The connection to the proxy; a new one when there is none that takes requests."""
         async with self._connecting:
             current = self._current
@@ -296,7 +301,9 @@ class WebTransportProxy:
             connection._on_closed = self._connections.discard
             self._connections.add(connection)
             try:
-                await connection._connect(self._template.host, self._template.port)
+                await connection._connect(
+                    self._template.host, self._template.port, failures=failures
+                )
                 await connection.wait_ready(timeout=self._config.handshake_timeout)
             except BaseException:
                 connection._close_now()
@@ -422,7 +429,7 @@ class _Path:
             return
         self._answer.set_exception(
             ProxyError(
-                f"the proxy {self._proxy.proxy_url} refused the tunnel to {self._target} with "
+                f"the proxy {self._proxy._shown} refused the tunnel to {self._target} with "
                 f"HTTP status {status}",
                 proxy_url=self._proxy.proxy_url,
                 target=self._target,
@@ -452,7 +459,7 @@ class _Path:
     def _error(self, what: str, cause: Exception | None = None) -> ProxyError:
         text = f": {cause}" if cause is not None else ""
         return ProxyError(
-            f"the tunnel through {self._proxy.proxy_url} to {self._target} {what}{text}",
+            f"the tunnel through {self._proxy._shown} to {self._target} {what}{text}",
             proxy_url=self._proxy.proxy_url,
             target=self._target,
             error_code=getattr(cause, "error_code", None),

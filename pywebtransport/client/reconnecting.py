@@ -159,7 +159,7 @@ class ReconnectingClient(EventEmitter):
 
         Cancellation: safe.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._client._home.enter()
         deadline = None if wait_timeout is None else loop.time() + wait_timeout
         while True:
             if self._closed:
@@ -186,6 +186,11 @@ class ReconnectingClient(EventEmitter):
         """
         if self._closed:
             return
+        if self._client._home.is_gone:
+            self._closed = True
+            await self._client.close()
+            return
+        self._client._home.enter()
         self._closed = True
         session, self._session = self._session, None
         task = self._task
@@ -210,6 +215,7 @@ class ReconnectingClient(EventEmitter):
                 await EventEmitter.close(self)
 
     async def __aenter__(self) -> Self:
+        self._client._home.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=self._url)
         if self._task is None:

@@ -11,7 +11,7 @@ from ..config import ClientConfig
 from ..exceptions import WebTransportError, get_error_category
 from ..types import URL
 from ..utils import Timer, get_timestamp, parse_webtransport_url
-from ..utils.checks import check_count
+from ..utils.checks import check_count, check_instance
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ async def benchmark_client_performance(
     Cancellation: safe, nothing stays open.
     """
     parse_webtransport_url(url)
+    if config is not None:
+        check_instance("config", config, ClientConfig)
     check_count("num_requests", num_requests)
     check_count("concurrent_requests", concurrent_requests)
     workers = min(num_requests, concurrent_requests)

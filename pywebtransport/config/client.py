@@ -71,7 +71,8 @@ class ClientConfig(BaseConfig):
     """Connections that one client may have open at a time."""
 
     max_retries: int = DEFAULT_MAX_RETRIES
-    """Times that a reconnecting client tries again; 0: never."""
+    """Times that a reconnecting client tries again, and that any client sends a request
+    again which the server did not process (H3_REQUEST_REJECTED); 0: never."""
 
     max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY
     """Seconds of the longest pause between two tries."""

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pywebtransport.constants import CERTIFICATE_HASH_SIZE
 from pywebtransport.exceptions import ConfigurationError, invalid_config
+from pywebtransport.utils.hosts import ascii_host
 
 __all__ = [
     "CertificateHashes",
@@ -396,6 +397,8 @@ class Origins(_Rule):
         if parts.path or parts.query or parts.fragment or item.endswith(("?", "#")):
             self.refuse(key, item, "an origin has no path, query or fragment")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        if not host.isascii():
+            host = _ascii_name(self, key, item, host)  # as browsers write it
         # A browser leaves the scheme's own port out of the Origin header.
         if port is None or port == {"https": 443, "http": 80}.get(parts.scheme):
             return f"{parts.scheme}://{host}"
@@ -416,6 +419,8 @@ class SniCertificates(_Rule):
             self.refuse(key, value)
         result = {}
         for name, pair in value.items():
+            if isinstance(name, str) and not name.isascii():
+                name = _ascii_name(self, key, value, name)
             if not isinstance(name, str) or not _SERVER_NAME.fullmatch(name):
                 self.refuse(key, value, f"bad server name {name!r}")
             if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
@@ -466,6 +471,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SERVER_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_]([0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?")
+
+
+def _ascii_name(rule: _Rule, key: str, value: Any, name: str) -> str:
+    """An international name in ASCII, with ``*.`` before it or without."""
+    star = "*." if name.startswith("*.") else ""
+    try:
+        return star + ascii_host(name.removeprefix("*."))
+    except ConfigurationError as error:
+        rule.refuse(key, value, error.reason)
 
 
 def _digits(number: float) -> str:

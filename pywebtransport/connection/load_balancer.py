@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,11 +17,14 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..types import EventType
+from ..types import ConnectionState, EventType
 from ..utils import validate_port
-from ..utils.checks import check_seconds
+from ..utils.attempts import attempt_facts, furthest
+from ..utils.checks import check_instance, check_number, check_seconds, check_text
+from ..utils.home import HomeLoop
+from ..utils.hosts import host_and_port
 from .connection import WebTransportConnection
-from .utils import measure_handshake, require_webtransport, target_name
+from .utils import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -54,7 +56,7 @@ class _Target:
         self.index = index
         self.host = host
         self.port = port
-        self.name = target_name(host, port)
+        self.name = host_and_port(host, port)
         self.weight = 1.0
         self.current = 0.0  # of the weighted turns
         self.latency: float | None = None  # seconds
@@ -101,16 +103,16 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no target, one is named twice, or a value is out
                 of range.
         """
-        check_seconds("health_check_interval", health_check_interval)
-        check_seconds("health_check_timeout", health_check_timeout)
+        health_check_interval = check_seconds("health_check_interval", health_check_interval)
+        health_check_timeout = check_seconds("health_check_timeout", health_check_timeout)
+        targets = check_targets(targets)
         if not targets:
             raise invalid_config(key="targets", value=targets, reason="expected at least one")
         self._targets: dict[tuple[str, int], _Target] = {}
         for host, port in targets:
-            validate_port(port)
             if (host, port) in self._targets:
                 raise invalid_config(
-                    key="targets", value=target_name(host, port), reason="it is named twice"
+                    key="targets", value=host_and_port(host, port), reason="it is named twice"
                 )
             self._targets[host, port] = _Target(len(self._targets), host, port)
         self._interval = health_check_interval
@@ -123,6 +125,7 @@ class ConnectionLoadBalancer:
         self._timer: asyncio.TimerHandle | None = None
         self._checks: asyncio.Task[None] | None = None
         self._closed = False
+        self._home = HomeLoop()
         self._strategies: dict[str, Callable[[list[_Target]], list[_Target]]] = {
             "round_robin": self._by_turn,
             "weighted": self._by_weight,
@@ -171,11 +174,18 @@ class ConnectionLoadBalancer:
             CertificateError: A certificate file of ``config`` cannot be used.
             ClientError: The balancer is closed, or ``config.max_connections`` of its
                 connections are open.
-            ConnectionError: No server could be reached. ``details["targets"]`` has the
-                reason for each; the cause is a group of their errors.
+            ConfigurationError: The balancer belongs to another event loop.
+            ConnectionError: No server could be reached. The message begins with the one
+                that got furthest; ``details["targets"]`` has the reason for each, and
+                ``is_retriable_error`` is true if it is for all of them. The cause is a
+                group of their errors.
 
         Cancellation: safe, nothing stays open.
         """
+        check_instance("config", config, ClientConfig)
+        check_text("path", path)
+        check_text("strategy", strategy)
+        self._home.enter()
         self._require_open()
         if len(self._active) + len(self._opening) >= config.max_connections:
             raise ClientError(
@@ -198,10 +208,15 @@ class ConnectionLoadBalancer:
                 failures[target.name] = error
                 self._set_aside(target, error)
         reasons = {name: str(error) for name, error in failures.items()}
+        names = list(reasons)
+        names.insert(0, names.pop(furthest(list(failures.values()))))
         raise ConnectionError(
             "no server could be reached: "
-            + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-            details={"targets": reasons},
+            + "; ".join(f"{name}: {reasons[name]}" for name in names),
+            details={
+                "targets": reasons,
+                "attempts": [attempt_facts(name, error) for name, error in failures.items()],
+            },
         ) from ExceptionGroup("one error per server", list(failures.values()))
 
     async def update_target_weight(self, *, host: str, port: int, weight: float) -> None:
@@ -216,17 +231,16 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no such server, or the weight is negative or not
                 a finite number.
         """
+        check_text("host", host)
+        validate_port(port)
         target = self._targets.get((host, port))
         if target is None:
             raise invalid_config(
                 key="target",
-                value=target_name(host, port),
+                value=host_and_port(host, port),
                 reason=f"expected one of {[known.name for known in self._targets.values()]}",
             )
-        if not (math.isfinite(weight) and weight >= 0):
-            raise invalid_config(
-                key="weight", value=weight, reason="expected a finite number, 0 or more"
-            )
+        check_number("weight", weight, 0)
         target.weight = float(weight)
 
     async def get_load_balancer_stats(self) -> dict[str, Any]:
@@ -281,6 +295,12 @@ class ConnectionLoadBalancer:
 
         Cancellation: everything is released all the same, without the wait.
         """
+        if self._home.is_gone:
+            self._closed = True
+            for connection in (*self._active, *self._opening):
+                connection._abandon()
+            return
+        self._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -313,7 +333,7 @@ class ConnectionLoadBalancer:
 
     def _order(self, strategy: str) -> list[_Target]:
         """The servers in the order in which to try them."""
-        name = strategy.lower().replace("-", "_")
+        name = strategy.lower().replace("-", "_") if isinstance(strategy, str) else ""
         choose = self._strategies.get(name)
         if choose is None:
             raise invalid_config(
@@ -381,6 +401,8 @@ class ConnectionLoadBalancer:
         target = self._active.pop(connection)
         target.refresh_latency()
         target.active.discard(connection)
+        if connection.state is ConnectionState.FAILED:
+            _logger.warning("the connection to %s was lost: %s", target.name, connection.error)
 
     # ---------------------------------------------------------------- health checks
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import SessionRejectedError
+from ..exceptions import ConnectionError, SessionRejectedError
+from ..utils.text import printable
 
 if TYPE_CHECKING:
     from ..h3.session import H3Session
@@ -31,6 +32,10 @@ class PendingSession:
             ready.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._facts: list[tuple[str, tuple[Any, ...]]] = []
 
+    @property
+    def _url(self) -> str | None:
+        return None if self.h3 is None else f"https://{self.h3.authority}{self.h3.path}"
+
     def replay(self, session: WebTransportSession) -> None:
         """Tell ``session`` everything that happened, in order."""
         facts, self._facts = self._facts, []
@@ -51,7 +56,12 @@ class PendingSession:
         if self.ready is not None:
             self.ready.set_exception(
                 error
-                or SessionRejectedError(status_code=status or 0, headers=dict(headers), remote=True)
+                or SessionRejectedError(
+                    status_code=status or 0,
+                    headers=dict(headers),
+                    target_url=self._url,
+                    remote=True,
+                )
             )
 
     def stream_received(self, stream: Any, unidirectional: bool) -> None:
@@ -86,7 +96,17 @@ class PendingSession:
         """The session is over."""
         self._keep("session_closed", code, reason, remote, error)
         if self.ready is not None and not self.ready.done():
-            self.ready.set_exception(error or ConnectionError(reason or "closed"))
+            who = "the server" if remote else "this side"
+            text = f": {printable(reason)}" if reason else ""
+            self.ready.set_exception(
+                error
+                or ConnectionError(
+                    f"{who} closed the session before it was ready{text}",
+                    error_code=code,
+                    reason=reason,
+                    remote=remote,
+                )
+            )
 
     def _keep(self, name: str, *args: Any) -> None:
         if name == "streams_available" and (name, args) in self._facts:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
 from ..types import ConnectionState, EventType
-from ..utils.checks import check_count, check_seconds
+from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
+from ..utils.home import HomeLoop
+from ..utils.hosts import ascii_host, host_and_port
 from ..utils.slots import Slots
 from .connection import WebTransportConnection
 
@@ -68,7 +70,7 @@ class ConnectionPool:
             ConfigurationError: A value is out of range.
         """
         check_count("max_size", max_size)
-        check_seconds("max_idle_time", max_idle_time)
+        max_idle_time = check_seconds("max_idle_time", max_idle_time)
         self._max_size = max_size
         self._max_idle_time = max_idle_time
         self._shelves: dict[_Key, _Shelf] = {}
@@ -79,6 +81,7 @@ class ConnectionPool:
         # closed is the first that was added.
         self._idle: dict[WebTransportConnection, tuple[float, _Shelf]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._home = HomeLoop()
         self._closed = False
 
     async def get_connection(
@@ -105,22 +108,30 @@ class ConnectionPool:
 
         Raises:
             ClientError: The pool is closed.
-            ConfigurationError: ``path`` or a header of ``config`` cannot be sent.
+            ConfigurationError: The pool belongs to another event loop.
+            ConfigurationError: An argument cannot be used; ``path`` or a header of
+                ``config`` cannot be sent.
             TimeoutError: None became free, or the server did not answer in time.
             UnreachableError, CertificateError, HandshakeError: As when connecting.
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
         """
+        check_instance("config", config, ClientConfig)
+        host = ascii_host(host)
+        validate_port(port)
+        check_text("path", path)
+        self._home.enter()
         self._require_open()
-        key = (host.lower(), port, _frozen(config.to_dict()))
+        key = (host, port, _frozen(config.to_dict()))
         shelf = self._shelves.get(key)
         if shelf is None:
             shelf = self._shelves[key] = _Shelf(key, self._max_size)
         try:
             if not await shelf.slots.acquire(config.connect_timeout):
                 raise TimeoutError(
-                    f"all {self._max_size} connections to {host} port {port} stayed in use for "
-                    f"connect_timeout={config.connect_timeout} s; return them, or raise max_size",
+                    f"all {self._max_size} connections to {host_and_port(host, port)} stayed in "
+                    f"use for connect_timeout={config.connect_timeout} s; return them, or raise "
+                    "max_size",
                     timeout_duration=config.connect_timeout,
                     operation="wait for a pooled connection",
                 )
@@ -147,6 +158,8 @@ class ConnectionPool:
 
         Cancellation: safe; the connection is then closed instead of kept.
         """
+        check_instance("connection", connection, WebTransportConnection)
+        self._home.enter()
         if connection in self._idle or connection in self._returning:
             return
         shelf = self._active.get(connection)
@@ -177,6 +190,12 @@ class ConnectionPool:
 
         Cancellation: everything is closed all the same, without the wait.
         """
+        if self._home.is_gone:
+            self._closed = True
+            for connection in (*self._idle, *self._active, *self._opening):
+                connection._abandon()
+            return
+        self._home.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -289,7 +308,7 @@ class ConnectionPool:
         self._arm()
 
     def _connection_closed(self, event: Event) -> None:
-        connection = event.source
+        connection: WebTransportConnection = event.source  # type: ignore[assignment]
         if connection in self._idle:
             _, shelf = self._idle[connection]
             self._unshelve(connection)
@@ -298,6 +317,9 @@ class ConnectionPool:
             shelf.slots.release()
         else:
             return
+        if connection.state is ConnectionState.FAILED:
+            where = host_and_port(shelf.key[0], shelf.key[1])
+            _logger.warning("the connection to %s was lost: %s", where, connection.error)
         self._tidy(shelf)
 
     def _tidy(self, shelf: _Shelf) -> None:

@@ -7,9 +7,11 @@ import builtins
 import logging
 import random
 import ssl
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from .._loop import Failures
 from ..config import ClientConfig
 from ..exceptions import (
     ConfigurationError,
@@ -21,7 +23,16 @@ from ..exceptions import (
 )
 from ..types import ConnectionState
 from ..utils import validate_port
-from ..utils.checks import check_count
+from ..utils.attempts import combine_errors, furthest
+from ..utils.checks import (
+    check_count,
+    check_instance,
+    check_integer,
+    check_number,
+    check_text,
+    check_timeout,
+)
+from ..utils.hosts import ascii_host, host_and_port
 from .connection import WebTransportConnection
 
 __all__ = [
@@ -36,11 +47,6 @@ _logger = logging.getLogger("pywebtransport.connection")
 
 # Handshakes that test_multiple_connections has under way at a time.
 _MAX_TESTS = 10
-
-
-def target_name(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def connect_with_retry(
@@ -73,17 +79,16 @@ async def connect_with_retry(
 
     Raises:
         ConfigurationError: A value is out of range.
-        Otherwise the error of the last attempt, see ``WebTransportConnection.connect``.
+        Otherwise the error of the try that got furthest, of equal ones the last, see
+            ``WebTransportConnection.connect``. ``details["tries"]`` has all of them in words.
 
     Cancellation: safe, nothing stays open.
     """
-    for key, value, low in (
-        ("max_retries", max_retries, 0),
-        ("retry_delay", retry_delay, 0),
-        ("backoff_factor", backoff_factor, 1),
-    ):
-        if not value >= low:
-            raise invalid_config(key=key, value=value, reason=f"expected {low} or more")
+    check_instance("config", config, ClientConfig)
+    check_integer("max_retries", max_retries, 0, sys.maxsize)
+    check_number("retry_delay", retry_delay, 0)
+    check_number("backoff_factor", backoff_factor, 1)
+    tries: list[WebTransportError] = []
     pause = retry_delay
     attempt = 0
     while True:
@@ -92,13 +97,14 @@ async def connect_with_retry(
                 config=config, host=host, port=port, path=path
             )
         except WebTransportError as error:
+            tries.append(error)
             if attempt >= max_retries or not is_retriable_error(exception=error):
-                raise
+                break
             attempt += 1
             delay = min(pause, config.max_retry_delay) * random.uniform(0.5, 1.0)
             _logger.info(
                 "%s: %s; retry %d of %d in %.3f s",
-                target_name(host, port),
+                host_and_port(host, port),
                 error,
                 attempt,
                 max_retries,
@@ -106,6 +112,11 @@ async def connect_with_retry(
             )
         await asyncio.sleep(delay)
         pause = min(pause * backoff_factor, config.max_retry_delay)
+    tries.reverse()  # of equal ones the last
+    chosen = tries[furthest(tries)]
+    if len(tries) > 1:
+        chosen.details["tries"] = [str(error) for error in reversed(tries)]
+    raise chosen
 
 
 async def create_multiple_connections(
@@ -133,20 +144,23 @@ async def create_multiple_connections(
 
     Cancellation: safe, nothing stays open.
     """
+    check_instance("config", config, ClientConfig)
+    targets = check_targets(targets)
     check_count("max_concurrent", max_concurrent)
+    check_text("path", path)
     made: dict[str, WebTransportConnection] = {}
     limit = asyncio.Semaphore(max_concurrent)
 
     async def connect(host: str, port: int) -> None:
         async with limit:
             try:
-                made[target_name(host, port)] = await WebTransportConnection.create_client(
+                made[host_and_port(host, port)] = await WebTransportConnection.create_client(
                     config=config, host=host, port=port, path=path
                 )
             except ConfigurationError:
                 raise
             except WebTransportError as error:
-                _logger.warning("no connection to %s: %s", target_name(host, port), error)
+                _logger.warning("no connection to %s: %s", host_and_port(host, port), error)
 
     unique = list(dict.fromkeys(targets))
     try:
@@ -155,7 +169,7 @@ async def create_multiple_connections(
         for connection in made.values():
             connection._close_now()
         raise
-    names = [target_name(host, port) for host, port in unique]
+    names = [host_and_port(host, port) for host, port in unique]
     return {name: made[name] for name in names if name in made}
 
 
@@ -185,11 +199,14 @@ async def ensure_connection(
 
     Cancellation: safe, nothing new stays open.
     """
+    check_instance("connection", connection, WebTransportConnection)
+    check_instance("config", config, ClientConfig)
+    check_target(host, port)
     if connection.state is ConnectionState.CONNECTED:
         return connection
     if not reconnect:
         raise ConnectionError(
-            f"the connection to {target_name(host, port)} is {connection.state}, and reconnect "
+            f"the connection to {host_and_port(host, port)} is {connection.state}, and reconnect "
             "is False",
             remote_address=connection.remote_address,
         )
@@ -220,8 +237,9 @@ async def test_multiple_connections(
 
     Cancellation: safe, nothing stays open.
     """
+    targets = check_targets(targets)
     config = ClientConfig(verify_mode=ssl.CERT_NONE, connect_timeout=timeout)
-    results = {target_name(host, port): False for host, port in targets}
+    results = {host_and_port(host, port): False for host, port in targets}
     limit = asyncio.Semaphore(_MAX_TESTS)
 
     async def look(host: str, port: int) -> None:
@@ -229,9 +247,9 @@ async def test_multiple_connections(
             try:
                 await measure_handshake(config, host, port, timeout)
             except WebTransportError as error:
-                _logger.debug("%s does not answer: %s", target_name(host, port), error)
+                _logger.debug("%s does not answer: %s", host_and_port(host, port), error)
             else:
-                results[target_name(host, port)] = True
+                results[host_and_port(host, port)] = True
 
     await _run_all([look(host, port) for host, port in dict.fromkeys(targets)])
     return results
@@ -254,15 +272,18 @@ async def test_tcp_connection(
         timeout: Seconds.
 
     Raises:
-        ConfigurationError: The port is out of range.
+        ConfigurationError: The host is no text, or the port or timeout is out of range.
 
     Cancellation: safe.
     """
+    check_text("host", host)
     validate_port(port)
+    limit = check_timeout("timeout", timeout)
     try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, ValueError):  # ValueError: no name can be like that
+        name = ascii_host(host)
+        async with asyncio.timeout(limit):
+            _, writer = await asyncio.open_connection(name, port)
+    except (OSError, ConfigurationError):  # the latter: no name can be like that
         return False
     writer.close()
     return True
@@ -286,17 +307,23 @@ async def measure_handshake(config: ClientConfig, host: str, port: int, timeout:
     """
     connection = WebTransportConnection(config=config.update(connect_timeout=timeout))
     started = asyncio.get_running_loop().time()
+    scope = asyncio.timeout(timeout)
+    failures: Failures = []
     try:
-        async with asyncio.timeout(timeout):
-            await connection._connect(host, port)
+        async with scope:
+            await connection._connect(host, port, failures=failures)
+            failures.clear()
             await require_webtransport(connection, timeout)
     except builtins.TimeoutError:
-        raise TimeoutError(
-            f"{target_name(host, port)} did not complete a QUIC and HTTP/3 handshake within "
+        if not scope.expired():
+            raise
+        late = TimeoutError(
+            f"{host_and_port(host, port)} did not complete a QUIC and HTTP/3 handshake within "
             f"{timeout} s",
             timeout_duration=timeout,
             operation="handshake",
-        ) from None
+        )
+        raise combine_errors([*failures, ("the other addresses", late)]) from None
     else:
         return connection.rtt or asyncio.get_running_loop().time() - started
     finally:
@@ -315,6 +342,33 @@ async def require_webtransport(connection: WebTransportConnection, timeout: floa
     error = None if connection._driver is None else connection._driver.h3.webtransport_error
     if error is not None:
         raise error
+
+
+def check_target(host: Any, port: Any) -> None:
+    """Check where to connect.
+
+    Raises:
+        ConfigurationError: The host is no name or address, or the port is out of range.
+    """
+    ascii_host(host)
+    validate_port(port)
+
+
+def check_targets(targets: Any) -> list[tuple[str, int]]:
+    """Check several of them: pairs of host and port.
+
+    Raises:
+        ConfigurationError: It is no list of such pairs.
+    """
+    if not isinstance(targets, list | tuple):
+        raise invalid_config(key="targets", value=targets, reason="expected (host, port) pairs")
+    pairs = []
+    for target in targets:
+        if not isinstance(target, list | tuple) or len(target) != 2:
+            raise invalid_config(key="targets", value=target, reason="expected (host, port)")
+        check_target(*target)
+        pairs.append((target[0], target[1]))
+    return pairs
 
 
 async def _run_all(coroutines: list[Coroutine[Any, Any, None]]) -> None:

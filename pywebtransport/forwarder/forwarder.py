@@ -113,12 +113,12 @@ class WebTransportForwarder:
     @property
     def stats(self) -> dict[str, int]:
         """Sessions and streams relayed now, attempts and failures, datagrams dropped here."""
-        attempts = self._client.stats
+        attempts = self._client.stats["connections"]
         return {
             "sessions": len(self._relays),
             "streams": sum(relay.streams for relay in self._relays),
-            "attempts": attempts["connections_attempted"],
-            "failures": attempts["connections_failed"],
+            "attempts": attempts["attempted"],
+            "failures": attempts["failed"],
             "datagrams_dropped": self._datagrams_dropped
             + sum(relay.datagrams_dropped for relay in self._relays),
         }

@@ -42,13 +42,16 @@ _COUNTERS = (
     ("sessions_accepted", "Sessions accepted", "sessions_accepted"),
     ("sessions_rejected", "Sessions rejected", "sessions_rejected"),
     ("handler_errors", "Session handlers that raised", "handler_errors"),
-    ("connects_attempted", "Sessions that a client asked for", "connections_attempted"),
-    ("connects_failed", "Sessions that a client did not get", "connections_failed"),
+    ("connects_attempted", "Sessions that a client asked for", "attempted"),
+    ("connects_failed", "Sessions that a client did not get", "failed"),
+    ("connections_lost", "Connections of a client that were up, and lost", "lost"),
     ("connect_seconds", "Time a client waited for sessions that it got", "total_connect_time"),
     ("packets_lost", "QUIC packets declared lost", "packets_lost"),
     ("stream_resets_received", "RESET_STREAM frames received", "resets_received"),
     ("key_updates", "TLS key updates", "key_updates"),
 )
+# The figures of a source that are groups of their own; the engine has "connections", too.
+_GROUPS = ("connections", "performance", "traffic", "engine")
 # Name, help, (value of the label, key) pairs, name of the label.
 _LABELLED = (
     ("packets", "UDP packets", "direction", (
@@ -194,8 +197,9 @@ class Metrics:
     def _add(stats: Iterable[dict[str, Any]]) -> dict[str, float]:
         sums: dict[str, float] = {}
         for one in stats:
-            engine, traffic = one.pop("engine", {}), one.pop("traffic")
-            for name, value in (one | traffic | engine).items():
+            for group in _GROUPS:
+                one |= one.pop(group, {})
+            for name, value in one.items():
                 sums[name] = sums.get(name, 0) + value
         return sums
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import itertools
 import logging
 from types import TracebackType
@@ -314,7 +315,7 @@ class PubSubManager:
                 # One after the other: the broker writes an opening at once.
                 async with asyncio.timeout(OPENING_TIMEOUT):
                     opening = await structured.receive_obj()
-            except (WebTransportError, TimeoutError) as error:
+            except (WebTransportError, builtins.TimeoutError) as error:
                 logger.debug("stream %d has no opening: %s", stream.stream_id, error)
                 opening = None
             if not self._hand_over(opening, stream, structured):

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from uuid import UUID
 
 from ..exceptions import ConfigurationError
 from ..utils.checks import check_texts
 from ..utils.text import printable
 from .callables import check_handler
+from .paths import canonical_path, decoded_path, decoded_pattern, decoded_value
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -22,9 +22,8 @@ __all__ = ["PathParams", "RequestRouter", "Route", "SessionHandler"]
 
 SessionHandler = Callable[["WebTransportSession"], Awaitable[None]]
 
-# Characters that every client encodes in a path, browsers among them, or that end it.
-_NEVER_SENT = re.compile(r"""[^!-~]|["#<>?`{}]""")
-_PATH_SAFE = "/%:@!$&'()*+,;=~"
+# What ends a path, so that none has it unless it is encoded; braces are a template's.
+_NO_PATH = re.compile(r"[?#{}]")
 
 # Placeholders of a template pattern such as "/room/{room_id:int}".
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
@@ -33,7 +32,7 @@ _TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "int": (r"-?[0-9]{1,19}", int),
     "float": (r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?", float),
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
-    "path": (r".+", str),
+    "path": (r"(?s:.+)", str),
 }
 
 
@@ -97,7 +96,9 @@ class RequestRouter:
         """Serve ``path``, exactly, without its query.
 
         Args:
-            path: Starts with ``/``; as requests have it, percent-encoded where a URL is.
+            path: Starts with ``/``. Percent-encoded or not makes no difference, in it as
+                in requests: ``/café`` and ``/caf%C3%A9`` are the same path. Only ``%2F``
+                is not ``/``.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on this path.
             allowed_origins: Origins allowed on this path.
@@ -108,21 +109,22 @@ class RequestRouter:
         """
         check_path(path, "path")
         check_handler(handler)
-        if _NEVER_SENT.search(path):
+        if _NO_PATH.search(path):
             raise ConfigurationError(
-                f"path = {path!r} is in no request: write it without a query and percent-encoded, "
-                f"as {quote(path.partition('?')[0], safe=_PATH_SAFE)!r}; placeholders are for "
-                "pattern routes",
+                f"path = {path!r} is in no request: write it without a query, with '?', '#' and "
+                f"braces percent-encoded, as {canonical_path(path.partition('?')[0])!r}; "
+                "placeholders are for pattern routes",
                 config_key="path",
                 config_value=path,
             )
-        if path in self._exact:
+        key = canonical_path(path)
+        if key in self._exact:
             raise ConfigurationError(
                 f"path {path!r} has a handler already; remove_route() it first",
                 config_key="path",
                 config_value=path,
             )
-        self._exact[path] = Route(
+        self._exact[key] = Route(
             path,
             handler,
             _several("application_protocols", application_protocols),
@@ -142,8 +144,10 @@ class RequestRouter:
         Args:
             pattern: A regular expression (``/room/([a-z]+)``), or a template with
                 placeholders ``{name}`` or ``{name:type}``, type being str, int,
-                float, uuid or path. The groups are in ``session.path_params``, as they
-                stand in the request: percent-encoded where a URL is.
+                float, uuid or path. It is compared with the decoded path, where an
+                encoded slash (``%2F``) separates nothing. The groups are in
+                ``session.path_params``, decoded; ``session.path`` is as it was sent. A
+                decoded text may hold anything, such as ``/``, ``..`` or a line end.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on these paths.
             allowed_origins: Origins allowed on these paths.
@@ -177,18 +181,19 @@ class RequestRouter:
 
     def remove_route(self, path: str) -> None:
         """Remove the exact or pattern route added as ``path``; nothing happens if there is none."""
-        self._exact.pop(path, None)
+        self._exact.pop(canonical_path(path), None)
         self._patterns = [route for route in self._patterns if route.path != path]
 
     def match(self, path: str) -> tuple[Route, PathParams] | None:
         """The route for a request path (query and all) and what it captured, or None."""
         bare = path.partition("?")[0]
-        route = self._exact.get(bare)
+        route = self._exact.get(bare) or self._exact.get(canonical_path(bare))
         if route is not None:
             return route, _NO_PARAMS
+        decoded = decoded_path(bare) if self._patterns else ""
         for route in self._patterns:
             assert route.pattern is not None
-            found = route.pattern.fullmatch(bare)
+            found = route.pattern.fullmatch(decoded)
             if found is not None:
                 return route, _captured(route, found)
         return (self._default, _NO_PARAMS) if self._default is not None else None
@@ -204,7 +209,7 @@ class RequestRouter:
 
     def get_route_handler(self, path: str) -> SessionHandler | None:
         """The handler of the exact route ``path``, or None."""
-        route = self._exact.get(path)
+        route = self._exact.get(canonical_path(path))
         return None if route is None else route.handler
 
     def get_all_routes(self) -> dict[str, SessionHandler]:
@@ -263,7 +268,7 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], A
         return f"(?P<{name}>{expression})"
 
     try:
-        return re.compile(_PLACEHOLDER.sub(placeholder, pattern)), converters
+        return re.compile(_PLACEHOLDER.sub(placeholder, decoded_pattern(pattern))), converters
     except re.error as error:
         raise ConfigurationError(
             f"pattern {pattern!r} is not a valid expression: {error}",
@@ -277,7 +282,7 @@ def _captured(route: Route, found: re.Match[str]) -> PathParams:
     names = {index: name for name, index in route.pattern.groupindex.items()}
     values: list[Any] = []
     for index, value in enumerate(found.groups(), start=1):
-        convert = route.converters.get(names.get(index, ""))
-        values.append(value if convert is None or value is None else convert(value))
+        convert = route.converters.get(names.get(index, ""), str)
+        values.append(None if value is None else convert(decoded_value(value)))
     named = {name: values[index - 1] for index, name in names.items()}
     return PathParams(values, named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -536,7 +537,7 @@ class WebTransportServer(EventEmitter):
         try:
             async with asyncio.timeout_at(deadline):
                 await self._idle.wait()
-        except TimeoutError:
+        except builtins.TimeoutError:
             self._logger.info(
                 "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
             )

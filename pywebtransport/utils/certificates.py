@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import ipaddress
@@ -11,8 +12,12 @@ import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
 
+from pywebtransport._plain import shorten
 from pywebtransport.constants import MAX_HASHED_CERTIFICATE_DAYS
 from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
+from pywebtransport.utils.checks import check_count
+from pywebtransport.utils.hosts import ascii_host
+from pywebtransport.utils.text import printable
 from pywebtransport.utils.tls_files import why_unusable
 
 __all__ = ["certificate_hash", "generate_self_signed_cert", "load_certificate"]
@@ -21,8 +26,10 @@ DEFAULT_DAYS_VALID = MAX_HASHED_CERTIFICATE_DAYS - 1
 
 _FILE_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_:][0-9A-Za-z_.:-]{0,252}")
 _PEM_CERTIFICATE = re.compile(
-    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+    rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL
 )
+# Tags of ASN.1 (X.690).
+_INTEGER, _BIT_STRING, _SEQUENCE, _VERSION_TAG = 0x02, 0x03, 0x30, 0xA0
 
 
 def generate_self_signed_cert(
@@ -41,7 +48,8 @@ def generate_self_signed_cert(
     nothing accept it.
 
     Args:
-        hostname: Host name or address of the server.
+        hostname: Host name or address of the server. An international name is
+            written in ASCII (UTS 46), in the files' names as well.
         output_dir: Directory of the files; made when it does not exist.
         key_size: Accepted for RSA's sake; a P-256 key has one size.
         days_valid: Days from the first to the last moment of validity, 1 to
@@ -56,8 +64,14 @@ def generate_self_signed_cert(
         CertificateError: A file could not be written, or the package
             ``cryptography`` is not installed.
     """
+    if isinstance(hostname, str) and not hostname.isascii():
+        wildcard = "*." if hostname.startswith("*.") else ""
+        hostname = wildcard + ascii_host(hostname.removeprefix("*."))
     if not isinstance(hostname, str) or not _FILE_NAME.fullmatch(hostname):
         raise invalid_config(key="hostname", value=hostname, reason="expected a name or address")
+    if not isinstance(output_dir, str | os.PathLike):
+        raise invalid_config(key="output_dir", value=output_dir, reason="expected a directory")
+    check_count("key_size", key_size)
     if isinstance(days_valid, bool) or not isinstance(days_valid, int):
         raise invalid_config(key="days_valid", value=days_valid, reason="expected whole days")
     if not 1 <= days_valid <= 36500:
@@ -68,16 +82,19 @@ def generate_self_signed_cert(
         os.makedirs(output_dir, exist_ok=True)
         _write(paths[1], key, 0o600)
         _write(paths[0], certificate, 0o644)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CertificateError(
-            f"The certificate for {hostname!r} could not be written to {output_dir!r}: {error}",
+            f"The certificate for {hostname!r} could not be written to "
+            f"{shorten(output_dir)}: {_why(error)}",
             certificate_path=paths[0],
             certificate_error=str(error),
         ) from error
     return paths
 
 
-def certificate_hash(certificate: str | bytes | os.PathLike[str]) -> bytes:
+def certificate_hash(
+    certificate: str | bytes | bytearray | memoryview | os.PathLike[str],
+) -> bytes:
     """Give the SHA-256 hash of a certificate, as ``server_certificate_hashes`` wants it.
 
     Args:
@@ -89,22 +106,27 @@ def certificate_hash(certificate: str | bytes | os.PathLike[str]) -> bytes:
 
     Raises:
         CertificateError: There is no such file, or no certificate in it.
+        ConfigurationError: It is neither a path nor a text nor bytes.
     """
     path: str | None = None
-    if isinstance(certificate, bytes):
-        data = certificate
+    if isinstance(certificate, bytes | bytearray | memoryview):
+        data = bytes(certificate)
     elif isinstance(certificate, str) and "-----BEGIN" in certificate:
-        data = certificate.encode()
+        data = certificate.encode("utf-8", "replace")
     else:
+        if not isinstance(certificate, str | os.PathLike):
+            raise invalid_config(
+                key="certificate", value=certificate, reason="expected a path, a text or bytes"
+            )
         path = os.fspath(certificate)
         try:
             with open(path, "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             raise certificate_not_found(path=path) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise CertificateError(
-                f"Certificate file {path!r} could not be read: {error}",
+                f"Certificate file {shorten(path)} could not be read: {_why(error)}",
                 certificate_path=path,
                 certificate_error=str(error),
             ) from error
@@ -123,8 +145,10 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    for path in (certfile, keyfile):
-        if not os.path.isfile(path):
+    for name, path in (("certfile", certfile), ("keyfile", keyfile)):
+        if not isinstance(path, str | os.PathLike):
+            raise invalid_config(key=name, value=path, reason="expected the path of a PEM file")
+        if not _is_file(path):
             raise certificate_not_found(path=path)
     try:
         # Without the function OpenSSL asks for a password on the terminal, and waits.
@@ -133,7 +157,8 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
         found = why_unusable(certfile, keyfile)
         why = error if found is None else f"{found[0]!r}: {found[1]}"
         raise CertificateError(
-            f"Certificate {certfile!r} with key {keyfile!r} could not be loaded: {why}",
+            f"Certificate {shorten(certfile)} with key {shorten(keyfile)} could not be loaded: "
+            f"{why}",
             certificate_path=certfile,
             certificate_error=str(error),
         ) from error
@@ -144,16 +169,33 @@ def _no_password() -> str:
     return ""
 
 
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.isfile(path)
+    except (OSError, ValueError):  # a name that the system cannot have
+        return False
+
+
+def _why(error: Exception) -> str:
+    """What the system says, without the path that it may repeat."""
+    return printable(getattr(error, "strerror", None) or error)
+
+
 def _leaf(data: bytes, path: str | None) -> bytes:
-    where = "the data" if path is None else repr(path)
-    match = _PEM_CERTIFICATE.search(data)
+    """The DER form of the first certificate in ``data``."""
+    found = _certificate_end(data)
+    if found and found == len(data):
+        return data
+    # DER may hold any bytes, those of a PEM line as well; PEM does not begin like DER.
+    match = None if found else _PEM_CERTIFICATE.search(data)
     if match:
         try:
-            data = ssl.PEM_cert_to_DER_cert(match.group().decode("ascii"))
+            der = base64.b64decode(b"".join(match[1].split()), validate=True)
         except ValueError:
-            data = b""
-    if _is_der(data):
-        return data
+            der = b""
+        if der and _certificate_end(der) == len(der):
+            return der
+    where = "the data" if path is None else shorten(path)
     raise CertificateError(
         f"There is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",
         certificate_path=path,
@@ -161,9 +203,56 @@ def _leaf(data: bytes, path: str | None) -> bytes:
     )
 
 
-def _is_der(data: bytes) -> bool:
-    """Whether ``data`` is exactly one ASN.1 SEQUENCE with a two-byte length."""
-    return data[:2] == b"\x30\x82" and int.from_bytes(data[2:4], "big") == len(data) - 4
+def _certificate_end(data: bytes) -> int:
+    """Where the DER of a certificate ends that ``data`` begins with; 0 when it is none.
+
+    RFC 5280 section 4.1: a SEQUENCE of tbsCertificate, algorithm and signature. Its
+    parts are not looked into: a hash counts for certificates, too, that this machine
+    cannot use. A request for a certificate (RFC 2986) has the same parts on the outside.
+    """
+    try:
+        tag, start, end = _der_element(data, 0, len(data))
+        if tag != _SEQUENCE:
+            return 0
+        parts = []
+        position = start
+        while position < end:
+            part = _der_element(data, position, end)
+            parts.append(part)
+            position = part[2]
+        if [part[0] for part in parts] != [_SEQUENCE, _SEQUENCE, _BIT_STRING]:
+            return 0
+        _, inner, inner_end = parts[0]
+        first, _, position = _der_element(data, inner, inner_end)
+        if first == _VERSION_TAG:
+            first, _, position = _der_element(data, position, inner_end)
+        tags = [first]
+        while position < inner_end:
+            found, _, position = _der_element(data, position, inner_end)
+            tags.append(found)
+    except IndexError:
+        return 0
+    # serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+    return end if tags[:6] == [_INTEGER] + [_SEQUENCE] * 5 else 0
+
+
+def _der_element(data: bytes, position: int, limit: int) -> tuple[int, int, int]:
+    """Tag, start and end of the element at ``position`` (X.690 section 8.1).
+
+    Raises:
+        IndexError: There is none, or it goes beyond ``limit``.
+    """
+    tag, length = data[position], data[position + 1]
+    start = position + 2
+    if length >= 0x80:
+        count = length - 0x80
+        if not 1 <= count <= 4:  # DER has no indefinite length
+            raise IndexError
+        start += count
+        length = int.from_bytes(data[position + 2 : start], "big")
+    if start + length > limit:
+        raise IndexError
+    return tag, start, start + length
 
 
 def _make_pair(hostname: str, days_valid: int) -> tuple[bytes, bytes]:

@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime
 from typing import Self
 
+from pywebtransport.exceptions import invalid_config
+from pywebtransport.utils.checks import check_number
+
 __all__ = [
     "Timer",
     "format_duration",
@@ -66,7 +69,12 @@ def get_timestamp() -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Show a duration (seconds) in units that suit it: ``850.0us``, ``12.3ms``, ``1h 2m 3s``."""
+    """Show a duration (seconds) in units that suit it: ``850.0us``, ``12.3ms``, ``1h 2m 3s``.
+
+    Raises:
+        ConfigurationError: It is no finite number.
+    """
+    check_number("seconds", seconds)
     if seconds < 0:
         return "-" + format_duration(-seconds)
     if seconds < 1e-3:
@@ -81,5 +89,15 @@ def format_duration(seconds: float) -> str:
 
 
 def format_timestamp(timestamp: float) -> str:
-    """Show a time (seconds since the epoch) as ISO 8601 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
+    """Show a time (seconds since the epoch) as ISO 8601 in UTC, with milliseconds.
+
+    Raises:
+        ConfigurationError: It is no number, or no time of the years 1 to 9999.
+    """
+    check_number("timestamp", timestamp)
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
+    except (OSError, OverflowError, ValueError):
+        raise invalid_config(
+            key="timestamp", value=timestamp, reason="expected a time of the years 1 to 9999"
+        ) from None

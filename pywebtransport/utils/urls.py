@@ -6,13 +6,21 @@ import asyncio
 import ipaddress
 import re
 import socket
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from pywebtransport.exceptions import ConfigurationError, UnreachableError, invalid_config
 from pywebtransport.types import URL, Address, URLParts
-from pywebtransport.utils.checks import validate_port
+from pywebtransport.utils.checks import (
+    check_instance,
+    check_integer,
+    check_text,
+    validate_port,
+)
+from pywebtransport.utils.hosts import ascii_host, bracketed, ipv6_from_url, is_address
+from pywebtransport.utils.text import printable
 
 __all__ = [
     "build_webtransport_url",
@@ -44,16 +52,23 @@ def build_webtransport_url(
         query_params: Names and values of the query.
 
     Raises:
-        ConfigurationError: The port or the host is not possible.
+        ConfigurationError: The port or the host is not possible, the path is no text, or
+            the query is no mapping.
     """
+    check_text("path", path)
+    if query_params is not None:
+        check_instance("query_params", query_params, Mapping)
     validate_port(port)
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    authority = f"[{bare}]" if is_ipv6_address(bare) else bare
+    authority = bracketed(ascii_host(host), in_url=True)
     if port != DEFAULT_HTTPS_PORT or not secure:
         authority += f":{port}"
-    target = quote(path if path.startswith("/") else f"/{path}", safe=_QUERY_SAFE)
+    target = _quoted("path", path if path.startswith("/") else f"/{path}", _QUERY_SAFE)
     if query_params:
-        target += ("&" if "?" in target else "?") + urlencode(query_params)
+        try:
+            target += ("&" if "?" in target else "?") + urlencode(query_params)
+        except Exception as error:  # a text that UTF-8 cannot hold, somebody else's __str__
+            reason = "expected texts that UTF-8 can hold"
+            raise invalid_config(key="query_params", value=query_params, reason=reason) from error
     parse_webtransport_url(f"https://{authority}{target}")
     return f"{'https' if secure else 'http'}://{authority}{target}"
 
@@ -63,11 +78,12 @@ def parse_webtransport_url(url: URL) -> URLParts:
 
     Args:
         url: ``https://host[:port][/path][?query]``. The host is a name
-            (international names are converted to ASCII), an IPv4 address, or an
-            IPv6 address in brackets.
+            (international names are converted by UTS 46, non-transitional), an
+            IPv4 address, or an IPv6 address in brackets, with a zone or without
+            (``[fe80::1%25eth0]``, RFC 6874).
 
     Returns:
-        Host in lower case and without brackets, port (443 when the URL has
+        Host in lower case and without brackets (``fe80::1%eth0``), port (443 when the URL has
         none), and path with query, never empty.
 
     Raises:
@@ -81,24 +97,23 @@ def parse_webtransport_url(url: URL) -> URLParts:
 @lru_cache(256)
 def _parse(url: str) -> URLParts:
     """A program connects to few URLs many times; taking one apart costs 20 us."""
-    if not url.isprintable() or " " in url or "\\" in url:
+    if not url.translate(_INVISIBLE).isprintable() or " " in url or "\\" in url:
         _bad_url(url, "spaces, control characters and backslashes are not allowed")
     if "#" in url:
         _bad_url(url, "a WebTransport URL has no fragment ('#...')")
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        _bad_url(url, str(error))
-    if parts.scheme != "https":
-        _bad_url(url, f"the scheme is {parts.scheme!r}; expected 'https'")
-    if not url[len("https:") :].startswith("//"):
+    match = _PARTS.fullmatch(url)
+    assert match is not None  # there is no text that it does not match
+    scheme, authority, path, query = match.group("scheme", "authority", "path", "query")
+    if (scheme or "").lower() != "https":
+        _bad_url(url, f"the scheme is '{printable(scheme or '')}'; expected 'https'")
+    if authority is None:
         _bad_url(url, "expected '//' after 'https:'")
-    if "@" in parts.netloc:
+    if "@" in authority:
         _bad_url(url, "user names and passwords are not allowed; send a header instead")
-    host, port = _split_authority(url, parts.netloc)
-    target = quote(parts.path, safe=_PATH_SAFE) or "/"
-    if parts.query:
-        target += "?" + quote(parts.query, safe=_QUERY_SAFE)
+    host, port = _split_authority(url, authority)
+    target = _quoted("url", path, _PATH_SAFE) or "/"
+    if query:
+        target += "?" + _quoted("url", query, _QUERY_SAFE)
     return host, port, target
 
 
@@ -113,12 +128,12 @@ def validate_url(url: URL) -> bool:
 
 def is_ipv4_address(host: str) -> bool:
     """Tell whether ``host`` is an IPv4 address in dotted decimal form."""
-    return _is_address(host, ipaddress.IPv4Address)
+    return is_address(host, ipaddress.IPv4Address)
 
 
 def is_ipv6_address(host: str) -> bool:
     """Tell whether ``host`` is an IPv6 address without brackets."""
-    return _is_address(host, ipaddress.IPv6Address)
+    return is_address(host, ipaddress.IPv6Address)
 
 
 async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> Address:
@@ -131,15 +146,20 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
 
     Raises:
         UnreachableError: The name has no such address.
+        ConfigurationError: ``host`` is no text, or ``port`` or ``family`` is out of range.
 
     Cancellation: safe.
     """
+    check_text("host", host)
+    check_integer("port", port, 0, 65535)
+    check_instance("family", family, int)
+    name = host if host.isascii() else ascii_host(host)
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
+        found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
+    except (OSError, OverflowError, ValueError) as error:
         raise UnreachableError(
-            f"Host {host!r} could not be resolved: {error}",
+            f"Host '{printable(host)}' could not be resolved: {error}",
             remote_address=(host, port),
             reason=str(error),
         ) from error
@@ -147,10 +167,25 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
     return str(address[0]), int(address[1])
 
 
+# RFC 3986 appendix B. The standard library's own takes zones or refuses them, by version.
+_PARTS = re.compile(
+    r"(?:(?P<scheme>[^:/?]*):)?(?://(?P<authority>[^/?]*))?(?P<path>[^?]*)(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
 # RFC 3986: what a path and a query may hold as it is; '%' keeps what is encoded already.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE = _PATH_SAFE + "?"
-_LABEL = re.compile(r"[0-9a-z_]([0-9a-z_-]{0,61}[0-9a-z_])?")
+# Not printable, but they have their place in names: joiners, and the soft hyphen that goes.
+_INVISIBLE = dict.fromkeys(map(ord, "\u200c\u200d\u00ad"))
+
+
+def _quoted(key: str, text: str, safe: str) -> str:
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError:  # a lone surrogate
+        raise invalid_config(
+            key=key, value=text, reason="expected a text that UTF-8 can hold"
+        ) from None
 
 
 def _bad_url(url: Any, reason: str) -> NoReturn:
@@ -159,47 +194,26 @@ def _bad_url(url: Any, reason: str) -> NoReturn:
 
 def _split_authority(url: str, netloc: str) -> tuple[str, int]:
     if netloc.startswith("["):
-        host, bracket, rest = netloc[1:].partition("]")
-        if not bracket or not is_ipv6_address(host) or "%" in host:
-            _bad_url(url, f"{host!r} is not an IPv6 address")
-        host = str(ipaddress.IPv6Address(host))
+        text, bracket, rest = netloc[1:].partition("]")
+        if not bracket:
+            _bad_url(url, "the ']' after the IPv6 address is missing")
+        host = _checked(url, ipv6_from_url, text)
     else:
-        host, colon, rest = netloc.partition(":")
+        text, colon, rest = netloc.partition(":")
         rest = colon + rest
-        host = _ascii_host(url, host)
+        host = _checked(url, ascii_host, text)
     if rest and not rest.startswith(":"):
-        _bad_url(url, f"unexpected {rest!r} after the IPv6 address")
+        _bad_url(url, f"unexpected '{printable(rest)}' after the IPv6 address")
     if not rest:
         return host, DEFAULT_HTTPS_PORT
     digits = rest[1:]
     if not (digits.isascii() and digits.isdigit()) or not 1 <= int(digits[:6]) <= 65535:
-        _bad_url(url, f"the port is {digits!r}; expected 1 to 65535")
+        _bad_url(url, f"the port is '{printable(digits)}'; expected 1 to 65535")
     return host, int(digits)
 
 
-def _ascii_host(url: str, host: str) -> str:
-    if not host:
-        _bad_url(url, "the host is missing")
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            _bad_url(url, f"host {host!r} is not a valid international name: {error}")
-    host = host.lower()
-    labels = host.removesuffix(".").split(".")
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        _bad_url(url, f"{host!r} is not a host name or address")
-    # A name that ends in a number is an address, or a mistake (WHATWG URL section 3.5).
-    if labels[-1].isdigit() and not is_ipv4_address(host):
-        _bad_url(url, f"{host!r} is not an IPv4 address")
-    return host
-
-
-def _is_address(host: Any, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> bool:
-    if not isinstance(host, str):
-        return False
+def _checked(url: str, convert: Callable[[str], str], text: str) -> str:
     try:
-        kind(host)
-    except ValueError:
-        return False
-    return True
+        return convert(text)
+    except ConfigurationError as error:
+        _bad_url(url, f"host '{printable(text)}': {error.reason}")

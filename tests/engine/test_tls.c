@@ -138,6 +138,9 @@ static void test_wrong_name_is_refused(void) {
     char want[64];
     (void)snprintf(want, sizeof(want), "certificate is not for \"%s\"", names[i]);
     CHECK_HAS(qe_tls_session_error(p.client.session), want);
+    /* What to pin is said with all its digits, however much else there was to say. */
+    const char *hash = strstr(qe_tls_session_error(p.client.session), "SHA-256 is ");
+    CHECK(hash != NULL && strspn(hash + strlen("SHA-256 is "), "0123456789abcdef") == 64);
     tlspair_free(&p);
   }
 }

@@ -84,8 +84,8 @@ async def test_name_that_does_not_resolve(client_config: ClientFactory) -> None:
         assert "'nonexistent.invalid'" in str(caught.value)
         assert "check the name" in str(caught.value)
         assert caught.value.details["host"] == "nonexistent.invalid"
-        assert client.stats["connections_failed"] == 1
-        assert client.stats["success_rate"] == 0
+        assert client.stats["connections"]["failed"] == 1
+        assert client.stats["connections"]["success_rate"] == 0
 
 
 async def test_refused_port(client_config: ClientFactory, closed_port: int) -> None:
@@ -463,12 +463,14 @@ async def test_figures_of_the_client(
         for _ in range(5):
             with pytest.raises(errors.UnreachableError):
                 await client.connect(f"https://127.0.0.1:{closed_port}/")
-        stats = client.stats
-        assert stats["connections_attempted"] == 6
-        assert stats["connections_successful"] == 1
-        assert stats["connections_failed"] == 5
-        assert 0 < stats["min_connect_time"] <= stats["avg_connect_time"]
+        stats, times = client.stats["connections"], client.stats["performance"]
+        assert stats["attempted"] == 6
+        assert stats["successful"] == 1
+        assert stats["failed"] == 5
+        assert 0 < times["min_connect_time"] <= times["avg_connect_time"]
+        assert times["avg_connect_time"] <= times["max_connect_time"]
         assert stats["success_rate"] == pytest.approx(1 / 6)
+        assert client.debug_state()["statistics"]["connections"] == stats
         assert "5 of 6" in client.diagnose_issues()[0]
         state = client.debug_state()
         assert state["client"] == {"closed": False, "default_headers": {}}

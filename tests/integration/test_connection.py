@@ -10,11 +10,12 @@ import pytest
 
 from pywebtransport import ConnectionState, WebTransportClient
 from pywebtransport._quic import QLOG_SUPPORTED
-from pywebtransport.connection import WebTransportConnection
+from pywebtransport.connection import ConnectionPool, WebTransportConnection
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
     ConnectionError,
+    SessionError,
     UnreachableError,
     WebTransportError,
 )
@@ -576,6 +577,34 @@ async def test_waiting_for_a_session_times_out(
             assert connection.get_ready_session_id() is None
             may_answer.set()
             await connection.wait_for_ready_session()
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_session_that_is_closed_while_somebody_waits_for_it(
+    serving: Serving, client_config: ClientFactory, pooled: bool
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        await may_answer.wait()
+        return True
+
+    async with serving() as served:
+        served.app.add_middleware(hesitate)
+        async with ConnectionPool() as pool:
+            connection = await pool.get_connection(
+                config=client_config(), host="127.0.0.1", port=served.port
+            )
+            waiting = asyncio.create_task(connection.wait_for_ready_session())
+            await asyncio.sleep(0)
+            if pooled:
+                await pool.return_connection(connection)
+            else:
+                await connection.close()
+            with pytest.raises(WebTransportError) as caught:
+                await waiting
+            assert isinstance(caught.value, ConnectionError | SessionError), caught.value
+        may_answer.set()
 
 
 async def test_draining_connection_says_so(serving: Serving, client_config: ClientFactory) -> None:

@@ -194,7 +194,7 @@ async def test_samples_of_a_client_are_measured(
             "recent_alerts": [],
             "is_monitoring": True,
         }
-        assert sample["stats"]["connections_successful"] == 1
+        assert sample["stats"]["connections"]["successful"] == 1
         assert sample["stats"]["active_sessions"] == 1
         assert sample["counters"]["datagrams_sent"] == 1
         assert sample["rtt"]["median"] > 0

@@ -532,7 +532,7 @@ async def test_session_that_the_application_closes_is_opened_again_on_demand(
             # Time in which it could have connected again.
             async with WebTransportClient(config=client_config()) as other:
                 await other.connect(served.url())
-            assert client._client.stats["connections_attempted"] == 1
+            assert client._client.stats["connections"]["attempted"] == 1
             assert count == 2
             second = await session_of(client)
             assert second is not first

@@ -133,15 +133,13 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
         with pytest.raises(ConfigurationError, match=f"{one} = 'abc': expected a list"):
             app.route("/origin", **{one: "abc"})(handler)
     for never_sent, instead in (
-        ("/café", "/caf%C3%A9"),
-        ("/a b", "/a%20b"),
         ("/a?b=1", "/a"),
         ("/a#b", "/a%23b"),
         ("/a/{name}", "pattern"),
     ):
         with pytest.raises(ConfigurationError, match=f"is in no request: .*{instead}"):
             app.route(never_sent)(handler)
-    for fine in ("/a%20b", "/a|b", "/~a/(b)+c;d=[e]", "/", "//"):
+    for fine in ("/a%20b", "/a|b", "/~a/(b)+c;d=[e]", "/", "//", "/café", "/a c"):
         app.route(fine)(handler)
     with pytest.raises(ConfigurationError, match="unknown type 'colour'"):
         app.pattern_route("/{x:colour}")(handler)
@@ -674,7 +672,7 @@ async def test_sessions_of_one_connection_beyond_the_limit_are_refused(
 ) -> None:
     async with (
         serving(max_sessions=2) as served,
-        WebTransportClient(config=client_config(allow_pooling=True)) as client,
+        WebTransportClient(config=client_config(allow_pooling=True, max_retries=0)) as client,
     ):
         await client.connect(served.url())
         second = await client.connect(served.url())

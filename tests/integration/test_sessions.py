@@ -103,7 +103,7 @@ async def test_connect_that_is_never_awaited_can_be_closed(
 ) -> None:
     async with WebTransportClient(config=client_config()) as client:
         client.connect("https://127.0.0.1:1/").close()
-        assert client.stats["connections_attempted"] == 0
+        assert client.stats["connections"]["attempted"] == 0
 
 
 async def test_session_of_the_connection_layer(
@@ -576,8 +576,8 @@ async def test_ready_times_out_with_the_value_in_the_message(
 
 async def test_issues_name_what_looks_wrong(pair: PairOfSessions) -> None:
     async with pair(server={"max_incoming_streams": 4}) as (near, far):
-        for _ in range(4):
-            stream = await near.create_unidirectional_stream()
+        held = [await near.create_unidirectional_stream() for _ in range(4)]
+        for stream in held:
             await stream.write(b"x")
         await until(lambda: len(far._streams) == 4)
         issues = await far.diagnose_issues()

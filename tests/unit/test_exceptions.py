@@ -3,9 +3,11 @@
 import builtins
 import copy
 import errno
+import importlib
 import inspect
 import json
 import pickle
+import pkgutil
 import socket
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pywebtransport
 from pywebtransport import exceptions
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import (
@@ -104,6 +107,37 @@ def test_pickle_keeps_everything(error: WebTransportError, protocol: int) -> Non
     assert type(again) is type(error)
     assert facts(again) == facts(error)
     assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
+
+
+def every_class() -> list[type[WebTransportError]]:
+    """Those of the whole package, such as of remote calls."""
+    for module in pkgutil.walk_packages(pywebtransport.__path__, "pywebtransport."):
+        if module.name.rsplit(".", 1)[-1] != "__main__":
+            importlib.import_module(module.name)
+    found: list[type[WebTransportError]] = []
+    waiting = [WebTransportError]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if cls.__module__.startswith("pywebtransport"):
+            found.append(cls)
+    return sorted(set(found), key=lambda cls: cls.__qualname__)
+
+
+@pytest.mark.parametrize("cls", every_class(), ids=name_of)
+def test_every_class_crosses_processes_with_all_it_knows(cls: type[WebTransportError]) -> None:
+    if cls.__name__.startswith("_"):
+        return  # has no instances
+    error = cls("what happened")
+    for number, name in enumerate(vars(error)):
+        if name not in ("message", "details"):
+            setattr(error, name, number)
+    error.details["attempts"] = [{"address": "a", "retriable": False}]
+    error.add_note("more")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is cls
+        assert vars(again) == vars(error)
+        assert str(again) == str(error)
 
 
 @pytest.mark.parametrize("error", FILLED, ids=name_of)
@@ -204,6 +238,14 @@ def test_rejection_reports_status_and_headers() -> None:
     assert SessionRejectedError().status_code == 403
 
 
+def test_rejection_names_the_url_if_it_knows_it() -> None:
+    error = SessionRejectedError(status_code=404, target_url="https://a/\n" + "x" * 100_000)
+    assert str(error).startswith("The session with https://a/\\n")
+    assert str(error).endswith("was rejected with HTTP status 404 (Not Found)")
+    assert len(str(error)) < 400
+    assert SessionRejectedError(status_code=599).message.endswith("HTTP status 599")
+
+
 def test_session_closed_says_who_and_why() -> None:
     remote = SessionClosedError(code=7, reason="bye", remote=True)
     assert str(remote) == "The session was closed by the peer: bye (code 0x7)"
@@ -233,6 +275,34 @@ def test_reset_without_application_code_has_none() -> None:
 )
 def test_too_large_datagram_names_the_sizes(error: WebTransportError, text: str) -> None:
     assert text in str(error)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.integers(5000, 6000).map(lambda digits: 10**digits)
+        | st.floats()
+        | st.text()
+        | st.binary()
+        | st.builds(object),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+        max_leaves=10,
+    )
+)
+def test_to_dict_of_anything_is_json(value: Any) -> None:
+    error = exceptions.invalid_config(key="k", value=value, reason="r")
+    assert str(error).isprintable() or not isinstance(value, str)
+    assert len(str(error)) < 300
+    error.details["d"] = value
+    json.loads(json.dumps(error.to_dict(), allow_nan=False))
+
+
+def test_to_dict_of_what_has_no_end() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    json.dumps(ConfigurationError("m", config_value=cycle).to_dict(), allow_nan=False)
 
 
 def test_to_dict_of_odd_values() -> None:

@@ -33,9 +33,9 @@ def test_encoding_is_respected() -> None:
 
 @pytest.mark.parametrize("data", [3, None, [1]])
 def test_other_types_are_refused(data: Any) -> None:
-    with pytest.raises(TypeError, match=type(data).__name__):
+    with pytest.raises(ConfigurationError, match=type(data).__name__):
         utils.ensure_bytes(data)
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigurationError):
         utils.ensure_str(data)
 
 

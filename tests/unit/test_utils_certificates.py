@@ -1,5 +1,6 @@
 """Certificates for development, and their hashes."""
 
+import contextlib
 import hashlib
 import os
 import ssl
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pywebtransport import utils
 from pywebtransport.config import ClientConfig
@@ -138,6 +142,104 @@ def test_hash_is_that_of_the_leaf_in_every_form(tmp_path: Path) -> None:
     assert utils.certificate_hash(other) != expected
     config = ClientConfig.create(server_certificate_hashes=[expected.hex(":")])
     assert config.server_certificate_hashes == [expected]
+
+
+def certificate_of_size(padding: bytes) -> x509.Certificate:
+    """A small certificate with an extension that nobody knows."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    if padding:
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), padding)
+        builder = builder.add_extension(unknown, critical=False)
+    return builder.sign(key, None)
+
+
+# The lengths of DER take one byte, and two to four, the second of these from 256 bytes on.
+@pytest.mark.parametrize("padding", [0, 20, 60, 80, 100, 110, 120, 600, 65_300, 65_536, 1 << 20])
+def test_hash_of_der_of_any_length(padding: int, tmp_path: Path) -> None:
+    certificate = certificate_of_size(bytes(padding))
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    expected = certificate.fingerprint(hashes.SHA256())
+    path = tmp_path / "c"
+    for data in (der, pem, pem.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + pem):
+        path.write_bytes(data)
+        forms: list[Any] = [path, str(path), data, bytearray(data), memoryview(data)]
+        for form in forms:
+            assert utils.certificate_hash(form) == expected
+    assert utils.certificate_hash(pem.decode()) == expected
+    for wrong in (der + b"\n", der + der, der[:-1], b"\n" + der):
+        with pytest.raises(CertificateError, match="no certificate"):
+            utils.certificate_hash(wrong)
+
+
+def test_lengths_of_der_cover_every_form() -> None:
+    forms = {
+        certificate_of_size(bytes(n)).public_bytes(serialization.Encoding.DER)[1]
+        for n in (0, 600, 65_536, 1 << 24)
+    }
+    assert forms == {0x81, 0x82, 0x83, 0x84}
+
+
+def test_der_that_holds_a_pem_certificate_is_der(tmp_path: Path) -> None:
+    other, _ = utils.generate_self_signed_cert("localhost", str(tmp_path))
+    certificate = certificate_of_size(Path(other).read_bytes())
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    assert utils.certificate_hash(der) == certificate.fingerprint(hashes.SHA256())
+
+
+def test_other_der_is_no_certificate() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
+    others = [
+        key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER),
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(named)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER),
+    ]
+    for der in others:
+        with pytest.raises(CertificateError, match="no certificate in the data"):
+            utils.certificate_hash(der)
+
+
+@given(st.binary(max_size=300))
+def test_hash_of_any_bytes_is_refused_or_made(data: bytes) -> None:
+    for form in (data, b"0\x80" + data, b"0\x82\x01\x00" + data):
+        with contextlib.suppress(CertificateError):
+            utils.certificate_hash(form)
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"], object()])
+def test_hash_of_what_is_no_certificate_at_all(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="certificate = "):
+        utils.certificate_hash(value)
+    with pytest.raises(ConfigurationError, match="certfile = "):
+        utils.load_certificate(certfile=value, keyfile="k")
+
+
+def test_international_host_name(tmp_path: Path) -> None:
+    cert, _ = utils.generate_self_signed_cert("*.Faß.de", str(tmp_path))
+    assert Path(cert).name == "*.xn--fa-hia.de.crt"
+    assert names_of(load(cert)) >= {"*.xn--fa-hia.de"}
 
 
 BAD_PEM = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"

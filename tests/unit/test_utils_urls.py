@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pywebtransport import utils
 from pywebtransport.exceptions import ConfigurationError, UnreachableError
+from pywebtransport.utils.hosts import ascii_host
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,30 @@ from pywebtransport.exceptions import ConfigurationError, UnreachableError
         ("https://my_host/", ("my_host", 443, "/")),
         ("https://a/%2F%7e", ("a", 443, "/%2F%7e")),
         ("https://a/<x>", ("a", 443, "/%3Cx%3E")),
+        # UTS 46, non-transitional: what a browser makes of them.
+        ("https://faß.de/", ("xn--fa-hia.de", 443, "/")),
+        ("https://xn--fa-hia.de/", ("xn--fa-hia.de", 443, "/")),
+        ("https://FASS.de/", ("fass.de", 443, "/")),
+        ("https://BÜCHER.example./", ("xn--bcher-kva.example.", 443, "/")),
+        ("https://βόλος.com/", ("xn--nxasmm1c.com", 443, "/")),
+        ("https://💩.la/", ("xn--ls8h.la", 443, "/")),
+        ("https://☃.net/", ("xn--n3h.net", 443, "/")),
+        ("https://\uff45xample\u3002org/", ("example.org", 443, "/")),
+        ("https://a\uff0eb/", ("a.b", 443, "/")),
+        ("https://ab\u00adc.de/", ("abc.de", 443, "/")),
+        ("https://xn--mgba3gch31f060k.com/", ("xn--mgba3gch31f060k.com", 443, "/")),
+        (
+            "https://\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.com/",
+            ("xn--mgba3gch31f060k.com", 443, "/"),
+        ),
+        ("https://bu\u0308cher.example/", ("xn--bcher-kva.example", 443, "/")),
+        ("https://א.example/", ("xn--4db.example", 443, "/")),
+        ("https://_dmarc.ä_b.example/", ("_dmarc.xn--_b-uia.example", 443, "/")),
+        # RFC 6874.
+        ("https://[fe80::1%25eth0]:4433/", ("fe80::1%eth0", 4433, "/")),
+        ("https://[FE80:0::1%25Eth0.1]/", ("fe80::1%Eth0.1", 443, "/")),
+        ("https://[fe80::1%2525]/", ("fe80::1%25", 443, "/")),
+        ("https://[fe80::1%25a%7eb]/", ("fe80::1%a~b", 443, "/")),
     ],
 )
 def test_good_url(url: str, parts: tuple[str, int, str]) -> None:
@@ -67,20 +92,36 @@ def test_good_url(url: str, parts: tuple[str, int, str]) -> None:
         ("https://a/b c", "spaces"),
         ("https://a/\n", "control characters"),
         ("https://a\\b/", "backslashes"),
-        ("https://[::1", "Invalid IPv6"),
-        ("https://[::1]x/", "Invalid IPv6|unexpected 'x'"),
-        ("https://[fe80::1%25eth0]/", "not an IPv6 address|does not appear"),
-        ("https://[127.0.0.1]/", "not an IPv6 address|IPv4"),
-        ("https://[::12345]/", "not an IPv6 address|does not appear"),
+        ("https://[::1", "the ']' after the IPv6 address is missing"),
+        ("https://[::1]x/", "unexpected 'x'"),
+        ("https://[fe80::1%eth0]/", "a zone begins with '%25'"),
+        ("https://[fe80::1%25]/", "the zone after '%'"),
+        ("https://[fe80::1%25a%2Fb]/", "the zone after '%'"),
+        ("https://[fe80::1%25a%20b]/", "the zone after '%'"),
+        ("https://xn--a/", "not a valid international name"),
+        ("https://xn--bucher-.example/", "not a valid international name"),
+        ("https://\u0301a.example/", "not a valid international name"),
+        ("https://a\u200db.example/", "a joiner is out of place"),
+        ("https://\u2488.example/", "not a valid international name"),
+        ("https://\u05d0a.example/", "not a valid international name"),
+        ("https://[v1.x]/", "not an IPv6 address"),
+        ("https://a]/", "not a host name"),
+        ("https://a,b/", "not a host name"),
+        ("https://a*b/", "not a host name"),
+        ("https:\\\\a/", "backslashes"),
+        ("https://a\x7f/", "control characters"),
+        ("https://a\u202e/", "control characters"),
+        ("https://[127.0.0.1]/", "not an IPv6 address"),
+        ("https://[::12345]/", "not an IPv6 address"),
         ("https://::1/", "the host is missing"),
         ("https://1.2.3/", "not an IPv4 address"),
         ("https://256.1.1.1/", "not an IPv4 address"),
         ("https://-a/", "not a host name"),
         ("https://a..b/", "not a host name"),
         ("https://a%2eb/", "not a host name"),
-        (f"https://{'a' * 64}/", "not a host name"),
+        (f"https://{'a' * 64}/", "not a host name: 63 characters between two dots"),
         (f"https://{'a.' * 127}a/", "not a host name"),
-        (f"https://{'ä' * 70}/", "not a valid international name"),
+        (f"https://{'ä' * 70}/", "not a host name: 63 characters between two dots"),
     ],
 )
 def test_bad_url(url: Any, words: str) -> None:
@@ -95,6 +136,7 @@ HOST = st.one_of(
     st.lists(LABEL, min_size=1, max_size=4).map(".".join),
     st.ip_addresses(v=4).map(str),
     st.ip_addresses(v=6).map(str),
+    st.ip_addresses(v=6).map(lambda address: f"{address}%eth0"),
 )
 
 
@@ -138,7 +180,7 @@ def test_parsing_is_stable(host: str, port: int, path: str) -> None:
     """What comes out, put together and taken apart again, is the same."""
     url = utils.build_webtransport_url(host=host, port=port, path=path)
     parts = utils.parse_webtransport_url(url)
-    authority = f"[{parts[0]}]" if ":" in parts[0] else parts[0]
+    authority = f"[{parts[0].replace('%', '%25')}]" if ":" in parts[0] else parts[0]
     assert utils.parse_webtransport_url(f"https://{authority}:{parts[1]}{parts[2]}") == parts
 
 
@@ -167,6 +209,41 @@ def test_build_url_refuses_impossible_parts(host: str, port: int) -> None:
 def test_is_address(host: Any, version: int) -> None:
     assert utils.is_ipv4_address(host) is (version == 4)
     assert utils.is_ipv6_address(host=host) is (version == 6)
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("Example.ORG", "example.org"),
+        ("faß.de", "xn--fa-hia.de"),
+        ("[::1]", "::1"),
+        ("::0001", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("[fe80::1%eth0]", "fe80::1%eth0"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1."),
+    ],
+)
+def test_host_in_ascii(host: str, written: str) -> None:
+    assert ascii_host(host) == written
+    assert ascii_host(written) == written
+
+
+@pytest.mark.parametrize("host", ["", "a b", "[a]", "1:2", "[::1", "a/b", "ä" * 100_000, 3, None])
+def test_what_is_no_host(host: Any) -> None:
+    with pytest.raises(ConfigurationError, match="host = ") as caught:
+        ascii_host(host)
+    assert len(str(caught.value)) < 500
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_host_or_refused(text: str) -> None:
+    try:
+        host = ascii_host(text)
+    except ConfigurationError:
+        return
+    assert host.isascii()
+    assert ascii_host(host) == host
 
 
 async def test_resolve_a_literal() -> None:

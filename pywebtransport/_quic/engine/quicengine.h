@@ -224,7 +224,7 @@ typedef struct qe_close_info {
   size_t reason_len;
   int handshake_done;
   /* TLS failures on our side: text such as "certificate is expired", else "". */
-  char tls_error[256];
+  char tls_error[512];
   int sys_errno;          /* QE_CLOSE_REFUSED: the errno of the ICMP error */
 } qe_close_info;
 

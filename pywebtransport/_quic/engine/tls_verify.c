@@ -12,17 +12,21 @@
 /* W3C WebTransport, serverCertificateHashes: two weeks at most. */
 #define PIN_MAX_VALIDITY ((time_t)14 * 24 * 3600)
 
+/* "; its SHA-256 is " and 64 digits: always said whole, whatever else has to be cut. */
+#define HASH_TEXT_MAX 96
+
 /* Sentences joined by "; ", cut to fit. */
 typedef struct report {
   char *text;
   size_t len;
+  size_t size;
 } report;
 
 static void add(report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static void add(report *r, const char *format, ...) {
   va_list args;
-  size_t room = QE_VERIFY_TEXT_MAX - r->len;
+  size_t room = r->size - r->len;
   int n = 0;
 
   if (r->len > 0) {
@@ -266,6 +270,24 @@ static int verify_chain(gnutls_session_t s, const qe_verify_policy *policy, cons
   return 0;
 }
 
+static void hash_text(const uint8_t hash[32], char hex[65]) {
+  for (size_t i = 0; i < 32; i++) {
+    (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+  }
+}
+
+/* What to pin, for a user who knows that it is the right certificate. */
+static void report_hash(report *r, const gnutls_datum_t *der) {
+  uint8_t hash[32];
+  char hex[65];
+
+  if (gnutls_hash_fast(GNUTLS_DIG_SHA256, der->data, der->size, hash) == 0) {
+    hash_text(hash, hex);
+    r->size = QE_VERIFY_TEXT_MAX;
+    add(r, "its SHA-256 is %s", hex);
+  }
+}
+
 static bool pin_matches(const gnutls_datum_t *der, const qe_verify_policy *policy, report *r) {
   uint8_t hash[32];
   char hex[65];
@@ -280,9 +302,7 @@ static bool pin_matches(const gnutls_datum_t *der, const qe_verify_policy *polic
       return true;
     }
   }
-  for (size_t i = 0; i < sizeof(hash); i++) {
-    (void)snprintf(hex + 2 * i, 3, "%02x", hash[i]);
-  }
+  hash_text(hash, hex);
   add(r, "certificate SHA-256 %s matches none of the %zu given hashes", hex, policy->hash_count);
   return false;
 }
@@ -333,7 +353,7 @@ static int verify_pin(gnutls_session_t s, const qe_verify_policy *policy, gnutls
 int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
                    char text[QE_VERIFY_TEXT_MAX]) {
   const char *who = policy->is_server ? "client certificate" : "certificate";
-  report r = {text, 0};
+  report r = {text, 0, QE_VERIFY_TEXT_MAX - HASH_TEXT_MAX};
   gnutls_x509_crt_t leaf;
 
   text[0] = '\0';
@@ -354,6 +374,9 @@ int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const cha
   }
   rv = policy->hash_count > 0 ? verify_pin(s, policy, leaf, &r)
                               : verify_chain(s, policy, who, leaf, name, &r);
+  if (rv != 0 && policy->hash_count == 0 && !policy->is_server) {
+    report_hash(&r, &gnutls_certificate_get_peers(s, NULL)[0]);
+  }
   gnutls_x509_crt_deinit(leaf);
   return rv;
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pywebtransport import ClientError, ServerApp, WebTransportClient, WebTransportSession
@@ -52,7 +54,7 @@ async def test_several_clients(serving: Serving, client_config: ClientFactory) -
             answers = [await ask(session, b"%d" % n) for n, session in enumerate(sessions)]
             assert answers == [b"0", b"1", b"2"]
             client = await pool.get_client()
-            assert client.stats["connections_successful"] == 1
+            assert client.stats["connections"]["successful"] == 1
         async with ClientPool(configs=[client_config(), client_config()]) as pool:
             assert pool.get_client_count() == 2
             await pool.close_all()
@@ -154,7 +156,7 @@ async def test_a_client_and_its_monitor(
             assert monitor.get_metrics_summary()["is_monitoring"] is True
         assert not monitor.is_monitoring
         assert seen == ["t"]
-        assert client.stats["connections_failed"] == 1
+        assert client.stats["connections"]["failed"] == 1
         assert client.debug_state()["client"]["default_headers"] == {"x-token": "t"}
         assert client.diagnose_issues() == []
         assert not client.is_closed
@@ -171,4 +173,16 @@ def test_figures_are_computed() -> None:
     )
     assert stats.avg_connect_time == 1.5
     assert stats.success_rate == 0.5
-    assert stats.to_dict()["connections_attempted"] == 4
+    assert stats.to_dict()["connections"] == {
+        "attempted": 4,
+        "successful": 2,
+        "failed": 2,
+        "success_rate": 0.5,
+        "lost": 0,
+        "addresses_failed": 0,
+        "requests_retried": 0,
+    }
+    assert stats.to_dict()["performance"]["avg_connect_time"] == 1.5
+    before_any = ClientStats().to_dict()
+    assert before_any["performance"]["min_connect_time"] == 0.0
+    assert json.loads(json.dumps(before_any, allow_nan=False)) == before_any

@@ -1,0 +1,115 @@
+"""Names as a client has them: international ones, and addresses with a zone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywebtransport import WebTransportClient
+from pywebtransport import exceptions as errors
+from pywebtransport.connection import ConnectionPool, WebTransportConnection
+from pywebtransport.connection.utils import test_tcp_connection as tcp_answers
+from pywebtransport.utils import generate_self_signed_cert, resolve_address
+from tests.support.certificates import Certificates
+from tests.support.endpoints import ClientFactory, Serving
+from tests.support.names import add_hosts
+
+NAME, ASCII = "Faß.example", "xn--fa-hia.example"
+
+
+@pytest.fixture
+def international(tmp_path: Path) -> dict[str, str]:
+    """Fields of a server whose certificate is for the name."""
+    certfile, keyfile = generate_self_signed_cert(NAME, str(tmp_path))
+    return {"certfile": certfile, "keyfile": keyfile}
+
+
+async def test_international_name_is_that_of_browsers_everywhere(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    international: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The resolver, SNI, the certificate and :authority all get the one form."""
+    add_hosts(monkeypatch, {ASCII: "127.0.0.1", f"{ASCII}.": "127.0.0.1"})
+    pair = (international["certfile"], international["keyfile"])
+    config = client_config(ca_certs=international["certfile"])
+    async with (
+        serving(sni_certificates={NAME: pair}) as served,
+        WebTransportClient(config=config) as client,
+        ConnectionPool() as pool,
+    ):
+        for name in (NAME, ASCII, "FAß.EXAMPLE."):
+            session = await client.connect(f"https://{name}:{served.port}/")
+            authority = (
+                f"{ASCII}.:{served.port}" if name.endswith(".") else f"{ASCII}:{served.port}"
+            )
+            assert session.authority == authority
+            assert served.server.sessions[-1].authority == authority
+            await session.close()
+        connection = await pool.get_connection(config=config, host=NAME, port=served.port)
+        await connection.wait_for_ready_session()
+        await pool.return_connection(connection)
+        assert await pool.get_connection(config=config, host=ASCII, port=served.port) is connection
+
+
+async def test_the_other_name_is_another(
+    client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What IDNA of 2003 made of the name may be somebody else's."""
+    asked: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    async def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    async with WebTransportClient(config=client_config()) as client:
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: client.connect(f"https://{NAME}/"),
+            lambda: WebTransportConnection(client.config).connect(host=NAME, port=1),
+            lambda: resolve_address(NAME, 1),
+        ]
+        for call in calls:
+            with pytest.raises(errors.UnreachableError):
+                await call()
+    assert not await tcp_answers(NAME, 1)
+    assert {name.lower() for name in asked} == {ASCII}
+
+
+@pytest.mark.parametrize("host", ["xn--a", "a b", "", "[::1", "1.2.3", "\u202ea.example", 3, None])
+async def test_host_that_is_none(client_config: ClientFactory, host: Any) -> None:
+    connection = WebTransportConnection(config=client_config())
+    with pytest.raises(errors.ConfigurationError, match="host = "):
+        await connection.connect(host=host, port=1)
+    assert connection.state == "idle"
+    async with ConnectionPool() as pool:
+        with pytest.raises(errors.ConfigurationError, match="host = "):
+            await pool.get_connection(config=client_config(), host=host, port=1)
+
+
+async def test_zone_is_for_this_machine_only(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """The socket gets it; certificate, SNI and :authority do not (RFC 6874)."""
+    zone = socket.if_nametoindex("lo")
+    async with serving(host="::1") as served, WebTransportClient(config=client_config()) as client:
+        url = f"https://[::1%25{zone}]:{served.port}/"
+        session = await client.connect(url)
+        assert session.remote_address is not None
+        assert session.remote_address[0].startswith("::1%")
+        assert session.authority == f"[::1]:{served.port}"
+        assert served.server.sessions[0].authority == f"[::1]:{served.port}"
+
+
+async def test_zone_that_this_machine_has_not(client_config: ClientFactory) -> None:
+    async with WebTransportClient(config=client_config()) as client:
+        with pytest.raises(errors.UnreachableError, match="network interface after the '%'"):
+            await client.connect("https://[fe80::1%25nosuch0]:4433/")
