@@ -813,7 +813,10 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
 
 
 def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an integer of over 4,300 digits, somebody else's __repr__
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

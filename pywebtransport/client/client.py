@@ -26,6 +26,7 @@ from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..types import URL, Headers
 from ..utils import parse_webtransport_url
+from ..utils.logs import apply_log_level
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
 
@@ -61,8 +62,10 @@ class WebTransportClient(EventEmitter):
             ConfigurationError: A field of ``config`` is out of range.
         """
         super().__init__()
-        self._config = config if config is not None else ClientConfig()
+        # A copy: what is changed in the original afterwards would hold for some things only.
+        self._config = ClientConfig() if config is None else config.copy()
         self._config.validate()
+        apply_log_level(self._config.log_level)
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers: Headers = {}
         self._stats = ClientStats()

@@ -496,6 +496,9 @@ class WebTransportConnection(EventEmitter):
             issues.append(f"the round-trip time is {info.rtt:.2f} s")
         if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
             issues.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
+        dropped = 0 if self._driver is None else self._driver.h3.arrivals.early_dropped
+        if dropped:
+            issues.append(f"{dropped} streams or datagrams came before their session: no room")
         return {
             "connection_id": self._id,
             "state": self._state,

@@ -12,6 +12,7 @@ from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
 from .._quic import ConnectionHandler, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
+from ..utils.logs import apply_log_level
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
@@ -75,6 +76,7 @@ def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 
 def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    apply_log_level(config.log_level)
     switches: dict[str, Any] = {}
     if config.keylog_file is not None:
         switches["keylog"] = _KeyLog(config.keylog_file)

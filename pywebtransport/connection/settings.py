@@ -94,7 +94,10 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         max_early_bytes=config.max_early_bytes,
         max_field_section_size=config.max_field_section_size,
         early_timeout=config.pending_event_ttl,
-        max_early_datagrams=config.max_pending_events_per_session,
+        max_early_per_session=config.max_pending_events_per_session,
+        max_early_total=config.max_total_pending_events,
+        stream_increment_bidi=config.stream_flow_control_increment_bidi,
+        stream_increment_uni=config.stream_flow_control_increment_uni,
         settings_timeout=config.handshake_timeout,
         close_timeout=config.close_timeout,
         peer_bidi_streams=bidi + _EXTRA_BIDI if is_server else None,
@@ -152,4 +155,5 @@ def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> Quic
 
 
 def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
+    """Nanoseconds; 0 is off, so what is shorter than one becomes one."""
+    return max(round(seconds * 1e9), 1) if seconds > 0 else 0

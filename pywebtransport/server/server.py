@@ -25,6 +25,7 @@ from ..exceptions import (
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
+from ..utils.logs import apply_log_level
 from .sessions import ServerSessions
 from .stats import ServerStats
 from .worker import Worker, current_worker
@@ -64,8 +65,10 @@ class WebTransportServer(EventEmitter):
             ConfigurationError: A field of ``config`` is out of range.
         """
         super().__init__()
-        self._config = config if config is not None else ServerConfig()
+        # A copy: what is changed in the original afterwards would hold for some things only.
+        self._config = ServerConfig() if config is None else config.copy()
         self._config.validate()
+        apply_log_level(self._config.log_level)
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self._seat: WorkerSeat | None = None
@@ -354,6 +357,7 @@ class WebTransportServer(EventEmitter):
         if self._endpoint is not None:
             raise ServerError("the server listens already; configure it before")
         config.validate()
+        apply_log_level(config.log_level)
         self._config = config
         self._options = h3_options(config)
 

@@ -18,6 +18,7 @@ from typing import Any
 from .._loop import SharedPort
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
+from ..utils.logs import apply_log_level
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -78,6 +79,7 @@ def run_workers(
     """
     check_caller("run_workers")
     config.validate()
+    apply_log_level(config.log_level)
     _Supervisor(
         main,
         config,
