@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -63,6 +64,8 @@ from pywebtransport.constants import (
 from pywebtransport.exceptions import ConfigurationError, invalid_config
 
 __all__ = ["BaseConfig"]
+
+_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 LARGEST_BUFFER = 1 << 40
 """Bytes; a bound that only catches mistakes."""
@@ -236,7 +239,8 @@ class BaseConfig:
     session. 0 stands for the default."""
 
     ip_family: str = "any"
-    """``any`` (IPv6 and IPv4), ``ipv4`` or ``ipv6``."""
+    """Addresses to connect to, or to listen on: ``any`` (IPv6 and IPv4), ``ipv4`` or
+    ``ipv6``."""
 
     keep_alive: bool = DEFAULT_KEEP_ALIVE
     """Keep quiet connections alive with PING frames."""
@@ -399,6 +403,11 @@ class BaseConfig:
         for name, rule in self._rules.items():
             if isinstance(rule, Path | SniCertificates):
                 rule.exists(name, getattr(self, name))
+
+    @property
+    def address_family(self) -> socket.AddressFamily:
+        """``ip_family`` as the socket module has it."""
+        return _FAMILIES[self.ip_family]
 
     @property
     def keep_alive_interval(self) -> float | None:

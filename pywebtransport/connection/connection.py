@@ -41,8 +41,6 @@ __all__ = ["ConnectionInfo", "WebTransportConnection"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
-_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-
 
 class WebTransportConnection(EventEmitter):
     """A QUIC connection. Most programs meet it as ``session.connection``.
@@ -570,7 +568,7 @@ class WebTransportConnection(EventEmitter):
                 self._owns_endpoint = True
             self._endpoint = endpoint
             if addresses is None:
-                addresses = await resolve(host, port, family=_FAMILIES[config.ip_family])
+                addresses = await resolve(host, port, family=config.address_family)
             driver = await self._race(
                 endpoint,
                 addresses,

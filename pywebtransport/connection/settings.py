@@ -8,6 +8,7 @@ from typing import Any
 
 from .._quic import QuicTls
 from ..config import ClientConfig, ServerConfig
+from ..constants import MAX_VARINT
 from ..h3.options import H3Options
 from ..types import Headers
 
@@ -48,8 +49,10 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "keep_alive": _ns(config.keep_alive_interval or 0.0),
         "initial_max_data": connection_window,
         "initial_max_stream_data": config.stream_window,
-        "max_data_window": connection_window
-        * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+        "max_data_window": min(
+            connection_window * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+            MAX_VARINT,
+        ),
         "max_stream_window": stream_window
         if config.flow_control_window_auto_scale
         else config.stream_window,
@@ -116,14 +119,15 @@ def client_tls(config: ClientConfig) -> QuicTls:
     Raises:
         CertificateError: A certificate, key or root file cannot be used.
     """
-    verify = config.verify_mode
+    # OPTIONAL is a word for servers: a server always shows a certificate.
+    checked = config.verify_mode is not ssl.CERT_NONE
     return QuicTls(
         is_server=False,
         alpn=config.alpn_protocols,
         certfile=config.certfile or None,
         keyfile=config.keyfile or None,
         ca_certs=config.ca_certs,
-        verify=_VERIFY[ssl.CERT_REQUIRED if verify is None else verify],
+        verify=_VERIFY[ssl.CERT_REQUIRED if checked else ssl.CERT_NONE],
         certificate_hashes=config.server_certificate_hashes,
         keylog=config.keylog_file is not None,
     )

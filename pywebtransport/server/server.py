@@ -179,7 +179,7 @@ class WebTransportServer(EventEmitter):
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
             else:
-                bound = await endpoint.bind(host, port)
+                bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
         except BaseException:
             if self._endpoint is None:

@@ -174,7 +174,9 @@ class _Supervisor:
         self._last_signal: int | None = None
 
     def run(self) -> None:
-        self._port = SharedPort(*self._address, self._config.workers)
+        self._port = SharedPort(
+            *self._address, self._config.workers, family=self._config.address_family
+        )
         self._wake, self._woken = socket.socketpair()
         try:
             with self._signals():
