@@ -130,6 +130,7 @@ class Tap:
 
     Attributes:
         up, down: Size and ECN mark of each packet to and from the server.
+        first_bytes: Of each packet to the server, which has its type.
         port: Where the client connects.
         blocked: No packet gets through.
         deaf: None gets through to the client.
@@ -138,6 +139,7 @@ class Tap:
     def __init__(self, target: tuple[str, int]) -> None:
         self.up: list[tuple[int, int]] = []
         self.down: list[tuple[int, int]] = []
+        self.first_bytes: list[int] = []
         self.blocked = False
         self.deaf = False
         self._target = target
@@ -171,6 +173,7 @@ class Tap:
         for data, tos, address in self._read(self._front):
             self._client = address
             self.up.append((len(data), tos & 3))
+            self.first_bytes.append(data[0])
             if not self.blocked:
                 self._back.sendto(data, self._target)
 
