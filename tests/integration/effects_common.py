@@ -118,7 +118,8 @@ async def level_of_the_logger_follows(bed: Bed) -> None:
 @effect("close_timeout")
 async def closing_waits_for_a_peer_that_does_not_answer(bed: Bed) -> None:
     async def close_in_vain(seconds: float) -> float:
-        fields = {"client": {}, "server": {}} | {bed.side: {"close_timeout": seconds}}
+        soon = {"close_timeout": 0.05}
+        fields = {"client": soon, "server": soon} | {bed.side: {"close_timeout": seconds}}
         arrived: asyncio.Queue[WebTransportSession] = asyncio.Queue()
         async with (
             bed.serving(arrived.put, **fields["server"]) as served,

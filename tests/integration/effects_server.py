@@ -113,7 +113,7 @@ async def half_open(bed: Bed, stack: contextlib.AsyncExitStack, **fields: Any) -
         asyncio.ensure_future(client.connect(f"https://127.0.0.1:{tap.port}/")) for _ in range(3)
     ]
     try:
-        await until(lambda: len(tap.up) >= 9)
+        await until(lambda: len(tap.up) >= 6)
         stats: dict[str, int] = (await served.server.get_server_stats())["engine"]
         return stats
     finally:
