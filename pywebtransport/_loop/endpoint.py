@@ -174,12 +174,15 @@ class Endpoint:
         """True once ``close()`` was called."""
         return self._closed
 
-    async def bind(self, host: str | None, port: int) -> list[tuple[str, int]]:
+    async def bind(
+        self, host: str | None, port: int, *, family: int = socket.AF_UNSPEC
+    ) -> list[tuple[str, int]]:
         """Bind and serve a host: a literal, a name, ``localhost`` (both families) or a wildcard.
 
         Args:
             host: ``""``, None or ``::`` is every address of both families.
             port: 0 lets the kernel choose one port for all addresses.
+            family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
 
         Returns:
             The addresses bound, as (host, port).
@@ -191,11 +194,11 @@ class Endpoint:
         Cancellation:
             Safe; nothing stays open.
         """
-        addresses = bind_addresses(host, port)
+        addresses = bind_addresses(host, port, family=family)
         if addresses is None:
             assert host is not None
-            found = await resolve(host, port)
-            addresses = [BindAddress(family, sockaddr) for family, sockaddr in found]
+            found = await resolve(host, port, family=family)
+            addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
         self._check_open("bind")
         return self._add_all(bind_udp_sockets(addresses))
 

@@ -87,23 +87,26 @@ class SharedPort:
         host: As for ``Endpoint.bind``.
         port: UDP port; 0 lets the kernel choose one for all.
         count: Workers, 1 to 256.
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
 
     Raises:
         ServerError: An address cannot be bound, for instance because it is in use.
         UnreachableError: The name does not resolve.
     """
 
-    def __init__(self, host: str | None, port: int, count: int) -> None:
+    def __init__(
+        self, host: str | None, port: int, count: int, *, family: int = socket.AF_UNSPEC
+    ) -> None:
         self._count = count
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._ticket_key = secrets.token_bytes(_TICKET_KEY_BYTES)
         self._sockets: list[list[socket.socket]] = [[] for _ in range(count)]
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
-        addresses = bind_addresses(host, port)
+        addresses = bind_addresses(host, port, family=family)
         if addresses is None:
             assert host is not None
-            found = asyncio.run(resolve(host, port))
-            addresses = [BindAddress(family, sockaddr) for family, sockaddr in found]
+            found = asyncio.run(resolve(host, port, family=family))
+            addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
         try:
             for first in bind_udp_sockets(addresses):
                 self._sockets[0].append(first)

@@ -39,7 +39,9 @@ class BindAddress(NamedTuple):
     optional: bool = False
 
 
-def bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
+def bind_addresses(
+    host: str | None, port: int, *, family: int = socket.AF_UNSPEC
+) -> list[BindAddress] | None:
     """Tell what to bind for a host that needs no name service.
 
     ``localhost`` is both loopback addresses, since a client may try either.
@@ -48,13 +50,30 @@ def bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
     Args:
         host: IP literal, ``localhost``, ``::``, ``""`` or None.
         port: UDP port, 0 to 65535; 0 lets the kernel choose.
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
 
     Returns:
         The addresses, or None when ``host`` is a name to be resolved.
 
     Raises:
-        ServerError: The port is out of range.
+        ServerError: The port is out of range, or ``host`` is of the other family.
     """
+    found = _bind_addresses(host, port)
+    if found is None or family == socket.AF_UNSPEC:
+        return found
+    kept = [
+        item._replace(dual_stack=False, optional=False) for item in found if item.family == family
+    ]
+    if not kept:
+        raise ServerError(
+            f"{host} is no {'IPv4' if family == socket.AF_INET else 'IPv6'} address; "
+            "see ip_family in the configuration",
+            bind_address=(host or "", port),
+        )
+    return kept
+
+
+def _bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
     if not 0 <= port <= 65535:
         raise ServerError(
             f"Port {port} is out of range: use 0 (any free port) to 65535",

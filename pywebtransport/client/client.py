@@ -31,6 +31,7 @@ from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
+from ..utils.logs import apply_log_level
 from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
@@ -69,8 +70,10 @@ class WebTransportClient(EventEmitter):
         if config is not None:
             check_instance("config", config, ClientConfig)
         super().__init__()
-        self._config = config if config is not None else ClientConfig()
+        # A copy: what is changed in the original afterwards would hold for some things only.
+        self._config = ClientConfig() if config is None else config.copy()
         self._config.validate()
+        apply_log_level(self._config.log_level)
         self._home = HomeLoop()
         self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")

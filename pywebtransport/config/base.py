@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -64,15 +65,26 @@ from pywebtransport.exceptions import ConfigurationError, invalid_config
 
 __all__ = ["BaseConfig"]
 
+_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+
 LARGEST_BUFFER = 1 << 40
 """Bytes; a bound that only catches mistakes."""
 LONGEST_TIME = 1e9
 """Seconds; a bound that only catches mistakes."""
+SHORTEST_TIMER = 0.001
+"""Seconds; the resolution of the timers of QUIC, in which 0 would switch them off."""
+LARGEST_COUNT = 1 << 16
+"""Things that wait; a bound that only catches mistakes."""
 
 
 def seconds(*, low: float = 0.0, above: bool = True, optional: bool = False) -> Number:
     """The rule of a duration."""
     return Number(low, LONGEST_TIME, "seconds", above=above, optional=optional)
+
+
+def timer() -> Number:
+    """The rule of a duration that QUIC or HTTP/3 measures."""
+    return Number(SHORTEST_TIMER, LONGEST_TIME, "seconds")
 
 
 def amount(
@@ -90,8 +102,8 @@ COMMON_RULES: Mapping[str, Rule] = {
     "congestion_control_algorithm": Choice(CONGESTION_CONTROL_ALGORITHMS),
     "connection_cleanup_interval": seconds(),
     "connection_idle_check_interval": seconds(),
-    "connection_idle_timeout": seconds(),
-    "connection_keepalive_timeout": seconds(),
+    "connection_idle_timeout": timer(),
+    "connection_keepalive_timeout": timer(),
     "datagram_max_age": seconds(optional=True),
     "datagram_queue_size": amount("datagrams", 1, 1 << 24),
     "debug": Flag(),
@@ -100,7 +112,7 @@ COMMON_RULES: Mapping[str, Rule] = {
     "flow_control_window_auto_scale": Flag(),
     "flow_control_window_size": amount("bytes", 1024),
     "gso": Flag(),
-    "handshake_timeout": seconds(),
+    "handshake_timeout": timer(),
     "initial_max_data": Number(1, MAX_VARINT, "bytes", integer=True, zero=DEFAULT_INITIAL_MAX_DATA),
     "initial_max_streams_bidi": Number(
         1, MAX_STREAM_COUNT, "streams", integer=True, zero=DEFAULT_INITIAL_MAX_STREAMS_BIDI
@@ -114,20 +126,20 @@ COMMON_RULES: Mapping[str, Rule] = {
     "log_level": Choice(LOG_LEVELS),
     "max_datagram_size": amount("bytes", 1, 65535),
     "max_early_bytes": amount("bytes", 1024),
-    "max_early_streams": amount("streams", 0, 1 << 20),
+    "max_early_streams": amount("streams", 0, LARGEST_COUNT),
     "max_field_section_size": amount("bytes", 1024, 1 << 24),
     "max_incoming_streams": amount("streams", 1, 1 << 31),
-    "max_pending_events_per_session": amount("early arrivals", 0, 1 << 31),
+    "max_pending_events_per_session": amount("early arrivals", 0, LARGEST_COUNT),
     "max_read_buffer_size": amount("bytes", 1024),
     "max_stream_buffer_size": amount("bytes", 1024),
-    "max_total_pending_events": amount("early arrivals", 0, 1 << 31),
+    "max_total_pending_events": amount("early arrivals", 0, 16 * LARGEST_COUNT),
     "max_write_buffer_size": amount("bytes", 1024),
-    "pending_event_ttl": seconds(),
+    "pending_event_ttl": timer(),
     "pmtud": Flag(),
     "qlog_dir": Path("directory"),
     "read_timeout": seconds(optional=True),
     "socket_buffer_size": amount("bytes", 4096, 1 << 30),
-    "stream_buffer_size": amount("bytes", 1024),
+    "stream_buffer_size": amount("bytes", 1024, 1 << 31),
     "stream_cleanup_interval": seconds(),
     "stream_flow_control_increment_bidi": amount("streams", 1, MAX_STREAM_COUNT),
     "stream_flow_control_increment_uni": amount("streams", 1, MAX_STREAM_COUNT),
@@ -142,7 +154,9 @@ class BaseConfig:
 
     Values are checked when the object is made and again by :meth:`validate`,
     which also looks at the files that are named; making an object touches no
-    file. Times are seconds, sizes are bytes.
+    file. Times are seconds, sizes are bytes. Clients and servers read their
+    configuration when they are made: give them another one, from :meth:`update`,
+    instead of changing it afterwards.
     """
 
     alpn_protocols: list[str] = field(default_factory=lambda: list(DEFAULT_ALPN_PROTOCOLS))
@@ -213,8 +227,8 @@ class BaseConfig:
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send in one session, all streams together, ahead
-    of the application's reads; also the connection's first window. 0 stands
-    for the default."""
+    of the application's reads. The window of the connection begins with as many,
+    or with two full streams if that is more. 0 stands for the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one
@@ -225,7 +239,8 @@ class BaseConfig:
     session. 0 stands for the default."""
 
     ip_family: str = "any"
-    """``any`` (IPv6 and IPv4), ``ipv4`` or ``ipv6``."""
+    """Addresses to connect to, or to listen on: ``any`` (IPv6 and IPv4), ``ipv4`` or
+    ``ipv6``."""
 
     keep_alive: bool = DEFAULT_KEEP_ALIVE
     """Keep quiet connections alive with PING frames."""
@@ -235,14 +250,19 @@ class BaseConfig:
     decrypting captures. Never use it in production."""
 
     log_level: str = DEFAULT_LOG_LEVEL
-    """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``."""
+    """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``: the level of the
+    logger ``pywebtransport``, which all clients and servers of a process share; it is
+    set when one is made. ``INFO``, the default, leaves the level to the program's own
+    logging, and a level that the program gave this logger stays. No handler is
+    installed: see ``pywebtransport.utils.setup_logging``."""
 
     max_datagram_size: int = DEFAULT_MAX_DATAGRAM_SIZE
     """Bytes of the largest DATAGRAM frame that is accepted (RFC 9221). What can
     be sent depends on the path: see ``session.max_datagram_size``."""
 
     max_early_bytes: int = DEFAULT_MAX_EARLY_BYTES
-    """Bytes kept for each stream that arrived before its session."""
+    """Bytes kept for each stream that arrived before its session, and for all the
+    datagrams together that arrived before one session."""
 
     max_early_streams: int = DEFAULT_MAX_EARLY_STREAMS
     """Streams kept per connection that arrived before their session; further
@@ -256,8 +276,9 @@ class BaseConfig:
     take them; further ones are refused."""
 
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
-    """Early arrivals (streams and datagrams) kept for one session that is not
-    known yet."""
+    """Early arrivals kept for one session that is not established yet: so many
+    streams, and so many datagrams. Further streams are refused with WT_BUFFERED_STREAM_REJECTED;
+    further datagrams are dropped, and counted by ``connection.diagnose_issues``."""
 
     max_read_buffer_size: int = DEFAULT_MAX_READ_BUFFER_SIZE
     """Bytes received on one stream that may wait for the application: the
@@ -269,7 +290,8 @@ class BaseConfig:
     and ``max_write_buffer_size`` count only up to it."""
 
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
-    """Early arrivals (streams and datagrams) kept for one connection."""
+    """Early arrivals (streams and datagrams) kept for all sessions of one
+    connection together; what is beyond is refused or dropped likewise."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
     """Bytes written to one stream that may wait for the network; above it
@@ -297,12 +319,13 @@ class BaseConfig:
     """Seconds. Accepted for compatibility; closed streams free themselves at once."""
 
     stream_flow_control_increment_bidi: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
-    """Bidirectional streams by which the peer's limit is raised at a time, at
-    most half of ``initial_max_streams_bidi``."""
+    """Bidirectional streams of the peer that end before its limit is raised by as
+    many. A peer that is short of streams gets them sooner, one that has none left
+    gets each at once. This is for drafts with flow control in the session (14 and
+    16); with older ones the QUIC library decides."""
 
     stream_flow_control_increment_uni: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
-    """Unidirectional streams by which the peer's limit is raised at a time, at
-    most half of ``initial_max_streams_uni``."""
+    """Likewise for unidirectional streams."""
 
     udp_payload_size: int | None = None
     """Bytes of the largest UDP payload that the path is known to carry: packets
@@ -347,6 +370,8 @@ class BaseConfig:
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.
         """
+        if not isinstance(config_dict, Mapping):
+            raise _not_fields("config_dict", config_dict)
         cls._check_names(config_dict)
         return cls(**config_dict)
 
@@ -378,6 +403,11 @@ class BaseConfig:
         for name, rule in self._rules.items():
             if isinstance(rule, Path | SniCertificates):
                 rule.exists(name, getattr(self, name))
+
+    @property
+    def address_family(self) -> socket.AddressFamily:
+        """``ip_family`` as the socket module has it."""
+        return _FAMILIES[self.ip_family]
 
     @property
     def keep_alive_interval(self) -> float | None:
@@ -414,7 +444,8 @@ class BaseConfig:
                 if getattr(other, name) != default
             }
             return self.update(**changed)
-        if isinstance(other, dict):
+        if isinstance(other, Mapping):
+            self._check_names(other)
             return self.update(**other)
         raise ConfigurationError(
             f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
@@ -454,6 +485,14 @@ class BaseConfig:
 
     def _values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names()}
+
+
+def _not_fields(key: str, value: Any) -> ConfigurationError:
+    return invalid_config(
+        key=key,
+        value=value,
+        reason=f"{type(value).__name__} is no dictionary of field names and values",
+    )
 
 
 def _default(item: Field[Any]) -> Any:

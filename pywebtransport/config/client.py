@@ -135,7 +135,7 @@ class ClientConfig(BaseConfig):
         Args:
             verify_ssl: Check the server's certificate all the same.
         """
-        mode = ssl.CERT_REQUIRED if verify_ssl else ssl.CERT_NONE
+        mode = ssl.CERT_REQUIRED if Flag().convert("verify_ssl", verify_ssl) else ssl.CERT_NONE
         return cls(verify_mode=mode, log_level="DEBUG", connect_timeout=10.0)
 
     @classmethod

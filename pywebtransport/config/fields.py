@@ -12,7 +12,7 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -159,12 +159,12 @@ class Choices(_Rule):
 
     def convert(self, key: str, value: Any) -> list[int]:
         items = self._items(key, value)
-        if not items or any(isinstance(i, bool) or i not in self.numbers for i in items):
+        if not items or any(type(i) not in (int, float) or i not in self.numbers for i in items):
             self.refuse(key, value)
-        return sorted(set(items))
+        return sorted({int(item) for item in items})
 
     def _items(self, key: str, value: Any) -> list[Any]:
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes) or not isinstance(value, Collection):
             self.refuse(key, value)
         return list(value)
 
@@ -210,12 +210,12 @@ class Texts(_Rule):
         )
 
     def convert(self, key: str, value: Any) -> list[str]:
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes) or not isinstance(value, Collection):
             self.refuse(key, value)
         items = list(value)
         for item in items:
             if not isinstance(item, str) or not _PRINTABLE.fullmatch(item):
-                self.refuse(key, value, f"bad member {item!r}")
+                self.refuse(key, value, f"bad member {_show(item)}")
             if len(item) > self.longest:
                 self.refuse(key, value, f"member {item[:20]!r}... has {len(item)} characters")
         if len(set(items)) != len(items) or not (items or self.empty):
@@ -317,11 +317,11 @@ class HeaderFields(_Rule):
         result = {}
         for name, content in value.items():
             if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-                self.refuse(key, names, f"bad name {name!r}")
+                self.refuse(key, names, f"bad name {_show(name)}")
             if name.lower() in self.forbidden:
-                self.refuse(key, names, f"{name!r} is not allowed in HTTP/3")
+                self.refuse(key, names, f"{_show(name)} is not allowed in HTTP/3")
             if not isinstance(content, str) or _CONTROL.search(content):
-                self.refuse(key, names, f"the value of {name!r} is not one line of text")
+                self.refuse(key, names, f"the value of {_show(name)} is not one line of text")
             result[name.lower()] = content.strip(" \t")
         return result
 
@@ -339,7 +339,7 @@ class CertificateHashes(_Rule):
     )
 
     def convert(self, key: str, value: Any) -> list[bytes]:
-        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
             self.refuse(key, value)
         return [self._hash(key, item) for item in value]
 
@@ -348,7 +348,7 @@ class CertificateHashes(_Rule):
         if isinstance(item, Mapping):
             algorithm = item.get("algorithm")
             if not isinstance(algorithm, str) or algorithm.lower() != "sha-256":
-                self.refuse(key, given, f"algorithm {algorithm!r} is not supported")
+                self.refuse(key, given, f"algorithm {_show(algorithm)} is not supported")
             item = item.get("value")
         if isinstance(item, str):
             try:
@@ -378,7 +378,7 @@ class Origins(_Rule):
     def convert(self, key: str, value: Any) -> list[str] | None:
         if value is None:
             return None
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes) or not isinstance(value, Collection):
             self.refuse(key, value)
         return [self._origin(key, item) for item in value]
 
@@ -422,13 +422,13 @@ class SniCertificates(_Rule):
             if isinstance(name, str) and not name.isascii():
                 name = _ascii_name(self, key, value, name)
             if not isinstance(name, str) or not _SERVER_NAME.fullmatch(name):
-                self.refuse(key, value, f"bad server name {name!r}")
+                self.refuse(key, value, f"bad server name {_show(name)}")
             if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
-                self.refuse(key, value, f"bad pair for {name!r}")
+                self.refuse(key, value, f"bad pair for {_show(name)}")
             file = Path()
             files = [file.convert(key, item) for item in pair]
             if None in files:
-                self.refuse(key, value, f"bad pair for {name!r}")
+                self.refuse(key, value, f"bad pair for {_show(name)}")
             result[name.lower()] = (str(files[0]), str(files[1]))
         return result
 
@@ -439,7 +439,7 @@ class SniCertificates(_Rule):
         """Raise :class:`ConfigurationError` when a file is missing."""
         for name, pair in value.items():
             for item in pair:
-                Path().exists(f"{key}[{name!r}]", item)
+                Path().exists(f"{key}[{_show(name)}]", item)
 
 
 @dataclass(frozen=True)
@@ -449,22 +449,36 @@ class Objects(_Rule):
     expected: str = "a list of callables"
 
     def convert(self, key: str, value: Any) -> list[Callable[..., Any]]:
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes) or not isinstance(value, Collection):
             self.refuse(key, value)
         items = list(value)
         for item in items:
             if not callable(item):
-                self.refuse(key, value, f"{item!r} is not callable")
+                self.refuse(key, value, f"{_show(item)} is not callable")
         return items
 
 
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:
     """Make the error for a field that does not exist, with the nearest names."""
-    near = difflib.get_close_matches(str(key), list(names), n=2, cutoff=0.6)
+    shown = _show(key)
+    near = []
+    if isinstance(key, str) and len(key) < 100:
+        near = difflib.get_close_matches(key, list(names), n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ConfigurationError(
-        f"{owner} has no field {key!r}{hint}", config_key=str(key), config_value=value
+        f"{owner} has no field {shown}{hint}",
+        config_key=key if isinstance(key, str) else shown,
+        config_value=value,
     )
+
+
+def _show(value: object) -> str:
+    """A part of a refused value as it stands in a message; it never raises."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of over 4,300 digits, somebody else's __repr__
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

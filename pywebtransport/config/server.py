@@ -83,7 +83,8 @@ class ServerConfig(BaseConfig):
     token; 0: no limit."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
-    """Sessions at a time, all connections together; further ones are answered 429."""
+    """Sessions at a time, all connections together; further ones are answered 429, or
+    refused with H3_REQUEST_REJECTED on a connection that has as many by itself."""
 
     max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
     """Streams that this end may have open at a time on one connection, all its

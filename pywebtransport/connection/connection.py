@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionInfo", "WebTransportConnection"]
 
 _logger = logging.getLogger("pywebtransport.connection")
-
-_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 
 class WebTransportConnection(EventEmitter):
@@ -547,7 +544,7 @@ class WebTransportConnection(EventEmitter):
                 self._owns_endpoint = True
             self._endpoint = endpoint
             if addresses is None:
-                addresses = await resolve(host, port, family=_FAMILIES[config.ip_family])
+                addresses = await resolve(host, port, family=config.address_family)
             driver = await race(
                 self,
                 addresses,

@@ -12,6 +12,7 @@ from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
 from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
+from ..utils.logs import apply_log_level
 from ..utils.text import printable_line
 from .settings import quic_settings
 
@@ -86,6 +87,7 @@ def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 
 def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    apply_log_level(config.log_level)
     switches: dict[str, Any] = {}
     if config.keylog_file is not None:
         switches["keylog"] = _KeyLog(config.keylog_file)

@@ -59,6 +59,10 @@ async def issues(connection: WebTransportConnection) -> dict[str, Any]:
         found.append(f"the round-trip time is {info.rtt:.2f} s")
     if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
         found.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
+    driver = connection._driver
+    dropped = 0 if driver is None else driver.h3.arrivals.early_dropped
+    if dropped:
+        found.append(f"{dropped} streams or datagrams came before their session: no room")
     return {
         "connection_id": connection.connection_id,
         "state": connection.state,

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._quic import QuicTls
 from ..config import ClientConfig, ServerConfig
+from ..constants import MAX_VARINT
 from ..exceptions import CertificateError
 from ..h3.options import H3Options
 from ..types import Headers
@@ -53,8 +54,10 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "keep_alive": _ns(config.keep_alive_interval or 0.0),
         "initial_max_data": connection_window,
         "initial_max_stream_data": config.stream_window,
-        "max_data_window": connection_window
-        * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+        "max_data_window": min(
+            connection_window * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+            MAX_VARINT,
+        ),
         "max_stream_window": stream_window
         if config.flow_control_window_auto_scale
         else config.stream_window,
@@ -99,7 +102,10 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         max_early_bytes=config.max_early_bytes,
         max_field_section_size=config.max_field_section_size,
         early_timeout=config.pending_event_ttl,
-        max_early_datagrams=config.max_pending_events_per_session,
+        max_early_per_session=config.max_pending_events_per_session,
+        max_early_total=config.max_total_pending_events,
+        stream_increment_bidi=config.stream_flow_control_increment_bidi,
+        stream_increment_uni=config.stream_flow_control_increment_uni,
         settings_timeout=config.handshake_timeout,
         close_timeout=config.close_timeout,
         peer_bidi_streams=bidi + _EXTRA_BIDI if is_server else None,
@@ -118,7 +124,8 @@ def client_tls(config: ClientConfig) -> QuicTls:
     Raises:
         CertificateError: A certificate, key or root file cannot be used.
     """
-    verify = config.verify_mode
+    # OPTIONAL is a word for servers: a server always shows a certificate.
+    checked = config.verify_mode is not ssl.CERT_NONE
     with _explaining(config.certfile, config.keyfile):
         return QuicTls(
             is_server=False,
@@ -126,7 +133,7 @@ def client_tls(config: ClientConfig) -> QuicTls:
             certfile=config.certfile or None,
             keyfile=config.keyfile or None,
             ca_certs=config.ca_certs,
-            verify=_VERIFY[ssl.CERT_REQUIRED if verify is None else verify],
+            verify=_VERIFY[ssl.CERT_REQUIRED if checked else ssl.CERT_NONE],
             certificate_hashes=config.server_certificate_hashes,
             keylog=config.keylog_file is not None,
         )
@@ -176,4 +183,5 @@ def _explaining(
 
 
 def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
+    """Nanoseconds; 0 is off, so what is shorter than one becomes one."""
+    return max(round(seconds * 1e9), 1) if seconds > 0 else 0

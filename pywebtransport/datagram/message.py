@@ -121,6 +121,8 @@ class DatagramStats:
         """All fields and derived figures as a plain dictionary."""
         return {
             **asdict(self),
+            # Infinity before the first, which JSON does not have.
+            "min_datagram_size": self.min_datagram_size if self.max_datagram_size else 0,
             "avg_datagram_size": self.avg_datagram_size,
             "avg_receive_time": self.avg_receive_time,
             "avg_send_time": self.avg_send_time,

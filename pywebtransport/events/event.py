@@ -126,7 +126,7 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dictionary; the source is given by its ``repr``."""
         return {
-            "event_id": self.event_id,
+            "id": self.event_id,
             "type": str(self.type),
             "timestamp": self.timestamp,
             "data": self.data,

@@ -294,14 +294,18 @@ class RedisBackend:
 
     async def _connect_again(self) -> RedisLink:
         delay = self._delay
+        refusal = ""
         while True:
             await asyncio.sleep(min(delay, self._max_delay) * random.uniform(0.5, 1.0))
             try:
                 link = await self._open(self._take_message)
-            except (AuthenticationError, ConnectionError) as error:
-                # A wrong password does not get right by waiting.
-                level = logging.DEBUG if isinstance(error, ConnectionError) else logging.WARNING
-                logger.log(level, "Redis could not be reached again: %s", printable(error))
+            except AuthenticationError as error:
+                # It does not pass by itself, as other failures do: somebody has to know, once.
+                again, refusal = refusal == str(error), str(error)
+                level = logging.DEBUG if again else logging.WARNING
+                logger.log(level, "Redis refuses the connection: %s", error)
+            except ConnectionError as error:
+                logger.debug("Redis could not be reached again: %s", error)
             else:
                 self._subscriber = link
                 if await self._subscribe_again(link):

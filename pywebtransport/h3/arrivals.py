@@ -275,6 +275,11 @@ class Arrivals:
             )
         return self._early
 
+    @property
+    def early_dropped(self) -> int:
+        """Streams and datagrams that came before their session and found no room."""
+        return 0 if self._early is None else self._early.dropped
+
     def holds(self, session_id: int) -> bool:
         """Tell whether streams or datagrams wait for a session."""
         return self._early is not None and self._early.holds(session_id)

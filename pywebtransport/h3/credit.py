@@ -129,8 +129,8 @@ class SessionCredit:
             LocalStreams(_limit(peer_settings, Setting.WT_INITIAL_MAX_STREAMS_UNI)),
         )
         self.peer = (
-            PeerStreams(options.initial_max_streams_bidi),
-            PeerStreams(options.initial_max_streams_uni),
+            PeerStreams(options.initial_max_streams_bidi, options.stream_increment_bidi),
+            PeerStreams(options.initial_max_streams_uni, options.stream_increment_uni),
         )
 
     def may_open(self, unidirectional: bool) -> bool:

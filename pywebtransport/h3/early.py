@@ -1,9 +1,10 @@
 """Streams and datagrams that came before their session: kept, within limits.
 
 Packets are reordered, and a server may send before its response is read, so
-this is normal. Everything is bounded: streams, bytes of each, datagrams, and
-the time that an unknown session may take. The bytes of a stream stay where
-they are, in the stream: their credit is not given back, so the peer is held up.
+this is normal. Everything is bounded: what waits for one session and for all of
+them, the streams, the bytes of each, the bytes of a session's datagrams, and the
+time that an unknown session may take. The bytes of a stream stay where they are,
+in the stream: their credit is not given back, so the peer is held up.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ class EarlyStream(NamedTuple):
 class _Bucket:
     """What waits for one session."""
 
-    __slots__ = ("datagrams", "streams", "timer")
+    __slots__ = ("datagram_bytes", "datagrams", "streams", "timer")
 
     def __init__(self) -> None:
         self.streams: list[EarlyStream] = []
         self.datagrams: list[bytes] = []
+        self.datagram_bytes = 0
         self.timer: TimerHandle | None = None
 
     def cancel_timer(self) -> None:
@@ -58,6 +60,7 @@ class EarlyArrivals:
         "_lost",
         "_options",
         "_streams",
+        "dropped",
     )
 
     def __init__(
@@ -74,6 +77,8 @@ class EarlyArrivals:
         self._buckets: dict[int, _Bucket] = {}
         self._streams = 0
         self._datagrams = 0
+        self.dropped = 0
+        """Streams and datagrams for which there was no room."""
 
     @property
     def streams(self) -> int:
@@ -96,7 +101,13 @@ class EarlyArrivals:
             header_size: Bytes of that header.
             known: The session was requested and only waits for its answer: no time limit.
         """
-        if self._streams >= self._options.max_early_streams or self.is_oversized(stream):
+        waiting = self._buckets.get(session_id)
+        if (
+            self._streams >= self._options.max_early_streams
+            or self.is_oversized(stream)
+            or not self._has_room(0 if waiting is None else len(waiting.streams))
+        ):
+            self.dropped += 1
             return False
         self._bucket(session_id, known).streams.append(EarlyStream(stream, header_size))
         self._streams += 1
@@ -104,9 +115,16 @@ class EarlyArrivals:
 
     def hold_datagram(self, session_id: int, data: bytes, *, known: bool) -> bool:
         """Keep a datagram; False when there is no room."""
-        if self._datagrams >= self._options.max_early_datagrams:
+        waiting = self._buckets.get(session_id)
+        count, size = 0, len(data)
+        if waiting is not None:
+            count, size = len(waiting.datagrams), size + waiting.datagram_bytes
+        if size > self._options.max_early_bytes or not self._has_room(count):
+            self.dropped += 1
             return False
-        self._bucket(session_id, known).datagrams.append(data)
+        bucket = self._bucket(session_id, known)
+        bucket.datagrams.append(data)
+        bucket.datagram_bytes = size
         self._datagrams += 1
         return True
 
@@ -148,6 +166,13 @@ class EarlyArrivals:
     def clear(self) -> list[EarlyStream]:
         """Forget everything; returns the streams."""
         return [entry for key in list(self._buckets) for entry in self.take(key)[0]]
+
+    def _has_room(self, waiting: int) -> bool:
+        """Tell whether one more may wait, beside ``waiting`` of its kind for its session."""
+        return (
+            waiting < self._options.max_early_per_session
+            and self._streams + self._datagrams < self._options.max_early_total
+        )
 
     def _bucket(self, session_id: int, known: bool) -> _Bucket:
         bucket = self._buckets.get(session_id)

@@ -75,12 +75,14 @@ class PeerStreams:
 
     Args:
         window: How many it may have open; None: no limit.
+        increment: By how many the limit grows at a time while there is credit left.
     """
 
-    __slots__ = ("finished", "limit", "received", "window")
+    __slots__ = ("finished", "increment", "limit", "received", "window")
 
-    def __init__(self, window: int | None) -> None:
+    def __init__(self, window: int | None, increment: int = MAX_SESSION_STREAMS) -> None:
         self.window = window
+        self.increment = increment
         self.limit = window
         self.received = 0
         self.finished = 0
@@ -113,7 +115,8 @@ class PeerStreams:
 
     def _grant_batch(self, limit: int) -> int | None:
         gain = self.finished + (self.window or 0) - limit
-        return None if gain < 1 or gain < (limit - self.received) // 2 else self._grant(limit)
+        batch = min(self.increment, (limit - self.received) // 2)
+        return None if gain < 1 or gain < batch else self._grant(limit)
 
     def _grant(self, limit: int) -> int | None:
         new = min(self.finished + (self.window or 0), MAX_SESSION_STREAMS)

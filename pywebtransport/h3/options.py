@@ -22,17 +22,21 @@ class LocalSettings(NamedTuple):
     """The first bytes of the control stream, after its type: the SETTINGS frame."""
 
 
+_LONGEST = 1e9  # seconds, as in the configuration
 _RANGES: dict[str, tuple[float, float]] = {
     "max_sessions": (1, MAX_VARINT),
     "initial_max_data": (1, MAX_VARINT),
     "initial_max_streams_bidi": (1, MAX_SESSION_STREAMS),
     "initial_max_streams_uni": (1, MAX_SESSION_STREAMS),
-    "max_early_streams": (0, 65536),
+    "stream_increment_bidi": (1, MAX_SESSION_STREAMS),
+    "stream_increment_uni": (1, MAX_SESSION_STREAMS),
+    "max_early_streams": (0, MAX_VARINT),
     "max_early_bytes": (0, MAX_VARINT),
-    "max_early_datagrams": (0, 65536),
-    "early_timeout": (0.001, 3600),
-    "settings_timeout": (0.001, 3600),
-    "close_timeout": (0, 3600),
+    "max_early_per_session": (0, MAX_VARINT),
+    "max_early_total": (0, MAX_VARINT),
+    "early_timeout": (0.001, _LONGEST),
+    "settings_timeout": (0.001, _LONGEST),
+    "close_timeout": (0, _LONGEST),
     "max_field_section_size": (1024, 1 << 24),
     "max_control_frame_size": (64, 1 << 24),
     "max_capsule_size": (0, 1 << 24),
@@ -63,12 +67,18 @@ class H3Options:
     """Bidirectional streams of one session that the peer may have open."""
     initial_max_streams_uni: int = 100
     """Unidirectional streams of one session that the peer may have open."""
+    stream_increment_bidi: int = 128
+    """Streams that have ended before the peer is allowed as many new ones."""
+    stream_increment_uni: int = 128
+    """Likewise for unidirectional streams."""
     max_early_streams: int = 24
     """Streams of one connection that may wait for their session."""
     max_early_bytes: int = 65536
-    """Bytes of one such stream."""
-    max_early_datagrams: int = 64
-    """Datagrams of one connection that may wait for their session."""
+    """Bytes of one such stream, and of the datagrams that wait for one session."""
+    max_early_per_session: int = 64
+    """Streams, and datagrams, that may wait for one session."""
+    max_early_total: int = 1024
+    """Streams and datagrams of one connection that may wait for their sessions."""
     early_timeout: float = 5.0
     """Seconds until streams and datagrams of an unknown session are given up."""
     settings_timeout: float = 10.0

@@ -27,6 +27,7 @@ from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
+from ..utils.logs import apply_log_level
 from .answering import Answering
 from .certificates import CertificateWatch
 from .losses import Losses
@@ -69,8 +70,10 @@ class WebTransportServer(EventEmitter):
         """
         check_server_config(config)
         super().__init__()
-        self._config = config if config is not None else ServerConfig()
+        # A copy: what is changed in the original afterwards would hold for some things only.
+        self._config = ServerConfig() if config is None else config.copy()
         self._config.validate()
+        apply_log_level(self._config.log_level)
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self._seat: WorkerSeat | None = None
@@ -187,7 +190,7 @@ class WebTransportServer(EventEmitter):
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
             else:
-                bound = await endpoint.bind(host, port)
+                bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
         except BaseException:
             if self._endpoint is None:
@@ -385,6 +388,7 @@ class WebTransportServer(EventEmitter):
         if self._endpoint is not None:
             raise ServerError("the server listens already; configure it before")
         config.validate()
+        apply_log_level(config.log_level)
         self._config = config
         self._options = h3_options(config)
 

@@ -20,6 +20,7 @@ from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
 from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
+from ..utils.logs import apply_log_level
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -81,6 +82,7 @@ def run_workers(
     check_caller("run_workers")
     check_bind_address(host, port)
     config.validate()
+    apply_log_level(config.log_level)
     _Supervisor(
         main,
         config,
@@ -176,7 +178,9 @@ class _Supervisor:
         self._last_signal: int | None = None
 
     def run(self) -> None:
-        self._port = SharedPort(*self._address, self._config.workers)
+        self._port = SharedPort(
+            *self._address, self._config.workers, family=self._config.address_family
+        )
         self._wake, self._woken = socket.socketpair()
         try:
             with self._signals():

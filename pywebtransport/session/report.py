@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import ProtocolError
 from .stats import SessionStats
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def refresh(session: WebTransportSession) -> SessionStats:
         received = counts.get(f"streams_received_{kind}") or 0
         setattr(stats, f"{name}_streams", opened + received)
     stats.streams_created = stats.bidirectional_streams + stats.unidirectional_streams
+    stats.protocol_errors = int(isinstance(session._error, ProtocolError))
     stats.streams_closed = stats.streams_created - len(session._streams)
     return stats
 

@@ -95,6 +95,19 @@ class StreamStats:
         }
 
 
+_SUMMARY = (
+    "uptime",
+    "bytes_sent",
+    "bytes_received",
+    "reads_count",
+    "writes_count",
+    "read_errors",
+    "write_errors",
+    "avg_read_time",
+    "avg_write_time",
+)
+
+
 def _stream_closed(quic: QuicStream) -> None:
     """The engine is done with a stream (deliver phase); a function, since methods cost more."""
     stream = None if quic.tag is None else quic.tag()
@@ -353,6 +366,9 @@ class _StreamBase(EventEmitter):
                 "id": quic.stream_id,
                 "state": self.state,
                 "direction": self._direction,
+                "is_readable": getattr(self, "is_readable", False),
+                "is_writable": getattr(self, "is_writable", False),
+                "is_closed": self.is_closed,
                 "session_id": self._session.session_id,
             },
             "buffers": {
@@ -361,6 +377,16 @@ class _StreamBase(EventEmitter):
                 "unacknowledged": quic.unacked,
             },
             "statistics": self.stats.to_dict(),
+        }
+
+    def get_summary(self) -> dict[str, Any]:
+        """The figures most people want."""
+        stats = self.stats
+        return {
+            "stream_id": self.stream_id,
+            "state": self.state,
+            "direction": self._direction,
+            **{name: getattr(stats, name) for name in _SUMMARY},
         }
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from pywebtransport.exceptions import invalid_config
 
 __all__ = [
     "BoundedLog",
+    "apply_log_level",
     "get_logger",
     "setup_logging",
 ]
@@ -47,6 +48,8 @@ def setup_logging(
         raise invalid_config(
             key="logger_name", value=logger_name, reason="the root logger belongs to the program"
         )
+    global _applied
+    _applied = None
     target = logging.getLogger(logger_name)
     for handler in [item for item in target.handlers if isinstance(item, _OwnHandler)]:
         target.removeHandler(handler)
@@ -111,6 +114,22 @@ class BoundedLog:
         self._shown.clear()
 
 
+def apply_log_level(level: str) -> None:
+    """Give the logger ``pywebtransport`` the level of a configuration.
+
+    The default leaves the level to the program's own logging, and so does a logger
+    that the program gave a level: a library must not undo what its user set.
+    """
+    global _applied
+    logger = logging.getLogger(_PACKAGE)
+    if level != DEFAULT_LOG_LEVEL and logger.level in (logging.NOTSET, _applied):
+        logger.setLevel(level)
+        _applied = logger.level
+
+
+_PACKAGE = "pywebtransport"
+# What apply_log_level set last; a logger with another level was configured by the program.
+_applied: int | None = None
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

@@ -63,6 +63,13 @@ RUNS = {
             4: "config.validate()",
         }
     ),
+    "docs/howto/configuration.md": Run(
+        after={
+            1: "assert (quick.connect_timeout, both.read_timeout) == (1, 10); server.validate()",
+            3: "assert 'did you mean connect_timeout' in str(caught)",
+        },
+        replace={"print(error)": "caught = error; print(error)"},
+    ),
     "docs/howto/datagrams.md": Run(
         replace={"duration=5.0": "duration=0.1"},
         after={

@@ -591,6 +591,20 @@ async def test_passwords(locked_server: RedisServer) -> None:
         await backend.close()
 
 
+async def test_password_that_is_wrong_later_is_a_warning(
+    locked_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    locked_server.command("ACL", "SETUSER", "later", "on", ">old", "+@all", "~*", "&*")
+    gaps = Gaps()
+    url = locked_server.url_for(user="later", password="old")
+    async with RedisBackend(url, **gaps.options) as backend:
+        locked_server.command("ACL", "SETUSER", "later", "resetpass", ">new")
+        locked_server.command("CLIENT", "KILL", "USER", "later")
+        await until(lambda: backend.get_stats()["failed_attempts"] >= 3)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len([text for text in warnings if "Redis refuses the connection" in text]) == 1
+
+
 async def test_what_a_user_may_not_do(
     locked_server: RedisServer, expected_logs: ExpectedLogs
 ) -> None:

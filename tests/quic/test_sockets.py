@@ -67,6 +67,24 @@ def test_only_the_wildcard_takes_both_families(host: str, only: int) -> None:
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == only
 
 
+@pytest.mark.parametrize("host", ["", "localhost"])
+@pytest.mark.parametrize("family", [V4, V6])
+def test_one_family_only(host: str, family: int) -> None:
+    addresses = bind_addresses(host, 0, family=family)
+    assert addresses is not None
+    (sock,) = bind_udp_sockets(addresses)
+    with sock:
+        assert sock.family == family
+        if family == V6:
+            assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+@pytest.mark.parametrize(("host", "family"), [("::1", V4), ("127.0.0.1", V6)])
+def test_address_of_the_other_family_is_refused(host: str, family: int) -> None:
+    with pytest.raises(ServerError, match="ip_family"):
+        bind_addresses(host, 0, family=family)
+
+
 def test_a_name_is_for_the_resolver() -> None:
     assert bind_addresses("server.test", 1) is None
 

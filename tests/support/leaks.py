@@ -53,6 +53,8 @@ class LeakCheck:
         self._threads = set(threading.enumerate())
         self._objects = engine_objects()
         self._errors = _Errors()
+        # A client or server with a log_level sets the level for the whole process.
+        self._level = logging.getLogger("pywebtransport").level
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self._errors)
 
@@ -60,6 +62,7 @@ class LeakCheck:
         """Stop listening to logs."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._errors)
+        logging.getLogger("pywebtransport").setLevel(self._level)
 
     def problems(self, expected: ExpectedLogs | None) -> list[str]:
         """One sentence per thing that was left behind or logged."""

@@ -1,9 +1,7 @@
 """Configurations: defaults, checking, conversion, combination, documentation."""
 
-import ast
 import copy
 import dataclasses
-import inspect
 import json
 import pickle
 import ssl
@@ -18,17 +16,7 @@ from hypothesis import strategies as st
 from pywebtransport.config import BaseConfig, ClientConfig, ConfigBuilder, ServerConfig
 from pywebtransport.config.fields import Number
 from pywebtransport.exceptions import ConfigurationError
-
-Config = type[ClientConfig] | type[ServerConfig]
-BOTH: tuple[Config, ...] = (ClientConfig, ServerConfig)
-both = pytest.mark.parametrize("cls", BOTH)
-
-HASH = bytes(range(32))
-
-
-async def allow(*, session: object) -> bool:
-    return True
-
+from tests.support.configs import BOTH, COMPANIONS, HASH, Config, allow, both, documented
 
 # Good values that are not the default, each with its normal form. Every field has a row.
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -130,14 +118,6 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "workers": (256, 256),
 }
 TABLES: dict[Config, dict[str, tuple[Any, Any]]] = {ClientConfig: CLIENT, ServerConfig: SERVER}
-# What a field needs beside it to be accepted.
-COMPANIONS: dict[str, dict[str, Any]] = {
-    "certfile": {"keyfile": "k.pem"},
-    "keyfile": {"certfile": "c.pem"},
-    "require_application_protocol": {"application_protocols": ["chat"]},
-    "verify_mode": {"ca_certs": "/ca.pem"},
-}
-
 BAD_NUMBERS = (True, "1", None, float("nan"), float("inf"), -1, 2**63)
 BAD: dict[str, tuple[Any, ...]] = {
     "alpn_protocols": ([], "h3", ["h3", "h3"], [""], ["x" * 256], [3], 3, ["é"]),
@@ -545,19 +525,6 @@ def test_builder_refuses_what_does_not_fit() -> None:
         ConfigBuilder().bind(host="::", port=1).build()
     with pytest.raises(ConfigurationError, match="ServerConfig has no field 'connect_timeout'"):
         ConfigBuilder(config_type="server").timeout(connect=1).build()
-
-
-def documented(cls: type) -> dict[str, str]:
-    """Fields and the strings that stand under them."""
-    body = ast.parse(inspect.getsource(cls)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            value = text.value if isinstance(text, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found[field.target.id] = value.value
-    return found
 
 
 @both

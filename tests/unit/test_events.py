@@ -107,7 +107,7 @@ def test_error_event(error: Exception, event_type: EventType) -> None:
 def test_event_to_dict() -> None:
     event = Event(type="a", data=1, source=None, timestamp=2.0, event_id="x")
     assert event.to_dict() == {
-        "event_id": "x",
+        "id": "x",
         "type": "a",
         "timestamp": 2.0,
         "data": 1,

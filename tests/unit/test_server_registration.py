@@ -79,6 +79,11 @@ def annotated(session: Any) -> Awaitable[bool]:
     return good(session)
 
 
+def repr_id(value: Any) -> str:
+    """A name that is the same in every process."""
+    return getattr(value, "__name__", None) or str(value)
+
+
 GOOD = {
     "function": good,
     "default": with_default,
@@ -208,13 +213,13 @@ def test_a_path_without_a_slash(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["on_startup", "on_shutdown"])
-@pytest.mark.parametrize("hook", [good, two, None, "x", 5], ids=str)
+@pytest.mark.parametrize("hook", [good, two, None, "x", 5], ids=repr_id)
 def test_a_hook_takes_no_arguments(name: str, hook: Any) -> None:
     with pytest.raises(ConfigurationError, match="hook"):
         getattr(ServerApp(), name)(hook)
 
 
-@pytest.mark.parametrize("handler", [None, "x", good, plain, no_parameter, {}], ids=str)
+@pytest.mark.parametrize("handler", [None, "x", good, plain, no_parameter, {}], ids=repr_id)
 def test_auth_middleware_needs_an_auth_handler(handler: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"auth_handler.*headers"):
         create_auth_middleware(handler)

@@ -60,9 +60,25 @@ def test_credit_is_batched_while_there_is_plenty() -> None:
     assert streams.received == streams.finished == 1000
 
 
-@given(st.integers(1, 20), st.lists(st.booleans(), max_size=300))
-def test_the_peer_never_waits_for_a_stream_that_is_over(window: int, steps: list[bool]) -> None:
-    streams = PeerStreams(window)
+def test_credit_comes_in_increments() -> None:
+    def limits(increment: int) -> list[int]:
+        streams = PeerStreams(100, increment)
+        announced = []
+        for _ in range(20):
+            streams.arrived()
+            announced += [limit] if (limit := streams.done()) is not None else []
+        return announced
+
+    assert limits(1) == list(range(101, 121))
+    assert limits(5) == [105, 110, 115, 120]
+    assert limits(50) == []
+
+
+@given(st.integers(1, 20), st.integers(1, 30), st.lists(st.booleans(), max_size=300))
+def test_the_peer_never_waits_for_a_stream_that_is_over(
+    window: int, increment: int, steps: list[bool]
+) -> None:
+    streams = PeerStreams(window, increment)
     announced, opened, finished = window, 0, 0
     for opens in steps:
         if opens and opened < announced:
@@ -143,13 +159,45 @@ def test_what_waits_is_taken_in_order() -> None:
 
 
 def test_limits_are_per_connection() -> None:
-    bed = Early(max_early_streams=2, max_early_datagrams=1, max_early_bytes=10)
+    bed = Early(max_early_streams=2, max_early_bytes=10)
     assert not bed.early.hold_stream(0, bed.stream(11), 2, known=False)
     assert bed.early.hold_stream(0, bed.stream(10), 2, known=False)
     assert bed.early.hold_stream(4, bed.stream(), 2, known=False)
     assert not bed.early.hold_stream(8, bed.stream(), 2, known=False)
+    assert bed.early.dropped == 2
+
+
+def test_limit_of_a_session_is_for_streams_and_for_datagrams() -> None:
+    bed = Early(max_early_per_session=1)
+    assert bed.early.hold_stream(0, bed.stream(), 2, known=False)
     assert bed.early.hold_datagram(0, b"", known=False)
     assert not bed.early.hold_datagram(0, b"", known=False)
+    assert not bed.early.hold_stream(0, bed.stream(), 2, known=False)
+    assert bed.early.hold_datagram(4, b"", known=False)  # another session has its own
+    assert bed.early.dropped == 2
+    bed.early.take(0)
+    assert bed.early.hold_datagram(0, b"", known=False)
+
+
+def test_limit_of_a_connection_counts_all_sessions() -> None:
+    bed = Early(max_early_total=2)
+    assert bed.early.hold_stream(0, bed.stream(), 2, known=False)
+    assert bed.early.hold_datagram(4, b"", known=False)
+    assert not bed.early.hold_datagram(8, b"", known=False)
+    assert not bed.early.hold_stream(8, bed.stream(), 2, known=False)
+    bed.early.take(4)
+    assert bed.early.hold_stream(8, bed.stream(), 2, known=False)
+
+
+def test_waiting_datagrams_of_a_session_have_a_limit_in_bytes() -> None:
+    bed = Early(max_early_bytes=10)
+    assert bed.early.hold_datagram(0, bytes(6), known=False)
+    assert not bed.early.hold_datagram(0, bytes(5), known=False)
+    assert bed.early.hold_datagram(0, bytes(4), known=False)
+    assert bed.early.hold_datagram(4, bytes(10), known=False)
+    assert not bed.early.hold_datagram(8, bytes(11), known=False)
+    bed.early.take(0)
+    assert bed.early.hold_datagram(0, bytes(10), known=False)
 
 
 def test_unknown_sessions_expire_and_requested_ones_do_not() -> None:

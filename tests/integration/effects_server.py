@@ -1,0 +1,178 @@
+"""Effects of the fields of servers; see ``effects.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any
+
+from pywebtransport import (
+    ConfigurationError,
+    ConnectionError,
+    WebTransportError,
+    WebTransportSession,
+)
+from pywebtransport.exceptions import SessionRejectedError
+from pywebtransport.server import WebTransportServer
+from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
+from tests.support.endpoints import pair
+from tests.support.steps import until
+
+
+@effect("access_log", only="server")
+async def requests_are_logged(bed: Bed) -> None:
+    bed.logs.set_level(logging.INFO, logger="pywebtransport")
+    for switch in (False, True):
+        async with pair(bed.certs, server={"access_log": switch}):
+            pass
+        names = [record.name for record in bed.logs.records]
+        assert ("pywebtransport.access" in names) == switch
+
+
+@effect("allowed_origins", only="server")
+async def other_origins_are_refused(bed: Bed) -> None:
+    async with bed.serving(allowed_origins=["https://a.test"]) as served, bed.client() as client:
+        await client.connect(served.url(), headers={"origin": "https://a.test"})
+        error = await refused(
+            client.connect(served.url(), headers={"origin": "https://b.test"}),
+            SessionRejectedError,
+        )
+        assert error.status_code == 403
+
+
+@effect("bind_host", "bind_port", only="server")
+async def the_server_listens_there(bed: Bed) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    async with bed.serving(bind_host="::1", bind_port=port) as served:
+        assert served.server.local_addresses == [("::1", port)]
+
+
+@effect("ca_certs", "verify_mode", only="server")
+async def certificates_of_clients_are_checked(bed: Bed) -> None:
+    async def connect(files: dict[str, str], **fields: Any) -> None:
+        async with (
+            bed.serving(ca_certs=bed.certs.authority.certfile, **fields) as served,
+            bed.client(**files) as client,
+        ):
+            session = await client.connect(served.url())
+            await session.datagrams.send(b"x")
+            await until(lambda: session.is_closed or served.server.sessions)
+            assert not session.is_closed
+
+    await connect({}, verify_mode="CERT_NONE")
+    await connect({}, verify_mode="CERT_OPTIONAL")
+    await connect(bed.certs.client.files, verify_mode="CERT_REQUIRED")
+    await refused(connect({}, verify_mode="CERT_REQUIRED"), WebTransportError)
+    await refused(connect(bed.certs.stranger.files, verify_mode="CERT_REQUIRED"), WebTransportError)
+
+
+@effect("certfile", "keyfile", only="server")
+async def the_server_shows_its_certificate(bed: Bed) -> None:
+    for files in (bed.certs.server, bed.certs.replacement):
+        async with pair(bed.certs, server=files.files) as (near, _):
+            assert near.connection is not None
+            assert near.connection.peer_certificate == files.der
+
+
+@effect("sni_certificates", only="server")
+async def names_have_certificates(bed: Bed) -> None:
+    names = {"localhost": (bed.certs.replacement.certfile, bed.certs.replacement.keyfile)}
+    async with bed.serving(sni_certificates=names) as served, bed.client() as client:
+        for host, files in (("127.0.0.1", bed.certs.server), ("localhost", bed.certs.replacement)):
+            session = await client.connect(served.url(host=host))
+            assert session.connection is not None
+            assert session.connection.peer_certificate == files.der
+
+
+@effect("drain_timeout", only="server")
+async def closing_leaves_time_to_sessions(bed: Bed) -> None:
+    for seconds in (0.0, 0.5):
+        async with bed.serving(drain_timeout=seconds) as served, bed.client() as client:
+            await client.connect(served.url())
+            assert await elapsed(served.server.close()) >= seconds
+
+
+@effect("max_connections", only="server")
+async def connections_of_a_server_end(bed: Bed) -> None:
+    async with bed.serving(max_connections=1) as served, bed.client() as client:
+        await client.connect(served.url())
+        await refused(client.connect(served.url()), ConnectionError)
+
+
+async def half_open(bed: Bed, stack: contextlib.AsyncExitStack, **fields: Any) -> dict[str, int]:
+    """Figures of a server that three clients asked and never heard of."""
+    served = await stack.enter_async_context(bed.serving(**fields))
+    tap = await stack.enter_async_context(Tap((served.host, served.port)))
+    tap.deaf = True
+    client = await stack.enter_async_context(bed.client())
+    tries = [
+        asyncio.ensure_future(client.connect(f"https://127.0.0.1:{tap.port}/")) for _ in range(3)
+    ]
+    try:
+        await until(lambda: len(tap.up) >= 6)
+        stats: dict[str, int] = (await served.server.get_server_stats())["engine"]
+        return stats
+    finally:
+        for attempt in tries:
+            attempt.cancel()
+        await asyncio.wait(tries)
+
+
+@effect("max_half_open_connections", only="server")
+async def unfinished_handshakes_end(bed: Bed) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        assert (await half_open(bed, stack))["half_open"] == 3
+        assert (await half_open(bed, stack, max_half_open_connections=1))["half_open"] == 1
+
+
+@effect("max_handshakes_per_address", only="server")
+async def an_address_connects_so_often_per_second(bed: Bed) -> None:
+    async with bed.serving(max_handshakes_per_address=1) as served:
+        for _ in range(3):
+            async with bed.client() as client:
+                await client.connect(served.url())
+        assert (await served.server.get_server_stats())["engine"]["rate_limited"] > 0
+
+
+@effect("max_sessions", only="server")
+async def sessions_of_a_server_end(bed: Bed) -> None:
+    async with bed.serving(max_sessions=1) as served, bed.client() as client:
+        await client.connect(served.url())
+        error = await refused(client.connect(served.url()), SessionRejectedError)
+        assert error.status_code == 429
+
+
+@effect("max_streams_per_connection", only="server")
+async def streams_of_a_connection_end(bed: Bed) -> None:
+    async with pair(bed.certs, server={"max_streams_per_connection": 1}) as (_, far):
+        await far.create_unidirectional_stream()
+        await refused(far.create_bidirectional_stream(timeout=0.05), WebTransportError)
+
+
+@effect("middleware", only="server")
+async def requests_pass_the_middleware(bed: Bed) -> None:
+    async def allow_some(*, session: WebTransportSession) -> bool:
+        return session.path == "/yes"
+
+    async with bed.serving(middleware=[allow_some]) as served, bed.client() as client:
+        await client.connect(served.url("/yes"))
+        await refused(client.connect(served.url("/no")), SessionRejectedError)
+
+
+@effect("retry", only="server")
+async def clients_prove_their_address(bed: Bed) -> None:
+    for policy, sent in (("off", 0), ("auto", 0), ("always", 1)):
+        async with pair(bed.certs, server={"retry": policy}) as (_, far):
+            assert engine_stats(far)["retries_sent"] == sent
+
+
+@effect("workers", only="server")
+async def several_processes_are_wanted(bed: Bed) -> None:
+    """``test_workers.py`` runs them; here is none that could share the port."""
+    server = WebTransportServer(config=bed.server_config(workers=2))
+    await refused(server.listen(), ConfigurationError, "workers")
+    await server.close()
