@@ -111,11 +111,11 @@ cdef extern from "engine/quicengine.h" nogil:
         const char *key_file
         const char *ca_file
         qe_verify verify
-        const void *cert_hashes  # array of 32-byte digests
+        const uint8_t (*cert_hashes)[32]
         size_t cert_hash_count
         int keylog
         int tickets
-        const void *ticket_key  # 64 bytes
+        const uint8_t (*ticket_key)[64]
 
     int qe_tls_new(qe_tls **out, const qe_tls_options *opt)
     int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file)
