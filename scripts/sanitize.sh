@@ -18,7 +18,7 @@ cc=${CC:-cc}
 
 if [ ! -e "$venv/.stamp" ] || [ pyproject.toml -nt "$venv/.stamp" ]; then
   "$python" -m venv "$venv"
-  "$venv/bin/python" scripts/requirements.py build runtime demo dev docs \
+  "$venv/bin/python" scripts/requirements.py build runtime demo test \
     >"$venv/requirements.txt"
   "$venv/bin/python" -m pip --disable-pip-version-check --quiet install \
     --requirement "$venv/requirements.txt"
