@@ -38,6 +38,7 @@ cdef extern from "engine/quicengine.h" nogil:
     const char *qe_strerror(int err)
     const char *qe_last_error()
     const char *qe_ngtcp2_version()
+    const char *qe_ngtcp2_build_version()
     const char *qe_gnutls_version()
     int qe_qlog_supported()
 
