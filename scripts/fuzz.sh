@@ -2,6 +2,14 @@
 # Builds every libFuzzer target of tests/fuzz/ with the sanitizers and runs each
 # for FUZZ_SECONDS (60). Corpora are kept in .make/fuzz/ from run to run.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
+if [ $# -gt 0 ]; then
+  echo "usage: scripts/fuzz.sh" >&2
+  exit 2
+fi
 cd "$(dirname "$0")/.."
 
 seconds=${FUZZ_SECONDS:-60}

@@ -8,6 +8,10 @@
 # does not start with the sanitizer library preloaded, and the memory figures, since
 # the sanitizer's allocator holds freed memory back.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
 cd "$(dirname "$0")/.."
 
 python=${1:?usage: scripts/sanitize.sh PYTHON [PYTEST ARGUMENT...]}

@@ -5,6 +5,10 @@
 #                                             everything in it is installed again
 #   scripts/virtualenv.sh make PYTHON VENV    makes it; takes a good one as it is
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
 
 usage="usage: scripts/virtualenv.sh check|make PYTHON VENV"
 mode=${1:?$usage}

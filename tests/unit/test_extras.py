@@ -58,5 +58,5 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_installation_page_has_the_extras_for_users() -> None:
     page = (ROOT / "docs" / "intro" / "installation.md").read_text()
-    internal = {"benchmark", "dev", "docs", "test"}
+    internal = {"benchmark", "dist", "docs", "lint", "test", "types"}
     assert [name for name in EXTRAS if name not in internal and f"`{name}`" not in page] == []
