@@ -111,6 +111,7 @@ test: ## Everything that CI runs: lint, types, C tests, docs, Python tests with 
 .PHONY: test-engine
 test-engine: system-engine ## C unit tests of the engine
 	$(call section,C engine tests)
+	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
 .PHONY: test-python

@@ -103,15 +103,18 @@ def commands(files: list[Path], generated: Path | None) -> Iterator[tuple[Compil
     """A compiler and its arguments for each thing to compile."""
     include = ["-iquote", str(ENGINE), "-iquote", str(ROOT / "tests" / "engine"), *library_flags()]
     python = ["-I", sysconfig.get_path("include"), "-I", str(QUIC), *GENERATED_FLAGS]
+    left_out: dict[str, str] = {}
     for compiler in compilers():
         if generated is not None:
             yield compiler, [*FLAGS, *python, str(generated)]
         for path in files:
             header, package = OPTIONAL.get(path.name, ("", ""))
             if header and not compiler.accepts(f"#include <{header}>\n"):
-                print(f"{path.name} is not checked: it needs {package}")
+                left_out[path.name] = package
                 continue
             yield compiler, [*FLAGS, *include, str(path)]
+    for name, package in left_out.items():
+        print(f"{name} is not checked: it needs {package}")
 
 
 def check(files: list[Path], generated: Path | None) -> int:
