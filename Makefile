@@ -13,6 +13,8 @@ DEMO_BROWSER_ARGS ?=
 BENCH_ARGS ?=
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
+# How many processes share the Python tests; 0 runs them in one, without the tools for more.
+TEST_JOBS ?= $(shell nproc)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -114,16 +116,19 @@ test-engine: system-engine ## C unit tests of the engine
 	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
+# A test that ends its process fails, and another process goes on with the rest.
+IN_PARALLEL = --numprocesses $(TEST_JOBS) --dist worksteal
+
 .PHONY: test-python
 test-python: build system-test $(VENV)/.stamp-test ## Python tests, in a browser too, with the branch coverage gate
 	$(call section,Python tests)
-	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=xml:.make/coverage.xml \
+	@$(PY) -m pytest $(IN_PARALLEL) --cov --cov-report=term:skip-covered --cov-report=xml:.make/coverage.xml \
 	  $(PYTEST_ARGS) tests
 
 .PHONY: test-quic
 test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
 	$(call section,tests of the binding)
-	@$(PY) -m pytest $(PYTEST_ARGS) tests/quic
+	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
 
 # As a new user does it; scripts/debian_root.py says how. Needs root.
 ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
