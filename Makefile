@@ -223,7 +223,7 @@ dist: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## Source distribut
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
