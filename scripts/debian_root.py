@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,10 @@ PIP_FILES = [".config/pip/pip.conf", ".pip/pip.conf"]
 PIP_SYSTEM_FILES = ["/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
 # Environment that says how to reach packages; the rest of it stays outside.
 PASSED = re.compile(r"PIP_\w+|(https?|ftp|all|no)_proxy|SSL_CERT_FILE|SSL_CERT_DIR|CI", re.I)
+
+# Whatever ends this process ends all that it started, and with the last of them go their mounts.
+ISOLATED = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+ISOLATED += ["--pid", "--fork", "--kill-child"]
 
 # Runs as the first process of the namespaces: $1 is the root, $2 lists what to bind there
 # (source, tab, target and mode), the rest is the command.
@@ -236,7 +241,7 @@ def make_root(place: Path, suite: str, sources: list[Source], options: str) -> N
             environment.setdefault(f"{scheme}_proxy", proxy[1])
     with log.open("w") as output:
         done = subprocess.run(
-            [*command, suite, str(tree), first.uris[0]],
+            [*ISOLATED, *command, suite, str(tree), first.uris[0]],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -309,12 +314,11 @@ def prepare(tree: Path, cache: Path, environment: Mapping[str, str]) -> list[Bin
 def enter(tree: Path, binds: list[Bind], command: str, environment: Mapping[str, str]) -> int:
     """Run a shell command in the checkout of a root; return its exit code."""
     lines = [f"{bind.source}\t{bind.target}\t{'rw' if bind.writable else 'ro'}" for bind in binds]
-    outside = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
     inside = ["/bin/bash", "-euo", "pipefail", "-c", f"cd {CHECKOUT}\n{command}"]
     shell = ["bash", "-euo", "pipefail", "-c", ENTER, "enter", str(tree), "\n".join(lines)]
     variables = [f"{key}={value}" for key, value in environment.items()]
     done = subprocess.run(
-        [*outside, *shell, "/usr/bin/env", "-i", *variables, *inside],
+        [*ISOLATED, *shell, "/usr/bin/env", "-i", *variables, *inside],
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -358,8 +362,9 @@ def run(suite: str, command: str) -> int:
         make_root(cache / "bare", suite, sources, options)
         tree = cache / "run"
         remove(tree)
-        subprocess.run(["cp", "-a", str(cache / "bare" / "tree"), str(tree)], check=True)
         try:
+            copy = ["cp", "-a", str(cache / "bare" / "tree"), str(tree)]
+            subprocess.run([*ISOLATED, *copy], check=True)
             copy_checkout(tree)
             binds = prepare(tree, cache, environment)
             started = time.monotonic()
@@ -378,8 +383,11 @@ def main() -> int:
     parser.add_argument("suite", help="bookworm, trixie, ...")
     parser.add_argument("command", help="what the shell runs in the checkout")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     try:
         return run(arguments.suite, arguments.command)
+    except KeyboardInterrupt:
+        return 130
     except (SetupError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
