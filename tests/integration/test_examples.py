@@ -225,7 +225,7 @@ def test_demo_says_what_is_wrong_with_its_size() -> None:
         timeout=TIMEOUT,
         check=False,
     )
-    assert finished.returncode == 1
+    assert finished.returncode == 2
     assert "size 'lots': expected a number like" in finished.stderr
 
 

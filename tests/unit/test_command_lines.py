@@ -113,19 +113,3 @@ def test_what_is_not_understood_is_refused(
     assert done.returncode not in (0, -9), done.stdout
     assert "Traceback" not in done.stderr
     assert done.stderr.strip() or done.stdout.strip()
-
-
-def test_a_wrong_size_in_the_environment_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DEMO_SIZE", "much")
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.demo"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "size 'much': expected a number like" in done.stderr
