@@ -20,8 +20,9 @@ venv=$PWD/.venv-asan
 tree=$PWD/.make/asan
 cc=${CC:-cc}
 
+scripts/virtualenv.sh check "$python" "$venv"
 if [ ! -e "$venv/.stamp" ] || [ pyproject.toml -nt "$venv/.stamp" ]; then
-  "$python" -m venv "$venv"
+  scripts/virtualenv.sh make "$python" "$venv"
   "$venv/bin/python" scripts/requirements.py build runtime demo test \
     >"$venv/requirements.txt"
   "$venv/bin/python" -m pip --disable-pip-version-check --quiet install \

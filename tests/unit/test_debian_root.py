@@ -1,6 +1,7 @@
 """What a bare root takes over from this machine, and what is never removed."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -144,13 +145,36 @@ def test_a_root_is_used_again_only_if_it_is_whole_young_and_the_same(
     assert not debian_root.is_usable(tmp_path, "recipe")
 
 
-def test_a_checkout_is_copied_as_git_tracks_it(tmp_path: Path) -> None:
+def test_a_checkout_is_copied_as_git_tracks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With changes that are not committed yet, without what a build left."""
+    checkout = tmp_path / "checkout"
+    (checkout / "folder").mkdir(parents=True)
+    (checkout / "folder" / "program").write_text("old")
+    (checkout / "folder" / "program").chmod(0o755)
+    (checkout / "removed").touch()
+    (checkout / "link").symlink_to("folder/program")
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True)
+    (checkout / "folder" / "program").write_text("new")
+    (checkout / "removed").unlink()
+    (checkout / "built.so").touch()
+    monkeypatch.setattr(debian_root, "ROOT", checkout)
     debian_root.copy_checkout(tmp_path)
     copied = tmp_path / "root" / "pywebtransport"
-    assert (copied / "Makefile").is_file()
-    assert (copied / "pywebtransport" / "_quic" / "_core.pyx").is_file()
-    assert not (copied / ".git").exists()
-    assert list(copied.rglob("*.so")) == []
+    assert sorted(path.name for path in copied.rglob("*")) == ["folder", "link", "program"]
+    assert (copied / "link").read_text() == "new"
+    assert os.access(copied / "folder" / "program", os.X_OK)
+
+
+def test_a_folder_that_git_does_not_know_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian_root, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(packages.SetupError, match="git lists no files of"):
+        debian_root.copy_checkout(tmp_path)
 
 
 def test_who_is_not_root_is_told(
