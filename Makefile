@@ -1,16 +1,20 @@
 # The front door: `make help` lists what it can do. Every target does its own
-# set-up, once; stamp files in $(VENV) and .make/ remember what has been done.
+# set-up, once; stamp files in $(VENV) remember what has been done.
 
 PYTHON ?= python3
 VENV   ?= .venv
 # Size of each bulk transfer of `make demo`, for example 32MiB.
 DEMO_SIZE ?= 256MiB
+# Extra arguments of it: make demo DEMO_ARGS=--help
+DEMO_ARGS ?=
 # Extra arguments of the page: make demo-browser DEMO_BROWSER_ARGS="--port 8081"
 DEMO_BROWSER_ARGS ?=
 # Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
 BENCH_ARGS ?=
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
+# How many processes share the Python tests; 0 runs them in one, without the tools for more.
+TEST_JOBS ?= $(shell nproc)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,41 +33,48 @@ define section
 @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 endef
 
+# Without stamps of a virtualenv that another Python made, or that was moved, all in it is made anew.
+$(if $(wildcard $(VENV)/pyvenv.cfg),$(shell scripts/virtualenv.sh check $(PYTHON) $(VENV)))
+
 # --- set-up ----------------------------------------------------------------------
 
 .PHONY: help
 help: ## Show this list
 	@echo "usage: make TARGET [PYTHON=python3.13] [VENV=.venv]"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(VENV)/.stamp-dev .make/system-test build ## System packages, virtualenv and build, with all development tools
+setup: system-lint system-test $(VENV)/.stamp-dev build ## System packages, virtualenv and build, with all development tools
 
-.make/system-build: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml vendor/requirements.py
-	@scripts/system-packages.sh $(PYTHON) build
-	@mkdir -p $(@D) && touch $@
+# What a target needs of the system, by the groups of vendor/libraries.toml: looked for each time,
+# since it takes a tenth of a second and nothing tells when a package goes.
+SYSTEM := system-build system-engine system-python system-lint system-test system-guard system-fuzz
+.PHONY: $(SYSTEM)
+$(SYSTEM): system-%:
+	@scripts/system-packages.sh $(PYTHON) $*
 
-.make/system-test: scripts/system-packages.sh scripts/system_packages.py vendor/libraries.toml vendor/requirements.py
-	@scripts/system-packages.sh $(PYTHON) build test
-	@mkdir -p $(@D) && touch $@ .make/system-build
-
-$(PY): | .make/system-build
-	$(PYTHON) -m venv $(VENV)
-
-# What the demonstration needs; build requirements go in too, so that builds need no isolation.
-$(VENV)/.stamp-demo: pyproject.toml scripts/requirements.py | $(PY)
-	@mkdir -p .make
-	@$(PY) scripts/requirements.py build runtime demo > .make/requirements-demo.txt
-	$(PIP) install --requirement .make/requirements-demo.txt
+$(VENV)/.stamp-venv: | system-python
+	@scripts/virtualenv.sh make $(PYTHON) $(VENV)
 	@touch $@
 
-# Everything that testing, checking and documenting needs.
-$(VENV)/.stamp-dev: pyproject.toml scripts/requirements.py $(VENV)/.stamp-demo | $(PY)
-	@$(PY) scripts/requirements.py build runtime demo dev docs > .make/requirements-dev.txt
-	$(PIP) install --requirement .make/requirements-dev.txt
+# $(VENV)/.stamp-NAME: the requirements of these names in pyproject.toml are installed.
+# Build requirements go in too, so that builds need no isolation.
+NEEDS_base      := build runtime
+NEEDS_demo      := demo
+NEEDS_lint      := lint
+NEEDS_types     := runtime demo types
+NEEDS_test      := demo test
+NEEDS_docs      := docs
+NEEDS_dist      := dist
+NEEDS_benchmark := benchmark
+NEEDS_dev       := build runtime demo dist docs lint test types
+
+$(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
+	@$(PY) scripts/requirements.py $(NEEDS_$*) > $(VENV)/requirements-$*.txt
+	$(PIP) install --requirement $(VENV)/requirements-$*.txt
 	@touch $@
 
-$(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-demo | .make/system-build
+$(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-base | system-build
 	$(call section,build)
 	$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
@@ -72,19 +83,19 @@ $(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-demo | .make/system-build
 build: $(VENV)/.stamp-build ## Build the extension and install the package in the virtualenv
 
 .PHONY: debug
-debug: $(VENV)/.stamp-demo .make/system-build ## Build again without optimisation, with debug symbols and engine checks
+debug: $(VENV)/.stamp-base | system-build ## Build again without optimisation, with debug symbols and engine checks
 	PYWEBTRANSPORT_DEBUG=1 $(PIP) install --no-build-isolation --no-deps --editable .
 	@rm -f $(VENV)/.stamp-build # the next ordinary build replaces it
 
 # --- show ------------------------------------------------------------------------
 
 .PHONY: demo
-demo: build ## Server and client exchange datagrams, streams and two large transfers
+demo: build $(VENV)/.stamp-demo ## Server and client exchange datagrams, streams and two large transfers
 	$(call section,demo)
-	@DEMO_SIZE=$(DEMO_SIZE) $(PY) -m examples.demo
+	@DEMO_SIZE=$(DEMO_SIZE) $(PY) -m examples.demo $(DEMO_ARGS)
 
 .PHONY: demo-browser
-demo-browser: build ## The same in your browser, from a page on http://localhost:8080
+demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page on http://localhost:8080
 	$(call section,demo in a browser)
 	@$(PY) -m examples.demo.browser $(DEMO_BROWSER_ARGS)
 
@@ -100,15 +111,37 @@ test: ## Everything that CI runs: lint, types, C tests, docs, Python tests with 
 	@$(MAKE) --no-print-directory test-python
 
 .PHONY: test-engine
-test-engine: .make/system-build ## C unit tests of the engine
+test-engine: system-engine ## C unit tests of the engine
 	$(call section,C engine tests)
+	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
+# A test that ends its process fails, and another process goes on with the rest.
+IN_PARALLEL = --numprocesses $(TEST_JOBS) --dist worksteal
+
 .PHONY: test-python
-test-python: setup ## Python tests, in a browser too, with the branch coverage gate
+test-python: build system-test $(VENV)/.stamp-test ## Python tests, in a browser too, with the branch coverage gate
 	$(call section,Python tests)
-	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=xml:.make/coverage.xml \
+	@$(PY) -m pytest $(IN_PARALLEL) --cov --cov-report=term:skip-covered --cov-report=xml:.make/coverage.xml \
 	  $(PYTEST_ARGS) tests
+
+.PHONY: test-quic
+test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
+	$(call section,tests of the binding)
+	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
+
+# As a new user does it; scripts/debian_root.py says how. Needs root.
+ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
+
+.PHONY: test-debian13
+test-debian13: system-python ## Demonstration, C tests and tests of the binding on a bare Debian 13 (as root)
+	$(call section,bare Debian 13)
+	@$(PYTHON) scripts/debian_root.py trixie '$(ON_BARE_SYSTEM)'
+
+.PHONY: test-debian12
+test-debian12: system-python ## The same on a bare Debian 12
+	$(call section,bare Debian 12)
+	@$(PYTHON) scripts/debian_root.py bookworm '$(ON_BARE_SYSTEM)'
 
 .PHONY: test-versions
 test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 that is there
@@ -119,49 +152,43 @@ test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 
 	done
 
 .PHONY: test-browser
-test-browser: setup ## Browser tests alone, the demonstration page included, in headless Chromium
+test-browser: build system-test $(VENV)/.stamp-test ## Browser tests alone, the demonstration page included, in headless Chromium
 	$(call section,browser tests)
 	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser
 	@$(PY) -m examples.demo.browser --check
 
 .PHONY: sanitize
-sanitize: setup ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: system-build system-python system-test ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call section,C engine tests under sanitizers)
 	@$(MAKE) --no-print-directory -C tests/engine SAN=1 check
 	$(call section,Python tests under sanitizers)
 	@scripts/sanitize.sh $(PYTHON) $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.stamp-dev ## Style: ruff, formatting, shellcheck where installed
+lint: system-build system-lint $(VENV)/.stamp-base $(VENV)/.stamp-lint ## Style: ruff, formatting, C without warnings, shell scripts
 	$(call section,lint)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
+	@$(PY) scripts/check_c.py
 	@scripts/lint-shell.sh
 
 .PHONY: format
-format: $(VENV)/.stamp-dev ## Format the Python sources
+format: $(VENV)/.stamp-lint ## Format the Python sources
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
 .PHONY: types
-types: setup ## mypy --strict over package, examples and typing tests
+types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests
 	$(call section,types)
 	@$(BIN)/mypy pywebtransport vendor examples
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: .make/system-build ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
+fuzz: system-engine system-fuzz ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
-	@scripts/system-packages.sh $(PYTHON) fuzz
 	@scripts/fuzz.sh
 
-# What the runner and its plots need; the libraries that it compares get virtualenvs of their own.
-$(VENV)/.stamp-benchmark: pyproject.toml scripts/requirements.py $(VENV)/.stamp-demo | $(PY)
-	@mkdir -p .make
-	@$(PY) scripts/requirements.py benchmark > .make/requirements-benchmark.txt
-	$(PIP) install --requirement .make/requirements-benchmark.txt
-	@touch $@
-
+# The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench
 bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about half an hour, report in build/benchmark
 	$(call section,benchmarks)
@@ -173,17 +200,17 @@ bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less e
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
 
 .PHONY: bench-guard
-bench-guard: build ## Instruction counts of fixed workloads against the record, 5 % tolerance (valgrind)
+bench-guard: build system-guard ## Instruction counts of fixed workloads against the record, 5 % tolerance (valgrind)
 	$(call section,regression guard)
 	@$(PY) -m tests.benchmark.guard
 
 .PHONY: bench-guard-record
-bench-guard-record: build ## Record the counts of this Python and these libraries
+bench-guard-record: build system-guard ## Record the counts of this Python and these libraries
 	$(call section,regression guard: record)
 	@$(PY) -m tests.benchmark.guard --record
 
 .PHONY: docs
-docs: setup ## Build the documentation into docs/_build/html; a warning is an error
+docs: build $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html; a warning is an error
 	$(call section,documentation)
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -191,12 +218,12 @@ docs: setup ## Build the documentation into docs/_build/html; a warning is an er
 # --- release and cleaning ----------------------------------------------------------
 
 .PHONY: dist
-dist: $(VENV)/.stamp-dev ## Source distribution and wheel, into dist/
+dist: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## Source distribution and wheel, into dist/
 	@$(PY) -m build --no-isolation
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,17 +1,21 @@
 """A ticker: a server sends the time to every session, a client shows what it gets.
 
-    python examples/broadcast.py server
-    python examples/broadcast.py client URL HASH   # as the server prints them
-
 Datagrams to slow receivers are dropped, never queued without bound; nobody waits for anybody.
 """
 
+import argparse
 import asyncio
 import contextlib
 import sys
 import time
 
-from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
+from pywebtransport import (
+    ClientConfig,
+    ServerApp,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportError,
+)
 from pywebtransport.datagram import DatagramBroadcaster
 from pywebtransport.session import WebTransportSession
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
@@ -37,11 +41,15 @@ async def tick(broadcaster: DatagramBroadcaster) -> None:
 
 async def serve(port: int) -> None:
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")
-    async with DatagramBroadcaster() as broadcaster, asyncio.TaskGroup() as tasks:
-        tasks.create_task(tick(broadcaster))
-        async with make_app(certfile, keyfile, broadcaster) as app:
-            print(f"https://localhost:{port}/ticker {certificate_hash(certfile).hex()}", flush=True)
-            await app.serve(host="localhost", port=port)
+    async with (
+        DatagramBroadcaster() as broadcaster,
+        make_app(certfile, keyfile, broadcaster) as app,
+    ):
+        await app.listen(host="localhost", port=port)
+        print(f"https://localhost:{port}/ticker {certificate_hash(certfile).hex()}", flush=True)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(tick(broadcaster))
+            tasks.create_task(app.server.serve_forever())
 
 
 async def watch(url: str, certificate_hash: str, count: int = 5) -> None:
@@ -52,8 +60,18 @@ async def watch(url: str, certificate_hash: str, count: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["client"]:
-        asyncio.run(watch(sys.argv[2], sys.argv[3]))
-    else:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    server = commands.add_parser("server", help="send the time to whoever comes")
+    server.add_argument("port", type=int, nargs="?", default=4433)
+    server.set_defaults(run=serve)
+    client = commands.add_parser("client", help="show what comes; arguments as the server prints")
+    client.add_argument("url")
+    client.add_argument("certificate_hash", metavar="hash")
+    client.set_defaults(run=watch)
+    arguments = vars(parser.parse_args())
+    try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(4433))
+            asyncio.run(arguments.pop("run")(**arguments))
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

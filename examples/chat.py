@@ -21,6 +21,7 @@ from pywebtransport import (
     ServerApp,
     ServerConfig,
     WebTransportClient,
+    WebTransportError,
     WebTransportSession,
 )
 from pywebtransport.events import RedisBackend
@@ -116,8 +117,11 @@ def main() -> None:
     client.add_argument("--room", default="lobby")
     client.set_defaults(run=lambda a: asyncio.run(talk(a.url, a.hash, a.name, a.room)))
     arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
-        arguments.run(arguments)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            arguments.run(arguments)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

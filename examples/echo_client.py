@@ -1,9 +1,10 @@
 """An echo client: a datagram and a stream to an echo server and back."""
 
+import argparse
 import asyncio
 import sys
 
-from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport import ClientConfig, WebTransportClient, WebTransportError
 
 
 async def main(url: str, certificate_hash: str) -> None:
@@ -18,4 +19,10 @@ async def main(url: str, certificate_hash: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(url=sys.argv[1], certificate_hash=sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("certificate_hash", metavar="hash")
+    try:
+        asyncio.run(main(**vars(parser.parse_args())))
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -1,5 +1,6 @@
 """An echo server: every datagram and every stream comes back to its sender."""
 
+import argparse
 import asyncio
 import contextlib
 import sys
@@ -14,7 +15,9 @@ from pywebtransport import (
 )
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
-port = int(sys.argv[1]) if len(sys.argv) > 1 else 4433
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("port", type=int, nargs="?", default=4433)
+port = parser.parse_args().port
 certfile, keyfile = generate_self_signed_cert(hostname="localhost")
 app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
 
@@ -47,4 +50,7 @@ async def echo(session: WebTransportSession) -> None:
 
 if __name__ == "__main__":
     print(f"https://localhost:{port}/echo {certificate_hash(certfile).hex()}", flush=True)
-    app.run(host="localhost", port=port)
+    try:
+        app.run(host="localhost", port=port)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

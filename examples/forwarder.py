@@ -1,8 +1,9 @@
 """A forwarder: sessions for /echo are relayed to another server, such as echo_server.py."""
 
+import argparse
 import sys
 
-from pywebtransport import ClientConfig, ServerApp, ServerConfig
+from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportError
 from pywebtransport.forwarder import WebTransportForwarder
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
@@ -21,9 +22,16 @@ def make_app(upstream: str, upstream_hash: str, certfile: str, keyfile: str) -> 
 
 
 if __name__ == "__main__":
-    upstream, upstream_hash = sys.argv[1:3]
-    port = int(sys.argv[3]) if len(sys.argv) > 3 else 4434
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("upstream", help="its URL, without a path")
+    parser.add_argument("hash", help="SHA-256 of its certificate, hexadecimal")
+    parser.add_argument("port", type=int, nargs="?", default=4434)
+    arguments = parser.parse_args()
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")
-    app = make_app(upstream, upstream_hash, certfile, keyfile)
-    print(f"https://localhost:{port}/echo {certificate_hash(certfile).hex()}", flush=True)
-    app.run(host="localhost", port=port)
+    try:
+        app = make_app(arguments.upstream, arguments.hash, certfile, keyfile)
+        own_hash = certificate_hash(certfile).hex()
+        print(f"https://localhost:{arguments.port}/echo {own_hash}", flush=True)
+        app.run(host="localhost", port=arguments.port)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

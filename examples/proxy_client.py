@@ -1,9 +1,10 @@
 """An echo client behind a UDP proxy (MASQUE). The session is end to end: the proxy sees nothing."""
 
+import argparse
 import asyncio
 import sys
 
-from pywebtransport import ClientConfig
+from pywebtransport import ClientConfig, WebTransportError
 from pywebtransport.client import WebTransportProxy
 
 
@@ -23,4 +24,10 @@ async def main(
 
 
 if __name__ == "__main__":
-    asyncio.run(main(proxy_url=sys.argv[1], url=sys.argv[2], config=ClientConfig()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("proxy_url")
+    parser.add_argument("url")
+    try:
+        asyncio.run(main(**vars(parser.parse_args()), config=ClientConfig()))
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -1,12 +1,10 @@
-"""A client that outlives its sessions: each is opened again, and its state restored.
+"""A client that outlives its sessions: each is opened again, and its state restored."""
 
-python reconnecting_client.py URL HASH [SECONDS]     asks a question every so many seconds
-"""
-
+import argparse
 import asyncio
 import sys
 
-from pywebtransport import ClientConfig, EventType, WebTransportSession
+from pywebtransport import ClientConfig, EventType, WebTransportError, WebTransportSession
 from pywebtransport.client import ReconnectingClient
 from pywebtransport.exceptions import SessionError, StreamError
 
@@ -45,4 +43,11 @@ async def main(url: str, certificate_hash: str, pause: float = 0.0) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], pause=float((*sys.argv, "1")[3])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("certificate_hash", metavar="hash")
+    parser.add_argument("pause", type=float, nargs="?", default=1.0, help="seconds per question")
+    try:
+        asyncio.run(main(**vars(parser.parse_args())))
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -3,7 +3,9 @@
 python examples/rpc.py        runs both ends
 """
 
+import argparse
 import asyncio
+import sys
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from pywebtransport import (
     ServerApp,
     ServerConfig,
     WebTransportClient,
+    WebTransportError,
     WebTransportSession,
 )
 from pywebtransport.rpc import Proceed, RpcCall, RpcDirection, RpcError, RpcManager
@@ -115,4 +118,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    try:
+        asyncio.run(main())
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -5,6 +5,7 @@ python shared_room.py 4434 redis://localhost:6379     another one, here or on an
 python shared_room.py URL HASH                        a member; each line typed is said
 """
 
+import argparse
 import asyncio
 import contextlib
 import sys
@@ -92,9 +93,17 @@ async def typed_lines() -> AsyncIterable[str]:
 
 
 if __name__ == "__main__":
-    first, second = sys.argv[1:]
-    with contextlib.suppress(KeyboardInterrupt):
-        if first.isdecimal():
-            asyncio.run(serve(int(first), second))
-        else:
-            asyncio.run(join(first, second, typed_lines()))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("first", metavar="PORT | URL")
+    parser.add_argument("second", metavar="REDIS | HASH")
+    first, second = vars(parser.parse_args()).values()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            if first.isdecimal():
+                asyncio.run(serve(int(first), second))
+            else:
+                asyncio.run(join(first, second, typed_lines()))
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

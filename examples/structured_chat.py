@@ -4,6 +4,7 @@ python structured_chat.py                         the room; prints its URL and c
 python structured_chat.py URL HASH ann            ann joins; each line typed is said
 """
 
+import argparse
 import asyncio
 import contextlib
 import sys
@@ -53,9 +54,6 @@ Chat = StructuredStream[Message]
 
 # ------------------------------------------------------------------------- the room
 
-certfile, keyfile = generate_self_signed_cert(hostname="localhost")
-# Who does not read for five seconds is out: the others should not wait for longer.
-app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile, write_timeout=5.0))
 room: dict[Chat, str] = {}
 
 
@@ -69,7 +67,6 @@ async def tell_all(message: Message) -> None:
     await asyncio.gather(*map(tell, list(room)))
 
 
-@app.route("/chat")
 async def chat(session: WebTransportSession) -> None:
     async for stream in session.incoming_bidirectional_streams():
         # Members are strangers: their messages are small.
@@ -94,6 +91,14 @@ async def listen_to(member: Chat) -> None:
     finally:
         room.pop(member, None)
         await tell_all(Members(sorted(room.values())))
+
+
+def make_app(certfile: str, keyfile: str) -> ServerApp:
+    # Who does not read for five seconds is out: the others should not wait for longer.
+    config = ServerConfig.create(certfile=certfile, keyfile=keyfile, write_timeout=5.0)
+    app = ServerApp(config=config)
+    app.route("/chat")(chat)
+    return app
 
 
 # ------------------------------------------------------------------------- a member
@@ -140,9 +145,19 @@ async def typed_lines() -> AsyncIterable[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(join(sys.argv[1], sys.argv[2], sys.argv[3], typed_lines()))
-    else:
-        print(f"https://localhost:4433/chat {certificate_hash(certfile).hex()}", flush=True)
-        app.run(host="localhost", port=4433)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("member", nargs="*", metavar="URL HASH NAME")
+    try:
+        if member := parser.parse_args().member:
+            if len(member) != 3:
+                parser.error("URL, HASH and NAME belong together")
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(join(member[0], member[1], member[2], typed_lines()))
+        else:
+            certfile, keyfile = generate_self_signed_cert(hostname="localhost")
+            print(f"https://localhost:4433/chat {certificate_hash(certfile).hex()}", flush=True)
+            make_app(certfile, keyfile).run(host="localhost", port=4433)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -3,15 +3,18 @@
 Each session is told which process serves it.
 """
 
+import argparse
 import os
 import sys
 
-from pywebtransport import ServerApp, ServerConfig, WebTransportSession
+from pywebtransport import ServerApp, ServerConfig, WebTransportError, WebTransportSession
 from pywebtransport.server import current_worker
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
-port = int(sys.argv[1]) if len(sys.argv) > 1 else 4433
-workers = int(sys.argv[2]) if len(sys.argv) > 2 else os.cpu_count() or 1
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("port", type=int, nargs="?", default=4433)
+parser.add_argument("workers", type=int, nargs="?", default=os.cpu_count() or 1)
+arguments = parser.parse_args()
 certfile, keyfile = generate_self_signed_cert(hostname="localhost")
 app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
 
@@ -31,5 +34,8 @@ async def who(session: WebTransportSession) -> None:
 
 
 if __name__ == "__main__":
-    print(f"https://localhost:{port}/who {certificate_hash(certfile).hex()}", flush=True)
-    app.run(host="localhost", port=port, workers=workers)
+    print(f"https://localhost:{arguments.port}/who {certificate_hash(certfile).hex()}", flush=True)
+    try:
+        app.run(host="localhost", port=arguments.port, workers=arguments.workers)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

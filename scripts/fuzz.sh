@@ -3,6 +3,14 @@
 # for FUZZ_SECONDS (60); FUZZ_TARGETS names some of them. What is worth keeping
 # is in tests/fuzz/corpus/; what a run finds beside it stays in .make/fuzz/.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
+if [ $# -gt 0 ]; then
+  echo "usage: scripts/fuzz.sh" >&2
+  exit 2
+fi
 cd "$(dirname "$0")/.."
 
 seconds=${FUZZ_SECONDS:-60}

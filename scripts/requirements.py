@@ -1,10 +1,9 @@
 """Prints requirements of ``pyproject.toml``, one per line: the one list there is.
 
-Usage: ``requirements.py NAME...`` where NAME is ``build`` (of the build system),
-``runtime`` (of the package) or one of its extras. Standard library only.
+Standard library only.
 """
 
-import sys
+import argparse
 import tomllib
 from pathlib import Path
 
@@ -30,4 +29,10 @@ def requirements(names: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1:])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "name",
+        nargs="+",
+        help='"build" (of the build system), "runtime" (of the package) or one of its extras',
+    )
+    print("\n".join(requirements(parser.parse_args().name)))

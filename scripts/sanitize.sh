@@ -8,6 +8,10 @@
 # does not start with the sanitizer library preloaded, and the memory figures, since
 # the sanitizer's allocator holds freed memory back.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
 cd "$(dirname "$0")/.."
 
 python=${1:?usage: scripts/sanitize.sh PYTHON [PYTEST ARGUMENT...]}
@@ -16,9 +20,10 @@ venv=$PWD/.venv-asan
 tree=$PWD/.make/asan
 cc=${CC:-cc}
 
+scripts/virtualenv.sh check "$python" "$venv"
 if [ ! -e "$venv/.stamp" ] || [ pyproject.toml -nt "$venv/.stamp" ]; then
-  "$python" -m venv "$venv"
-  "$venv/bin/python" scripts/requirements.py build runtime demo dev docs \
+  scripts/virtualenv.sh make "$python" "$venv"
+  "$venv/bin/python" scripts/requirements.py build runtime demo test \
     >"$venv/requirements.txt"
   "$venv/bin/python" -m pip --disable-pip-version-check --quiet install \
     --requirement "$venv/requirements.txt"

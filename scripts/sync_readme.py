@@ -3,6 +3,7 @@
 A test compares them, so run this after changing either.
 """
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -55,4 +56,5 @@ def synchronised(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     README.write_text(synchronised(README.read_text()))

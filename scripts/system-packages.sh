@@ -4,6 +4,10 @@
 #
 #   scripts/system-packages.sh PYTHON GROUP...
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  exit
+fi
 
 python=${1:?usage: scripts/system-packages.sh PYTHON GROUP...}
 shift

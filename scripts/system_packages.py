@@ -8,6 +8,7 @@ of it is never asked for root. Standard library only: this runs before anything 
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
@@ -249,7 +250,7 @@ def set_up(groups: list[str]) -> None:
         print("missing:", *(f"  - {problem.text}" for problem in found), sep="\n", flush=True)
         install(found, here.key, suite_of(here.key), update=attempt == 0)
     if found := missing(vendor, catalogue, groups):
-        raise SetupError(vendor.message(catalogue, found))
+        raise SetupError(vendor.message(catalogue, found, groups=groups))
 
 
 def suite_of(key: str) -> str:
@@ -263,8 +264,16 @@ def suite_of(key: str) -> str:
 
 def main() -> int:
     """Set up the groups named on the command line ("build", "test", ...)."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("group", nargs="+", help="of vendor/libraries.toml, such as build or test")
+    groups = parser.parse_args().group
+    known = {group for item in load_requirements().load().requirements for group in item.groups}
+    if unknown := [group for group in groups if group not in known]:
+        parser.error(f"no group {unknown[0]!r}; there are {', '.join(sorted(known))}")
     try:
-        set_up(sys.argv[1:] or ["build"])
+        set_up(groups)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

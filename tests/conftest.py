@@ -2,6 +2,8 @@
 
 - ``async def test_*`` runs on asyncio and on uvloop; ``@pytest.mark.loops("asyncio")`` chooses.
 - No test runs longer than 60 seconds; ``@pytest.mark.limit(seconds)`` changes that.
+- ``-n 2`` runs them in two processes: nothing may be shared by a name that is always the same. A
+  port that must be known before it is bound is one of ``tests.support.ports``.
 - After each test nothing may be left: no task, timer, thread, file descriptor or engine object,
   no ERROR log, no unhandled exception of the event loop, no warning. A test that provokes an
   ERROR log names it: ``expected_logs("handler of /x raised")``.
@@ -17,7 +19,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -122,6 +124,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     problems = check.problems(getattr(item, "funcargs", {}).get("expected_logs"))
     assert not problems, "\n".join(problems)
     return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a process of a parallel run
+        session.config.workeroutput["figures"] = session.config.stash[_figures]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of a parallel run ended: its figures are shown with the others."""
+    node.config.stash[_figures].extend(getattr(node, "workeroutput", {}).get("figures", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,6 +8,7 @@ only: this runs before anything is installed.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -218,36 +220,45 @@ def this_distribution(catalogue: Catalogue, release: Path = OS_RELEASE) -> Distr
 
 
 def install_command(
-    catalogue: Catalogue, distribution: Distribution, group: str = "build", *, sudo: bool = True
+    catalogue: Catalogue, distribution: Distribution, groups: Sequence[str] = ("build",)
 ) -> str:
-    """The command that installs everything of a group."""
+    """The command that installs everything of some groups."""
     names = [
         package
         for item in catalogue.requirements
-        if group in item.groups
+        if set(groups) & set(item.groups)
         for package in item.packages[distribution.key]
     ]
-    command = f"{distribution.install} {' '.join(dict.fromkeys(names))}"
-    return f"sudo {command}" if sudo else command
+    return f"sudo {distribution.install} {' '.join(dict.fromkeys(names))}"
 
 
-def _entry(catalogue: Catalogue, distribution: Distribution) -> list[str]:
+def _entry(catalogue: Catalogue, distribution: Distribution, groups: Sequence[str]) -> list[str]:
     title = distribution.name + (f" ({distribution.note})" if distribution.note else "")
-    return [f"  {title}:", f"    {install_command(catalogue, distribution)}"]
+    return [f"  {title}:", f"    {install_command(catalogue, distribution, groups)}"]
 
 
-def message(catalogue: Catalogue, found: list[Problem], release: Path = OS_RELEASE) -> str:
+def message(
+    catalogue: Catalogue,
+    found: list[Problem],
+    release: Path = OS_RELEASE,
+    groups: Sequence[str] = ("build",),
+) -> str:
     """What the user reads: what is missing, the command for this system, then the others."""
     here = this_distribution(catalogue, release)
-    lines = ["pywebtransport cannot be built:"]
+    building = "pywebtransport cannot be built:"
+    lines = [building if "build" in groups else f"missing for {', '.join(groups)}:"]
     lines += [f"  - {problem.text}" for problem in found]
     if here is not None:
-        lines += ["To install what is needed:", *_entry(catalogue, here), "On other systems:"]
+        lines += [
+            "To install what is needed:",
+            *_entry(catalogue, here, groups),
+            "On other systems:",
+        ]
     else:
         lines += ["To install what is needed:"]
     for distribution in catalogue.distributions:
         if distribution != here:
-            lines += _entry(catalogue, distribution)
+            lines += _entry(catalogue, distribution, groups)
     return "\n".join(lines)
 
 
@@ -267,16 +278,18 @@ def check(catalogue: Catalogue | None = None, release: Path = OS_RELEASE) -> Fla
     )
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Check this machine, or print the install commands."""
+    parser = argparse.ArgumentParser(description="Is everything here that a build needs?")
+    parser.add_argument(
+        "--commands", action="store_true", help="print install commands of all known distributions"
+    )
+    arguments = parser.parse_args()
     catalogue = load()
-    if arguments == ["--commands"]:
+    if arguments.commands:
         for distribution in catalogue.distributions:
-            print("\n".join(_entry(catalogue, distribution)))
+            print("\n".join(_entry(catalogue, distribution, ["build"])))
         return 0
-    if arguments:
-        print("usage: requirements.py [--commands]", file=sys.stderr)
-        return 2
     try:
         check(catalogue)
     except RequirementsError as error:
@@ -287,4 +300,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

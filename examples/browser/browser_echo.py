@@ -4,10 +4,12 @@ The page comes from http://localhost, which browsers treat as secure, so no
 certificate is needed for the page; the WebTransport server is known by its hash.
 """
 
+import argparse
 import asyncio
 import contextlib
 import functools
 import http.server
+import sys
 import threading
 from pathlib import Path
 from urllib.parse import urlencode
@@ -18,6 +20,7 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 PAGE_PORT = 8080
 PORT = 4433
 
+argparse.ArgumentParser(description=__doc__).parse_args()
 certfile, keyfile = generate_self_signed_cert(hostname="localhost")
 app = ServerApp(
     config=ServerConfig.create(
@@ -53,4 +56,7 @@ if __name__ == "__main__":
     threading.Thread(target=serve_page, daemon=True).start()
     query = {"url": f"https://localhost:{PORT}/echo", "hash": certificate_hash(certfile).hex()}
     print(f"http://localhost:{PAGE_PORT}/?{urlencode(query)}", flush=True)
-    app.run(host="localhost", port=PORT)
+    try:
+        app.run(host="localhost", port=PORT)
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")

@@ -1,10 +1,11 @@
 """``make demo``: a server process, a client process, and a clean end of both."""
 
+import argparse
 import asyncio
 import os
 import sys
 
-from .payload import parse_size
+from . import arguments
 from .process import ServerProcessError, server_process
 
 
@@ -24,10 +25,17 @@ async def run(size: int) -> int:
 
 
 def main() -> int:
-    """Read DEMO_SIZE and run."""
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument(
+        "--size",
+        type=arguments.size,
+        default=os.environ.get("DEMO_SIZE") or "256MiB",
+        help="of each bulk transfer; by default $DEMO_SIZE or 256MiB",
+    )
     try:
-        return asyncio.run(run(parse_size(os.environ.get("DEMO_SIZE") or "256MiB")))
-    except (ServerProcessError, ValueError) as error:
+        return asyncio.run(run(parser.parse_args().size))
+    except ServerProcessError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from .payload import parse_size
+from . import arguments as types
 from .process import RunningServer, ServerProcessError, server_process
 
 PAGE = Path(__file__).parent / "page"
@@ -188,9 +188,11 @@ async def run(*, port: int, size: int, check: bool) -> int:
 
 def main() -> int:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8080, help="of the page; 0 takes a free one")
-    parser.add_argument("--size", type=parse_size, default=parse_size("64MiB"))
+    parser = argparse.ArgumentParser(prog="python -m examples.demo.browser", description=__doc__)
+    parser.add_argument(
+        "--port", type=types.port, default=8080, help="of the page; 0 takes a free one"
+    )
+    parser.add_argument("--size", type=types.size, default="64MiB")
     parser.add_argument("--check", action="store_true", help="run in headless Chromium and exit")
     arguments = parser.parse_args()
     port = 0 if arguments.check else arguments.port

@@ -36,7 +36,8 @@ from pywebtransport import (
     WebTransportSession,
 )
 
-from .payload import blocks, checksum, parse_size
+from . import arguments as types
+from .payload import blocks, checksum
 
 OPENS = 9
 DATAGRAMS = 200
@@ -194,7 +195,7 @@ async def measure_download(session: WebTransportSession, size: int) -> None:
 
 async def run(*, url: str, certificate_hash: str, size: int) -> None:
     """Run every measurement against the server at ``url``."""
-    config = ClientConfig.create(server_certificate_hashes=[bytes.fromhex(certificate_hash)])
+    config = ClientConfig.create(server_certificate_hashes=[certificate_hash])
     await measure_open(url, config)
     async with WebTransportClient(config=config) as client:
         async with await client.connect(url=f"{url}/echo") as session:
@@ -213,7 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="of the server, without a path")
     parser.add_argument("certificate_hash", help="SHA-256 of the server certificate, in hex")
-    parser.add_argument("--size", type=parse_size, default=parse_size("256MiB"))
+    parser.add_argument("--size", type=types.size, default="256MiB")
     arguments = parser.parse_args()
     console.print(f"client connects to {arguments.url}, certificate pinned by its hash")
     try:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 BLOCK_SIZE = 1 << 20
 BLOCK = hashlib.shake_128(b"pywebtransport demo").digest(BLOCK_SIZE)
-UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
 def blocks(size: int) -> Iterator[bytes]:
@@ -27,16 +26,3 @@ def checksum(size: int) -> int:
     for block in blocks(size):
         crc = zlib.crc32(block, crc)
     return crc
-
-
-def parse_size(text: str) -> int:
-    """Turn "256MiB" into a number of bytes.
-
-    Raises:
-        ValueError: The text is not a positive number of bytes, KiB, MiB or GiB.
-    """
-    digits = text.strip().rstrip("BKMGIbkmgi")
-    unit = text.strip()[len(digits) :].upper()
-    if unit not in UNITS or not digits.isdecimal() or int(digits) == 0:
-        raise ValueError(f"size {text!r}: expected a number like 1048576, 512KiB, 256MiB or 1GiB")
-    return int(digits) * UNITS[unit]

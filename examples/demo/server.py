@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import sys
 import tempfile
 import zlib
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from pywebtransport import (
 from pywebtransport.exceptions import SessionClosedError
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
+from . import arguments as types
 from .payload import blocks
 
 READ_SIZE = 1 << 18
@@ -138,12 +140,15 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="localhost")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--port", type=types.port, default=0, help="0 takes a free port")
     parser.add_argument("--allow-origin", action="append", help="of a page that may connect")
     arguments = parser.parse_args()
-    asyncio.run(
-        serve(host=arguments.host, port=arguments.port, allowed_origins=arguments.allow_origin)
-    )
+    try:
+        asyncio.run(
+            serve(host=arguments.host, port=arguments.port, allowed_origins=arguments.allow_origin)
+        )
+    except WebTransportError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

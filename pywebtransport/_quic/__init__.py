@@ -1,21 +1,32 @@
-"""The binding of the C engine: the only package that sees C."""
+"""The binding of the C engine: the only package that sees C.
+
+An extension that cannot be loaded raises an ImportError that says what to do about it.
+"""
 
 from __future__ import annotations
 
-from ._core import (
-    GNUTLS_VERSION,
-    NGTCP2_VERSION,
-    QLOG_SUPPORTED,
-    CloseInfo,
-    QuicConnection,
-    QuicEndpoint,
-    QuicGroup,
-    QuicSocket,
-    QuicStream,
-    QuicTls,
-    live_objects,
-)
+from .missing import check_versions, explained
+
+try:
+    from ._core import (
+        GNUTLS_VERSION,
+        NGTCP2_BUILD_VERSION,
+        NGTCP2_VERSION,
+        QLOG_SUPPORTED,
+        CloseInfo,
+        QuicConnection,
+        QuicEndpoint,
+        QuicGroup,
+        QuicSocket,
+        QuicStream,
+        QuicTls,
+        live_objects,
+    )
+except ImportError as error:
+    raise explained(error) from error
 from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
+
+check_versions({"ngtcp2": NGTCP2_VERSION, "GnuTLS": GNUTLS_VERSION}, NGTCP2_BUILD_VERSION)
 
 __all__ = [
     "GNUTLS_VERSION",

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
+NGTCP2_BUILD_VERSION: Final[str]
 NGTCP2_VERSION: Final[str]
 GNUTLS_VERSION: Final[str]
 QLOG_SUPPORTED: Final[bool]

@@ -42,6 +42,7 @@ import warnings as _warnings
 from pywebtransport import exceptions as _exc
 
 NGTCP2_VERSION = (<bytes>qe_ngtcp2_version()).decode("ascii", "replace")
+NGTCP2_BUILD_VERSION = (<bytes>qe_ngtcp2_build_version()).decode("ascii", "replace")
 GNUTLS_VERSION = (<bytes>qe_gnutls_version()).decode("ascii", "replace")
 QLOG_SUPPORTED = bool(qe_qlog_supported())
 

@@ -39,6 +39,7 @@ cdef extern from "engine/quicengine.h" nogil:
     const char *qe_strerror(int err)
     const char *qe_last_error()
     const char *qe_ngtcp2_version()
+    const char *qe_ngtcp2_build_version()
     const char *qe_gnutls_version()
     int qe_qlog_supported()
 
@@ -113,11 +114,11 @@ cdef extern from "engine/quicengine.h" nogil:
         const char *key_file
         const char *ca_file
         qe_verify verify
-        const void *cert_hashes  # array of 32-byte digests
+        const uint8_t (*cert_hashes)[32]
         size_t cert_hash_count
         int keylog
         int tickets
-        const void *ticket_key  # 64 bytes
+        const uint8_t (*ticket_key)[64]
 
     int qe_tls_new(qe_tls **out, const qe_tls_options *opt)
     int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file)

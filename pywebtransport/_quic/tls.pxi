@@ -74,7 +74,7 @@ cdef class QuicTls:
             if len(ticket_key) != 64:
                 raise _exc.ConfigurationError("ticket_key must be 64 bytes",
                                               config_key="ticket_key")
-            opt.ticket_key = PyBytes_AS_STRING(ticket_key)
+            opt.ticket_key = <const uint8_t (*)[64]>PyBytes_AS_STRING(ticket_key)
         if certfile is not None:
             cert_path = _path(certfile, "certfile")
             key_path = _path(keyfile, "keyfile")
@@ -102,7 +102,7 @@ cdef class QuicTls:
                 for i in range(n):
                     item = digests[i]
                     memcpy(hashes + 32 * i, PyBytes_AS_STRING(item), 32)
-                opt.cert_hashes = <const void *>hashes
+                opt.cert_hashes = <const uint8_t (*)[32]>hashes
                 opt.cert_hash_count = <size_t>n
             rc = qe_tls_new(&self._c, &opt)
         finally:

@@ -19,8 +19,10 @@ def require(module: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ConfigurationError(
-            f'{module} cannot be imported: pip install "pywebtransport[{extra}]"',
-            config_key=extra,
-            config_value=None,
-        ) from error
+        package = module.partition(".")[0]
+        absent = isinstance(error, ModuleNotFoundError) and error.name in (module, package)
+        text = f'{module} cannot be imported: pip install "pywebtransport[{extra}]"'
+        if not absent:  # it is there and lacks something: installing it once more changes nothing
+            again = f'pip install --upgrade --force-reinstall "pywebtransport[{extra}]"'
+            text = f"{module} is installed, but cannot be imported ({error}): {again}"
+        raise ConfigurationError(text, config_key=extra, config_value=None) from error

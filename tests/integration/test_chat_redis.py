@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pywebtransport.events import RedisBackend
 from pywebtransport.exceptions import UnreachableError
 from pywebtransport.pubsub import Broker, PubSubError, PubSubManager, TopicForbiddenError
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.steps import until
 
@@ -97,14 +97,6 @@ def servers(start: Start, redis_server: RedisServer) -> Iterator[list[Chat]]:
     for chat in both:
         chat.process.send_signal(signal.SIGTERM)
         assert chat.finish() == (0, "", "")
-
-
-def free_port() -> int:
-    """A UDP port that nobody uses on the loopback address."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def connect(stack: AsyncExitStack, server: Chat) -> PubSubManager:

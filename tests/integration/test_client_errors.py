@@ -20,6 +20,7 @@ from pywebtransport import exceptions as errors
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
+from tests.support.ports import free_port
 from tests.support.steps import round_trip, take, until
 
 
@@ -34,10 +35,7 @@ def silent_port() -> Iterator[int]:
 @pytest.fixture
 def closed_port() -> int:
     """A UDP port where nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+    return free_port()
 
 
 # -------------------------------------------------------------------------- URLs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import pytest
 
@@ -13,16 +12,14 @@ from pywebtransport.exceptions import ConfigurationError, SessionRejectedError
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.ports import free_port
 from tests.support.steps import until
 
 
 @pytest.fixture
 def closed_port() -> int:
     """A UDP port where nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+    return free_port()
 
 
 # --------------------------------------------------------------------------- connectivity

@@ -14,7 +14,6 @@ import inspect
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -32,6 +31,7 @@ from pywebtransport.server import echo_handler
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.pages import PAGES, ROOT, blocks, relative
+from tests.support.ports import free_port
 from tests.support.steps import until
 
 HASH = "5f1c…"
@@ -329,11 +329,3 @@ async def ask(url: str, digest: bytes) -> None:
             await stream.write_all(b"hello")
             assert await stream.read_all() == b"hello"
             return
-
-
-def free_port() -> int:
-    """A UDP port that nobody uses on the loopback address."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        port: int = probe.getsockname()[1]
-        return port

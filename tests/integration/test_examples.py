@@ -5,7 +5,6 @@ import importlib.util
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from pywebtransport.stream.utils import echo_stream
 from pywebtransport.utils import certificate_hash
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
+from tests.support.ports import free_port
 from tests.support.udp_proxy import UdpProxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,14 +34,6 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
-
-
-def free_port() -> int:
-    """A UDP port that nobody uses on the loopback address."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -233,7 +225,7 @@ def test_demo_says_what_is_wrong_with_its_size() -> None:
         timeout=TIMEOUT,
         check=False,
     )
-    assert finished.returncode == 1
+    assert finished.returncode == 2
     assert "size 'lots': expected a number like" in finished.stderr
 
 

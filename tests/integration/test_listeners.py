@@ -13,6 +13,7 @@ from pywebtransport.exceptions import ServerError, UnreachableError
 from pywebtransport.server import WebTransportServer
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.names import add_hosts
+from tests.support.ports import free_port
 from tests.support.steps import round_trip
 
 
@@ -47,7 +48,7 @@ async def test_fallback_when_one_family_swallows_packets(
     serving: Serving, client_config: ClientFactory
 ) -> None:
     """A socket on ::1 that never answers takes the first attempt; IPv4 wins beside it."""
-    async with serving(host="127.0.0.1") as served:
+    async with serving(host="127.0.0.1", bind_port=free_port()) as served:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as silent:
             silent.bind(("::1", served.port))
             config = client_config(happy_eyeballs_delay=0.01)

@@ -28,6 +28,7 @@ from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.ports import free_port
 from tests.support.steps import cancelled_at, far_end, round_trip, until
 
 from .relay import Faults, Relay
@@ -41,10 +42,7 @@ CLOSED = EventType.CONNECTION_CLOSED
 @pytest.fixture
 def closed_port() -> int:
     """A UDP port where nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+    return free_port()
 
 
 @pytest.fixture
@@ -85,7 +83,7 @@ async def session_of(client: ReconnectingClient) -> WebTransportSession:
 async def test_server_that_is_closed_and_started_again(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    async with serving() as served:
+    async with serving(bind_port=free_port()) as served:
         client = ReconnectingClient.create(url=served.url("/x"), config=quick(client_config))
         events = record(client)
         async with client:

@@ -39,7 +39,7 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 from pywebtransport.serializer import JSONSerializer, MsgPackSerializer, ProtobufSerializer
-from pywebtransport.utils import certificate_hash
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 from tests.support.endpoints import PairOfSessions
 from tests.support.messages import Everything, Item, Order, everything
 from tests.support.steps import take, take_unidirectional, until
@@ -594,6 +594,7 @@ async def test_the_chat_example(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chat = load(EXAMPLES / "structured_chat.py")
+    certfile, keyfile = generate_self_signed_cert(hostname="localhost")
     shown: list[str] = []
     told: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -609,10 +610,10 @@ async def test_the_chat_example(
         await until(all_shown)
         shown.clear()
 
-    async with chat.app as app:
+    async with chat.make_app(certfile, keyfile) as app:
         await app.listen(host="localhost", port=0)
         url = f"https://localhost:{app.server.local_address[1]}/chat"
-        hash_of_certificate = certificate_hash(chat.certfile).hex()
+        hash_of_certificate = certificate_hash(certfile).hex()
         ann = asyncio.create_task(chat.join(url, hash_of_certificate, "ann", lines()))
         await until_shown("here: ann")
         config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.certificates import Certificates
+from tests.support.ports import free_port
 
 from .link import Digest, Far
 
@@ -177,14 +178,6 @@ async def aiopquic_server(
 ) -> AsyncIterator[AiopquicServer]:
     """A server on a free port."""
     async with _program(python) as session:
-        port = _free_port()
+        port = free_port()
         await session.call("listen", port=port, path=path, **certs.server.files)
         yield AiopquicServer(port, session)
-
-
-def _free_port() -> int:
-    """A UDP port that nobody uses, on all addresses as aiopquic binds it."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -16,6 +16,7 @@ import pytest
 from pywebtransport._loop import Endpoint, RemoteAddress, UdpSocket, resolve
 from pywebtransport._quic import CloseInfo, QuicConnection, QuicStream
 from pywebtransport.exceptions import ConnectionError, ServerError, UnreachableError
+from tests.support.ports import free_port
 
 from .harness import Lab, Recorder
 
@@ -220,9 +221,7 @@ async def test_idle_timeout_needs_no_traffic_to_fire(lab: Lab) -> None:
 
 
 async def test_refused_port_is_told_at_once(lab: Lab) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+    port = free_port()
     async with net(lab) as pair:
         near = Peer()
         start = time.monotonic()
@@ -239,9 +238,7 @@ async def test_refused_port_is_told_at_once(lab: Lab) -> None:
 
 async def test_socket_survives_errors_of_the_network(lab: Lab) -> None:
     """An ICMP error makes the descriptor fail once; libuv stops watching such descriptors."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = RemoteAddress(socket.AF_INET, closed.getsockname())
+    nobody = RemoteAddress(socket.AF_INET, ("127.0.0.1", free_port()))
     async with net(lab) as pair:
         conn, _, far = await pair.connect()
         for _ in range(3):

@@ -11,6 +11,7 @@ import pytest
 
 from pywebtransport._quic import QuicSocket
 from pywebtransport.exceptions import ConfigurationError, ConnectionError
+from tests.support.ports import free_port
 
 from .harness import Lab, Link, Recorder, read_all, run
 
@@ -114,9 +115,7 @@ def test_server_cannot_connect(lab: Lab) -> None:
 
 def test_refused_port_ends_the_attempt(lab: Lab) -> None:
     with lab.side(False) as client, lab.side(True) as server:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-            closed.bind(("127.0.0.1", 0))
-            address = closed.getsockname()
+        address = ("127.0.0.1", free_port())
         handler = Recorder()
         conn = client.endpoint.connect(
             client.quic_socket,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -36,6 +37,13 @@ def make_environment(directory: Path, base: str, requirements: list[str], stamp:
     Raises:
         subprocess.CalledProcessError: The packages cannot be installed; ``stderr`` says why.
     """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a parallel run may want it twice at the same time
+        return _make_environment(directory, base, requirements, stamp)
+
+
+def _make_environment(directory: Path, base: str, requirements: list[str], stamp: str) -> str:
     python = directory / "bin" / "python"
     record = directory / "requirements.txt"
     wanted = "\n".join([*requirements, base, stamp])

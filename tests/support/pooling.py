@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.session import WebTransportSession
+from tests.support.ports import free_port
 
 
 async def open_session(connection: WebTransportConnection) -> WebTransportSession:
@@ -27,9 +28,7 @@ async def ask(session: WebTransportSession, text: bytes) -> bytes:
 
 def closed_port() -> int:
     """A UDP port of 127.0.0.1 on which nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -294,13 +293,6 @@ def test_setup_stops_with_the_message_alone(system: System) -> None:
 def test_this_machine_can_build() -> None:
     assert shutil.which("pkg-config")
     assert "-lngtcp2" in requirements.check().link
-
-
-def test_development_requirements_include_those_of_the_tests() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    assert set(extras["test"]) <= set(extras["dev"])
 
 
 def test_every_folder_with_python_in_it_is_a_package() -> None:

@@ -56,7 +56,21 @@ def test_a_missing_package_is_named_with_its_extra(
     assert EXTRAS[extra]
 
 
+def test_a_package_that_is_there_and_broken_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text("import part_that_is_nowhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        require("broken_package", extra="redis")
+    assert (
+        "broken_package is installed, but cannot be imported (No module named "
+        "'part_that_is_nowhere'): pip install --upgrade --force-reinstall "
+        '"pywebtransport[redis]"'
+    ) in str(caught.value)
+
+
 def test_installation_page_has_the_extras_for_users() -> None:
     page = (ROOT / "docs" / "intro" / "installation.md").read_text()
-    internal = {"benchmark", "dev", "docs", "test"}
+    internal = {"benchmark", "dist", "docs", "lint", "test", "types"}
     assert [name for name in EXTRAS if name not in internal and f"`{name}`" not in page] == []

@@ -1,27 +1,12 @@
 """How the set-up script reads apt sources and what it would add."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.scripts import load_script
 
-
-def load(name: str) -> ModuleType:
-    """Import a script of ``scripts/`` under its own name."""
-    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-packages = load("system_packages")
+packages = load_script("system_packages")
 
 DEB822 = """\
 # a comment

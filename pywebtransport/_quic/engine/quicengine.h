@@ -73,6 +73,8 @@ const char *qe_last_error(void);
 /* Version strings of the libraries found at run time. */
 const char *qe_ngtcp2_version(void);
 const char *qe_gnutls_version(void);
+/* Version of ngtcp2 that this was compiled with. */
+const char *qe_ngtcp2_build_version(void);
 /* 1 when writing qlog is safe with the ngtcp2 found at run time (>= 1.23). */
 int qe_qlog_supported(void);
 

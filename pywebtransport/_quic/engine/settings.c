@@ -54,6 +54,10 @@ const char *qe_ngtcp2_version(void) {
   return ngtcp2_version(0)->version_str;
 }
 
+const char *qe_ngtcp2_build_version(void) {
+  return NGTCP2_VERSION;
+}
+
 const char *qe_gnutls_version(void) {
   return gnutls_check_version(NULL);
 }

@@ -136,7 +136,7 @@ class Shade(enum.StrEnum):
         (datetime.date(2026, 1, 2), "2026-01-02"),
         (decimal.Decimal("1.10"), "1.10"),
         (bytearray(b"\x00"), "AA=="),
-        (memoryview(b"\x00"), "AA=="),
+        pytest.param(memoryview(b"\x00"), "AA==", id="memoryview"),
     ],
     ids=str,
 )
