@@ -220,11 +220,15 @@ class _StreamBase(EventEmitter):
         if self._done or self._error is not None:
             return
         session = self._session
-        if session.is_closed:
+        if session.close_info is not None:
             return
         session._adopt(self)
         # In this place the line that dropped the stream is known, most of the time.
-        if self._is_orphan() and not (self._has_owner() or self._is_one_way()):
+        if (
+            self._is_orphan()
+            and not session.is_closed
+            and not (self._has_owner() or self._is_one_way())
+        ):
             warnings.warn(
                 f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
                 "sending half open, and is ended now; use it in 'async with stream:', or end "
