@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..types import EventType, StreamDirection, StreamId, StreamState
 from ..utils import get_timestamp
-from ..utils.checks import validate_stream_id
+from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class _StreamBase(EventEmitter):
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
         validate_stream_id(stream_id)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         stream = session._stream(stream_id)
         if type(stream) is cls:
             return stream
