@@ -822,6 +822,12 @@ class WebTransportSession(EventEmitter):
             self._orphans.settle()
         return [s for reference in self._streams.values() if (s := reference()) is not None]
 
+    def _hold(self, stream: _StreamBase) -> None:
+        """The application dropped a stream of which both halves are over."""
+        if self._orphans is None:
+            self._orphans = Orphans(self, self._loop)
+        self._orphans.streams.add(stream)
+
     def _adopt(self, stream: _StreamBase) -> None:
         """The application dropped a stream that is not over (any thread, any moment)."""
         if self._orphans is None:
@@ -842,7 +848,7 @@ class WebTransportSession(EventEmitter):
             self._stats.stream_errors += 1
         quic = stream._quic
         if self._orphans is not None:
-            self._orphans.forget(stream)
+            self._orphans.streams.discard(stream)
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
                 waited = self._counted_local >= self._max_streams

@@ -43,6 +43,7 @@ class _Done:
 DONE: Awaitable[None] = _Done()
 
 _SEND_ONLY = StreamDirection.SEND_ONLY
+_RECEIVE_ONLY = StreamDirection.RECEIVE_ONLY
 
 
 @dataclass(kw_only=True)
@@ -221,7 +222,17 @@ class _StreamBase(EventEmitter):
         if self._done or self._error is not None:
             return
         session = self._session
-        if session.close_info is not None:
+        if session._close_info is not None:
+            return
+        quic = self._quic
+        if (
+            self._receive_done
+            and (quic.fin_written or self._direction is _RECEIVE_ONLY)
+            and not quic.is_closed
+            and quic.tag is not None
+            and quic.tag() is self
+        ):
+            session._hold(self)  # only an acknowledgement is missing
             return
         session._adopt(self)
         # In this place the line that dropped the stream is known, most of the time.

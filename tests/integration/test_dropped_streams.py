@@ -102,7 +102,7 @@ async def test_a_peer_that_gives_streams_up_gets_all_of_them_back(
                 await stream.close()
             stream.stop_sending(7)  # a page that forgets both halves
         await until(lambda: not far._streams)
-        assert far._orphans is None or not far._orphans._streams
+        assert far._orphans is None or not far._orphans.streams
         serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving
