@@ -61,7 +61,7 @@ from ..utils.checks import (
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal
-from .incoming import IncomingStreams, arrived
+from .incoming import IncomingStreams
 from .opening import open_stream, try_open, wait_finished_streams
 from .orphans import Orphans
 from .stats import SessionStats
@@ -669,7 +669,18 @@ class WebTransportSession(EventEmitter):
 
     def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
-        attached = arrived(self, stream, unidirectional)
+        self._arrivals = arrival = self._arrivals + 1
+        attached: WebTransportStream | WebTransportReceiveStream
+        if unidirectional:
+            attached = WebTransportReceiveStream._attach(self, stream, arrival)
+            if self._incoming_uni is None:
+                self._incoming_uni = deque()
+            self._incoming_uni.append(attached)
+        else:
+            attached = bidirectional = WebTransportStream._attach(self, stream, arrival)
+            if self._incoming_bidi is None:
+                self._incoming_bidi = deque()
+            self._incoming_bidi.append(bidirectional)
         if self._incoming_waiters.futures:
             self._incoming_waiters.wake()
         if self._emitter is not None:
@@ -822,17 +833,13 @@ class WebTransportSession(EventEmitter):
             self._orphans.settle()
         return [s for reference in self._streams.values() if (s := reference()) is not None]
 
-    def _hold(self, stream: _StreamBase) -> None:
-        """The application dropped a stream of which both halves are over."""
-        if self._orphans is None:
-            self._orphans = Orphans(self, self._loop)
-        self._orphans.streams.add(stream)
-
     def _adopt(self, stream: _StreamBase) -> None:
         """The application dropped a stream that is not over (any thread, any moment)."""
-        if self._orphans is None:
-            self._orphans = Orphans(self, self._loop)
-        self._orphans.adopt(stream)
+        (self._orphans or self._make_orphans()).adopt(stream)
+
+    def _make_orphans(self) -> Orphans:
+        self._orphans = Orphans(self, self._loop)
+        return self._orphans
 
     def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
         if self._has_listeners(EventType.STREAM_OPENED):

@@ -43,7 +43,6 @@ class _Done:
 DONE: Awaitable[None] = _Done()
 
 _SEND_ONLY = StreamDirection.SEND_ONLY
-_RECEIVE_ONLY = StreamDirection.RECEIVE_ONLY
 
 
 @dataclass(kw_only=True)
@@ -97,7 +96,8 @@ class StreamStats:
 
 def _stream_closed(quic: QuicStream) -> None:
     """The engine is done with a stream (deliver phase); a function, since methods cost more."""
-    stream = None if quic.tag is None else quic.tag()
+    tag = quic.tag
+    stream = None if tag is None else tag()
     if stream is not None:
         stream._check_done()
 
@@ -225,14 +225,11 @@ class _StreamBase(EventEmitter):
         if session._close_info is not None:
             return
         quic = self._quic
-        if (
-            self._receive_done
-            and (quic.fin_written or self._direction is _RECEIVE_ONLY)
-            and not quic.is_closed
-            and quic.tag is not None
-            and quic.tag() is self
-        ):
-            session._hold(self)  # only an acknowledgement is missing
+        tag = quic.tag
+        if self._receive_done and quic.fin_written and not quic.is_closed and tag and tag() is self:
+            # Only an acknowledgement is missing.
+            orphans = session._orphans
+            (session._make_orphans() if orphans is None else orphans).streams.add(self)
             return
         session._adopt(self)
         # In this place the line that dropped the stream is known, most of the time.
