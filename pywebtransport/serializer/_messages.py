@@ -44,9 +44,8 @@ class MessageCodec:
         ids: dict[type[Any], int] = {}
         for type_id, cls in registry.items():
             if type(type_id) is not int or not 0 <= type_id <= _MAX_TYPE_ID:
-                raise _bad_registry(
-                    f"has type ID {printable(type_id)}, not 0 to {_MAX_TYPE_ID}", type_id
-                )
+                shown = repr(type_id) if isinstance(type_id, str) else printable(type_id)
+                raise _bad_registry(f"has type ID {shown}, not 0 to {_MAX_TYPE_ID}", type_id)
             if not isinstance(cls, type):
                 raise _bad_registry(
                     f"must have a class for type ID {type_id}, got {printable(cls)}", cls

@@ -11,7 +11,7 @@ async def test_a_silent_path_is_named_by_session_and_connection(
     serving: Serving, client_config: ClientFactory
 ) -> None:
     async with (
-        serving() as served,
+        serving(close_timeout=0.1) as served,
         Relay((served.host, served.port), seed=1, up=Faults()) as relay,
         WebTransportClient(config=client_config(close_timeout=0.1)) as client,
     ):
