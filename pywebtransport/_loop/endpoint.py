@@ -425,7 +425,10 @@ class Endpoint:
 
     def _schedule_flush(self) -> None:
         """What the engine calls, once per turn: its owner wants something sent."""
-        if running_loop() is not self._loop:
+        try:
+            if asyncio.get_running_loop() is not self._loop:
+                self._check_thread()
+        except RuntimeError:  # no loop is running
             self._check_thread()
         if self._flush_handle is None and not self._closed:
             self._flush_handle = self._loop.call_soon(self._on_flush)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._loop import Endpoint, UdpSocket
 from ..config import ServerConfig
-from ..exceptions import ConnectionError
+from ..exceptions import ConnectionError, invalid_config
 from ..utils.checks import check_integer, check_text
-from ..utils.hosts import ascii_host
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -24,8 +24,7 @@ async def migrate(
 ) -> None:
     """As ``WebTransportConnection.migrate``."""
     if local_host is not None:
-        check_text("local_host", local_host)
-        local_host = local_host and ascii_host(local_host)
+        _check_literal(local_host)
     check_integer("local_port", local_port, 0, 65535)
     endpoint, quic = connection._endpoint, connection._quic
     if endpoint is None or quic is None or not connection.is_connected:
@@ -55,6 +54,15 @@ async def migrate(
             "the connection stays where it was",
             remote_address=remote,
         )
+
+
+def _check_literal(host: str) -> None:
+    try:
+        ipaddress.ip_address(check_text("local_host", host))
+    except ValueError as error:  # ConfigurationError is one
+        raise invalid_config(
+            key="local_host", value=host, reason="expected an IP literal"
+        ) from error
 
 
 def _migrated(

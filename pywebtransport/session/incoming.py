@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ..stream import WebTransportReceiveStream, WebTransportStream
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
     from .session import WebTransportSession
 
-__all__ = ["IncomingStreams", "arrived"]
+__all__ = ["IncomingStreams"]
 
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 
@@ -40,24 +38,6 @@ class IncomingStreams(Generic[_StreamT]):
             if session.is_closed:
                 raise StopAsyncIteration
             await session._incoming_waiters.wait()
-
-
-def arrived(
-    session: WebTransportSession, quic: QuicStream, unidirectional: bool
-) -> WebTransportStream | WebTransportReceiveStream:
-    """Queue a stream that the peer opened."""
-    session._arrivals = arrival = session._arrivals + 1
-    if unidirectional:
-        if session._incoming_uni is None:
-            session._incoming_uni = deque()
-        one_way = WebTransportReceiveStream._attach(session, quic, arrival)
-        session._incoming_uni.append(one_way)
-        return one_way
-    if session._incoming_bidi is None:
-        session._incoming_bidi = deque()
-    two_way = WebTransportStream._attach(session, quic, arrival)
-    session._incoming_bidi.append(two_way)
-    return two_way
 
 
 def _take(

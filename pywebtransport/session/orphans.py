@@ -35,16 +35,17 @@ class Orphans:
     asks for by its ID again.
 
     Attributes:
+        streams: Those that are held.
         count: Streams that were ended here.
     """
 
-    __slots__ = ("_fresh", "_loop", "_session", "_streams", "_told", "count")
+    __slots__ = ("_fresh", "_loop", "_session", "_told", "count", "streams")
 
     def __init__(self, session: WebTransportSession, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
         self._loop = loop
         self._fresh: list[_StreamBase] = []
-        self._streams: set[_StreamBase] = set()
+        self.streams: set[_StreamBase] = set()
         self._told = False
         self.count = 0
 
@@ -70,12 +71,14 @@ class Orphans:
         """Take over what was dropped since the last time."""
         fresh, self._fresh = self._fresh, []
         for stream in fresh:
-            if self._session.is_closed:
+            if self._session.close_info is not None:
                 return
+            if stream._done:  # meanwhile
+                continue
             quic = stream._quic
             # The garbage collector cleared the references before it let go of the stream.
             self._session._streams[quic.stream_id] = quic.tag = ref(stream)
-            self._streams.add(stream)
+            self.streams.add(stream)
             if not stream._has_owner():
                 if quic.sink is None:
                     quic.sink = _has_news
@@ -95,21 +98,17 @@ class Orphans:
 
     def holds(self, stream: _StreamBase) -> bool:
         """Nobody but the session has this stream."""
-        return stream in self._streams
+        return stream in self.streams
 
     def release(self, stream: _StreamBase) -> None:
         """The application has the stream again; it stays until it is over."""
-        if stream in self._streams and stream._quic.sink is _has_news:
+        if stream in self.streams and stream._quic.sink is _has_news:
             stream._quic.sink = None
-
-    def forget(self, stream: _StreamBase) -> None:
-        """The stream is over."""
-        self._streams.discard(stream)
 
     def clear(self) -> None:
         """The session is over, and every stream with it."""
         self._fresh.clear()
-        self._streams.clear()
+        self.streams.clear()
 
     def _tell(self, stream: _StreamBase) -> None:
         if not self._told:

@@ -62,7 +62,7 @@ from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal
-from .incoming import IncomingStreams, arrived
+from .incoming import IncomingStreams
 from .opening import open_stream, try_open, wait_finished_streams
 from .orphans import Orphans
 from .stats import SessionStats
@@ -670,7 +670,18 @@ class WebTransportSession(EventEmitter):
 
     def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
-        attached = arrived(self, stream, unidirectional)
+        self._arrivals = arrival = self._arrivals + 1
+        attached: WebTransportStream | WebTransportReceiveStream
+        if unidirectional:
+            attached = WebTransportReceiveStream._attach(self, stream, arrival)
+            if self._incoming_uni is None:
+                self._incoming_uni = deque()
+            self._incoming_uni.append(attached)
+        else:
+            attached = bidirectional = WebTransportStream._attach(self, stream, arrival)
+            if self._incoming_bidi is None:
+                self._incoming_bidi = deque()
+            self._incoming_bidi.append(bidirectional)
         if self._incoming_waiters.futures:
             self._incoming_waiters.wake()
         if self._emitter is not None:
@@ -825,9 +836,11 @@ class WebTransportSession(EventEmitter):
 
     def _adopt(self, stream: _StreamBase) -> None:
         """The application dropped a stream that is not over (any thread, any moment)."""
-        if self._orphans is None:
-            self._orphans = Orphans(self, self._loop)
-        self._orphans.adopt(stream)
+        (self._orphans or self._make_orphans()).adopt(stream)
+
+    def _make_orphans(self) -> Orphans:
+        self._orphans = Orphans(self, self._loop)
+        return self._orphans
 
     def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
         if self._has_listeners(EventType.STREAM_OPENED):
@@ -843,7 +856,7 @@ class WebTransportSession(EventEmitter):
             self._stats.stream_errors += 1
         quic = stream._quic
         if self._orphans is not None:
-            self._orphans.forget(stream)
+            self._orphans.streams.discard(stream)
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
                 waited = self._counted_local >= self._max_streams

@@ -21,7 +21,7 @@ from ..exceptions import (
 )
 from ..types import EventType, StreamDirection, StreamId, StreamState
 from ..utils import get_timestamp
-from ..utils.checks import validate_stream_id
+from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ _SUMMARY = (
 
 def _stream_closed(quic: QuicStream) -> None:
     """The engine is done with a stream (deliver phase); a function, since methods cost more."""
-    stream = None if quic.tag is None else quic.tag()
+    tag = quic.tag
+    stream = None if tag is None else tag()
     if stream is not None:
         stream._check_done()
 
@@ -183,6 +184,7 @@ class _StreamBase(EventEmitter):
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
         validate_stream_id(stream_id)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         stream = session._stream(stream_id)
         if type(stream) is cls:
             return stream
@@ -234,11 +236,22 @@ class _StreamBase(EventEmitter):
         if self._done or self._error is not None:
             return
         session = self._session
-        if session.is_closed:
+        if session._close_info is not None:
+            return
+        quic = self._quic
+        tag = quic.tag
+        if self._receive_done and quic.fin_written and not quic.is_closed and tag and tag() is self:
+            # Only an acknowledgement is missing.
+            orphans = session._orphans
+            (session._make_orphans() if orphans is None else orphans).streams.add(self)
             return
         session._adopt(self)
         # In this place the line that dropped the stream is known, most of the time.
-        if self._is_orphan() and not (self._has_owner() or self._is_one_way()):
+        if (
+            self._is_orphan()
+            and not session.is_closed
+            and not (self._has_owner() or self._is_one_way())
+        ):
             warnings.warn(
                 f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
                 "sending half open, and is ended now; use it in 'async with stream:', or end "

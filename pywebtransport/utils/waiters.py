@@ -92,7 +92,8 @@ class Waiters:
 
         Cancellation: safe.
         """
-        timeout = check_timeout("timeout", timeout)
+        if timeout is not None:
+            timeout = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
         future = self.add(loop)
         # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
