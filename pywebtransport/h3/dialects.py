@@ -36,8 +36,6 @@ class Dialect:
     """The enabling setting stands for ENABLE_CONNECT_PROTOCOL as well."""
     version_header: bool
     """A client names the draft in a request header."""
-    max_stream_code: int
-    """Largest application code of a stream reset."""
     protocols: Literal["none", "token", "string"]
     """How application protocols are written in WT-Available-Protocols."""
     strict_protocols: bool
@@ -64,7 +62,6 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
             connect_setting_implied=True,
             version_header=True,
-            max_stream_code=0xFF,
             protocols="none",
             strict_protocols=False,
             flow_control="never",
@@ -81,7 +78,6 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
             protocols="token",
             strict_protocols=False,
             flow_control="never",
@@ -98,7 +94,6 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM,),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
             protocols="string",
             strict_protocols=False,
             flow_control="sessions or initial",
@@ -115,7 +110,6 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM,),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
             protocols="string",
             strict_protocols=True,
             flow_control="initial",

@@ -268,11 +268,11 @@ class H3Session:
 
     def code_to_wire(self, code: int) -> int:
         """Map an application code of a stream to its code on the wire; see ``error_codes``."""
-        return error_codes.code_to_wire(code, self.dialect)
+        return error_codes.code_to_wire(code)
 
     def code_from_wire(self, wire: int | None) -> int | None:
         """Map a received stream code to the application's; None: it stands for none."""
-        return error_codes.code_from_wire(wire, self.dialect)
+        return error_codes.code_from_wire(wire)
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
         """Keying material bound to this session (draft-16 section 4.8).
