@@ -27,14 +27,13 @@ from .constants import (
     FIRST_GOAWAY_ID,
     TOKENS,
     WEBTRANSPORT_H3_TOKEN,
-    WEBTRANSPORT_TOKEN,
     FrameType,
     H3Error,
     Setting,
     StreamType,
 )
 from .critical import LocalCritical
-from .dialects import DIALECTS, Dialect, flow_control_on, select_dialect
+from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
 from .fields import Request, check_fields
@@ -367,7 +366,7 @@ class H3Connection:
             dialect, self.settings, self.peer_settings
         ):
             return 1
-        return self.peer_settings.get(dialect.enabling) if dialect.counts_sessions else None
+        return announced(dialect, self.peer_settings) if dialect.counts_sessions else None
 
     def _send_connects(self) -> None:
         """Send the requests that waited for SETTINGS or for a stream."""
@@ -411,9 +410,7 @@ class H3Connection:
         dialect = session.dialect
         if dialect is None or dialect.token != WEBTRANSPORT_H3_TOKEN:
             return False
-        older = select_dialect(
-            self.options.dialects, self.peer_settings, is_client=True, below=dialect.draft
-        )
+        older = select_dialect(self.options.offered, self.peer_settings, below=dialect.draft)
         if older is None or not self.options.legacy_token_retry or self.goaway_received:
             return False
         request = self.requests.get(session.session_id)
@@ -455,19 +452,9 @@ class H3Connection:
         if request.protocol == CONNECT_UDP_TOKEN:
             self._admit_tunnel(stream, request)
             return
-        dialect = self.dialect
+        dialect = dialect_of_request(self.options.offered, self.peer_settings, request.protocol)
         if self.webtransport_error is not None or dialect is None:
             raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
-        if request.protocol == WEBTRANSPORT_TOKEN and dialect.token != WEBTRANSPORT_TOKEN:
-            dialect = (
-                select_dialect(
-                    self.options.dialects,
-                    self.peer_settings,
-                    is_client=False,
-                    below=dialect.draft,
-                )
-                or dialect
-            )
         flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
         single = dialect.one_session_without_flow_control and not flow_control
         if len(self.sessions) >= (1 if single else self.options.max_sessions):
@@ -486,6 +473,7 @@ class H3Connection:
         session.read_offer()
         self.sessions[session.session_id] = session
         self.arrivals.pin(session.session_id)
+        self.dialect = dialect
         self.events.session_requested(session)
 
     def _admit_tunnel(self, stream: RequestStream, request: Request) -> None:
@@ -574,7 +562,11 @@ class H3Connection:
             settings.get(Setting.QPACK_MAX_TABLE_CAPACITY, 0),
             settings.get(Setting.QPACK_BLOCKED_STREAMS, 0),
         )
-        dialect = select_dialect(self.options.dialects, settings, is_client=self.is_client)
+        offered = self.options.offered
+        if self.is_client:
+            dialect = select_dialect(offered, settings)
+        else:
+            dialect = dialect_of_request(offered, settings, None)
         self.webtransport_error = self._unmet(dialect)
         if self.webtransport_error is None:
             self.dialect = dialect
@@ -592,7 +584,7 @@ class H3Connection:
         """What is missing for WebTransport on this connection; None: nothing."""
         settings, missing = self.peer_settings, []
         if dialect is None:
-            offered = ", ".join(DIALECTS[n].drafts for n in sorted(self.options.dialects))
+            offered = ", ".join(dialect.drafts for dialect in reversed(self.options.offered))
             missing.append(f"a setting for WebTransport ({offered})")
         datagrams = dialect.datagram_settings if dialect else (Setting.H3_DATAGRAM,)
         if not any(settings.get(name) == 1 for name in datagrams):

@@ -63,6 +63,12 @@ class Setting(IntEnum):
 # Identifiers of HTTP/2 that HTTP/3 forbids (RFC 9114 section 7.2.4.1).
 RESERVED_SETTINGS: Final = frozenset({0x00, 0x02, 0x03, 0x04, 0x05})
 
+
+def is_grease(number: int) -> bool:
+    """Tell whether peers send this number to see that nobody minds (RFC 9114 section 7.2.4.1)."""
+    return number >= 0x21 and (number - 0x21) % 0x1F == 0
+
+
 # Settings that are switches: 0 or 1, anything else is H3_SETTINGS_ERROR.
 BOOLEAN_SETTINGS: Final = frozenset(
     {
