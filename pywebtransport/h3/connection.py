@@ -21,10 +21,13 @@ from ..exceptions import (
     SessionError,
     WebTransportNotSupportedError,
 )
+from ..types import HeadersToSend
+from ..utils.text import printable
 from .arrivals import Arrivals
 from .constants import (
     CONNECT_UDP_TOKEN,
     FIRST_GOAWAY_ID,
+    MAX_FIELD_LINE,
     TOKENS,
     WEBTRANSPORT_H3_TOKEN,
     FrameType,
@@ -36,7 +39,7 @@ from .critical import LocalCritical
 from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
-from .fields import Request, check_fields
+from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
 from .options import H3Options
 from .protocols import check_protocols
@@ -287,7 +290,7 @@ class H3Connection:
         *,
         authority: str,
         path: str,
-        headers: Mapping[str, str],
+        headers: HeadersToSend,
         origin: str | None = None,
         application_protocols: Sequence[str] = (),
         require_application_protocol: bool = False,
@@ -298,7 +301,7 @@ class H3Connection:
         Args:
             authority: Host and port of the URL.
             path: Path and query; begins with a slash.
-            headers: Further request fields.
+            headers: Further request fields; several lines of one field as a list.
             origin: The ``origin`` field.
             application_protocols: Names to offer, best first.
             require_application_protocol: Break off when the server chooses none of them.
@@ -312,8 +315,8 @@ class H3Connection:
         """
         if not self.is_client:
             raise ClientError("only a client opens sessions")
-        _check_target("authority", authority, bool(authority) and "@" not in authority)
-        _check_target("path", path, path.startswith("/"))
+        _check_target("authority", authority)
+        _check_target("path", path)
         fields = check_fields(headers)
         check_protocols(application_protocols)
         if origin is not None:
@@ -349,6 +352,16 @@ class H3Connection:
                 remote=True,
             )
 
+    def check_header(self, pseudo: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        """Check a header against the size that the peer accepts.
+
+        Raises:
+            ConfigurationError: it is larger.
+        """
+        limit = self.peer_settings.get(Setting.MAX_FIELD_SECTION_SIZE)
+        if limit is not None:
+            check_section_size(encode_fields(pseudo, headers), limit)
+
     def _check_can_open(self) -> None:
         self.check_can_request()
         if self.webtransport_error is not None:
@@ -377,6 +390,11 @@ class H3Connection:
             error = self.webtransport_error
             if error is None and limit is not None and len(self.sessions) >= limit:
                 error = SessionError(f"the connection allows {limit} sessions at a time")
+            if error is None and dialect is not None:
+                try:
+                    self.check_header(*session.request_fields(dialect))
+                except ConfigurationError as unfit:
+                    error = unfit
             if error is not None or dialect is None:
                 del self._to_send[session]
                 session.refuse(error or SessionError("no dialect in common"))
@@ -760,8 +778,21 @@ def _answer_plain(stream: RequestStream, request: Request) -> None:
         stream.respond(405, {"allow": "GET, HEAD"})
 
 
-def _check_target(name: str, value: str, valid: bool) -> None:
-    if not valid or not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+def _check_target(name: str, value: str) -> None:
+    rule = ""
+    if not isinstance(value, str):
+        rule = f"{type(value).__name__} is not accepted, only text"
+    elif len(value) > MAX_FIELD_LINE:
+        rule = f"{len(value)} characters, where 1 to {MAX_FIELD_LINE} are accepted"
+    elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        rule = "only printable ASCII without spaces can be sent"
+    elif name == "path" and not value.startswith("/"):
+        rule = "it must begin with a slash"
+    elif name == "authority" and (not value or "@" in value):
+        rule = "it must be a host, and a port if need be"
+    if rule:
         raise ConfigurationError(
-            f"{name} = {value!r} cannot be sent in a request", config_key=name, config_value=value
+            f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",
+            config_key=name,
+            config_value=value,
         )
