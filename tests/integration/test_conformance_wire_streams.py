@@ -407,7 +407,9 @@ async def test_codes_have_32_bits_for_older_dialects(link: Link, settings: dict[
         assert isinstance(stream, WebTransportStream)
         await stream.abort(70_000)
         assert await it.peer.aborted(number) == h3.stream_code(70_000)
-        it.peer.reset(it.peer.open_in_session(session_id, b"y"), h3.stream_code(80_000))
+        number = it.peer.open_in_session(session_id, b"y")
+        await it.peer.delivered()
+        it.peer.reset(number, h3.stream_code(80_000))
         with pytest.raises(StreamResetError) as caught:
             await (await arrival(session)).read_all()
         assert caught.value.error_code == 80_000
