@@ -46,7 +46,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 
 from pywebtransport._plain import one_line, plain, shorten, shown, status_text
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.types import SessionState, StreamState
+from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
 
 __all__ = [
     "AuthenticationError",
@@ -234,7 +234,8 @@ class SessionRejectedError(ClientError):
     Args:
         message: Defaults to a sentence that names the status and the URL.
         status_code: HTTP status, 300 to 599.
-        headers: Header fields of the response; a whole number becomes its digits.
+        headers: Header fields of the response; a whole number becomes its digits, and a list of
+            values makes several lines.
         remote: True: the peer sent the answer, so that it is what it is. Otherwise it is
             checked here, where it is made, and not first when it is to be sent.
 
@@ -249,7 +250,7 @@ class SessionRejectedError(ClientError):
         message: str | None = None,
         *,
         status_code: int = 403,
-        headers: Mapping[str, str] | None = None,
+        headers: HeadersToSend | None = None,
         error_code: int | None = None,
         target_url: str | None = None,
         details: dict[str, Any] | None = None,
@@ -264,7 +265,7 @@ class SessionRejectedError(ClientError):
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )
         self.status_code = status_code
-        self.headers: dict[str, str] = dict(headers) if headers else {}
+        self.headers = HeaderMap.of(headers or {})
         self.details.setdefault("status_code", status_code)
         self.details.setdefault("headers", dict(self.headers))
 
@@ -877,20 +878,19 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
     )
 
 
-def _checked_answer(status: Any, headers: Any) -> dict[str, Any]:
+def _checked_answer(status: Any, headers: Any) -> HeaderMap:
     """The header fields of an answer that this end makes, with whole numbers as texts."""
     if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
         raise invalid_config(key="status_code", value=status, reason="expected 300 to 599")
     if not isinstance(headers, Mapping | None):
         raise invalid_config(key="headers", value=headers, reason="expected names with values")
-    fields: dict[str, Any] = {}
-    for name, value in (headers or {}).items():
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if not isinstance(name, str) or not (number or isinstance(value, str | list | tuple)):
-            raise invalid_config(
-                key="headers", value={name: value}, reason="expected texts or whole numbers"
-            )
-        fields[name] = str(value) if number else value
+    fields = HeaderMap.of(headers or {})
+    for name, value in tuple[tuple[Any, Any], ...](fields.items()):
+        if isinstance(value, int) and not isinstance(value, bool):
+            fields[name] = str(value)
+        elif not isinstance(name, str) or not isinstance(value, str):
+            wrong, reason = {name: value}, "expected texts or whole numbers"
+            raise invalid_config(key="headers", value=wrong, reason=reason)
     return fields
 
 

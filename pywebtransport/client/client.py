@@ -16,7 +16,7 @@ from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
 from ..connection.figures import ConnectionFigures
-from ..connection.settings import client_tls, h3_options
+from ..connection.settings import client_tls, h3_options, request_fields
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -26,7 +26,7 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..types import URL, ConnectionState, Headers
+from ..types import URL, ConnectionState, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
@@ -77,7 +77,7 @@ class WebTransportClient(EventEmitter):
         self._home = HomeLoop()
         self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")
-        self._default_headers: Headers = {}
+        self._default_headers = HeaderMap()
         self._stats = ClientStats()
         self._figures = ConnectionFigures()
         self._endpoint: Endpoint | None = None
@@ -139,7 +139,7 @@ class WebTransportClient(EventEmitter):
     # -------------------------------------------------------------- connecting
 
     def connect(
-        self, url: URL, *, timeout: float | None = None, headers: Headers | None = None
+        self, url: URL, *, timeout: float | None = None, headers: HeadersToSend | None = None
     ) -> Connecting:
         """Open a session: ``await`` it, or use it in ``async with``.
 
@@ -171,7 +171,7 @@ class WebTransportClient(EventEmitter):
         """
         return Connecting(self._open(url, timeout, headers))
 
-    def set_default_headers(self, headers: Headers) -> None:
+    def set_default_headers(self, headers: HeadersToSend) -> None:
         """Request fields of every later ``connect``, under its own ``headers``.
 
         Raises:
@@ -267,15 +267,14 @@ class WebTransportClient(EventEmitter):
         self,
         url: URL,
         timeout: float | None,
-        headers: Headers | None,
+        headers: HeadersToSend | None,
         wish: Wish = DIRECT,
     ) -> WebTransportSession:
         host, port, path = parse_webtransport_url(url=url)
         loop = self._home.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
-        headers = {} if headers is None else headers
-        check_fields(headers)
+        checked = check_fields({} if headers is None else headers)
         if timeout is None:
             timeout = self._config.connect_timeout
         elif isinstance(timeout, int | float) and timeout <= 0:
@@ -288,7 +287,7 @@ class WebTransportClient(EventEmitter):
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                session = await self._open_session(host, port, path, headers, progress, wish)
+                session = await self._open_session(host, port, path, checked, progress, wish)
         except BaseException as error:
             stats.connections_failed += 1
             if scope.expired() and isinstance(error, builtins.TimeoutError):
@@ -304,13 +303,12 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_session(
-        self, host: str, port: int, path: str, headers: Headers, progress: Progress, wish: Wish
+        self, host: str, port: int, path: str, headers: HeaderMap, progress: Progress, wish: Wish
     ) -> WebTransportSession:
-        fields: Headers = {}
-        if self._config.user_agent:
-            fields["user-agent"] = self._config.user_agent
-        for extra in (self._config.headers, self._default_headers, headers):
-            fields |= {name.lower(): value for name, value in extra.items()}
+        fields = check_fields(request_fields(self._config))
+        for extra in (self._default_headers, headers):
+            for name in extra:
+                fields.set_all(name, extra.get_all(name))
         config = self._config
         pause = config.retry_delay
         for retry in itertools.count():
@@ -338,7 +336,7 @@ class WebTransportClient(EventEmitter):
         host: str,
         port: int,
         path: str,
-        fields: Headers,
+        fields: HeaderMap,
         progress: Progress,
         wish: Wish,
         fresh: bool,
@@ -372,7 +370,7 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_pooled(
-        self, host: str, port: int, path: str, fields: Headers, wish: Wish
+        self, host: str, port: int, path: str, fields: HeaderMap, wish: Wish
     ) -> WebTransportSession | None:
         """A session on a connection that exists, or None."""
         for connection, origin in list(self._connections.items()):
@@ -387,7 +385,7 @@ class WebTransportClient(EventEmitter):
         return None
 
     async def _request(
-        self, connection: WebTransportConnection, path: str, fields: Headers, wish: Wish
+        self, connection: WebTransportConnection, path: str, fields: HeaderMap, wish: Wish
     ) -> WebTransportSession:
         try:
             return await connection.create_session(

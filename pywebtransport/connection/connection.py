@@ -21,7 +21,7 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..h3.fields import check_fields
-from ..types import Address, ConnectionState, EventType, Headers, SessionId
+from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
 from ..utils.checks import (
     check_instance,
@@ -273,7 +273,7 @@ class WebTransportConnection(EventEmitter):
         self,
         path: str = "/",
         *,
-        headers: Headers | None = None,
+        headers: HeadersToSend | None = None,
         application_protocols: Sequence[str] | None = None,
         require_application_protocol: bool | None = None,
     ) -> WebTransportSession:
@@ -591,7 +591,7 @@ class WebTransportConnection(EventEmitter):
         self,
         *,
         path: str,
-        headers: Headers,
+        headers: HeadersToSend,
         events: PendingSession,
         application_protocols: Sequence[str],
         require: bool,
@@ -601,7 +601,7 @@ class WebTransportConnection(EventEmitter):
             raise self._error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
-        fields = {name.lower(): value for name, value in headers.items()}
+        fields = check_fields(headers)
         origin = fields.pop("origin", None)
         self.record_activity()
         return driver.h3.open_session(

@@ -58,7 +58,7 @@ class PendingSession:
                 error
                 or SessionRejectedError(
                     status_code=status or 0,
-                    headers=dict(headers),
+                    headers=headers,
                     target_url=self._url,
                     remote=True,
                 )

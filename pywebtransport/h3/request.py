@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..exceptions import WebTransportError
-from .constants import FrameType, H3Error
+from ..exceptions import ConfigurationError, WebTransportError
+from .constants import FrameType, H3Error, Setting
 from .control import refuse_frame
 from .errors import H3ConnectionError, H3StreamError, MessageError
-from .fields import encode_fields, parse_request, parse_response
+from .fields import check_section_size, encode_fields, parse_request, parse_response
 from .frames import SKIP, STREAM, Frame, FrameParser, encode_frame
 from .qpack import Fields, FieldSectionTooLarge
 from .transport import Stream, TimerHandle
@@ -71,7 +71,9 @@ class RequestStream:
     """
 
     __slots__ = (
+        "_ahead",
         "_closed_by_peer",
+        "_judged",
         "_parser",
         "_timer",
         "connection",
@@ -93,6 +95,8 @@ class RequestStream:
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
         self._parser = FrameParser(self._policy)
+        self._ahead: FrameParser | None = None  # while the request waits, see _judge_ahead
+        self._judged = 0
         self._closed_by_peer = False
         self._timer: TimerHandle | None = None
         stream.sink = self.sink
@@ -129,6 +133,8 @@ class RequestStream:
             if not self.is_done:
                 self._reset_by_peer(stream.reset_code)
             return
+        if self.phase is Phase.WAITING:
+            self._judge_ahead()
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
         else:
@@ -185,6 +191,38 @@ class RequestStream:
             elif self.session is not None:
                 self.session.receive_capsules(frame.payload)
 
+    def _judge_ahead(self) -> None:
+        """Server: look at the frames behind a request that waits for its answer.
+
+        They stay where they are, to be read after the answer or never. But what may not be
+        there ends the connection now, whenever and however the request is answered.
+
+        Raises:
+            H3ConnectionError: a frame breaks a rule, or the last one is cut short.
+        """
+        stream, ahead = self.stream, self._ahead
+        if ahead is None:
+            rest = self._parser.rest()
+            if not rest and not stream.buffered:
+                return
+            ahead = self._ahead = FrameParser(self._policy)
+            self._judged = 0
+            ahead.feed(rest)
+        while ahead.next() is not None:
+            pass
+        data = stream.peek(_CHUNK)[self._judged :]
+        self._judged += len(data)
+        ahead.feed(data)
+        while ahead.next() is not None:
+            pass
+        if stream.fin_received and stream.buffered == self._judged and not ahead.at_boundary:
+            raise self._cut_short()
+
+    def _cut_short(self) -> H3ConnectionError:
+        return H3ConnectionError(
+            H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
+        )
+
     def _headers(self, section: bytes | None) -> None:
         if section is None:
             self.connection.qpack.cancel(self.stream_id)
@@ -223,6 +261,7 @@ class RequestStream:
             if not self.connection.is_client:
                 request = parse_request(fields)
                 self.phase = Phase.WAITING
+                self._judge_ahead()
                 self.connection.request_received(self, request)
                 return
             response = parse_response(fields)
@@ -233,9 +272,7 @@ class RequestStream:
 
     def _fin(self) -> None:
         if not self._parser.at_boundary:
-            raise H3ConnectionError(
-                H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
-            )
+            raise self._cut_short()
         if self.phase is Phase.HEADERS:
             raise H3StreamError(
                 self, H3Error.REQUEST_INCOMPLETE, "the stream ended before a complete header"
@@ -278,8 +315,16 @@ class RequestStream:
     def send_headers(
         self, pseudo: Mapping[str, str], headers: Mapping[str, str], *, fin: bool = False
     ) -> bool:
-        """Send a HEADERS frame; False when the peer wants no more."""
-        section = self.connection.qpack.encode(self.stream_id, encode_fields(pseudo, headers))
+        """Send a HEADERS frame; False when the peer wants no more.
+
+        Raises:
+            ConfigurationError: the peer accepts no header of that size; nothing was done.
+        """
+        fields = encode_fields(pseudo, headers)
+        check_section_size(
+            fields, self.connection.peer_settings.get(Setting.MAX_FIELD_SECTION_SIZE)
+        )
+        section = self.connection.qpack.encode(self.stream_id, fields)
         return self._write(encode_frame(FrameType.HEADERS, section), fin=fin)
 
     def send_capsules(self, capsules: bytes) -> None:
@@ -296,8 +341,18 @@ class RequestStream:
             raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
 
     def respond(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Server: answer with an empty body and be done with the stream."""
-        self.send_headers({":status": str(status)}, headers or {}, fin=True)
+        """Server: answer with an empty body and be done with the stream.
+
+        Raises:
+            ConfigurationError: the client accepts no header of that size; nothing was done.
+        """
+        try:
+            self.send_headers({":status": str(status)}, headers or {}, fin=True)
+        except ConfigurationError:
+            if headers:
+                raise
+            self.fail(H3Error.REQUEST_REJECTED)  # not even the status can be told
+            return
         if not self.stream.fin_received:
             self.stream.stop_sending(H3Error.NO_ERROR)
         self.finish()
@@ -306,6 +361,7 @@ class RequestStream:
         """The session is established: read its capsules, beginning with those that waited."""
         if self.phase is not Phase.DONE:
             self.phase = Phase.OPEN
+            self._ahead = None
             self.advance()
 
     def give_up(self, code: int = H3Error.REQUEST_CANCELLED) -> None:
@@ -349,6 +405,7 @@ class RequestStream:
         self._cancel_timer()
         # The parser leads back here: nothing is left to the garbage collector.
         self._parser = _NO_FRAMES
+        self._ahead = None
         self.stream.sink = None
         self.stream.release()
 

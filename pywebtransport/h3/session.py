@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import (
@@ -16,6 +15,8 @@ from ..exceptions import (
     SessionError,
     SessionRejectedError,
 )
+from ..types import HeaderMap, HeadersToSend
+from ..utils.text import printable
 from . import error_codes
 from .arrivals import abort_stream, refuse_stream
 from .capsules import (
@@ -43,10 +44,10 @@ from .constants import (
     StreamType,
 )
 from .credit import NoGroup, SessionCredit
-from .dialects import DIALECTS, Dialect
+from .dialects import DIALECTS, Dialect, never_asks_for_credit
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
-from .fields import Response, check_fields
+from .fields import Response, check_fields, check_rejection
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
 from .transport import Group, Stream, TimerHandle
@@ -96,7 +97,7 @@ class _NoEvents:
 
 
 _NO_EVENTS = _NoEvents()
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_HEADERS: Final = HeaderMap()  # not changed
 _SESSION_AND_PROHIBITED = SESSION_CAPSULES | PROHIBITED_CAPSULES
 _ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
 
@@ -138,6 +139,7 @@ class H3Session:
         "_drain_sent",
         "_events",
         "_headers",
+        "_offers_tokens",
         "_prefix",
         "_quic",
         "_request",
@@ -174,7 +176,7 @@ class H3Session:
         path: str,
         scheme: str,
         origin: str | None,
-        request_headers: Mapping[str, str],
+        request_headers: HeaderMap,
         protocol_token: str,
         offered_protocols: Sequence[str] = (),
         require_protocol: bool = False,
@@ -200,6 +202,7 @@ class H3Session:
         self.draining = False
         self._events: SessionEvents = events if events is not None else _NO_EVENTS
         self._require_protocol = require_protocol
+        self._offers_tokens = False
         self._request: RequestStream | None = None
         self._credit: SessionCredit | None = None
         self._timer: TimerHandle | None = None
@@ -268,11 +271,11 @@ class H3Session:
 
     def code_to_wire(self, code: int) -> int:
         """Map an application code of a stream to its code on the wire; see ``error_codes``."""
-        return error_codes.code_to_wire(code, self.dialect)
+        return error_codes.code_to_wire(code)
 
     def code_from_wire(self, wire: int | None) -> int | None:
         """Map a received stream code to the application's; None: it stands for none."""
-        return error_codes.code_from_wire(wire, self.dialect)
+        return error_codes.code_from_wire(wire)
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
         """Keying material bound to this session (draft-16 section 4.8).
@@ -324,6 +327,9 @@ class H3Session:
         if self._datagram_limit is not None:
             self._credit.group.datagram_limit = self._datagram_limit
         self._capsules = None
+        peer_settings = self._connection.peer_settings
+        if flow_control and not self.is_client and never_asks_for_credit(dialect, peer_settings):
+            self._credit.give_all()  # goes out behind the answer
         request.send_first()
 
     def _capsule_parser(self) -> CapsuleParser:
@@ -334,36 +340,40 @@ class H3Session:
             known = _SESSION_AND_PROHIBITED
         return CapsuleParser(known, self._connection.options.max_capsule_size)
 
-    def send_request(self) -> None:
-        """Client: send the CONNECT request on the bound stream."""
-        if self._request is None or self.dialect is None:
-            return
-        headers = dict(self.request_headers)
+    def request_fields(self, dialect: Dialect) -> tuple[dict[str, str], HeaderMap]:
+        """Client: pseudo-fields and fields of the request as ``dialect`` has it."""
+        headers = self.request_headers.copy()
         if self.origin is not None:
             headers["origin"] = self.origin
-        offer = format_offer(self.offered_protocols, self.dialect)
+        offer = format_offer(self.offered_protocols)
         if offer is not None:
             headers[AVAILABLE_PROTOCOLS_FIELD] = offer
-        if self.dialect.version_header:
+        if dialect.version_header:
             headers[DRAFT02_REQUEST_FIELD] = "1"
-        self.protocol_token = self.dialect.token
         pseudo = {
             ":method": "CONNECT",
             ":scheme": self.scheme,
             ":authority": self.authority,
             ":path": self.path,
-            ":protocol": self.protocol_token,
+            ":protocol": dialect.token,
         }
-        self._request.send_headers(pseudo, headers)
+        return pseudo, headers
+
+    def send_request(self) -> None:
+        """Client: send the CONNECT request on the bound stream."""
+        if self._request is None or self.dialect is None:
+            return
+        self.protocol_token = self.dialect.token
+        self._request.send_headers(*self.request_fields(self.dialect))
 
     def read_offer(self) -> None:
         """Server: read the protocols the client offers."""
         text = self.request_headers.get(AVAILABLE_PROTOCOLS_FIELD)
         if text is not None and self.dialect is not None:
-            self.offered_protocols = parse_offer(text, self.dialect)
+            self.offered_protocols, self._offers_tokens = parse_offer(text, self.dialect)
 
     def accept(
-        self, headers: Mapping[str, str] | None = None, application_protocol: str | None = None
+        self, headers: HeadersToSend | None = None, application_protocol: str | None = None
     ) -> None:
         """Server: answer 200. Streams, datagrams and capsules that waited come right after.
 
@@ -373,20 +383,22 @@ class H3Session:
 
         Raises:
             SessionError: the session does not wait for an answer (any more).
-            ConfigurationError: a header cannot be sent, or the protocol was not offered.
+            ConfigurationError: a header cannot be sent, or the protocol was not offered. The
+                session still waits for an answer.
         """
         request = self._answerable()
-        dialect = self.dialect or DIALECTS[16]
         fields = check_fields(headers or {})
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
                 raise ConfigurationError(
-                    f"application_protocol = {application_protocol!r} was not offered:"
-                    f" {self.offered_protocols!r}",
+                    f"application_protocol = '{printable(application_protocol)}' was not offered:"
+                    f" {printable(list(self.offered_protocols))}",
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )
-            fields[PROTOCOL_FIELD] = format_protocol(application_protocol, dialect)
+            fields[PROTOCOL_FIELD] = format_protocol(
+                application_protocol, as_token=self._offers_tokens
+            )
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):
@@ -401,8 +413,10 @@ class H3Session:
         else:
             self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
 
-    def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+    def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
         """Server: answer with a status other than 2xx; the session ends without an event.
+
+        A client that accepts no header at all sees its request reset.
 
         Args:
             status: 300 to 599.
@@ -410,19 +424,15 @@ class H3Session:
 
         Raises:
             SessionError: the session does not wait for an answer (any more).
-            ConfigurationError: the status or a header cannot be sent.
+            ConfigurationError: the status or a header cannot be sent. The session still waits
+                for an answer.
         """
         request = self._answerable()
-        if not 300 <= status <= 599:
-            raise ConfigurationError(
-                f"status = {status!r} is not accepted: 300 to 599",
-                config_key="status",
-                config_value=status,
-            )
+        check_rejection(status)
         fields = check_fields(headers or {})
+        request.respond(int(status), fields)
         self.status = status
         self.response_headers = fields
-        request.respond(status, fields)
         self._end()
         self._events = _NO_EVENTS
 
@@ -442,7 +452,7 @@ class H3Session:
         self._finish_request()
         error = SessionRejectedError(
             status_code=response.status,
-            headers=dict(response.headers),
+            headers=response.headers,
             target_url=f"{self.scheme}://{self.authority}{self.path}",
             remote=True,
         )
@@ -535,7 +545,7 @@ class H3Session:
         try:
             credit.stream_arrived(unidirectional)
         except LimitError as error:
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.skip(header_size)
         stream.join_group(credit.group, 0, header_size)
@@ -545,7 +555,7 @@ class H3Session:
             self._streams[stream.stream_id] = stream
             self._events.stream_received(stream, unidirectional)
         else:
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
 
     def stream_finished(self, stream: Any, unidirectional: bool) -> None:
         """The application is done with a stream; the peer gets credit if it opened it.
@@ -730,10 +740,24 @@ class H3Session:
                 request.fail(H3Error.REQUEST_CANCELLED)
         self._last_events().session_closed(code, reason, False, None)
 
-    def abort(self, h3_code: int) -> None:
-        """End the session without words: the CONNECT stream is reset with an HTTP/3 code."""
-        if self.state is not H3SessionState.CLOSED:
-            self.aborted(SessionError("the session was aborted", error_code=h3_code, remote=False))
+    def abort(self, h3_code: int = H3Error.REQUEST_CANCELLED) -> None:
+        """End the session without words; does nothing when it is over.
+
+        The CONNECT stream is reset and stopped, then the streams of the session; the peer
+        learns of no code. Either end may do so, before the answer and after it.
+
+        Args:
+            h3_code: HTTP/3 code for the CONNECT stream. The default is what RFC 9114 section
+                4.1.1 has both for a client that gives up a request and for a server that gives
+                up an answer.
+        """
+        if self.state is H3SessionState.CLOSED:
+            return
+        if self._request is not None:
+            self._request.fail(h3_code)
+        self._end()
+        error = SessionError("the session was aborted", error_code=h3_code, remote=False)
+        self._last_events().session_closed(None, "", False, error)
 
     def tell_draining(self) -> None:
         """WT_DRAIN_SESSION or GOAWAY came; told once."""
@@ -826,7 +850,7 @@ class H3Session:
             streams, self._streams = self._streams, {}
             if not self._connection.is_closed:
                 for stream in streams.values():
-                    abort_stream(stream, H3Error.WT_SESSION_GONE)
+                    abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

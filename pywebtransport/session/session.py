@@ -40,7 +40,8 @@ from ..stream.structured import DEFAULT_MAX_MESSAGE_SIZE, check_message_size
 from ..types import (
     ErrorCode,
     EventType,
-    Headers,
+    HeaderMap,
+    HeadersToSend,
     Serializer,
     SessionCloseInfo,
     SessionId,
@@ -241,9 +242,14 @@ class WebTransportSession(EventEmitter):
         return None if self._state is SessionState.CLOSED else self._connection
 
     @property
-    def headers(self) -> Headers:
-        """Header fields of the peer: the request's on a server, the response's on a client."""
-        return dict(self._h3.response_headers if self._h3.is_client else self._h3.request_headers)
+    def headers(self) -> HeaderMap:
+        """Header fields of the peer: the request's on a server, the response's on a client.
+
+        A dictionary by lower-case name; ``get_all`` and ``lines`` tell the single lines of a
+        field that came in several, such as ``set-cookie``.
+        """
+        h3 = self._h3
+        return (h3.response_headers if h3.is_client else h3.request_headers).copy()
 
     @property
     def path(self) -> str:
@@ -303,17 +309,18 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------- server: answer the request
 
     def accept(
-        self, *, headers: Headers | None = None, application_protocol: str | None = None
+        self, *, headers: HeadersToSend | None = None, application_protocol: str | None = None
     ) -> Awaitable[None]:
         """Server: answer the request with 200. Takes effect at once; awaiting is optional.
 
         Args:
-            headers: Extra response fields.
+            headers: Extra response fields; a list of values makes several lines of a field.
             application_protocol: One of ``offered_protocols``, or None.
 
         Raises:
             SessionError: The request was answered already, or the client is gone.
-            ConfigurationError: The protocol was not offered, or a header cannot be sent.
+            ConfigurationError: The protocol was not offered, or a field cannot be sent; the
+                request still waits for an answer.
         """
         if application_protocol is not None:
             check_text("application_protocol", application_protocol)
@@ -330,17 +337,19 @@ class WebTransportSession(EventEmitter):
         self._become_ready()
         return DONE
 
-    def reject(self, *, status_code: int = 403, headers: Headers | None = None) -> Awaitable[None]:
+    def reject(
+        self, *, status_code: int = 403, headers: HeadersToSend | None = None
+    ) -> Awaitable[None]:
         """Server: answer the request with an error status. Takes effect at once.
 
         Args:
             status_code: 300 to 599.
-            headers: Extra response fields.
+            headers: Extra response fields; a list of values makes several lines of a field.
 
         Raises:
             SessionError: The request was answered already, or the client is gone; or the
                 status is out of range.
-            ConfigurationError: A header cannot be sent.
+            ConfigurationError: A field cannot be sent; the request still waits for an answer.
         """
         check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
         fields = {} if headers is None else check_fields(headers)
@@ -350,7 +359,7 @@ class WebTransportSession(EventEmitter):
                 f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
             )
         self._h3.reject(status_code, fields)
-        error = SessionRejectedError(status_code=status_code, headers=fields)
+        error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
         self._end(None, f"rejected with status {status_code}", False, error)
         return DONE
 
@@ -875,10 +884,10 @@ class WebTransportSession(EventEmitter):
             check_integer("code", code, -sys.maxsize, sys.maxsize)
         if not 0 <= code <= _MAX_CODE:
             raise StreamError(f"error code must be 0 to {_MAX_CODE}, got {code}")
-        return code_to_wire(code, self._h3.dialect)
+        return code_to_wire(code)
 
     def _code_from_wire(self, wire: int) -> int | None:
-        return code_from_wire(wire, self._h3.dialect)
+        return code_from_wire(wire)
 
     def _flush_now(self) -> None:
         self._connection._flush_now()

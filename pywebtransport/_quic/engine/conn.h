@@ -84,6 +84,7 @@ struct qe_conn {
   qe_stream_map streams;
   qe_stream *work_head, *work_tail;
   qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, end not seen; by deadline */
+  struct qe_hold *holds;              /* streams whose resets wait, see hold.h */
   qe_stream *doubtful; /* peer's unidirectional stream that was reset: closed or orphan? */
 
   qe_group_table groups;
