@@ -24,10 +24,11 @@
     |-- SessionError
     |   `-- SessionClosedError
     |-- StreamError
-    |   |-- StreamLimitError
+    |   |-- StreamLimitError            (also TimeoutError)
     |   |-- StreamResetError
     |   `-- StreamStoppedError
-    `-- TimeoutError                    (also builtins.TimeoutError)
+    |-- TimeoutError                    (also builtins.TimeoutError)
+    `-- WrongLoopError                  (also RuntimeError)
 
 Every exception carries ``message``, ``error_code`` (the code the protocol or
 the peer gave, None when there is none), ``reason`` (the text that came with the
@@ -74,6 +75,7 @@ __all__ = [
     "UnreachableError",
     "WebTransportError",
     "WebTransportNotSupportedError",
+    "WrongLoopError",
     "certificate_not_found",
     "connection_timeout",
     "datagram_too_large",
@@ -641,10 +643,6 @@ class StreamStoppedError(_PeerStreamError):
     _sentence = "The peer stopped reading the stream"
 
 
-class StreamLimitError(StreamError):
-    """No stream could be opened: a limit on concurrent streams is reached."""
-
-
 class TimeoutError(WebTransportError, builtins.TimeoutError):
     """An operation took longer than its timeout."""
 
@@ -662,6 +660,70 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         super().__init__(message, error_code=error_code, details=details, **origin)
+        self.timeout_duration = timeout_duration
+        self.operation = operation
+
+
+class WrongLoopError(WebTransportError, RuntimeError):
+    """An object was used on another event loop, or in another thread, than it belongs to.
+
+    Args:
+        message: Defaults to a sentence that says what to do.
+        closed: The loop of the object is closed, such as by the end of ``asyncio.run``.
+    """
+
+    category = "usage"
+    _fields: ClassVar[tuple[str, ...]] = ("closed",)
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        closed: bool = False,
+        error_code: int | None = None,
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        if message is None:
+            what = "has ended" if closed else "is another one"
+            message = (
+                f"the event loop that this object belongs to {what}: clients, servers, "
+                "connections, sessions and streams are used in the loop (and thread) that made "
+                "them; make a client per loop, or call in with asyncio.run_coroutine_threadsafe()"
+            )
+        super().__init__(message, error_code=error_code, details=details, **origin)
+        self.closed = closed
+
+
+class StreamLimitError(StreamError, TimeoutError):
+    """No stream could be opened: a stream limit, of the peer or of this end, is reached.
+
+    Also a :class:`TimeoutError`, whether or not there was any waiting: streams that end
+    make room, so that the same call may succeed later.
+
+    Args:
+        message: Names the limit.
+        timeout_duration: Seconds that were waited for room; None: it was told at once.
+    """
+
+    category = "stream"
+    _fields: ClassVar[tuple[str, ...]] = (*StreamError._fields, *TimeoutError._fields)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream_id: int | None = None,
+        error_code: int | None = None,
+        stream_state: StreamState | None = None,
+        timeout_duration: float | None = None,
+        operation: str | None = "open stream",
+        details: dict[str, Any] | None = None,
+        **origin: Unpack[ErrorOrigin],
+    ) -> None:
+        WebTransportError.__init__(self, message, error_code=error_code, details=details, **origin)
+        self.stream_id = stream_id
+        self.stream_state = stream_state
         self.timeout_duration = timeout_duration
         self.operation = operation
 
@@ -696,7 +758,7 @@ def is_retriable_error(exception: Exception) -> bool:
             return exception.status_code in _RETRIABLE_STATUSES
         case ProxyError() if exception.status_code is not None:
             return exception.status_code in _RETRIABLE_STATUSES
-        case StreamLimitError() | builtins.ConnectionError() | builtins.TimeoutError():
+        case builtins.ConnectionError() | builtins.TimeoutError():
             return True
         case socket.gaierror():
             return exception.errno == socket.EAI_AGAIN
@@ -710,9 +772,9 @@ def is_fatal_error(exception: Exception) -> bool:
     """Tell whether trying again is useless until something is changed.
 
     True for configuration, certificate, authentication, handshake and protocol
-    errors, for servers without WebTransport, and for rejections with a status
-    that does not ask to try again. Errors of one stream, datagram or message
-    are not fatal: the session goes on.
+    errors, for servers without WebTransport, for objects of another event loop,
+    and for rejections with a status that does not ask to try again. Errors of one
+    stream, datagram or message are not fatal: the session goes on.
 
     Args:
         exception: Any exception.
@@ -729,6 +791,7 @@ def is_fatal_error(exception: Exception) -> bool:
             | HandshakeError()
             | ProtocolError()
             | WebTransportNotSupportedError()
+            | WrongLoopError()
         ):
             return True
         case _:
@@ -745,7 +808,7 @@ def get_error_category(exception: Exception) -> str:
         ``authentication``, ``certificate``, ``client``, ``configuration``,
         ``connection``, ``datagram``, ``flow_control``, ``handshake``,
         ``protocol``, ``serialization``, ``server``, ``session``, ``stream``,
-        ``timeout``, ``webtransport`` (the base class itself), or ``unknown``.
+        ``timeout``, ``usage``, ``webtransport`` (the base class itself), or ``unknown``.
     """
     match exception:
         case WebTransportError():
@@ -813,7 +876,10 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
 
 
 def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # somebody else's __repr__, or an integer of too many digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -831,4 +897,4 @@ def _plain(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             return [_plain(item) for item in value]
         case _:
-            return repr(value)
+            return _shorten(value)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
-from ..exceptions import ConnectionError, ServerError
+from ..exceptions import ConnectionError, ServerError, WrongLoopError
+from ..utils.waiters import running_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
@@ -114,6 +117,7 @@ class Endpoint:
         seat: WorkerSeat | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._sockets: list[UdpSocket] = []
         self._flush_handle: asyncio.Handle | None = None
         self._retry_handle: asyncio.Handle | None = None
@@ -320,7 +324,13 @@ class Endpoint:
         connection.migrate(udp.quic, udp.address, time.monotonic_ns())
 
     def flush(self) -> None:
-        """Send now what is queued, instead of at the end of this loop turn."""
+        """Send now what is queued, instead of at the end of this loop turn.
+
+        Raises:
+            WrongLoopError: The caller runs in another event loop or thread.
+        """
+        if running_loop() is not self._loop:
+            self._check_thread()
         if not self._closed:
             self._run()
 
@@ -408,12 +418,25 @@ class Endpoint:
             self._settle()
 
     def _schedule_flush(self) -> None:
+        """What the engine calls, once per turn: its owner wants something sent."""
+        if running_loop() is not self._loop:
+            self._check_thread()
         if self._flush_handle is None and not self._closed:
             self._flush_handle = self._loop.call_soon(self._on_flush)
 
+    def _check_thread(self) -> None:
+        """Refuse callers of another event loop or thread; what they did is sent all the same."""
+        running = running_loop()
+        if running is None and threading.get_ident() == self._thread and not self._loop.is_closed():
+            return  # between two runs of the loop
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._on_flush)
+        raise WrongLoopError(closed=self._loop.is_closed())
+
     def _on_flush(self) -> None:
         self._flush_handle = None
-        self._run()
+        if not self._closed:
+            self._run()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -13,7 +13,8 @@ from ..exceptions import (
     SessionClosedError,
     WebTransportError,
 )
-from ..utils import ensure_bytes
+from ..utils.checks import check_interface
+from .arguments import check_age, check_payload, check_priority
 
 if TYPE_CHECKING:
     from ..types import Data
@@ -85,6 +86,7 @@ class DatagramBroadcaster:
             SessionClosedError: Its session is over.
             DatagramError: It is closed, or the broadcaster is.
         """
+        _check_transport(transport)
         self._check_open()
         if transport.is_closed:
             raise transport._closed_error("it cannot take part in broadcasts")
@@ -95,6 +97,7 @@ class DatagramBroadcaster:
 
     async def remove_transport(self, transport: WebTransportDatagramTransport) -> None:
         """Remove a transport; one that is not there is fine. What it has queued is still sent."""
+        _check_transport(transport)
         transport._unwatch_close(self._transport_closed)
         self._forget(transport)
 
@@ -108,6 +111,7 @@ class DatagramBroadcaster:
         Raises:
             DatagramError: It is not here, or no longer.
         """
+        _check_transport(transport)
         counts = self._counts.get(transport)
         if counts is None:
             raise DatagramError(f"session {transport.session_id} is not part of the broadcaster")
@@ -136,11 +140,10 @@ class DatagramBroadcaster:
         Cancellation: those that have it by then send it.
         """
         self._check_open()
-        if not 0 <= priority <= 2:
-            raise DatagramError(f"priority must be 0 to 2, got {priority}")
-        if ttl is not None and not ttl > 0:
-            raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
-        payload = ensure_bytes(data)
+        check_priority(priority)
+        if ttl is not None:
+            check_age("ttl", ttl)
+        payload = check_payload(data)
         self._broadcasts += 1
         order = self._order
         if order is None:
@@ -216,3 +219,7 @@ class DatagramBroadcaster:
     def _check_open(self) -> None:
         if self._closed:
             raise DatagramError("the broadcaster is closed")
+
+
+def _check_transport(transport: object) -> None:
+    check_interface("transport", transport, "WebTransportDatagramTransport", "receive_many")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..types import SessionId
 from ..utils import get_timestamp
+from ..utils.checks import check_instance, check_number
 
 __all__ = ["DatagramMessage", "DatagramStats"]
 
@@ -24,6 +25,10 @@ class DatagramMessage:
     ttl: float | None = None
 
     def __post_init__(self) -> None:
+        check_instance("data", self.data, bytes, bytearray, memoryview)
+        check_number("timestamp", self.timestamp)
+        if self.ttl is not None:
+            check_number("ttl", self.ttl)
         self.size = len(self.data)
 
     @property
@@ -54,9 +59,10 @@ class DatagramMessage:
 class DatagramStats:
     """Measured figures of one datagram transport. Times are seconds, sizes bytes.
 
-    ``send_drops`` counts datagrams given up before they were sent (queue
-    cleared, expired, refused by ``try_send``); ``receive_drops`` those that
-    arrived and were discarded because the application did not read in time.
+    ``datagrams_sent`` counts those for which ``send`` has returned. One that is given up
+    before it is in a packet moves to ``send_drops`` (queue cleared, expired; those refused
+    by ``try_send`` count there at once); ``datagrams_transmitted`` are in packets.
+    ``receive_drops`` counts those that arrived and were discarded because the application did not read in time.
     """
 
     session_id: SessionId
@@ -76,6 +82,7 @@ class DatagramStats:
     min_datagram_size: float = float("inf")
     max_datagram_size: int = 0
     total_datagram_size: int = 0
+    datagrams_transmitted: int = 0
     datagrams_acknowledged: int = 0
     datagrams_lost: int = 0
     datagrams_expired: int = 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..exceptions import invalid_config
+from ..utils.checks import check_integer, check_interface, check_number, check_text
 from ..utils.sampling import Findings, Sample, Sampler, last
 
 if TYPE_CHECKING:
@@ -93,19 +94,23 @@ class DatagramMonitor:
         Raises:
             ConfigurationError: An argument is out of range.
         """
+        check_interface(
+            "datagram_transport",
+            datagram_transport,
+            "WebTransportDatagramTransport",
+            "receive_many",
+        )
         for name, count, least in (
             ("samples_maxlen", samples_maxlen, 1),
             ("alerts_maxlen", alerts_maxlen, 1),
             ("trend_analysis_window", trend_analysis_window, 2),
         ):
-            if count < least:
-                raise invalid_config(key=name, value=count, reason=f"expected {least} or more")
+            check_integer(name, count, least, sys.maxsize)
         for name, fraction in (
             ("queue_size_threshold", queue_size_threshold),
             ("success_rate_threshold", success_rate_threshold),
         ):
-            if not 0 <= fraction <= 1:
-                raise invalid_config(key=name, value=fraction, reason="expected 0 to 1")
+            check_number(name, fraction, 0, 1)
         self._transport = datagram_transport
         self._queue_size_threshold = queue_size_threshold
         self._success_rate_threshold = success_rate_threshold
@@ -157,6 +162,7 @@ class DatagramMonitor:
         Args:
             figure: ``avg_send_time``, ``rtt``, ``delivery_rate`` and so on.
         """
+        check_text("figure", figure)
         return self._trend(figure, last(self._sampler.samples, self._window))
 
     async def close(self) -> None:
@@ -192,8 +198,8 @@ class DatagramMonitor:
         before = latest["counters"] if latest else dict.fromkeys(counters, 0)
         since = {name: counters[name] - before[name] for name in counters}
         waited, self._waited = stats.total_send_time - self._waited, stats.total_send_time
-        sent = since["datagrams_sent"]
-        gone = since["send_drops"] + since["datagrams_expired"] + since["send_failures"]
+        sent = max(0, since["datagrams_sent"])  # what is dropped now was counted before
+        gone = since["send_drops"] + since["send_failures"]
         return {
             "counters": counters,
             "outgoing_queue_size": transport.get_send_buffer_size(),
@@ -234,7 +240,7 @@ class DatagramMonitor:
         return findings
 
     def _trend(self, figure: str, samples: list[Sample]) -> str:
-        values = [sample[figure] for sample in samples if sample[figure] is not None]
+        values = [value for sample in samples if (value := sample.get(figure)) is not None]
         if len(values) < self._window:
             return "stable"
         half = len(values) // 2

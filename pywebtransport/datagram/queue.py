@@ -9,12 +9,14 @@ from typing import Self
 
 from ..exceptions import DatagramError, TimeoutError
 from ..utils import get_timestamp
+from ..utils.checks import check_instance, check_timeout
 from ..utils.waiters import Waiters
+from .arguments import MAX_PRIORITY, check_age, check_limit, check_priority
 from .message import DatagramMessage
 
 __all__ = ["DatagramQueue"]
 
-_PRIORITIES = 3
+_PRIORITIES = MAX_PRIORITY + 1
 
 
 class DatagramQueue:
@@ -41,10 +43,8 @@ class DatagramQueue:
         Raises:
             DatagramError: A limit is not positive.
         """
-        if max_size < 1:
-            raise DatagramError(f"max_size must be >= 1, got {max_size}")
-        if max_age is not None and not max_age > 0:
-            raise DatagramError(f"max_age must be > 0 seconds or None, got {max_age}")
+        check_limit("max_size", max_size)
+        check_age("max_age", max_age, optional=True)
         self._max_size = max_size
         self._max_age = max_age
         self._queues: tuple[deque[DatagramMessage], ...] = tuple(
@@ -73,11 +73,11 @@ class DatagramQueue:
         Raises:
             DatagramError: The queue is closed, or the priority is not 0 to 2.
         """
+        check_instance("datagram", datagram, DatagramMessage)
         if self._closed:
             raise DatagramError("the queue is closed: no datagram can be put")
         priority = datagram.priority
-        if not 0 <= priority < _PRIORITIES:
-            raise DatagramError(f"priority must be 0 to {_PRIORITIES - 1}, got {priority}")
+        check_priority(priority)
         if self._is_expired(datagram):
             self.expired += 1
             return False
@@ -106,6 +106,7 @@ class DatagramQueue:
 
         Cancellation: safe, no datagram is lost.
         """
+        timeout = check_timeout("timeout", timeout)
         started = time.perf_counter()
         while True:
             datagram = self._take()
@@ -113,7 +114,9 @@ class DatagramQueue:
                 return datagram
             if self._closed:
                 raise DatagramError("the queue is closed and empty")
-            left = None if timeout is None else timeout - (time.perf_counter() - started)
+            left = None
+            if timeout is not None:
+                left = max(0.0, timeout - (time.perf_counter() - started))
             if not await self._waiters.wait(left):
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",

@@ -15,8 +15,9 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..utils import ensure_bytes
+from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.waiters import Waiters
+from .arguments import check_age, check_limit, check_payload, check_wait
 from .reliable_frames import (
     INITIAL_LIMIT,
     MAX_HEADER,
@@ -92,14 +93,20 @@ class DatagramReliabilityLayer:
         Raises:
             DatagramError: An argument is out of range.
         """
-        if not ack_timeout > 0:
-            raise DatagramError(f"ack_timeout must be > 0 seconds, got {ack_timeout}")
-        if max_retries < 0:
-            raise DatagramError(f"max_retries must be >= 0, got {max_retries}")
+        check_interface(
+            "datagram_transport",
+            datagram_transport,
+            "WebTransportDatagramTransport",
+            "receive_many",
+        )
+        check_age("ack_timeout", ack_timeout)
+        check_limit("max_retries", max_retries, 0)
+        check_limit("window", window, 0)
         if not INITIAL_LIMIT <= window <= MAX_WINDOW:
             raise DatagramError(f"window must be {INITIAL_LIMIT} to {MAX_WINDOW}, got {window}")
-        if not close_timeout >= 0:
-            raise DatagramError(f"close_timeout must be >= 0 seconds, got {close_timeout}")
+        if close_timeout != 0:
+            check_wait("close_timeout", close_timeout)
+        ack_timeout, close_timeout = min(ack_timeout, NEVER), min(close_timeout, NEVER)
         self._transport = datagram_transport
         self._close_timeout = close_timeout
         self._sender = ReliableSender(
@@ -176,7 +183,7 @@ class DatagramReliabilityLayer:
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        payload = ensure_bytes(data)
+        payload = check_payload(data)
         self._start()
         self._check_payload(payload)
         if not self._sender.has_room:
@@ -200,11 +207,12 @@ class DatagramReliabilityLayer:
 
         Cancellation: safe, no datagram is lost.
         """
+        timeout = check_timeout("timeout", timeout)
         self._start()
         started = time.monotonic()
         while (data := self._receiver.take()) is None:
             self._check()
-            left = None if timeout is None else timeout - (time.monotonic() - started)
+            left = _left(timeout, started)
             if not await self._readable.wait(left):
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
@@ -228,10 +236,11 @@ class DatagramReliabilityLayer:
 
         Cancellation: safe.
         """
+        timeout = check_timeout("timeout", timeout)
         started = time.monotonic()
         while self._sender.unacknowledged:
             self._check()
-            left = None if timeout is None else timeout - (time.monotonic() - started)
+            left = _left(timeout, started)
             if not await self._flushed.wait(left):
                 raise TimeoutError(
                     f"{self._sender.unacknowledged} datagrams not acknowledged "
@@ -432,3 +441,8 @@ class DatagramReliabilityLayer:
         self._mark = None
         for waiters in (self._room, self._readable, self._flushed):
             waiters.wake()
+
+
+def _left(timeout: float | None, started: float) -> float | None:
+    """Seconds of a timeout that are left; None: no limit."""
+    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))

@@ -11,6 +11,7 @@ from typing import Generic, Self, TypeVar, cast
 from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..types import Serializer
+from ..utils.checks import check_instance, check_timeout
 from .transport import WebTransportDatagramTransport
 from .utils import is_heartbeat_datagram
 
@@ -51,6 +52,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
         Raises:
             ConfigurationError: The registry is out of range.
         """
+        check_instance("datagram_transport", datagram_transport, WebTransportDatagramTransport)
         self._codec = MessageCodec(serializer, registry)
         self._transport = datagram_transport
 
@@ -98,6 +100,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
 
         Cancellation: safe, no datagram is lost.
         """
+        timeout = check_timeout("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             data = await self._transport.receive(timeout=timeout)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..types import Data, EventType, SessionId, SessionState
-from ..utils import ensure_bytes, get_timestamp
-from ..utils.waiters import Waiters
+from ..utils import get_timestamp
+from ..utils.checks import check_interface, check_timeout
+from ..utils.waiters import Waiters, require_loop
+from .arguments import check_age, check_limit, check_payload, check_payloads, check_priority
 from .message import DatagramMessage, DatagramStats
 from .queue import DatagramQueue
 from .utils import create_heartbeat_datagram
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDatagramTransport"]
 
-_MAX_PRIORITY = 2
 # Seconds that the engine's clock can hold, and no datagram waits.
 _NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
@@ -78,6 +79,7 @@ class WebTransportDatagramTransport(EventEmitter):
     )
 
     def __new__(cls, session: WebTransportSession, **_: Any) -> Self:
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         existing = session._datagrams
         if existing is None:
             return super().__new__(cls)
@@ -107,8 +109,8 @@ class WebTransportDatagramTransport(EventEmitter):
             DatagramError: ``high_water_mark`` is below 1, or this is a subclass and the
                 session has its transport already.
         """
-        if high_water_mark is not None and high_water_mark < 1:
-            raise DatagramError(f"high_water_mark must be >= 1, got {high_water_mark}")
+        if high_water_mark is not None:
+            check_limit("high_water_mark", high_water_mark)
         if session._datagrams is self:  # a datagram may have come before the application
             if high_water_mark is not None:
                 self._set_limits(high_water_mark)
@@ -197,7 +199,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def datagrams_sent(self) -> int:
-        """Datagrams put into packets."""
+        """Datagrams for which ``send`` has returned, without those dropped since."""
         return self._refresh().datagrams_sent
 
     @property
@@ -207,7 +209,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @incoming_max_age.setter
     def incoming_max_age(self, seconds: float | None) -> None:
-        self._incoming_max_age = _check_age("incoming_max_age", seconds)
+        check_age("incoming_max_age", seconds, optional=True)
+        self._incoming_max_age = seconds
 
     @property
     def outgoing_max_age(self) -> float | None:
@@ -216,7 +219,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @outgoing_max_age.setter
     def outgoing_max_age(self, seconds: float | None) -> None:
-        self._outgoing_max_age = _check_age("outgoing_max_age", seconds)
+        check_age("outgoing_max_age", seconds, optional=True)
+        self._outgoing_max_age = seconds
 
     @property
     def outgoing_high_water_mark(self) -> int:
@@ -225,8 +229,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @outgoing_high_water_mark.setter
     def outgoing_high_water_mark(self, count: int) -> None:
-        if count < 1:
-            raise DatagramError(f"outgoing_high_water_mark must be >= 1, got {count}")
+        check_limit("outgoing_high_water_mark", count)
         self._high_water_mark = count
         self._h3.datagram_limit = count
         self._writable()
@@ -264,10 +267,12 @@ class WebTransportDatagramTransport(EventEmitter):
             DatagramError: Bad priority or ttl, the peer accepts no datagrams, or ``close`` was
                 called.
             SessionClosedError: The session is over.
+            ConfigurationError: ``data`` is no bytes and no text, or another argument is none
+                of its kind.
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+        payload = data if isinstance(data, bytes) else check_payload(data)
         if not self._submit(payload, priority, ttl):
             await self._submit_in_turn(payload, priority, ttl)
 
@@ -276,7 +281,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises: as ``send``. Never waits.
         """
-        payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+        payload = data if isinstance(data, bytes) else check_payload(data)
         if self._submit(payload, priority, ttl):
             return True
         self._refused += 1
@@ -295,14 +300,11 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Cancellation: those already queued stay queued.
         """
-        if isinstance(datagrams, str | bytes | bytearray | memoryview):
-            kind = type(datagrams).__name__
-            raise DatagramError(f"datagrams must be a sequence of datagrams, got one {kind}")
-        for data in datagrams:
-            payload = data if isinstance(data, bytes) else ensure_bytes(data=data)
+        payloads = check_payloads(datagrams)
+        for payload in payloads:
             if not self._submit(payload, priority, ttl):
                 await self._submit_in_turn(payload, priority, ttl)
-        return len(datagrams)
+        return len(payloads)
 
     async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send ``data`` as compact UTF-8 JSON in one datagram.
@@ -311,7 +313,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         try:
             payload = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:  # ValueError: surrogates, too
             raise DatagramError(f"cannot send as JSON: {error}") from error
         await self.send(payload, priority=priority, ttl=ttl)
 
@@ -345,8 +347,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises and cancellation: as ``receive``.
         """
-        if max_count < 1:
-            raise DatagramError(f"max_count must be >= 1, got {max_count}")
+        if max_count.__class__ is not int or max_count < 1:
+            check_limit("max_count", max_count)
         incoming = self._incoming
         if not incoming or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
@@ -455,8 +457,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises:
             DatagramError: ``interval`` is not positive.
         """
-        if not interval > 0:
-            raise DatagramError(f"interval must be > 0 seconds, got {interval}")
+        check_age("interval", interval)
         task = asyncio.get_running_loop().create_task(self._heartbeat(interval))
         if self._heartbeats is None:
             self._heartbeats = set()
@@ -528,14 +529,13 @@ class WebTransportDatagramTransport(EventEmitter):
         """Queue one datagram; False when there is no room."""
         if self._closed or self._session._state in _OVER:
             raise self._closed_error("no datagram can be sent")
-        if not 0 <= priority <= _MAX_PRIORITY:
-            raise DatagramError(f"priority must be 0 to {_MAX_PRIORITY}, got {priority}")
+        if priority != 0:
+            check_priority(priority)
         if ttl is None:
             ttl = self._outgoing_max_age
         deadline = None
         if ttl is not None:
-            if not ttl > 0:
-                raise DatagramError(f"ttl must be > 0 seconds, got {ttl}")
+            check_age("ttl", ttl)
             deadline = time.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
@@ -627,7 +627,9 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def _wait_readable(self, timeout: float | None) -> deque[bytes]:
         """Return the queue once a datagram waits in it."""
+        limit = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
+        require_loop(self._session._loop, loop)
         started = time.perf_counter()
         timer: asyncio.TimerHandle | None = None
         while True:
@@ -638,8 +640,8 @@ class WebTransportDatagramTransport(EventEmitter):
                 raise self._closed_error("no datagram can be received")
             waiter: asyncio.Future[bool | None] = loop.create_future()
             self._receive_waiters.append(waiter)
-            if timeout is not None:
-                left = timeout - (time.perf_counter() - started)
+            if limit is not None:
+                left = limit - (time.perf_counter() - started)
                 timer = loop.call_later(left, _expire_waiter, waiter)
             try:
                 expired = await waiter
@@ -755,11 +757,14 @@ class WebTransportDatagramTransport(EventEmitter):
         stats.min_datagram_size = self._min_size
         stats.total_datagram_size = self._bytes_sent + self._bytes_received
         figures = self._h3.stats()
-        stats.datagrams_sent = figures.get("dgrams_sent") or 0
+        dropped = figures.get("dgrams_dropped") or 0
+        expired = figures.get("dgrams_expired") or 0
+        stats.datagrams_sent = self._send_sequence - dropped - expired
+        stats.datagrams_transmitted = figures.get("dgrams_sent") or 0
         stats.datagrams_acknowledged = figures.get("dgrams_acked") or 0
         stats.datagrams_lost = figures.get("dgrams_lost") or 0
-        stats.datagrams_expired = figures.get("dgrams_expired") or 0
-        stats.send_drops = self._refused + (figures.get("dgrams_dropped") or 0)
+        stats.datagrams_expired = expired
+        stats.send_drops = self._refused + dropped + expired
         return stats
 
     async def _heartbeat(self, interval: float) -> None:
@@ -769,12 +774,6 @@ class WebTransportDatagramTransport(EventEmitter):
                 with contextlib.suppress(DatagramError):
                     await self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(interval)
-
-
-def _check_age(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and not seconds > 0:
-        raise DatagramError(f"{name} must be > 0 seconds or None, got {seconds}")
-    return seconds
 
 
 def _expire_waiter(waiter: asyncio.Future[bool | None]) -> None:

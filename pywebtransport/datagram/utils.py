@@ -9,7 +9,9 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import DatagramError, DatagramTooLargeError, WebTransportError
+from ..exceptions import DatagramTooLargeError, WebTransportError
+from ..utils.checks import check_data, check_interface
+from .arguments import check_age, check_limit
 
 if TYPE_CHECKING:
     from .transport import WebTransportDatagramTransport
@@ -32,7 +34,8 @@ def create_heartbeat_datagram() -> bytes:
 
 def is_heartbeat_datagram(data: bytes) -> bool:
     """Whether ``data`` was made by ``create_heartbeat_datagram``."""
-    return len(data) == len(_MAGIC) + _TIME.size and data.startswith(_MAGIC)
+    raw = check_data("data", data)
+    return len(raw) == len(_MAGIC) + _TIME.size and bytes(raw[: len(_MAGIC)]) == _MAGIC
 
 
 async def datagram_throughput_test(
@@ -73,10 +76,11 @@ async def datagram_throughput_test(
     Cancellation: safe; what is queued is still sent.
     """
     transport = datagram_transport
-    if not duration > 0:
-        raise DatagramError(f"duration must be > 0 seconds, got {duration}")
-    if datagram_size < 1:
-        raise DatagramError(f"datagram_size must be >= 1, got {datagram_size}")
+    check_interface(
+        "datagram_transport", transport, "WebTransportDatagramTransport", "receive_many"
+    )
+    check_age("duration", duration)
+    check_limit("datagram_size", datagram_size)
     if transport.is_closed:
         raise transport._closed_error("no datagram can be sent")
     if datagram_size > transport.max_datagram_size:
@@ -110,7 +114,7 @@ async def datagram_throughput_test(
         )
     }
     sent = counted["datagrams_sent"]
-    dropped = counted["send_drops"] + counted["datagrams_expired"]
+    dropped = counted["send_drops"]
     return {
         "duration": elapsed,
         "datagrams_sent": sent,

@@ -68,7 +68,7 @@ def debug_state(session: WebTransportSession) -> dict[str, Any]:
             "dialect": getattr(session._h3.dialect, "draft", None),
         },
         "statistics": stats.to_dict(),
-        "streams": [stream.debug_state() for stream in session._streams.values()],
+        "streams": [stream.debug_state() for stream in session._open_streams()],
         "datagrams": session.datagrams.debug_state(),
         "connection": {
             "id": session._connection.connection_id,
@@ -112,6 +112,6 @@ def _data_figures(session: WebTransportSession) -> dict[str, int]:
     return {
         "bytes_sent": figures.get("bytes_sent") or 0,
         "bytes_received": figures.get("bytes_received") or 0,
-        "datagrams_sent": figures.get("dgrams_sent") or 0,
+        "datagrams_sent": 0 if datagrams is None else datagrams.datagrams_sent,
         "datagrams_received": 0 if datagrams is None else datagrams.datagrams_received,
     }

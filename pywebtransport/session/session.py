@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import ref
 
 from ..connection import WebTransportConnection
+from ..constants import MAX_VARINT, ErrorCodes
 from ..datagram import StructuredDatagramTransport, WebTransportDatagramTransport
 from ..events import EventEmitter
 from ..exceptions import (
-    ClientError,
     ConfigurationError,
     SessionClosedError,
     SessionError,
@@ -24,6 +25,7 @@ from ..exceptions import (
     TimeoutError,
 )
 from ..h3.error_codes import code_from_wire, code_to_wire
+from ..h3.fields import check_fields
 from ..serializer._messages import MessageCodec
 from ..stream import (
     StreamManager,
@@ -32,7 +34,8 @@ from ..stream import (
     WebTransportSendStream,
     WebTransportStream,
 )
-from ..stream._base import DONE
+from ..stream._base import DONE, _StreamBase
+from ..stream.send import check_send_order
 from ..stream.structured import DEFAULT_MAX_MESSAGE_SIZE, check_message_size
 from ..types import (
     ErrorCode,
@@ -45,10 +48,22 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
-from ..utils.checks import check_count
+from ..utils.checks import (
+    check_count,
+    check_data,
+    check_instance,
+    check_integer,
+    check_seconds,
+    check_text,
+    check_timeout,
+    validate_session_id,
+)
 from ..utils.waiters import Waiters
 from . import report
-from .incoming import IncomingStreams
+from .ending import check_ending, closed_error, refusal
+from .incoming import IncomingStreams, arrived
+from .opening import open_stream, try_open, wait_finished_streams
+from .orphans import Orphans
 from .stats import SessionStats
 
 if TYPE_CHECKING:
@@ -59,10 +74,12 @@ if TYPE_CHECKING:
 __all__ = ["SessionStats", "WebTransportSession"]
 
 _MessageT = TypeVar("_MessageT")
+_Ending = tuple[int | None, str, bool, Exception | None]
 _AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
 
-_DEFAULT_STREAM_TIMEOUT = 10.0
 _MAX_CODE = 2**32 - 1
+# Bytes that HKDF-Expand gives with SHA-256 (RFC 5869 section 2.3).
+_MAX_EXPORT = 255 * 32
 
 # Looking a member up on its enumeration takes ten times as long as a global name.
 _CLOSED = SessionState.CLOSED
@@ -86,14 +103,17 @@ class WebTransportSession(EventEmitter):
         "_connection",
         "_counted_local",
         "_datagrams",
+        "_ended_early",
         "_error",
         "_h3",
         "_incoming_bidi",
         "_incoming_uni",
         "_incoming_waiters",
+        "_loop",
         "_max_streams",
         "_on_end",
         "_open_waiters",
+        "_orphans",
         "_path_params",
         "_ready_waiters",
         "_session_id",
@@ -132,6 +152,8 @@ class WebTransportSession(EventEmitter):
         """
         if max_streams is not None:
             check_count("max_streams", max_streams)
+        check_instance("connection", connection, WebTransportConnection)
+        validate_session_id(session_id)
         self._bind(connection, connection._claim(session_id), session_id)
         if max_streams is not None:
             self._max_streams = max_streams
@@ -154,7 +176,9 @@ class WebTransportSession(EventEmitter):
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
-        self._streams: dict[StreamId, _AnyStream] = {}
+        # Who uses a stream holds it; see ``orphans``.
+        self._streams: dict[StreamId, ref[_AnyStream]] = {}
+        self._orphans: Orphans | None = None
         # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
@@ -165,6 +189,9 @@ class WebTransportSession(EventEmitter):
         self._closed_waiters = Waiters()
         self._close_info: SessionCloseInfo | None = None
         self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        # A client's session became ready in this turn: how it ended since then, see there.
+        self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
         self._path_params: tuple[Any, ...] = ()
         self._on_end: Callable[[WebTransportSession], None] | None = None
@@ -285,8 +312,11 @@ class WebTransportSession(EventEmitter):
 
         Raises:
             SessionError: The request was answered already, or the client is gone.
-            ConfigurationError: The protocol was not offered.
+            ConfigurationError: The protocol was not offered, or a header cannot be sent.
         """
+        if application_protocol is not None:
+            check_text("application_protocol", application_protocol)
+        fields = {} if headers is None else check_fields(headers)
         self._require_request("accept")
         if application_protocol is not None and application_protocol not in self.offered_protocols:
             raise ConfigurationError(
@@ -295,7 +325,7 @@ class WebTransportSession(EventEmitter):
                 config_key="application_protocol",
                 config_value=application_protocol,
             )
-        self._h3.accept(headers or {}, application_protocol)
+        self._h3.accept(fields, application_protocol)
         self._become_ready()
         return DONE
 
@@ -307,15 +337,19 @@ class WebTransportSession(EventEmitter):
             headers: Extra response fields.
 
         Raises:
-            SessionError: The request was answered already, or the client is gone.
+            SessionError: The request was answered already, or the client is gone; or the
+                status is out of range.
+            ConfigurationError: A header cannot be sent.
         """
+        check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
+        fields = {} if headers is None else check_fields(headers)
         self._require_request("reject")
         if not 300 <= status_code <= 599:
             raise SessionError(
                 f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
             )
-        self._h3.reject(status_code, headers or {})
-        error = SessionRejectedError(status_code=status_code, headers=headers or {})
+        self._h3.reject(status_code, fields)
+        error = SessionRejectedError(status_code=status_code, headers=fields)
         self._end(None, f"rejected with status {status_code}", False, error)
         return DONE
 
@@ -340,6 +374,7 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe.
         """
+        check_timeout("timeout", timeout)
         if not await self._decided(timeout):
             raise TimeoutError(
                 f"the server did not answer the session request for {self.path!r} "
@@ -382,13 +417,13 @@ class WebTransportSession(EventEmitter):
 
         Raises:
             SessionError: ``code`` is out of range.
+            ConfigurationError: ``code`` is no number, or ``reason`` no text. As with any
+                other wrong argument, nothing has happened then.
 
         Cancellation: session and connection are closed all the same; only the waiting ends.
         """
-        if not 0 <= code <= _MAX_CODE:
-            raise SessionError(
-                f"close code must be 0 to {_MAX_CODE}, got {code}", session_id=self._session_id
-            )
+        check_ending(self, code, reason)
+        self._tell_end()
         if self._state is SessionState.CLOSED:
             if close_connection:
                 await self._connection._session_gone()
@@ -400,7 +435,7 @@ class WebTransportSession(EventEmitter):
         self._state = SessionState.CLOSING
         try:
             if was_ready:
-                await self._wait_finished_streams(self._config.close_timeout)
+                await wait_finished_streams(self, self._config.close_timeout)
         except BaseException:
             self._close_now(code, reason)
             if close_connection:
@@ -409,6 +444,29 @@ class WebTransportSession(EventEmitter):
         self._close_now(code, reason)
         if close_connection:
             await self._connection._session_gone()
+
+    def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
+        """End the session at once and without words: the CONNECT stream is reset.
+
+        The peer sees an abrupt end (code None). Streams and datagrams that are under way
+        are lost. A client's connection is closed when no other session uses it. Takes
+        effect at once; awaiting is optional. Does nothing when the session is over.
+
+        Args:
+            code: HTTP/3 error code of the reset, 0 to 2**62 - 1.
+
+        Raises:
+            ConfigurationError: ``code`` is out of range.
+        """
+        check_integer("code", code, 0, MAX_VARINT)
+        self._tell_end()
+        if self._state is not SessionState.CLOSED:
+            try:
+                self._end(None, "", False, None)
+            finally:
+                self._h3.abort(code)
+            self._connection._close_later()
+        return DONE
 
     async def wait_closed(self) -> SessionCloseInfo:
         """Wait until the session is over.
@@ -441,37 +499,44 @@ class WebTransportSession(EventEmitter):
         """Open a stream both ends send on; wait while the peer's limit is reached.
 
         Args:
-            timeout: Seconds to wait for the limit; default ``stream_creation_timeout``.
+            timeout: Seconds to wait for a limit. None: ``stream_creation_timeout`` for the
+                peer's; one of this end (``max_streams``) is then an error at once.
             send_order: Higher is sent first among the streams of the connection.
 
         Raises:
-            TimeoutError: A limit, the peer's or one of this end, allowed no further stream in time.
+            StreamLimitError: A limit, the peer's or one of this end, allowed no further stream
+                (in time); it is a ``TimeoutError``, too.
             SessionClosedError: The session is over.
+            ConfigurationError: An argument is out of range.
 
         Cancellation: safe; no stream is opened.
         """
-        quic = self._open_stream(False)
-        if quic is None:
-            quic = await self._wait_open_stream(False, timeout)
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        if send_order != 0:
+            check_send_order(send_order)
+        quic = self._open_stream(False) or await open_stream(self, False, timeout)
         stream = WebTransportStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
         if self._emitter is not None:
-            self._tell_opened(quic, remote=False)
+            self._tell_opened(stream, remote=False)
         return stream
 
     async def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportSendStream:
         """Open a stream only this end sends on; otherwise as ``create_bidirectional_stream``."""
-        quic = self._open_stream(True)
-        if quic is None:
-            quic = await self._wait_open_stream(True, timeout)
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        if send_order != 0:
+            check_send_order(send_order)
+        quic = self._open_stream(True) or await open_stream(self, True, timeout)
         stream = WebTransportSendStream._attach(self, quic)
         if send_order:
             stream.send_order = send_order
         if self._emitter is not None:
-            self._tell_opened(quic, remote=False)
+            self._tell_opened(stream, remote=False)
         return stream
 
     def incoming_streams(
@@ -548,8 +613,12 @@ class WebTransportSession(EventEmitter):
             length: Bytes wanted, 1 to 8160.
 
         Raises:
-            SessionError: An argument is out of range, or the session is not open.
+            ConfigurationError: An argument is out of range.
+            SessionError: The session is not open.
         """
+        label = bytes(check_data("label", label))
+        context = bytes(check_data("context", context))
+        check_integer("length", length, 1, _MAX_EXPORT)
         if not self.is_ready:
             raise self._closed_error("no keying material")
         return self._h3.export_keying_material(label, context, length)
@@ -580,6 +649,7 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe; that is how to stop it early.
         """
+        check_seconds("check_interval", check_interval)
         await report.monitor_health(self, check_interval)
 
     def __repr__(self) -> str:
@@ -595,34 +665,16 @@ class WebTransportSession(EventEmitter):
         self, status: int | None, headers: Mapping[str, str], error: Exception | None
     ) -> None:
         """Client: the server refused, or there was no usable answer (deliver phase)."""
-        if error is None:
-            error = SessionRejectedError(
-                status_code=status or 0, headers=dict(headers), target_url=self._url
-            )
-        elif type(error) is SessionError:
-            error = ClientError(
-                f"the server did not open the session {self._url}: {error.message}",
-                error_code=error.error_code,
-                target_url=self._url,
-                remote=error.remote,
-            )
+        error = refusal(self, status, headers, error)
         self._end(None, str(error), True, error)
 
     def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
-        self._arrivals = arrival = self._arrivals + 1
-        if unidirectional:
-            if self._incoming_uni is None:
-                self._incoming_uni = deque()
-            self._incoming_uni.append(WebTransportReceiveStream._attach(self, stream, arrival))
-        else:
-            if self._incoming_bidi is None:
-                self._incoming_bidi = deque()
-            self._incoming_bidi.append(WebTransportStream._attach(self, stream, arrival))
+        attached = arrived(self, stream, unidirectional)
         if self._incoming_waiters.futures:
             self._incoming_waiters.wake()
         if self._emitter is not None:
-            self._tell_opened(stream, remote=True)
+            self._tell_opened(attached, remote=True)
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew (deliver phase)."""
@@ -667,21 +719,23 @@ class WebTransportSession(EventEmitter):
         self, code: int | None, reason: str, remote: bool, error: Exception | None
     ) -> None:
         """The session is over (deliver phase)."""
+        if self._ended_early is not None:
+            self._ended_early.append((code, reason, remote, error))
+            return
         self._end(code, reason, remote, error)
         if remote:
             self._connection._shut_if_unused()
 
     # ------------------------------------------------------------------ internal
 
-    @property
-    def _url(self) -> str:
-        return f"https://{self._h3.authority}{self._h3.path}"
-
     def _close_now(self, code: int, reason: str) -> None:
-        """What closing does without waiting."""
+        """What closing does without waiting; whatever happens, the session is CLOSED then."""
+        self._tell_end()
         if self._state is not SessionState.CLOSED:
-            self._h3.close(code, reason)
-            self._end(code, reason, False, None)
+            try:
+                self._h3.close(code, reason)
+            finally:
+                self._end(code, reason, False, None)
 
     def _require_request(self, verb: str) -> None:
         if self._h3.is_client:
@@ -698,31 +752,46 @@ class WebTransportSession(EventEmitter):
         self._state = SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
+        if self._h3.is_client:
+            # Whoever waits for the session gets it as it was accepted: an end that came in
+            # the same turn is told in the next one.
+            self._ended_early = []
+            self._loop.call_soon(self._tell_end)
         if self._emitter is not None:
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
+
+    def _tell_end(self) -> None:
+        """The caller of ``connect`` has the session: tell the end that came with it, if any."""
+        early, self._ended_early = self._ended_early, None
+        for ending in early or ():
+            self.session_closed(*ending)
 
     def _end(self, code: int | None, reason: str, remote: bool, error: Exception | None) -> None:
         """The one place where a session becomes CLOSED."""
         if self._state is SessionState.CLOSED:
             return
-        if self._datagrams is not None:
-            self._datagrams._close()
         self._state = SessionState.CLOSED
         self._stats.closed_at = get_timestamp()
         self._close_info = SessionCloseInfo(code=code, reason=reason, remote=remote)
         self._error = error
-        for stream in tuple(self._streams.values()):
-            stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
-            stream._check_done()
-        self._streams.clear()
-        self._connection._local_streams_freed(self._counted_local)
-        for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
-            waiters.wake()
-        self.streams_available(False)
-        self.streams_available(True)
-        self._connection._remove_session(self)
-        if self._on_end is not None:
-            self._on_end(self)
+        try:
+            if self._datagrams is not None:
+                self._datagrams._close()
+            for stream in self._open_streams():
+                stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
+                stream._check_done()
+        finally:  # nobody waits for ever, whatever went wrong above
+            self._streams.clear()
+            if self._orphans is not None:
+                self._orphans.clear()
+            for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
+                waiters.wake()
+            self.streams_available(False)
+            self.streams_available(True)
+            self._connection._local_streams_freed(self._counted_local)
+            self._connection._remove_session(self)
+            if self._on_end is not None:
+                self._on_end(self)
         self._emit_nowait(
             EventType.SESSION_CLOSED,
             {"session_id": self._session_id, "code": code, "reason": reason, "remote": remote},
@@ -730,24 +799,7 @@ class WebTransportSession(EventEmitter):
 
     def _closed_error(self, consequence: str) -> SessionClosedError:
         """The typed error for whatever the end of the session made impossible."""
-        info = self._close_info
-        if info is None:
-            message = f"the session is {self._state}: {consequence}"
-            return SessionClosedError(
-                message, session_id=self._session_id, session_state=self._state
-            )
-        who = "the peer" if info.remote else "this side"
-        what = "abruptly" if info.code is None else f"with code {info.code}"
-        cause = info.reason or ("" if info.code is not None else self._error)
-        text = f" ({cause})" if cause else ""
-        return SessionClosedError(
-            f"{who} closed the session {what}{text}: {consequence}",
-            code=info.code,
-            reason=info.reason,
-            remote=info.remote,
-            session_id=self._session_id,
-            session_state=self._state,
-        )
+        return closed_error(self, consequence)
 
     def _open_stream(self, unidirectional: bool) -> QuicStream | None:
         """Open a stream now, or None when it has to wait for a limit, or for its turn."""
@@ -755,82 +807,33 @@ class WebTransportSession(EventEmitter):
             raise self._closed_error("no stream can be opened")
         if self._open_waiters[unidirectional].futures:
             return None
-        return self._try_open(unidirectional)
+        return try_open(self, unidirectional)
 
-    async def _wait_open_stream(self, unidirectional: bool, timeout: float | None) -> QuicStream:
-        if timeout is None:
-            timeout = getattr(self._config, "stream_creation_timeout", _DEFAULT_STREAM_TIMEOUT)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while True:
-            waiters = self._open_waiters[unidirectional]
-            if not await waiters.wait(max(0.0, deadline - loop.time())):
-                raise TimeoutError(
-                    f"{self._limit()} allowed no further "
-                    f"{'uni' if unidirectional else 'bi'}directional stream within {timeout} s; "
-                    "finish streams that are open, or raise the limit",
-                    timeout_duration=timeout,
-                    operation="open stream",
-                )
-            if self.is_closed:
-                raise self._closed_error("no stream can be opened")
-            quic = self._try_open(unidirectional)
-            if quic is not None:
-                return quic
+    def _stream(self, stream_id: StreamId) -> _AnyStream | None:
+        """The open stream with an ID."""
+        reference = self._streams.get(stream_id)
+        stream = None if reference is None else reference()
+        if stream is not None and self._orphans is not None:
+            self._orphans.release(stream)
+        return stream
 
-    def _try_open(self, unidirectional: bool) -> QuicStream | None:
-        """Open a stream now, or None when a limit of the peer or of ours is reached."""
-        connection = self._connection
-        if (
-            self._counted_local >= self._max_streams
-            or connection._local_streams >= connection._max_local_streams
-        ):
-            return None
-        quic: QuicStream | None = self._h3.open_stream(unidirectional)
-        if quic is not None:
-            connection._local_streams += 1
-            self._counted_local += 1
-        return quic
+    def _open_streams(self) -> list[_AnyStream]:
+        """The streams that are not over, in the order in which they were opened."""
+        if self._orphans is not None:
+            self._orphans.settle()
+        return [s for reference in self._streams.values() if (s := reference()) is not None]
 
-    def _limit(self) -> str:
-        """What keeps a stream from being opened."""
-        connection = self._connection
-        if connection._local_streams >= connection._max_local_streams:
-            return f"max_streams_per_connection={connection._max_local_streams} of this end"
-        if self._counted_local >= self._max_streams:
-            return f"max_streams={self._max_streams} of this end"
-        return "the peer"
+    def _adopt(self, stream: _StreamBase) -> None:
+        """The application dropped a stream that is not over (any thread, any moment)."""
+        if self._orphans is None:
+            self._orphans = Orphans(self, self._loop)
+        self._orphans.adopt(stream)
 
-    def _take_incoming(
-        self, bidirectional: bool, unidirectional: bool
-    ) -> WebTransportStream | WebTransportReceiveStream | None:
-        bidi = self._incoming_bidi if bidirectional else None
-        uni = self._incoming_uni if unidirectional else None
-        if bidi and (not uni or bidi[0]._arrival < uni[0]._arrival):
-            return bidi.popleft()
-        return uni.popleft() if uni else None
-
-    async def _wait_finished_streams(self, timeout: float) -> None:
-        """Let finished streams be acknowledged before the session ends."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        for stream in list(self._streams.values()):
-            if not isinstance(stream, WebTransportSendStream):
-                continue
-            quic = stream._quic
-            if not quic.fin_written or quic.is_acked or quic.is_closed:
-                continue
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await stream.wait_acknowledged()
-            except (builtins.TimeoutError, StreamError, SessionClosedError):
-                continue
-
-    def _tell_opened(self, quic: QuicStream, *, remote: bool) -> None:
+    def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
         if self._has_listeners(EventType.STREAM_OPENED):
             self._emit_nowait(
                 EventType.STREAM_OPENED,
-                {"stream_id": quic.stream_id, "stream": quic.tag, "remote": remote},
+                {"stream_id": stream.stream_id, "stream": stream, "remote": remote},
             )
 
     def _remove_stream(self, stream: _AnyStream) -> None:
@@ -839,6 +842,8 @@ class WebTransportSession(EventEmitter):
         if figures is not None and (figures.read_errors or figures.write_errors):
             self._stats.stream_errors += 1
         quic = stream._quic
+        if self._orphans is not None:
+            self._orphans.forget(stream)
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
                 waited = self._counted_local >= self._max_streams
@@ -853,6 +858,8 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
 
     def _code_to_wire(self, code: int) -> int:
+        if code.__class__ is not int or not 0 <= code <= _MAX_CODE:
+            check_integer("code", code, -sys.maxsize, sys.maxsize)
         if not 0 <= code <= _MAX_CODE:
             raise StreamError(f"error code must be 0 to {_MAX_CODE}, got {code}")
         return code_to_wire(code, self._h3.dialect)

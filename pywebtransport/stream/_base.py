@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Awaitable, Generator
 from dataclasses import asdict, dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
 
 from ..events import EventEmitter
 from ..exceptions import (
@@ -18,6 +20,8 @@ from ..exceptions import (
 )
 from ..types import EventType, StreamDirection, StreamId, StreamState
 from ..utils import get_timestamp
+from ..utils.checks import validate_stream_id
+from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
@@ -92,7 +96,7 @@ class StreamStats:
 
 def _stream_closed(quic: QuicStream) -> None:
     """The engine is done with a stream (deliver phase); a function, since methods cost more."""
-    stream = quic.tag
+    stream = None if quic.tag is None else quic.tag()
     if stream is not None:
         stream._check_done()
 
@@ -102,6 +106,9 @@ class _StreamBase(EventEmitter):
 
     Streams are made by the session (``create_*_stream``, ``incoming_*``), not
     by hand; the constructor attaches to a stream that the session already has.
+
+    A stream belongs to whoever holds it: session and engine refer to it weakly. See
+    ``session.orphans`` for what becomes of one that is dropped before it is over.
     """
 
     # A server makes thousands of streams per second, so that one is a single object:
@@ -161,7 +168,8 @@ class _StreamBase(EventEmitter):
     _bytes_sent: int
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
-        stream = session._streams.get(stream_id)
+        validate_stream_id(stream_id)
+        stream = session._stream(stream_id)
         if type(stream) is cls:
             return stream
         raise StreamError(
@@ -184,7 +192,13 @@ class _StreamBase(EventEmitter):
 
     @classmethod
     def _attach(cls, session: WebTransportSession, quic: QuicStream, arrival: int = 0) -> Self:
-        """Make the object for a stream; ``arrival`` counts those of the peer."""
+        """Make the object for a stream.
+
+        Args:
+            session: What it belongs to.
+            quic: The stream in the engine.
+            arrival: Its number among those of the peer, until it is accepted.
+        """
         self = object.__new__(cls)
         self._emitter = None
         self._session = session
@@ -197,10 +211,28 @@ class _StreamBase(EventEmitter):
         self._reads = self._writes = self._bytes_read = self._bytes_sent = self._send_order = 0
         self._read_time = self._max_read_time = 0.0
         self._created_at = time()
-        quic.tag = self
         quic.on_closed = _stream_closed
-        session._streams[quic.stream_id] = self  # type: ignore[assignment]
+        session._streams[quic.stream_id] = quic.tag = ref(self)
         return self
+
+    def __del__(self) -> None:
+        """Nobody holds the stream any more: the session sees it to its end."""
+        if self._done or self._error is not None:
+            return
+        session = self._session
+        if session.is_closed:
+            return
+        session._adopt(self)
+        # In this place the line that dropped the stream is known, most of the time.
+        if self._is_orphan() and not (self._has_owner() or self._is_one_way()):
+            warnings.warn(
+                f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
+                "sending half open, and is ended now; use it in 'async with stream:', or end "
+                "it by close() or abort()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     # ------------------------------------------------------------- properties
 
@@ -254,6 +286,33 @@ class _StreamBase(EventEmitter):
     def _read_over(self) -> bool:
         """Everything was read, up to the peer's FIN."""
         return self._direction is StreamDirection.SEND_ONLY or self._quic.at_eof
+
+    def _is_orphan(self) -> bool:
+        """A half is open that only this end can end: the peer is done, or has no say."""
+        quic = self._quic
+        if quic.is_closed or self._reset_sent or self._send_over():
+            return False
+        if self._direction is _SEND_ONLY:
+            return self._bytes_sent > 0  # an unused one may be meant to hold a place
+        return quic.fin_received or quic.is_reset
+
+    def _is_one_way(self) -> bool:
+        """A bidirectional stream on which only the peer sent, to the end."""
+        return not self._bytes_sent and self._quic.fin_received
+
+    def _has_owner(self) -> bool:
+        """Somebody listens: an event brings the stream, so that nobody has to hold it."""
+        state = self._emitter
+        if state is None:
+            return False
+        names = {*state.handlers, *state.once, *state.waiters} - {EventType.STREAM_CLOSED}
+        return bool(names or state.any_handlers)
+
+    def _discard(self) -> None:
+        """Nobody is going to read what arrives."""
+
+    def _abandon(self) -> None:
+        """Nobody is going to send any more: end the sending half."""
 
     @property
     def stats(self) -> StreamStats:
@@ -341,7 +400,12 @@ class _StreamBase(EventEmitter):
     def _check_done(self) -> None:
         """Detach from the session once both the engine and the application are done."""
         quic = self._quic
-        if self._done or not quic.is_closed or not (self._receive_done or self._receive_over()):
+        if (
+            self._done
+            or not quic.is_closed
+            or self._arrival  # nobody has accepted it: the peer gets no credit for another one
+            or not (self._receive_done or self._receive_over())
+        ):
             return
         self._done = True
         # Without these the stream and its engine's side would hold each other until the

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from ..exceptions import StreamError, TimeoutError
 from ..types import Data
-from ..utils.checks import check_count
+from ..utils.checks import check_count, check_data, check_integer, check_timeout
 from ..utils.waiters import Waiters
 
 __all__ = ["StreamBuffer"]
@@ -63,7 +64,7 @@ class StreamBuffer:
 
         Cancellation: a part of ``data`` may be in the buffer; ``eof`` has no effect then.
         """
-        view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
+        view = memoryview(check_data("data", data))
         async with self._feeding:
             if self._eof:
                 raise StreamError("the buffer has its end; nothing can be fed after it")
@@ -94,8 +95,8 @@ class StreamBuffer:
 
         Cancellation: safe, nothing is taken.
         """
-        if size < -1:
-            raise ValueError(f"size must be -1 or more, got {size}")
+        check_integer("size", size, -1, sys.maxsize)
+        timeout = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while size and not self._data and not self._eof:

@@ -12,13 +12,21 @@ from weakref import WeakSet
 from ..constants import (
     DEFAULT_MAX_STREAMS,
     DEFAULT_STREAM_CLEANUP_INTERVAL,
-    DEFAULT_STREAM_CREATION_TIMEOUT,
 )
-from ..exceptions import SessionError, StreamError, TimeoutError
+from ..exceptions import SessionError, StreamError, StreamLimitError
 from ..types import EventType, StreamId, StreamType
-from ..utils.checks import check_count
+from ..utils.checks import (
+    NEVER,
+    check_count,
+    check_instance,
+    check_interface,
+    check_timeout,
+    validate_stream_id,
+)
 from ..utils.registry import count_states
 from ..utils.slots import Slots
+from .receive import WebTransportReceiveStream
+from .send import WebTransportSendStream
 from .utils import finish_stream
 
 if TYPE_CHECKING:
@@ -26,7 +34,6 @@ if TYPE_CHECKING:
 
     from ..events import Event
     from ..session import WebTransportSession
-    from .send import WebTransportSendStream
     from .stream import WebTransportStream
 
     _Made = TypeVar("_Made", bound=WebTransportSendStream)
@@ -61,6 +68,7 @@ class StreamManager:
             ConfigurationError: ``max_streams`` is below 1.
         """
         check_count("max_streams", max_streams)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         self._session = session
         self._slots = Slots(max_streams)
         self._removed: WeakSet[StreamType] = WeakSet()
@@ -81,23 +89,31 @@ class StreamManager:
             session, max_streams=max_streams, stream_cleanup_interval=stream_cleanup_interval
         )
 
-    async def create_bidirectional_stream(self) -> WebTransportStream:
-        """Open a stream both ends send on; wait while ``max_streams`` are open.
+    async def create_bidirectional_stream(
+        self, *, timeout: float | None = None
+    ) -> WebTransportStream:
+        """Open a stream both ends send on.
 
-        Callers are served in the order in which they came.
+        Callers that wait are served in the order in which they came.
+
+        Args:
+            timeout: Seconds to wait for a limit. None: ``stream_creation_timeout`` for the
+                peer's; with ``max_streams`` of the manager open it is then an error at once.
 
         Raises:
-            TimeoutError: ``stream_creation_timeout`` passed without room for another one.
+            StreamLimitError: There was no room for another one (in time).
             SessionClosedError: The session is over.
             SessionError: The manager is shut down.
 
         Cancellation: safe; no stream is opened.
         """
-        return await self._create(self._session.create_bidirectional_stream)
+        return await self._create(self._session.create_bidirectional_stream, timeout)
 
-    async def create_unidirectional_stream(self) -> WebTransportSendStream:
+    async def create_unidirectional_stream(
+        self, *, timeout: float | None = None
+    ) -> WebTransportSendStream:
         """As ``create_bidirectional_stream``; only this end sends on the stream."""
-        return await self._create(self._session.create_unidirectional_stream)
+        return await self._create(self._session.create_unidirectional_stream, timeout)
 
     async def add_stream(self, stream: StreamType) -> None:
         """Show a stream of the session that was removed; others are shown anyway.
@@ -107,7 +123,8 @@ class StreamManager:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
-        if self._session._streams.get(stream.stream_id) is not stream:
+        check_instance("stream", stream, WebTransportReceiveStream, WebTransportSendStream)
+        if self._session._stream(stream.stream_id) is not stream:
             raise StreamError(
                 f"stream {stream.stream_id} is not an open stream of session "
                 f"{self._session.session_id}",
@@ -118,7 +135,8 @@ class StreamManager:
 
     async def get_stream(self, stream_id: StreamId) -> StreamType | None:
         """The open stream with an ID, or None."""
-        stream = self._session._streams.get(stream_id)
+        validate_stream_id(stream_id)
+        stream = self._session._stream(stream_id)
         return None if stream is None or stream in self._removed else stream
 
     async def remove_stream(self, stream_id: StreamId) -> StreamType | None:
@@ -201,29 +219,33 @@ class StreamManager:
 
     def _streams(self) -> list[StreamType]:
         removed = self._removed
-        return [stream for stream in self._session._streams.values() if stream not in removed]
+        return [stream for stream in self._session._open_streams() if stream not in removed]
 
-    async def _create(self, create: Callable[..., Awaitable[_Made]]) -> _Made:
+    async def _create(
+        self, create: Callable[..., Awaitable[_Made]], timeout: float | None
+    ) -> _Made:
+        limit = check_timeout("timeout", timeout)
         if self._closed:
             raise _closed_error()
         session = self._session
-        timeout: float = getattr(
-            session._config, "stream_creation_timeout", DEFAULT_STREAM_CREATION_TIMEOUT
-        )
+        wait = 0.0 if timeout is None else NEVER if limit is None else limit
         if not self._listening:
             self._listening = True
             session.once(EventType.SESSION_CLOSED, self._session_closed)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        if not await self._slots.acquire(timeout):
-            raise TimeoutError(
-                f"max_streams={self._slots.count} streams of the manager stayed open for "
-                f"{timeout} s; finish some, or raise the limit",
-                timeout_duration=timeout,
-                operation="open stream",
+        deadline = loop.time() + wait
+        if session.is_closed:
+            raise session._closed_error("no stream can be opened")
+        if not self._slots.take() and not (wait and await self._slots.acquire(wait)):
+            raise StreamLimitError(
+                f"stream limit reached: max_streams={self._slots.count} streams of the manager "
+                f"{f'stayed open for {wait:g} s' if wait else 'are open'}; finish some, or "
+                "raise the limit",
+                timeout_duration=None if timeout is None else wait,
             )
         try:
-            stream = await create(timeout=max(0.0, deadline - loop.time()))
+            left = None if timeout is None else max(0.0, deadline - loop.time())
+            stream = await create(timeout=left)
             if self._closed:
                 finish_stream(stream)
                 raise _closed_error()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionError, TimeoutError
 from ..types import EventType
-from ..utils.checks import check_count
+from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
 from ..utils.slots import Slots
 from .stream import WebTransportStream
 from .utils import finish_stream
@@ -59,6 +59,7 @@ class StreamPool:
             ConfigurationError: ``pool_size`` is below 1.
         """
         check_count("pool_size", pool_size)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         self._session = session
         self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
         self._idle: list[WebTransportStream] = []
@@ -87,11 +88,18 @@ class StreamPool:
 
         Cancellation: safe; no stream and no place in the pool is lost.
         """
+        limit = check_timeout("timeout", timeout)
         self._require_open()
         if timeout is None:
-            timeout = getattr(
-                self._session._config, "stream_creation_timeout", DEFAULT_STREAM_CREATION_TIMEOUT
+            timeout = float(
+                getattr(
+                    self._session._config,
+                    "stream_creation_timeout",
+                    DEFAULT_STREAM_CREATION_TIMEOUT,
+                )
             )
+        else:
+            timeout = NEVER if limit is None else limit
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         if not await self._slots.acquire(timeout):
@@ -119,6 +127,7 @@ class StreamPool:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
+        check_instance("stream", stream, WebTransportStream)
         if stream in self._idle:
             return
         if stream not in self._active:

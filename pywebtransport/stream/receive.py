@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from ..events import EventEmitter
-from ..exceptions import StreamError, TimeoutError, WebTransportError
+from ..exceptions import (
+    ConfigurationError,
+    StreamError,
+    TimeoutError,
+    WebTransportError,
+    invalid_config,
+)
 from ..types import ErrorCode, EventType, StreamDirection
+from ..utils.checks import check_data, check_integer
+from ..utils.waiters import require_loop
 from ._base import DONE, _StreamBase
 
 if TYPE_CHECKING:
@@ -71,13 +80,14 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             StreamError: Another coroutine is reading, or reading was stopped here.
             SessionClosedError: The session ended before the stream did.
             TimeoutError: ``read_timeout`` passed without data.
+            ConfigurationError: ``size`` is no whole number.
 
         Cancellation: safe, nothing is consumed.
         """
-        if size <= 0:
-            if size == 0:
-                return b""
-            return await self.read_all()
+        if size.__class__ is not int or size <= 0:
+            check_integer("size", size, -sys.maxsize, sys.maxsize)
+            if size <= 0:
+                return b"" if size == 0 else await self.read_all()
         quic = self._quic
         try:
             data = quic.read(size)
@@ -94,6 +104,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 data = quic.read(size)
         except WebTransportError as error:
             raise self._read_failed(error) from None
+        except OverflowError:
+            check_integer("size", size, -sys.maxsize, sys.maxsize)
+            raise
         self._reads += 1
         if data:
             self._bytes_read += len(data)
@@ -110,13 +123,13 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Returns:
             How many bytes were stored; 0 at the end of the stream.
 
-        Raises: as ``read``; also ValueError for a read-only buffer.
+        Raises: as ``read``; ConfigurationError for what is no writable buffer.
 
         Cancellation: safe.
         """
-        view = memoryview(buffer).cast("B")
-        if view.readonly:
-            raise ValueError("readinto() needs a writable buffer, got a read-only one")
+        view = check_data("buffer", buffer)
+        if isinstance(view, bytes) or view.readonly:
+            raise invalid_config(key="buffer", value=buffer, reason="it is read-only")
         if not len(view):
             return 0
         try:
@@ -153,8 +166,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Cancellation: not safe, bytes read so far are lost. Use ``read`` where
         cancellation is expected.
         """
-        if max_size is not None and max_size < 0:
-            raise ValueError(f"max_size must be >= 0 or None, got {max_size}")
+        if max_size is not None and (max_size.__class__ is not int or max_size < 0):
+            check_integer("max_size", max_size, 0, sys.maxsize)
         quic = self._quic
         chunks: list[bytes] = []
         total = 0
@@ -193,8 +206,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Raises: as ``read``.
         """
-        if chunk_size <= 0:
-            raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
+        check_integer("chunk_size", chunk_size, 1, sys.maxsize)
         while data := await self.read(chunk_size):
             yield data
 
@@ -208,8 +220,10 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, the bytes read so far are put back.
         """
-        if n < 0:
-            raise ValueError(f"n must be >= 0, got {n}")
+        if n.__class__ is not int or not 0 <= n <= sys.maxsize:
+            check_integer("n", n, -sys.maxsize, sys.maxsize)
+            if n < 0:
+                raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
         chunks: list[bytes] = []
         missing = n
         try:
@@ -228,6 +242,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         except (asyncio.CancelledError, TimeoutError):
             self._unread(b"".join(chunks))
             raise
+        if self._quic.at_eof:
+            self._finish_receive()  # nobody needs to ask for the end
         return b"".join(chunks)
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
@@ -242,8 +258,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, the bytes read so far are put back.
         """
-        if not separator:
-            raise ValueError("separator must not be empty")
+        if not isinstance(separator, bytes | bytearray | memoryview) or not len(separator):
+            raise invalid_config(key="separator", value=separator, reason="expected some bytes")
         limit = self._session._config.stream_window
         buffer = bytearray()
         try:
@@ -374,6 +390,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 stream_id=self.stream_id,
             )
         loop = asyncio.get_running_loop()
+        if loop is not self._session._loop:
+            require_loop(self._session._loop, loop)
         waiter: asyncio.Future[bool | None] = loop.create_future()
         self._read_waiter = waiter
         timeout = self._session._config.read_timeout
@@ -412,6 +430,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             self._finish_receive()
         return self._report(self._application_error(error))
 
+    def _discard(self) -> None:
+        self.stop_sending(0)
+
     def _unread(self, data: bytes) -> None:
         if data:
             self._quic.unread(data)
@@ -436,7 +457,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
 def _data_received(quic: QuicStream) -> None:
     """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
-    stream = quic.tag
+    stream = None if quic.tag is None else quic.tag()
     if stream is None:
         return
     if not stream._has_listeners(EventType.STREAM_DATA_RECEIVED):

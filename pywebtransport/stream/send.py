@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from ..events import EventEmitter
-from ..exceptions import StreamError, TimeoutError, WebTransportError
+from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..types import Data, ErrorCode, StreamDirection
+from ..utils.checks import check_count, check_data, check_integer
 from ..utils.waiters import Waiters
 from ._base import DONE, _StreamBase
 
-__all__ = ["WebTransportSendStream"]
+__all__ = ["WebTransportSendStream", "check_send_order"]
+
+_MAX_ORDER = 2**62
 
 # Buffers that must be copied (bytearray, memoryview) go down in pieces of this size,
 # so that a large one never stands in memory twice.
 _COPY_CHUNK = 262144
+
+
+def check_send_order(order: int) -> None:
+    """Raise ConfigurationError when ``order`` is no possible ``send_order``."""
+    check_integer("send_order", order, -_MAX_ORDER, _MAX_ORDER - 1)
 
 
 class WebTransportSendStream(_StreamBase, EventEmitter):
@@ -47,8 +56,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     @send_order.setter
     def send_order(self, order: int) -> None:
-        if not -(2**62) <= order < 2**62:
-            raise ValueError(f"send_order must be within +-2**62, got {order}")
+        check_send_order(order)
         self._send_order = order
         self._quic.set_send_order(order)
 
@@ -75,19 +83,18 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             StreamError: The stream was finished or reset on this side.
             SessionClosedError: The session is over.
             TimeoutError: ``write_timeout`` passed without enough room. The bytes stay queued.
+            ConfigurationError: ``data`` is none of these; nothing was sent.
 
         Cancellation: safe for ``bytes`` and ``str``, which are queued whole before
         any wait. Of a larger mutable buffer the rest may be unsent.
         """
-        if isinstance(data, str):
-            data = data.encode()
+        sendable = data if isinstance(data, bytes) else check_data("data", data)
         try:
-            if isinstance(data, bytes):
-                queued = self._quic.write(data, end_stream)
-                self._bytes_sent += len(data)
+            if isinstance(sendable, bytes):
+                queued = self._quic.write(sendable, end_stream)
+                self._bytes_sent += len(sendable)
             else:
-                view = memoryview(data).cast("B")
-                queued = await self._write_copied(view, end_stream, wait_flush)
+                queued = await self._write_copied(sendable, end_stream, wait_flush)
         except WebTransportError as error:
             raise self._write_failed(error) from None
         self._writes += 1
@@ -95,9 +102,14 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             await self._drain()
 
     async def writelines(self, lines: list[Data]) -> None:
-        """Write each item in turn; as ``write``."""
-        for line in lines:
-            await self.write(line)
+        """Write each item in turn; as ``write``.
+
+        Raises: as ``write``; ``ConfigurationError`` before the first one is written.
+        """
+        if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
+            raise invalid_config(key="lines", value=lines, reason="expected a list of data")
+        for sendable in [check_data("lines", line) for line in lines]:
+            await self.write(sendable)
 
     async def write_all(self, data: Data, chunk_size: int = 8192) -> None:
         """Write ``data`` and finish the stream.
@@ -110,8 +122,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
         Cancellation: as ``write``.
         """
-        if chunk_size <= 0:
-            raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
+        if chunk_size.__class__ is not int or chunk_size < 1:
+            check_count("chunk_size", chunk_size)
         if not isinstance(data, bytes):
             await self.write(data, end_stream=True)
             return
@@ -244,6 +256,17 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 return queued
             if wait and queued > self._session._write_high:
                 await self._drain()
+
+    def _abandon(self) -> None:
+        if self.is_writable:
+            # What was written may be all there is; with nothing, or towards a peer that gave
+            # the stream up, an end that looks complete would be none.
+            if self._bytes_sent and not self._quic.is_reset:
+                with suppress(WebTransportError):
+                    self._finish_send()
+            else:
+                self.reset(0)
+        super()._abandon()
 
     async def _drain(self) -> None:
         """Wait until the write buffer fell to its low-water mark."""

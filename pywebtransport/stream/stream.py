@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from ..types import ErrorCode, StreamDirection
+from ..utils.checks import check_number, check_seconds
 from ._base import StreamStats
 from .buffer import StreamBuffer
 from .receive import WebTransportReceiveStream
@@ -56,13 +57,16 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Finish the sending half and stop the receiving one; abort both on an error."""
+        """Finish the sending half and stop the receiving one; abort both on an error.
+
+        Either way nothing is left open, and the peer gets its stream back. What arrived and
+        was not read is dropped.
+        """
         if exc_type is not None:
             await self.abort()
             return
         await self.close()
-        if self.is_readable:
-            self.stop_sending(0)
+        self.stop_sending(0)
 
     async def diagnose_issues(
         self,
@@ -81,6 +85,9 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         Returns:
             One sentence per finding; empty when all is well.
         """
+        check_number("error_rate_threshold", error_rate_threshold)
+        check_number("latency_threshold", latency_threshold)
+        check_number("stale_threshold", stale_threshold)
         stats = self.stats
         issues = []
         operations = stats.reads_count + stats.writes_count
@@ -106,6 +113,8 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
         Cancellation: safe; that is how to stop it early.
         """
+        check_seconds("check_interval", check_interval)
+        check_number("error_rate_threshold", error_rate_threshold)
         while not self.is_closed:
             for issue in await self.diagnose_issues(error_rate_threshold=error_rate_threshold):
                 self._session._logger.warning("stream %d: %s", self.stream_id, issue)

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from ..constants import ErrorCodes
-from ..exceptions import ConfigurationError, SerializationError, StreamError
+from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..types import Serializer, StreamId
+from ..utils.checks import check_instance
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 
@@ -31,10 +32,10 @@ MessageT = TypeVar("MessageT")
 def check_message_size(size: int) -> None:
     """Raise ConfigurationError when ``size`` is no possible ``max_message_size``."""
     if type(size) is not int or not 0 < size <= _MAX_LENGTH:
-        raise ConfigurationError(
-            f"max_message_size must be 1 to {_MAX_LENGTH} bytes, got {size!r}",
-            config_key="max_message_size",
-            config_value=size,
+        raise invalid_config(
+            key="max_message_size",
+            value=size,
+            reason=f"max_message_size must be 1 to {_MAX_LENGTH} bytes, got {size!r}",
         )
 
 
@@ -89,6 +90,7 @@ class StructuredStream(Generic[MessageT]):
         Raises:
             ConfigurationError: The registry or the limit is out of range.
         """
+        check_instance("stream", stream, WebTransportReceiveStream, WebTransportSendStream)
         check_message_size(max_message_size)
         self._codec = MessageCodec(serializer, registry)
         self._stream = stream

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from ..exceptions import WebTransportError
 from ..types import StreamType
-from ..utils.checks import check_count
+from ..utils.checks import check_instance, check_integer
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 from .stream import WebTransportStream
@@ -34,12 +35,14 @@ async def copy_stream_data(
         The number of bytes copied.
 
     Raises:
-        ConfigurationError: ``chunk_size`` is not at least 1; both streams are as before.
+        ConfigurationError: An argument is of no use; both streams are as before.
         Otherwise what ``read`` and ``write`` raise.
 
     Cancellation: safe; both streams are aborted.
     """
-    check_count("chunk_size", chunk_size)
+    check_instance("source", source, WebTransportReceiveStream)
+    check_instance("destination", destination, WebTransportSendStream)
+    check_integer("chunk_size", chunk_size, 1, sys.maxsize)
     total = 0
     try:
         while data := await source.read(chunk_size):
@@ -65,6 +68,7 @@ def finish_stream(stream: StreamType) -> None:
 async def echo_stream(stream: WebTransportStream) -> None:
     """Send everything that arrives on ``stream`` back, then finish it.
 
-    Raises: what ``read`` and ``write`` raise.
+    Raises: what ``read`` and ``write`` raise; both halves are ended then.
     """
+    check_instance("stream", stream, WebTransportStream)
     await copy_stream_data(source=stream, destination=stream, chunk_size=65536)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
-from ..exceptions import invalid_config
-from .checks import check_seconds
+from .checks import check_integer, check_seconds
 from .timing import get_timestamp
 
 __all__ = ["Findings", "Sample", "Sampler", "last"]
@@ -127,8 +127,7 @@ def last(items: deque[_Item], limit: int | None) -> list[_Item]:
     """
     if limit is None:
         return list(items)
-    if limit < 0:
-        raise invalid_config(key="limit", value=limit, reason="expected 0 or more")
+    check_integer("limit", limit, 0, sys.maxsize)
     return list(islice(items, max(0, len(items) - limit), None))
 
 

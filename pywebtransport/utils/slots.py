@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from pywebtransport.utils.waiters import require_loop
+
 __all__ = ["Slots"]
 
 
@@ -32,6 +34,13 @@ class Slots:
         """Nobody has a slot, nobody waits for one."""
         return self.free == self.count and not self._waiting
 
+    def take(self) -> bool:
+        """Take a slot now; False when none is free, or others wait for one."""
+        if self.free and not self._waiting:
+            self.free -= 1
+            return True
+        return False
+
     async def acquire(self, timeout: float) -> bool:
         """Take a slot.
 
@@ -46,10 +55,11 @@ class Slots:
 
         Cancellation: safe; no slot is taken.
         """
-        if self.free and not self._waiting:
-            self.free -= 1
+        if self.take():
             return True
         loop = asyncio.get_running_loop()
+        if self._waiting:
+            require_loop(self._waiting[0].get_loop(), loop)
         future: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(future)
         timer = loop.call_later(timeout, _expire, future)

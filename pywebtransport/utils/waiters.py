@@ -5,7 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Waiters"]
+from pywebtransport.exceptions import WrongLoopError
+from pywebtransport.utils.checks import check_timeout
+
+__all__ = ["Waiters", "require_loop", "running_loop"]
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread now, if there is one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def require_loop(
+    own: asyncio.AbstractEventLoop | None, running: asyncio.AbstractEventLoop | None
+) -> None:
+    """Check that an object is used on the event loop that it belongs to.
+
+    Args:
+        own: The object's; None: it belongs to none yet.
+        running: The caller's.
+
+    Raises:
+        WrongLoopError: They differ.
+    """
+    if own is not None and own is not running:
+        raise WrongLoopError(closed=own.is_closed())
 
 
 class Waiters:
@@ -14,13 +41,18 @@ class Waiters:
     The engine wakes it like a future (``done``, ``set_result``); it can be
     used again after each wake-up. A cancelled waiter leaves nothing behind.
 
+    It belongs to the event loop in which it is made, or else first waited on: whoever
+    waits on another one would never be woken.
+
     Attributes:
         futures: Of those who wait. Ask it where asking has to be cheap.
+        loop: The event loop.
     """
 
-    __slots__ = ("futures",)
+    __slots__ = ("futures", "loop")
 
     def __init__(self) -> None:
+        self.loop = running_loop()
         # There are several of these in every session, and nearly always nobody waits.
         self.futures: list[asyncio.Future[bool]] | None = None
 
@@ -39,8 +71,13 @@ class Waiters:
         Returns:
             False when ``timeout`` passed first.
 
+        Raises:
+            ConfigurationError: ``timeout`` is neither None nor 0 or more.
+            WrongLoopError: The caller runs on another event loop.
+
         Cancellation: safe.
         """
+        timeout = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
         future = self.add(loop)
         # A timer on the future costs a third of asyncio.timeout(), which cancels the task.
@@ -56,7 +93,14 @@ class Waiters:
                 self.futures.remove(future)
 
     def add(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
-        """Make a future of the next wake-up, for callers that are no coroutines."""
+        """Make a future of the next wake-up, for callers that are no coroutines.
+
+        Raises:
+            WrongLoopError: ``loop`` is another one than that of these waiters.
+        """
+        if loop is not self.loop:
+            require_loop(self.loop, loop)
+            self.loop = loop
         future: asyncio.Future[bool] = loop.create_future()
         if self.futures is None:
             self.futures = [future]

@@ -22,6 +22,7 @@ from pywebtransport.exceptions import (
     SessionClosedError,
     SessionError,
     StreamError,
+    StreamLimitError,
     TimeoutError,
 )
 from pywebtransport.session import SessionManager
@@ -326,17 +327,20 @@ async def test_stream_manager_shows_the_streams_of_both_ends(pair: PairOfSession
 
 async def test_stream_manager_limits_what_it_creates(pair: PairOfSessions) -> None:
     async with (
-        pair(client={"stream_creation_timeout": 0.05}) as (near, far),
+        pair() as (near, far),
         StreamManager.create(session=near, max_streams=1) as manager,
     ):
         first = await manager.create_unidirectional_stream()
         assert (await manager.get_stats())["semaphore_locked"]
-        with pytest.raises(TimeoutError, match="max_streams=1"):
+        with pytest.raises(StreamLimitError, match=r"stream limit.*max_streams=1"):
             await manager.create_bidirectional_stream()
+        with pytest.raises(TimeoutError, match=r"stayed open for 0\.02 s"):
+            await manager.create_bidirectional_stream(timeout=0.02)
         await near.create_bidirectional_stream()  # the limit is the manager's own
 
-        near._config.stream_creation_timeout = 50.0
-        waiting = [asyncio.create_task(manager.create_unidirectional_stream()) for _ in range(3)]
+        waiting = [
+            asyncio.create_task(manager.create_unidirectional_stream(timeout=50)) for _ in range(3)
+        ]
         await asyncio.sleep(0)
         waiting[0].cancel()
         await first.write_all(b"done")
@@ -375,7 +379,7 @@ async def test_end_of_the_session_and_of_the_manager(pair: PairOfSessions) -> No
             await both.write(b"all of it")
             one = await manager.create_unidirectional_stream()
             await one.write(b"arrives")
-            waiting = asyncio.create_task(manager.create_unidirectional_stream())
+            waiting = asyncio.create_task(manager.create_unidirectional_stream(timeout=50))
             await asyncio.sleep(0)
         with pytest.raises(SessionError, match="shut down"):
             await waiting
@@ -389,7 +393,7 @@ async def test_end_of_the_session_and_of_the_manager(pair: PairOfSessions) -> No
 
         manager = StreamManager(near, max_streams=1)
         await manager.create_bidirectional_stream()
-        waiting = asyncio.create_task(manager.create_unidirectional_stream())
+        waiting = asyncio.create_task(manager.create_unidirectional_stream(timeout=50))
         await asyncio.sleep(0)
         await near.close()
         with pytest.raises(SessionClosedError):

@@ -576,8 +576,8 @@ async def test_ready_times_out_with_the_value_in_the_message(
 
 async def test_issues_name_what_looks_wrong(pair: PairOfSessions) -> None:
     async with pair(server={"max_incoming_streams": 4}) as (near, far):
-        for _ in range(4):
-            stream = await near.create_unidirectional_stream()
+        held = [await near.create_unidirectional_stream() for _ in range(4)]
+        for stream in held:
             await stream.write(b"x")
         await until(lambda: len(far._streams) == 4)
         issues = await far.diagnose_issues()

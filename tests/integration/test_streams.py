@@ -19,6 +19,7 @@ from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import (
     ConfigurationError,
     StreamError,
+    StreamLimitError,
     StreamResetError,
     StreamStoppedError,
     TimeoutError,
@@ -705,9 +706,17 @@ async def test_opening_waits_for_the_peers_limit(pair: PairOfSessions) -> None:
 async def test_own_limit_on_open_streams(pair: PairOfSessions) -> None:
     async with pair(client={"max_streams": 3}) as (near, far):
         held = [await near.create_unidirectional_stream() for _ in range(3)]
+        # At once, unless a timeout is asked for: only this end itself can make room.
+        with pytest.raises(
+            StreamLimitError, match=r"stream limit.*max_streams=3 of this end"
+        ) as own:
+            await near.create_unidirectional_stream()
+        assert own.value.timeout_duration is None
         with pytest.raises(TimeoutError, match="max_streams=3 of this end"):
             await near.create_unidirectional_stream(timeout=0.02)
-        waiting = [asyncio.create_task(near.create_unidirectional_stream()) for _ in range(2)]
+        waiting = [
+            asyncio.create_task(near.create_unidirectional_stream(timeout=20)) for _ in range(2)
+        ]
         for stream in held[:2]:
             await stream.write_all(b"")
             assert await (await take_unidirectional(far)).read_all() == b""
@@ -776,6 +785,9 @@ async def test_the_limit_of_the_peer_is_named_as_the_cause(pair: PairOfSessions)
         await near.create_unidirectional_stream()
         with pytest.raises(TimeoutError, match="the peer allowed no further unidirectional"):
             await near.create_unidirectional_stream(timeout=0.02)
+        near._config.stream_creation_timeout = 0.02
+        with pytest.raises(StreamError, match=r"stream limit.*the peer .* within 0\.02 s"):
+            await near.create_unidirectional_stream()
 
 
 async def test_waiting_openers_are_served_in_turn(pair: PairOfSessions) -> None:

@@ -1,0 +1,82 @@
+"""How a session may be ended, and the errors that tell how it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..constants import MAX_APPLICATION_CODE
+from ..exceptions import ClientError, SessionClosedError, SessionError, SessionRejectedError
+from ..utils.checks import check_integer, check_text
+
+if TYPE_CHECKING:
+    from .session import WebTransportSession
+
+__all__ = ["check_ending", "closed_error", "refusal"]
+
+
+def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
+    """Check what ``close`` is given.
+
+    Raises:
+        SessionError: The code is out of range.
+        ConfigurationError: The code is no whole number, or the reason no text.
+    """
+    check_integer("code", code, -sys.maxsize, sys.maxsize)
+    check_text("reason", reason)
+    if not 0 <= code <= MAX_APPLICATION_CODE:
+        raise SessionError(
+            f"close code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
+            session_id=session.session_id,
+        )
+
+
+def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:
+    """The typed error for whatever the end of the session made impossible."""
+    info = session.close_info
+    if info is None:
+        return SessionClosedError(
+            f"the session is {session.state}: {consequence}",
+            session_id=session.session_id,
+            session_state=session.state,
+        )
+    who = "the peer" if info.remote else "this side"
+    what = "abruptly" if info.code is None else f"with code {info.code}"
+    cause = info.reason or ("" if info.code is not None else session._error)
+    text = f" ({cause})" if cause else ""
+    return SessionClosedError(
+        f"{who} closed the session {what}{text}: {consequence}",
+        code=info.code,
+        reason=info.reason,
+        remote=info.remote,
+        session_id=session.session_id,
+        session_state=session.state,
+    )
+
+
+def refusal(
+    session: WebTransportSession,
+    status: int | None,
+    headers: Mapping[str, str],
+    error: Exception | None,
+) -> Exception:
+    """Client: the error for a session that was not opened.
+
+    Args:
+        session: Which.
+        status: Of the response, if there was one.
+        headers: Likewise.
+        error: What the HTTP/3 layer says.
+    """
+    url = f"https://{session.authority}{session.path}"
+    if error is None:
+        return SessionRejectedError(status_code=status or 0, headers=dict(headers), target_url=url)
+    if type(error) is SessionError:
+        return ClientError(
+            f"the server did not open the session {url}: {error.message}",
+            error_code=error.error_code,
+            target_url=url,
+            remote=error.remote,
+        )
+    return error
