@@ -231,7 +231,12 @@ class SessionRejectedError(ClientError):
     Args:
         message: Defaults to a sentence that names the status.
         status_code: HTTP status, 300 to 599.
-        headers: Header fields of the response.
+        headers: Header fields of the response; a whole number becomes its digits.
+        remote: True: the peer sent the answer, so that it is what it is. Otherwise it is
+            checked here, where it is made, and not first when it is to be sent.
+
+    Raises:
+        ConfigurationError: ``status_code`` or ``headers`` cannot be sent.
     """
 
     _fields: ClassVar[tuple[str, ...]] = (*ClientError._fields, "status_code", "headers")
@@ -247,6 +252,8 @@ class SessionRejectedError(ClientError):
         details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
+        if not origin.get("remote"):
+            headers = _checked_answer(status_code, headers)
         if message is None:
             message = f"The session was rejected with HTTP status {status_code}"
         super().__init__(
@@ -873,6 +880,23 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
         stream_state=StreamState.CLOSED,
         reason=reason,
     )
+
+
+def _checked_answer(status: Any, headers: Any) -> dict[str, Any]:
+    """The header fields of an answer that this end makes, with whole numbers as texts."""
+    if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
+        raise invalid_config(key="status_code", value=status, reason="expected 300 to 599")
+    if not isinstance(headers, Mapping | None):
+        raise invalid_config(key="headers", value=headers, reason="expected names with values")
+    fields: dict[str, Any] = {}
+    for name, value in (headers or {}).items():
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (number or isinstance(value, str | list | tuple)):
+            raise invalid_config(
+                key="headers", value={name: value}, reason="expected texts or whole numbers"
+            )
+        fields[name] = str(value) if number else value
+    return fields
 
 
 def _shorten(value: Any, limit: int = 200) -> str:

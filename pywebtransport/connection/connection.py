@@ -74,6 +74,7 @@ class WebTransportConnection(EventEmitter):
         "_migration",
         "_on_closed",
         "_on_credentials",
+        "_on_early_drop",
         "_on_request",
         "_own_socket",
         "_owns_endpoint",
@@ -121,6 +122,7 @@ class WebTransportConnection(EventEmitter):
         self._on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
         self._on_closed: Callable[[WebTransportConnection], None] | None = None
         self._on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self._on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
         self._ticket: bytes | None = None
         self._token: bytes | None = None
         self._keep_open = False

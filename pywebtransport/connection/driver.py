@@ -142,6 +142,12 @@ class Driver:
         if self.owner is not None:
             self.owner._session_requested(session)
 
+    def early_dropped(self, what: str) -> None:
+        """Something came before its session, and found no room or waited too long."""
+        owner = self.owner
+        if owner is not None and owner._on_early_drop is not None:
+            owner._on_early_drop(owner, what)
+
     def goaway_received(self, last_id: int) -> None:
         """No further session can be opened."""
         if self.owner is not None:

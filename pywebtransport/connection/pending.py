@@ -50,7 +50,8 @@ class PendingSession:
         self._keep("session_rejected", status, headers, error)
         if self.ready is not None:
             self.ready.set_exception(
-                error or SessionRejectedError(status_code=status or 0, headers=dict(headers))
+                error
+                or SessionRejectedError(status_code=status or 0, headers=dict(headers), remote=True)
             )
 
     def stream_received(self, stream: Any, unidirectional: bool) -> None:

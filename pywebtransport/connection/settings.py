@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from .._quic import QuicTls
 from ..config import ClientConfig, ServerConfig
+from ..exceptions import CertificateError
 from ..h3.options import H3Options
 from ..types import Headers
+from ..utils.tls_files import explained
 
 __all__ = [
     "client_tls",
@@ -114,16 +119,17 @@ def client_tls(config: ClientConfig) -> QuicTls:
         CertificateError: A certificate, key or root file cannot be used.
     """
     verify = config.verify_mode
-    return QuicTls(
-        is_server=False,
-        alpn=config.alpn_protocols,
-        certfile=config.certfile or None,
-        keyfile=config.keyfile or None,
-        ca_certs=config.ca_certs,
-        verify=_VERIFY[ssl.CERT_REQUIRED if verify is None else verify],
-        certificate_hashes=config.server_certificate_hashes,
-        keylog=config.keylog_file is not None,
-    )
+    with _explaining(config.certfile, config.keyfile):
+        return QuicTls(
+            is_server=False,
+            alpn=config.alpn_protocols,
+            certfile=config.certfile or None,
+            keyfile=config.keyfile or None,
+            ca_certs=config.ca_certs,
+            verify=_VERIFY[ssl.CERT_REQUIRED if verify is None else verify],
+            certificate_hashes=config.server_certificate_hashes,
+            keylog=config.keylog_file is not None,
+        )
 
 
 def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> QuicTls:
@@ -136,19 +142,37 @@ def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> Quic
     Raises:
         CertificateError: A certificate, key or root file cannot be used.
     """
-    tls = QuicTls(
-        is_server=True,
-        alpn=config.alpn_protocols,
-        certfile=config.certfile or None,
-        keyfile=config.keyfile or None,
-        ca_certs=config.ca_certs,
-        verify=_VERIFY[config.verify_mode],
-        keylog=config.keylog_file is not None,
-        ticket_key=ticket_key,
-    )
+    with _explaining(config.certfile, config.keyfile):
+        tls = QuicTls(
+            is_server=True,
+            alpn=config.alpn_protocols,
+            certfile=config.certfile or None,
+            keyfile=config.keyfile or None,
+            ca_certs=config.ca_certs,
+            verify=_VERIFY[config.verify_mode],
+            keylog=config.keylog_file is not None,
+            ticket_key=ticket_key,
+        )
     for name, (certfile, keyfile) in config.sni_certificates.items():
-        tls.add_sni(name, str(Path(certfile)), str(Path(keyfile)))
+        with _explaining(certfile, keyfile):
+            tls.add_sni(name, str(Path(certfile)), str(Path(keyfile)))
     return tls
+
+
+@contextmanager
+def _explaining(
+    certfile: str | PathLike[str] | None, keyfile: str | PathLike[str] | None
+) -> Iterator[None]:
+    """Say more about files that TLS cannot use than its library does."""
+    try:
+        yield
+    except CertificateError as error:
+        if not certfile or not keyfile:
+            raise
+        better = explained(error, certfile, keyfile)
+        if better is error:
+            raise
+        raise better from error
 
 
 def _ns(seconds: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..utils.checks import check_interface
+from ..utils.failures import describe_error
 from .arguments import check_age, check_payload, check_priority
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramBroadcaster"]
+
+_logger = logging.getLogger("pywebtransport.datagram")
 
 _PER_TURN = 1000
 
@@ -196,8 +200,14 @@ class DatagramBroadcaster:
         except SessionClosedError:
             # It is closing; no datagram can follow.
             self._transport_closed(transport)
-        except WebTransportError:
+        except WebTransportError as error:
             # One that fails keeps nobody else from the datagram.
+            if not counts.errors:
+                _logger.warning(
+                    "no broadcast to session %s: %s; further failures are only counted",
+                    transport.session_id,
+                    describe_error(error),
+                )
             counts.errors += 1
             self._total.errors += 1
         else:

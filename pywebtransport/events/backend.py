@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from ..exceptions import SerializationError, WebTransportError, invalid_config
+from ..utils.failures import log_application_error, name_of
+from ..utils.text import printable
 
 __all__ = ["Deliver", "EventBackend"]
 
@@ -134,7 +137,8 @@ def call_deliver(deliver: Deliver, channel: str, payload: bytes) -> bool:
     """Hand a message to a subscriber; False when it raised, which is logged."""
     try:
         deliver(channel, payload)
-    except Exception:
-        logger.exception("Subscriber %r failed for a message on %r", deliver, channel)
+    except (Exception, asyncio.CancelledError) as error:
+        what = f"Subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
+        log_application_error(logger, f"{what}: it", error)
         return False
     return True

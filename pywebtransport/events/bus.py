@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Self
 from ..exceptions import SerializationError, WebTransportError
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
+from ..utils.failures import log_application_error, name_of, session_among
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from .backend import EventBackend, check_channel, check_count
 from .event import Event
 
@@ -246,7 +249,9 @@ class EventBus:
         self._check_open()
         given: object = handler  # callers without a type checker may pass anything
         if not callable(given):
-            raise WebTransportError(f"{given!r} cannot subscribe: it is not callable")
+            raise WebTransportError(
+                f"{printable(repr(given))} cannot subscribe: it is not callable"
+            )
         if len(self._subscriptions) >= self._max_subscriptions:
             raise WebTransportError(
                 f"The bus has {len(self._subscriptions)} subscriptions already; "
@@ -317,10 +322,10 @@ class EventBus:
             self._counts["dropped"] += 1
             if self._counts["dropped"] == 1:
                 logger.warning(
-                    "Handler %r is too slow for %s: its oldest event was dropped (%d kept); "
+                    "Handler %s is too slow for %s: its oldest event was dropped (%d kept); "
                     "further ones are only counted",
-                    subscription.handler,
-                    event.type,
+                    name_of(subscription.handler),
+                    printable(event.type),
                     self._max_queue_size,
                 )
         subscription.queue.append(event)
@@ -329,8 +334,8 @@ class EventBus:
         """Call the handler; what has to be awaited, if anything."""
         try:
             result = subscription.handler(event)
-        except Exception:
-            self._report(subscription, event)
+        except (Exception, asyncio.CancelledError) as error:
+            self._report(subscription, event, error)
             return None
         return result if inspect.isawaitable(result) else None
 
@@ -352,14 +357,11 @@ class EventBus:
                 if result is not None:
                     try:
                         await result
-                    except asyncio.CancelledError:
+                    except (Exception, asyncio.CancelledError) as error:
                         # The handler's own, of something that it waited for? Then it failed.
-                        task = asyncio.current_task()
-                        if task is None or task.cancelling():
+                        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                             raise
-                        self._report(subscription, event)
-                    except Exception:
-                        self._report(subscription, event)
+                        self._report(subscription, event, error)
                 if not subscription.queue:
                     return
                 event = subscription.queue.popleft()
@@ -367,9 +369,10 @@ class EventBus:
         finally:
             subscription.task = None
 
-    def _report(self, subscription: _Subscription, event: Event) -> None:
+    def _report(self, subscription: _Subscription, event: Event, error: BaseException) -> None:
         self._counts["errors"] += 1
-        logger.exception("Handler %r failed for event %s", subscription.handler, event.type)
+        what = f"Handler {name_of(subscription.handler)} failed for event {printable(event.type)}"
+        log_application_error(logger, f"{what}: it", error, session=session_among(event.source))
 
     def _remove(self, subscription_id: str) -> _Subscription | None:
         subscription = self._subscriptions.pop(subscription_id, None)
@@ -397,7 +400,8 @@ class EventBus:
             raise
         except Exception as error:  # a serializer of the application
             raise SerializationError(
-                f"Event {event.type} cannot be serialized: {error}", original_exception=error
+                f"Event {printable(event.type)} cannot be serialized: {printable(error)}",
+                original_exception=error,
             ) from error
 
     def _receive(self, channel: str, payload: bytes) -> None:
@@ -415,10 +419,10 @@ class EventBus:
             self._counts["malformed"] += 1
             if self._counts["malformed"] == 1:
                 logger.warning(
-                    "A message on %r is no event and was dropped; further ones are only counted: "
-                    "%s",
-                    channel,
-                    error,
+                    "A message on '%s' is no event and was dropped; further ones are only "
+                    "counted: %s",
+                    printable(channel),
+                    printable(error),
                 )
             return
         self._dispatch(event)

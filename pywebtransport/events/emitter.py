@@ -19,6 +19,9 @@ from typing import Any, Self, TypeVar
 
 from ..exceptions import TimeoutError, WebTransportError, invalid_config
 from ..types import EventData, EventHandler, EventType, Timeout
+from ..utils.failures import log_application_error, name_of, session_among
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from .event import Event
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
@@ -36,6 +39,8 @@ MAX_TASKS = 1000
 """Asynchronous handlers running at a time per emitter, started by the library."""
 
 _Waiter = Callable[[Event], None]
+# What a handler may raise: also a cancellation of its own, of something that it waited for.
+_FAILURES = (Exception, asyncio.CancelledError)
 
 
 class _State:
@@ -311,9 +316,9 @@ class EventEmitter:
             if not limit.expired():
                 raise
             raise TimeoutError(
-                f"No {str(event_type)!r} event within {timeout} seconds",
+                f"No '{printable(event_type)}' event within {timeout} seconds",
                 timeout_duration=timeout,
-                operation=f"wait_for({str(event_type)!r})",
+                operation=f"wait_for('{printable(event_type)}')",
             ) from error
         finally:
             state.waiting.discard(future)
@@ -441,8 +446,8 @@ class EventEmitter:
         for handler in state.take_handlers(event.type):
             try:
                 result = handler(event)
-            except Exception:
-                _report(handler, event)
+            except _FAILURES as error:
+                _report(handler, event, error)
                 continue
             if inspect.isawaitable(result):
                 self._emitter_start(state, handler, event, result)
@@ -478,15 +483,17 @@ class EventEmitter:
         if inspect.iscoroutine(result):
             result.close()
         state.dropped += 1
-        logger.error("Handler %r was not run for %s: %s", handler, event.type, why)
+        logger.error(
+            "Handler %s was not run for %s: %s", name_of(handler), printable(event.type), why
+        )
 
     async def _emitter_deliver(self, state: _State, event: Event) -> int:
         failed = 0
         for handler in state.take_handlers(event.type):
             try:
                 result = handler(event)
-            except Exception:
-                _report(handler, event)
+            except _FAILURES as error:
+                _report(handler, event, error)
                 failed += 1
                 continue
             if inspect.isawaitable(result) and not await _finish(handler, event, result):
@@ -528,7 +535,7 @@ class EventEmitter:
         why = ""
         given: object = handler  # callers without a type checker may pass anything
         if not callable(given):
-            why = f"{given!r} is not callable"
+            why = f"{printable(repr(given))} is not callable"
         elif state.closed:
             why = "the emitter is closed"
         elif 0 < state.max_listeners <= len(handlers):
@@ -537,7 +544,7 @@ class EventEmitter:
                 "handlers that are no longer needed"
             )
         if why:
-            raise WebTransportError(f"No handler for {str(event_type)!r} can be added: {why}")
+            raise WebTransportError(f"No handler for '{printable(event_type)}' can be added: {why}")
         handlers.append(handler)
         if table is not None:
             table[event_type] = handlers
@@ -572,16 +579,15 @@ async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) 
     try:
         await result
         return True
-    except asyncio.CancelledError:
-        # The handler's own, of something that it waited for? Then it failed.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+    except _FAILURES as error:
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
-        _report(handler, event)
-    except Exception:
-        _report(handler, event)
+        _report(handler, event, error)
     return False
 
 
-def _report(handler: EventHandler, event: Event) -> None:
-    logger.exception("Handler %r failed for event %s", handler, event.type)
+def _report(handler: EventHandler, event: Event, error: BaseException) -> None:
+    data = event.data
+    session = session_among(event.source, data.get("session") if isinstance(data, dict) else None)
+    what = f"Handler {name_of(handler)} failed for event {printable(event.type)}: it"
+    log_application_error(logger, what, error, session=session)

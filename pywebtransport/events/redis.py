@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from ..exceptions import AuthenticationError, ConnectionError, invalid_config
+from ..utils.failures import log_application_error, name_of
+from ..utils.text import printable
 from ._redis_link import RedisLink, parse_redis_url, redis_error
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
@@ -279,7 +281,9 @@ class RedisBackend:
                 lost = loop.time()
                 self._subscriber = None
                 self._counts["gaps"] += 1
-                logger.warning("The connection to Redis was lost; messages get lost: %s", error)
+                logger.warning(
+                    "The connection to Redis was lost; messages get lost: %s", printable(error)
+                )
                 # The server is gone for publishing too; if not, the next message finds out.
                 if self._publisher is not None:
                     self._publisher.abort(ConnectionError("The connection to Redis was lost"))
@@ -295,7 +299,9 @@ class RedisBackend:
             try:
                 link = await self._open(self._take_message)
             except (AuthenticationError, ConnectionError) as error:
-                logger.debug("Redis could not be reached again: %s", error)
+                # A wrong password does not get right by waiting.
+                level = logging.DEBUG if isinstance(error, ConnectionError) else logging.WARNING
+                logger.log(level, "Redis could not be reached again: %s", printable(error))
             else:
                 self._subscriber = link
                 if await self._subscribe_again(link):
@@ -311,9 +317,13 @@ class RedisBackend:
                 await self._answer(link, reply)
             except AuthenticationError as error:
                 self._counts["errors"] += 1
-                logger.error("Redis refuses the subscription to %r: %s", channel.pattern, error)
+                logger.error(
+                    "Redis refuses the subscription to '%s': %s",
+                    printable(channel.pattern),
+                    printable(error),
+                )
             except ConnectionError as error:
-                logger.debug("Redis was lost while subscribing again: %s", error)
+                logger.debug("Redis was lost while subscribing again: %s", printable(error))
                 self._subscriber = None
                 await link.close()
                 return False
@@ -328,9 +338,10 @@ class RedisBackend:
         if self._on_gap is not None:
             try:
                 self._on_gap(seconds)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
                 self._counts["errors"] += 1
-                logger.exception("on_gap %r failed", self._on_gap)
+                what = f"on_gap {name_of(self._on_gap)} failed: it"
+                log_application_error(logger, what, error)
 
     async def _close_links(self, link: RedisLink) -> None:
         publisher, self._publisher, self._subscriber = self._publisher, None, None

@@ -20,6 +20,10 @@ from ..exceptions import (
 from ..session import WebTransportSession
 from ..types import URL, Headers
 from ..utils import build_webtransport_url, parse_webtransport_url
+from ..utils.failures import describe_error
+from ..utils.logs import BoundedLog
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from .relay import Relay
 
 __all__ = ["WebTransportForwarder"]
@@ -99,6 +103,7 @@ class WebTransportForwarder:
         )
         self._relays: set[Relay] = set()
         self._datagrams_dropped = 0
+        self._log = BoundedLog(_logger)
 
     @property
     def is_closed(self) -> bool:
@@ -175,6 +180,7 @@ class WebTransportForwarder:
 
         Cancellation: everything is released all the same.
         """
+        self._log.flush()
         await self._client.close()
 
     async def __aenter__(self) -> Self:
@@ -204,7 +210,9 @@ class WebTransportForwarder:
         try:
             await asyncio.wait({opening, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
-                raise ClientError(f"the client went away before {url} answered", target_url=url)
+                raise ClientError(
+                    f"the client went away before {printable(url)} answered", target_url=url
+                )
             upstream = opening.result()
             return upstream
         except SessionRejectedError as error:
@@ -213,11 +221,13 @@ class WebTransportForwarder:
                 status_code=status, headers=_without(error.headers, _OWN_FIELDS)
             ) from error
         except TimeoutError as error:
-            _logger.warning("no answer from upstream %s: %s", url, error)
+            self._upstream_failed("no answer from upstream %s: %s", url, error)
             raise SessionRejectedError(status_code=_GATEWAY_TIMEOUT) from error
-        except WebTransportError as error:
+        except (WebTransportError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             if not gone.done():
-                _logger.warning("upstream %s failed: %s", url, error)
+                self._upstream_failed("upstream %s failed: %s", url, error)
             raise SessionRejectedError(status_code=_BAD_GATEWAY) from error
         finally:
             gone.cancel()
@@ -226,6 +236,10 @@ class WebTransportForwarder:
                 (late,) = await asyncio.gather(opening, return_exceptions=True)
                 if isinstance(late, WebTransportSession):  # too late for this one
                     await late.close()
+
+    def _upstream_failed(self, message: str, url: URL, error: BaseException) -> None:
+        """Any client can cause this as often as it likes."""
+        self._log.tell("upstream", logging.WARNING, message, printable(url), describe_error(error))
 
     def _url(self, path: str) -> URL:
         if self._path != "/":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..constants import ErrorCodes
 from ..exceptions import (
     DatagramTooLargeError,
+    StreamLimitError,
     StreamResetError,
     StreamStoppedError,
     TimeoutError,
@@ -17,6 +19,7 @@ from ..exceptions import (
 )
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 from ..types import EventType, SessionState
+from ..utils.failures import is_normal_end, log_application_error
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -24,7 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Relay"]
 
+_logger = logging.getLogger("pywebtransport.forwarder")
+
 _CHUNK = 65536
+# Seconds of one attempt to open a counterpart; the next one follows.
+_PATIENCE = 60.0
 # For a peer that stopped reading without a code that can be passed on.
 _CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
 
@@ -107,9 +114,19 @@ class Relay:
 
     def _start(self, side: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        tasks = self._tasks[side]
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._tasks[side].add(task)
+        task.add_done_callback(partial(self._over, side))
+
+    def _over(self, side: int, task: asyncio.Task[None]) -> None:
+        """One part of the work ended. If it failed, the sessions cannot go on as one."""
+        self._tasks[side].discard(task)
+        error = None if task.cancelled() else task.exception()
+        session = self._sessions[side]
+        if error is None or is_normal_end(error, session):
+            return
+        log_application_error(_logger, "relaying", error, session=session)
+        if not session.is_closed:
+            session._close_now(1, "internal error")
 
     # ------------------------------------------------------------------- streams
 
@@ -122,17 +139,16 @@ class Relay:
             else source.incoming_unidirectional_streams()
         )
         async for stream in incoming:
-            counterpart: _Sender | None = None
-            while counterpart is None:
-                try:
-                    if bidirectional:
-                        counterpart = await sink.create_bidirectional_stream()
-                    else:
-                        counterpart = await sink.create_unidirectional_stream()
-                except TimeoutError:
-                    continue  # the limit of the other peer holds this one up
-                except WebTransportError:
-                    return  # the session is over
+            try:
+                counterpart = await _open(sink, bidirectional)
+            except BaseException:
+                # The session is over, or the relay: nobody will look at this one.
+                stream.stop_sending(0)
+                if isinstance(stream, WebTransportStream):
+                    stream.reset(0)
+                if sink.is_closed:
+                    return
+                raise
             _watch(stream, counterpart)
             _watch(counterpart, stream)
             self._start(side, self._copy(stream, counterpart))
@@ -170,6 +186,18 @@ class Relay:
                         self.datagrams_dropped += 1
         except WebTransportError:
             return  # a session is over
+
+
+async def _open(sink: WebTransportSession, bidirectional: bool) -> _Sender:
+    """A stream of the other session, however long its limits hold this one up."""
+    while True:
+        try:
+            if bidirectional:
+                return await sink.create_bidirectional_stream(timeout=_PATIENCE)
+            return await sink.create_unidirectional_stream(timeout=_PATIENCE)
+        except (TimeoutError, StreamLimitError):
+            if sink.is_closed:
+                raise
 
 
 def _drain(session: WebTransportSession, event: Event | None = None) -> None:

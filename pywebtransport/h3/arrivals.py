@@ -48,6 +48,12 @@ def refuse_stream(stream: Stream, code: int) -> None:
     stream.release()
 
 
+class _NoEvents:
+    """Hears of what is lost with a connection that is gone."""
+
+    def early_dropped(self, what: str) -> None: ...
+
+
 class _NoConnection:
     """Stands for a connection that is gone, and leads nowhere."""
 
@@ -56,6 +62,7 @@ class _NoConnection:
     tunnels: Mapping[int, H3Tunnel] = MappingProxyType({})
     is_closed = True
     lacks_webtransport = True
+    events = _NoEvents()
 
     def guard(self, *_: object) -> None: ...
 
@@ -180,7 +187,7 @@ class Arrivals:
         ):
             stream.sink = self._early_sink
         else:
-            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+            self._drop(stream)
 
     def _is_over(self, session_id: int) -> bool:
         """Tell whether an unknown session is one of the past; False: it may still come.
@@ -254,14 +261,18 @@ class Arrivals:
             session.datagram_arrived(data)
             return
         over = session is None and self._is_over(session_id)
-        if not over and not self._connection.lacks_webtransport:
-            self._waiting_room().hold_datagram(session_id, data, known=session is not None)
+        if over or self._connection.lacks_webtransport:
+            return
+        if not self._waiting_room().hold_datagram(session_id, data, known=session is not None):
+            self._connection.events.early_dropped("datagram")
 
     # What waits.
 
     def _waiting_room(self) -> EarlyArrivals:
         if self._early is None:
-            self._early = EarlyArrivals(self._options, self._connection.call_later, self._expired)
+            self._early = EarlyArrivals(
+                self._options, self._connection.call_later, self._expired, self._lost
+            )
         return self._early
 
     def holds(self, session_id: int) -> bool:
@@ -325,8 +336,17 @@ class Arrivals:
     def _early_ready(self, stream: Stream) -> None:
         if self._early is not None and self._early.is_oversized(stream):
             self._early.drop_stream(stream)
-            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+            self._drop(stream)
 
     def _expired(self, streams: list[EarlyStream]) -> None:
         for stream, _ in streams:
-            refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+            self._drop(stream)
+
+    def _lost(self, datagrams: int) -> None:
+        for _ in range(datagrams):
+            self._connection.events.early_dropped("datagram")
+
+    def _drop(self, stream: Stream) -> None:
+        """An early stream cannot be kept."""
+        refuse_stream(stream, H3Error.WT_BUFFERED_STREAM_REJECTED)
+        self._connection.events.early_dropped("stream")

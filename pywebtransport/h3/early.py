@@ -47,19 +47,30 @@ class EarlyArrivals:
         options: The limits.
         call_later: For the time limit of unknown sessions.
         expired: Called with the streams of a session that did not come in time.
+        lost: Called with the number of its datagrams, if there are any.
     """
 
-    __slots__ = ("_buckets", "_call_later", "_datagrams", "_expired", "_options", "_streams")
+    __slots__ = (
+        "_buckets",
+        "_call_later",
+        "_datagrams",
+        "_expired",
+        "_lost",
+        "_options",
+        "_streams",
+    )
 
     def __init__(
         self,
         options: H3Options,
         call_later: CallLater,
         expired: Callable[[list[EarlyStream]], object],
+        lost: Callable[[int], object] | None = None,
     ) -> None:
         self._options = options
         self._call_later = call_later
         self._expired = expired
+        self._lost = lost
         self._buckets: dict[int, _Bucket] = {}
         self._streams = 0
         self._datagrams = 0
@@ -149,5 +160,7 @@ class EarlyArrivals:
         return bucket
 
     def _expire(self, session_id: int) -> None:
-        streams, _ = self.take(session_id)
+        streams, datagrams = self.take(session_id)
         self._expired(streams)
+        if datagrams and self._lost is not None:
+            self._lost(len(datagrams))

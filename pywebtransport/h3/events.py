@@ -27,6 +27,10 @@ class ConnectionEvents(Protocol):
     def goaway_received(self, last_id: int) -> None:
         """No new session can be opened on this connection."""
 
+    def early_dropped(self, what: str) -> None:
+        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
+        session did not come in time: it is lost."""
+
     def connection_failed(self, error: Exception) -> None:
         """The peer broke a rule: the connection is being closed with ``error.error_code``."""
 

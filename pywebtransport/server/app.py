@@ -13,11 +13,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..config import ServerConfig
-from ..exceptions import SessionRejectedError, WebTransportError
+from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
+from ..utils.checks import check_bind_address
+from ..utils.failures import log_application_error, name_of
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
+from .answering import rejection_in
+from .callables import check_handler, check_hook, result_of
 from .middleware import MiddlewareManager
-from .router import RequestRouter, Route, SessionHandler
+from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer
 from .supervisor import check_caller, run_workers
 from .worker import current_worker
@@ -32,6 +38,7 @@ _FORBIDDEN = 403
 # What access logs of other servers show when there was nobody left to answer.
 _CLIENT_CLOSED_REQUEST = 499
 _SERVICE_UNAVAILABLE = 503
+_INTERNAL_SERVER_ERROR = 500
 
 access_logger = logging.getLogger("pywebtransport.access")
 
@@ -103,8 +110,11 @@ class ServerApp:
             allowed_origins: Origins allowed on this path; default from the configuration.
 
         Raises:
-            ConfigurationError: The path is malformed or taken.
+            ConfigurationError: The path is malformed or taken, or the handler cannot be
+                called as ``await handler(session)``.
         """
+
+        check_path(path, "path", "@app.route('/path')")
 
         def register(handler: SessionHandler) -> SessionHandler:
             self._router.add_route(
@@ -127,8 +137,10 @@ class ServerApp:
         """Decorator: serve every path that ``pattern`` matches, see ``RequestRouter``.
 
         Raises:
-            ConfigurationError: The pattern is malformed.
+            ConfigurationError: The pattern is malformed, or the handler as in ``route``.
         """
+
+        check_path(pattern, "pattern", "@app.pattern_route('/path/{name}')")
 
         def register(handler: SessionHandler) -> SessionHandler:
             self._router.add_pattern_route(
@@ -147,6 +159,9 @@ class ServerApp:
         It runs before the session is accepted, in the order of addition. A
         false result answers 403; raising ``SessionRejectedError`` answers with
         its status and headers.
+
+        Raises:
+            ConfigurationError: It cannot be called as ``await middleware(session=session)``.
         """
         self._middleware.add_middleware(middleware)
 
@@ -156,24 +171,47 @@ class ServerApp:
         return middleware_func
 
     def on_startup(self, handler: _Hook) -> _Hook:
-        """Decorator: run ``handler()`` (plain or async) before serving, in order."""
+        """Decorator: run ``handler()`` (plain or async) before serving, in order.
+
+        Raises:
+            ConfigurationError: It cannot be called without arguments.
+        """
+        check_hook(handler)
         self._startup.append(handler)
         return handler
 
     def on_shutdown(self, handler: _Hook) -> _Hook:
-        """Decorator: run ``handler()`` (plain or async) after serving, in reverse order."""
+        """Decorator: run ``handler()`` (plain or async) after serving, in reverse order.
+
+        Raises:
+            ConfigurationError: It cannot be called without arguments.
+        """
+        check_hook(handler)
         self._shutdown.append(handler)
         return handler
 
     # ---------------------------------------------------------------- life cycle
 
     async def startup(self) -> None:
-        """Run the start-up handlers once; the first that raises stops the start."""
+        """Run the start-up handlers once; the first that raises stops the start.
+
+        Raises:
+            ServerError: Something that a handler waited for was cancelled, and not the start.
+            Exception: Whatever else a handler raised.
+        """
         if self._started:
             return
         self._started = True
         for handler in self._startup:
-            await _call(handler)
+            try:
+                await _call(handler)
+            except asyncio.CancelledError as error:
+                if is_being_cancelled():
+                    raise
+                raise ServerError(
+                    f"start-up handler {name_of(handler)}: something that it waited for was "
+                    "cancelled"
+                ) from error
 
     async def shutdown(self) -> None:
         """Close the server gracefully, then run the shutdown handlers. Idempotent.
@@ -188,8 +226,12 @@ class ServerApp:
                 for handler in reversed(self._shutdown):
                     try:
                         await _call(handler)
-                    except Exception:
-                        self._server._logger.exception("shutdown handler %r failed", handler)
+                    except (Exception, asyncio.CancelledError) as error:
+                        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                            raise
+                        log_application_error(
+                            self._server._logger, f"shutdown handler {name_of(handler)}", error
+                        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -220,7 +262,7 @@ class ServerApp:
         Raises:
             ServerError: The address cannot be bound.
             CertificateError: A certificate or key cannot be used.
-            ConfigurationError: An unknown or bad field in ``kwargs``.
+            ConfigurationError: A bad host or port, or an unknown or bad field in ``kwargs``.
 
         Cancellation: ends serving; ``shutdown`` (or leaving ``async with``) releases.
         """
@@ -234,6 +276,7 @@ class ServerApp:
 
         Args and errors: as ``serve``. ``server.local_address`` then tells the port.
         """
+        check_bind_address(host, port)
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
         await self.startup()
@@ -263,7 +306,12 @@ class ServerApp:
             thread, which gets the signals; ``serve`` is for those.
         """
         check_caller("run")
+        check_bind_address(host, port)
         loop_factory = kwargs.pop("loop_factory", None)
+        if loop_factory is not None and not callable(loop_factory):
+            raise invalid_config(
+                key="loop_factory", value=loop_factory, reason="expected uvloop.new_event_loop"
+            )
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
         config = self._server.config
@@ -355,26 +403,20 @@ class ServerApp:
             answer = getattr(handler, "answer_request", None)
             # It accepts by itself, such as a forwarder.
             if answer is not None and session.state == "connecting":
-                handler = await answer(session)
+                handler = await result_of("answer_request", answer, answer(session))
+                check_handler(handler)
             if session.is_closed:
                 status = _CLIENT_CLOSED_REQUEST
-        except SessionRejectedError as error:
-            status = error.status_code
-            raise
-        except asyncio.CancelledError:
-            status = _SERVICE_UNAVAILABLE
-            raise
-        except Exception:
-            status = 500
+            elif session.state == "connecting":
+                session.accept(application_protocol=self._choose_protocol(server, session, route))
+        except BaseException as error:
+            status = _status_of(error)
             raise
         finally:
             if server.config.access_log and access_logger.isEnabledFor(logging.INFO):
                 self._log_access(session, _answered(session, status), started)
-        if session.state == "connecting":
-            session.accept(application_protocol=self._choose_protocol(server, session, route))
-        elif not session.is_ready:
-            return
-        await handler(session)
+        if session.is_ready:
+            await result_of("handler", handler, handler(session))
 
     def _choose_protocol(
         self, server: WebTransportServer, session: WebTransportSession, route: Route
@@ -390,10 +432,10 @@ class ServerApp:
         access_logger.info(
             '%s "CONNECT %s" %d %.1fms origin=%s',
             f"{remote[0]}:{remote[1]}" if remote else "-",
-            session.path,
+            printable(session.path),
             status,
             (get_timestamp() - started) * 1000,
-            session.origin or "-",
+            printable(session.origin or "-"),
         )
 
 
@@ -436,6 +478,16 @@ def _answered(session: WebTransportSession, status: int) -> int:
         return 200
     rejected = session._error
     return rejected.status_code if isinstance(rejected, SessionRejectedError) else status
+
+
+def _status_of(error: BaseException) -> int:
+    """The status that the client gets for what was raised."""
+    rejection = rejection_in(error)
+    if rejection is not None:
+        return rejection.status_code
+    if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+        return _SERVICE_UNAVAILABLE
+    return _INTERNAL_SERVER_ERROR
 
 
 async def _call(handler: Callable[[], Any | Awaitable[Any]]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..exceptions import ConfigurationError, SessionRejectedError
+from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
 from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
 from ..utils.checks import check_texts
+from ..utils.failures import name_of
+from ..utils.text import printable
+from .callables import check_auth_handler, check_middleware, result_of
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -25,6 +30,8 @@ __all__ = [
     "create_logging_middleware",
     "create_rate_limit_middleware",
 ]
+
+_logger = logging.getLogger("pywebtransport.server")
 
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
@@ -41,7 +48,12 @@ class MiddlewareManager:
         self._chain: list[MiddlewareProtocol] = []
 
     def add_middleware(self, middleware: MiddlewareProtocol) -> None:
-        """Append ``async def middleware(session) -> bool``."""
+        """Append ``async def middleware(session) -> bool``.
+
+        Raises:
+            ConfigurationError: It cannot be called as ``await middleware(session=session)``.
+        """
+        check_middleware(middleware)
         self._chain.append(middleware)
 
     def remove_middleware(self, middleware: MiddlewareProtocol) -> None:
@@ -57,7 +69,8 @@ class MiddlewareManager:
         """Ask each in turn.
 
         Returns:
-            False as soon as one returned a false value, else True.
+            False as soon as one returned a false value, else True. What is neither True nor
+            False, such as None for lack of a ``return``, is logged as well.
 
         Raises:
             SessionRejectedError: A middleware refused with a status of its own.
@@ -66,7 +79,16 @@ class MiddlewareManager:
         Cancellation: as safe as the middleware.
         """
         for middleware in tuple(self._chain):
-            if not await middleware(session=session):
+            answer = await result_of("middleware", middleware, middleware(session=session))
+            given: object = answer
+            if not isinstance(given, bool):
+                _logger.warning(
+                    "middleware %s returned %s instead of True or False, which counts as %s",
+                    name_of(middleware),
+                    printable(type(given).__name__),
+                    bool(given),
+                )
+            if not answer:
                 return False
         return True
 
@@ -74,7 +96,8 @@ class MiddlewareManager:
 class RateLimiter:
     """Middleware that limits the session requests of each client address.
 
-    A request over the limit is answered 429 with ``retry-after``. Memory is
+    A request over the limit is answered 429 with ``retry-after``. Of an IPv6 address the
+    first 64 bits count: whoever has one address has all of that network. Memory is
     bounded: each request makes it forget the addresses whose window has passed,
     and at most 65,536 addresses are remembered, the most recent ones.
     """
@@ -92,8 +115,16 @@ class RateLimiter:
         Raises:
             ConfigurationError: A value is out of range.
         """
-        for key, value in (("max_requests", max_requests), ("window_seconds", window_seconds)):
-            if value < 1:
+        whole = (int,)
+        for key, value, kinds in (
+            ("max_requests", max_requests, whole),
+            ("window_seconds", window_seconds, (int, float)),
+            ("cleanup_interval", cleanup_interval, (int, float)),
+        ):
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                wanted = "a whole number" if kinds is whole else "a number of seconds"
+                raise invalid_config(key=key, value=value, reason=f"expected {wanted} from 1 up")
+            if not 1 <= value < math.inf:  # NaN is not, either
                 raise ConfigurationError(
                     f"{key} must be >= 1, got {value}", config_key=key, config_value=value
                 )
@@ -108,7 +139,7 @@ class RateLimiter:
             SessionRejectedError: 429, the limit is reached.
         """
         remote = session.remote_address
-        host = remote[0] if remote is not None else ""
+        host = _network(remote[0]) if remote is not None else ""
         now = time.monotonic()
         self._forget(now - self._window)
         times = self._seen.setdefault(host, deque())
@@ -148,6 +179,22 @@ class RateLimiter:
         self._seen.clear()
 
 
+def _network(host: str) -> str:
+    """Whom an address stands for: an IPv4 address itself, 64 bits of one of IPv6."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_loopback:
+        return host
+    # Without its zone, which is this machine's own name for a link.
+    return address.packed[:8].hex(":", 2) + "::/64"
+
+
 def create_rate_limit_middleware(
     *, max_requests: int = 100, window_seconds: int = 60, cleanup_interval: int = 300
 ) -> RateLimiter:
@@ -167,10 +214,15 @@ def create_auth_middleware(auth_handler: AuthHandlerProtocol) -> MiddlewareProto
 
     Args:
         auth_handler: Gets the request's header fields, lower-case names.
+
+    Raises:
+        ConfigurationError: It cannot be called as ``await auth_handler(headers=headers)``.
     """
+    check_auth_handler(auth_handler)
 
     async def authenticate(*, session: WebTransportSession) -> bool:
-        if not await auth_handler(headers=session.headers):
+        answer = auth_handler(headers=session.headers)
+        if not await result_of("auth_handler", auth_handler, answer):
             raise SessionRejectedError(status_code=_UNAUTHORIZED)
         return True
 
@@ -206,12 +258,17 @@ def create_logging_middleware() -> MiddlewareProtocol:
     async def log_session(*, session: WebTransportSession) -> bool:
         remote = session.remote_address
         client = f"{remote[0]}:{remote[1]}" if remote is not None else "-"
-        logger.info("%s requested %s", client, session.path)
+        path = printable(session.path)
+        logger.info("%s requested %s", client, path)
 
         def ended(event: Event) -> None:
             data = event.data or {}
             logger.info(
-                "%s ended %s: code %s %s", client, session.path, data.get("code"), data["reason"]
+                "%s ended %s: code %s %s",
+                client,
+                path,
+                data.get("code"),
+                printable(data.get("reason", "")),
             )
 
         session.once(event_type=EventType.SESSION_CLOSED, handler=ended)

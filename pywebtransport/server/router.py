@@ -12,6 +12,8 @@ from uuid import UUID
 
 from ..exceptions import ConfigurationError
 from ..utils.checks import check_texts
+from ..utils.text import printable
+from .callables import check_handler
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -102,9 +104,10 @@ class RequestRouter:
 
         Raises:
             ConfigurationError: The path is malformed or has a handler already; a list of
-                texts is none.
+                texts is none; the handler cannot be called so.
         """
-        _check_path(path, "path")
+        check_path(path, "path")
+        check_handler(handler)
         if _NEVER_SENT.search(path):
             raise ConfigurationError(
                 f"path = {path!r} is in no request: write it without a query and percent-encoded, "
@@ -146,9 +149,11 @@ class RequestRouter:
             allowed_origins: Origins allowed on these paths.
 
         Raises:
-            ConfigurationError: The pattern is malformed; a list of texts is none.
+            ConfigurationError: The pattern is malformed; a list of texts is none; the handler
+                cannot be called so.
         """
-        _check_path(pattern.lstrip("^") if isinstance(pattern, str) else pattern, "pattern")
+        check_path(pattern, "pattern")
+        check_handler(handler)
         compiled, converters = _compile(pattern)
         self._patterns.append(
             Route(
@@ -162,7 +167,12 @@ class RequestRouter:
         )
 
     def set_default_handler(self, handler: SessionHandler) -> None:
-        """Serve every path that has no route."""
+        """Serve every path that has no route.
+
+        Raises:
+            ConfigurationError: It cannot be called as ``await handler(session)``.
+        """
+        check_handler(handler)
         self._default = Route("", handler)
 
     def remove_route(self, path: str) -> None:
@@ -210,11 +220,27 @@ class RequestRouter:
         }
 
 
-def _check_path(path: str, key: str) -> None:
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise ConfigurationError(
-            f"{key} must start with '/', got {path!r}", config_key=key, config_value=path
-        )
+def check_path(path: Any, key: str, example: str = "") -> None:
+    """Check the beginning of a path, or of a pattern.
+
+    Args:
+        path: What was given.
+        key: The name of the parameter.
+        example: How it is given where it is forgotten easily.
+
+    Raises:
+        ConfigurationError: It is no text that starts with ``/``.
+    """
+    if isinstance(path, str) and path.lstrip("^" if key == "pattern" else "").startswith("/"):
+        return
+    if isinstance(path, str):
+        text = printable(path)
+        what = f"{key} must start with '/', got '{text}'; write '/{text}'"
+    else:
+        what = f"{key} must start with '/', got {printable(type(path).__name__)}"
+        if example:
+            what += f"; write {example}"
+    raise ConfigurationError(what, config_key=key, config_value=path)
 
 
 def _several(key: str, values: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -20,11 +20,14 @@ from ..exceptions import (
     ConfigurationError,
     ServerError,
     SessionRejectedError,
-    WebTransportError,
 )
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
+from ..utils.checks import check_bind_address
+from .answering import Answering
+from .certificates import CertificateWatch
+from .losses import Losses
 from .sessions import ServerSessions
 from .stats import ServerStats
 from .worker import Worker, current_worker
@@ -39,7 +42,6 @@ _TOO_MANY_REQUESTS = 429
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
-_INTERNAL_SERVER_ERROR = 500
 _SERVICE_UNAVAILABLE = 503
 # The generation from which on a path without WebTransport answers 405 (draft-16).
 _DRAFT_405 = 16
@@ -78,6 +80,9 @@ class WebTransportServer(EventEmitter):
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
+        self._losses = Losses(self._logger, self._stats)
+        self._answering = Answering(self._logger, self._stats)
+        self._certificates: CertificateWatch | None = None
         self._accepted_and_over = 0
         self._figures = ConnectionFigures()
         self._started_at: float | None = None
@@ -141,12 +146,13 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: No certificate is given, or ``workers`` is above 1
-                in a process that is no worker, see ``run_workers``.
+            ConfigurationError: ``host`` or ``port`` is none, no certificate is given, or
+                ``workers`` is above 1 in a process that is no worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
         """
+        check_bind_address(host, port)
         async with self._listening:
             await self._listen(host, port)
 
@@ -185,6 +191,7 @@ class WebTransportServer(EventEmitter):
         self._endpoint = endpoint
         if self._started_at is None:
             self._started_at = get_timestamp()
+            self._watch_certificates()
         if worker is not None and seat is not None:
             # The supervisor says where, once for all workers.
             worker.listening(self, bound)
@@ -234,6 +241,9 @@ class WebTransportServer(EventEmitter):
             if self._endpoint is not None:
                 self._endpoint.quic.stop_accepting()
                 await self._drain(timeout)
+                for session in list(self._sessions):
+                    if session.state == "connecting":
+                        self._answering.reject(session, _SERVICE_UNAVAILABLE)
                 await asyncio.gather(
                     *(
                         connection.close(reason="server shutdown")
@@ -247,6 +257,9 @@ class WebTransportServer(EventEmitter):
             for timer in self._timers:
                 timer.cancel()
             self._timers.clear()
+            if self._certificates is not None:
+                self._certificates.close()
+            self._losses.close()
             tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
@@ -345,6 +358,10 @@ class WebTransportServer(EventEmitter):
             issues.append(f"{stats.handler_errors} session handlers raised")
         if stats.protocol_errors:
             issues.append(f"{stats.protocol_errors} connections broke a protocol rule")
+        engine = {} if self._endpoint is None else self._endpoint.quic.stats()
+        issues += self._losses.findings(engine)
+        if self._certificates is not None:
+            issues += self._certificates.findings()
         return issues
 
     # ------------------------------------------------------------------ internal
@@ -364,6 +381,13 @@ class WebTransportServer(EventEmitter):
         self._endpoint.quic.set_tls(self._tls(config))
         self._config = config
         self._logger.info("certificates reloaded")
+        self._watch_certificates()
+
+    def _watch_certificates(self) -> None:
+        """Tell of certificates that are out of date, or will be soon, from now on."""
+        if self._certificates is not None:
+            self._certificates.close()
+        self._certificates = CertificateWatch(self._config, self._logger)
 
     def _tls(self, config: ServerConfig) -> QuicTls:
         return server_tls(config, ticket_key=None if self._seat is None else self._seat.ticket_key)
@@ -376,6 +400,7 @@ class WebTransportServer(EventEmitter):
         connection._endpoint = self._endpoint
         connection._on_request = self._session_requested
         connection._on_closed = self._connection_closed
+        connection._on_early_drop = self._early_dropped
         connection._take(driver)
         self._connections.add(connection)
         self._stats.connections_accepted += 1
@@ -386,27 +411,31 @@ class WebTransportServer(EventEmitter):
         self._figures.connection_over(connection)
         self._stats.protocol_errors += connection._error_count
         if connection.state == "failed":
-            self._stats.connection_errors += 1
-            self._logger.debug("%r ended: %s", connection, connection.error)
+            self._losses.connection_failed(connection)
+        elif not connection._session_count and not self._closing:
+            self._losses.connection_unused(connection)
+
+    def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
+        self._losses.early_dropped(what, connection.remote_address)
 
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
-        if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
-            self._stats.sessions_rejected += 1
-            self._logger.info("rejected %s: origin %r is not allowed", h3.path, h3.origin)
-            h3.reject(_FORBIDDEN, {})
+        try:
+            refusal = self._refusal(h3)
+        except Exception as error:
+            self._answering.request_failed(h3, connection, error)
             return
-        if self._closing:
-            self._stats.sessions_rejected += 1
-            self._logger.info("rejected %s: the server is closing", h3.path)
-            h3.reject(_SERVICE_UNAVAILABLE, {})
-            return
-        if len(self._sessions) >= self._config.max_sessions:
-            self._stats.sessions_rejected += 1
-            self._logger.warning(
-                "rejected %s: max_sessions=%d is reached", h3.path, self._config.max_sessions
+        if refusal is not None:
+            status, kind, reason = refusal
+            self._losses.rejected(
+                status,
+                reason,
+                path=h3.path,
+                origin=h3.origin,
+                peer=connection.remote_address,
+                kind=kind,
             )
-            h3.reject(_TOO_MANY_REQUESTS, {})
+            h3.reject(status, {})
             return
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
@@ -414,6 +443,17 @@ class WebTransportServer(EventEmitter):
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _refusal(self, h3: H3Session) -> tuple[int, str, str] | None:
+        """Why a request is refused before the application hears of it: status, kind, reason."""
+        if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
+            return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
+        if self._closing:
+            return _SERVICE_UNAVAILABLE, "closing", "the server is closing"
+        limit = self._config.max_sessions
+        if len(self._sessions) >= limit:
+            return _TOO_MANY_REQUESTS, "limit", f"max_sessions={limit} is reached"
+        return None
 
     def _may_come_from(self, origin: str, path: str) -> bool:
         origins = self._origins(path)
@@ -424,12 +464,18 @@ class WebTransportServer(EventEmitter):
         if _was_accepted(session):
             self._accepted_and_over += 1
         elif isinstance(session._error, SessionRejectedError):
-            self._stats.sessions_rejected += 1
+            self._losses.rejected(
+                session._error.status_code,
+                "the application refused it",
+                path=session.path,
+                origin=session.origin,
+                peer=session.remote_address,
+            )
         if not self._sessions and self._idle is not None:
             self._idle.set()
 
     async def _serve(self, session: WebTransportSession) -> None:
-        """The life of one session on this side; never raises."""
+        """The life of one session on this side; raises only what ends the program."""
         try:
             if self._handler is not None:
                 await self._handler(session)
@@ -438,14 +484,8 @@ class WebTransportServer(EventEmitter):
             else:
                 status_code, headers = self._not_found(session)
                 session.reject(status_code=status_code, headers=headers)
-        except SessionRejectedError as error:
-            await self._refused(session, error)
-        except asyncio.CancelledError:
-            if not session.is_closed:
-                await session.close(reason="server shutdown", close_connection=False)
-            raise
-        except Exception as error:
-            await self._handler_failed(session, error)
+        except BaseException as error:
+            await self._answering.failed(session, error, closing=self._closing)
 
     async def _offer(self, session: WebTransportSession) -> None:
         """Have the listeners answer. One that raises has been logged, and ends the session."""
@@ -456,42 +496,7 @@ class WebTransportServer(EventEmitter):
         if session.is_closed:
             return
         self._stats.handler_errors += 1
-        if session.state == "connecting":
-            session.reject(status_code=_INTERNAL_SERVER_ERROR)
-        else:
-            await session.close(code=1, reason="internal error", close_connection=False)
-
-    async def _refused(self, session: WebTransportSession, error: SessionRejectedError) -> None:
-        """Answer as the application wants; too late for that, or impossible, it is a failure."""
-        if session.state == "connecting":
-            try:
-                session.reject(status_code=error.status_code, headers=error.headers)
-                return
-            except WebTransportError as unfit:  # an answer that cannot be sent
-                await self._handler_failed(session, unfit)
-                return
-        await self._handler_failed(session, error)
-
-    async def _handler_failed(self, session: WebTransportSession, error: Exception) -> None:
-        """One log line, and the session closes with an error code."""
-        if session.state == "connecting":
-            self._stats.handler_errors += 1
-            self._logger.error("request for %s failed", session.path, exc_info=error)
-            session.reject(status_code=_INTERNAL_SERVER_ERROR)
-            return
-        if session.is_closed and _only_webtransport(error):
-            # The session went away under the handler: a normal end.
-            self._logger.debug("handler of %s ended with its session: %s", session.path, error)
-            return
-        self._stats.handler_errors += 1
-        self._logger.error(
-            "handler of %s raised %s: %s",
-            session.path,
-            type(error).__name__,
-            error,
-            exc_info=self._config.debug,
-        )
-        await session.close(code=1, reason="internal error", close_connection=False)
+        await self._answering.end(session)
 
     def _not_found(self, session: WebTransportSession) -> tuple[int, dict[str, str]]:
         """Status for a path without WebTransport: 405 from draft-16 on, else 404."""
@@ -540,6 +545,9 @@ class WebTransportServer(EventEmitter):
         )
         if self._endpoint is not None:
             self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
+        worker = current_worker()
+        if worker is not None and worker.serves(self):
+            self._stats.workers_died = worker.deaths
         return self._stats
 
 
@@ -567,13 +575,6 @@ def _with_certificates(
 
 def _was_accepted(session: WebTransportSession) -> bool:
     return session._stats.ready_at is not None
-
-
-def _only_webtransport(error: Exception) -> bool:
-    """Whether it is one of this package, or a group (of a TaskGroup) of nothing else."""
-    if isinstance(error, ExceptionGroup):
-        return error.split(WebTransportError)[1] is None
-    return isinstance(error, WebTransportError)
 
 
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:

@@ -10,16 +10,41 @@ __all__ = ["ServerStats"]
 
 @dataclass(kw_only=True)
 class ServerStats:
-    """Counters of one server since it began to listen. ``uptime`` is seconds."""
+    """Counters of one server since it began to listen.
+
+    Attributes:
+        connections_accepted: QUIC connections whose handshake was completed.
+        connections_rejected: Refused for ``max_connections``, for an invalid Retry token,
+            or while the server closes.
+        connection_errors: Accepted ones that ended with an error.
+        connections_unused: Accepted ones that ended without a session request.
+        protocol_errors: Rules of HTTP/3 or WebTransport that peers broke.
+        uptime: Seconds.
+        sessions_accepted: Session requests that were answered 200.
+        sessions_rejected: Answered with another status.
+        sessions_limited: Of these, those for ``max_sessions``.
+        origins_rejected: Of these, those whose origin is not allowed.
+        handler_errors: Handlers and middleware that raised.
+        early_streams_dropped: Streams that came before their session and found no room, or
+            whose session did not come in time.
+        early_datagrams_dropped: Likewise datagrams.
+        workers_died: Worker processes that ended unasked, of the whole server.
+    """
 
     connections_accepted: int = 0
     connections_rejected: int = 0
     connection_errors: int = 0
+    connections_unused: int = 0
     protocol_errors: int = 0
     uptime: float = 0.0
     sessions_accepted: int = 0
     sessions_rejected: int = 0
+    sessions_limited: int = 0
+    origins_rejected: int = 0
     handler_errors: int = 0
+    early_streams_dropped: int = 0
+    early_datagrams_dropped: int = 0
+    workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as a plain dictionary."""

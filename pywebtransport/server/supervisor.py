@@ -18,6 +18,8 @@ from typing import Any
 from .._loop import SharedPort
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
+from ..utils.checks import check_bind_address
+from ..utils.failures import describe_error
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -77,6 +79,7 @@ def run_workers(
             a ``CertificateError``; then all workers are stopped.
     """
     check_caller("run_workers")
+    check_bind_address(host, port)
     config.validate()
     _Supervisor(
         main,
@@ -167,6 +170,7 @@ class _Supervisor:
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._certificates: tuple[str | None, str | None] = (None, None)
         self._all_listen = False
+        self._deaths = 0
         self._deadline: float | None = None  # set once stopping
         self._failure: BaseException | None = None
         self._last_signal: int | None = None
@@ -310,6 +314,7 @@ class _Supervisor:
             control,
             self._certificates,
             self._config.close_timeout,
+            self._deaths,
         )
         worker.run(self._main, self._loop_factory)
 
@@ -383,8 +388,10 @@ class _Supervisor:
                 or ServerError(f"worker {slot.index} (process {pid}) {how} before it could listen")
             )
             return
+        self._deaths += 1
+        self._broadcast("deaths", self._deaths)
         if slot.error is not None:
-            how = f"{how}: {slot.error}"
+            how = f"{how}: {describe_error(slot.error)}"
         self._replace(slot, f"(process {pid}) {how}")
 
     def _replace(self, slot: _Slot, what: str) -> None:

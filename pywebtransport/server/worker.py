@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .._loop import WorkerSeat
-from ..exceptions import WebTransportError
+from ..exceptions import ServerError, WebTransportError
+from ..utils.failures import log_application_error
 
 if TYPE_CHECKING:
     from ..types import Address
@@ -47,6 +48,7 @@ class Worker:
         index: Number of this worker, from 0. A worker that takes the place of
             one that died has the same.
         count: How many workers there are.
+        deaths: How many worker processes ended unasked since the start.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Worker:
         control: socket.socket,
         certificates: tuple[str | None, str | None],
         grace: float,
+        deaths: int = 0,
     ) -> None:
         """Inside of the new process, before its event loop."""
         global _current
         self.index = seat.index
         self.count = seat.count
+        self.deaths = deaths
         self.on_stop: Callable[[], None] | None = None
         self._seat = seat
         self._address = address
@@ -122,9 +126,10 @@ class Worker:
         try:
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(self._life(main))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
             if self._listens:
-                self._logger.exception("worker %d failed", self.index)
+                log_application_error(self._logger, f"worker {self.index} failed: main", error)
             else:
                 self._fail(error)
             sys.exit(1)
@@ -189,6 +194,8 @@ class Worker:
         kind, *values = pickle.loads(data)
         if kind == "stop":
             self.stop()
+        elif kind == "deaths":
+            (self.deaths,) = values
         else:
             self._reload(*values)
 
@@ -202,8 +209,12 @@ class Worker:
             except WebTransportError as error:
                 self._logger.error("worker %d keeps its certificates: %s", self.index, error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """The start failed; the supervisor raises what it can be told."""
+        if isinstance(error, asyncio.CancelledError):
+            error = ServerError(
+                f"worker {self.index} could not start: something that it waited for was cancelled"
+            )
         try:
             message = pickle.dumps(("failed", error))
         except Exception:

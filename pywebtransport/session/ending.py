@@ -71,7 +71,9 @@ def refusal(
     """
     url = f"https://{session.authority}{session.path}"
     if error is None:
-        return SessionRejectedError(status_code=status or 0, headers=dict(headers), target_url=url)
+        return SessionRejectedError(
+            status_code=status or 0, headers=dict(headers), target_url=url, remote=True
+        )
     if type(error) is SessionError:
         return ClientError(
             f"the server did not open the session {url}: {error.message}",

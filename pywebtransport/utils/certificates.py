@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from pywebtransport.constants import MAX_HASHED_CERTIFICATE_DAYS
 from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
+from pywebtransport.utils.tls_files import why_unusable
 
 __all__ = ["certificate_hash", "generate_self_signed_cert", "load_certificate"]
 
@@ -126,14 +127,21 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
         if not os.path.isfile(path):
             raise certificate_not_found(path=path)
     try:
-        context.load_cert_chain(certfile, keyfile)
+        # Without the function OpenSSL asks for a password on the terminal, and waits.
+        context.load_cert_chain(certfile, keyfile, password=_no_password)
     except (OSError, ssl.SSLError) as error:
+        found = why_unusable(certfile, keyfile)
+        why = error if found is None else f"{found[0]!r}: {found[1]}"
         raise CertificateError(
-            f"Certificate {certfile!r} with key {keyfile!r} could not be loaded: {error}",
+            f"Certificate {certfile!r} with key {keyfile!r} could not be loaded: {why}",
             certificate_path=certfile,
             certificate_error=str(error),
         ) from error
     return context
+
+
+def _no_password() -> str:
+    return ""
 
 
 def _leaf(data: bytes, path: str | None) -> bytes:

@@ -11,6 +11,7 @@ from pywebtransport.exceptions import invalid_config
 
 __all__ = [
     "NEVER",
+    "check_bind_address",
     "check_callable",
     "check_count",
     "check_data",
@@ -98,6 +99,27 @@ def check_integer(key: str, value: Any, low: int, high: int) -> None:
         raise invalid_config(
             key=key, value=value, reason=f"expected a whole number of {low} to {high}"
         )
+
+
+def check_bind_address(host: Any, port: Any) -> None:
+    """Check where to listen; None stands for what the configuration says.
+
+    Whether the system has such an address and port shows when it is bound.
+
+    Raises:
+        ConfigurationError: The host is no text, or the port no whole number.
+    """
+    if host is not None and not isinstance(host, str):
+        raise invalid_config(key="host", value=host, reason="expected a host name or an address")
+    if port is not None:
+        if isinstance(port, str) and port.isascii() and port.isdigit():
+            raise invalid_config(
+                key="port", value=port, reason=f"expected a number, not a text; write {int(port)}"
+            )
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise invalid_config(
+                key="port", value=port, reason="expected a whole number of 0 to 65535"
+            )
 
 
 def check_count(key: str, value: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import traceback
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..exceptions import (
     ConfigurationError,
@@ -17,7 +18,14 @@ from ..exceptions import (
 )
 from .text import printable, printable_line
 
-__all__ = ["describe_error", "error_leaves", "is_normal_end", "log_application_error"]
+__all__ = [
+    "describe_error",
+    "error_leaves",
+    "is_normal_end",
+    "log_application_error",
+    "name_of",
+    "session_among",
+]
 
 # Errors in a group that are named in the message; the traceback has all.
 _NAMED_LEAVES = 5
@@ -28,6 +36,7 @@ _TRACEBACK_TEXT = 2000
 _FRAMES = ('File "', "Traceback (", "Exception Group Traceback (", "During handling", "The above")
 
 
+@runtime_checkable
 class _Session(Protocol):
     """What is told of a session."""
 
@@ -136,6 +145,22 @@ def describe_error(error: BaseException) -> str:
     if len(leaves) > _NAMED_LEAVES:
         parts.append(f"and {len(leaves) - _NAMED_LEAVES} more")
     return f"{described}: {'; '.join(parts)}"
+
+
+def name_of(function: Any) -> str:
+    """A function as its author knows it, module and name; of an object that of its class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(name, str):
+        function = type(function)
+        name = function.__qualname__
+    return printable(f"{getattr(function, '__module__', None)}.{name}")
+
+
+def session_among(*candidates: object) -> _Session | None:
+    """The first of some objects that is a session."""
+    return next((item for item in candidates if isinstance(item, _Session)), None)
 
 
 def _is_normal(error: BaseException, session: _Session | None) -> bool:

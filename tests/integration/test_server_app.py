@@ -643,7 +643,8 @@ async def test_server_without_the_framework(
             assert (stats["active_sessions"], stats["sessions_accepted"]) == (0, 1)
             assert state["aggregated_stats"]["engine"]
             assert state["aggregated_stats"]["uptime"] > 0
-            assert await server.diagnose_issues() == []
+            (issue,) = await server.diagnose_issues()
+            assert "session requests were rejected; the last: rejected /no with status 410" in issue
     assert not server.is_serving
     assert server.local_address is None
     assert await server.diagnose_issues()

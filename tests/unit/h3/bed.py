@@ -42,6 +42,7 @@ class ConnectionRecorder:
         self.requested: list[H3Session] = []
         self.goaways: list[int] = []
         self.errors: list[Any] = []
+        self.dropped: list[str] = []
         self.on_request: Callable[[H3Session], object] | None = None
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
@@ -52,6 +53,9 @@ class ConnectionRecorder:
         session.events = _recorders[session] = SessionRecorder()
         if self.on_request is not None:
             self.on_request(session)
+
+    def early_dropped(self, what: str) -> None:
+        self.dropped.append(what)
 
     def goaway_received(self, last_id: int) -> None:
         self.goaways.append(last_id)
