@@ -72,6 +72,8 @@ class Orphans:
         for stream in fresh:
             if self._session.is_closed:
                 return
+            if stream._done:  # it ended in the meantime
+                continue
             quic = stream._quic
             # The garbage collector cleared the references before it let go of the stream.
             self._session._streams[quic.stream_id] = quic.tag = ref(stream)
