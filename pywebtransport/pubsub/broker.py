@@ -14,14 +14,19 @@ from ..exceptions import (
     ConfigurationError,
     ConnectionError,
     SerializationError,
+    StreamLimitError,
+    TimeoutError,
     WebTransportError,
     invalid_config,
 )
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
+from ..utils.checks import check_callable, check_instance
+from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
     PubSubError,
@@ -45,10 +50,15 @@ from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
 __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
+MAX_PREFIX_LENGTH = 512
+"""Characters before a topic in the name of a channel."""
 MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
+
+_CREDIT_GRACE = 0.1
+"""Seconds to wait for room that a stream which ended left."""
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
@@ -105,7 +115,7 @@ class Broker:
                 ``max_message_size`` when that is more.
 
         Raises:
-            ConfigurationError: A number is out of range.
+            ConfigurationError: An argument is of another type, or out of range.
         """
         chosen = DEFAULT_MAX_QUEUE_BYTES if max_queue_bytes is None else max_queue_bytes
         for key, value in (
@@ -120,8 +130,18 @@ class Broker:
                     value=value,
                     reason=f"expected a whole number from 1 to {MAX_FRAME - CALL_ROOM}",
                 )
-        if "*" in prefix:
-            raise invalid_config(key="prefix", value=prefix, reason="expected no wildcard")
+        if not isinstance(prefix, str) or "*" in prefix or len(prefix) > MAX_PREFIX_LENGTH:
+            raise invalid_config(
+                key="prefix",
+                value=prefix,
+                reason=f"expected a text of at most {MAX_PREFIX_LENGTH} characters, no wildcard",
+            )
+        if backend is not None and (
+            isinstance(backend, type) or not isinstance(backend, EventBackend)
+        ):
+            raise invalid_config(key="backend", value=backend, reason="expected an EventBackend")
+        if authorize is not None:
+            _check_authorize(authorize)
         self._backend: EventBackend = MemoryBackend() if backend is None else backend
         self._authorize = authorize
         self._prefix = prefix
@@ -192,6 +212,9 @@ class Broker:
 
         Cancellation: ends the subscriptions of the session.
         """
+        check_instance("session", session, WebTransportSession)
+        if rpc is not None:
+            check_instance("rpc", rpc, RpcManager)
         if self._closed:
             raise ConfigurationError("the broker is closed")
         if rpc is None:
@@ -230,7 +253,7 @@ class Broker:
         try:
             await self._backend.publish(self._prefix + topic, frame)
         except ConnectionError as error:
-            logger.warning("publishing is not possible: %s", error)
+            logger.warning("publishing is not possible: %s", printable(error))
             raise PubSubError("the message bus is not available", topic=topic) from error
         self._published += 1
 
@@ -285,7 +308,7 @@ class Broker:
         except BaseException as error:
             self._leave(pattern, delivery)
             if isinstance(error, ConnectionError):
-                logger.warning("subscribing is not possible: %s", error)
+                logger.warning("subscribing is not possible: %s", printable(error))
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
                 raise SubscriptionLimitError(
@@ -315,7 +338,9 @@ class Broker:
                 try:
                     await self._backend.unsubscribe(group.backend_id)
                 except WebTransportError as error:
-                    logger.warning("unsubscribing %r failed: %s", group.pattern, error)
+                    logger.warning(
+                        "unsubscribing '%s' failed: %s", printable(group.pattern), printable(error)
+                    )
 
 
 class _Group:
@@ -348,7 +373,7 @@ class _Group:
         if not self._match(channel[len(self._prefix) :]):
             return
         if not self._frames.is_message(payload):
-            logger.warning("ignored what is no message on channel %r", channel)
+            logger.warning("ignored what is no message on channel '%s'", printable(channel))
             return
         # Overflow may end a subscription, which changes the set.
         for member in tuple(self.members):
@@ -396,7 +421,7 @@ class _Client:
         self.subscriptions[subscription] = delivery
         try:
             await broker._check_allowed(self._session, "subscribe", pattern)
-            stream = await self._session.create_unidirectional_stream()
+            stream = await self._open_stream(pattern)
             try:
                 await stream.write(broker._frames.encode(Opening(subscription)))
                 await broker._join(pattern, delivery)
@@ -411,6 +436,26 @@ class _Client:
             broker._leave(pattern, delivery)
             raise
         return {"max_queue": delivery.queue.max_messages}
+
+    async def _open_stream(self, pattern: str) -> WebTransportSendStream:
+        """The stream of one more subscription; the subscriber shall not wait for a limit.
+
+        Sessions share the streams of their connection, so that fewer than
+        ``max_subscriptions`` may be left for this one.
+        """
+        session = self._session
+        # What a subscription that ended just now made room for is told within a round trip.
+        grace = _CREDIT_GRACE + 2 * (session.rtt or 0.0)
+        try:
+            return await session.create_unidirectional_stream(timeout=grace)
+        except (StreamLimitError, TimeoutError) as error:
+            raise SubscriptionLimitError(
+                f"no stream is left for subscription {len(self.subscriptions)} of this session: "
+                "the client's connection allows no further unidirectional stream (its "
+                "initial_max_streams_uni, shared by its sessions), or the server's "
+                "max_streams_per_connection is reached",
+                topic=pattern,
+            ) from error
 
     async def unsubscribe(self, subscription: int) -> None:
         """Remote method: stop delivering; an unknown subscription is none any more."""
@@ -445,6 +490,20 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
+
+
+def _check_authorize(authorize: Any) -> None:
+    check_callable("authorize", authorize)
+    try:
+        inspect.signature(authorize).bind(None, "subscribe", "topic")
+    except TypeError as error:
+        raise invalid_config(
+            key="authorize",
+            value=authorize,
+            reason=f"expected a function of (session, action, topic): {error}",
+        ) from None
+    except ValueError:  # it has no signature that Python knows
+        pass
 
 
 def _policy(name: object) -> BackpressurePolicy:

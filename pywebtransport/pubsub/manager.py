@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import itertools
 import logging
 from types import TracebackType
@@ -16,10 +17,13 @@ from ..exceptions import (
 )
 from ..rpc import RpcError, RpcManager
 from ..serializer._messages import MessageCodec
+from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
-from .exceptions import PubSubErrorCode, pubsub_error
+from ..utils.checks import check_instance, check_integer
+from ..utils.text import printable
+from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
     PUBLISH,
     REGISTRY,
@@ -30,7 +34,7 @@ from .messages import (
 )
 from .subscription import Subscription
 from .topics import check_pattern, check_topic
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME
 
 __all__ = ["PubSubManager"]
 
@@ -78,6 +82,9 @@ class PubSubManager:
         Raises:
             ConfigurationError: Neither or contradicting arguments.
         """
+        check_integer("max_message_size", max_message_size, 1, MAX_FRAME - CALL_ROOM)
+        if rpc is not None:
+            check_instance("rpc", rpc, RpcManager)
         if rpc is None:
             if session is None:
                 raise ConfigurationError("PubSubManager needs a session or an RpcManager")
@@ -160,7 +167,7 @@ class PubSubManager:
             if tasks:
                 await asyncio.wait(tasks)
         except WebTransportError as error:
-            logger.debug("unsubscribing failed: %s", error)
+            logger.debug("unsubscribing failed: %s", printable(error))
         finally:
             if self._own_rpc:
                 await self._rpc.close()
@@ -202,6 +209,15 @@ class PubSubManager:
         try:
             await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
         except RpcError as error:
+            if error.remote and isinstance(error.data, dict) and "max_size" in error.data:
+                # The broker did not even read the call.
+                raise PubSubError(
+                    error.message,
+                    error_code=PubSubErrorCode.TOO_LARGE,
+                    data=error.data,
+                    topic=topic,
+                    remote=True,
+                ) from None
             raise pubsub_error(error, topic) from None
 
     # ----------------------------------------------------------------- subscribing
@@ -233,9 +249,15 @@ class PubSubManager:
             ConfigurationError: There is no such policy, or ``max_queue`` is out of range.
         """
         check_pattern(topic)
-        if policy not in set(BackpressurePolicy):
+        try:
+            chosen = BackpressurePolicy(policy)
+        except ValueError:
             known = ", ".join(BackpressurePolicy)
-            raise invalid_config(key="policy", value=policy, reason=f"expected one of {known}")
+            raise invalid_config(
+                key="policy", value=policy, reason=f"expected one of {known}"
+            ) from None
+        if data_type is not None:
+            check_type("data_type", data_type)
         if max_queue is not None and (
             isinstance(max_queue, bool) or not isinstance(max_queue, int) or max_queue < 1
         ):
@@ -246,13 +268,18 @@ class PubSubManager:
             self,
             next(self._numbers),
             topic,
-            policy=BackpressurePolicy(policy),
+            policy=chosen,
             max_queue=max_queue,
             data_type=data_type,
         )
 
     async def unsubscribe(self, topic: str) -> None:
-        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``."""
+        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``.
+
+        Raises:
+            InvalidTopicError: It is malformed.
+        """
+        check_pattern(topic)
         for subscription in self.subscriptions:
             if subscription.topic == topic:
                 await subscription.close()
@@ -284,7 +311,7 @@ class PubSubManager:
         try:
             await self._rpc.call(UNSUBSCRIBE, number, timeout=CLOSE_TIMEOUT)
         except WebTransportError as error:
-            logger.debug("unsubscribing was not confirmed: %s", error)
+            logger.debug("unsubscribing was not confirmed: %s", printable(error))
 
     def _session_error(self) -> SessionClosedError | None:
         """How the session ended, if it did."""
@@ -314,8 +341,8 @@ class PubSubManager:
                 # One after the other: the broker writes an opening at once.
                 async with asyncio.timeout(OPENING_TIMEOUT):
                     opening = await structured.receive_obj()
-            except (WebTransportError, TimeoutError) as error:
-                logger.debug("stream %d has no opening: %s", stream.stream_id, error)
+            except (WebTransportError, builtins.TimeoutError) as error:
+                logger.debug("stream %d has no opening: %s", stream.stream_id, printable(error))
                 opening = None
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)

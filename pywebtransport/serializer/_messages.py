@@ -30,7 +30,8 @@ class MessageCodec:
                 range, or a class stands there twice.
         """
         # Not by isinstance: that of a protocol takes microseconds, and every call of RPC is here.
-        if not (hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")):
+        usable = hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")
+        if not usable or isinstance(serializer, type):
             raise ConfigurationError(
                 f"serializer must have serialize() and deserialize(), got {serializer!r}",
                 config_key="serializer",

@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union
 
-from ..exceptions import SerializationError
+from ..exceptions import SerializationError, invalid_config
 from ._texts import (
     BINARY,
     DISTINCT,
@@ -36,6 +36,7 @@ __all__ = [
     "MismatchError",
     "bare",
     "check_hashes",
+    "check_type",
     "converter",
     "field_kinds",
     "is_alias",
@@ -101,6 +102,18 @@ def rebuild(value: Any, obj_type: Any) -> Any:
         raise SerializationError(
             f"the message nests too deeply for {obj_type!r}", original_exception=error
         ) from error
+
+
+def check_type(key: str, kind: Any) -> None:
+    """Check a type that something shall be rebuilt as.
+
+    Raises:
+        ConfigurationError: Nothing can be.
+    """
+    try:
+        converter(kind)
+    except SerializationError as error:
+        raise invalid_config(key=key, value=kind, reason=error.message) from error
 
 
 class MismatchError(Exception):
