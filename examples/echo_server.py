@@ -27,13 +27,14 @@ async def echo_datagrams(session: WebTransportSession) -> None:
 
 async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
     with contextlib.suppress(WebTransportError):  # the client reset the stream
-        if isinstance(stream, WebTransportStream):  # bidirectional: answer on it
-            async for data in stream:
-                await stream.write(data)
-            await stream.close()
-        else:  # unidirectional: answer on one of our own
-            reply = await session.create_unidirectional_stream()
-            await reply.write_all(await stream.read_all(max_size=1_000_000))
+        async with stream:  # ends both halves, whatever happens
+            if isinstance(stream, WebTransportStream):  # bidirectional: answer on it
+                async for data in stream:
+                    await stream.write(data)
+            else:  # unidirectional: answer on one of our own
+                data = await stream.read_all(max_size=1_000_000)
+                async with await session.create_unidirectional_stream() as reply:
+                    await reply.write(data)
 
 
 @app.route("/echo")

@@ -17,9 +17,9 @@ async def main(
         await session.datagrams.send(b"hello, datagram")
         print(await session.datagrams.receive(timeout=5))
 
-        stream = await session.create_bidirectional_stream()
-        await stream.write_all(b"hello, stream")
-        print(await stream.read_all())
+        async with await session.create_bidirectional_stream() as stream:
+            await stream.write_all(b"hello, stream")
+            print(await stream.read_all())
 
 
 if __name__ == "__main__":

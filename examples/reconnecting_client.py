@@ -12,9 +12,9 @@ from pywebtransport.exceptions import SessionError, StreamError
 
 
 async def ask(session: WebTransportSession, question: str) -> str:
-    stream = await session.create_bidirectional_stream()
-    await stream.write_all(question.encode())
-    answer = await stream.read_all(max_size=65536)
+    async with await session.create_bidirectional_stream() as stream:
+        await stream.write_all(question.encode())
+        answer = await stream.read_all(max_size=65536)
     return answer.decode()
 
 

@@ -31,13 +31,14 @@ def make_app(certfile: str, keyfile: str, bus: EventBus) -> ServerApp:
     async def room(session: WebTransportSession) -> None:
         async def tell(event: Event) -> None:
             with contextlib.suppress(WebTransportError):  # the member is gone
-                stream = await session.create_unidirectional_stream()
-                await stream.write_all(event.data["text"])
+                async with await session.create_unidirectional_stream() as stream:
+                    await stream.write(event.data["text"])
 
         subscription = bus.subscribe("said", tell)
         try:
             async for stream in session.incoming_unidirectional_streams():
-                text = (await stream.read_all(max_size=10_000)).decode(errors="replace")
+                async with stream:
+                    text = (await stream.read_all(max_size=10_000)).decode(errors="replace")
                 await bus.emit("said", {"text": text})
         finally:
             bus.unsubscribe(subscription)
@@ -59,7 +60,8 @@ async def serve(port: int, redis_url: str) -> None:
 
 async def show(session: WebTransportSession) -> None:
     async for stream in session.incoming_unidirectional_streams():
-        print((await stream.read_all(max_size=10_000)).decode(), flush=True)
+        async with stream:
+            print((await stream.read_all(max_size=10_000)).decode(), flush=True)
 
 
 async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) -> None:
@@ -67,8 +69,8 @@ async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) ->
     async with WebTransportClient(config=config) as client, await client.connect(url) as session:
         showing = asyncio.create_task(show(session))
         async for line in lines:
-            stream = await session.create_unidirectional_stream()
-            await stream.write_all(line)
+            async with await session.create_unidirectional_stream() as stream:
+                await stream.write(line)
         await session.close()
         await showing
 

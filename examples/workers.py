@@ -26,7 +26,8 @@ async def who(session: WebTransportSession) -> None:
     worker = current_worker()
     index = worker.index if worker else 0  # with workers=1 there are none
     async for stream in session.incoming_bidirectional_streams():
-        await stream.write_all(f"worker {index}, process {os.getpid()}")
+        async with stream:
+            await stream.write_all(f"worker {index}, process {os.getpid()}")
 
 
 if __name__ == "__main__":

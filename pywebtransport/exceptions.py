@@ -27,8 +27,7 @@
     |   |-- StreamLimitError            (also TimeoutError)
     |   |-- StreamResetError
     |   `-- StreamStoppedError
-    |-- TimeoutError                    (also builtins.TimeoutError)
-    `-- WrongLoopError                  (also RuntimeError)
+    `-- TimeoutError                    (also builtins.TimeoutError)
 
 Every exception carries ``message``, ``error_code`` (the code the protocol or
 the peer gave, None when there is none), ``reason`` (the text that came with the
@@ -75,7 +74,6 @@ __all__ = [
     "UnreachableError",
     "WebTransportError",
     "WebTransportNotSupportedError",
-    "WrongLoopError",
     "certificate_not_found",
     "connection_timeout",
     "datagram_too_large",
@@ -671,37 +669,6 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         self.operation = operation
 
 
-class WrongLoopError(WebTransportError, RuntimeError):
-    """An object was used on another event loop, or in another thread, than it belongs to.
-
-    Args:
-        message: Defaults to a sentence that says what to do.
-        closed: The loop of the object is closed, such as by the end of ``asyncio.run``.
-    """
-
-    category = "usage"
-    _fields: ClassVar[tuple[str, ...]] = ("closed",)
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        closed: bool = False,
-        error_code: int | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        if message is None:
-            what = "has ended" if closed else "is another one"
-            message = (
-                f"the event loop that this object belongs to {what}: clients, servers, "
-                "connections, sessions and streams are used in the loop (and thread) that made "
-                "them; make a client per loop, or call in with asyncio.run_coroutine_threadsafe()"
-            )
-        super().__init__(message, error_code=error_code, details=details, **origin)
-        self.closed = closed
-
-
 class StreamLimitError(StreamError, TimeoutError):
     """No stream could be opened: a stream limit, of the peer or of this end, is reached.
 
@@ -779,9 +746,9 @@ def is_fatal_error(exception: Exception) -> bool:
     """Tell whether trying again is useless until something is changed.
 
     True for configuration, certificate, authentication, handshake and protocol
-    errors, for servers without WebTransport, for objects of another event loop,
-    and for rejections with a status that does not ask to try again. Errors of one
-    stream, datagram or message are not fatal: the session goes on.
+    errors, for servers without WebTransport, and for rejections with a status
+    that does not ask to try again. Errors of one stream, datagram or message
+    are not fatal: the session goes on.
 
     Args:
         exception: Any exception.
@@ -798,7 +765,6 @@ def is_fatal_error(exception: Exception) -> bool:
             | HandshakeError()
             | ProtocolError()
             | WebTransportNotSupportedError()
-            | WrongLoopError()
         ):
             return True
         case _:
@@ -815,7 +781,7 @@ def get_error_category(exception: Exception) -> str:
         ``authentication``, ``certificate``, ``client``, ``configuration``,
         ``connection``, ``datagram``, ``flow_control``, ``handshake``,
         ``protocol``, ``serialization``, ``server``, ``session``, ``stream``,
-        ``timeout``, ``usage``, ``webtransport`` (the base class itself), or ``unknown``.
+        ``timeout``, ``webtransport`` (the base class itself), or ``unknown``.
     """
     match exception:
         case WebTransportError():

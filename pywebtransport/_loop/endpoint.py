@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
-from ..exceptions import ConnectionError, ServerError, WrongLoopError
-from ..utils.waiters import running_loop
+from ..exceptions import ConnectionError, ServerError
+from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
@@ -327,7 +327,7 @@ class Endpoint:
         """Send now what is queued, instead of at the end of this loop turn.
 
         Raises:
-            WrongLoopError: The caller runs in another event loop or thread.
+            ConfigurationError: The caller runs in another event loop or thread.
         """
         if running_loop() is not self._loop:
             self._check_thread()
@@ -431,7 +431,7 @@ class Endpoint:
             return  # between two runs of the loop
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_flush)
-        raise WrongLoopError(closed=self._loop.is_closed())
+        raise wrong_loop(self._loop)
 
     def _on_flush(self) -> None:
         self._flush_handle = None

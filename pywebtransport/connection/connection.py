@@ -8,13 +8,12 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, RemoteAddress, UdpSocket, connect_staggered, resolve
 from .._quic import CloseInfo, QuicConnection, QuicTls
 from ..config import ClientConfig, ServerConfig
-from ..constants import MAX_STREAM_COUNT
+from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
 from ..events import EventEmitter
 from ..exceptions import (
     ConnectionError,
@@ -22,13 +21,26 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
+from ..h3.fields import check_fields
 from ..types import Address, ConnectionState, EventType, Headers, SessionId
 from ..utils import generate_connection_id, get_timestamp
+from ..utils.checks import (
+    check_instance,
+    check_integer,
+    check_number,
+    check_seconds,
+    check_text,
+    check_texts,
+    check_timeout,
+    validate_port,
+)
 from ..utils.waiters import Waiters
+from . import report
 from .driver import Driver
 from .endpoint import client_endpoint
 from .farewell import Farewell, sessions_flushed
 from .info import ConnectionInfo, snapshot
+from .migration import migrate
 from .pending import PendingSession
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
@@ -101,6 +113,7 @@ class WebTransportConnection(EventEmitter):
             config: Limits, timeouts and TLS of this end.
         """
         super().__init__()
+        check_instance("config", config, ClientConfig, ServerConfig)
         self._config = config
         self._id = generate_connection_id()
         self._state = ConnectionState.IDLE
@@ -247,6 +260,9 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
+        check_text("host", host)
+        validate_port(port)
+        check_text("path", path)
         await self._connect(host, port)
         try:
             self._request_session(path)
@@ -274,12 +290,17 @@ class WebTransportConnection(EventEmitter):
             require_application_protocol: Close the session if the server picks none.
 
         Raises:
+            ConfigurationError: An argument cannot be sent.
             SessionError: The server said GOAWAY, or allows no further session.
             WebTransportNotSupportedError: The server does not speak WebTransport.
             ConnectionError: The connection is closed.
         """
         config = self._config
-        offered = application_protocols
+        check_text("path", path)
+        fields = check_fields({} if headers is None else headers)
+        offered: Sequence[str] | None = None
+        if application_protocols is not None:
+            offered = check_texts("application_protocols", application_protocols)
         required = require_application_protocol
         if isinstance(config, ClientConfig):
             offered = config.application_protocols if offered is None else offered
@@ -287,7 +308,7 @@ class WebTransportConnection(EventEmitter):
         pending = PendingSession()
         h3 = self._open_h3_session(
             path=path,
-            headers=headers or {},
+            headers=fields,
             events=pending,
             application_protocols=offered or (),
             require=bool(required),
@@ -308,6 +329,7 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe.
         """
+        check_timeout("timeout", timeout)
         if not self._ready and not self.is_closed and not await self._ready_waiters.wait(timeout):
             raise TimeoutError(
                 f"the peer sent no SETTINGS within {timeout} s",
@@ -341,12 +363,13 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe.
         """
+        limit = check_timeout("timeout", timeout)
         if not self._pending:
             raise SessionError("no session was requested on this connection; call connect() first")
         session_id, pending = next(iter(self._pending.items()))
         assert pending.ready is not None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 await asyncio.shield(pending.ready)
         except builtins.TimeoutError:
             raise TimeoutError(
@@ -364,8 +387,17 @@ class WebTransportConnection(EventEmitter):
         Waits, at most ``close_timeout`` seconds, until the peer's QUIC stack has
         the closing capsules. Idempotent.
 
+        Args:
+            code: Application code, 0 to 2**32 - 1.
+            reason: Text, cut to 1024 bytes of UTF-8.
+
+        Raises:
+            ConfigurationError: An argument is out of range; nothing has happened then.
+
         Cancellation: the connection is closed all the same, without the wait.
         """
+        check_integer("code", code, 0, MAX_APPLICATION_CODE)
+        check_text("reason", reason)
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
@@ -414,34 +446,7 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: the move may still complete.
         """
-        endpoint, quic = self._endpoint, self._quic
-        if endpoint is None or quic is None or not self.is_connected:
-            raise ConnectionError(f"cannot migrate: the connection is {self._state}")
-        if isinstance(self._config, ServerConfig):
-            raise ConnectionError("only a client can migrate (RFC 9000 section 9)")
-        if self._migration is not None:
-            raise ConnectionError("a migration is under way already")
-        remote = quic.remote_address
-        is_v6 = remote is not None and ":" in remote[0]
-        family = socket.AF_INET6 if is_v6 else socket.AF_INET
-        local: tuple[Any, ...] | None = None
-        if local_host is not None or local_port:
-            local = (local_host or ("::" if is_v6 else "0.0.0.0"), local_port)
-        udp = endpoint.open_socket(family, local)
-        outcome = self._migration = asyncio.get_running_loop().create_future()
-        # Not part of this coroutine: the move may complete after a cancellation.
-        outcome.add_done_callback(partial(self._migrated, endpoint, udp))
-        try:
-            endpoint.migrate(quic, udp)
-        except BaseException:
-            outcome.set_result(False)
-            raise
-        if not await asyncio.shield(outcome):
-            raise ConnectionError(
-                f"the path from {udp.address[0]}:{udp.address[1]} to {remote} was not validated; "
-                "the connection stays where it was",
-                remote_address=remote,
-            )
+        await migrate(self, local_host, local_port)
 
     def initiate_key_update(self) -> None:
         """Switch to new packet protection keys (RFC 9001 section 6).
@@ -468,19 +473,7 @@ class WebTransportConnection(EventEmitter):
 
     def get_summary(self) -> dict[str, Any]:
         """The figures most people want."""
-        info = snapshot(self)
-        return {
-            "id": self._id,
-            "state": self._state,
-            "uptime": info.uptime,
-            "remote_address": info.remote_address,
-            "bytes_sent": info.bytes_sent,
-            "bytes_received": info.bytes_received,
-            "packets_sent": info.packets_sent,
-            "packets_received": info.packets_received,
-            "errors": info.error_count,
-            "last_activity": info.last_activity,
-        }
+        return report.summary(self)
 
     async def diagnose_issues(self) -> dict[str, Any]:
         """Describe what looks wrong, from measured figures.
@@ -488,22 +481,7 @@ class WebTransportConnection(EventEmitter):
         Returns:
             ``{"connection_id", "state", "issues": [...], "info": {...}}``.
         """
-        info = snapshot(self)
-        issues = []
-        if self.is_closed:
-            issues.append(f"the connection is over: {self._error or 'closed'}")
-        if self._state is ConnectionState.DRAINING:
-            issues.append("the peer is going away: no new sessions on this connection")
-        if info.rtt is not None and info.rtt > 1.0:
-            issues.append(f"the round-trip time is {info.rtt:.2f} s")
-        if info.packets_lost and info.packets_lost > 0.05 * max(1, info.packets_sent):
-            issues.append(f"{info.packets_lost} of {info.packets_sent} packets lost")
-        return {
-            "connection_id": self._id,
-            "state": self._state,
-            "issues": issues,
-            "info": info.to_dict(),
-        }
+        return await report.issues(self)
 
     async def monitor_health(
         self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0
@@ -516,18 +494,9 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe; that is how to stop it early.
         """
-        while not self.is_closed:
-            report = await self.diagnose_issues()
-            rtt = self.rtt
-            if rtt is not None and rtt > rtt_timeout:
-                report["issues"].append(f"the round-trip time is over {rtt_timeout} s: {rtt:.2f} s")
-            for issue in report["issues"]:
-                _logger.warning("connection %s: %s", self._id, issue)
-            waiter = asyncio.ensure_future(self.wait_closed())
-            try:
-                await asyncio.wait({waiter}, timeout=check_interval)
-            finally:
-                waiter.cancel()
+        interval = check_seconds("check_interval", check_interval)
+        check_number("rtt_timeout", rtt_timeout)
+        await report.monitor_health(self, interval, rtt_timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._id} state={self._state}>"
@@ -747,13 +716,14 @@ class WebTransportConnection(EventEmitter):
 
     def _close_now(self, code: int = 0, reason: str = "") -> None:
         """What closing does without waiting: a cancelled ``close`` still tells the peer."""
-        for driver in self._candidates or ():
-            driver.quic.close(0)
-        if self._sessions:
+        try:
+            for driver in self._candidates or ():
+                driver.quic.close(0)
             for session in tuple(self._sessions.values()):
                 session._close_now(code, reason)
             self._flush_now()
-        self._shut(reason)
+        finally:
+            self._shut(reason)
 
     def _shut(self, reason: str = "") -> None:
         """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
@@ -762,8 +732,12 @@ class WebTransportConnection(EventEmitter):
             self._become_closed(ConnectionState.CLOSED)
         elif not self.is_closed:
             self._state = ConnectionState.CLOSING
-            driver.h3.close(reason=reason)
-            self._flush_now()
+            try:
+                driver.h3.close(reason=reason)
+                self._flush_now()
+            except BaseException:  # whatever it is, nobody waits for an end that cannot come
+                self._become_closed(ConnectionState.FAILED)
+                raise
 
     def _flush_now(self) -> None:
         if self._endpoint is not None:
@@ -801,21 +775,6 @@ class WebTransportConnection(EventEmitter):
             self._error = error
             self._error_count += 1
             self._endpoint.close()
-
-    def _migrated(self, endpoint: Endpoint, udp: UdpSocket, outcome: asyncio.Future[bool]) -> None:
-        """A migration is decided: close the socket that is not needed (any more)."""
-        self._migration = None
-        unused: UdpSocket | None = udp
-        if outcome.result():
-            unused, self._own_socket = self._own_socket, udp
-        if endpoint.is_closed:
-            return
-        if unused is not None:
-            endpoint.close_socket(unused)
-        if self._owns_endpoint and outcome.result():
-            for old in endpoint.sockets:
-                if old is not udp:
-                    endpoint.close_socket(old)
 
     def _credentials_changed(self) -> None:
         if self._on_credentials is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,9 +19,9 @@ from ..exceptions import (
 )
 from ..types import EventType
 from ..utils import validate_port
-from ..utils.checks import check_seconds
+from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from .connection import WebTransportConnection
-from .utils import measure_handshake, require_webtransport, target_name
+from .utils import check_targets, measure_handshake, require_webtransport, target_name
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -101,13 +100,12 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no target, one is named twice, or a value is out
                 of range.
         """
-        check_seconds("health_check_interval", health_check_interval)
-        check_seconds("health_check_timeout", health_check_timeout)
-        if not targets:
+        health_check_interval = check_seconds("health_check_interval", health_check_interval)
+        health_check_timeout = check_seconds("health_check_timeout", health_check_timeout)
+        if not check_targets(targets):
             raise invalid_config(key="targets", value=targets, reason="expected at least one")
         self._targets: dict[tuple[str, int], _Target] = {}
         for host, port in targets:
-            validate_port(port)
             if (host, port) in self._targets:
                 raise invalid_config(
                     key="targets", value=target_name(host, port), reason="it is named twice"
@@ -176,6 +174,9 @@ class ConnectionLoadBalancer:
 
         Cancellation: safe, nothing stays open.
         """
+        check_instance("config", config, ClientConfig)
+        check_text("path", path)
+        check_text("strategy", strategy)
         self._require_open()
         if len(self._active) + len(self._opening) >= config.max_connections:
             raise ClientError(
@@ -216,6 +217,8 @@ class ConnectionLoadBalancer:
             ConfigurationError: There is no such server, or the weight is negative or not
                 a finite number.
         """
+        check_text("host", host)
+        validate_port(port)
         target = self._targets.get((host, port))
         if target is None:
             raise invalid_config(
@@ -223,10 +226,7 @@ class ConnectionLoadBalancer:
                 value=target_name(host, port),
                 reason=f"expected one of {[known.name for known in self._targets.values()]}",
             )
-        if not (math.isfinite(weight) and weight >= 0):
-            raise invalid_config(
-                key="weight", value=weight, reason="expected a finite number, 0 or more"
-            )
+        check_number("weight", weight, 0)
         target.weight = float(weight)
 
     async def get_load_balancer_stats(self) -> dict[str, Any]:

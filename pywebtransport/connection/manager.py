@@ -15,7 +15,7 @@ from ..constants import (
 )
 from ..exceptions import ConnectionError
 from ..types import ConnectionId, EventType
-from ..utils.checks import check_count, check_seconds
+from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
 from .connection import WebTransportConnection
 
@@ -50,7 +50,7 @@ class ConnectionManager:
             ConfigurationError: A value is out of range.
         """
         check_count("max_connections", max_connections)
-        check_seconds("connection_idle_timeout", connection_idle_timeout)
+        connection_idle_timeout = check_seconds("connection_idle_timeout", connection_idle_timeout)
         self._max_connections = max_connections
         self._idle_timeout = connection_idle_timeout
         self._registry: Registry[WebTransportConnection] = Registry(
@@ -88,6 +88,7 @@ class ConnectionManager:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
+        check_instance("connection", connection, WebTransportConnection)
         items = self._registry.items
         if self._closed:
             raise ConnectionError("the connection manager is shut down; make a new one")
@@ -105,10 +106,12 @@ class ConnectionManager:
 
     async def get_connection(self, connection_id: ConnectionId) -> WebTransportConnection | None:
         """The connection with an ID, or None."""
+        check_text("connection_id", connection_id)
         return self._registry.items.get(connection_id)
 
     async def remove_connection(self, connection_id: ConnectionId) -> WebTransportConnection | None:
         """Forget a connection, which stays open, and return it; None if there is none."""
+        check_text("connection_id", connection_id)
         return self._registry.remove(connection_id)
 
     async def get_all_connections(self) -> list[WebTransportConnection]:

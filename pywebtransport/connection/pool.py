@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
 from ..types import ConnectionState, EventType
-from ..utils.checks import check_count, check_seconds
+from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.slots import Slots
 from .connection import WebTransportConnection
 
@@ -68,7 +68,7 @@ class ConnectionPool:
             ConfigurationError: A value is out of range.
         """
         check_count("max_size", max_size)
-        check_seconds("max_idle_time", max_idle_time)
+        max_idle_time = check_seconds("max_idle_time", max_idle_time)
         self._max_size = max_size
         self._max_idle_time = max_idle_time
         self._shelves: dict[_Key, _Shelf] = {}
@@ -111,6 +111,10 @@ class ConnectionPool:
 
         Cancellation: safe; nothing stays open and no place in the pool is lost.
         """
+        check_instance("config", config, ClientConfig)
+        check_text("host", host)
+        validate_port(port)
+        check_text("path", path)
         self._require_open()
         key = (host.lower(), port, _frozen(config.to_dict()))
         shelf = self._shelves.get(key)
@@ -147,6 +151,7 @@ class ConnectionPool:
 
         Cancellation: safe; the connection is then closed instead of kept.
         """
+        check_instance("connection", connection, WebTransportConnection)
         if connection in self._idle or connection in self._returning:
             return
         shelf = self._active.get(connection)

@@ -7,7 +7,8 @@ import builtins
 import logging
 import random
 import ssl
-from collections.abc import Coroutine
+import sys
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from ..config import ClientConfig
@@ -21,7 +22,14 @@ from ..exceptions import (
 )
 from ..types import ConnectionState
 from ..utils import validate_port
-from ..utils.checks import check_count
+from ..utils.checks import (
+    check_count,
+    check_instance,
+    check_integer,
+    check_number,
+    check_text,
+    check_timeout,
+)
 from .connection import WebTransportConnection
 
 __all__ = [
@@ -41,6 +49,22 @@ _MAX_TESTS = 10
 def target_name(host: str, port: int) -> str:
     """``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_targets(targets: Any) -> list[tuple[str, int]]:
+    """Check hosts and ports.
+
+    Raises:
+        ConfigurationError: They are no collection of (host, port), or one is out of range.
+    """
+    if isinstance(targets, Collection) and not isinstance(targets, str | bytes):
+        pairs = list(targets)
+        if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            for host, port in pairs:
+                check_text("host", host)
+                validate_port(port)
+            return [(host, port) for host, port in pairs]
+    raise invalid_config(key="targets", value=targets, reason="expected a list of (host, port)")
 
 
 async def connect_with_retry(
@@ -77,13 +101,10 @@ async def connect_with_retry(
 
     Cancellation: safe, nothing stays open.
     """
-    for key, value, low in (
-        ("max_retries", max_retries, 0),
-        ("retry_delay", retry_delay, 0),
-        ("backoff_factor", backoff_factor, 1),
-    ):
-        if not value >= low:
-            raise invalid_config(key=key, value=value, reason=f"expected {low} or more")
+    check_instance("config", config, ClientConfig)
+    check_integer("max_retries", max_retries, 0, sys.maxsize)
+    check_number("retry_delay", retry_delay, 0)
+    check_number("backoff_factor", backoff_factor, 1)
     pause = retry_delay
     attempt = 0
     while True:
@@ -133,7 +154,10 @@ async def create_multiple_connections(
 
     Cancellation: safe, nothing stays open.
     """
+    check_instance("config", config, ClientConfig)
     check_count("max_concurrent", max_concurrent)
+    check_text("path", path)
+    check_targets(targets)
     made: dict[str, WebTransportConnection] = {}
     limit = asyncio.Semaphore(max_concurrent)
 
@@ -185,6 +209,10 @@ async def ensure_connection(
 
     Cancellation: safe, nothing new stays open.
     """
+    check_instance("connection", connection, WebTransportConnection)
+    check_instance("config", config, ClientConfig)
+    check_text("host", host)
+    validate_port(port)
     if connection.state is ConnectionState.CONNECTED:
         return connection
     if not reconnect:
@@ -221,6 +249,7 @@ async def test_multiple_connections(
     Cancellation: safe, nothing stays open.
     """
     config = ClientConfig(verify_mode=ssl.CERT_NONE, connect_timeout=timeout)
+    check_targets(targets)
     results = {target_name(host, port): False for host, port in targets}
     limit = asyncio.Semaphore(_MAX_TESTS)
 
@@ -258,9 +287,11 @@ async def test_tcp_connection(
 
     Cancellation: safe.
     """
+    check_text("host", host)
     validate_port(port)
+    limit = check_timeout("timeout", timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             _, writer = await asyncio.open_connection(host, port)
     except (OSError, ValueError):  # ValueError: no name can be like that
         return False

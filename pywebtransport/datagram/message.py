@@ -62,7 +62,8 @@ class DatagramStats:
     ``datagrams_sent`` counts those for which ``send`` has returned. One that is given up
     before it is in a packet moves to ``send_drops`` (queue cleared, expired; those refused
     by ``try_send`` count there at once); ``datagrams_transmitted`` are in packets.
-    ``receive_drops`` counts those that arrived and were discarded because the application did not read in time.
+    ``receive_drops`` counts those that arrived and were discarded because the
+    application did not read in time.
     """
 
     session_id: SessionId

@@ -14,7 +14,7 @@ from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..types import Data, EventType, SessionId, SessionState
 from ..utils import get_timestamp
-from ..utils.checks import check_interface, check_timeout
+from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.waiters import Waiters, require_loop
 from .arguments import check_age, check_limit, check_payload, check_payloads, check_priority
 from .message import DatagramMessage, DatagramStats
@@ -769,11 +769,12 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def _heartbeat(self, interval: float) -> None:
         with contextlib.suppress(SessionClosedError):
+            pause = min(interval, NEVER)
             while not self.is_closed:
                 # One that cannot be sent was counted; a later one may fit.
                 with contextlib.suppress(DatagramError):
                     await self.try_send(create_heartbeat_datagram())
-                await asyncio.sleep(interval)
+                await asyncio.sleep(pause)
 
 
 def _expire_waiter(waiter: asyncio.Future[bool | None]) -> None:

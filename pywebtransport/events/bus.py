@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 from ..exceptions import SerializationError, WebTransportError
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
+from ..utils.checks import check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
@@ -214,6 +215,7 @@ class EventBus:
 
         Cancellation: the event may have been published, or not.
         """
+        check_instance("event", event, Event)
         self._check_open()
         if self._backend is None:
             self._counts["published"] += 1
@@ -246,6 +248,7 @@ class EventBus:
             WebTransportError: The bus is closed or has ``max_subscriptions``,
                 or ``handler`` is not callable.
         """
+        check_text("event_type", event_type)
         self._check_open()
         given: object = handler  # callers without a type checker may pass anything
         if not callable(given):
@@ -267,6 +270,7 @@ class EventBus:
 
         Events that wait for it are forgotten; a coroutine that runs goes on.
         """
+        check_text("subscription_id", subscription_id)
         subscription = self._remove(subscription_id)
         if subscription is not None:
             subscription.queue.clear()

@@ -12,13 +12,15 @@ import asyncio
 import builtins
 import inspect
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..exceptions import TimeoutError, WebTransportError, invalid_config
+from ..exceptions import TimeoutError, WebTransportError
 from ..types import EventData, EventHandler, EventType, Timeout
+from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
@@ -219,6 +221,7 @@ class EventEmitter:
 
     def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None:
         """Remove a handler of an event type, or all of them."""
+        check_text("event_type", event_type)
         state = self._emitter
         if state is None:
             return
@@ -291,10 +294,14 @@ class EventEmitter:
 
         Cancellation: safe; nothing stays registered.
         """
+        check_text("event_type", event_type)
+        seconds = check_timeout("timeout", timeout)
+        if condition is not None:
+            check_callable("condition", condition)
         state = self._emitter_state()
         if state.closed:
             raise WebTransportError("The emitter is closed")
-        limit = asyncio.timeout(timeout)
+        limit = asyncio.timeout(seconds)
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
         def look(event: Event) -> None:
@@ -347,6 +354,7 @@ class EventEmitter:
             event_type: Only events of this type; None: all.
             limit: At most this many, the newest.
         """
+        check_integer("limit", limit, -sys.maxsize, sys.maxsize)
         if self._emitter is None or limit <= 0:
             return []
         history = [
@@ -376,6 +384,7 @@ class EventEmitter:
 
     def listeners(self, event_type: EventType | str) -> list[EventHandler]:
         """The handlers of an event type, without those of all events."""
+        check_text("event_type", event_type)
         state = self._emitter
         if state is None:
             return []
@@ -405,14 +414,7 @@ class EventEmitter:
         Raises:
             ConfigurationError: Not a whole number from 0 up.
         """
-        if isinstance(max_listeners, bool) or not isinstance(max_listeners, int):
-            raise invalid_config(
-                key="max_listeners", value=max_listeners, reason="expected a whole number"
-            )
-        if max_listeners < 0:
-            raise invalid_config(
-                key="max_listeners", value=max_listeners, reason="expected 0 or more handlers"
-            )
+        check_integer("max_listeners", max_listeners, 0, sys.maxsize)
         self._emitter_state().max_listeners = max_listeners
 
     # For the library itself.
@@ -528,6 +530,7 @@ class EventEmitter:
         event_type: str,
         handler: EventHandler,
     ) -> None:
+        check_text("event_type", event_type)
         state = self._emitter_state()
         handlers = state.any_handlers if table is None else table.get(event_type, [])
         if handler in handlers:
@@ -566,6 +569,8 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
     Args:
         event_type: The events it wants.
     """
+
+    check_text("event_type", event_type)
 
     def mark(function: F) -> F:
         function.__event_type__ = event_type  # type: ignore[attr-defined]

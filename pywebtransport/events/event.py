@@ -15,6 +15,7 @@ from ..exceptions import (
 )
 from ..types import EventData, EventType
 from ..utils import get_timestamp
+from ..utils.checks import check_text
 
 __all__ = ["Event"]
 
@@ -50,6 +51,7 @@ class Event:
 
     def __post_init__(self) -> None:
         if not isinstance(self.type, EventType):
+            check_text("type", self.type)
             self.type = _EVENT_TYPES.get(self.type, self.type)
 
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, invalid_config
 from .errors import MessageError
 
 __all__ = [
@@ -184,10 +184,14 @@ def check_fields(headers: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigurationError: a name or value cannot be sent in HTTP/3.
     """
-    if not headers:
-        return {}
+    if not isinstance(headers, Mapping):
+        raise invalid_config(
+            key="headers", value=headers, reason="expected a dictionary of names and values"
+        )
     checked: dict[str, str] = {}
     for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise _bad_header(name, value, "name and value must be texts (str)")
         lowered = name.lower()
         try:
             raw_name, raw_value = lowered.encode("ascii"), value.encode("latin-1")

@@ -788,7 +788,9 @@ class H3Session:
             self._refused(None, self.response_headers, error)
             return
         self._end()
-        self._last_events().session_closed(None, "", remote, error)
+        # The words with which the peer closed the whole connection, if it did.
+        reason = str(getattr(error, "reason", "")) if remote else ""
+        self._last_events().session_closed(None, reason, remote, error)
 
     def refuse(self, error: Exception) -> None:
         """Client: the request was not or cannot be sent."""

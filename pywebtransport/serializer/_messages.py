@@ -7,6 +7,7 @@ from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
+from ..utils.text import printable
 
 __all__ = ["MessageCodec"]
 
@@ -33,18 +34,24 @@ class MessageCodec:
         usable = hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")
         if not usable or isinstance(serializer, type):
             raise ConfigurationError(
-                f"serializer must have serialize() and deserialize(), got {serializer!r}",
+                f"serializer must have serialize() and deserialize(), got {printable(serializer)}",
                 config_key="serializer",
                 config_value=serializer,
             )
         if not isinstance(registry, Mapping):
-            raise _bad_registry(f"must map type IDs to classes, got {registry!r}", registry)
+            raise _bad_registry(
+                f"must map type IDs to classes, got {printable(registry)}", registry
+            )
         ids: dict[type[Any], int] = {}
         for type_id, cls in registry.items():
             if type(type_id) is not int or not 0 <= type_id <= _MAX_TYPE_ID:
-                raise _bad_registry(f"has type ID {type_id!r}, not 0 to {_MAX_TYPE_ID}", type_id)
+                raise _bad_registry(
+                    f"has type ID {printable(type_id)}, not 0 to {_MAX_TYPE_ID}", type_id
+                )
             if not isinstance(cls, type):
-                raise _bad_registry(f"must have a class for type ID {type_id}, got {cls!r}", cls)
+                raise _bad_registry(
+                    f"must have a class for type ID {type_id}, got {printable(cls)}", cls
+                )
             if cls in ids:
                 raise _bad_registry(
                     f"has {cls.__qualname__} twice, as {ids[cls]} and {type_id}", cls

@@ -10,7 +10,7 @@ from typing import Any, Self
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
 from ..types import EventType, SessionId, SessionState
-from ..utils.checks import check_count
+from ..utils.checks import check_count, check_instance, check_text
 from ..utils.registry import Registry, count_states
 from .session import WebTransportSession
 
@@ -68,6 +68,7 @@ class SessionManager:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
+        check_instance("session", session, WebTransportSession)
         items = self._registry.items
         if self._closed:
             raise SessionError("the session manager is shut down; make a new one")
@@ -87,10 +88,12 @@ class SessionManager:
 
     async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
         """The session with an ID, or None."""
+        check_text("session_id", session_id)
         return self._members().get(session_id)
 
     async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
         """Forget a session, which stays open, and return it; None if there is none."""
+        check_text("session_id", session_id)
         return self._registry.remove(session_id)
 
     async def get_all_sessions(self) -> list[WebTransportSession]:

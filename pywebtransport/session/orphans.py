@@ -70,9 +70,9 @@ class Orphans:
         """Take over what was dropped since the last time."""
         fresh, self._fresh = self._fresh, []
         for stream in fresh:
-            if self._session.is_closed:
+            if self._session.close_info is not None:
                 return
-            if stream._done:  # it ended in the meantime
+            if stream._done:  # meanwhile
                 continue
             quic = stream._quic
             # The garbage collector cleared the references before it let go of the stream.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from .stats import SessionStats
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
+
+# Seconds after which a stream that is half open, and that nobody waits on, is worth a word.
+_IDLE_AGE = 10.0
+_SHOWN = 10
 
 __all__ = ["debug_state", "issues", "monitor_health", "refresh", "summary"]
 
@@ -88,9 +93,38 @@ async def issues(session: WebTransportSession) -> list[str]:
     waiting = len(session._incoming_bidi or ()) + len(session._incoming_uni or ())
     if waiting > 0.9 * session._config.max_incoming_streams:
         found.append(f"{waiting} incoming streams wait to be accepted")
+    found += _stream_issues(session)
     found += await session.datagrams.diagnose_issues()
     connection = await session._connection.diagnose_issues()
     found += connection["issues"]
+    return found
+
+
+def _stream_issues(session: WebTransportSession) -> list[str]:
+    """Streams that nobody works on, and those that were dropped."""
+    found = []
+    orphans = session._orphans
+    if orphans is not None and orphans.count:
+        found.append(
+            f"{orphans.count} streams were dropped with their sending half open, and were ended: "
+            "use 'async with stream:'"
+        )
+    latest = time.time() - _IDLE_AGE
+    idle = [
+        stream
+        for stream in session._open_streams()
+        if stream._created_at < latest
+        and not stream._arrival
+        and not stream._has_waiter()
+        and (stream._is_half_open() or (orphans is not None and orphans.holds(stream)))
+    ]
+    if idle:
+        names = ", ".join(str(stream.stream_id) for stream in idle[:_SHOWN])
+        more = "" if len(idle) <= _SHOWN else f" and {len(idle) - _SHOWN} more"
+        found.append(
+            f"{len(idle)} streams older than {_IDLE_AGE:g} s are half open or dropped, and nobody "
+            f"waits on them: {names}{more}; end them by close(), stop_sending() or abort()"
+        )
     return found
 
 

@@ -649,8 +649,7 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe; that is how to stop it early.
         """
-        check_seconds("check_interval", check_interval)
-        await report.monitor_health(self, check_interval)
+        await report.monitor_health(self, check_seconds("check_interval", check_interval))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session_id} path={self.path!r} state={self._state}>"

@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..types import EventType, StreamDirection, StreamId, StreamState
 from ..utils import get_timestamp
-from ..utils.checks import validate_stream_id
+from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class _StreamBase(EventEmitter):
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
         validate_stream_id(stream_id)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
         stream = session._stream(stream_id)
         if type(stream) is cls:
             return stream
@@ -220,11 +221,15 @@ class _StreamBase(EventEmitter):
         if self._done or self._error is not None:
             return
         session = self._session
-        if session.is_closed:
+        if session.close_info is not None:
             return
         session._adopt(self)
         # In this place the line that dropped the stream is known, most of the time.
-        if self._is_orphan() and not (self._has_owner() or self._is_one_way()):
+        if (
+            self._is_orphan()
+            and not session.is_closed
+            and not (self._has_owner() or self._is_one_way())
+        ):
             warnings.warn(
                 f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
                 "sending half open, and is ended now; use it in 'async with stream:', or end "
@@ -299,6 +304,19 @@ class _StreamBase(EventEmitter):
     def _is_one_way(self) -> bool:
         """A bidirectional stream on which only the peer sent, to the end."""
         return not self._bytes_sent and self._quic.fin_received
+
+    def _is_half_open(self) -> bool:
+        """One half is over and the other one is not."""
+        quic = self._quic
+        if quic.is_closed or self._direction is not StreamDirection.BIDIRECTIONAL:
+            return False
+        sent = self._reset_sent or self._send_over()
+        received = self._receive_done or quic.is_reset or quic.fin_received
+        return sent is not received
+
+    def _has_waiter(self) -> bool:
+        """A coroutine waits for something of the stream."""
+        return bool(self._read_waiter or self._write_waiters or self._acked_waiters)
 
     def _has_owner(self) -> bool:
         """Somebody listens: an event brings the stream, so that nobody has to hold it."""

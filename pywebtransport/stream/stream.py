@@ -113,9 +113,9 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
         Cancellation: safe; that is how to stop it early.
         """
-        check_seconds("check_interval", check_interval)
+        interval = check_seconds("check_interval", check_interval)
         check_number("error_rate_threshold", error_rate_threshold)
         while not self.is_closed:
             for issue in await self.diagnose_issues(error_rate_threshold=error_rate_threshold):
                 self._session._logger.warning("stream %d: %s", self.stream_id, issue)
-            await asyncio.sleep(check_interval)
+            await asyncio.sleep(interval)

@@ -13,6 +13,7 @@ from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..types import Serializer, StreamId
 from ..utils.checks import check_instance
+from ..utils.text import printable
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 
@@ -35,7 +36,7 @@ def check_message_size(size: int) -> None:
         raise invalid_config(
             key="max_message_size",
             value=size,
-            reason=f"max_message_size must be 1 to {_MAX_LENGTH} bytes, got {size!r}",
+            reason=f"max_message_size must be 1 to {_MAX_LENGTH} bytes, got {printable(size)}",
         )
 
 

@@ -145,18 +145,22 @@ def check_number(key: str, value: Any, low: float = -math.inf, high: float = mat
         raise invalid_config(key=key, value=value, reason=f"expected a finite number{limits}")
 
 
-def check_seconds(key: str, value: Any) -> None:
-    """Check a time that has to pass.
+def check_seconds(key: str, value: Any) -> float:
+    """Check a time that has to pass, and give what an event loop can count.
+
+    Returns:
+        Seconds, 30 years at most.
 
     Raises:
         ConfigurationError: It is not a finite number of more than 0 seconds.
     """
     # NaN is not, either.
-    if not (_is_number(value) and value > 0 and math.isfinite(_as_float(value))):
+    if not (_is_number(value) and value > 0 and value != math.inf):
         raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+    return float(min(value, NEVER))
 
 
-def check_timeout(key: str, value: Any) -> float | None:
+def check_timeout(key: str, value: float | None) -> float | None:
     """Check how long somebody wants to wait, and give what an event loop can count.
 
     Returns:
@@ -171,7 +175,7 @@ def check_timeout(key: str, value: Any) -> float | None:
         raise invalid_config(
             key=key, value=value, reason="expected 0 or more seconds, or None for no limit"
         )
-    return None if value >= NEVER else float(value)
+    return None if value >= NEVER else value
 
 
 def check_text(key: str, value: Any) -> str:

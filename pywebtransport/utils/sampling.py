@@ -52,7 +52,7 @@ class Sampler:
         max_samples: int = 120,
         max_alerts: int = 100,
     ) -> None:
-        check_seconds("monitoring_interval", interval)
+        interval = check_seconds("monitoring_interval", interval)
         self._take = take
         self._judge = judge
         self._interval = interval

@@ -7,9 +7,9 @@ import builtins
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from pywebtransport.exceptions import TimeoutError
+from pywebtransport.exceptions import ConfigurationError, TimeoutError
 from pywebtransport.types import Timeout
-from pywebtransport.utils.checks import check_seconds
+from pywebtransport.utils.checks import check_callable, check_seconds, check_timeout
 
 __all__ = [
     "create_task_with_timeout",
@@ -40,7 +40,8 @@ async def create_task_with_timeout(
 
     Cancellation: does not wait, so there is nothing to cancel.
     """
-    task = asyncio.create_task(_limited(coro, timeout, name or "task"), name=name)
+    limit = _limit_of(coro, timeout)
+    task = asyncio.create_task(_limited(coro, limit, name or "task"), name=name)
     # A task that is cancelled before it starts never awaits the coroutine.
     task.add_done_callback(lambda _: coro.close())
     return task
@@ -73,7 +74,7 @@ async def run_with_timeout(
 
     Cancellation: cancels the coroutine.
     """
-    scope = asyncio.timeout(timeout)
+    scope = asyncio.timeout(_limit_of(coro, timeout))
     try:
         async with scope:
             return await coro
@@ -105,21 +106,32 @@ async def wait_for_condition(
 
     Cancellation: safe.
     """
-    check_seconds("interval", interval)
+    interval = check_seconds("interval", interval)
+    limit = check_timeout("timeout", timeout)
+    check_callable("condition", condition)
     loop = asyncio.get_running_loop()
-    deadline = None if timeout is None else loop.time() + timeout
+    deadline = None if limit is None else loop.time() + limit
     while not condition():
         pause = interval
         if deadline is not None:
             left = deadline - loop.time()
             if left <= 0:
                 raise TimeoutError(
-                    f"The condition was not met within {timeout:g} seconds",
+                    f"The condition was not met within {limit:g} seconds",
                     timeout_duration=timeout,
                     operation="wait_for_condition",
                 )
             pause = min(interval, left)
         await asyncio.sleep(pause)
+
+
+def _limit_of(coro: Coroutine[Any, Any, T], timeout: Timeout | None) -> float | None:
+    """Check the timeout; a coroutine that will not run is closed."""
+    try:
+        return check_timeout("timeout", timeout)
+    except ConfigurationError:
+        coro.close()
+        raise
 
 
 async def _limited(coro: Coroutine[Any, Any, T], limit: float | None, operation: str) -> T:

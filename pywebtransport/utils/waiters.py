@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pywebtransport.exceptions import WrongLoopError
+from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.utils.checks import check_timeout
 
-__all__ = ["Waiters", "require_loop", "running_loop"]
+__all__ = ["Waiters", "require_loop", "running_loop", "wrong_loop"]
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -29,10 +29,25 @@ def require_loop(
         running: The caller's.
 
     Raises:
-        WrongLoopError: They differ.
+        ConfigurationError: They differ.
     """
     if own is not None and own is not running:
-        raise WrongLoopError(closed=own.is_closed())
+        raise wrong_loop(own)
+
+
+def wrong_loop(own: asyncio.AbstractEventLoop) -> ConfigurationError:
+    """The error for the use of an object that belongs to another event loop.
+
+    Args:
+        own: The object's.
+    """
+    what = "has ended" if own.is_closed() else "is another one, or runs in another thread"
+    return ConfigurationError(
+        f"the event loop that this object belongs to {what}: clients, servers, connections, "
+        "sessions and streams are used in the loop that made them; make a client for each loop, "
+        "or call in with asyncio.run_coroutine_threadsafe()",
+        config_key="loop",
+    )
 
 
 class Waiters:
@@ -73,7 +88,7 @@ class Waiters:
 
         Raises:
             ConfigurationError: ``timeout`` is neither None nor 0 or more.
-            WrongLoopError: The caller runs on another event loop.
+            ConfigurationError: The caller runs on another event loop.
 
         Cancellation: safe.
         """
@@ -96,7 +111,7 @@ class Waiters:
         """Make a future of the next wake-up, for callers that are no coroutines.
 
         Raises:
-            WrongLoopError: ``loop`` is another one than that of these waiters.
+            ConfigurationError: ``loop`` is another one than that of these waiters.
         """
         if loop is not self.loop:
             require_loop(self.loop, loop)
