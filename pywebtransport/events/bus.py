@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from ..exceptions import SerializationError, WebTransportError
+from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
 from ..utils.checks import check_instance, check_text
@@ -116,6 +116,14 @@ class EventBus:
         max_queue_size: int = DEFAULT_MAX_QUEUE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
     ) -> None:
+        if backend is not None and (
+            isinstance(backend, type) or not isinstance(backend, EventBackend)
+        ):
+            raise invalid_config(key="backend", value=backend, reason="expected an EventBackend")
+        if serializer is not None and (
+            isinstance(serializer, type) or not isinstance(serializer, Serializer)
+        ):
+            raise invalid_config(key="serializer", value=serializer, reason="expected a Serializer")
         self._backend = backend
         self._serializer = JSONSerializer() if serializer is None else serializer
         self._prefix = check_channel("channel_prefix", channel_prefix)

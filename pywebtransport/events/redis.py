@@ -184,6 +184,7 @@ class RedisBackend:
                 except (AuthenticationError, ConnectionError) as error:
                     self._failed(error)
                     raise
+                self._last_error = None
                 self._subscriber = link
                 self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(link))
 
@@ -197,7 +198,14 @@ class RedisBackend:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
+            # Not left to the keeper: cancelled before its first step it releases nothing.
+            links = [one for one in (self._subscriber, self._publisher) if one is not None]
+            for link in links:
+                link.abort(ConnectionError("The backend was closed"))
             await asyncio.wait([keeper])
+            for link in links:
+                await link.close()
+            self._subscriber = self._publisher = None
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Send ``payload`` to the subscribers of ``channel``; returns when the server has it.

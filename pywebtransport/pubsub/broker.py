@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from ..events import EventBackend, MemoryBackend
+from ..events.backend import watch_gaps
 from ..exceptions import (
+    AuthenticationError,
     ConfigurationError,
     ConnectionError,
     SerializationError,
@@ -39,7 +41,6 @@ from .messages import (
     SUBSCRIBE,
     UNSUBSCRIBE,
     BackpressurePolicy,
-    Dropped,
     Opening,
     PubSubMessage,
 )
@@ -57,6 +58,8 @@ MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
 
+# The backend is not connected, or its server does not let this one in.
+_UNAVAILABLE = (AuthenticationError, ConnectionError)
 _CREDIT_GRACE = 0.1
 """Seconds to wait for room that a stream which ended left."""
 
@@ -160,6 +163,7 @@ class Broker:
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._published = 0
+        self._unwatch: Callable[[], None] = lambda: None
         self._closed = False
 
     # ---------------------------------------------------------------- life cycle
@@ -174,10 +178,13 @@ class Broker:
         if self._closed:
             raise ConfigurationError("a Broker cannot be started again; make another one")
         await self._backend.start()
+        self._unwatch()
+        self._unwatch = watch_gaps(self._backend, self._tell_gap)
 
     async def close(self) -> None:
         """End all subscriptions and close the backend; sessions stay open. Idempotent."""
         self._closed = True
+        self._unwatch()
         for client in tuple(self._clients):
             client.end()
         while self._leaving:
@@ -252,7 +259,7 @@ class Broker:
         frame = self._frames.encode(PubSubMessage(topic, data))
         try:
             await self._backend.publish(self._prefix + topic, frame)
-        except ConnectionError as error:
+        except _UNAVAILABLE as error:
             logger.warning("publishing is not possible: %s", printable(error))
             raise PubSubError("the message bus is not available", topic=topic) from error
         self._published += 1
@@ -284,14 +291,26 @@ class Broker:
         if not answer:
             raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
 
+    def _tell_gap(self, seconds: float | None) -> None:
+        """The backend loses messages (None), or did for so many seconds."""
+        if seconds is not None:
+            for client in self._clients:
+                for delivery in client.subscriptions.values():
+                    delivery.tell_gap()
+
     def _delivery(
-        self, policy: BackpressurePolicy, max_queue: int, on_end: Callable[[], None]
+        self,
+        policy: BackpressurePolicy,
+        max_queue: int,
+        wants_gaps: bool,
+        on_end: Callable[[], None],
     ) -> Delivery:
         return Delivery(
             policy=policy,
             max_queue=max_queue,
             max_bytes=self._max_queue_bytes,
-            encode_dropped=lambda total: self._frames.encode(Dropped(total)),
+            encode=self._frames.encode,
+            wants_gaps=wants_gaps,
             on_end=on_end,
         )
 
@@ -307,7 +326,7 @@ class Broker:
                     group.backend_id = await self._backend.subscribe(group.channels, group.deliver)
         except BaseException as error:
             self._leave(pattern, delivery)
-            if isinstance(error, ConnectionError):
+            if isinstance(error, _UNAVAILABLE):
                 logger.warning("subscribing is not possible: %s", printable(error))
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
@@ -397,6 +416,7 @@ class _Client:
         pattern: str,
         policy: str = BackpressurePolicy.DROP_OLDEST,
         max_queue: int | None = None,
+        gaps: bool = False,
     ) -> dict[str, int]:
         """Remote method: begin to deliver; returns the limits that hold."""
         broker = self._broker
@@ -417,7 +437,7 @@ class _Client:
             self.subscriptions.pop(subscription, None)
             broker._leave(pattern, delivery)
 
-        delivery = broker._delivery(chosen, min(room, broker._max_queue), forget)
+        delivery = broker._delivery(chosen, min(room, broker._max_queue), gaps, forget)
         self.subscriptions[subscription] = delivery
         try:
             await broker._check_allowed(self._session, "subscribe", pattern)

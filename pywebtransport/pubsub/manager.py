@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 import itertools
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,14 +23,14 @@ from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
-from ..utils.checks import check_instance, check_integer
+from ..utils.checks import check_callable, check_instance, check_integer
 from ..utils.text import printable
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
     PUBLISH,
-    REGISTRY,
     SUBSCRIBE,
     UNSUBSCRIBE,
+    WIRE_REGISTRY,
     BackpressurePolicy,
     Opening,
 )
@@ -101,7 +103,7 @@ class PubSubManager:
         self._rpc = rpc
         self._session = rpc.session
         self._max_size = max_message_size
-        self._codec = MessageCodec(rpc.serializer, REGISTRY)
+        self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
         self._numbers = itertools.count(1)
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -229,6 +231,7 @@ class PubSubManager:
         policy: BackpressurePolicy | str = BackpressurePolicy.DROP_OLDEST,
         max_queue: int | None = None,
         data_type: Any = None,
+        on_gap: Callable[[Subscription], object] | None = None,
     ) -> Subscription:
         """Subscribe to a topic, or to those that a pattern names.
 
@@ -239,6 +242,9 @@ class PubSubManager:
             max_queue: Messages that may wait, there and here; None: as many as the broker
                 allows, and 256.
             data_type: Type to rebuild each message's data as, for instance a dataclass.
+            on_gap: Called with the subscription when messages may have been lost between
+                servers (``Broker`` with a backend that lost its connection), once they
+                arrive again. Runs on the event loop and must not block.
 
         Returns:
             The subscription, to be entered or awaited; it is made then, which raises
@@ -246,7 +252,8 @@ class PubSubManager:
 
         Raises:
             InvalidTopicError: It is malformed.
-            ConfigurationError: There is no such policy, or ``max_queue`` is out of range.
+            ConfigurationError: There is no such policy, ``max_queue`` is out of range,
+                ``data_type`` is no type for messages, or ``on_gap`` no plain function.
         """
         check_pattern(topic)
         try:
@@ -256,6 +263,12 @@ class PubSubManager:
             raise invalid_config(
                 key="policy", value=policy, reason=f"expected one of {known}"
             ) from None
+        if on_gap is not None:
+            check_callable("on_gap", on_gap)
+            if inspect.iscoroutinefunction(on_gap):
+                raise invalid_config(
+                    key="on_gap", value=on_gap, reason="expected a plain function, no 'async def'"
+                )
         if data_type is not None:
             check_type("data_type", data_type)
         if max_queue is not None and (
@@ -271,6 +284,7 @@ class PubSubManager:
             policy=chosen,
             max_queue=max_queue,
             data_type=data_type,
+            on_gap=on_gap,
         )
 
     async def unsubscribe(self, topic: str) -> None:
@@ -299,6 +313,8 @@ class PubSubManager:
                 subscription.topic,
                 subscription.policy.value,
                 subscription._max_queue,
+                # A broker of an earlier version does not know the last one.
+                *(() if subscription._on_gap is None else (True,)),
             )
         except RpcError as error:
             raise pubsub_error(error, subscription.topic) from None
@@ -334,7 +350,7 @@ class PubSubManager:
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,
                 serializer=self._rpc.serializer,
-                registry=REGISTRY,
+                registry=WIRE_REGISTRY,
                 max_message_size=self._max_size,
             )
             try:

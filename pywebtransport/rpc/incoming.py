@@ -96,11 +96,13 @@ class IncomingCalls:
         async for stream in self._session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
-            task.add_done_callback(self._handled)
+            task.add_done_callback(partial(self._handled, stream))
             while len(self.tasks) >= self._limit:
                 await self._slot_waiters.wait()
 
-    def _handled(self, task: asyncio.Task[None]) -> None:
+    def _handled(self, stream: WebTransportStream, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # maybe before its first step
+            give_up(stream, StreamCode.CANCELLED)
         self.tasks.discard(task)
         self._slot_waiters.wake()
 
