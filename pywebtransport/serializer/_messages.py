@@ -8,6 +8,7 @@ from typing import Any
 from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.text import printable
+from ._texts import shown
 
 __all__ = ["MessageCodec"]
 
@@ -46,7 +47,7 @@ class MessageCodec:
         for type_id, cls in registry.items():
             if type(type_id) is not int or not 0 <= type_id <= _MAX_TYPE_ID:
                 raise _bad_registry(
-                    f"has type ID {printable(type_id)}, not 0 to {_MAX_TYPE_ID}", type_id
+                    f"has type ID {shown(type_id)}, not 0 to {_MAX_TYPE_ID}", type_id
                 )
             if not isinstance(cls, type):
                 raise _bad_registry(
