@@ -87,11 +87,8 @@ def test_any_dataclass_comes_back_or_is_refused_by_name(record: tuple[type, Any]
     if MSGPACK in refused:
         assert JSON in refused
     if len(refused) == 1:
-        assert (
-            "bytes" in str(refused[JSON])
-            or "bytearray" in str(refused[JSON])
-            or ("memoryview" in str(refused[JSON]))
-        )
+        kinds_of_fields = str(cls.__annotations__)
+        assert any(name in kinds_of_fields for name in ("bytes", "bytearray", "memoryview", "Odd"))
 
 
 plain = st.recursive(
