@@ -15,7 +15,14 @@ from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import tunnel_endpoint
 from ..connection.settings import client_tls, h3_options
-from ..exceptions import ClientError, ConfigurationError, ProxyError, WebTransportError
+from ..exceptions import (
+    ClientError,
+    ConfigurationError,
+    ProtocolError,
+    ProxyError,
+    WebTransportError,
+)
+from ..h3.errors import H3StreamError
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
 from ..types import URL, HeadersToSend
@@ -342,6 +349,7 @@ class _Path:
         self._target = target
         self._endpoint: TunnelEndpoint | None = None
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended_here = False
 
     async def open(self, path: str, headers: HeadersToSend) -> None:
         """Ask the proxy for the tunnel and wait for its answer."""
@@ -407,6 +415,7 @@ class _Path:
             endpoint.close()
         if hasattr(self, "tunnel") and not self.tunnel.is_closed:
             # What the connection inside said last goes out before the tunnel ends.
+            self._ended_here = True
             self._outer._flush_now()
             self.tunnel.close()
         self._proxy._path_closed(self)
@@ -451,17 +460,38 @@ class _Path:
 
     def tunnel_closed(self, error: Exception | None) -> None:
         """The tunnel is over, and the connection inside with it."""
-        lost = self._error("was lost", error)
-        _logger.debug("%s", lost)
+        if self._ended_here:
+            return
+        lost = self._error("was lost", error if error is not None else _FINISHED)
+        _logger.info("%s", lost)
         self._inner._path_lost(lost)
         self.close()
 
     def _error(self, what: str, cause: Exception | None = None) -> ProxyError:
-        text = f": {cause}" if cause is not None else ""
+        remote = getattr(cause, "remote", None)
+        if isinstance(cause, H3StreamError):  # what the proxy sent is no good
+            remote = True
+        if remote:
+            what += ": the proxy ended it"
+        text = f"the tunnel through {self._proxy._shown} to {self._target} {what}{_told(cause)}"
         return ProxyError(
-            f"the tunnel through {self._proxy._shown} to {self._target} {what}{text}",
+            text,
             proxy_url=self._proxy.proxy_url,
             target=self._target,
             error_code=getattr(cause, "error_code", None),
-            remote=getattr(cause, "remote", None),
+            reason=text,  # the sessions inside end with it
+            remote=remote,
         )
+
+
+_FINISHED = ProtocolError("the peer finished the stream of the tunnel", remote=True)
+
+
+def _told(cause: Exception | None) -> str:
+    """What is known of the end."""
+    if cause is None:
+        return ""
+    code = getattr(cause, "error_code", None)
+    message = cause.message if isinstance(cause, WebTransportError) else str(cause)
+    told = f": {printable(message)}"
+    return told if code is None else f"{told} (code {code:#x})"

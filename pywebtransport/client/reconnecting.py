@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
+import inspect
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from ..events import EventEmitter
+from ..events import Event, EventEmitter
 from ..exceptions import (
     ClientError,
     SessionRejectedError,
     TimeoutError,
     WebTransportError,
+    invalid_config,
     is_fatal_error,
 )
-from ..types import URL, EventType
+from ..types import URL, EventType, SessionState
 from ..utils import parse_webtransport_url
+from ..utils.checks import check_callable, check_timeout
+from ..utils.failures import describe_error
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from ..utils.waiters import Waiters
 from .client import WebTransportClient
 
@@ -27,6 +34,9 @@ if TYPE_CHECKING:
     from ..session import WebTransportSession
 
 __all__ = ["ReconnectingClient"]
+
+# A peer that closes says that it drains just before: that is one event, not two.
+_GRACE = 0.05
 
 _logger = logging.getLogger("pywebtransport.client")
 
@@ -42,6 +52,10 @@ class ReconnectingClient(EventEmitter):
     **When it connects.** Entering the block starts to connect. When the peer or
     the network ended the session, it is opened again after a pause. When the
     application closed the session itself, the next ``get_session`` opens one.
+
+    **Draining.** A peer that will end the session soon says so (a DRAIN capsule,
+    GOAWAY). From then on ``get_session`` does not give that session out: a new one is
+    opened after a pause, and whoever has the old one may use it until it ends.
 
     **Pauses.** Each is chosen at random between 0 and a bound ("full jitter"):
     ``config.retry_delay`` seconds at first, ``config.retry_backoff`` times more
@@ -62,6 +76,9 @@ class ReconnectingClient(EventEmitter):
       (seconds until the next try, None: the client gave up).
     - ``CONNECTION_LOST``: ``session_id``, ``code``, ``reason``, ``remote``,
       ``error``, ``delay``; the try is the one that had opened the session.
+    - ``SESSION_DRAINING``, when a new session is opened beside one that drains:
+      ``session``, the old one, whose end is not told again. One that ends at once
+      is only lost.
     - ``CONNECTION_CLOSED``, when this side ended the session or the client:
       ``session_id``, ``code``, ``reason``.
     """
@@ -84,14 +101,19 @@ class ReconnectingClient(EventEmitter):
                 failed.
 
         Raises:
-            ConfigurationError: The URL is malformed, or a field is out of range.
+            ConfigurationError: The URL is malformed, a field is out of range, or
+                ``on_session`` cannot be called.
         """
+        if on_session is not None:
+            check_callable("on_session", on_session)
         super().__init__()
         parse_webtransport_url(url)
         self._url = url
         self._client = WebTransportClient(config=config)
         self._on_session = on_session
         self._session: WebTransportSession | None = None
+        # Not given out any more, and alive as long as its peer lets it be.
+        self._drained: WebTransportSession | None = None
         self._error: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = Waiters()
@@ -129,8 +151,8 @@ class ReconnectingClient(EventEmitter):
 
     @property
     def is_connected(self) -> bool:
-        """There is a session that works."""
-        return self._session is not None and self._session.is_ready
+        """There is a session that works, and that its peer is not about to end."""
+        return self._session is not None and _is_usable(self._session)
 
     @property
     def is_closed(self) -> bool:
@@ -151,16 +173,21 @@ class ReconnectingClient(EventEmitter):
             wait_timeout: Seconds to wait at most; None: no limit.
 
         Returns:
-            A session that ``on_session`` has seen; None when none was up in time.
+            A session that ``on_session`` has seen and that does not drain; None when none
+            was up in time.
 
         Raises:
+            ConfigurationError: ``wait_timeout`` is neither None nor a number.
             ClientError: The client gave up (``__cause__`` is the last error, whose
                 ``details`` it repeats), is closed, or was not started.
 
         Cancellation: safe.
         """
         loop = self._client._home.enter()
-        deadline = None if wait_timeout is None else loop.time() + wait_timeout
+        if isinstance(wait_timeout, int | float):
+            wait_timeout = max(wait_timeout, 0.0)  # what is left of somebody's own time
+        limit = check_timeout("wait_timeout", wait_timeout)
+        deadline = None if limit is None else loop.time() + limit
         while True:
             if self._closed:
                 raise ClientError("the client is closed; make a new one", target_url=self._url)
@@ -168,7 +195,7 @@ class ReconnectingClient(EventEmitter):
                 raise ClientError(
                     "the client is not started; use it in 'async with'", target_url=self._url
                 )
-            if self._session is not None and self._session.is_ready:
+            if self._session is not None and _is_usable(self._session):
                 return self._session
             if self._error is not None:
                 raise self._given_up(self._error) from self._error
@@ -232,7 +259,8 @@ class ReconnectingClient(EventEmitter):
             attempt = self._retries + 1
             try:
                 session = await self._open()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as raised:
+                error = raised if isinstance(raised, Exception) else _own_cancellation(raised)
                 delay = self._after_failure(error)
                 self._fell(delay, error, attempt)
                 self._tell(EventType.CONNECTION_FAILED, attempt, error=error, delay=delay)
@@ -247,15 +275,18 @@ class ReconnectingClient(EventEmitter):
         self._wanted.clear()
         self._tell(EventType.CONNECTION_ESTABLISHED, attempt, session=session)
         self._changed.wake()
-        info = await session.wait_closed()
+        if await _end_or_drain(session) and await self._leave(session, since, attempt):
+            return None if self._error is not None else 0.0
         self._session = None
+        lived = self._now() - since >= self.config.retry_delay
+        info = await session.wait_closed()
         facts = {"session_id": session.session_id, "code": info.code, "reason": info.reason}
         if not info.remote and info.code is not None:
             self._start_anew()
             self._tell(EventType.CONNECTION_CLOSED, attempt, **facts)
             await self._wanted.wait()
             return 0.0
-        if self._now() - since >= self.config.retry_delay:
+        if lived:
             self._start_anew()
         delay = self._next_delay()
         error = session._error or session._closed_error("it was lost")
@@ -270,6 +301,27 @@ class ReconnectingClient(EventEmitter):
         )
         return delay
 
+    async def _leave(self, session: WebTransportSession, since: float, attempt: int) -> bool:
+        """Stop giving a draining session out, and pause; False when it ended meanwhile."""
+        lived = self._now() - since >= self.config.retry_delay
+        if lived:
+            self._start_anew()
+        pause = max(_GRACE, self._random() * self._bound)
+        with contextlib.suppress(builtins.TimeoutError):
+            async with asyncio.timeout(pause):
+                await session.wait_closed()
+        if session.is_closed:
+            return False
+        self._session = None
+        # It is no failure; but peers that drain whatever comes use the tries up.
+        if not lived and self._next_delay() is None:
+            self._fell(None, _drained_error(session, self._url), attempt)
+        else:
+            self._drained = session
+            _logger.info("the session to %s drains; a new one is opened", printable(self._url))
+        self._tell(EventType.SESSION_DRAINING, attempt, session=session)
+        return True
+
     async def _open(self) -> WebTransportSession:
         session = await self._client.connect(self._url)
         try:
@@ -277,6 +329,8 @@ class ReconnectingClient(EventEmitter):
                 await self._restore(self._on_session, session)
             if session.is_closed:
                 raise session._closed_error("it ended before it could be used")
+            if not _is_usable(session):
+                raise _drained_error(session, self._url)
         except BaseException:
             await session.close(code=1)
             raise
@@ -291,7 +345,14 @@ class ReconnectingClient(EventEmitter):
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                await on_session(session)
+                result: object = on_session(session)
+                if not inspect.isawaitable(result):
+                    raise invalid_config(
+                        key="on_session",
+                        value=on_session,
+                        reason="expected 'async def on_session(session)'",
+                    )
+                await result
         except builtins.TimeoutError:
             if not limit.expired():
                 raise
@@ -301,11 +362,15 @@ class ReconnectingClient(EventEmitter):
                 operation="on_session",
             ) from None
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_being_cancelled():
                 raise
             # Something that it waited for was cancelled, not this client.
             raise ClientError("on_session was cancelled from within") from error
+        except WebTransportError:
+            raise
+        except Exception as error:
+            _logger.warning("on_session failed: %s", describe_error(error), exc_info=error)
+            raise
 
     def _after_failure(self, error: Exception) -> float | None:
         """The pause after a try that failed, None: no more tries."""
@@ -316,6 +381,13 @@ class ReconnectingClient(EventEmitter):
 
     def _next_delay(self) -> float | None:
         config = self.config
+        drained = self._drained
+        if drained is not None and drained.is_closed:
+            self._drained = None
+            self._start_anew()
+        elif drained is not None and self._retries >= config.max_retries:
+            # Giving up has time until the old session has ended.
+            return self._random() * config.max_retry_delay
         if self._retries >= config.max_retries:
             return None
         self._retries += 1
@@ -332,9 +404,14 @@ class ReconnectingClient(EventEmitter):
         if delay is None:
             self._error = error
             self._tries = attempt
-            _logger.warning("gave up on %s: %s", self._url, error)
+            _logger.warning("gave up on %s: %s", printable(self._url), describe_error(error))
         else:
-            _logger.info("next try to reach %s in %.2f s: %s", self._url, delay, error)
+            _logger.info(
+                "next try to reach %s in %.2f s: %s",
+                printable(self._url),
+                delay,
+                describe_error(error),
+            )
 
     def _tell(self, event_type: EventType, attempt: int, **facts: Any) -> None:
         if self._has_listeners(event_type):
@@ -350,6 +427,44 @@ class ReconnectingClient(EventEmitter):
             reason=known.reason,
             remote=known.remote,
         )
+
+
+def _is_usable(session: WebTransportSession) -> bool:
+    return session.state is SessionState.CONNECTED
+
+
+async def _end_or_drain(session: WebTransportSession) -> bool:
+    """Wait until a session is of no use any more; True: it drains, and works until it ends."""
+    news = asyncio.Event()
+
+    def heard(event: Event) -> None:
+        news.set()
+
+    useless = (EventType.SESSION_DRAINING, EventType.SESSION_CLOSED)
+    for event_type in useless:
+        session.on(event_type, heard)
+    try:
+        if _is_usable(session):
+            await news.wait()
+    finally:
+        for event_type in useless:
+            session.off(event_type, heard)
+    return session.state is SessionState.DRAINING
+
+
+def _drained_error(session: WebTransportSession, url: URL) -> ClientError:
+    return ClientError(
+        f"the server drained session {session.session_id} as soon as it was open",
+        target_url=url,
+        remote=True,
+    )
+
+
+def _own_cancellation(error: BaseException) -> Exception:
+    """What a CancelledError means that is not the client's own; that one passes."""
+    if is_being_cancelled():
+        raise error
+    return ClientError("connecting was cancelled from within")
 
 
 def _loop_time() -> float:

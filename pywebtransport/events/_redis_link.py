@@ -10,6 +10,7 @@ from typing import Any
 
 from ..exceptions import AuthenticationError, ConnectionError, WebTransportError, invalid_config
 from ..utils.extras import require
+from ..utils.text import printable
 
 __all__ = ["RedisLink", "load_redis", "parse_redis_url", "redis_error"]
 
@@ -222,7 +223,9 @@ class RedisLink:
                     if not future.done():
                         future.set_result(reply)
                 else:
-                    raise ConnectionError(f"The Redis server sent an answer to nothing: {reply!r}")
+                    raise ConnectionError(
+                        f"The Redis server sent an answer to nothing: {printable(reply)}"
+                    )
                 self._heard += 1
                 if self._heard % _TURN == 0:
                     await asyncio.sleep(0)

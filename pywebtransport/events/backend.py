@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ..exceptions import SerializationError, WebTransportError, invalid_config
+from ..utils.checks import check_instance
 from ..utils.failures import log_application_error, name_of
 from ..utils.text import printable
 
@@ -26,6 +27,10 @@ MAX_CHANNEL_LENGTH = 1024
 """Characters in the name of a channel or in a pattern."""
 
 
+GapListener: TypeAlias = Callable[[float | None], object]
+"""Told None when messages begin to get lost, and then the seconds that it lasted."""
+
+
 @runtime_checkable
 class EventBackend(Protocol):
     """Carries payloads from publishers to subscribers of a channel, at most once.
@@ -35,7 +40,9 @@ class EventBackend(Protocol):
     process that published it when that process subscribes, and only this way: a
     bus never delivers its own messages besides the backend.
 
-    A backend belongs to the event loop that started it.
+    A backend belongs to the event loop that started it. One that can lose messages by
+    losing a connection also has ``watch_gaps``, as :class:`RedisBackend` has: buses and
+    brokers pass on what it tells.
     """
 
     async def start(self) -> None:
@@ -124,13 +131,24 @@ def check_payload(payload: bytes, limit: int) -> None:
     """Check that a payload may be sent.
 
     Raises:
+        ConfigurationError: It is not bytes.
         SerializationError: It is longer than ``limit`` bytes.
     """
+    check_instance("payload", payload, bytes, bytearray, memoryview)
     if len(payload) > limit:
         raise SerializationError(
             f"The payload has {len(payload)} bytes; max_payload_size is {limit}",
             details={"size": len(payload), "max_payload_size": limit},
         )
+
+
+def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
+    """Hear of the gaps of a backend that has any; what to call to hear no more."""
+    watch: Any = getattr(backend, "watch_gaps", None)
+    if watch is None:
+        return lambda: None
+    stop: Callable[[], None] = watch(listener)
+    return stop
 
 
 def call_deliver(deliver: Deliver, channel: str, payload: bytes) -> bool:

@@ -8,18 +8,18 @@ import itertools
 import logging
 import weakref
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from ..exceptions import SerializationError, WebTransportError
+from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
 from ..utils.checks import check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
-from .backend import EventBackend, check_channel, check_count
+from .backend import EventBackend, check_channel, check_count, watch_gaps
 from .event import Event
 
 __all__ = ["EventBus", "create_event_bus"]
@@ -75,6 +75,10 @@ class EventBus:
     logged. A handler that raises is logged and counted, and gets the next event
     all the same.
 
+    With a backend that can lose messages, a gap is an event of type ``EventBus.GAP``
+    on the buses of this process: ``data`` is ``{"connected": False, "seconds": None}``
+    when it begins, and has True and the seconds that it lasted when it is over.
+
     A bus belongs to one event loop. With a backend it hears others from
     :meth:`start` on, which ``async with`` and :func:`create_event_bus` call.
 
@@ -95,6 +99,9 @@ class EventBus:
         ConfigurationError: An argument is out of range.
     """
 
+    GAP: ClassVar[str] = "event_bus_gap"
+    """Type of the events that tell of lost messages."""
+
     _instances: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EventBus]] = (
         weakref.WeakKeyDictionary()
     )
@@ -109,6 +116,14 @@ class EventBus:
         max_queue_size: int = DEFAULT_MAX_QUEUE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
     ) -> None:
+        if backend is not None and (
+            isinstance(backend, type) or not isinstance(backend, EventBackend)
+        ):
+            raise invalid_config(key="backend", value=backend, reason="expected an EventBackend")
+        if serializer is not None and (
+            isinstance(serializer, type) or not isinstance(serializer, Serializer)
+        ):
+            raise invalid_config(key="serializer", value=serializer, reason="expected a Serializer")
         self._backend = backend
         self._serializer = JSONSerializer() if serializer is None else serializer
         self._prefix = check_channel("channel_prefix", channel_prefix)
@@ -117,6 +132,7 @@ class EventBus:
         self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
         self._starting = asyncio.Lock()
         self._backend_id: str | None = None
+        self._unwatch: Callable[[], None] = _nothing
         self._closed = False
         self._ids = itertools.count(1)
         self._subscriptions: dict[str, _Subscription] = {}
@@ -160,6 +176,8 @@ class EventBus:
             self._check_open()
             if self._backend is not None and self._backend_id is None:
                 await self._backend.start()
+                self._unwatch()
+                self._unwatch = watch_gaps(self._backend, self._tell_gap)
                 self._backend_id = await self._backend.subscribe(f"{self._prefix}*", self._receive)
 
     async def close(self) -> None:
@@ -179,6 +197,7 @@ class EventBus:
         async with self._starting:
             if self._backend is None:
                 return
+            self._unwatch()
             if self._backend_id is not None:
                 await self._backend.unsubscribe(self._backend_id)
                 self._backend_id = None
@@ -387,6 +406,12 @@ class EventBus:
 
     # ---------------------------------------------------------------- backend
 
+    def _tell_gap(self, seconds: float | None) -> None:
+        """The backend loses messages (None), or did for so many seconds."""
+        self._dispatch(
+            Event(type=self.GAP, data={"connected": seconds is not None, "seconds": seconds})
+        )
+
     def _encode(self, event: Event) -> bytes:
         source = event.source
         message = _Message(
@@ -428,6 +453,10 @@ class EventBus:
                 )
             return
         self._dispatch(event)
+
+
+def _nothing() -> None:
+    """No gaps are watched."""
 
 
 async def create_event_bus(backend: EventBackend | None = None) -> EventBus:

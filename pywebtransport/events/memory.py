@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..exceptions import ConnectionError
+from ..utils.checks import check_callable, check_text
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
@@ -120,13 +121,15 @@ class MemoryBackend:
             An identifier for :meth:`unsubscribe`.
 
         Raises:
-            ConfigurationError: ``pattern`` is no name for a channel.
+            ConfigurationError: ``pattern`` is no name for a channel, or ``deliver`` cannot
+                be called.
             ConnectionError: The backend is not started.
             WebTransportError: There are ``max_subscriptions`` already.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
         check_channel("pattern", pattern)
+        check_callable("deliver", deliver)
         self._check_started()
         check_room(len(self._subscriptions), self._max_subscriptions)
         subscription = _Subscription(str(next(self._ids)), pattern, deliver)
@@ -142,6 +145,7 @@ class MemoryBackend:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
+        check_text("subscription_id", subscription_id)
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is None or self._globs.pop(subscription_id, None) is not None:
             return

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
 import random
 from collections.abc import Callable
 from typing import Any, Self
 
-from ..exceptions import AuthenticationError, ConnectionError, invalid_config
+from ..exceptions import AuthenticationError, ConnectionError
+from ..utils.checks import check_callable, check_seconds, check_text
 from ..utils.failures import log_application_error, name_of
+from ..utils.logs import BoundedLog
 from ..utils.text import printable
 from ._redis_link import RedisLink, parse_redis_url, redis_error
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
+    GapListener,
     call_deliver,
     check_channel,
     check_count,
@@ -29,6 +31,8 @@ __all__ = ["RedisBackend"]
 
 logger = logging.getLogger("pywebtransport.events")
 
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines about attempts that fail in the same way."""
 _MAX_UNDER_WAY = 1000
 """Messages that are being published at a time; more of them wait for their turn."""
 
@@ -66,7 +70,10 @@ class RedisBackend:
     Delivery is *at most once*: what is published while this process is not
     connected is lost to it. It connects again by itself, with growing, random
     pauses, and subscribes again; each such gap is logged, counted in
-    :meth:`get_stats`, and told to ``on_gap``. Messages are delivered as they
+    :meth:`get_stats`, and told to ``on_gap`` and to those who asked by
+    :meth:`watch_gaps`, buses and brokers among them. Credentials that the server
+    refuses, and a server that cannot be reached, are WARNINGs in the log, once a minute
+    at most. Messages are delivered as they
     arrive and are not queued here; a subscriber that is slow keeps a bounded
     queue of its own, as :class:`EventBus` does.
 
@@ -116,8 +123,10 @@ class RedisBackend:
             ("max_reconnect_delay", max_reconnect_delay),
             ("ping_interval", ping_interval),
         ):
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+            check_seconds(key, value)
+        if on_gap is not None:
+            check_callable("on_gap", on_gap)
+        check_text("prefix", prefix)
         self._arguments = parse_redis_url(url)
         self._prefix = prefix and check_channel("prefix", prefix)
         self._timeout = timeout
@@ -127,6 +136,10 @@ class RedisBackend:
         self._max_payload_size = check_count("max_payload_size", max_payload_size)
         self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
         self._on_gap = on_gap
+        self._gap_listeners: list[GapListener] = []
+        self._last_error: Exception | None = None
+        # Attempts may fail for days.
+        self._log = BoundedLog(logger, interval=_LOG_INTERVAL)
         self._ids = itertools.count(1)
         # By subscription; and by kind of message and name on the server.
         self._subscriptions: dict[str, _Channel] = {}
@@ -166,7 +179,12 @@ class RedisBackend:
         """
         async with self._life:
             if self._keeper is None:
-                link = await self._open(self._take_message)
+                try:
+                    link = await self._open(self._take_message)
+                except (AuthenticationError, ConnectionError) as error:
+                    self._failed(error)
+                    raise
+                self._last_error = None
                 self._subscriber = link
                 self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(link))
 
@@ -180,7 +198,14 @@ class RedisBackend:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
+            # Not left to the keeper: cancelled before its first step it releases nothing.
+            links = [one for one in (self._subscriber, self._publisher) if one is not None]
+            for link in links:
+                link.abort(ConnectionError("The backend was closed"))
             await asyncio.wait([keeper])
+            for link in links:
+                await link.close()
+            self._subscriber = self._publisher = None
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Send ``payload`` to the subscribers of ``channel``; returns when the server has it.
@@ -223,6 +248,7 @@ class RedisBackend:
         Cancellation: safe; there is no subscription then.
         """
         check_channel("pattern", pattern)
+        check_callable("deliver", deliver)
         check_room(len(self._subscriptions), self._max_subscriptions)
         link = self._check_connected()
         channel = _Channel(pattern, self._prefix)
@@ -246,9 +272,35 @@ class RedisBackend:
 
         Cancellation: the subscription has ended all the same.
         """
+        check_text("subscription_id", subscription_id)
         reply = self._forget(subscription_id)
         if reply is not None:
             await asyncio.wait([reply], timeout=self._timeout)
+
+    def watch_gaps(self, listener: GapListener) -> Callable[[], None]:
+        """Hear of each gap, when it begins and when it is over.
+
+        Args:
+            listener: Called with None when the connection was lost, and with the length of
+                the gap in seconds once messages arrive again. Runs on the event loop and
+                must not block; what it raises is logged.
+
+        Returns:
+            A function that ends it.
+        """
+        check_callable("listener", listener)
+        self._gap_listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._gap_listeners:
+                self._gap_listeners.remove(listener)
+
+        return stop
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why there is no connection: what ended it, or the last attempt; None while there is."""
+        return self._last_error
 
     def get_stats(self) -> dict[str, Any]:
         """State and counts.
@@ -281,9 +333,11 @@ class RedisBackend:
                 lost = loop.time()
                 self._subscriber = None
                 self._counts["gaps"] += 1
+                self._last_error = redis_error(error, "The connection to Redis was lost")
                 logger.warning(
                     "The connection to Redis was lost; messages get lost: %s", printable(error)
                 )
+                self._tell_listeners(None)
                 # The server is gone for publishing too; if not, the next message finds out.
                 if self._publisher is not None:
                     self._publisher.abort(ConnectionError("The connection to Redis was lost"))
@@ -294,18 +348,12 @@ class RedisBackend:
 
     async def _connect_again(self) -> RedisLink:
         delay = self._delay
-        refusal = ""
         while True:
             await asyncio.sleep(min(delay, self._max_delay) * random.uniform(0.5, 1.0))
             try:
                 link = await self._open(self._take_message)
-            except AuthenticationError as error:
-                # It does not pass by itself, as other failures do: somebody has to know, once.
-                again, refusal = refusal == str(error), str(error)
-                level = logging.DEBUG if again else logging.WARNING
-                logger.log(level, "Redis refuses the connection: %s", error)
-            except ConnectionError as error:
-                logger.debug("Redis could not be reached again: %s", error)
+            except (AuthenticationError, ConnectionError) as error:
+                self._failed(error)
             else:
                 self._subscriber = link
                 if await self._subscribe_again(link):
@@ -336,16 +384,35 @@ class RedisBackend:
                 raise
         return True
 
+    def _failed(self, error: Exception) -> None:
+        """An attempt to connect failed: every kind of failure is told, but not every time."""
+        self._last_error = error
+        if isinstance(error, AuthenticationError):
+            # That does not get right by waiting.
+            kind, what = "refused", "Redis refuses to let this process in"
+        else:
+            kind, what = "unreachable", "Redis cannot be reached"
+        self._log.tell(kind, logging.WARNING, f"{what}: %s", printable(error, 500))
+
     def _tell_gap(self, seconds: float) -> None:
         self._gap_seconds += seconds
+        self._last_error = None
+        self._log.flush()
         logger.info("Connected to Redis again after %.3f seconds", seconds)
         if self._on_gap is not None:
-            try:
-                self._on_gap(seconds)
-            except (Exception, asyncio.CancelledError) as error:
-                self._counts["errors"] += 1
-                what = f"on_gap {name_of(self._on_gap)} failed: it"
-                log_application_error(logger, what, error)
+            self._call("on_gap", self._on_gap, seconds)
+        self._tell_listeners(seconds)
+
+    def _tell_listeners(self, seconds: float | None) -> None:
+        for listener in tuple(self._gap_listeners):
+            self._call("listener of gaps", listener, seconds)
+
+    def _call(self, what: str, function: Callable[[Any], object], seconds: float | None) -> None:
+        try:
+            function(seconds)
+        except (Exception, asyncio.CancelledError) as error:
+            self._counts["errors"] += 1
+            log_application_error(logger, f"{what} {name_of(function)} failed: it", error)
 
     async def _close_links(self, link: RedisLink) -> None:
         publisher, self._publisher, self._subscriber = self._publisher, None, None
@@ -373,9 +440,11 @@ class RedisBackend:
                     raise ConnectionError("Redis could not be reached for publishing")
                 try:
                     link = await self._open(_ignore)
-                except ConnectionError:
+                except (AuthenticationError, ConnectionError) as error:
                     self._failed_openings += 1
+                    self._failed(error)
                     raise
+                self._last_error = None
                 if self._subscriber is None:
                     await link.close()
                     raise ConnectionError("The backend was closed or lost Redis meanwhile")

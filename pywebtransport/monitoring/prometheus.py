@@ -15,6 +15,7 @@ from ..connection.figures import round_trip_times
 from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..server import ServerApp, WebTransportServer
 from ..utils import load_certificate
+from ..utils.checks import check_instance, check_integer, check_text
 from ..utils.extras import require
 
 if TYPE_CHECKING:
@@ -121,17 +122,27 @@ class Metrics:
         self._core = require("prometheus_client.core", extra="prometheus")
         if not sources:
             raise invalid_config(key="sources", value=sources, reason="expected at least one")
+        for source in sources:
+            check_instance("sources", source, WebTransportServer, ServerApp, WebTransportClient)
+        check_text("namespace", namespace)
         if not namespace.isidentifier():
             raise invalid_config(
                 key="namespace", value=namespace, reason="expected letters, digits and underscores"
             )
+        if labels is not None:
+            check_instance("labels", labels, Mapping)
         self._labels = dict(labels or {})
         for name, text in self._labels.items():
             if not isinstance(text, str):
                 raise invalid_config(
                     key=f"labels[{name!r}]", value=text, reason="expected the value as text"
                 )
-            if not name.isidentifier() or name.startswith("__") or name in _OWN_LABELS:
+            if (
+                not isinstance(name, str)
+                or not name.isidentifier()
+                or name.startswith("__")
+                or name in _OWN_LABELS
+            ):
                 raise invalid_config(
                     key="labels",
                     value=name,
@@ -287,10 +298,12 @@ class MetricsEndpoint:
             keyfile: Its key.
 
         Raises:
-            ConfigurationError: The port is out of range, or only one of the files is given.
+            ConfigurationError: An argument is of another type, the port is out of range, or
+                only one of the files is given.
         """
-        if not 0 <= port <= 65535:
-            raise invalid_config(key="port", value=port, reason="expected 0 to 65535")
+        check_instance("metrics", metrics, Metrics)
+        check_text("host", host)
+        check_integer("port", port, 0, 65535)
         if (certfile is None) != (keyfile is None):
             missing = "keyfile" if keyfile is None else "certfile"
             raise ConfigurationError(

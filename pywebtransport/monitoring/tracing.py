@@ -10,6 +10,7 @@ from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
 from ..types import URL, EventType, HeaderMap, Headers, SessionCloseInfo
 from ..utils import parse_webtransport_url
+from ..utils.checks import check_instance
 from ..utils.extras import require
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Tracing:
 
         Cancellation: safe; the span ends.
         """
+        check_instance("client", client, WebTransportClient)
         host, port, path = parse_webtransport_url(url=url)
         full = url.partition("?")[0]  # queries carry tokens: browsers can send no header
         span = self._tracer.start_span(

@@ -10,18 +10,25 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from ..events import EventBackend, MemoryBackend
+from ..events.backend import watch_gaps
 from ..exceptions import (
+    AuthenticationError,
     ConfigurationError,
     ConnectionError,
     SerializationError,
+    StreamLimitError,
+    TimeoutError,
     WebTransportError,
     invalid_config,
 )
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
+from ..utils.checks import check_callable, check_instance
+from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
     PubSubError,
@@ -34,7 +41,6 @@ from .messages import (
     SUBSCRIBE,
     UNSUBSCRIBE,
     BackpressurePolicy,
-    Dropped,
     Opening,
     PubSubMessage,
 )
@@ -45,10 +51,17 @@ from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
 __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
+MAX_PREFIX_LENGTH = 512
+"""Characters before a topic in the name of a channel."""
 MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
+
+# The backend is not connected, or its server does not let this one in.
+_UNAVAILABLE = (AuthenticationError, ConnectionError)
+_CREDIT_GRACE = 0.1
+"""Seconds to wait for room that a stream which ended left."""
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
@@ -105,7 +118,7 @@ class Broker:
                 ``max_message_size`` when that is more.
 
         Raises:
-            ConfigurationError: A number is out of range.
+            ConfigurationError: An argument is of another type, or out of range.
         """
         chosen = DEFAULT_MAX_QUEUE_BYTES if max_queue_bytes is None else max_queue_bytes
         for key, value in (
@@ -120,8 +133,18 @@ class Broker:
                     value=value,
                     reason=f"expected a whole number from 1 to {MAX_FRAME - CALL_ROOM}",
                 )
-        if "*" in prefix:
-            raise invalid_config(key="prefix", value=prefix, reason="expected no wildcard")
+        if not isinstance(prefix, str) or "*" in prefix or len(prefix) > MAX_PREFIX_LENGTH:
+            raise invalid_config(
+                key="prefix",
+                value=prefix,
+                reason=f"expected a text of at most {MAX_PREFIX_LENGTH} characters, no wildcard",
+            )
+        if backend is not None and (
+            isinstance(backend, type) or not isinstance(backend, EventBackend)
+        ):
+            raise invalid_config(key="backend", value=backend, reason="expected an EventBackend")
+        if authorize is not None:
+            _check_authorize(authorize)
         self._backend: EventBackend = MemoryBackend() if backend is None else backend
         self._authorize = authorize
         self._prefix = prefix
@@ -140,6 +163,7 @@ class Broker:
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._published = 0
+        self._unwatch: Callable[[], None] = lambda: None
         self._closed = False
 
     # ---------------------------------------------------------------- life cycle
@@ -154,10 +178,13 @@ class Broker:
         if self._closed:
             raise ConfigurationError("a Broker cannot be started again; make another one")
         await self._backend.start()
+        self._unwatch()
+        self._unwatch = watch_gaps(self._backend, self._tell_gap)
 
     async def close(self) -> None:
         """End all subscriptions and close the backend; sessions stay open. Idempotent."""
         self._closed = True
+        self._unwatch()
         for client in tuple(self._clients):
             client.end()
         while self._leaving:
@@ -192,6 +219,9 @@ class Broker:
 
         Cancellation: ends the subscriptions of the session.
         """
+        check_instance("session", session, WebTransportSession)
+        if rpc is not None:
+            check_instance("rpc", rpc, RpcManager)
         if self._closed:
             raise ConfigurationError("the broker is closed")
         if rpc is None:
@@ -229,8 +259,8 @@ class Broker:
         frame = self._frames.encode(PubSubMessage(topic, data))
         try:
             await self._backend.publish(self._prefix + topic, frame)
-        except ConnectionError as error:
-            logger.warning("publishing is not possible: %s", error)
+        except _UNAVAILABLE as error:
+            logger.warning("publishing is not possible: %s", printable(error))
             raise PubSubError("the message bus is not available", topic=topic) from error
         self._published += 1
 
@@ -261,14 +291,26 @@ class Broker:
         if not answer:
             raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
 
+    def _tell_gap(self, seconds: float | None) -> None:
+        """The backend loses messages (None), or did for so many seconds."""
+        if seconds is not None:
+            for client in self._clients:
+                for delivery in client.subscriptions.values():
+                    delivery.tell_gap()
+
     def _delivery(
-        self, policy: BackpressurePolicy, max_queue: int, on_end: Callable[[], None]
+        self,
+        policy: BackpressurePolicy,
+        max_queue: int,
+        wants_gaps: bool,
+        on_end: Callable[[], None],
     ) -> Delivery:
         return Delivery(
             policy=policy,
             max_queue=max_queue,
             max_bytes=self._max_queue_bytes,
-            encode_dropped=lambda total: self._frames.encode(Dropped(total)),
+            encode=self._frames.encode,
+            wants_gaps=wants_gaps,
             on_end=on_end,
         )
 
@@ -284,8 +326,8 @@ class Broker:
                     group.backend_id = await self._backend.subscribe(group.channels, group.deliver)
         except BaseException as error:
             self._leave(pattern, delivery)
-            if isinstance(error, ConnectionError):
-                logger.warning("subscribing is not possible: %s", error)
+            if isinstance(error, _UNAVAILABLE):
+                logger.warning("subscribing is not possible: %s", printable(error))
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
                 raise SubscriptionLimitError(
@@ -315,7 +357,9 @@ class Broker:
                 try:
                     await self._backend.unsubscribe(group.backend_id)
                 except WebTransportError as error:
-                    logger.warning("unsubscribing %r failed: %s", group.pattern, error)
+                    logger.warning(
+                        "unsubscribing '%s' failed: %s", printable(group.pattern), printable(error)
+                    )
 
 
 class _Group:
@@ -348,7 +392,7 @@ class _Group:
         if not self._match(channel[len(self._prefix) :]):
             return
         if not self._frames.is_message(payload):
-            logger.warning("ignored what is no message on channel %r", channel)
+            logger.warning("ignored what is no message on channel '%s'", printable(channel))
             return
         # Overflow may end a subscription, which changes the set.
         for member in tuple(self.members):
@@ -372,6 +416,7 @@ class _Client:
         pattern: str,
         policy: str = BackpressurePolicy.DROP_OLDEST,
         max_queue: int | None = None,
+        gaps: bool = False,
     ) -> dict[str, int]:
         """Remote method: begin to deliver; returns the limits that hold."""
         broker = self._broker
@@ -392,11 +437,11 @@ class _Client:
             self.subscriptions.pop(subscription, None)
             broker._leave(pattern, delivery)
 
-        delivery = broker._delivery(chosen, min(room, broker._max_queue), forget)
+        delivery = broker._delivery(chosen, min(room, broker._max_queue), gaps, forget)
         self.subscriptions[subscription] = delivery
         try:
             await broker._check_allowed(self._session, "subscribe", pattern)
-            stream = await self._session.create_unidirectional_stream()
+            stream = await self._open_stream(pattern)
             try:
                 await stream.write(broker._frames.encode(Opening(subscription)))
                 await broker._join(pattern, delivery)
@@ -411,6 +456,26 @@ class _Client:
             broker._leave(pattern, delivery)
             raise
         return {"max_queue": delivery.queue.max_messages}
+
+    async def _open_stream(self, pattern: str) -> WebTransportSendStream:
+        """The stream of one more subscription; the subscriber shall not wait for a limit.
+
+        Sessions share the streams of their connection, so that fewer than
+        ``max_subscriptions`` may be left for this one.
+        """
+        session = self._session
+        # What a subscription that ended just now made room for is told within a round trip.
+        grace = _CREDIT_GRACE + 2 * (session.rtt or 0.0)
+        try:
+            return await session.create_unidirectional_stream(timeout=grace)
+        except (StreamLimitError, TimeoutError) as error:
+            raise SubscriptionLimitError(
+                f"no stream is left for subscription {len(self.subscriptions)} of this session: "
+                "the client's connection allows no further unidirectional stream (its "
+                "initial_max_streams_uni, shared by its sessions), or the server's "
+                "max_streams_per_connection is reached",
+                topic=pattern,
+            ) from error
 
     async def unsubscribe(self, subscription: int) -> None:
         """Remote method: stop delivering; an unknown subscription is none any more."""
@@ -445,6 +510,20 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
+
+
+def _check_authorize(authorize: Any) -> None:
+    check_callable("authorize", authorize)
+    try:
+        inspect.signature(authorize).bind(None, "subscribe", "topic")
+    except TypeError as error:
+        raise invalid_config(
+            key="authorize",
+            value=authorize,
+            reason=f"expected a function of (session, action, topic): {error}",
+        ) from None
+    except ValueError:  # it has no signature that Python knows
+        pass
 
 
 def _policy(name: object) -> BackpressurePolicy:

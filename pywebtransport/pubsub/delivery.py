@@ -11,7 +11,7 @@ from ..exceptions import TimeoutError, WebTransportError
 from ..rpc.watch import watch
 from ..stream import WebTransportSendStream
 from .exceptions import PubSubErrorCode
-from .messages import BackpressurePolicy
+from .messages import BackpressurePolicy, Dropped, Gap
 from .queue import MessageQueue
 
 __all__ = ["Delivery"]
@@ -29,7 +29,8 @@ class Delivery:
         policy: What to do when the queue is full.
         max_queue: Messages that may wait.
         max_bytes: Bytes that may wait.
-        encode_dropped: Gives the message that tells the subscriber how many it lost.
+        encode: Gives the frame of a notice: of how many messages were dropped, of gaps.
+        wants_gaps: The subscriber asked to be told of gaps.
         on_end: Called once, when nothing will be delivered any more.
 
     Attributes:
@@ -38,12 +39,15 @@ class Delivery:
     """
 
     __slots__ = (
-        "_encode_dropped",
+        "_encode",
         "_ended",
+        "_gaps",
         "_on_end",
         "_pump",
         "_stream",
         "_told",
+        "_told_gaps",
+        "_wants_gaps",
         "delivered",
         "queue",
     )
@@ -54,12 +58,15 @@ class Delivery:
         policy: BackpressurePolicy,
         max_queue: int,
         max_bytes: int,
-        encode_dropped: Callable[[int], bytes],
+        encode: Callable[[Dropped | Gap], bytes],
+        wants_gaps: bool,
         on_end: Callable[[], None],
     ) -> None:
         self.queue: MessageQueue[bytes] = MessageQueue(policy, max_queue, max_bytes)
         self.delivered = 0
-        self._encode_dropped = encode_dropped
+        self._encode = encode
+        self._wants_gaps = wants_gaps
+        self._gaps = self._told_gaps = 0
         self._on_end = on_end
         self._told = 0
         self._stream: WebTransportSendStream | None = None
@@ -88,6 +95,12 @@ class Delivery:
             self._wake()
         else:
             self.end(PubSubErrorCode.TOO_SLOW)
+
+    def tell_gap(self) -> None:
+        """Messages may have been lost on their way between servers."""
+        if self._wants_gaps and not self._ended:
+            self._gaps += 1
+            self._wake()
 
     def end(self, code: int | None = None) -> None:
         """Stop delivering. Idempotent.
@@ -130,10 +143,16 @@ class Delivery:
         """Send what waits, then end; flow control of the subscriber is where it stops."""
         queue = self.queue
         try:
-            while not self._ended and (queue or self._told != queue.dropped):
+            while not self._ended and (
+                queue or self._told != queue.dropped or self._told_gaps != self._gaps
+            ):
                 if self._told != queue.dropped:
                     self._told = queue.dropped
-                    await _send(stream, self._encode_dropped(self._told))
+                    await _send(stream, self._encode(Dropped(self._told)))
+                    continue
+                if self._told_gaps != self._gaps:
+                    self._told_gaps = self._gaps
+                    await _send(stream, self._encode(Gap(self._told_gaps)))
                     continue
                 frame = queue.pop()
                 self.delivered += 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 import itertools
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,21 +19,24 @@ from ..exceptions import (
 )
 from ..rpc import RpcError, RpcManager
 from ..serializer._messages import MessageCodec
+from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
-from .exceptions import PubSubErrorCode, pubsub_error
+from ..utils.checks import check_callable, check_instance, check_integer
+from ..utils.text import printable
+from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
     PUBLISH,
-    REGISTRY,
     SUBSCRIBE,
     UNSUBSCRIBE,
+    WIRE_REGISTRY,
     BackpressurePolicy,
     Opening,
 )
 from .subscription import Subscription
 from .topics import check_pattern, check_topic
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME
 
 __all__ = ["PubSubManager"]
 
@@ -79,6 +84,9 @@ class PubSubManager:
         Raises:
             ConfigurationError: Neither or contradicting arguments.
         """
+        check_integer("max_message_size", max_message_size, 1, MAX_FRAME - CALL_ROOM)
+        if rpc is not None:
+            check_instance("rpc", rpc, RpcManager)
         if rpc is None:
             if session is None:
                 raise ConfigurationError("PubSubManager needs a session or an RpcManager")
@@ -95,7 +103,7 @@ class PubSubManager:
         self._rpc = rpc
         self._session = rpc.session
         self._max_size = max_message_size
-        self._codec = MessageCodec(rpc.serializer, REGISTRY)
+        self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
         self._numbers = itertools.count(1)
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -161,7 +169,7 @@ class PubSubManager:
             if tasks:
                 await asyncio.wait(tasks)
         except WebTransportError as error:
-            logger.debug("unsubscribing failed: %s", error)
+            logger.debug("unsubscribing failed: %s", printable(error))
         finally:
             if self._own_rpc:
                 await self._rpc.close()
@@ -203,6 +211,15 @@ class PubSubManager:
         try:
             await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
         except RpcError as error:
+            if error.remote and isinstance(error.data, dict) and "max_size" in error.data:
+                # The broker did not even read the call.
+                raise PubSubError(
+                    error.message,
+                    error_code=PubSubErrorCode.TOO_LARGE,
+                    data=error.data,
+                    topic=topic,
+                    remote=True,
+                ) from None
             raise pubsub_error(error, topic) from None
 
     # ----------------------------------------------------------------- subscribing
@@ -214,6 +231,7 @@ class PubSubManager:
         policy: BackpressurePolicy | str = BackpressurePolicy.DROP_OLDEST,
         max_queue: int | None = None,
         data_type: Any = None,
+        on_gap: Callable[[Subscription], object] | None = None,
     ) -> Subscription:
         """Subscribe to a topic, or to those that a pattern names.
 
@@ -224,6 +242,9 @@ class PubSubManager:
             max_queue: Messages that may wait, there and here; None: as many as the broker
                 allows, and 256.
             data_type: Type to rebuild each message's data as, for instance a dataclass.
+            on_gap: Called with the subscription when messages may have been lost between
+                servers (``Broker`` with a backend that lost its connection), once they
+                arrive again. Runs on the event loop and must not block.
 
         Returns:
             The subscription, to be entered or awaited; it is made then, which raises
@@ -231,12 +252,25 @@ class PubSubManager:
 
         Raises:
             InvalidTopicError: It is malformed.
-            ConfigurationError: There is no such policy, or ``max_queue`` is out of range.
+            ConfigurationError: There is no such policy, ``max_queue`` is out of range,
+                ``data_type`` is no type for messages, or ``on_gap`` no plain function.
         """
         check_pattern(topic)
-        if policy not in set(BackpressurePolicy):
+        try:
+            chosen = BackpressurePolicy(policy)
+        except ValueError:
             known = ", ".join(BackpressurePolicy)
-            raise invalid_config(key="policy", value=policy, reason=f"expected one of {known}")
+            raise invalid_config(
+                key="policy", value=policy, reason=f"expected one of {known}"
+            ) from None
+        if on_gap is not None:
+            check_callable("on_gap", on_gap)
+            if inspect.iscoroutinefunction(on_gap):
+                raise invalid_config(
+                    key="on_gap", value=on_gap, reason="expected a plain function, no 'async def'"
+                )
+        if data_type is not None:
+            check_type("data_type", data_type)
         if max_queue is not None and (
             isinstance(max_queue, bool) or not isinstance(max_queue, int) or max_queue < 1
         ):
@@ -247,13 +281,19 @@ class PubSubManager:
             self,
             next(self._numbers),
             topic,
-            policy=BackpressurePolicy(policy),
+            policy=chosen,
             max_queue=max_queue,
             data_type=data_type,
+            on_gap=on_gap,
         )
 
     async def unsubscribe(self, topic: str) -> None:
-        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``."""
+        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``.
+
+        Raises:
+            InvalidTopicError: It is malformed.
+        """
+        check_pattern(topic)
         for subscription in self.subscriptions:
             if subscription.topic == topic:
                 await subscription.close()
@@ -273,6 +313,8 @@ class PubSubManager:
                 subscription.topic,
                 subscription.policy.value,
                 subscription._max_queue,
+                # A broker of an earlier version does not know the last one.
+                *(() if subscription._on_gap is None else (True,)),
             )
         except RpcError as error:
             raise pubsub_error(error, subscription.topic) from None
@@ -285,7 +327,7 @@ class PubSubManager:
         try:
             await self._rpc.call(UNSUBSCRIBE, number, timeout=CLOSE_TIMEOUT)
         except WebTransportError as error:
-            logger.debug("unsubscribing was not confirmed: %s", error)
+            logger.debug("unsubscribing was not confirmed: %s", printable(error))
 
     def _session_error(self) -> SessionClosedError | None:
         """How the session ended, if it did."""
@@ -308,7 +350,7 @@ class PubSubManager:
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,
                 serializer=self._rpc.serializer,
-                registry=REGISTRY,
+                registry=WIRE_REGISTRY,
                 max_message_size=self._max_size,
             )
             try:
@@ -316,7 +358,7 @@ class PubSubManager:
                 async with asyncio.timeout(OPENING_TIMEOUT):
                     opening = await structured.receive_obj()
             except (WebTransportError, builtins.TimeoutError) as error:
-                logger.debug("stream %d has no opening: %s", stream.stream_id, error)
+                logger.debug("stream %d has no opening: %s", stream.stream_id, printable(error))
                 opening = None
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)

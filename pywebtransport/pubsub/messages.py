@@ -1,10 +1,11 @@
 """What travels between a broker and its clients.
 
 Clients ask with remote calls: ``pubsub.subscribe(subscription, pattern, policy,
-max_queue)``, ``pubsub.unsubscribe(subscription)`` and ``pubsub.publish(topic,
+max_queue, gaps)``, ``pubsub.unsubscribe(subscription)`` and ``pubsub.publish(topic,
 data)``. The client chooses the number of a subscription. For each one the
 broker opens a unidirectional stream: first an :class:`Opening`, then
-:class:`PubSubMessage` and :class:`Dropped`, framed as by ``StructuredStream``.
+:class:`PubSubMessage`, :class:`Dropped` and, for those who asked, :class:`Gap`, framed as
+by ``StructuredStream``.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import Any
 
 __all__ = [
     "DROPPED_TYPE",
+    "GAP_TYPE",
     "MESSAGE_TYPE",
     "PUBLISH",
     "REGISTRY",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
+    "WIRE_REGISTRY",
     "BackpressurePolicy",
     "Dropped",
+    "Gap",
     "Opening",
     "PubSubMessage",
 ]
@@ -73,11 +77,24 @@ class Dropped:
     total: int
 
 
+@dataclass(slots=True)
+class Gap:
+    """How often messages may have been lost between servers since the subscription began.
+
+    Sent only to those who asked (the fifth parameter of ``pubsub.subscribe``).
+    """
+
+    total: int
+
+
 MESSAGE_TYPE = 17
 DROPPED_TYPE = 18
+GAP_TYPE = 19
 REGISTRY: dict[int, type[Any]] = {
     16: Opening,
     MESSAGE_TYPE: PubSubMessage,
     DROPPED_TYPE: Dropped,
 }
 """Type IDs on the wire; those below 16 are the calls'."""
+WIRE_REGISTRY: dict[int, type[Any]] = {**REGISTRY, GAP_TYPE: Gap}
+"""With what only those get who asked for it."""

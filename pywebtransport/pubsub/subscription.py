@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import logging
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,15 +18,19 @@ from ..exceptions import (
 )
 from ..serializer._rebuild import rebuild
 from ..stream import StructuredStream, WebTransportReceiveStream
+from ..utils.failures import log_application_error
+from ..utils.text import printable
 from ..utils.waiters import Waiters
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
-from .messages import DROPPED_TYPE, BackpressurePolicy, PubSubMessage
+from .messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
 
 if TYPE_CHECKING:
     from .manager import PubSubManager
 
 __all__ = ["Subscription"]
+
+logger = logging.getLogger("pywebtransport.pubsub")
 
 
 class Subscription:
@@ -42,6 +47,8 @@ class Subscription:
         topic: As given; a topic or a pattern.
         policy: What happens when a queue is full.
         received: Messages that the iteration gave.
+        gaps: How often the broker said that messages may have been lost between servers;
+            it says so to those who gave ``on_gap``.
     """
 
     def __init__(
@@ -53,8 +60,11 @@ class Subscription:
         policy: BackpressurePolicy,
         max_queue: int | None,
         data_type: Any,
+        on_gap: Callable[[Subscription], object] | None,
     ) -> None:
         self.topic = topic
+        self.gaps = 0
+        self._on_gap = on_gap
         self.policy = policy
         self.received = 0
         self._manager = manager
@@ -193,6 +203,9 @@ class Subscription:
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
                     self._dropped_there = self._manager._codec.decode(type_id, payload).total
+                elif type_id == GAP_TYPE:
+                    self.gaps = self._manager._codec.decode(type_id, payload).total
+                    self._tell_gap()
                 elif self._queue.push(received, len(payload)):
                     self._waiters.wake()
                 else:
@@ -201,6 +214,15 @@ class Subscription:
             self._end()
         except WebTransportError as error:
             self._end(self._explained(error))
+
+    def _tell_gap(self) -> None:
+        if self._on_gap is None:
+            return
+        try:
+            self._on_gap(self)
+        except (Exception, asyncio.CancelledError) as error:
+            what = f"on_gap of the subscription to '{printable(self.topic)}'"
+            log_application_error(logger, what, error, session=self._manager.session)
 
     def _end(self, error: WebTransportError | None = None) -> None:
         """Nothing arrives any more; ``error`` says why, if it is no normal end. Idempotent."""

@@ -8,7 +8,7 @@ from ..exceptions import SerializationError
 from ..serializer._messages import MessageCodec
 from ..stream.structured import _HEADER
 from ..types import Serializer
-from .messages import MESSAGE_TYPE, REGISTRY
+from .messages import MESSAGE_TYPE, WIRE_REGISTRY
 
 __all__ = ["CALL_ROOM", "DEFAULT_MAX_MESSAGE_SIZE", "MAX_FRAME", "FrameCodec"]
 
@@ -32,7 +32,7 @@ class FrameCodec:
     __slots__ = ("_codec", "_max_size")
 
     def __init__(self, serializer: Serializer, max_size: int) -> None:
-        self._codec = MessageCodec(serializer, REGISTRY)
+        self._codec = MessageCodec(serializer, WIRE_REGISTRY)
         self._max_size = max_size
 
     def encode(self, message: Any) -> bytes:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..exceptions import invalid_config
+from ..utils.checks import check_callable
+
 if TYPE_CHECKING:
     from ..session import WebTransportSession
 
-__all__ = ["Interceptor", "Proceed", "RpcCall", "RpcDirection", "run_intercepted"]
+__all__ = [
+    "Interceptor",
+    "Proceed",
+    "RpcCall",
+    "RpcDirection",
+    "check_interceptor",
+    "run_intercepted",
+]
 
 
 class RpcDirection(StrEnum):
@@ -63,5 +74,34 @@ async def run_intercepted(
     return await proceed()
 
 
+def check_interceptor(interceptor: Any) -> None:
+    """Check one interceptor.
+
+    Raises:
+        ConfigurationError: It cannot be called as ``interceptor(call, proceed)``.
+    """
+    check_callable("interceptors", interceptor)
+    try:
+        inspect.signature(interceptor).bind(None, None)
+    except TypeError as error:
+        raise invalid_config(
+            key="interceptors",
+            value=interceptor,
+            reason=f"expected 'async def interceptor(call, proceed)': {error}",
+        ) from None
+    except ValueError:  # it has no signature that Python knows
+        pass
+
+
 def _inside(interceptor: Interceptor, call: RpcCall, proceed: Proceed) -> Proceed:
-    return lambda: interceptor(call, proceed)
+    async def run() -> Any:
+        result: Any = interceptor(call, proceed)
+        if not inspect.isawaitable(result):
+            raise invalid_config(
+                key="interceptors",
+                value=interceptor,
+                reason=f"expected 'async def', but it returned a {type(result).__name__}",
+            )
+        return await result
+
+    return run

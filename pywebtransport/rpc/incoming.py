@@ -14,6 +14,9 @@ from ..exceptions import SerializationError, StreamStoppedError, WebTransportErr
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import EventType
+from ..utils.failures import log_application_error
+from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from ..utils.waiters import Waiters
 from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from .exceptions import MethodNotFoundError, RpcError, RpcErrorCode
@@ -27,6 +30,9 @@ Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
 
 # All that a caller learns of what went wrong in a handler.
 _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
+
+# The end of the program, and of a coroutine that nobody runs any more.
+_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 logger = logging.getLogger("pywebtransport.rpc")
 
@@ -90,11 +96,13 @@ class IncomingCalls:
         async for stream in self._session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
-            task.add_done_callback(self._handled)
+            task.add_done_callback(partial(self._handled, stream))
             while len(self.tasks) >= self._limit:
                 await self._slot_waiters.wait()
 
-    def _handled(self, task: asyncio.Task[None]) -> None:
+    def _handled(self, stream: WebTransportStream, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # maybe before its first step
+            give_up(stream, StreamCode.CANCELLED)
         self.tasks.discard(task)
         self._slot_waiters.wake()
 
@@ -114,9 +122,9 @@ class IncomingCalls:
         """One call. Never raises but on cancellation."""
         structured = self._structure(stream)
         try:
-            answer = await self._answer(stream, structured)
+            method, answer = await self._answer(stream, structured)
             if answer is not None:
-                await self._reply(structured, answer)
+                await self._reply(structured, method, answer)
             await stream.close()
             # By now the request's FIN was read, or the peer broke the protocol.
             stream.stop_sending(StreamCode.DONE)
@@ -125,24 +133,26 @@ class IncomingCalls:
             raise
         except WebTransportError as error:
             # The caller is gone, or does not take its answer.
-            logger.debug("call on stream %d ended early: %s", stream.stream_id, error)
+            logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
 
     async def _answer(
         self, stream: WebTransportStream, structured: StructuredStream[Any]
-    ) -> Result | Failure | None:
-        """Read the request and run it; None when there is nothing to answer."""
+    ) -> tuple[str, Result | Failure | None]:
+        """Read the request and run it: the method, and None when there is nothing to answer."""
         try:
             async with asyncio.timeout(self._request_timeout):
                 received = await structured.receive_obj()
             request = check_request(received)
         except (SerializationError, RpcError) as error:
-            logger.debug("unusable request on stream %d: %s", stream.stream_id, error.message)
+            logger.debug(
+                "unusable request on stream %d: %s", stream.stream_id, printable(error.message)
+            )
             stream.stop_sending(StreamCode.BAD_MESSAGE)
-            return Failure(RpcErrorCode.INVALID_REQUEST, error.message)
+            return "", Failure(RpcErrorCode.INVALID_REQUEST, error.message, _sizes(error))
         except builtins.TimeoutError:
             stream.stop_sending(StreamCode.BAD_MESSAGE)
-            return Failure(
+            return "", Failure(
                 RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
             )
         call = RpcCall(
@@ -158,15 +168,19 @@ class IncomingCalls:
         if call.is_notification:
             outcome = await self._run(call)
             if isinstance(outcome, Failure):
-                logger.debug("notification %r failed: %s", call.method, outcome.message)
-            return None
+                logger.debug(
+                    "notification '%s' failed: %s",
+                    printable(call.method),
+                    printable(outcome.message),
+                )
+            return call.method, None
         if not stream.is_writable:
             raise StreamStoppedError("the caller gave up before its request was handled")
         task = asyncio.current_task()
         assert task is not None  # this is a coroutine
         watch(stream, partial(self._caller_gone, task))
         try:
-            return await self._run(call)
+            return call.method, await self._run(call)
         finally:
             unwatch(stream)
 
@@ -178,14 +192,19 @@ class IncomingCalls:
                 return Result(
                     await run_intercepted(self._interceptors, call, partial(self._invoke, call))
                 )
-        except Exception as error:
+        except _NOT_OURS:
+            raise
+        except BaseException as error:
+            # Cancelled by nobody: something that the handler waited for was, so it failed.
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             # One that a call of the handler's own ended with (remote is True or False) means
             # something else to this caller.
             if isinstance(error, RpcError) and error.remote is None:
                 code = error.error_code
                 return Failure(
                     RpcErrorCode.INTERNAL_ERROR if code is None else code,
-                    error.message,
+                    str(error.message),
                     error.data,
                 )
             if scope.expired() and isinstance(error, builtins.TimeoutError):
@@ -193,25 +212,39 @@ class IncomingCalls:
                     RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
                 )
             # The peer learns only that something happened.
-            logger.error(
-                "handler of %r raised %s: %s",
-                call.method,
-                type(error).__name__,
-                error,
-                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-            )
+            what = f"handler of '{printable(call.method)}'"
+            log_application_error(logger, what, error, session=self._session)
             return _INTERNAL_ERROR
 
     async def _invoke(self, call: RpcCall) -> Any:
         method = self.methods.get(call.method)
         if method is None:
-            raise MethodNotFoundError(f"there is no method {call.method!r}")
+            raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
         return await method(call.params, call.named_params)
 
-    async def _reply(self, structured: StructuredStream[Any], answer: Result | Failure) -> None:
+    async def _reply(
+        self, structured: StructuredStream[Any], method: str, answer: Result | Failure
+    ) -> None:
         try:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
             # A result, or the data of an error, that cannot be sent: the handler's fault.
-            logger.error("an answer cannot be sent: %s", error.message)
-            await structured.send_obj(obj=_INTERNAL_ERROR)
+            logger.error(
+                "an answer cannot be sent: %s (method '%s')",
+                printable(error.message, 500),
+                printable(method),
+            )
+            failure = _INTERNAL_ERROR
+            sizes = _sizes(error)
+            if sizes is not None:  # the caller could ask for less
+                text = f"the answer cannot be sent: {error.message}"
+                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, sizes)
+            await structured.send_obj(obj=failure)
+
+
+def _sizes(error: WebTransportError) -> dict[str, int] | None:
+    """Of a message that is too large: its size and the limit, which the caller may know."""
+    details = error.details
+    if "max_size" not in details:
+        return None
+    return {"size": details["size"], "max_size": details["max_size"]}

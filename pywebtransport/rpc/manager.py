@@ -19,11 +19,14 @@ from ..exceptions import (
     invalid_config,
 )
 from ..serializer import JSONSerializer
-from ..serializer._rebuild import rebuild
+from ..serializer._messages import MessageCodec
+from ..serializer._rebuild import check_type, rebuild
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
-from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
+from ..utils.checks import check_instance
+from ..utils.tasks import is_being_cancelled
+from .call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
 from .exceptions import (
     RpcCancelledError,
     RpcError,
@@ -32,6 +35,7 @@ from .exceptions import (
 )
 from .incoming import IncomingCalls
 from .messages import (
+    MAX_METADATA,
     REGISTRY,
     Failure,
     Notification,
@@ -109,7 +113,7 @@ class RpcManager:
             interceptors: Run around each call of both directions, the first outermost.
 
         Raises:
-            ConfigurationError: A number is out of range.
+            ConfigurationError: An argument is of another type, or out of range.
         """
         for key, value in (
             ("concurrency_limit", concurrency_limit),
@@ -122,14 +126,16 @@ class RpcManager:
         _check_seconds("request_timeout", request_timeout)
         if default_timeout is not None:
             _check_seconds("default_timeout", default_timeout)
+        check_instance("session", session, WebTransportSession)
+        self._interceptors = _interceptors(interceptors)
         self._session = session
         self._default_timeout = default_timeout
         self._max_size = max_message_size
         if serializer is None:
             # Sizes are limited by the streams, before anything is kept.
             serializer = JSONSerializer(max_size=_MAX_LENGTH)
+        MessageCodec(serializer, REGISTRY)  # refuses what is no serializer
         self._serializer: Serializer = serializer
-        self._interceptors = tuple(interceptors)
         self._incoming = IncomingCalls(
             session,
             self._structured,
@@ -137,6 +143,7 @@ class RpcManager:
             request_timeout=request_timeout,
             interceptors=self._interceptors,
         )
+        self._limit = concurrency_limit
         self._outgoing_slots = asyncio.Semaphore(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
         self._closed = False
@@ -209,7 +216,8 @@ class RpcManager:
 
     def unregister(self, name: str) -> None:
         """Take a method away; calls that run go on. An unknown name is ignored."""
-        self._incoming.methods.pop(name, None)
+        if isinstance(name, str):
+            self._incoming.methods.pop(name, None)
 
     # ---------------------------------------------------------------- life cycle
 
@@ -308,19 +316,25 @@ class RpcManager:
         Raises:
             MethodNotFoundError: The peer has no such method.
             InvalidParamsError: The parameters do not fit it.
-            RpcTimeoutError: It took too long, here or there.
+            RpcTimeoutError: It took too long, here or there; the message says what it waited
+                for: a stream or one of ``concurrency_limit`` calls, or the answer.
             RpcCancelledError: The peer gave the call up, or this manager was closed.
             RpcError: The method raised one, with its code and data; or it failed
                 otherwise (INTERNAL_ERROR).
             SerializationError: A parameter cannot be sent, a message is larger than
                 ``max_message_size``, or the answer cannot be understood.
+            ConfigurationError: An argument is of another type, or out of range; nothing was
+                sent.
             SessionClosedError: The session is over.
 
         Cancellation: the handler at the peer is cancelled too.
         """
+        if result_type is not None:
+            check_type("result_type", result_type)
         call = self._outgoing_call(method, params, timeout, named_params, metadata)
+        progress = _Progress()
         return await self._within(
-            call, lambda deadline: self._ask(call, deadline, result_type), "no answer"
+            call, lambda deadline: self._ask(call, deadline, result_type, progress), progress
         )
 
     async def notify(
@@ -344,7 +358,8 @@ class RpcManager:
         """
         call = self._outgoing_call(method, params, timeout, named_params, metadata)
         call.is_notification = True
-        await self._within(call, lambda deadline: self._tell(call, deadline), "not sent")
+        progress = _Progress()
+        await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
 
     # ---------------------------------------------------------- internal: calling
 
@@ -366,13 +381,13 @@ class RpcManager:
             direction=RpcDirection.OUTGOING,
             method=method,
             params=params,
-            named_params={} if named is None else dict(named),
-            metadata={} if metadata is None else dict(metadata),
+            named_params=_entries("named_params", named),
+            metadata=_metadata(metadata),
             timeout=timeout,
         )
 
     async def _within(
-        self, call: RpcCall, work: Callable[[float | None], Awaitable[Any]], failure: str
+        self, call: RpcCall, work: Callable[[float | None], Awaitable[Any]], progress: _Progress
     ) -> Any:
         """Run the interceptors around ``work(deadline)``, all within the timeout."""
         deadline = None
@@ -386,17 +401,29 @@ class RpcManager:
             # The peer's answer, an interceptor or the session may say that too.
             if not scope.expired() or isinstance(error, WebTransportError):
                 raise
+            failure = "not sent" if call.is_notification else "no answer"
             raise RpcTimeoutError(
-                f"{failure} within {call.timeout} seconds",
+                f"{failure} within {call.timeout} seconds; it waited for {progress.waits_for}",
                 method=call.method,
                 timeout_duration=call.timeout,
                 remote=False,
+                details={"waited_for": progress.waits_for},
             ) from None
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise RpcError(
+                "an interceptor was cancelled from within", method=call.method, remote=False
+            ) from error
 
-    async def _ask(self, call: RpcCall, deadline: float | None, result_type: Any) -> Any:
+    async def _ask(
+        self, call: RpcCall, deadline: float | None, result_type: Any, progress: _Progress
+    ) -> Any:
         """The innermost part of an outgoing call."""
+        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
         async with self._outgoing_slots:
-            stream = await self._open(call)
+            stream = await self._open(call, progress)
+            progress.waits_for = "the peer's answer"
             try:
                 request = _request(Request, call, deadline)
                 answer = await self._exchange(stream, call, request)
@@ -413,10 +440,12 @@ class RpcManager:
         value = answer.value
         return value if result_type is None else rebuild(value, result_type)
 
-    async def _tell(self, call: RpcCall, deadline: float | None) -> None:
+    async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
         """The innermost part of an outgoing notification."""
+        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
         async with self._outgoing_slots:
-            stream = await self._open(call)
+            stream = await self._open(call, progress)
+            progress.waits_for = "room to send"
             try:
                 request = _request(Notification, call, deadline)
                 await self._structured(stream).send_obj(obj=request)
@@ -428,10 +457,11 @@ class RpcManager:
                 self._outgoing.discard(stream)
             stream.stop_sending(StreamCode.DONE)
 
-    async def _open(self, call: RpcCall) -> WebTransportStream:
+    async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
         if not self._closed:
-            limit = _FOREVER if call.timeout is None else call.timeout
-            stream = await self._session.create_bidirectional_stream(timeout=limit)
+            progress.waits_for = "a stream: a stream limit, of the peer or of this end, is reached"
+            # The call's own timeout ends it.
+            stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
             if not self._closed:
                 self._outgoing.add(stream)
                 return stream
@@ -467,7 +497,7 @@ class RpcManager:
         if isinstance(answer, Failure) and isinstance(answer.code, int):
             return Failure(answer.code, str(answer.message), answer.data)
         raise SerializationError(
-            f"the peer answered {call.method!r} with a {type(answer).__name__}, "
+            f"the peer answered '{call.method}' with a {type(answer).__name__}, "
             "expected a result or a failure",
             remote=True,
         )
@@ -482,6 +512,44 @@ class RpcManager:
             registry=REGISTRY,
             max_message_size=self._max_size,
         )
+
+
+class _Progress:
+    """What a call waits for, to be named when its time is up."""
+
+    __slots__ = ("waits_for",)
+
+    def __init__(self) -> None:
+        self.waits_for = "an interceptor"
+
+
+def _interceptors(given: Any) -> tuple[Interceptor, ...]:
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise invalid_config(key="interceptors", value=given, reason="expected a list of functions")
+    interceptors = tuple(given)
+    for interceptor in interceptors:
+        check_interceptor(interceptor)
+    return interceptors
+
+
+def _entries(key: str, given: Any) -> dict[str, Any]:
+    """A mapping by names."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise invalid_config(key=key, value=given, reason="expected a mapping of names to values")
+    return dict(given)
+
+
+def _metadata(given: Any) -> dict[str, str]:
+    entries = _entries("metadata", given)
+    if len(entries) > MAX_METADATA or not all(isinstance(text, str) for text in entries.values()):
+        raise invalid_config(
+            key="metadata",
+            value=given,
+            reason=f"expected a mapping of at most {MAX_METADATA} names to texts",
+        )
+    return entries
 
 
 def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Request:

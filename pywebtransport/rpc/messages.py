@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from ..serializer._texts import shown
 from ..stream import WebTransportStream
 from .exceptions import RpcError, RpcErrorCode
 
@@ -91,7 +92,7 @@ def check_method(name: object) -> str:
     """
     if isinstance(name, str) and 0 < len(name) <= MAX_METHOD_LENGTH and name.isprintable():
         return name
-    raise _bad(f"method must be 1 to {MAX_METHOD_LENGTH} printable characters, got {name!r:.80}")
+    raise _bad(f"method must be 1 to {MAX_METHOD_LENGTH} printable characters, got {shown(name)}")
 
 
 def check_request(request: object) -> Request:
@@ -120,7 +121,7 @@ def check_request(request: object) -> Request:
         and math.isfinite(timeout)
         and timeout > 0
     ):
-        raise _bad(f"timeout must be seconds > 0 or null, got {timeout!r:.80}")
+        raise _bad(f"timeout must be seconds > 0 or null, got {shown(timeout)}")
     return request
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..serializer._rebuild import rebuild
+from ..serializer._rebuild import check_type, rebuild
 from .exceptions import InvalidParamsError
 
 __all__ = ["Method"]
@@ -24,7 +24,8 @@ class Method:
         function: Plain or ``async``.
 
     Raises:
-        ConfigurationError: It is not callable, or has no signature that can be read.
+        ConfigurationError: It is not callable, has no signature that can be read, or an
+            annotation is no type that messages can be rebuilt as.
     """
 
     __slots__ = ("_signature", "_types", "function", "name")
@@ -45,6 +46,8 @@ class Method:
             for parameter in self._signature.parameters.values()
             if parameter.annotation not in _UNTYPED
         }
+        for parameter_name, (annotation, _) in self._types.items():
+            check_type(f"func, parameter {parameter_name}", annotation)
 
     async def __call__(self, params: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """Run the function.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from dataclasses import fields
 from itertools import accumulate, chain
 from operator import sub
 from typing import Any
@@ -14,6 +16,7 @@ __all__ = [
     "DEFAULT_MAX_SIZE",
     "HIGHEST_DEPTH",
     "HIGHEST_SIZE",
+    "check_hook",
     "check_json_depth",
     "check_limit",
     "check_size",
@@ -32,6 +35,7 @@ HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
+_LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _WORTH_IT = 16
 _OPENING = re.compile(rb"\[+")
 _CLOSING = re.compile(rb"\]+")
@@ -50,6 +54,18 @@ def check_limit(name: str, value: int, highest: int) -> int:
             config_value=value,
         )
     return value
+
+
+def check_hook(name: str, value: Any) -> None:
+    """Check a function of the application's.
+
+    Raises:
+        ConfigurationError: It is neither callable nor None.
+    """
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"{name} must be callable, got {value!r}", config_key=name, config_value=value
+        )
 
 
 def check_size(size: int, max_size: int) -> None:
@@ -104,15 +120,31 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
 
 
 def check_value_depth(value: Any, max_depth: int) -> None:
-    """Raise SerializationError when lists and dictionaries nest too deeply."""
+    """Raise SerializationError when containers, dataclasses among them, nest too deeply."""
     level = [value]
     for _ in range(max_depth + 1):
-        containers = [item for item in level if isinstance(item, dict | list | tuple)]
+        containers = False
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind in _LEAVES:
+                continue
+            if kind is dict:
+                inner += item.values()
+            elif kind is list:
+                inner += item
+            elif isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list | tuple | set | frozenset | deque):
+                inner += item
+            elif hasattr(kind, "__dataclass_fields__"):
+                inner += [getattr(item, field.name) for field in fields(item) if field.init]
+            else:
+                continue
+            containers = True
         if not containers:
             return
-        level = []
-        for item in containers:
-            level.extend(item.values() if isinstance(item, dict) else item)
+        level = inner
     raise _too_deep(max_depth)
 
 

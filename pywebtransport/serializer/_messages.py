@@ -8,6 +8,7 @@ from typing import Any
 from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.text import printable
+from ._texts import shown
 
 __all__ = ["MessageCodec"]
 
@@ -31,7 +32,8 @@ class MessageCodec:
                 range, or a class stands there twice.
         """
         # Not by isinstance: that of a protocol takes microseconds, and every call of RPC is here.
-        if not (hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")):
+        usable = hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")
+        if not usable or isinstance(serializer, type):
             raise ConfigurationError(
                 f"serializer must have serialize() and deserialize(), got {printable(serializer)}",
                 config_key="serializer",
@@ -44,8 +46,9 @@ class MessageCodec:
         ids: dict[type[Any], int] = {}
         for type_id, cls in registry.items():
             if type(type_id) is not int or not 0 <= type_id <= _MAX_TYPE_ID:
-                shown = repr(type_id) if isinstance(type_id, str) else printable(type_id)
-                raise _bad_registry(f"has type ID {shown}, not 0 to {_MAX_TYPE_ID}", type_id)
+                raise _bad_registry(
+                    f"has type ID {shown(type_id)}, not 0 to {_MAX_TYPE_ID}", type_id
+                )
             if not isinstance(cls, type):
                 raise _bad_registry(
                     f"must have a class for type ID {type_id}, got {printable(cls)}", cls

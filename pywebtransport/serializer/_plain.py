@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 import enum
-import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-__all__ = ["plain_hook", "to_plain"]
+from ._texts import text_of
+from ._write import named_keys, record_to_plain
 
-_TEXTUAL = (uuid.UUID, decimal.Decimal)
-_DATES = (datetime.date, datetime.time)  # a datetime is a date
-_BYTES = (bytes, bytearray, memoryview)
+__all__ = ["has_other_keys", "plain_hook", "plain_tree"]
 
-
-@lru_cache(maxsize=1024)
-def _field_names(cls: Any) -> tuple[str, ...]:
-    """Fields that travel: those the constructor takes."""
-    return tuple(field.name for field in fields(cls) if field.init)
+_NAMES = frozenset({str})
+_LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
+# Deeper than any message may be.
+_MAX_LEVELS = 300
 
 
-def to_plain(obj: Any) -> Any:
+def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
     """Replace one object by plainer data; what is inside may need it again.
+
+    Args:
+        obj: What the encoder does not know.
+        binary: The format has bytes.
+        checked: Fields are written as their annotations say; else as they are, which an
+            application that has forms of its own wants.
 
     Raises:
         TypeError: There is no rule for its class.
+        MismatchError: It could not be made again of what would be written.
     """
     cls: Any = type(obj)
     if hasattr(cls, "__dataclass_fields__"):
-        return {name: getattr(obj, name) for name in _field_names(cls)}
+        if checked:
+            return record_to_plain(obj, binary=binary)
+        return {field.name: getattr(obj, field.name) for field in fields(obj) if field.init}
     if isinstance(obj, enum.Enum):
         return obj.value
-    if isinstance(obj, _DATES):
-        return obj.isoformat()
-    if isinstance(obj, _TEXTUAL):
-        return str(obj)
-    if isinstance(obj, _BYTES):  # only JSON asks: the others have bytes
-        return base64.b64encode(obj).decode()
-    if isinstance(obj, set | frozenset | tuple):
+    text = text_of(obj)  # of bytes only JSON asks: the others have them
+    if text is not None:
+        return text
+    if isinstance(obj, set | frozenset | tuple | deque):
         return list(obj)
     if isinstance(obj, float):
         return float(obj)
     if isinstance(obj, Mapping):
         return dict(obj)
+    if isinstance(obj, int):
+        raise TypeError("an integer of more than 64 bits has no form in MessagePack")
     raise TypeError(f"{cls.__module__}.{cls.__qualname__} has no plain form")
 
 
-def plain_hook(own: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-    """``to_plain``, behind the application's hook when it has one.
+def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[Any], Any]:
+    """The encoder's hook, behind the application's when it has one.
 
     The application's hook says that it has no answer by raising TypeError.
+
+    Args:
+        own: The application's.
+        binary: The format has bytes, and keys that are no strings.
     """
+    to_plain = partial(_to_plain, binary=binary, checked=own is None)
     if own is None:
         return to_plain
 
@@ -66,3 +74,45 @@ def plain_hook(own: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
             return to_plain(obj)
 
     return hook
+
+
+def has_other_keys(obj: Any) -> bool:
+    """Whether a mapping in lists and dictionaries has keys that are no strings.
+
+    What nests without an end counts as one.
+    """
+    level = [obj]
+    for _ in range(_MAX_LEVELS):
+        inner: list[Any] = []
+        for item in level:
+            if type(item) in _LEAVES:
+                continue
+            if isinstance(item, dict):
+                if not _NAMES.issuperset(map(type, item)):
+                    return True
+                inner += item.values()
+            elif isinstance(item, list | tuple):
+                inner += item
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def plain_tree(obj: Any, hook: Callable[[Any], Any]) -> Any:
+    """An object all in plain data, with names for keys, as JSON wants it.
+
+    Args:
+        obj: Anything.
+        hook: What makes one object plainer.
+
+    Raises:
+        TypeError: Something has no plain form, or a key no name of its own.
+    """
+    if obj is None or isinstance(obj, str | int | float):
+        return obj
+    if isinstance(obj, dict):
+        return {key: plain_tree(item, hook) for key, item in named_keys(obj).items()}
+    if isinstance(obj, list | tuple):
+        return [plain_tree(item, hook) for item in obj]
+    return plain_tree(hook(obj), hook)

@@ -6,33 +6,71 @@ differently typed field, and nothing is converted but what JSON lacks.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime
-import decimal
 import enum
 import re
-import reprlib
 import types
 import typing
-import uuid
-from collections import abc
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, OrderedDict, abc, deque
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union
 
-from ..exceptions import SerializationError
+from ..exceptions import SerializationError, invalid_config
+from ._texts import (
+    BINARY,
+    DISTINCT,
+    TEXTUAL,
+    Form,
+    array_of_key,
+    is_exactly,
+    key_text,
+    plain_value,
+    shown,
+)
 
-__all__ = ["rebuild"]
+__all__ = [
+    "ARRAYS",
+    "MAPPINGS",
+    "MismatchError",
+    "bare",
+    "check_hashes",
+    "check_type",
+    "converter",
+    "field_kinds",
+    "is_alias",
+    "is_fixed_tuple",
+    "is_named_tuple",
+    "key_converter",
+    "mapping_kinds",
+    "name_of",
+    "named_tuple_kinds",
+    "rebuild",
+    "union_members",
+    "wrong",
+]
 
 _Convert = Callable[[Any], Any]
 
 _SCALARS = (str, int, bool, type(None))
-_LISTS = (list, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
-_SETS = {set: set, frozenset: frozenset, abc.Set: frozenset, abc.MutableSet: set}
-_MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
-_INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]{0,99})", re.ASCII)
+ARRAYS: dict[Any, Callable[[Iterable[Any]], Any]] = {
+    tuple: tuple,
+    **dict.fromkeys((list, abc.Sequence, abc.MutableSequence), list),
+    **dict.fromkeys((abc.Collection, abc.Iterable), list),
+    deque: deque,
+    **{set: set, frozenset: frozenset, abc.Set: frozenset, abc.MutableSet: set},
+}
+MAPPINGS: dict[Any, Callable[[Iterable[Any]], Any]] = {
+    dict: dict,
+    abc.Mapping: dict,
+    abc.MutableMapping: dict,
+    OrderedDict: OrderedDict,
+    Counter: lambda pairs: Counter(dict(pairs)),
+}
+_INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_FLOAT_KEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_WORDS = {"null": None, "true": True, "false": False}
 # Python hashes these with a secret; the hashes of all others are known to everybody.
 _SAFE_KEYS = frozenset({str, bytes})
 _FEW_KEYS = 100
@@ -51,8 +89,8 @@ def rebuild(value: Any, obj_type: Any) -> Any:
         SerializationError: The data do not fit; the message and ``details["path"]`` name where.
     """
     try:
-        return _converter(obj_type)(value)
-    except _MismatchError as mismatch:
+        return converter(obj_type)(value)
+    except MismatchError as mismatch:
         path = getattr(obj_type, "__name__", None) or str(obj_type)
         path += "".join(reversed(mismatch.path))
         raise SerializationError(
@@ -66,7 +104,19 @@ def rebuild(value: Any, obj_type: Any) -> Any:
         ) from error
 
 
-class _MismatchError(Exception):
+def check_type(key: str, kind: Any) -> None:
+    """Check a type that something shall be rebuilt as.
+
+    Raises:
+        ConfigurationError: Nothing can be.
+    """
+    try:
+        converter(kind)
+    except SerializationError as error:
+        raise invalid_config(key=key, value=kind, reason=error.message) from error
+
+
+class MismatchError(Exception):
     """The data do not fit; on the way up each container adds its step of the path."""
 
     def __init__(self, reason: str, original: Exception | None = None) -> None:
@@ -74,18 +124,20 @@ class _MismatchError(Exception):
         self.reason = reason
         self.original = original
         self.path: list[str] = []
+        # Of what is written: the object at which the path begins.
+        self.owner: Any = None
 
 
-def _wrong(expected: str, value: Any) -> _MismatchError:
-    shown = "null" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
-    return _MismatchError(f"expected {expected}, got {shown}")
+def wrong(expected: str, value: Any) -> MismatchError:
+    found = "null" if value is None else f"{type(value).__name__} {shown(value)}"
+    return MismatchError(f"expected {expected}, got {found}")
 
 
-def _name(kind: Any) -> str:
+def name_of(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
-def _converter(kind: Any) -> _Convert:
+def converter(kind: Any) -> _Convert:
     """The function for a type."""
     try:
         return _cached(kind)
@@ -94,43 +146,104 @@ def _converter(kind: Any) -> _Convert:
 
 
 def _make(kind: Any) -> _Convert:
-    kind = _bare(kind)
+    if is_alias(kind):
+        return _alias(kind)
+    kind = bare(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any or kind is object:
         return _same
     if origin in (Union, types.UnionType):
         return _Union(kind)
     if origin is Literal:
-        return _one_of(_name(kind), arguments)
+        return _one_of(name_of(kind), arguments)
     base = origin or kind
     if not isinstance(base, type):
         raise SerializationError(f"messages cannot be rebuilt as {kind!r}: no such kind of type")
     if base in _SCALARS:
         return _exactly(base)
-    if base in _TEXTUAL:
-        return _TEXTUAL[base]
+    if base in _CONVERTERS:
+        return _CONVERTERS[base]
     if is_dataclass(base) or typing.is_typeddict(base):
         return _Record(base, arguments)
     if issubclass(base, enum.Enum):
         return _enumeration(base)
-    fixed = arguments[1:] != (...,) and (arguments or isinstance(kind, types.GenericAlias))
-    if base is tuple and fixed:
+    if is_fixed_tuple(kind):
         return _fixed_tuple(arguments)
-    if base is tuple:
-        return _array(tuple, arguments[0] if arguments else Any)
-    if base in _SETS:
-        return _array(_SETS[base], arguments[0] if arguments else Any)
-    if base in _LISTS:
-        return _array(list, arguments[0] if arguments else Any)
-    if base in _MAPPINGS:
-        return _mapping(*(arguments or (Any, Any)))
+    if base in ARRAYS:
+        return _array(ARRAYS[base], arguments[0] if arguments else Any)
+    if is_named_tuple(base):
+        return _NamedTuple(base, arguments)
+    if base in MAPPINGS:
+        return _mapping(MAPPINGS[base], *mapping_kinds(base, arguments))
     return _instance(base)
 
 
 _cached = lru_cache(maxsize=1024)(_make)
 
 
-def _bare(kind: Any) -> Any:
+def _alias(kind: Any) -> _Convert:
+    """An alias is looked into when the first value comes: it may name itself."""
+
+    def convert(value: Any) -> Any:
+        return converter(bare(kind))(value)
+
+    return convert
+
+
+def is_alias(kind: Any) -> bool:
+    """Whether a type is an alias made by a ``type`` statement."""
+    return "TypeAliasType" in (type(kind).__name__, type(typing.get_origin(kind)).__name__)
+
+
+def is_fixed_tuple(kind: Any) -> bool:
+    """Whether a type is a tuple of members with a type each."""
+    arguments = typing.get_args(kind)
+    if (typing.get_origin(kind) or kind) is not tuple or arguments[1:] == (...,):
+        return False
+    return bool(arguments) or isinstance(kind, types.GenericAlias)
+
+
+def union_members(kind: Any) -> list[Any]:
+    """The alternatives of a union, those of unions within it too."""
+    members = []
+    for member in map(bare, typing.get_args(kind)):
+        if typing.get_origin(member) in (Union, types.UnionType):
+            members += union_members(member)
+        else:
+            members.append(member)
+    return members
+
+
+def is_named_tuple(kind: type) -> bool:
+    """Whether a class is a NamedTuple."""
+    return issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def mapping_kinds(base: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Types of the keys and values of a mapping."""
+    if base is Counter:
+        return (arguments[0] if arguments else Any), int
+    return arguments if len(arguments) == 2 else (Any, Any)
+
+
+def named_tuple_kinds(cls: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Types of the members of a NamedTuple."""
+    hints = _hints(cls)
+    chosen = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+    return tuple(_filled_in(hints.get(name, Any), chosen) for name in cls._fields)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except Exception as error:
+        raise SerializationError(
+            f"cannot resolve the annotations of {cls.__qualname__}: {error}",
+            original_exception=error,
+        ) from error
+
+
+def bare(kind: Any) -> Any:
     """A type without what does not matter here: aliases, annotations, qualifiers."""
     while True:
         origin = typing.get_origin(kind)
@@ -142,6 +255,8 @@ def _bare(kind: Any) -> Any:
             kind = kind.__bound__ or Any
         elif type(kind).__name__ == "TypeAliasType":
             kind = kind.__value__
+        elif type(origin).__name__ == "TypeAliasType":
+            kind = origin.__value__[typing.get_args(kind)]
         else:
             return type(None) if kind is None else kind
 
@@ -156,7 +271,7 @@ def _exactly(kind: type) -> _Convert:
     def convert(value: Any) -> Any:
         if type(value) is kind:
             return value
-        raise _wrong(name, value)
+        raise wrong(name, value)
 
     return convert
 
@@ -165,9 +280,10 @@ def _instance(kind: type) -> _Convert:
     """A class without a rule: an extension of the parser may have made the object."""
 
     def convert(value: Any) -> Any:
-        if isinstance(value, kind):
-            return value
-        raise _wrong(f"{kind.__name__} (which cannot be rebuilt: no dataclass)", value)
+        with contextlib.suppress(TypeError):  # some protocols cannot be asked for
+            if isinstance(value, kind):
+                return value
+        raise wrong(f"{kind.__name__} (which cannot be rebuilt: no dataclass)", value)
 
     return convert
 
@@ -179,67 +295,59 @@ def _float(value: Any) -> float:
         try:
             return float(value)
         except OverflowError as error:
-            raise _MismatchError(str(error), error) from None
-    raise _wrong("float", value)
+            raise MismatchError(str(error), error) from None
+    raise wrong("float", value)
 
 
-def _textual(kind: type, parse: Callable[[str], Any], form: str) -> _Convert:
-    """A type that JSON writes as a string."""
+def _textual(kind: type, form: Form) -> _Convert:
+    """A type that travels as a string."""
+    raw = kind in BINARY
 
     def convert(value: Any) -> Any:
-        if isinstance(value, kind):
+        if is_exactly(value, kind):
             return value
+        if raw and type(value) is bytes:
+            return kind(value)
         if type(value) is str:
             try:
-                return parse(value)
+                return form.parse(value)
             except (ValueError, ArithmeticError) as error:
-                raise _MismatchError(
-                    f"expected {form}, got str {reprlib.repr(value)}", error
+                raise MismatchError(
+                    f"expected {form.name}, got str {shown(value)}", error
                 ) from None
-        raise _wrong(form, value)
+        raise wrong(form.name, value)
 
     return convert
 
 
-def _parse_base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
 # In the order in which a union tries them: what accepts fewer strings is first.
-_TEXTUAL: dict[type, _Convert] = {
+_CONVERTERS: dict[type, _Convert] = {
     float: _float,
-    uuid.UUID: _textual(uuid.UUID, uuid.UUID, "UUID"),
-    datetime.date: _textual(datetime.date, datetime.date.fromisoformat, "date (ISO 8601)"),
-    datetime.datetime: _textual(
-        datetime.datetime, datetime.datetime.fromisoformat, "date and time (ISO 8601)"
-    ),
-    datetime.time: _textual(datetime.time, datetime.time.fromisoformat, "time (ISO 8601)"),
-    decimal.Decimal: _textual(decimal.Decimal, decimal.Decimal, "decimal number"),
-    bytes: _textual(bytes, _parse_base64, "bytes (in JSON base64)"),
+    **{kind: _textual(kind, form) for kind, form in TEXTUAL.items()},
 }
 
 
 def _one_of(name: str, accepted: Iterable[Any]) -> _Convert:
     """A set of values, told apart by type too: 1 is not True."""
-    table: dict[tuple[type, Any], Any] = {}
+    table: dict[Any, Any] = {}
     for item in accepted:
-        with contextlib.suppress(TypeError):  # an unhashable value has no form here
-            table[_key(item.value if isinstance(item, enum.Enum) else item)] = item
+        for binary in (False, True):
+            with contextlib.suppress(TypeError):  # a value without a plain form is never there
+                table.setdefault(_key(plain_value(item, binary=binary)), item)
 
     def convert(value: Any) -> Any:
         try:
             return table[_key(value)]
         except (KeyError, TypeError):
-            raise _wrong(name, value) from None
+            raise wrong(name, value) from None
 
     return convert
 
 
-def _key(value: Any) -> tuple[type, Any]:
-    """A dictionary key that tells 1 from True; a tuple comes as a list."""
-    if type(value) is list:
-        value = tuple(value)
-    hash(value)
+def _key(value: Any) -> Any:
+    """A dictionary key that tells 1 from True."""
+    if isinstance(value, list | tuple):
+        return (list, *map(_key, value))
     return type(value), value
 
 
@@ -259,7 +367,7 @@ def _enumeration(cls: type[enum.Enum]) -> _Convert:
             known = cls._value2member_map_
             if value in known or len(known) < _MAX_COMBINATIONS:
                 return cls(value)
-            raise _MismatchError(
+            raise MismatchError(
                 f"{cls.__name__} {value} would be one of more than {_MAX_COMBINATIONS} combinations"
             )
         return listed(value)
@@ -268,43 +376,64 @@ def _enumeration(cls: type[enum.Enum]) -> _Convert:
 
 
 def _array(make: Callable[[Iterable[Any]], Any], kind: Any) -> _Convert:
-    convert_item = _converter(kind)
+    convert_item = converter(kind)
     fit = _all_fit(kind)
     name = getattr(make, "__name__", "array")
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise _wrong(name, value)
+            raise wrong(name, value)
         if not fit(value):
             items = []
             for index, item in enumerate(value):
                 try:
                     items.append(convert_item(item))
-                except _MismatchError as mismatch:
+                except MismatchError as mismatch:
                     mismatch.path.append(f"[{index}]")
                     raise
             value = items
         try:
             if make is set or make is frozenset:
-                _check_hashes(value)
+                check_hashes(value)
             return value if type(value) is make else make(value)
         except TypeError as error:  # members of a set must be hashable
-            raise _MismatchError(f"expected {name}: {error}", error) from None
+            raise MismatchError(f"expected {name}: {error}", error) from None
 
     return convert
 
 
+class _NamedTuple:
+    """A NamedTuple; its members are looked at when the first one comes."""
+
+    __slots__ = ("_arguments", "_cls", "_convert")
+
+    def __init__(self, cls: Any, arguments: tuple[Any, ...]) -> None:
+        self._cls = cls
+        self._arguments = arguments
+        self._convert: _Convert | None = None
+
+    def __call__(self, value: Any) -> Any:
+        if self._convert is None:
+            self._convert = _fixed_tuple(named_tuple_kinds(self._cls, self._arguments))
+        try:
+            return self._cls._make(self._convert(value))
+        except TypeError as error:  # a __new__ of the application
+            raise MismatchError(f"{self._cls.__name__} refuses the values: {error}", error) from (
+                None
+            )
+
+
 def _fixed_tuple(kinds: tuple[Any, ...]) -> _Convert:
-    converters = [_converter(kind) for kind in kinds]
+    converters = [converter(kind) for kind in kinds]
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list | tuple) or len(value) != len(converters):
-            raise _wrong(f"array of {len(converters)}", value)
+            raise wrong(f"array of {len(converters)}", value)
         items = []
         for index, (convert_item, item) in enumerate(zip(converters, value, strict=True)):
             try:
                 items.append(convert_item(item))
-            except _MismatchError as mismatch:
+            except MismatchError as mismatch:
                 mismatch.path.append(f"[{index}]")
                 raise
         return tuple(items)
@@ -312,35 +441,127 @@ def _fixed_tuple(kinds: tuple[Any, ...]) -> _Convert:
     return convert
 
 
-def _mapping(key_kind: Any, value_kind: Any) -> _Convert:
-    convert_key, convert_value = _converter(key_kind), _converter(value_kind)
+def _mapping(make: Callable[[Iterable[Any]], Any], key_kind: Any, value_kind: Any) -> _Convert:
+    convert_key, convert_value = key_converter(key_kind), converter(value_kind)
     keys_fit, values_fit = _all_fit(key_kind), _all_fit(value_kind)
-    integer_keys = _bare(key_kind) is int
 
     def convert(value: Any) -> Any:
         if type(value) is not dict:
-            raise _wrong("object", value)
+            raise wrong("object", value)
         if keys_fit(value) and values_fit(value.values()):
-            return value
+            return value if make is dict else make(value.items())
         pairs = []
         for key, item in value.items():
             try:
-                if integer_keys and type(key) is str and _INTEGER_KEY.fullmatch(key):
-                    key = int(key)  # the names of JSON are strings
                 pairs.append((convert_key(key), convert_value(item)))
-            except _MismatchError as mismatch:
-                mismatch.path.append(f"[{reprlib.repr(key)}]")
+            except MismatchError as mismatch:
+                mismatch.path.append(f"[{shown(key)}]")
                 raise
         try:
-            _check_hashes([key for key, _ in pairs])
-            return dict(pairs)
+            check_hashes([key for key, _ in pairs])
+            made = make(pairs)
         except TypeError as error:  # a signalling NaN has no hash
-            raise _MismatchError(f"expected object: {error}", error) from None
+            raise MismatchError(f"expected object: {error}", error) from None
+        if len(made) != len(pairs):
+            raise MismatchError("two of its keys mean the same")
+        return made
 
     return convert
 
 
-def _check_hashes(keys: Collection[Any]) -> None:
+def key_converter(kind: Any) -> _Convert:
+    """The function for the keys of a mapping, which JSON has as strings only."""
+    kind = bare(kind)
+    convert, from_text = converter(kind), _key_reader(kind)
+
+    def convert_key(key: Any) -> Any:
+        if type(key) is not str:
+            return convert(key)
+        try:
+            return from_text(key)
+        except (ValueError, ArithmeticError) as error:
+            raise MismatchError(f"no key of type {name_of(kind)}: {error}", error) from None
+
+    return _same if convert is _same else convert_key
+
+
+def _key_reader(kind: Any) -> Callable[[str], Any]:
+    """A key of a type from the name that stands for it in JSON."""
+    kind = bare(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    base = origin or kind
+    convert = converter(kind)
+    if origin in (Union, types.UnionType):
+        return _union_key(arguments)
+    if kind in (int, float):
+        grammar = _INTEGER_KEY if kind is int else _FLOAT_KEY
+        return lambda text: _number_key(kind, grammar, text)
+    if kind in (bool, type(None)):
+        return lambda text: convert(_WORDS.get(text, text))
+    if origin is Literal or (isinstance(base, type) and issubclass(base, enum.Enum)):
+        return _listed_key(base, convert, arguments)
+    if isinstance(base, type) and (base in ARRAYS or issubclass(base, tuple)):
+        return lambda text: convert(_frozen(array_of_key(text)))
+    return convert
+
+
+def _number_key(kind: Any, grammar: re.Pattern[str], text: str) -> Any:
+    if grammar.fullmatch(text) is None:
+        raise ValueError(f"{text[:40]!r} is no number")
+    value = kind(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]!r} is too large")
+    return value
+
+
+def _listed_key(base: Any, convert: _Convert, arguments: tuple[Any, ...]) -> Callable[[str], Any]:
+    """A value of a Literal or an enumeration."""
+    listed = arguments if base is Literal else base.__members__.values()
+    table: dict[str, Any] = {}
+    for item in listed:
+        with contextlib.suppress(TypeError, ValueError):
+            table.setdefault(key_text(plain_value(item, binary=False)), item)
+
+    def read(text: str) -> Any:
+        if text in table:
+            return table[text]
+        return convert(int(text) if _INTEGER_KEY.fullmatch(text) else text)  # flags
+
+    return read
+
+
+def _union_key(kinds: Iterable[Any]) -> Callable[[str], Any]:
+    """One of several: what accepts fewer names first, and text that is nothing else last."""
+    readers = [(_key_rank(kind), _key_reader(kind), kind) for kind in map(bare, kinds)]
+    readers.sort(key=lambda entry: entry[0])
+
+    def read(text: str) -> Any:
+        for _, reader, kind in readers:
+            try:
+                key = reader(text)
+            except (MismatchError, ValueError, ArithmeticError):
+                continue
+            if kind not in DISTINCT or DISTINCT[kind].write(key) == text:
+                return key
+        raise ValueError(f"{text[:40]!r} is none of them")
+
+    return read
+
+
+def _key_rank(kind: Any) -> int:
+    base = typing.get_origin(kind) or kind
+    order = (type(None), bool, int, float, *DISTINCT, *ARRAYS, str, *TEXTUAL)
+    if base is Literal or (isinstance(base, type) and issubclass(base, enum.Enum)):
+        return -1
+    return order.index(base) if base in order else len(order)
+
+
+def _frozen(value: Any) -> Any:
+    """Arrays as tuples, which can be keys."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def check_hashes(keys: Collection[Any]) -> None:
     """Refuse keys chosen to have one hash: a table of n of them takes n * n steps."""
     if len(keys) <= _FEW_KEYS or _SAFE_KEYS.issuperset(map(type, keys)):
         return
@@ -349,13 +570,13 @@ def _check_hashes(keys: Collection[Any]) -> None:
         same = known.setdefault(hash(key), [])
         if key not in same:
             if len(same) == _MAX_SAME_HASH:
-                raise _MismatchError(f"more than {_MAX_SAME_HASH} keys have the same hash")
+                raise MismatchError(f"more than {_MAX_SAME_HASH} keys have the same hash")
             same.append(key)
 
 
 def _all_fit(kind: Any) -> Callable[[Iterable[Any]], bool]:
     """Whether values can stay as they are; False says only that each must be looked at."""
-    kind = _bare(kind)
+    kind = bare(kind)
     if kind is Any or kind is object:
         return lambda values: True
     if kind in _SCALARS:
@@ -377,27 +598,31 @@ class _Record:
         self._names: frozenset[str] = frozenset()
         self._required: frozenset[str] = frozenset()
 
-    def fits(self, value: dict[Any, Any]) -> bool:
+    def is_of(self, kind: Any) -> bool:
+        """This is the record of a type."""
+        cls, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+        return self._cls is cls and self._arguments == arguments
+
+    def fits(self, names: Set[Any]) -> bool:
         """The names are right; says nothing about the values."""
         if self._fields is None:
             self._prepare()
-        return self._required <= value.keys() <= self._names
+        return self._required <= names <= self._names
 
     def __call__(self, value: Any) -> Any:
         cls = self._cls
         if type(value) is not dict:
             if is_dataclass(cls) and isinstance(value, cls):
                 return value
-            raise _wrong(f"object ({cls.__name__})", value)
+            raise wrong(f"object ({cls.__name__})", value)
         table = self._fields or self._prepare()
         made: dict[str, Any] = {}
         for name, item in value.items():
             known = table.get(name)
             if known is None:
                 accepted = ", ".join(sorted(table)) or "none"
-                raise _MismatchError(
-                    f"unknown field {reprlib.repr(name)}; the fields of {cls.__name__} are "
-                    f"{accepted}"
+                raise MismatchError(
+                    f"unknown field {shown(name)}; the fields of {cls.__name__} are {accepted}"
                 )
             exact, convert = known
             if type(item) is exact:
@@ -405,28 +630,22 @@ class _Record:
                 continue
             try:
                 made[name] = convert(item)
-            except _MismatchError as mismatch:
+            except MismatchError as mismatch:
                 mismatch.path.append(f".{name}")
                 raise
         if not made.keys() >= self._required:
             missing = ", ".join(sorted(self._required - made.keys()))
-            raise _MismatchError(f"missing field {missing} of {cls.__name__}")
+            raise MismatchError(f"missing field {missing} of {cls.__name__}")
         if not is_dataclass(cls):
             return made
         try:
             return cls(**made)
         except Exception as error:  # __post_init__ is the application's
-            raise _MismatchError(f"{cls.__name__} refuses the values: {error}", error) from None
+            raise MismatchError(f"{cls.__name__} refuses the values: {error}", error) from None
 
     def _prepare(self) -> dict[str, tuple[type | None, _Convert]]:
         cls = self._cls
-        try:
-            hints = typing.get_type_hints(cls, include_extras=True)
-        except Exception as error:
-            raise SerializationError(
-                f"cannot resolve the annotations of {cls.__qualname__}: {error}",
-                original_exception=error,
-            ) from error
+        hints = _hints(cls)
         if is_dataclass(cls):
             own = [field for field in fields(cls) if field.init]
             names = [field.name for field in own]
@@ -438,14 +657,20 @@ class _Record:
         else:
             names = list(hints)
             required = {name for name, hint in hints.items() if _is_required(cls, name, hint)}
-        chosen: dict[type, dict[Any, Any]] = {}
-        _choose(cls, self._arguments, chosen)
         table: dict[str, tuple[type | None, _Convert]] = {}
-        for name in names:
-            kind = _bare(_filled_in(hints[name], _chosen_for(cls, name, chosen)))
-            table[name] = (kind if kind in _SCALARS else None, _converter(kind))
+        for name, kind in field_kinds(cls, self._arguments, names).items():
+            scalar = bare(kind)
+            table[name] = (scalar if scalar in _SCALARS else None, converter(kind))
         self._names, self._required, self._fields = frozenset(names), frozenset(required), table
         return table
+
+
+def field_kinds(cls: type, arguments: tuple[Any, ...], names: Iterable[str]) -> dict[str, Any]:
+    """Types of fields of a dataclass or TypedDict, with what its type variables stand for."""
+    hints = _hints(cls)
+    chosen: dict[type, dict[Any, Any]] = {}
+    _choose(cls, arguments, chosen)
+    return {name: _filled_in(hints[name], _chosen_for(cls, name, chosen)) for name in names}
 
 
 def _choose(cls: type, arguments: tuple[Any, ...], chosen: dict[type, dict[Any, Any]]) -> None:
@@ -494,36 +719,57 @@ class _Union:
     Trying each alternative to the bottom would take a time that doubles with each level.
     """
 
-    __slots__ = ("_any", "_array", "_exact", "_leaves", "_mapping", "_name", "_records")
+    __slots__ = (
+        "_any",
+        "_array",
+        "_exact",
+        "_leaves",
+        "_mapping",
+        "_name",
+        "_texts",
+        "listed",
+        "records",
+        "unmistakable",
+    )
 
     def __init__(self, kind: Any) -> None:
-        self._name = _name(kind)
+        self._name = name_of(kind)
         self._any = False
         self._exact: set[type] = set()
+        self.listed: list[_Convert] = []
+        self._texts: list[tuple[type, Form]] = []
         self._leaves: list[_Convert] = []
-        self._records: list[_Record] = []
+        self.records: list[_Record] = []
         self._array: _Convert | None = None
         self._mapping: _Convert | None = None
         self._add(kind)
-        ranks = {convert: rank for rank, convert in enumerate(_TEXTUAL.values())}
+        ranks = {convert: rank for rank, convert in enumerate(_CONVERTERS.values())}
         self._leaves.sort(key=lambda convert: ranks.get(convert, -1))
+        # Values of these classes are read as nothing else.
+        self.unmistakable = (
+            set() if self.listed else self._exact - ({str} if self._texts else set())
+        )
+        order = list(DISTINCT)
+        self._texts.sort(key=lambda entry: order.index(entry[0]))
 
     def _add(self, kind: Any) -> None:
-        for member in map(_bare, typing.get_args(kind)):
+        for member in union_members(kind):
             base = typing.get_origin(member) or member
-            if base in (Union, types.UnionType):
-                self._add(member)
+            convert = converter(member)
+            if base is Literal or (isinstance(base, type) and issubclass(base, enum.Enum)):
+                self.listed.append(convert)
                 continue
-            convert = _converter(member)
+            if member in DISTINCT:
+                self._texts.append((member, DISTINCT[member]))
             if member in _SCALARS or member is float:
                 self._exact.add(member)
             if isinstance(convert, _Record):
-                self._records.append(convert)
+                self.records.append(convert)
             elif convert is _same:
                 self._any = True
-            elif base is tuple or base in _LISTS or base in _SETS:
+            elif base in ARRAYS or isinstance(convert, _NamedTuple):
                 self._array = self._single(self._array, convert)
-            elif base in _MAPPINGS:
+            elif base in MAPPINGS:
                 self._mapping = self._single(self._mapping, convert)
             else:
                 self._leaves.append(convert)
@@ -537,14 +783,26 @@ class _Union:
 
     def __call__(self, value: Any) -> Any:
         kind = type(value)
+        for listed in self.listed:
+            try:
+                return listed(value)
+            except MismatchError:
+                continue
+        if kind is str:
+            for _, form in self._texts:
+                # Only what is written so, to the letter: other text is text.
+                with contextlib.suppress(ValueError, ArithmeticError):
+                    made = form.parse(value)
+                    if form.write(made) == value:
+                        return made
         if kind in self._exact:
             return value
-        if kind is dict and self._records:
-            for record in self._records:
-                if record.fits(value):
+        if kind is dict and self.records:
+            for record in self.records:
+                if record.fits(value.keys()):
                     return record(value)
-            if len(self._records) == 1 and self._mapping is None and not self._any:
-                return self._records[0](value)  # says what is wrong
+            if len(self.records) == 1 and self._mapping is None and not self._any:
+                return self.records[0](value)  # says what is wrong
         if kind is dict and self._mapping is not None:
             return self._mapping(value)
         if isinstance(value, list | tuple) and self._array is not None:
@@ -552,14 +810,14 @@ class _Union:
         for leaf in self._leaves:
             try:
                 return leaf(value)
-            except _MismatchError:
+            except MismatchError:
                 continue
-        for record in self._records:
+        for record in self.records:
             if kind is not dict:
                 try:
                     return record(value)
-                except _MismatchError:
+                except MismatchError:
                     continue
         if self._any:
             return value
-        raise _wrong(self._name, value)
+        raise wrong(self._name, value)

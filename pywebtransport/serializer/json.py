@@ -15,13 +15,15 @@ from ._limits import (
     DEFAULT_MAX_SIZE,
     HIGHEST_DEPTH,
     HIGHEST_SIZE,
+    check_hook,
     check_json_depth,
     check_limit,
     check_size,
     checked_bytes,
 )
-from ._plain import plain_hook, to_plain
+from ._plain import has_other_keys, plain_hook, plain_tree
 from ._rebuild import rebuild
+from ._write import refused
 
 __all__ = ["JSONSerializer"]
 
@@ -39,10 +41,11 @@ _Parse = Callable[[bytes], Any]
 class JSONSerializer(Serializer):
     """Objects as UTF-8 JSON.
 
-    Written are dataclasses (the fields their constructor takes), mappings with
-    string keys, lists, tuples, sets, strings, numbers, booleans, None, and as strings
-    enumerations' values, dates and times (ISO 8601), UUID, Decimal, and bytes
-    (base64). ``deserialize`` makes them again when it is told ``obj_type``.
+    Written are dataclasses (the fields their constructor takes), mappings, lists, tuples,
+    sets, strings, numbers, booleans, None, enumerations by their values, and as strings dates,
+    times and durations (ISO 8601), UUID, Decimal, and bytes (base64). ``deserialize``
+    makes them again when it is told ``obj_type``. A dataclass is written as its annotations
+    say: what could not be read back is refused.
 
     ``orjson`` is used when it is installed; without it ``msgspec`` reads, and the standard
     library does the rest. All three give the same objects and refuse the same texts: a
@@ -73,7 +76,10 @@ class JSONSerializer(Serializer):
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
         self._finite = not kwargs.get("allow_nan", False)
-        self._encoder = _make_encoder(kwargs)
+        self._encoder, self._hook = _make_encoder(kwargs)
+        # An encoder of the application's has rules of its own.
+        own = type(self._encoder) is not json.JSONEncoder or self._encoder.skipkeys
+        self._names_keys = not own
         decoder = json.JSONDecoder(
             parse_float=_finite_float if self._finite else float,
             parse_constant=_no_constant if self._finite else None,
@@ -91,8 +97,9 @@ class JSONSerializer(Serializer):
             obj: See the class.
 
         Raises:
-            SerializationError: Something in it has no form in JSON, or it is too large, too
-                deep, or contains itself.
+            SerializationError: Something in it has no form in JSON or could not be read back
+                (``details["path"]`` names the place), or it is too large, too deep, or
+                contains itself.
         """
         data: bytes | None = None
         if self._quick_dumps is not None:
@@ -134,12 +141,14 @@ class JSONSerializer(Serializer):
 
     def _dumps(self, obj: Any) -> bytes:
         try:
-            return self._encoder.encode(obj).encode()
+            return self._encode(obj)
         except Exception as error:  # hooks and properties of the application may raise anything
-            raise SerializationError(
-                f"cannot write {type(obj).__name__} as JSON: {error}",
-                original_exception=error,
-            ) from error
+            raise refused(obj, "JSON", self._encode, error) from error
+
+    def _encode(self, obj: Any) -> bytes:
+        if self._names_keys and has_other_keys(obj):
+            obj = plain_tree(obj, self._hook)
+        return self._encoder.encode(obj).encode()
 
     def _loads(self, data: bytes) -> Any:
         value = self._decode_text(str(data, "utf-8"))
@@ -149,18 +158,20 @@ class JSONSerializer(Serializer):
         return value
 
 
-def _make_encoder(kwargs: dict[str, Any]) -> json.JSONEncoder:
-    """The standard library's encoder, strict and compact unless told otherwise."""
+def _make_encoder(kwargs: dict[str, Any]) -> tuple[json.JSONEncoder, Callable[[Any], Any]]:
+    """The standard library's encoder, strict and compact unless told otherwise, and its hook."""
     options = dict(kwargs)
     cls = options.pop("cls", None) or json.JSONEncoder
     own = options.get("default")
+    check_hook("default", own)
     options.setdefault("ensure_ascii", False)
     options.setdefault("allow_nan", False)
     if options.get("indent") is None:
         options.setdefault("separators", (",", ":"))
     try:
         encoder: json.JSONEncoder = cls(**options)
-    except TypeError as error:
+        encoder.encode({"a": [1]})
+    except Exception as error:  # the encoder may be one of the application's
         raise ConfigurationError(
             f"the keywords {sorted(kwargs)} are not those of json.dumps: {error}",
             config_key="kwargs",
@@ -168,8 +179,14 @@ def _make_encoder(kwargs: dict[str, Any]) -> json.JSONEncoder:
         ) from error
     if own is not None or cls is not json.JSONEncoder:
         own = encoder.default
-    vars(encoder)["default"] = plain_hook(own)
-    return encoder
+    hook = plain_hook(own, binary=False)
+
+    def default(obj: Any) -> Any:
+        plain = hook(obj)
+        return plain_tree(plain, hook) if has_other_keys(plain) else plain
+
+    vars(encoder)["default"] = hook if encoder.skipkeys else default
+    return encoder, hook
 
 
 def _find_dumps() -> Callable[[Any], bytes] | None:
@@ -178,10 +195,10 @@ def _find_dumps() -> Callable[[Any], bytes] | None:
         import orjson
     except ImportError:
         return None
-    dumps = orjson.dumps
+    dumps, hook = orjson.dumps, plain_hook(None, binary=False)
     # Dataclasses and dates by our rules, so that every writer has the same.
     options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-    return lambda obj: dumps(obj, to_plain, options)
+    return lambda obj: dumps(obj, hook, options)
 
 
 def _find_loads() -> _Parse | None:

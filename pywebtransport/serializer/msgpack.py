@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
@@ -12,18 +13,23 @@ from ._limits import (
     DEFAULT_MAX_SIZE,
     HIGHEST_DEPTH,
     HIGHEST_SIZE,
+    check_hook,
     check_limit,
     check_size,
     check_value_depth,
     checked_bytes,
 )
 from ._plain import plain_hook
-from ._rebuild import rebuild
+from ._rebuild import check_hashes, rebuild
+from ._write import refused
 
 __all__ = ["MsgPackSerializer"]
 
 # First bytes of arrays and maps: 0x80-0x9f, 0xdc-0xdf. Others may have these values too.
 _NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
+
+
+_ABOUT_KEYS = {"strict_map_key", "object_hook", "object_pairs_hook"}
 
 
 class MsgPackSerializer(Serializer):
@@ -32,8 +38,8 @@ class MsgPackSerializer(Serializer):
     As ``JSONSerializer``, with bytes as they are, NaN and Infinity as the floats that they
     are, and integers of 64 bits. ``deserialize`` gives strings, lists and dictionaries; a
     timestamp extension gives an aware ``datetime``, any other extension type is refused.
-    Keys of maps must be strings or bytes; other ones let a peer choose keys that collide,
-    so they need ``unpack_kwargs={"strict_map_key": False}``.
+    Keys of maps are what they are, arrays come as tuples; a peer could choose numbers that
+    collide, so a map of many keys with one hash is refused.
     """
 
     def __init__(
@@ -50,8 +56,7 @@ class MsgPackSerializer(Serializer):
             pack_kwargs: As for ``msgpack.packb`` (``default``, ``use_single_float``, ...).
             unpack_kwargs: As for ``msgpack.unpackb`` (``ext_hook``, ``raw``, ...).
             max_size: Most bytes of one message, both ways.
-            max_depth: Most levels of arrays and maps within each other, 1 to 200, in what is
-                read; what is written may have the 511 of the package.
+            max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
 
         Raises:
             ConfigurationError: A limit is out of range, the package knows no such keyword, or
@@ -60,8 +65,17 @@ class MsgPackSerializer(Serializer):
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
         self._msgpack = msgpack = require("msgpack", extra="msgpack")
+        for name, options in (("pack_kwargs", pack_kwargs), ("unpack_kwargs", unpack_kwargs)):
+            if options is not None and not isinstance(options, Mapping):
+                raise ConfigurationError(
+                    f"{name} must map names to values, got {options!r}",
+                    config_key=name,
+                    config_value=options,
+                )
         pack = dict(pack_kwargs or {})
-        pack["default"] = plain_hook(pack.get("default"))
+        check_hook("default", pack.get("default"))
+        self._own_hook = pack.get("default") is not None
+        pack["default"] = plain_hook(pack.get("default"), binary=True)
         pack["autoreset"] = True
         self._pack_options = pack
         self._unpack_options: dict[str, Any] = {
@@ -73,7 +87,7 @@ class MsgPackSerializer(Serializer):
             # Making a packer costs more than packing: those not in use wait here.
             self._packers = [msgpack.Packer(**pack)]
             msgpack.unpackb(b"\xc0", **self._unpack_options)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # hooks of the application may raise anything
             raise ConfigurationError(
                 f"the options {sorted(pack_kwargs or {})} and {sorted(unpack_kwargs or {})} are "
                 f"not those of msgpack: {error}",
@@ -87,8 +101,9 @@ class MsgPackSerializer(Serializer):
             obj: See the class.
 
         Raises:
-            SerializationError: Something in it has no form in MessagePack, or it is too large,
-                or contains itself.
+            SerializationError: Something in it has no form in MessagePack or could not be read
+                back (``details["path"]`` names the place), or it is too large, too deep, or
+                contains itself.
         """
         try:
             packer = self._packers.pop()
@@ -97,12 +112,16 @@ class MsgPackSerializer(Serializer):
         try:
             data: bytes = packer.pack(obj)
         except Exception as error:  # hooks and properties of the application may raise anything
-            raise SerializationError(
-                f"cannot write {type(obj).__name__} as MessagePack: {error}",
-                original_exception=error,
-            ) from error
+            encode = self._msgpack.Packer(**self._pack_options).pack
+            raise refused(obj, "MessagePack", encode, error) from error
         self._packers.append(packer)
         check_size(len(data), self._max_size)
+        if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
+            # What a hook of the application's made of its objects is seen only in the result.
+            check_value_depth(
+                self._parse(data, {"ext_hook": _any_extension}) if self._own_hook else obj,
+                self._max_depth,
+            )
         return data
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
@@ -123,7 +142,7 @@ class MsgPackSerializer(Serializer):
             checker = self._msgpack.Unpacker(max_buffer_size=size)
             checker.feed(data)
             checker.skip()
-            value = self._msgpack.unpackb(data, **self._unpack_options)
+            value = self._parse(data, self._unpack_options)
         except Exception as error:  # the package and hooks of the application raise many kinds
             reason = str(error) or type(error).__name__
             raise SerializationError(
@@ -132,6 +151,31 @@ class MsgPackSerializer(Serializer):
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             check_value_depth(value, self._max_depth)
         return value if obj_type is None else rebuild(value, obj_type)
+
+    def _parse(self, data: bytes, options: dict[str, Any]) -> Any:
+        unpack = self._msgpack.unpackb
+        try:
+            return unpack(data, **options)
+        except ValueError as error:
+            if "strict_map_key" not in str(error) or not options.keys().isdisjoint(_ABOUT_KEYS):
+                raise
+        # Keys that are no strings: slower, for a peer could choose such ones that collide.
+        return unpack(data, **options, strict_map_key=False, object_pairs_hook=_table)
+
+
+def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    keys = [_frozen(key) for key, _ in pairs]
+    check_hashes(keys)
+    return dict(zip(keys, (item for _, item in pairs), strict=True))
+
+
+def _frozen(key: Any) -> Any:
+    """A key that is an array as a tuple, which has a hash."""
+    return tuple(map(_frozen, key)) if isinstance(key, list) else key
+
+
+def _any_extension(code: int, data: bytes) -> Any:
+    return None
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError, SerializationError
@@ -18,8 +19,8 @@ __all__ = ["ProtobufSerializer"]
 class ProtobufSerializer(Serializer):
     """Protocol Buffers messages in the binary format.
 
-    The package itself refuses messages within messages beyond 100 levels, and strings that
-    are not UTF-8; unknown fields are kept, as the format wants it.
+    Messages within messages beyond the 100 levels that the package reads are refused both
+    ways, and so are strings that are not UTF-8; unknown fields are kept, as the format wants it.
     """
 
     def __init__(self, message_class: type[Message], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
@@ -62,6 +63,9 @@ class ProtobufSerializer(Serializer):
             )
         try:
             data: bytes = obj.SerializeToString()
+            if _may_nest(obj.DESCRIPTOR):
+                # The package writes messages that nest deeper than it reads.
+                type(obj)().ParseFromString(data)
         except Exception as error:  # EncodeError, and what implementations have besides
             raise SerializationError(
                 f"cannot write {type(obj).__name__}: {error}", original_exception=error
@@ -110,3 +114,22 @@ class ProtobufSerializer(Serializer):
     def _accepts(self, cls: Any) -> bool:
         base = self._message_class
         return isinstance(cls, type) and issubclass(cls, base) and cls is not base
+
+
+@lru_cache(maxsize=1024)
+def _may_nest(descriptor: Any) -> bool:
+    """Whether messages of a type can hold others without an end."""
+    path: set[str] = set()
+    done: set[str] = set()
+
+    def nests(kind: Any) -> bool:
+        name = kind.full_name
+        if name in path or name in done:
+            return name in path
+        path.add(name)
+        found = any(nests(field.message_type) for field in kind.fields if field.message_type)
+        path.discard(name)
+        done.add(name)
+        return found
+
+    return nests(descriptor)

@@ -206,6 +206,23 @@ async def test_bad_arguments(serving: Serving) -> None:
             MetricsEndpoint(metrics, certfile="a.crt")
 
 
+@pytest.mark.loops("asyncio")
+async def test_arguments_of_other_types(serving: Serving) -> None:
+    async with serving() as served:
+        for source in (5, None, "server", WebTransportClient):
+            with pytest.raises(ConfigurationError, match="sources"):
+                Metrics(source)  # type: ignore[arg-type]
+        for options in ({"namespace": 5}, {"labels": 5}, {"labels": {5: "a"}}, {"labels": "ab"}):
+            with pytest.raises(ConfigurationError, match=next(iter(options))):
+                Metrics(served.server, **options)  # type: ignore[arg-type]
+        metrics = Metrics(served.server)
+        for options in ({"host": 5}, {"port": "9464"}, {"port": True}, {"port": None}):
+            with pytest.raises(ConfigurationError, match=next(iter(options))):
+                MetricsEndpoint(metrics, **options)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="metrics"):
+            MetricsEndpoint(served.server)  # type: ignore[arg-type]
+
+
 async def test_server_that_is_named_twice_counts_once(
     serving: Serving, client_config: ClientFactory
 ) -> None:

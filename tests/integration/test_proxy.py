@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -25,7 +26,8 @@ from pywebtransport.exceptions import (
     is_fatal_error,
     is_retriable_error,
 )
-from pywebtransport.types import ConnectionState
+from pywebtransport.h3.tunnel import H3Tunnel
+from pywebtransport.types import ConnectionState, SessionCloseInfo
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.payload import digest, payload
@@ -628,3 +630,118 @@ async def test_direct_client_beside_the_proxy(
         direct = await client.connect(served.url())
         for session in (through, direct):
             assert await echo_once(session, b"same server") == b"same server"
+
+
+# ------------------------------------------------------- how the proxy ended a tunnel
+
+
+async def finish(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    tunnel.close()
+
+
+async def reset(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    tunnel.aborted(ClientError("cut", error_code=0x10F))
+
+
+async def stop(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    assert tunnel._request is not None
+    tunnel._request.stream.stop_sending(0x10C)
+
+
+async def too_large_capsule(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    assert tunnel._request is not None
+    # DATA frame of 5 bytes: a DATAGRAM capsule of 65,536 bytes begins.
+    tunnel._request.stream.write(b"\x00\x05\x00\x80\x01\x00\x00", False)
+
+
+async def half_a_capsule(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    assert tunnel._request is not None
+    tunnel._request.stream.write(b"\x00\x02\x00\x05", True)
+
+
+async def close_the_connection(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    await proxy.connections[0].close(reason="maintenance\ntonight")
+
+
+async def shut_down(proxy: UdpProxy, tunnel: H3Tunnel) -> None:
+    await proxy.close(drain_timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        (finish, None, "the peer finished the stream of the tunnel"),
+        (reset, 0x10F, "the peer reset the tunnel (code 0x10f)"),
+        (stop, 0x10C, "the peer stopped the tunnel (code 0x10c)"),
+        (too_large_capsule, 0x33, "a DATAGRAM capsule of 65536 bytes"),
+        (half_a_capsule, 0x10E, "the stream ended inside a capsule"),
+        (close_the_connection, 0x100, "maintenance\\ntonight"),
+        (shut_down, 0x100, "server shutdown"),
+    ],
+)
+async def test_a_tunnel_that_the_proxy_ended_says_so(
+    serving: Serving,
+    proxying: Proxying,
+    client_config: ClientFactory,
+    caplog: pytest.LogCaptureFixture,
+    ending: Callable[[UdpProxy, H3Tunnel], Awaitable[None]],
+    code: int | None,
+    words: str,
+) -> None:
+    caplog.set_level(logging.INFO, logger="pywebtransport.proxy")
+    # Nothing in this test waits for a timeout of theirs.
+    config = client_config(connection_idle_timeout=300.0)
+    async with (
+        serving(echo_bidirectional, close_timeout=0.1) as served,
+        proxying() as proxy,
+        WebTransportProxy(proxy.url, config=config) as tunnels,
+    ):
+        url = proxy.url
+        session = await tunnels.connect(served.url())
+        connection = session.connection
+        assert connection is not None
+        stream = await session.create_bidirectional_stream()
+        operations = [
+            asyncio.ensure_future(stream.read()),
+            asyncio.ensure_future(session.datagrams.receive()),
+        ]
+        await until(lambda: proxy.packets)
+        await ending(proxy, next(iter(proxy.relays)).tunnel)
+        for one in proxy.connections:
+            one._flush_now()
+        info = await session.wait_closed()
+        error = connection.error
+        assert isinstance(error, ProxyError)
+        assert (error.error_code, error.remote, error.proxy_url) == (code, True, url)
+        assert error.target == f"127.0.0.1:{served.port}"
+        for text in (str(error), info.reason):
+            assert "the proxy ended it" in text
+            assert words in text
+            assert url in text
+        assert (info.code, info.remote) == (None, True)
+        for operation in operations:
+            with pytest.raises(SessionClosedError, match="the proxy ended it"):
+                await operation
+        with pytest.raises(SessionClosedError, match="the proxy ended it"):
+            await session.create_bidirectional_stream()
+    told = [one.getMessage() for one in caplog.records if one.name == "pywebtransport.proxy"]
+    assert len(told) == 1
+    assert words in told[0]
+
+
+async def test_a_tunnel_that_this_end_ends_is_not_told_as_lost(
+    serving: Serving,
+    proxying: Proxying,
+    client_config: ClientFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="pywebtransport.proxy")
+    async with (
+        serving(echo_bidirectional) as served,
+        proxying() as proxy,
+        WebTransportProxy(proxy.url, config=client_config()) as tunnels,
+    ):
+        session = await tunnels.connect(served.url())
+        await session.close(code=3)
+        assert await session.wait_closed() == SessionCloseInfo(3, "", False)
+    assert not [one for one in caplog.records if one.name == "pywebtransport.proxy"]

@@ -31,10 +31,11 @@ from pywebtransport.pubsub import (
     SubscriptionLimitError,
     TopicForbiddenError,
 )
-from pywebtransport.rpc import MethodNotFoundError, RpcManager
+from pywebtransport.rpc import MethodNotFoundError, RpcError, RpcManager
 from pywebtransport.serializer import MsgPackSerializer
 from pywebtransport.session import WebTransportSession
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.leaks import ExpectedLogs
 from tests.support.steps import cancelled_at, until
 
 
@@ -446,6 +447,47 @@ async def test_subscriptions_of_a_session_are_limited(rooms: Rooms) -> None:
         await member.subscribe("c")
 
 
+@pytest.mark.parametrize("limit", [1, 20])
+async def test_streams_of_the_client_are_a_limit_that_is_told_at_once(
+    rooms: Rooms, limit: int
+) -> None:
+    async with rooms(client={"initial_max_streams_uni": limit}) as room:
+        member = await room.join()
+        held = [await member.subscribe(f"topic{number}") for number in range(limit)]
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(SubscriptionLimitError, match="initial_max_streams_uni") as caught:
+            await member.subscribe("one.more")
+        # Long before a stream's own timeout (10 s) and that of a call (30 s).
+        assert asyncio.get_running_loop().time() - began < 5
+        assert (caught.value.topic, caught.value.remote) == ("one.more", True)
+        assert room.stats("subscriptions") == (limit,)
+        await held[0].close()
+        async with member.subscribe("one.more") as subscription:
+            await member.publish("one.more", 1)
+            assert await receive(subscription, 1) == [("one.more", 1)]
+
+
+@pytest.mark.loops("asyncio")
+async def test_sessions_that_share_a_connection_share_its_streams(rooms: Rooms) -> None:
+    options = {"allow_pooling": True, "initial_max_streams_uni": 130}
+    async with rooms(client=options, server={"max_sessions": 10}) as room:
+        first, second = await room.join(), await room.join()
+        assert first.session.connection is second.session.connection
+        for number in range(100):
+            await first.subscribe(f"a{number}")
+        with pytest.raises(SubscriptionLimitError, match="may have 100 subscriptions"):
+            await first.subscribe("a100")
+
+        async def subscribe_until_refused() -> None:
+            for number in range(100):
+                await second.subscribe(f"b{number}")
+
+        with pytest.raises(SubscriptionLimitError, match="shared by its sessions"):
+            await subscribe_until_refused()
+        (made,) = room.stats("subscriptions")
+        assert 130 <= made < 200
+
+
 async def test_subscriptions_of_the_backend_are_limited(rooms: Rooms) -> None:
     async with rooms(MemoryBackend(max_subscriptions=1)) as room:
         member = await room.join()
@@ -462,6 +504,11 @@ async def test_message_size_is_limited_at_both_ends(rooms: Rooms) -> None:
         async with strict.subscribe("a") as subscription:
             with pytest.raises(PubSubError, match="larger than max_message_size=500") as caught:
                 await loose.publish("a", "x" * 500)
+            assert caught.value.error_code == PubSubErrorCode.TOO_LARGE
+            # Larger than any call that the broker reads: the same error.
+            huge = await room.join(max_message_size=10**6)
+            with pytest.raises(PubSubError, match="max_message_size") as caught:
+                await huge.publish("a", "x" * 100_000)
             assert caught.value.error_code == PubSubErrorCode.TOO_LARGE
             with pytest.raises(SerializationError):
                 await strict.publish("a", "x" * 5000)
@@ -518,6 +565,73 @@ async def test_arguments_out_of_range(rooms: Rooms) -> None:
         assert caught.value.config_key == key
     with pytest.raises(ConfigurationError, match="no wildcard"):
         Broker(prefix="a*")
+    for options in (
+        {"prefix": 5},
+        {"prefix": "x" * 513},
+        {"backend": 5},
+        {"backend": MemoryBackend},
+        {"authorize": 5},
+        {"authorize": lambda session: True},
+        {"serializer": 5},
+        {"max_queue": "5"},
+        {"max_subscriptions": True},
+    ):
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            Broker(**options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="session"):
+        await Broker().serve(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.loops("asyncio")
+async def test_wrong_arguments_of_a_member(rooms: Rooms) -> None:
+    async with rooms() as room:
+        member = await room.join()
+        for topic in ("", 5, None, "a b", "x" * 256, "a\n", b"a", ["a"]):
+            for ask in (member.subscribe, member.unsubscribe, member.publish):
+                with pytest.raises(InvalidTopicError):
+                    await ask(topic)  # type: ignore[operator]
+            with pytest.raises(InvalidTopicError):
+                await room.broker.publish(topic, 1)  # type: ignore[arg-type]
+        for options in (
+            {"policy": "none"},
+            {"policy": ["close"]},
+            {"policy": None},
+            {"max_queue": 0},
+            {"max_queue": "5"},
+            {"max_queue": True},
+            {"data_type": 5},
+            {"data_type": "int"},
+        ):
+            with pytest.raises(ConfigurationError, match=next(iter(options))):
+                member.subscribe("a", **options)  # type: ignore[arg-type]
+        for seconds in (-1, "5", float("nan")):
+            with pytest.raises(ConfigurationError, match="timeout"):
+                await member.publish("a", 1, timeout=seconds)  # type: ignore[arg-type]
+        for options in ({"max_message_size": "5"}, {"rpc": 5}, {"session": 5}, {"serializer": 5}):
+            arguments: dict[str, Any] = {"session": member.session, **options}
+            with pytest.raises(ConfigurationError, match=next(iter(options))):
+                PubSubManager(**arguments)
+        assert member.subscriptions == ()
+
+
+async def test_whatever_authorize_raises_is_an_error_of_the_call(
+    rooms: Rooms, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("handler of 'pubsub.subscribe' raised CancelledError")
+    expected_logs("handler of 'pubsub.publish' raised ValueError: broken")
+
+    async def authorize(session: WebTransportSession, action: str, topic: str) -> bool:
+        if action == "publish":
+            raise ValueError("broken")
+        raise asyncio.CancelledError
+
+    async with rooms(authorize=authorize) as room:
+        member = await room.join()
+        with pytest.raises(RpcError, match="internal error"):
+            await member.subscribe("a")
+        with pytest.raises(RpcError, match="internal error"):
+            await member.publish("a", 1)
+        assert room.stats("subscriptions", "patterns") == (0, 0)
 
 
 # --------------------------------------------------------------------------- backends

@@ -501,11 +501,11 @@ async def test_what_is_no_message_is_passed_over(pair: PairOfSessions, data: byt
         async with fake.rpc:
             subscription = await pubsub.subscribe("a")
             opening = frame(16, {"subscription": fake.numbers[0]})
-            kept = await fake.send(opening, data, frame(17, {"topic": "a", "data": 1}))
+            stream = await fake.send(opening, data, frame(17, {"topic": "a", "data": 1}))
             with pytest.raises(SerializationError):
                 await anext(subscription)
             assert (await anext(subscription)).data == 1
-            assert kept.is_writable
+            assert stream.is_writable
 
 
 @pytest.mark.parametrize("data", [frame(18, {"total": "many"}), b"\x00\x11\xff\xff\xff\xff"])

@@ -24,8 +24,9 @@ from pywebtransport.exceptions import (
     TimeoutError,
     UnreachableError,
 )
+from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
-from pywebtransport.types import EventType
+from pywebtransport.types import EventType, SessionState
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.ports import free_port
@@ -678,3 +679,179 @@ async def test_create_gives_the_client_that_the_configuration_asks_for(
     for arguments in ({}, {"config": config}):
         with pytest.raises(ConfigurationError, match="https"):
             WebTransportClient.create("http://127.0.0.1/", **arguments)
+
+
+# -------------------------------------------------------------------------------- draining
+
+
+async def drained_by(server: WebTransportServer, session: WebTransportSession) -> None:
+    """Wait until the client knows that its session drains."""
+    for one in server.sessions:
+        one.drain()
+    await until(lambda: session.state is SessionState.DRAINING)
+
+
+async def test_a_session_that_drains_is_not_given_out_and_works_until_it_ends(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    restored: list[WebTransportSession] = []
+
+    async def restore(session: WebTransportSession) -> None:
+        restored.append(session)
+
+    async with (
+        serving() as served,
+        ReconnectingClient(served.url(), config=quick(client_config), on_session=restore) as client,
+    ):
+        events = record(client)
+        first = await session_of(client)
+        far = served.server.sessions[0]
+        far.drain()
+        await until(lambda: first.state is not SessionState.CONNECTED)
+        # In this very turn, before anything new is there.
+        assert not client.is_connected
+        assert await client.get_session(wait_timeout=0) is None
+        second = await session_of(client)
+        assert second is not first
+        assert second.state is SessionState.CONNECTED
+        assert restored == [first, second]
+        assert not first.is_closed
+        await round_trip(first, far, b"the old one works on")
+        assert kinds(events)[-2:] == [EventType.SESSION_DRAINING, ESTABLISHED]
+        assert events[-2][1]["session"] is first
+        assert events[-1][1]["session"] is second
+        await far.close(close_connection=False)
+        await first.wait_closed()
+        assert await client.get_session() is second
+        assert LOST not in kinds(events)
+
+
+async def test_a_server_that_goes_away_sends_its_clients_to_the_next(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """GOAWAY: the server takes no new session, and what it has may end in its time."""
+    async with serving() as old:
+        config = quick(client_config, max_retries=1)
+        async with ReconnectingClient(old.url(), config=config) as client:
+            first = await session_of(client)
+            events = record(client)
+            closing = asyncio.create_task(old.server.close(drain_timeout=30))
+            await until(lambda: first.state is SessionState.DRAINING)
+            # More tries fail than there may be in a row: the old session still lives.
+            await until(lambda: kinds(events).count(FAILED) > 3)
+            assert client.error is None
+            assert not first.is_closed
+            assert await client.get_session(wait_timeout=0) is None
+            await first.close()
+            await closing
+            async with serving(bind_port=old.port):
+                second = await session_of(client)
+                assert second is not first
+                await client.close()
+
+
+async def test_a_session_that_drains_and_ends_at_once_is_lost_once(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    config = quick(client_config, retry_delay=10.0, max_retry_delay=10.0)
+    async with serving() as served, ReconnectingClient(served.url(), config=config) as client:
+        first = await session_of(client)
+        client._random = lambda: 0.5
+        events = record(client)
+        far = served.server.sessions[0]
+        far.drain()
+        await far.close(code=5, close_connection=False)
+        await first.wait_closed()
+        await until(lambda: LOST in kinds(events))
+        assert kinds(events) == [LOST]
+        assert events[0][1]["code"] == 5
+
+
+async def test_a_server_that_drains_every_session_is_given_up(
+    client_config: ClientFactory, serving: Serving
+) -> None:
+    """No storm: a session that drains as soon as it is open is a try that failed."""
+
+    async def drain(session: WebTransportSession) -> None:
+        session.drain()
+        await session.wait_closed()
+
+    config = quick(client_config, max_retries=3, retry_delay=0.01)
+    async with serving(drain) as served, ReconnectingClient(served.url(), config=config) as client:
+        client._now = lambda: 0.0  # however slow the machine is, no session lives long
+        with pytest.raises(ClientError, match="drained session"):
+            await session_of(client)
+        assert len(served.server.sessions) <= 5
+
+
+async def test_a_session_that_drains_during_the_hook_is_not_given_out(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    tries = 0
+
+    async def drain_the_first(session: WebTransportSession) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await until(lambda: bool(served.server.sessions))
+            await drained_by(served.server, session)
+
+    async with serving() as served:
+        config = quick(client_config)
+        async with ReconnectingClient(
+            served.url(), config=config, on_session=drain_the_first
+        ) as client:
+            events = record(client)
+            session = await session_of(client)
+            assert session.state is SessionState.CONNECTED
+            assert kinds(events) == [FAILED, ESTABLISHED]
+            assert "drained" in str(events[0][1]["error"])
+
+
+# ------------------------------------------------------------------------- wrong arguments
+
+
+async def test_wrong_arguments_of_the_client(
+    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as served:
+        for hook in (5, "hook"):
+            with pytest.raises(ConfigurationError, match="on_session"):
+                ReconnectingClient(
+                    served.url(),
+                    config=client_config(),
+                    on_session=hook,  # type: ignore[arg-type]
+                )
+
+        def plain(session: WebTransportSession) -> None:
+            """It should be a coroutine function."""
+
+        client = ReconnectingClient(
+            served.url(),
+            config=quick(client_config),
+            on_session=plain,  # type: ignore[arg-type]
+        )
+        async with client:
+            with pytest.raises(ClientError, match="async def on_session"):
+                await client.get_session(wait_timeout=None)
+            for seconds in ("5", float("nan"), [1]):
+                with pytest.raises(ConfigurationError, match="wait_timeout"):
+                    await client.get_session(wait_timeout=seconds)  # type: ignore[arg-type]
+
+
+async def test_a_hook_with_a_mistake_is_told_with_its_place(
+    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(session: WebTransportSession) -> None:
+        raise LookupError("a mistake")
+
+    config = quick(client_config, max_retries=0)
+    async with (
+        serving() as served,
+        ReconnectingClient(served.url(), config=config, on_session=broken) as client,
+    ):
+        with pytest.raises(ClientError, match="a mistake"):
+            await session_of(client)
+    told = [one for one in caplog.records if "on_session failed" in one.getMessage()]
+    assert told
+    assert "in broken" in str(told[0].exc_text)

@@ -45,6 +45,7 @@ from tests.support.messages import Everything, Item, Order, everything
 from tests.support.steps import take, take_unidirectional, until
 
 from .test_examples import EXAMPLES, load
+from .test_rpc_failures import WIDE, Wide
 
 
 @dataclass
@@ -154,6 +155,34 @@ async def test_objects_survive_both_ways_and_as_datagrams(
         for obj in objects:
             await sender.send_obj(obj=obj)
             assert await receiver.receive_obj(timeout=30) == obj
+
+
+@pytest.mark.parametrize("serializer", [JSONSerializer(), MsgPackSerializer()])
+async def test_fields_of_every_type_come_as_they_were(
+    pair: PairOfSessions, serializer: Serializer
+) -> None:
+    registry: dict[int, type[Any]] = {1: Wide}
+    async with pair() as (client, server):
+        stream = await client.create_structured_stream(serializer=serializer, registry=registry)
+        await stream.send_obj(obj=WIDE)
+        there = StructuredStream(
+            stream=await take(server), serializer=serializer, registry=registry
+        )
+        assert await there.receive_obj() == WIDE
+        with pytest.raises(SerializationError, match=r"Wide\.when: .* would be read as datetime"):
+            await stream.send_obj(obj=Wide("2026-01-02T00:00:00"))
+        await stream.send_obj(obj=Wide("tomorrow"))
+        assert await there.receive_obj() == Wide("tomorrow")
+        near = await client.create_structured_datagram_transport(
+            serializer=serializer, registry=registry
+        )
+        far = await server.create_structured_datagram_transport(
+            serializer=serializer, registry=registry
+        )
+        await near.send_obj(obj=WIDE)
+        assert await far.receive_obj() == WIDE
+        await there.close()
+        await stream.close()
 
 
 async def test_the_wire_format_of_a_stream(pair: PairOfSessions) -> None:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import SerializationError
-from pywebtransport.pubsub.messages import REGISTRY, Dropped, Opening, PubSubMessage
+from pywebtransport.pubsub.messages import (
+    REGISTRY,
+    WIRE_REGISTRY,
+    Dropped,
+    Gap,
+    Opening,
+    PubSubMessage,
+)
 from pywebtransport.pubsub.wire import FrameCodec
 from pywebtransport.serializer import JSONSerializer, MsgPackSerializer
 
@@ -16,6 +23,7 @@ def test_type_ids_are_fixed() -> None:
     """They are the protocol: other programs speak it."""
     names = {number: kind.__name__ for number, kind in REGISTRY.items()}
     assert names == {16: "Opening", 17: "PubSubMessage", 18: "Dropped"}
+    assert {**REGISTRY, 19: Gap} == WIRE_REGISTRY
 
 
 def test_bytes_of_a_message() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import sys
 from typing import Any
@@ -146,8 +147,6 @@ def test_a_default_may_serialize_itself() -> None:
         b"\x92\x01",
         b"\x01\x01",
         b"\xa1\xff",
-        b"\x81\x01\x01",
-        b"\x81\x90\x01",
         b"\xdd\xff\xff\xff\xff",
         b"\xdf\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xff",
@@ -187,8 +186,49 @@ def test_depth_is_limited(max_depth: int) -> None:
     assert serializer.deserialize(msgpack.packb(nested(max_depth))) == nested(max_depth)
     wide = [nested(max_depth - 1)] * 300
     assert serializer.deserialize(msgpack.packb(wide)) == wide
+    too_deep = nested(max_depth + 1)
     with pytest.raises(SerializationError, match=f"deeper than max_depth={max_depth} levels"):
-        serializer.deserialize(msgpack.packb(nested(max_depth + 1)))
+        serializer.deserialize(msgpack.packb(too_deep))
+    # What it would not read it does not write.
+    for hooks in ({}, {"default": str}):
+        serializer = MsgPackSerializer(max_depth=max_depth, pack_kwargs=hooks)
+        assert serializer.deserialize(serializer.serialize(wide)) == wide
+        with pytest.raises(SerializationError, match=f"deeper than max_depth={max_depth} levels"):
+            serializer.serialize(too_deep)
+
+
+def test_dataclasses_and_sets_are_levels_too() -> None:
+    node = Node(0)
+    for number in range(40):
+        node = Node(number, [node])
+    with pytest.raises(SerializationError, match="max_depth=64"):
+        MsgPackSerializer().serialize(node)
+    assert (
+        MsgPackSerializer(max_depth=82).deserialize(
+            MsgPackSerializer(max_depth=82).serialize(node), Node
+        )
+        == node
+    )
+
+
+def test_keys_of_other_types_come_back() -> None:
+    keys = {1: "a", -2: "b", 1.5: "c", None: "d", (1, ("x", 2)): "e", b"k": "f", "s": "g"}
+    assert SERIALIZER.deserialize(SERIALIZER.serialize([keys])) == [keys]
+    # Those who have hooks for maps of their own say themselves which keys they take.
+    own = MsgPackSerializer(unpack_kwargs={"object_hook": dict})
+    with pytest.raises(SerializationError, match="strict_map_key"):
+        own.deserialize(own.serialize({1: 2}))
+
+
+def test_keys_chosen_to_have_one_hash_are_refused() -> None:
+    """A table of them would take a number of steps that is the square of theirs."""
+    alike = [number * (2**61 - 1) for number in range(8)]
+    assert len({hash(number) for number in alike}) == 1
+    keys = list(itertools.product(alike, repeat=4))
+    few = dict.fromkeys(keys[:30], 1)
+    assert SERIALIZER.deserialize(msgpack.packb(few)) == few
+    with pytest.raises(SerializationError, match="same hash"):
+        SERIALIZER.deserialize(msgpack.packb(dict.fromkeys(keys, 1)))
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,22 @@ def test_depth_is_limited_by_the_package() -> None:
         ProtobufSerializer(STRICT).deserialize(b"\x08\x01" + data)
 
 
+def test_what_nests_deeper_than_can_be_read_is_not_written() -> None:
+    serializer = ProtobufSerializer(Value)
+    for levels in (20, 50, 51, 150):
+        value = inner = Value()
+        for _ in range(levels):
+            inner = inner.list_value.values.add()
+        inner.number_value = 1
+        try:
+            data = serializer.serialize(value)
+        except SerializationError:
+            assert levels > 50
+        else:
+            assert serializer.deserialize(data) == value
+            assert levels <= 50
+
+
 def test_size_is_limited_both_ways() -> None:
     serializer = ProtobufSerializer(Value, max_size=10)
     assert serializer.deserialize(serializer.serialize(Value(string_value="x" * 8)))

@@ -1,0 +1,602 @@
+"""Dataclasses to plain data, as their annotations say, so that they can be rebuilt.
+
+What ``_rebuild`` could not give back is refused here, by the same rules: a value of
+another type than its field, one that a union would take for another alternative, two
+keys that JSON cannot tell apart. Each type becomes a function once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import types
+import typing
+from collections import Counter, OrderedDict, abc, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, InitVar, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Union
+
+from ..exceptions import SerializationError
+from . import _rebuild
+from ._rebuild import MismatchError, bare, converter, wrong
+from ._texts import BINARY, TEXTUAL, is_exactly, key_text, plain_value, shown, text_of
+
+__all__ = ["named_keys", "record_to_plain", "refused"]
+
+_Write = Callable[[Any], Any]
+
+_NATIVE = (str, int, float, list, tuple, dict, set, frozenset, deque)
+_NO_ARRAYS = (str, bytes, bytearray, memoryview, Mapping)
+# Deeper than any message may be: what contains itself has no end.
+_MAX_STEPS = 300
+
+
+def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
+    """The fields of a dataclass, by name; what is inside may need the encoder's hook again.
+
+    Args:
+        obj: An instance.
+        binary: The format has bytes, and keys that are no strings.
+
+    Raises:
+        MismatchError: It could not be made again of what would be written.
+    """
+    cls: Any = type(obj)
+    try:
+        return _fields_to_plain(obj, *_record(cls, (), binary))
+    except MismatchError as mismatch:
+        mismatch.owner = obj
+        raise
+
+
+def named_keys(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A mapping without an annotation, with names for keys as JSON wants them.
+
+    Raises:
+        TypeError: A key has no name, or two have the same.
+    """
+    if all(type(key) is str for key in value):
+        return value
+    named = {key_text(plain_value(key, binary=False)): item for key, item in value.items()}
+    if len(named) != len(value):
+        raise TypeError("two of its keys have the same name in JSON")
+    return named
+
+
+def refused(
+    obj: Any, form: str, encode: Callable[[Any], object], error: Exception
+) -> SerializationError:
+    """The error for what an encoder refused, with the place; slow.
+
+    Args:
+        obj: What was to be written.
+        form: The format's name.
+        encode: Raises for what cannot be written.
+        error: What it raised for ``obj``.
+    """
+    name = type(obj).__name__
+    if isinstance(error, MismatchError):
+        steps = _steps_to(error.owner, obj, set()) or []
+        steps += reversed(error.path)
+    else:
+        steps = []
+        seen = {id(obj)}
+        for _ in range(_MAX_STEPS):
+            for step, part in _parts(obj):
+                if id(part) in seen:  # it contains itself
+                    continue
+                seen.add(id(part))
+                try:
+                    encode(part)
+                except Exception as inner:
+                    steps.append(step)
+                    obj, error = part, inner
+                    break
+            else:
+                break
+    path = name + "".join(steps)
+    where = f"{path}: " if steps else ""
+    return SerializationError(
+        f"cannot write {name} as {form}: {where}{error}",
+        details={"path": path},
+        original_exception=error,
+    )
+
+
+def _steps_to(wanted: Any, obj: Any, seen: set[int]) -> list[str] | None:
+    """The steps from an object to one that it holds."""
+    if obj is wanted:
+        return []
+    if id(obj) not in seen:
+        seen.add(id(obj))
+        for step, part in _parts(obj):
+            steps = _steps_to(wanted, part, seen)
+            if steps is not None:
+                return [step, *steps]
+    return None
+
+
+def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
+    if is_dataclass(obj) and not isinstance(obj, type):
+        for field in fields(obj):
+            if field.init:
+                with contextlib.suppress(Exception):  # a property of the application
+                    yield f".{field.name}", getattr(obj, field.name)
+    elif isinstance(obj, Mapping):
+        for key, item in obj.items():
+            step = f"[{shown(key)}]"
+            if item is not None:
+                yield step, {key: None}
+            yield step, item
+    elif isinstance(obj, list | tuple | set | frozenset | deque):
+        for index, item in enumerate(obj):
+            yield f"[{index}]", item
+
+
+# ------------------------------------------------------------------- dataclasses
+
+
+class _Field(NamedTuple):
+    name: str
+    exact: type | None  # values of this very class go as they are
+    write: _Write | None  # None: all go as they are
+
+
+@lru_cache(maxsize=1024)
+def _record(
+    cls: Any, arguments: tuple[Any, ...], binary: bool
+) -> tuple[tuple[_Field, ...], Callable[[Any], None] | None]:
+    """Fields that travel, and a check of what does not."""
+    names = [field.name for field in fields(cls) if field.init]
+    try:
+        kinds = _rebuild.field_kinds(cls, arguments, names)
+    except SerializationError:
+        # Annotations that lead nowhere: it cannot be rebuilt here, but maybe elsewhere.
+        kinds = dict.fromkeys(names, Any)
+    made = tuple(_Field(name, _exact(kind), writer(kind, binary)) for name, kind in kinds.items())
+    return made, _remainder(cls)
+
+
+def _exact(kind: Any) -> type | None:
+    kind = bare(kind)
+    return kind if kind in (str, int, bool, float, type(None)) else None
+
+
+def _fields_to_plain(
+    obj: Any, table: tuple[_Field, ...], check: Callable[[Any], None] | None
+) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, exact, write in table:
+        value = getattr(obj, name)
+        if write is not None and type(value) is not exact:
+            try:
+                value = write(value)
+            except MismatchError as mismatch:
+                mismatch.path.append(f".{name}")
+                raise
+        made[name] = value
+    if check is not None:
+        check(obj)
+    return made
+
+
+def _remainder(cls: Any) -> Callable[[Any], None] | None:
+    """What looks at fields that do not travel: they are what the constructor makes of them."""
+    taken = [field.name for field in fields(cls) if field.init]
+    hidden = [field for field in fields(cls) if not field.init and field.compare]
+    needed = [
+        name
+        for name, field in cls.__dataclass_fields__.items()
+        if _is_init_var(field) and field.default is MISSING
+    ]
+    if needed and cls.__dataclass_params__.init:
+
+        def refuse(obj: Any) -> None:
+            raise MismatchError(
+                f"{cls.__name__} cannot be rebuilt: its constructor needs {needed[0]}, an "
+                "InitVar, which it does not keep"
+            )
+
+        return refuse
+    if not hidden:
+        return None
+
+    def check(obj: Any) -> None:
+        try:
+            again = cls(**{name: getattr(obj, name) for name in taken})
+        except Exception as error:  # __post_init__ is the application's
+            raise MismatchError(f"{cls.__name__} refuses its own values: {error}", error) from None
+        for field in hidden:
+            old, new = getattr(obj, field.name, MISSING), getattr(again, field.name, MISSING)
+            if not _is_same(new, old, strict=True):
+                mismatch = MismatchError(
+                    f"the constructor does not take it, and makes it {shown(new)}, not {shown(old)}"
+                )
+                mismatch.path.append(f".{field.name}")
+                raise mismatch
+
+    return check
+
+
+def _is_init_var(field: Any) -> bool:
+    return isinstance(field.type, InitVar) or "_FIELD_INITVAR" in repr(field._field_type)
+
+
+# ------------------------------------------------------------------------- types
+
+
+def writer(kind: Any, binary: bool) -> _Write | None:
+    """The function for a type; None: anything goes as it is."""
+    try:
+        return _cached(kind, binary)
+    except TypeError:  # an annotation can be unhashable
+        return _make(kind, binary)
+
+
+def _make(kind: Any, binary: bool) -> _Write | None:
+    if _rebuild.is_alias(kind):
+        return lambda value: _written(writer(bare(kind), binary), value)
+    kind = bare(kind)
+    if kind is Any or kind is object:
+        return None
+    try:
+        read = converter(kind)
+    except SerializationError as error:
+        return _refusing(error.message)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _UnionWriter(kind, read, binary)
+    base = origin or kind
+    if base is Literal or issubclass(base, enum.Enum):
+        return _listed(base, read, _rebuild.name_of(kind), binary)
+    if base in (str, int, bool, type(None)):
+        return _scalar(base)
+    if base is float:
+        return _float
+    if base in TEXTUAL:
+        return _textual(base, binary)
+    if is_dataclass(base):
+        return _instance(base, arguments, binary)
+    if typing.is_typeddict(base):
+        return _TypedDictWriter(base, arguments, read, binary)
+    if _rebuild.is_fixed_tuple(kind):
+        return _fixed(tuple, arguments, binary)
+    if base in _rebuild.ARRAYS:
+        return _array(base, arguments[0] if arguments else Any, binary)
+    if _rebuild.is_named_tuple(base):
+        return _named_tuple(base, arguments, binary)
+    if base in _rebuild.MAPPINGS:
+        return _mapping(base, *_rebuild.mapping_kinds(base, arguments), binary)
+    return _unknown(base)
+
+
+_cached = lru_cache(maxsize=1024)(_make)
+
+
+def _written(write: _Write | None, value: Any) -> Any:
+    return value if write is None else write(value)
+
+
+def _refusing(reason: str) -> _Write:
+    def write(value: Any) -> Any:
+        raise MismatchError(reason)
+
+    return write
+
+
+def _unknown(kind: type) -> _Write:
+    """A class without a rule: the application's hooks may have one."""
+
+    def write(value: Any) -> Any:
+        if isinstance(value, _NATIVE):
+            raise MismatchError(
+                f"{type(value).__name__} would not be read as {kind.__name__}, which is no type "
+                "that can be rebuilt"
+            )
+        return value
+
+    return write
+
+
+def _scalar(kind: type) -> _Write:
+    name = "None" if kind is type(None) else kind.__name__
+
+    def write(value: Any) -> Any:
+        if isinstance(value, kind) and (kind is not int or not isinstance(value, bool)):
+            return value
+        raise wrong(name, value)
+
+    return write
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if float(value) == value:
+                return value
+        raise MismatchError("no float is this whole number")
+    raise wrong("float", value)
+
+
+def _textual(kind: type, binary: bool) -> _Write:
+    name, raw = TEXTUAL[kind].name, kind in BINARY
+
+    def write(value: Any) -> Any:
+        if not (isinstance(value, tuple(BINARY)) if raw else is_exactly(value, kind)):
+            raise wrong(name, value)
+        if isinstance(value, memoryview) and (value.format != "B" or value.ndim != 1):
+            raise MismatchError(f"a memoryview of format {value.format!r} would be read as bytes")
+        # MessagePack may have a form of its own.
+        return value if binary else text_of(value)
+
+    return write
+
+
+def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
+    def write(value: Any) -> Any:
+        if base is Literal or isinstance(value, base):
+            with contextlib.suppress(TypeError, MismatchError):
+                plain = plain_value(value, binary=binary)
+                if _is_same(read(plain), value, strict=True):
+                    return plain
+        raise wrong(name, value)
+
+    return write
+
+
+def _instance(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
+    def write(value: Any) -> Any:
+        if type(value) is not cls:
+            raise wrong(cls.__name__, value)
+        # The encoder asks its hook about it, unless only the annotation knows the types.
+        return in_full(value) if arguments else value
+
+    def in_full(value: Any) -> Any:
+        return _fields_to_plain(value, *_record(cls, arguments, binary))
+
+    return write
+
+
+class _TypedDictWriter:
+    """A TypedDict; its fields are looked at when the first one comes."""
+
+    def __init__(self, cls: Any, arguments: tuple[Any, ...], read: Any, binary: bool) -> None:
+        self._cls = cls
+        self._arguments = arguments
+        self._read = read
+        self._binary = binary
+        self._table: dict[str, _Write | None] | None = None
+
+    def __call__(self, value: Any) -> Any:
+        cls = self._cls
+        if not isinstance(value, dict):
+            raise wrong(cls.__name__, value)
+        table = self._table
+        if table is None:
+            kinds = _rebuild.field_kinds(cls, self._arguments, cls.__annotations__)
+            table = {name: writer(kind, self._binary) for name, kind in kinds.items()}
+            self._table = table
+        if not self._read.fits(value.keys()):
+            raise MismatchError(f"its keys are not those of {cls.__name__}: {shown(list(value))}")
+        made = {}
+        for key, item in value.items():
+            try:
+                made[key] = _written(table[key], item)
+            except MismatchError as mismatch:
+                mismatch.path.append(f".{key}")
+                raise
+        return made
+
+
+def _array(base: Any, kind: Any, binary: bool) -> _Write:
+    is_set = issubclass(base, abc.Set)
+    write_item = writer(kind, binary)
+    if is_set and write_item is None:
+        write_item = _member
+    exact = {bare(kind)} if bare(kind) in (str, int, bool, float, type(None)) else None
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, base) or isinstance(value, _NO_ARRAYS):
+            raise wrong(base.__name__, value)
+        if write_item is None or (exact is not None and exact.issuperset(map(type, value))):
+            return value if isinstance(value, list | tuple) else list(value)
+        return [_item(write_item, index, item) for index, item in enumerate(value)]
+
+    return write
+
+
+def _item(write: _Write | None, index: int, value: Any) -> Any:
+    if write is None:
+        return value
+    try:
+        return write(value)
+    except MismatchError as mismatch:
+        mismatch.path.append(f"[{index}]")
+        raise
+
+
+def _member(value: Any) -> Any:
+    """Of a set whose members have no annotation: arrays would come back as lists."""
+    if value is None or isinstance(value, str | int | float | bytes):
+        return value
+    raise MismatchError(
+        f"{type(value).__name__} would not come back in a set without an annotation of its members"
+    )
+
+
+def _fixed(base: Any, kinds: tuple[Any, ...], binary: bool) -> _Write:
+    writers = [writer(kind, binary) for kind in kinds]
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, base) or len(value) != len(writers):
+            raise wrong(f"{base.__name__} of {len(writers)}", value)
+        pairs = zip(writers, value, strict=True)
+        return [_item(one, index, item) for index, (one, item) in enumerate(pairs)]
+
+    return write
+
+
+def _named_tuple(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
+    def write(value: Any) -> Any:
+        if type(value) is not cls:
+            raise wrong(cls.__name__, value)
+        return _fixed(cls, _rebuild.named_tuple_kinds(cls, arguments), binary)(value)
+
+    return write
+
+
+def _mapping(base: Any, key_kind: Any, value_kind: Any, binary: bool) -> _Write:
+    write_key, write_value = writer(key_kind, binary), writer(value_kind, binary)
+    read_key = _rebuild.key_converter(key_kind)
+    plain_keys = bare(key_kind) in (str, Any, object)
+    wanted = base if base in (OrderedDict, Counter) else Mapping
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, wanted):
+            raise wrong(base.__name__, value)
+        as_they_are = plain_keys and all(type(key) is str for key in value)
+        if as_they_are and write_value is None:
+            return value if isinstance(value, dict) else dict(value)
+        made = {}
+        for key, item in value.items():
+            try:
+                name = key if as_they_are else _key(write_key, read_key, key, binary)
+                made[name] = _written(write_value, item)
+            except MismatchError as mismatch:
+                mismatch.path.append(f"[{shown(key)}]")
+                raise
+        if len(made) != len(value):
+            raise MismatchError("two of its keys would mean the same")
+        return made
+
+    return write
+
+
+def _key(write: _Write | None, read: _Write, key: Any, binary: bool) -> Any:
+    """A key in its plain form, if that means it again."""
+    try:
+        plain = plain_value(_written(write, key), binary=binary)
+        made = _as_key(plain) if binary else key_text(plain)
+        back = read(made)
+    except MismatchError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise MismatchError(f"cannot be a key: {error}", error) from None
+    if not _is_same(back, key):
+        raise MismatchError(
+            f"the {type(key).__name__} key {shown(key)} would be read as "
+            f"{type(back).__name__} {shown(back)}"
+        )
+    return made
+
+
+def _as_key(plain: Any) -> Any:
+    return tuple(map(_as_key, plain)) if isinstance(plain, list) else plain
+
+
+class _Member(NamedTuple):
+    kind: Any
+    base: Any
+    write: _Write | None
+
+
+class _UnionWriter:
+    """One of several types: the alternative that the value is, if it would be read as that."""
+
+    def __init__(self, kind: Any, read: Any, binary: bool) -> None:
+        self._name = _rebuild.name_of(kind)
+        self._read = read
+        self._binary = binary
+        self._members = [
+            _Member(member, typing.get_origin(member) or member, writer(member, binary))
+            for member in _rebuild.union_members(kind)
+        ]
+        self._bases = {member.base for member in self._members}
+        self._exact = read.unmistakable
+
+    def __call__(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in self._exact:
+            return value
+        failure: MismatchError | None = None
+        for member in self._order(kind):
+            try:
+                plain = _written(member.write, value)
+                self._check(member, value, plain)
+            except MismatchError as mismatch:
+                # That of its own class says most.
+                if failure is None or member.base is kind:
+                    failure = mismatch
+                continue
+            return plain
+        if failure is None or kind not in self._bases:
+            raise wrong(self._name, value)
+        raise failure
+
+    def _order(self, kind: type) -> list[_Member]:
+        return sorted(self._members, key=lambda member: member.base is not kind)
+
+    def _check(self, member: _Member, value: Any, plain: Any) -> None:
+        """Whether the reader would choose this alternative; its insides are its own business."""
+        read = self._read
+        if isinstance(value, Mapping) or is_dataclass(value):
+            names = value.keys() if isinstance(value, Mapping) else _names(type(value))
+            chosen = next((record for record in read.records if record.fits(names)), None)
+            wanted = is_dataclass(member.base) or typing.is_typeddict(member.base)
+            if wanted if chosen is None else not chosen.is_of(member.kind):
+                raise self._mistaken(value, "another alternative")
+            return
+        if member.base in (Any, object) and not isinstance(value, str | int | float | None):
+            return
+        if isinstance(plain, list | tuple) and member.base not in (Literal,):
+            if any(_accepts(listed, plain) for listed in read.listed) and not _is_enum(value):
+                raise self._mistaken(value, "a value that is listed")
+            if not _is_enum(value):
+                return
+        if isinstance(plain, _NATIVE) or plain is None or text_of(plain) is not None:
+            seen = plain
+            if not isinstance(plain, str) and (not self._binary or not isinstance(plain, bytes)):
+                text = None if isinstance(plain, bytes | bytearray | memoryview) else text_of(plain)
+                seen = plain if text is None else text
+            back = read(bytes(seen) if isinstance(seen, bytearray | memoryview) else seen)
+            if not _is_same(back, value, strict=type(value) in self._bases):
+                raise self._mistaken(value, f"{type(back).__name__} {shown(back)}")
+
+    def _mistaken(self, value: Any, what: str) -> MismatchError:
+        return MismatchError(
+            f"{type(value).__name__} {shown(value)} would be read as {what} in {self._name}"
+        )
+
+
+def _names(cls: Any) -> set[str]:
+    return {field.name for field in fields(cls) if field.init}
+
+
+def _is_enum(value: Any) -> bool:
+    return isinstance(value, enum.Enum)
+
+
+def _accepts(read: _Write, plain: Any) -> bool:
+    try:
+        read(plain)
+    except MismatchError:
+        return False
+    return True
+
+
+def _is_same(back: Any, value: Any, *, strict: bool = False) -> bool:
+    """Whether a value came back; an instance of a subclass does as the class itself."""
+    if back is value:
+        return True
+    if type(back) is not type(value):
+        whole = type(back) is float and type(value) is int
+        if strict or isinstance(value, bool) or not (whole or isinstance(value, type(back))):
+            return False
+    try:
+        # NaN equals nothing, and some compare with an error.
+        return bool(back == value) or shown(back) == shown(value)
+    except Exception:
+        return shown(back) == shown(value)
