@@ -225,7 +225,7 @@ def test_auth_middleware_needs_an_auth_handler(handler: Any) -> None:
         create_auth_middleware(handler)
 
 
-@pytest.mark.parametrize("origins", ["https://x", None, 5, [1], {"a": 1}.keys() | {2}], ids=str)
+@pytest.mark.parametrize("origins", ["https://x", None, 5, [1], ["a", 2]], ids=str)
 def test_cors_middleware_needs_a_list(origins: Any) -> None:
     with pytest.raises(ConfigurationError, match="allowed_origins"):
         create_cors_middleware(origins)

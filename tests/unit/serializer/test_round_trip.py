@@ -319,7 +319,9 @@ def test_bytes_or_text_are_told_apart_by_messagepack_only() -> None:
         (memoryview, memoryview(b"abcd").cast("i"), "a memoryview of format 'i'"),
         (list[list[int]], [[1], ["x"]], "expected int, got str 'x'"),
     ],
-    ids=lambda value: str(value)[:30] if not isinstance(value, int) else "number",
+    ids=lambda value: (
+        type(value).__name__ if isinstance(value, int | memoryview) else str(value)[:30]
+    ),
 )
 @BOTH
 def test_values_that_are_not_of_their_type_are_refused_by_name(
