@@ -118,7 +118,8 @@ def test_worker_that_ignores_everything_is_killed(
             signal.pause()
 
     monkeypatch.setattr(supervisor, "_GRACE", 0.0)
-    expected_logs(r"workers \[1\] did not end in time")
+    # On a busy machine the other one is not through with its 0.1 seconds either.
+    expected_logs(r"workers \[(0, )?1\] did not end in time")
     run_workers(main, config=config)
 
 
