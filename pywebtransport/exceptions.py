@@ -897,6 +897,4 @@ def _checked_answer(status: Any, headers: Any) -> HeaderMap:
 def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
     """What an error says about several tries that it stands for; empty for most."""
     found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
-    if not isinstance(found, list):
-        return []
-    return [attempt for attempt in found if isinstance(attempt, Mapping)]
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []

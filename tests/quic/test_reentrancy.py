@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.exceptions import ConnectionError, StreamError
+from pywebtransport.exceptions import ConnectionError, DatagramTooLargeError, StreamError
 
 from .harness import Lab, Link, Side
 
@@ -197,30 +197,29 @@ class Exporter:
         self.released()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="buffers made in Python are new in 3.12")
-def test_a_buffer_may_use_the_stream_when_it_is_released(lab: Lab) -> None:
-    with lab.link() as link:
-        near, far = link.open(b"0123456789")
-        again: list[Any] = []
-        exporter: Any = Exporter(4, lambda: again.append(far.read(3)))
-        assert far.readinto(exporter) == 4
-        assert (bytes(exporter.data), again) == (b"0123", [b"456"])
-        assert far.read() == b"789"
+if sys.version_info >= (3, 12):  # before, no buffer can be made in Python
 
-        exporter = Exporter(5, lambda: near.write(b"inner"))
-        near.write(exporter)
-        link.run(lambda: far.buffered == 10)
-        assert far.read() == b"\0" * 5 + b"inner"
+    def test_a_buffer_may_use_the_stream_when_it_is_released(lab: Lab) -> None:
+        with lab.link() as link:
+            near, far = link.open(b"0123456789")
+            again: list[Any] = []
+            exporter: Any = Exporter(4, lambda: again.append(far.read(3)))
+            assert far.readinto(exporter) == 4
+            assert (bytes(exporter.data), again) == (b"0123", [b"456"])
+            assert far.read() == b"789"
 
-        exporter = Exporter(5, lambda: link.client.endpoint.close())
-        near.write(exporter, True)
-        assert link.near.closed is not None
+            exporter = Exporter(5, lambda: near.write(b"inner"))
+            near.write(exporter)
+            link.run(lambda: far.buffered == 10)
+            assert far.read() == b"\0" * 5 + b"inner"
 
+            exporter = Exporter(5, lambda: link.client.endpoint.close())
+            near.write(exporter, True)
+            assert link.near.closed is not None
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="buffers made in Python are new in 3.12")
-def test_a_buffer_may_close_the_connection_when_a_datagram_takes_it(lab: Lab) -> None:
-    with lab.link() as link:
-        exporter: Any = Exporter(70_000, lambda: link.conn.abandon())
-        with pytest.raises((ConnectionError, ValueError, Exception)) as caught:
-            link.conn.send_datagram(b"", exporter)
-        assert caught.value is not None
+    def test_a_buffer_may_close_the_connection_when_a_datagram_takes_it(lab: Lab) -> None:
+        with lab.link() as link:
+            exporter: Any = Exporter(70_000, lambda: link.conn.abandon())
+            with pytest.raises(DatagramTooLargeError):
+                link.conn.send_datagram(b"", exporter)
+            assert link.near.closed is not None
