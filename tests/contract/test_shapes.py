@@ -128,6 +128,7 @@ class World:
         self.served = served
         self.client = client
         self.session = session
+        self.streams: list[object] = []  # a stream belongs to whoever holds it
 
     @property
     def server(self) -> WebTransportServer:
@@ -205,6 +206,7 @@ async def _streams(world: World) -> dict[str, Any]:
     await theirs.write(b"x")
     receiving = await anext(aiter(world.session.incoming_unidirectional_streams()))
     await receiving.read()
+    world.streams += [both, sending, theirs, receiving]
     return {"": both, "Send": sending, "Receive": receiving}
 
 
@@ -372,7 +374,8 @@ async def test_returned_dictionary(
 ) -> None:
     async with serving(_quiet_echo) as served, WebTransportClient(config=client_config()) as client:
         session = await client.connect(served.url())
-        result = MAKERS[method](World(served, client, session))
+        world = World(served, client, session)
+        result = MAKERS[method](world)
         value = await result if inspect.isawaitable(result) else result
         shape = parse(SHAPES[method])
         assert missing(shape, value) == []
