@@ -15,7 +15,7 @@ from pywebtransport import WebTransportReceiveStream, WebTransportSession, WebTr
 from pywebtransport.exceptions import SessionClosedError, StreamResetError, StreamStoppedError
 from tests.support.steps import echo_bidirectional, until
 
-from .chromium import Page, PageError
+from .driver import Page, PageError
 from .conftest import Visit
 
 VisitFactory = Callable[..., AbstractAsyncContextManager[Visit]]
