@@ -9,7 +9,12 @@ from .chromium import Chromium
 from .driver import Browser
 from .firefox import Firefox
 
-__all__ = ["KINDS", "Kind"]
+__all__ = ["KINDS", "LARGEST_CODE_TOLD", "Kind"]
+
+# The largest code of a stream that there is.
+_ALL = 0xFFFFFFFF
+# A larger code that a page gives for a stream leaves every one of the browsers as this one.
+LARGEST_CODE_TOLD = 255
 
 
 @dataclass(frozen=True)
@@ -21,21 +26,47 @@ class Kind:
         start: Starts it.
         dialect: The draft that it and this library agree on.
         loops: The event loops that the server runs on.
+
+    What follows is the browser's own: it is the same with another server.
+
+    Attributes:
+        offers_protocols: A page can offer application protocols.
+        largest_code_shown: A page sees 0 for a larger code of the server for a stream.
+        tells_cancel: The server is told when a page cancels reading.
+        tells_reset_to_reader: A read that waits when a reset comes fails with its code.
     """
 
     name: str
     start: Callable[[], Browser]
     dialect: int
     loops: tuple[str, ...]
+    offers_protocols: bool = True
+    largest_code_shown: int = _ALL
+    tells_cancel: bool = True
+    tells_reset_to_reader: bool = True
 
 
 KINDS = (
-    Kind("chromium", Chromium, dialect=2, loops=("asyncio", "uvloop")),
+    Kind(
+        "chromium",
+        Chromium,
+        dialect=2,
+        loops=("asyncio", "uvloop"),
+    ),
     Kind(
         "chromium-draft07",
         lambda: Chromium("EnableWebTransportDraft07"),
         dialect=7,
         loops=("uvloop",),
     ),
-    Kind("firefox", Firefox, dialect=2, loops=("asyncio",)),
+    Kind(
+        "firefox",
+        Firefox,
+        dialect=2,
+        loops=("asyncio",),
+        offers_protocols=False,
+        largest_code_shown=255,
+        tells_cancel=False,
+        tells_reset_to_reader=False,
+    ),
 )

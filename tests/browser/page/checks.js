@@ -54,6 +54,17 @@ function writeLast(writable, bytes) {
   writeAll(writable, bytes).catch(() => {});
 }
 
+async function writeOn(writer) {
+  for (;;) {
+    await writer.ready;
+    await writer.write(new Uint8Array(10_000));
+  }
+}
+
+async function readToTheEnd(reader) {
+  while (!(await reader.read()).done);
+}
+
 async function next(readable) {
   const reader = readable.getReader();
   const { value, done } = await reader.read();
@@ -88,17 +99,19 @@ function streamError(streamErrorCode) {
   }
 }
 
+const told = (error) => ({
+  name: error.name,
+  isTransportError: error instanceof WebTransportError,
+  source: error.source,
+  code: error.streamErrorCode,
+  message: error.message,
+});
+
 async function failure(promise) {
   try {
     await promise;
   } catch (error) {
-    return {
-      name: error.name,
-      isTransportError: error instanceof WebTransportError,
-      source: error.source,
-      code: error.streamErrorCode,
-      message: error.message,
-    };
+    return told(error);
   }
   throw new Error("it did not fail");
 }
@@ -150,6 +163,42 @@ async function waitClosed(target, tries) {
 async function waitLost(target) {
   const session = await opened(target);
   return failure(session.closed);
+}
+
+// Streams of both ends, all of them being written and read when the session ends: what the page
+// is told of that end, and what each of its readers and writers is told.
+async function busyUntilTheEnd(target, count, info) {
+  const session = await opened(target);
+  const readers = [];
+  const writers = [];
+  for (let i = 0; i < count; i++) {
+    const stream = await session.createBidirectionalStream();
+    writers.push(failure(writeOn(stream.writable.getWriter())));
+    readers.push(failure(readToTheEnd(stream.readable.getReader())));
+  }
+  const incoming = session.incomingUnidirectionalStreams.getReader();
+  for (let i = 0; i < count; i++) {
+    const { value } = await incoming.read();
+    readers.push(failure(readToTheEnd(value.getReader())));
+  }
+  if (info) session.close(info);
+  else writeLast(await session.createUnidirectionalStream(), encode("ready"));
+  const end = await session.closed.then(
+    ({ closeCode, reason }) => ({ closeCode, reason }),
+    (error) => told(error),
+  );
+  return { end, readers: await Promise.all(readers), writers: await Promise.all(writers) };
+}
+
+async function waitDraining(target) {
+  const session = await opened(target);
+  if (session.draining === undefined) {
+    await ended(session);
+    return "no such promise";
+  }
+  await session.draining;
+  await ended(session);
+  return "draining";
 }
 
 async function stay(target) {
@@ -262,7 +311,7 @@ async function resetByPage(target, streamErrorCode) {
   const writer = stream.writable.getWriter();
   await writer.write(encode("begin"));
   await next(stream.readable); // the server has it
-  writer.abort(streamError(streamErrorCode));
+  writer.abort(streamError(streamErrorCode)).catch(() => {});
   await gone(session);
 }
 
@@ -270,10 +319,12 @@ async function stopByPage(target, streamErrorCode) {
   const session = await opened(target);
   const reader = (await next(session.incomingUnidirectionalStreams)).getReader();
   await reader.read();
-  reader.cancel(streamError(streamErrorCode));
+  await reader.cancel(streamError(streamErrorCode));
+  writeLast(await session.createUnidirectionalStream(), encode("cancelled"));
   await gone(session);
 }
 
+// A read waits when the reset comes.
 async function resetByServer(target) {
   const session = await opened(target);
   const stream = await session.createBidirectionalStream();
@@ -281,12 +332,24 @@ async function resetByServer(target) {
   await writer.write(encode("begin"));
   const reader = stream.readable.getReader();
   await reader.read(); // from here on the page surely listens
+  const error = failure(readToTheEnd(reader));
   await writer.write(encode("seen"));
-  const error = await failure(
-    (async () => {
-      while (!(await reader.read()).done);
-    })(),
-  );
+  const result = await error;
+  await ended(session);
+  return result;
+}
+
+// Nobody has read yet when the reset comes; the server tells of it on another stream. What it says
+// there may overtake the reset on the way to the page, so there are several tries.
+async function resetBeforeRead(target) {
+  const session = await opened(target);
+  let error;
+  for (let tries = 0; tries < 30 && !error?.isTransportError; tries++) {
+    const stream = await session.createBidirectionalStream();
+    await writeAll(stream.writable, encode("begin"));
+    await readAll(await next(session.incomingUnidirectionalStreams));
+    error = await failure(readToTheEnd(stream.readable.getReader()));
+  }
   await ended(session);
   return error;
 }
