@@ -286,6 +286,9 @@ class QuicStream:
     def set_write_waiter(self, waiter: Waiter | None) -> None:
         """Woken once when queued falls to the low-water mark, on STOP_SENDING, or at the end."""
     def set_acked_waiter(self, waiter: Waiter | None) -> None: ...
+    def hold_for(self, until: QuicStream) -> None:
+        """A reset or stop asked for from now on is sent only when the end of ``until``, FIN or
+        reset, was sent; or a probe timeout later, if the peer gives no credit for that end."""
     def set_reliable_size(self, n: int) -> None: ...
     def set_send_order(self, order: int) -> None: ...
     def reset(

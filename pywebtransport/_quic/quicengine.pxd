@@ -327,6 +327,7 @@ cdef extern from "engine/quicengine.h":
     size_t qe_stream_unacked(const qe_stream *s)
     int qe_stream_reset(qe_stream *s, uint64_t code)
     int qe_stream_stop_sending(qe_stream *s, uint64_t code)
+    int qe_stream_hold(qe_stream *s, qe_stream *until)
     void qe_stream_set_reliable_size(qe_stream *s, uint64_t n)
     void qe_stream_set_send_order(qe_stream *s, int64_t order)
     void qe_stream_consume(qe_stream *s, uint64_t n)

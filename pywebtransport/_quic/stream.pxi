@@ -279,6 +279,13 @@ cdef class QuicStream:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def hold_for(self, QuicStream until not None):
+        cdef int rc
+        if self._c != NULL and until._c != NULL:
+            rc = qe_stream_hold(self._c, until._c)
+            if rc < 0 and rc != QE_ERR_CLOSED:
+                raise _stream_error(rc, "Holding", self._id)
+
     def set_reliable_size(self, n):
         cdef uint64_t size = _check_code(n, "n")
         if self._c != NULL:

@@ -33,17 +33,26 @@ _CRITICAL: dict[int, str] = {
 }
 
 
-def abort_stream(stream: Stream, code: int) -> None:
-    """Reset and stop what the stream has of directions; what came whole stays readable."""
+def abort_stream(stream: Stream, code: int, after: Stream | None = None) -> None:
+    """Reset and stop what the stream has of directions; what came whole stays readable.
+
+    Args:
+        stream: Any stream of a session.
+        code: Of RESET_STREAM and STOP_SENDING.
+        after: The CONNECT stream of a session that is over: the peer hears of its end
+            first. Both frames would otherwise go before it, as control frames do.
+    """
+    if after is not None:
+        stream.hold_for(after)
     if stream.is_local or not stream.is_unidirectional:
         stream.reset(code)
     if not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
         stream.stop_sending(code)
 
 
-def refuse_stream(stream: Stream, code: int) -> None:
-    """Abort a stream that the application never sees, and let go of it."""
-    abort_stream(stream, code)
+def refuse_stream(stream: Stream, code: int, after: Stream | None = None) -> None:
+    """Abort a stream that the application never sees, as ``abort_stream``; and let go of it."""
+    abort_stream(stream, code, after)
     stream.sink = None
     stream.release()
 
@@ -174,7 +183,10 @@ class Arrivals:
         if session is not None and session.takes_arrivals:
             session.stream_arrived(stream, header_size)
         elif session is None and self._is_over(session_id):
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            request = self._connection.requests.get(session_id)
+            refuse_stream(
+                stream, H3Error.WT_SESSION_GONE, None if request is None else request.stream
+            )
         elif self._waiting_room().hold_stream(
             session_id, stream, header_size, known=session is not None
         ):
@@ -280,19 +292,19 @@ class Arrivals:
                 session.datagram_arrived(datagram)
         finally:
             for stream, _ in streams:
-                refuse_stream(stream, H3Error.WT_SESSION_GONE)
+                refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
 
     def pin(self, session_id: int) -> None:
         """A session was requested: what waits for it waits for its answer."""
         if self._early is not None:
             self._early.pin(session_id)
 
-    def discard(self, session_id: int) -> None:
+    def discard(self, session: H3Session) -> None:
         """A session is over or was refused: refuse what waited for it."""
-        self.settle(session_id)
+        self.settle(session.session_id)
         if self._early is not None:
-            for stream, _ in self._early.take(session_id)[0]:
-                refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            for stream, _ in self._early.take(session.session_id)[0]:
+                refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
 
     def discard_all(self) -> None:
         """It turned out that there is no WebTransport on this connection."""

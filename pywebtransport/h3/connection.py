@@ -420,7 +420,7 @@ class H3Connection:
         if request is not None:
             request.give_up()
         self.sessions.pop(session.session_id, None)
-        self.arrivals.discard(session.session_id)
+        self.arrivals.discard(session)
         session.dialect = older
         self._to_send[session] = None
         self._send_connects()
@@ -532,7 +532,7 @@ class H3Connection:
             waiting.pop(session, None)
         if self.sessions.pop(session.session_id, None) is not None:
             self._routes.pop(session.session_id // 4, None)
-            self.arrivals.discard(session.session_id)
+            self.arrivals.discard(session)
 
     def tunnel_over(self, stream_id: int) -> None:
         """A tunnel ended: forget it."""

@@ -532,7 +532,7 @@ class H3Session:
         try:
             credit.stream_arrived(unidirectional)
         except LimitError as error:
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.skip(header_size)
         stream.join_group(credit.group, 0, header_size)
@@ -542,7 +542,7 @@ class H3Session:
             self._streams[stream.stream_id] = stream
             self._events.stream_received(stream, unidirectional)
         else:
-            refuse_stream(stream, H3Error.WT_SESSION_GONE)
+            refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
 
     def stream_finished(self, stream: Any, unidirectional: bool) -> None:
         """The application is done with a stream; the peer gets credit if it opened it.
@@ -821,7 +821,7 @@ class H3Session:
             streams, self._streams = self._streams, {}
             if not self._connection.is_closed:
                 for stream in streams.values():
-                    abort_stream(stream, H3Error.WT_SESSION_GONE)
+                    abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

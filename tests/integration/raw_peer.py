@@ -24,6 +24,7 @@ from aioquic.quic.events import (
 from aioquic.tls import SessionTicket
 
 from pywebtransport import WebTransportSession
+from pywebtransport.server import WebTransportServer
 from tests.integration import raw_h3 as h3
 from tests.support.certificates import Certificates
 
@@ -72,12 +73,16 @@ class RawPeer(QuicConnectionProtocol):
         streams: By ID, what the other end did.
         datagrams: What came, with the quarter stream ID.
         control_id: ID of our control stream; -1: not open yet.
+        ends: FINs, resets and stops in the order in which they came: which of the three, the
+            stream ID, and the number of the UDP datagram.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.streams: defaultdict[int, RawStream] = defaultdict(RawStream)
         self.datagrams: list[bytes] = []
+        self.ends: list[tuple[str, int, int]] = []
+        self._packets = 0
         self._news = asyncio.Event()
         server = not self._quic.configuration.is_client
         self._next = {False: 0 + server, True: 2 + server}
@@ -91,15 +96,20 @@ class RawPeer(QuicConnectionProtocol):
             stream = self.streams[event.stream_id]
             stream.data += event.data
             stream.fin |= event.end_stream
+            if event.end_stream:
+                self.ends.append(("fin", event.stream_id, self._packets))
         elif isinstance(event, StreamReset):
             self.streams[event.stream_id].reset = event.error_code
+            self.ends.append(("reset", event.stream_id, self._packets))
         elif isinstance(event, StopSendingReceived):
             self.streams[event.stream_id].stopped = event.error_code
+            self.ends.append(("stop", event.stream_id, self._packets))
         elif isinstance(event, DatagramFrameReceived):
             self.datagrams.append(event.data)
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """A UDP datagram; asyncio calls this."""
+        self._packets += 1
         super().datagram_received(data, addr)
         self._news.set()
 
@@ -269,6 +279,20 @@ class RawPeer(QuicConnectionProtocol):
         self.open(b"\x02", unidirectional=True)
         self.open(b"\x03", unidirectional=True)
 
+    def keep_credit(self) -> None:
+        """Give no more credit for bytes of the connection until ``give_credit``."""
+        self._quic._write_connection_limits = lambda **_: None  # type: ignore[method-assign]
+
+    def give_credit(self) -> None:
+        """Go on, with what was kept."""
+        del self._quic._write_connection_limits
+        self.transmit()
+
+    @property
+    def credit_used(self) -> int:
+        """Stream bytes that came, over all streams."""
+        return sum(len(stream.data) for stream in self.streams.values())
+
     async def delivered(self) -> None:
         """Wait until the other end acknowledged everything sent so far."""
         senders = [stream.sender for stream in self._quic._streams.values()]
@@ -398,11 +422,18 @@ class Linked:
     Attributes:
         peer: The client.
         sessions: What the server's application was given.
+        server: The server.
     """
 
-    def __init__(self, peer: RawPeer, sessions: asyncio.Queue[WebTransportSession]) -> None:
+    def __init__(
+        self,
+        peer: RawPeer,
+        sessions: asyncio.Queue[WebTransportSession],
+        server: WebTransportServer,
+    ) -> None:
         self.peer = peer
         self.sessions = sessions
+        self.server = server
 
     async def open(self, path: str = "/", **request: Any) -> tuple[int, WebTransportSession]:
         """Open a session: its ID, and what the server's application got."""
@@ -441,4 +472,4 @@ async def linked(
         serving(sessions.put if target is None else target, **server) as served,
         raw_client(served.port, settings=settings, **(client or {})) as peer,
     ):
-        yield Linked(peer, sessions)
+        yield Linked(peer, sessions, served.server)

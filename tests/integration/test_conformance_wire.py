@@ -370,7 +370,7 @@ async def test_case_052_request_after_goaway(serving: Callable[..., Any]) -> Non
         await peer.until(lambda: len(goaways()) == 2)
         assert goaways() == [2**62 - 4, 4]
         assert await peer.aborted(peer.open(h3.connect())) == 0x10B
-        it = Linked(peer, sessions)
+        it = Linked(peer, sessions, served.server)
         await it.still_works(first, session)
         peer.send(first, b"", fin=True)
         assert await peer.closed() == 0x100

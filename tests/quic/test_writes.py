@@ -280,3 +280,26 @@ def test_writes_of_one_turn_ask_for_one_flush(lab: Lab) -> None:
             near.write(b"part")
         link.conn.send_datagram(b"", b"x")
         assert link.client.flushes == before + 1
+
+
+def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:
+    with lab.link() as link:
+        head, held = link.conn.open_stream(False), link.conn.open_stream(True)
+        assert head is not None and held is not None
+        for stream in (head, held):
+            stream.write(b"begun")
+        link.run(lambda: len(link.far.streams) == 2)
+        far_head, far = sorted(link.far.streams, key=lambda s: s.is_unidirectional)
+        waiter = Waiter()
+        held.write(bytes(10_000_000))
+        held.set_write_waiter(waiter)
+        held.hold_for(head)
+        held.reset(5)
+        assert not held.can_write
+        head.write(b"", True)
+        link.run(lambda: far.is_reset)
+        assert far.reset_code == 5
+        assert far_head.fin_received
+        assert waiter.woken == 1
+        with pytest.raises(TypeError):
+            held.hold_for(None)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@
 
 #include "conn_keys.h"
 #include "engine.h"
+#include "hold.h"
 #include "tls.h"
 
 static const uint32_t V1_ONLY[] = {NGTCP2_PROTO_VER_V1};
@@ -462,6 +463,7 @@ static void conn_unlink(qe_conn *c) {
 static void conn_free(qe_conn *c, int report) {
   qe_engine *e = c->engine;
 
+  qe_conn_free_holds(c);
   for (size_t i = 0; i < c->streams.nbuckets; i++) {
     while (c->streams.buckets[i] != NULL) {
       qe_stream_destroy(c->streams.buckets[i], report);

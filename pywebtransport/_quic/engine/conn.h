@@ -82,6 +82,7 @@ struct qe_conn {
   qe_stream_map streams;
   qe_stream *work_head, *work_tail;
   qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, end not seen; by deadline */
+  struct qe_hold *holds;              /* streams whose resets wait, see hold.h */
   uint64_t zombies;                   /* given up here, still alive in the library */
   qe_chunk *kept;                     /* their bytes in flight, until the end */
   qe_stream *doubtful; /* peer's unidirectional stream that was reset: closed or orphan? */

@@ -2,6 +2,7 @@
 #include "accept.h"
 #include "conn.h"
 #include "engine.h"
+#include "hold.h"
 
 #define MAX_VECS 16
 #define MAX_FRAMES 64 /* of ours in one packet */
@@ -429,6 +430,13 @@ static void give_token(qe_conn *c, qe_tstamp now) {
   }
 }
 
+static uint64_t in_flight(const qe_conn *c) {
+  ngtcp2_conn_info info;
+
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  return info.bytes_in_flight;
+}
+
 int qe_conn_service(qe_conn *c, qe_tstamp now) {
   qe_engine *e = c->engine;
   write_result result = WRITE_DONE;
@@ -439,10 +447,17 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
       give_token(c, now);
     }
     qe_conn_expire_stops(c, now);
+    if (c->holds != NULL) {
+      qe_conn_settle_holds(c, now, 0);
+    }
     qe_conn_run_work(c);
   }
   if (c->end_mode == QE_END_NONE) {
+    uint64_t before = c->holds == NULL ? 0 : in_flight(c);
     result = conn_write(c, now);
+    if (c->holds != NULL) {
+      qe_conn_settle_holds(c, now, in_flight(c) > before);
+    }
     qe_conn_run_work(c);
     if (qe_dgram_take_writable(&c->dgrams)) {
       c->ev_dgram_writable = 1;
@@ -460,6 +475,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     return 0;
   }
   qe_tstamp expiry = qe_min(ngtcp2_conn_get_expiry(c->ng), qe_conn_next_stop(c));
+  expiry = qe_min(expiry, qe_conn_next_hold(c));
   if (qe_timers_set(&e->timers, &c->target.timer, expiry) != 0) {
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
   }

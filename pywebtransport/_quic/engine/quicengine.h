@@ -479,6 +479,10 @@ size_t qe_stream_unacked(const qe_stream *s);
 int qe_stream_reset(qe_stream *s, uint64_t code);
 /* STOP_SENDING with code; stream_data stops at once. */
 int qe_stream_stop_sending(qe_stream *s, uint64_t code);
+/* A reset and a stop of s that are asked for from now on are sent only when the
+ * end of `until`, FIN or reset, is in a packet that was sent before; or after a
+ * probe timeout, if credit of the peer keeps it from that. */
+int qe_stream_hold(qe_stream *s, qe_stream *until);
 /* The first n bytes of the stream must reach the peer before a reset. */
 void qe_stream_set_reliable_size(qe_stream *s, uint64_t n);
 /* Higher is sent first; equal orders share round-robin.  Default 0.

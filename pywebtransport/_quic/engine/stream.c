@@ -4,6 +4,7 @@
 
 #include "conn.h"
 #include "engine.h"
+#include "hold.h"
 
 #define MIN_BUCKETS 8
 #define MAX_ZOMBIES 4096 /* per connection; under half a kilobyte each */
@@ -132,7 +133,7 @@ void qe_stream_destroy(qe_stream *s, int report) {
   qe_engine *e = c->engine;
 
   leave_stops(s);
-
+  qe_hold_forget(s);
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
   if (s->group != NULL) {
@@ -230,7 +231,7 @@ static void run_commands(qe_stream *s) {
   if (s->lib_gone || c->end_mode != QE_END_NONE) {
     return;
   }
-  if (s->reset_wanted && !s->reset_sent && reset_is_due(s)) {
+  if (s->reset_wanted && !s->reset_sent && !s->reset_held && reset_is_due(s)) {
     s->reset_sent = 1;
     qe_sendbuf_truncate(&s->out, s->out.sent, &c->engine->released);
     qe_stream_reschedule(s);
@@ -240,7 +241,7 @@ static void run_commands(qe_stream *s) {
       return;
     }
   }
-  if (s->stop_wanted && !s->stop_sent) {
+  if (s->stop_wanted && !s->stop_sent && !s->stop_held) {
     s->stop_sent = 1;
     rv = ngtcp2_conn_shutdown_stream_read(c->ng, 0, s->id, s->stop_code);
     if (rv != 0) {

@@ -19,6 +19,7 @@ struct qe_stream {
   qe_stream *work_next;                  /* in the connection's work list */
   qe_stream *member_next, **member_link; /* in its group */
   qe_stream *stop_prev, *stop_next;      /* in the connection's list of stopped ones */
+  qe_stream *held_next, **held_link;     /* among those that wait for one stream's end */
 
   qe_sendbuf out;
   uint64_t reliable_size;
@@ -47,6 +48,9 @@ struct qe_stream {
   unsigned flow_blocked : 1;
   unsigned group_blocked : 1;
   unsigned above_low : 1;
+  unsigned reset_held : 1; /* see hold.h; these two need held_link */
+  unsigned stop_held : 1;
+  unsigned has_hold : 1; /* others wait for the end of this one */
   /* receiving */
   unsigned fin_received : 1;
   unsigned reset_received : 1;

@@ -157,11 +157,16 @@ class FakeStream:
         self._queue = bytearray()
         self.sent = bytearray()
         self.fin_written = False
+        self._fin_told = False
+        self.block = False
+        """The peer gives no credit: nothing goes out."""
         self.reset_sent: int | None = None
         self.is_stopped = False
         self.stop_code: int | None = None
         self.reliable_size = 0
         self.send_order = 0
+        self._until: FakeStream | None = None  # whose end goes before our reset and stop
+        self._waiting: list[Callable[[], object]] = []  # what others hold back until our end
         # Group.
         self.group: FakeGroup | None = None
         self.send_header = 0
@@ -198,7 +203,7 @@ class FakeStream:
 
     @property
     def fin_sent(self) -> bool:
-        return self.fin_written and not self._queue and self.reset_sent is None
+        return self._fin_told and self.reset_sent is None
 
     # What the layer under test calls.
 
@@ -233,6 +238,27 @@ class FakeStream:
         self.flush()
         return len(self._queue)
 
+    def hold_for(self, until: FakeStream) -> None:
+        if not (until.fin_sent or until.reset_sent is not None or until.is_closed):
+            self._until = until
+
+    def _send(self, kind: str) -> None:
+        """Put a frame on the wire, or keep it back."""
+        frame = (kind, self.stream_id)
+        if self._until is None or self._until.has_ended:
+            self.quic.frames.append(frame)
+        else:
+            self._until._waiting.append(lambda: self.quic.frames.append(frame))
+
+    @property
+    def has_ended(self) -> bool:
+        return self.fin_sent or self.reset_sent is not None
+
+    def _ended(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for send in waiting:
+            send()
+
     def set_reliable_size(self, n: int) -> None:
         self.reliable_size = n
 
@@ -245,12 +271,15 @@ class FakeStream:
         if self.reset_sent is None:
             self.reset_sent = code
             self._queue.clear()
+            self._send("reset")
+            self._ended()
 
     def stop_sending(self, code: int) -> None:
         if not self.receives or self.quic.is_closed:
             raise StreamError("nothing to stop")
         if not (self._fin or self.is_reset) and self.stop_sent is None:
             self.stop_sent = code
+            self._send("stop")
             self._discard = True
             self._take(len(self._buffer))
 
@@ -299,6 +328,7 @@ class FakeStream:
             self.stop_code = code
             self.reset_sent = code
             self._queue.clear()
+            self._ended()
             self.turn()
 
     def turn(self) -> None:
@@ -307,7 +337,7 @@ class FakeStream:
 
     def flush(self) -> None:
         """Queue to wire, as far as the credit of the session goes."""
-        if self.reset_sent is not None:
+        if self.reset_sent is not None or self.block:
             return
         count = len(self._queue)
         if self.group is not None:
@@ -322,6 +352,10 @@ class FakeStream:
         del self._queue[:count]
         if self._queue and self.group is not None:
             self.group.blocked()
+        if self.fin_written and not self._queue and not self._fin_told:
+            self._fin_told = True
+            self.quic.frames.append(("fin", self.stream_id))
+            self._ended()
 
     def _arrive(self, data: bytes) -> None:
         if not self._discard:
@@ -353,6 +387,8 @@ class FakeQuic:
         self.handler: Any = None
         self.closed: tuple[int, str] | None = None
         self.streams: dict[int, FakeStream] = {}
+        self.frames: list[tuple[str, int]] = []
+        """FINs, resets and stops in the order in which they go out, with their stream ID."""
         self.datagrams_sent: list[bytes] = []
         self.max_datagram_size = 1200
         self.peer_max_datagram_frame_size = 65535

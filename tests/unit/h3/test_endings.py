@@ -1,0 +1,158 @@
+"""The end of a session goes out on its CONNECT stream before its streams are torn down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pywebtransport.exceptions import SessionError
+from pywebtransport.h3.capsules import encode_close
+from pywebtransport.h3.session import H3Session
+from tests.unit.h3.bed import CONNECT, Bed, ClientBed, ServerBed, data_frame, varint
+from tests.unit.h3.fake_quic import FakeStream
+
+BOTH = pytest.mark.parametrize("is_client", [False, True], ids=["server", "client"])
+
+Established = tuple[Bed, H3Session, FakeStream]
+
+
+def established(is_client: bool) -> Established:
+    """A session with streams of both ends and both kinds."""
+    bed: Bed
+    if is_client:
+        bed = ClientBed()
+        session, _, connect = bed.session()
+    else:
+        bed = ServerBed()
+        session, _, connect = bed.session()
+    for unidirectional in (False, True):
+        stream = session.open_stream(unidirectional)
+        assert stream is not None
+        stream.write(b"unfinished")
+        kind = 0x54 if unidirectional else 0x41
+        bed.quic.peer_open(unidirectional, varint(kind) + varint(session.session_id) + b"body")
+    bed.quic.frames.clear()
+    return bed, session, connect
+
+
+def torn_down(bed: Bed, connect: FakeStream) -> list[tuple[str, int]]:
+    """What the streams of the session must send: a reset of each of our sides, a stop of each
+    of the peer's."""
+    others = [s for s in bed.quic.streams.values() if s is not connect and s.group is not None]
+    assert len(others) == 4
+    return sorted(
+        [("reset", s.stream_id) for s in others if s.sends]
+        + [("stop", s.stream_id) for s in others if s.receives]
+    )
+
+
+ENDS: dict[str, Callable[[Bed, H3Session, FakeStream], Any]] = {
+    "close": lambda bed, session, connect: session.close(7, "bye"),
+    "peer_close": lambda bed, session, connect: connect.feed(
+        data_frame(encode_close(7, "bye")), fin=True
+    ),
+    "peer_close_without_fin": lambda bed, session, connect: connect.feed(
+        data_frame(encode_close(7, "bye"))
+    ),
+    "peer_fin": lambda bed, session, connect: connect.feed(b"", fin=True),
+    "abort": lambda bed, session, connect: session.abort(0x10C),
+    "peer_reset": lambda bed, session, connect: connect.feed_reset(0x10C),
+    "peer_stop": lambda bed, session, connect: connect.feed_stop(0x10C),
+    "malformed": lambda bed, session, connect: connect.feed(data_frame(b"\x68\x43\x01\0")),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("how", ENDS)
+def test_the_end_of_the_connect_stream_goes_first(is_client: bool, how: str) -> None:
+    bed, session, connect = established(is_client)
+    ENDS[how](bed, session, connect)
+    number = connect.stream_id
+    assert session.state == "closed"
+    ours = [frame for frame in bed.quic.frames if frame[1] == number]
+    theirs = [frame for frame in bed.quic.frames if frame[1] != number]
+    assert sorted(theirs) == torn_down(bed, connect)
+    if how != "peer_stop":  # there the engine itself reset our side already
+        assert bed.quic.frames[0] == ours[0]
+        assert ours[0][0] == ("reset" if how in ("abort", "peer_reset", "malformed") else "fin")
+
+
+@BOTH
+def test_a_hundred_streams(is_client: bool) -> None:
+    bed, session, connect = established(is_client)
+    opened = [session.open_stream(True) for _ in range(9)]
+    for number in range(90):
+        kind = varint(0x54 if number % 2 else 0x41)
+        bed.quic.peer_open(bool(number % 2), kind + varint(session.session_id))
+    bed.quic.frames.clear()
+    session.close(0, "")
+    assert all(opened)
+    assert bed.quic.frames[0] == ("fin", connect.stream_id)
+    assert len(bed.quic.frames) > 100
+    assert bed.h3.sessions == {}
+
+
+def test_a_reset_of_the_application_keeps_its_place() -> None:
+    bed, session, connect = established(False)
+    stream = session.open_stream(True)
+    assert stream is not None
+    stream.reset(session.code_to_wire(5))
+    session.close(0, "")
+    assert bed.quic.frames[:2] == [("reset", stream.stream_id), ("fin", connect.stream_id)]
+
+
+def test_a_stream_that_crosses_the_end_waits_too() -> None:
+    """It arrives while the end is not sent yet, because of credit of the peer."""
+    bed, session, connect = established(False)
+    connect.block = True
+    session.close(0, "")
+    bed.quic.peer_open(True, varint(0x54) + varint(session.session_id) + b"late")
+    assert bed.quic.frames == []
+    connect.block = False
+    connect.flush()
+    assert bed.quic.frames[0] == ("fin", connect.stream_id)
+    assert bed.quic.frames[-1][0] == "stop"
+
+
+def test_streams_that_waited_for_a_session_that_ends_at_once() -> None:
+    bed = ServerBed()
+    connect = bed.request(CONNECT)
+    early = bed.quic.peer_open(True, varint(0x54) + varint(connect.stream_id) + b"early")
+    session = bed.events.requested[-1]
+    session.accept()
+    session.close(3, "")
+    assert bed.quic.frames == [("fin", connect.stream_id), ("stop", early.stream_id)]
+
+
+def test_streams_of_a_rejected_session() -> None:
+    bed = ServerBed()
+    connect = bed.request(CONNECT)
+    early = bed.quic.peer_open(True, varint(0x54) + varint(connect.stream_id) + b"early")
+    bed.events.requested[-1].reject(404)
+    ends = [f for f in bed.quic.frames if f[0] in ("fin", "reset") or f[1] != connect.stream_id]
+    assert ends == [("fin", connect.stream_id), ("stop", early.stream_id)]
+
+
+def test_optimistic_streams_of_a_refused_request() -> None:
+    bed = ClientBed()
+    session, events = bed.open()
+    stream = session.open_stream(True)
+    assert stream is not None
+    bed.quic.frames.clear()
+    bed.respond(session, 403)
+    assert events.names() == ["rejected"]
+    assert bed.quic.frames[0] == ("fin", session.session_id)
+    assert bed.quic.frames[-1] == ("reset", stream.stream_id)
+
+
+def test_nothing_of_the_session_is_left() -> None:
+    bed, session, connect = established(False)
+    session.close(0, "")
+    connect.feed(b"", fin=True)
+    assert bed.h3.sessions == {}
+    assert bed.h3.requests == {}
+    assert connect._waiting == []
+    with pytest.raises(SessionError):
+        session.open_stream(True)
