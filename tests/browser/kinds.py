@@ -33,6 +33,7 @@ class Kind:
         offers_protocols: A page can offer application protocols.
         largest_code_shown: A page sees 0 for a larger code of the server for a stream.
         tells_cancel: The server is told when a page cancels reading.
+        tells_end_to_writer: A write that waits when the session ends fails with the session's error.
         tells_reset_to_reader: A read that waits when a reset comes fails with its code.
     """
 
@@ -43,6 +44,7 @@ class Kind:
     offers_protocols: bool = True
     largest_code_shown: int = _ALL
     tells_cancel: bool = True
+    tells_end_to_writer: bool = True
     tells_reset_to_reader: bool = True
 
 
@@ -67,6 +69,7 @@ KINDS = (
         offers_protocols=False,
         largest_code_shown=255,
         tells_cancel=False,
+        tells_end_to_writer=False,
         tells_reset_to_reader=False,
     ),
 )

@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -73,16 +74,25 @@ async def test_query_of_the_url_arrives(visit: VisitFactory) -> None:
         assert (await it.sessions.get()).path == "/wt?room=7&name=%C3%A9"
 
 
-async def test_application_protocol(visit: VisitFactory) -> None:
+async def test_draft_that_both_ends_choose(visit: VisitFactory, kind: Kind) -> None:
+    async with visit() as it, asyncio.TaskGroup() as group:
+        group.create_task(it.run("open"))
+        await it.sessions.get()
+        assert [one.dialect for one in it.served.server.connections] == [kind.dialect]
+
+
+async def test_application_protocol(visit: VisitFactory, kind: Kind) -> None:
+    offered = ("other", "chat.v1", "chat.v2") if kind.offers_protocols else ()
+    chosen = "chat.v1" if kind.offers_protocols else None
     async with (
         visit(application_protocols=["chat.v2", "chat.v1"]) as it,
         asyncio.TaskGroup() as group,
     ):
         seen = group.create_task(it.run("open", {"protocols": ["other", "chat.v1", "chat.v2"]}))
         session = await it.sessions.get()
-        assert session.offered_protocols == ("other", "chat.v1", "chat.v2")
-        assert session.application_protocol == "chat.v1"
-    assert seen.result()["protocol"] == "chat.v1"
+        assert session.offered_protocols == offered
+        assert session.application_protocol == chosen
+    assert seen.result()["protocol"] == chosen
 
 
 async def test_no_application_protocol_in_common(visit: VisitFactory) -> None:
@@ -230,25 +240,64 @@ async def fill(session: WebTransportSession, count: int, group: asyncio.TaskGrou
 
     for _ in range(count):
         group.create_task(write())
+    bidirectional = session.incoming_bidirectional_streams()
     for _ in range(count):
-        stream = await arrival(session)
-        assert isinstance(stream, WebTransportStream)
-        group.create_task(read(stream))
+        group.create_task(read(await anext(bidirectional)))
 
 
+def check_streams(seen: dict[str, Any], kind: Kind) -> None:
+    """Readers and writers of the page were told that the session ended, not the stream."""
+    operations = seen["readers"] + (seen["writers"] if kind.tells_end_to_writer else [])
+    for error in operations:
+        assert (error["isTransportError"], error.get("source")) == (True, "session"), error
+    if not kind.tells_end_to_writer:
+        assert {error["name"] for error in seen["writers"]} == {"AbortError"}
+
+
+@pytest.mark.limit(120)
 @pytest.mark.parametrize("count", [1, 20])
 async def test_close_by_the_server_with_streams_in_flight(
-    visit: VisitFactory, count: int
+    visit: VisitFactory, kind: Kind, count: int
 ) -> None:
-    for attempt in range(RUNS):
+    for _ in range(RUNS):
         async with visit() as it, asyncio.TaskGroup() as group:
             seen = group.create_task(it.run("busyUntilTheEnd", count))
             session = await it.sessions.get()
             await fill(session, count, group)
             assert await (await arrival(session)).read_all() == b"ready"
             await session.close(code=4242, reason="in flight")
-        assert seen.result()["end"] == {"closeCode": 4242, "reason": "in flight"}, attempt
-        print(seen.result()["streams"])
+        assert seen.result()["end"] == {"closeCode": 4242, "reason": "in flight"}
+        check_streams(seen.result(), kind)
+
+
+@pytest.mark.limit(120)
+async def test_shutdown_of_the_server_with_streams_in_flight(
+    visit: VisitFactory, kind: Kind
+) -> None:
+    for _ in range(RUNS):
+        async with visit() as it, asyncio.TaskGroup() as group:
+            seen = group.create_task(it.run("busyUntilTheEnd", 3))
+            session = await it.sessions.get()
+            await fill(session, 3, group)
+            assert await (await arrival(session)).read_all() == b"ready"
+            await it.served.server.close(drain_timeout=0)
+        assert seen.result()["end"] == {"closeCode": 0, "reason": "server shutdown"}
+        check_streams(seen.result(), kind)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_close_by_the_page_with_streams_in_flight(
+    visit: VisitFactory, kind: Kind, count: int
+) -> None:
+    said = {"closeCode": 77, "reason": "enough"}
+    async with visit() as it, asyncio.TaskGroup() as group:
+        seen = group.create_task(it.run("busyUntilTheEnd", count, said))
+        session = await it.sessions.get()
+        await fill(session, count, group)
+        info = await session.wait_closed()
+        assert (info.code, info.reason, info.remote) == (77, "enough", True)
+    assert seen.result()["end"] == said
+    check_streams(seen.result(), kind)
 
 
 async def test_server_waits_for_the_page_to_finish(visit: VisitFactory) -> None:
