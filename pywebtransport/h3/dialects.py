@@ -36,10 +36,8 @@ class Dialect:
     """The enabling setting stands for ENABLE_CONNECT_PROTOCOL as well."""
     version_header: bool
     """A client names the draft in a request header."""
-    max_stream_code: int
-    """Largest application code of a stream reset."""
-    protocols: Literal["none", "token", "string"]
-    """How application protocols are written in WT-Available-Protocols."""
+    reads_tokens: bool
+    """Application protocols may come as tokens, too; an offer in tokens is answered so."""
     strict_protocols: bool
     """A chosen protocol that was not offered ends the session (else it is ignored)."""
     flow_control: Literal["never", "sessions or initial", "initial"]
@@ -64,8 +62,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
             connect_setting_implied=True,
             version_header=True,
-            max_stream_code=0xFF,
-            protocols="none",
+            reads_tokens=True,
             strict_protocols=False,
             flow_control="never",
             equal_limit_is_error=False,
@@ -81,8 +78,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM, Setting.H3_DATAGRAM_DRAFT04),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
-            protocols="token",
+            reads_tokens=True,
             strict_protocols=False,
             flow_control="never",
             equal_limit_is_error=False,
@@ -98,8 +94,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM,),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
-            protocols="string",
+            reads_tokens=False,
             strict_protocols=False,
             flow_control="sessions or initial",
             equal_limit_is_error=False,
@@ -115,8 +110,7 @@ DIALECTS: Final[Mapping[int, Dialect]] = {
             datagram_settings=(Setting.H3_DATAGRAM,),
             connect_setting_implied=False,
             version_header=False,
-            max_stream_code=0xFFFFFFFF,
-            protocols="string",
+            reads_tokens=False,
             strict_protocols=True,
             flow_control="initial",
             equal_limit_is_error=True,

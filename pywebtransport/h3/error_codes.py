@@ -7,8 +7,8 @@ An application code n becomes base + n + floor(n / 30): the codes of the form
 from __future__ import annotations
 
 from ..exceptions import ConfigurationError
+from ..utils.text import printable
 from .constants import MAX_APPLICATION_CODE, STREAM_CODE_BASE, STREAM_CODE_LAST
-from .dialects import Dialect
 
 __all__ = ["check_code", "code_from_wire", "code_to_wire"]
 
@@ -19,38 +19,32 @@ def check_code(code: int) -> None:
     Raises:
         ConfigurationError: it is not in 0 to 2**32 - 1.
     """
-    if not 0 <= code <= MAX_APPLICATION_CODE:
+    if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= MAX_APPLICATION_CODE:
         raise ConfigurationError(
-            f"code = {code!r} is not accepted: 0 to {MAX_APPLICATION_CODE}",
+            f"code = {printable(code)} is not accepted: 0 to {MAX_APPLICATION_CODE}",
             config_key="code",
             config_value=code,
         )
 
 
-def code_to_wire(code: int, dialect: Dialect | None = None) -> int:
+def code_to_wire(code: int) -> int:
     """Map an application code to the code of RESET_STREAM and STOP_SENDING.
 
     Args:
-        code: 0 to 2**32 - 1. Draft-02 has 8-bit codes: larger ones are clamped
-            to 255, as browsers clamp what does not fit.
-        dialect: What the session speaks; None for the newest.
+        code: 0 to 2**32 - 1. The text of draft-02 has 8 bits; its peers read all 32.
 
     Raises:
         ConfigurationError: the code is outside that range.
     """
     check_code(code)
-    if dialect is not None and code > dialect.max_stream_code:
-        code = dialect.max_stream_code
     return STREAM_CODE_BASE + code + code // 30
 
 
-def code_from_wire(wire: int | None, dialect: Dialect | None = None) -> int | None:
+def code_from_wire(wire: int | None) -> int | None:
     """Map the code of a received reset or stop to an application code.
 
     Args:
         wire: The code as received; None when it is not known.
-        dialect: What the session speaks. Peers of every generation are read
-            alike: those that speak draft-02 send 32-bit codes too.
 
     Returns:
         The application code, or None when ``wire`` stands for none: outside

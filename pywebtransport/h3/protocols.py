@@ -1,6 +1,8 @@
 """Application protocol negotiation: WT-Available-Protocols and WT-Protocol.
 
-Drafts 10 to 12 write the names as tokens, later ones as strings.
+The text of drafts 10 to 12 writes the names as tokens, later ones write strings. What is
+deployed writes strings in all of them, so this end offers strings, and answers in the form
+of the offer.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 
 from ..exceptions import ConfigurationError
 from .dialects import Dialect
-from .structured import is_string, is_token, parse_item, parse_list, serialize_string
+from .structured import is_string, parse_item, parse_list, serialize_string
 
 __all__ = ["check_protocols", "format_offer", "format_protocol", "parse_offer", "parse_protocol"]
 
@@ -35,33 +37,30 @@ def check_protocols(protocols: Sequence[str]) -> None:
         )
 
 
-def format_offer(protocols: Sequence[str], dialect: Dialect) -> str | None:
+def format_offer(protocols: Sequence[str]) -> str | None:
     """The value of WT-Available-Protocols; None: the field is not sent."""
-    if not protocols or dialect.protocols == "none":
-        return None
-    return ", ".join(format_protocol(protocol, dialect) for protocol in protocols)
+    return ", ".join(map(serialize_string, protocols)) or None
 
 
-def format_protocol(protocol: str, dialect: Dialect) -> str:
-    """One name as the dialect writes it."""
-    if dialect.protocols == "token" and is_token(protocol):
-        return protocol
-    return serialize_string(protocol)
+def format_protocol(protocol: str, *, as_token: bool) -> str:
+    """The value of WT-Protocol, in the form of the offer."""
+    return protocol if as_token else serialize_string(protocol)
 
 
-def parse_offer(text: str, dialect: Dialect) -> list[str]:
-    """The names a client offers, in its order; a field that breaks a rule is ignored.
+def parse_offer(text: str, dialect: Dialect) -> tuple[list[str], bool]:
+    """What a client offers; a field that breaks a rule is ignored.
 
     Parameters are ignored. A member of another type makes the whole field
     count as absent.
+
+    Returns:
+        The names, in its order, and whether they are tokens.
     """
-    members = parse_list(text)
-    if members is None:
-        return []
+    members = parse_list(text) or []
     kinds = {member.kind for member in members}
-    if kinds != {"string"} and not (dialect.protocols == "token" and kinds == {"token"}):
-        return []
-    return list(dict.fromkeys(member.text for member in members))
+    if kinds != {"string"} and not (dialect.reads_tokens and kinds == {"token"}):
+        return [], False
+    return list(dict.fromkeys(member.text for member in members)), kinds == {"token"}
 
 
 def parse_protocol(text: str, dialect: Dialect) -> str | None:
@@ -69,6 +68,6 @@ def parse_protocol(text: str, dialect: Dialect) -> str | None:
     member = parse_item(text)
     if member is None:
         return None
-    if member.kind == "string" or (member.kind == "token" and dialect.protocols == "token"):
+    if member.kind == "string" or (member.kind == "token" and dialect.reads_tokens):
         return member.text
     return None

@@ -138,6 +138,7 @@ class H3Session:
         "_drain_sent",
         "_events",
         "_headers",
+        "_offers_tokens",
         "_prefix",
         "_quic",
         "_request",
@@ -200,6 +201,7 @@ class H3Session:
         self.draining = False
         self._events: SessionEvents = events if events is not None else _NO_EVENTS
         self._require_protocol = require_protocol
+        self._offers_tokens = False
         self._request: RequestStream | None = None
         self._credit: SessionCredit | None = None
         self._timer: TimerHandle | None = None
@@ -268,11 +270,11 @@ class H3Session:
 
     def code_to_wire(self, code: int) -> int:
         """Map an application code of a stream to its code on the wire; see ``error_codes``."""
-        return error_codes.code_to_wire(code, self.dialect)
+        return error_codes.code_to_wire(code)
 
     def code_from_wire(self, wire: int | None) -> int | None:
         """Map a received stream code to the application's; None: it stands for none."""
-        return error_codes.code_from_wire(wire, self.dialect)
+        return error_codes.code_from_wire(wire)
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
         """Keying material bound to this session (draft-16 section 4.8).
@@ -341,7 +343,7 @@ class H3Session:
         headers = dict(self.request_headers)
         if self.origin is not None:
             headers["origin"] = self.origin
-        offer = format_offer(self.offered_protocols, self.dialect)
+        offer = format_offer(self.offered_protocols)
         if offer is not None:
             headers[AVAILABLE_PROTOCOLS_FIELD] = offer
         if self.dialect.version_header:
@@ -360,7 +362,7 @@ class H3Session:
         """Server: read the protocols the client offers."""
         text = self.request_headers.get(AVAILABLE_PROTOCOLS_FIELD)
         if text is not None and self.dialect is not None:
-            self.offered_protocols = parse_offer(text, self.dialect)
+            self.offered_protocols, self._offers_tokens = parse_offer(text, self.dialect)
 
     def accept(
         self, headers: Mapping[str, str] | None = None, application_protocol: str | None = None
@@ -376,7 +378,6 @@ class H3Session:
             ConfigurationError: a header cannot be sent, or the protocol was not offered.
         """
         request = self._answerable()
-        dialect = self.dialect or DIALECTS[16]
         fields = check_fields(headers or {})
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
@@ -386,7 +387,9 @@ class H3Session:
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )
-            fields[PROTOCOL_FIELD] = format_protocol(application_protocol, dialect)
+            fields[PROTOCOL_FIELD] = format_protocol(
+                application_protocol, as_token=self._offers_tokens
+            )
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):

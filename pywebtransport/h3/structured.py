@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["Member", "is_string", "is_token", "parse_item", "parse_list", "serialize_string"]
+__all__ = ["Member", "is_string", "parse_item", "parse_list", "serialize_string"]
 
 
 class Member(NamedTuple):
@@ -67,11 +67,6 @@ def parse_item(text: str) -> Member | None:
         return member if _parameters(text, pos) == len(text) else None
     except _Malformed:
         return None
-
-
-def is_token(text: str) -> bool:
-    """Tell whether ``text`` can be written as a token."""
-    return _TOKEN.fullmatch(text) is not None
 
 
 def is_string(text: str) -> bool:

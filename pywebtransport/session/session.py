@@ -855,10 +855,10 @@ class WebTransportSession(EventEmitter):
     def _code_to_wire(self, code: int) -> int:
         if not 0 <= code <= _MAX_CODE:
             raise StreamError(f"error code must be 0 to {_MAX_CODE}, got {code}")
-        return code_to_wire(code, self._h3.dialect)
+        return code_to_wire(code)
 
     def _code_from_wire(self, wire: int) -> int | None:
-        return code_from_wire(wire, self._h3.dialect)
+        return code_from_wire(wire)
 
     def _flush_now(self) -> None:
         self._connection._flush_now()

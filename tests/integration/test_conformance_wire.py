@@ -417,6 +417,26 @@ async def test_case_055_056_059_available_protocols(
         assert session.application_protocol == ("b" if offered else None)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [h3.FIREFOX, h3.CHROME, {h3.H3_DATAGRAM: 1, h3.WT_07: 1}, {h3.H3_DATAGRAM: 1}],
+    ids=["02", "02+07", "07", "none"],
+)
+@pytest.mark.parametrize(
+    ("offer", "answer"), [('"one-1", "two-2"', '"two-2"'), ("one-1, two-2", "two-2")]
+)
+async def test_older_clients_are_answered_in_the_form_of_their_offer(
+    link: Link, settings: dict[int, int], offer: str, answer: str
+) -> None:
+    async with link(settings=settings, application_protocols=["two-2"]) as it:
+        fields = [("wt-available-protocols", offer)]
+        request = it.peer.open(h3.connect(protocol="webtransport", fields=fields))
+        assert (await it.peer.headers(request))["wt-protocol"] == answer
+        session = await it.sessions.get()
+        assert session.application_protocol == "two-2"
+        assert list(session.offered_protocols) == ["one-1", "two-2"]
+
+
 async def test_case_060_same_path_twice_is_two_sessions(link: Link) -> None:
     async with link() as it:
         one, two = await it.open("/same"), await it.open("/same")

@@ -298,6 +298,19 @@ async def test_case_057_058_application_protocol(
         assert error.error_code == h3.ALPN
 
 
+@pytest.mark.parametrize(
+    "settings", [SERVER02, SERVER07, SERVER02 | SERVER07], ids=["2", "7", "2+7"]
+)
+@pytest.mark.parametrize("answer", ['"b"', "b"])
+async def test_older_servers_get_strings_and_answer_in_either_form(
+    reach: Reach, settings: dict[int, int], answer: str
+) -> None:
+    async with reach(settings, application_protocols=["a", "b"]) as it:
+        assert (await it.request())["wt-available-protocols"] == '"a", "b"'
+        it.respond(fields=[("wt-protocol", answer)])
+        assert (await it.attempt).application_protocol == "b"
+
+
 # --------------------------------------------------------------------- CONNECT stream content
 
 

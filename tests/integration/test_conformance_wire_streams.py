@@ -398,14 +398,19 @@ async def test_our_reset_and_stop_codes_on_the_wire(link: Link, code: int) -> No
         assert await it.peer.was_reset(number) == h3.stream_code(code)
 
 
-async def test_codes_of_draft_02_have_eight_bits(link: Link) -> None:
-    async with link(settings=h3.FIREFOX) as it:
+@pytest.mark.parametrize("settings", [h3.FIREFOX, h3.CHROME, h3.SAFARI], ids=["02", "07", "14"])
+async def test_codes_have_32_bits_for_older_dialects(link: Link, settings: dict[int, int]) -> None:
+    async with link(settings=settings) as it:
         session_id, session = await it.open(protocol="webtransport")
         number = it.peer.open_in_session(session_id, b"x")
         stream = await arrival(session)
         assert isinstance(stream, WebTransportStream)
-        await stream.abort(1000)
-        assert await it.peer.aborted(number) == h3.stream_code(255)
+        await stream.abort(70_000)
+        assert await it.peer.aborted(number) == h3.stream_code(70_000)
+        it.peer.reset(it.peer.open_in_session(session_id, b"y"), h3.stream_code(80_000))
+        with pytest.raises(StreamResetError) as caught:
+            await (await arrival(session)).read_all()
+        assert caught.value.error_code == 80_000
 
 
 async def test_case_107_stop_sending_on_a_stream_we_only_receive_on(link: Link) -> None:

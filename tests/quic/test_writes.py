@@ -285,7 +285,8 @@ def test_writes_of_one_turn_ask_for_one_flush(lab: Lab) -> None:
 def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:
     with lab.link() as link:
         head, held = link.conn.open_stream(False), link.conn.open_stream(True)
-        assert head is not None and held is not None
+        assert head is not None
+        assert held is not None
         for stream in (head, held):
             stream.write(b"begun")
         link.run(lambda: len(link.far.streams) == 2)

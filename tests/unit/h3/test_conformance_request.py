@@ -4,6 +4,7 @@ Case 51 (CONNECT in 0-RTT) is a matter of TLS; see
 ``tests/integration/test_conformance_wire.py``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -401,7 +402,7 @@ def test_case_054_refusals_are_forgotten_with_time() -> None:
     assert bed.close_code is None
 
 
-def offered(value: str, *more: str) -> list[str]:
+def offered(value: str, *more: str) -> Sequence[str]:
     bed = ServerBed()
     fields = [*CONNECT, *(("wt-available-protocols", text) for text in (value, *more))]
     bed.request(fields)

@@ -21,6 +21,9 @@ from pywebtransport.h3.settings import encode_settings
 from pywebtransport.h3.varint import encode_varint
 from tests.unit.h3.bed import (
     CONNECT,
+    DRAFT02,
+    DRAFT07,
+    DRAFT14,
     DRAFT16,
     SERVER_ONLY,
     Bed,
@@ -441,12 +444,13 @@ def test_exporter_binds_session_label_and_context() -> None:
             session.export_keying_material(label, context, 32)
 
 
-def test_codes_map_by_dialect() -> None:
-    session, _, _ = ServerBed().session()
-    assert session.code_to_wire(1000) == code_to_wire(1000)
-    older, _, _ = ServerBed({0x33: 1, 0x2B603742: 1}).session()
-    assert older.code_to_wire(1000) == code_to_wire(255)
-    assert older.code_from_wire(None) is None
+@pytest.mark.parametrize("settings", [DRAFT16, DRAFT14, DRAFT07, DRAFT02])
+@pytest.mark.parametrize("code", [0, 255, 256, 1000, 2**32 - 1])
+def test_codes_have_32_bits_in_every_dialect(settings: dict[int, int], code: int) -> None:
+    session, _, _ = ServerBed(settings).session()
+    assert session.code_to_wire(code) == code_to_wire(code)
+    assert session.code_from_wire(code_to_wire(code)) == code
+    assert session.code_from_wire(None) is None
 
 
 DYNAMIC = H3Options(qpack_max_table_capacity=4096, qpack_blocked_streams=16)

@@ -73,4 +73,3 @@ def test_codes_and_status_of_each_generation() -> None:
     assert [d.unknown_path_status for d in DIALECTS.values()] == [404, 404, 404, 405]
     assert [d.token for d in DIALECTS.values()][-1] == "webtransport-h3"
     assert {d.token for d in list(DIALECTS.values())[:-1]} == {"webtransport"}
-    assert DIALECTS[2].max_stream_code == 255

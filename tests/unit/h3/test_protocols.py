@@ -56,48 +56,61 @@ def test_random_text_raises_nothing(text: str) -> None:
     parse_item(text)
 
 
-def test_offers_as_each_generation_writes_them() -> None:
-    names = ["chat-2", "x y"]
-    assert format_offer(names, DIALECTS[2]) is None
-    assert format_offer(names, DIALECTS[7]) == 'chat-2, "x y"'
-    assert format_offer(names, DIALECTS[14]) == '"chat-2", "x y"'
-    assert format_offer([], DIALECTS[16]) is None
-    assert format_protocol("chat-2", DIALECTS[16]) == '"chat-2"'
+def test_offers_are_strings() -> None:
+    assert format_offer(["chat-2", "x y"]) == '"chat-2", "x y"'
+    assert format_offer([]) is None
 
 
+def test_answers_have_the_form_of_the_offer() -> None:
+    assert format_protocol("chat-2", as_token=False) == '"chat-2"'
+    assert format_protocol("chat-2", as_token=True) == "chat-2"
+
+
+@pytest.mark.parametrize("draft", [2, 7, 14, 16])
 @pytest.mark.parametrize(
-    ("text", "draft", "names"),
+    ("text", "names"),
     [
-        ('"a", "b"', 16, ["a", "b"]),
-        ('"a";q=0.5, "b"', 16, ["a", "b"]),
-        ('"a", "b", "a"', 16, ["a", "b"]),
-        ('"a", 1', 16, []),
-        ("a, b", 16, []),
-        ("a, b", 14, []),
-        ("a, b", 7, ["a", "b"]),
-        ('"a", "b"', 7, ["a", "b"]),
-        ('"a", b', 7, []),
-        ('"a', 16, []),
-        ("", 16, []),
+        ('"a", "b"', ["a", "b"]),
+        ('"a";q=0.5, "b"', ["a", "b"]),
+        ('"a", "b", "a"', ["a", "b"]),
+        ('"a", 1', []),
+        ('"a", b', []),
+        ('b, "a"', []),
+        ("a, 1", []),
+        ('"a', []),
+        ("", []),
     ],
 )
 def test_offers_are_read_by_the_rules(text: str, draft: int, names: list[str]) -> None:
-    assert parse_offer(text, DIALECTS[draft]) == names
+    assert parse_offer(text, DIALECTS[draft]) == (names, False)
+
+
+@pytest.mark.parametrize("text", ["a, b", "a;q=1,b", "a, b, a"])
+def test_offers_in_tokens_count_under_older_dialects(text: str) -> None:
+    for draft in (2, 7):
+        assert parse_offer(text, DIALECTS[draft]) == (["a", "b"], True)
+    for draft in (14, 16):
+        assert parse_offer(text, DIALECTS[draft]) == ([], False)
 
 
 @pytest.mark.parametrize(
-    ("text", "draft", "name"),
+    ("text", "strict", "older"),
     [
-        ('"a"', 16, "a"),
-        ('"a";x', 16, "a"),
-        ("a", 16, None),
-        ("a", 7, "a"),
-        ('"a", "b"', 16, None),
-        ("1", 7, None),
+        ('"a"', "a", "a"),
+        ('"a";x', "a", "a"),
+        ("a", None, "a"),
+        ("a;x=1", None, "a"),
+        ('"a", "b"', None, None),
+        ("a, b", None, None),
+        ("1", None, None),
+        ("", None, None),
     ],
 )
-def test_choices_are_read_by_the_rules(text: str, draft: int, name: str | None) -> None:
-    assert parse_protocol(text, DIALECTS[draft]) == name
+def test_choices_are_read_by_the_rules(text: str, strict: str | None, older: str | None) -> None:
+    for draft in (14, 16):
+        assert parse_protocol(text, DIALECTS[draft]) == strict
+    for draft in (2, 7):
+        assert parse_protocol(text, DIALECTS[draft]) == older
 
 
 @pytest.mark.parametrize("names", ["chat", [""], ["é"], ["a", "a"]])
