@@ -10,6 +10,7 @@ __all__ = [
     "ALPN_H3",
     "CONGESTION_CONTROL_ALGORITHMS",
     "DIALECTS",
+    "HTTP3_SETTINGS",
     "MAX_BUFFER_SIZE",
     "MAX_CLOSE_REASON_BYTES",
     "MAX_STREAM_COUNT",
@@ -107,6 +108,11 @@ MAX_HASHED_CERTIFICATE_DAYS: Final = 14
 ALPN_H3: Final = "h3"
 DIALECTS: Final = (2, 7, 14, 16)
 """The draft generations of WebTransport over HTTP/3 that this library speaks."""
+HTTP3_SETTINGS: Final = frozenset(
+    {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x33, 0xFFD277, 0x2B61, 0x2B64, 0x2B65}
+    | {0x2B603742, 0xC671706A, 0x14E9CD29, 0x2C7CF000}
+)
+"""Settings of HTTP/3 that have a meaning here, or are forbidden."""
 CONGESTION_CONTROL_ALGORITHMS: Final = ("cubic", "reno", "bbr")
 IP_FAMILIES: Final = ("any", "ipv4", "ipv6")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

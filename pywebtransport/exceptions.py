@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport.types import SessionState, StreamState
+from pywebtransport.types import HeaderMap, SessionState, StreamState
 
 __all__ = [
     "AuthenticationError",
@@ -251,7 +251,9 @@ class SessionRejectedError(ClientError):
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )
         self.status_code = status_code
-        self.headers: dict[str, str] = dict(headers) if headers else {}
+        self.headers: dict[str, str] = (
+            headers.copy() if isinstance(headers, HeaderMap) else dict(headers or {})
+        )
         self.details.setdefault("status_code", status_code)
         self.details.setdefault("headers", dict(self.headers))
 

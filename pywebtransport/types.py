@@ -7,7 +7,7 @@ may import it.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -41,7 +41,9 @@ __all__ = [
     "EventHandler",
     "EventType",
     "FlowControlWindow",
+    "HeaderMap",
     "Headers",
+    "HeadersToSend",
     "MiddlewareProtocol",
     "Priority",
     "PrivateKeyData",
@@ -125,6 +127,67 @@ class SessionState(StrEnum):
     CLOSED = "closed"
 
 
+class HeaderMap(dict[str, str]):
+    """Header fields by name, in lower case: a dictionary that also knows the single lines.
+
+    A field may come in several lines. Under its name they are joined as HTTP says:
+    ``cookie`` with "; ", others with ", ". Lines of ``set-cookie`` cannot be joined, so
+    its name gives the first; :meth:`get_all` and :attr:`lines` give them all.
+
+    Args:
+        lines: Names and values.
+    """
+
+    __slots__ = ("_several",)
+
+    def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__()
+        # The lines of those names that have more than one; most maps have none.
+        self._several: dict[str, tuple[str, ...]] | None = None
+        for name, value in lines:
+            if name in self:
+                self.set_all(name, [*self.get_all(name), value])
+            else:
+                self[name] = value
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Every line; those of one name stand together, in their order."""
+        if self._several is None:
+            return list(self.items())
+        return [(name, value) for name in self for value in self.get_all(name)]
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of all lines of a field; empty when there is none."""
+        name = name.lower()
+        joined = self.get(name)
+        if joined is None:
+            return []
+        values = None if self._several is None else self._several.get(name)
+        # The dictionary rules: what was put under the name later is all there is.
+        return list(values) if values and _joined(name, values) == joined else [joined]
+
+    def set_all(self, name: str, values: Sequence[str]) -> None:
+        """Give a field these lines, in place of those it had; none at all removes it."""
+        name = name.lower()
+        if values:
+            self[name] = _joined(name, values)
+        else:
+            self.pop(name, None)
+        if len(values) > 1:
+            self._several = {**(self._several or {}), name: tuple(values)}
+
+    def copy(self) -> HeaderMap:
+        """An independent copy, with all lines."""
+        return HeaderMap(self.lines)
+
+
+def _joined(name: str, values: Sequence[str]) -> str:
+    if name == "set-cookie":
+        return values[0]
+    return ("; " if name == "cookie" else ", ").join(values)
+
+
 class StreamDirection(StrEnum):
     """Which ways bytes may travel on a stream, seen from this end."""
 
@@ -176,6 +239,7 @@ ErrorCode: TypeAlias = int
 EventData: TypeAlias = Any
 FlowControlWindow: TypeAlias = int
 Headers: TypeAlias = dict[str, str]
+HeadersToSend: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 Priority: TypeAlias = int
 PrivateKeyData: TypeAlias = str | bytes
 ReasonPhrase: TypeAlias = str

@@ -14,7 +14,7 @@ from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
 from ..connection.figures import ConnectionFigures
-from ..connection.settings import client_tls, h3_options
+from ..connection.settings import client_tls, h3_options, request_fields
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -24,7 +24,7 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..types import URL, Headers
+from ..types import URL, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
@@ -64,7 +64,7 @@ class WebTransportClient(EventEmitter):
         self._config = config if config is not None else ClientConfig()
         self._config.validate()
         self._logger = logging.getLogger("pywebtransport.client")
-        self._default_headers: Headers = {}
+        self._default_headers = HeaderMap()
         self._stats = ClientStats()
         self._figures = ConnectionFigures()
         self._endpoint: Endpoint | None = None
@@ -124,7 +124,7 @@ class WebTransportClient(EventEmitter):
     # -------------------------------------------------------------- connecting
 
     def connect(
-        self, url: URL, *, timeout: float | None = None, headers: Headers | None = None
+        self, url: URL, *, timeout: float | None = None, headers: HeadersToSend | None = None
     ) -> Connecting:
         """Open a session: ``await`` it, or use it in ``async with``.
 
@@ -150,7 +150,7 @@ class WebTransportClient(EventEmitter):
         """
         return Connecting(self._open(url, timeout, headers))
 
-    def set_default_headers(self, headers: Headers) -> None:
+    def set_default_headers(self, headers: HeadersToSend) -> None:
         """Request fields of every later ``connect``, under its own ``headers``.
 
         Raises:
@@ -230,13 +230,13 @@ class WebTransportClient(EventEmitter):
         self,
         url: URL,
         timeout: float | None,
-        headers: Headers | None,
+        headers: HeadersToSend | None,
         wish: Wish = DIRECT,
     ) -> WebTransportSession:
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         host, port, path = parse_webtransport_url(url=url)
-        check_fields(headers or {})
+        checked = check_fields(headers or {})
         if timeout is None:
             timeout = self._config.connect_timeout
         elif timeout <= 0:
@@ -248,7 +248,7 @@ class WebTransportClient(EventEmitter):
         progress = Progress()
         try:
             async with asyncio.timeout(timeout):
-                session = await self._open_session(host, port, path, headers or {}, progress, wish)
+                session = await self._open_session(host, port, path, checked, progress, wish)
         except builtins.TimeoutError:
             stats.connections_failed += 1
             raise TimeoutError(
@@ -269,13 +269,12 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_session(
-        self, host: str, port: int, path: str, headers: Headers, progress: Progress, wish: Wish
+        self, host: str, port: int, path: str, headers: HeaderMap, progress: Progress, wish: Wish
     ) -> WebTransportSession:
-        fields: Headers = {}
-        if self._config.user_agent:
-            fields["user-agent"] = self._config.user_agent
-        for extra in (self._config.headers, self._default_headers, headers):
-            fields |= {name.lower(): value for name, value in extra.items()}
+        fields = check_fields(request_fields(self._config))
+        for extra in (self._default_headers, headers):
+            for name in extra:
+                fields.set_all(name, extra.get_all(name))
         session: WebTransportSession | None = None
         if self._config.allow_pooling:
             # One at a time per authority: the second finds the connection of the first.
@@ -303,7 +302,7 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_pooled(
-        self, host: str, port: int, path: str, fields: Headers, wish: Wish
+        self, host: str, port: int, path: str, fields: HeaderMap, wish: Wish
     ) -> WebTransportSession | None:
         """A session on a connection that exists, or None."""
         for connection, origin in list(self._connections.items()):
@@ -318,7 +317,7 @@ class WebTransportClient(EventEmitter):
         return None
 
     async def _request(
-        self, connection: WebTransportConnection, path: str, fields: Headers, wish: Wish
+        self, connection: WebTransportConnection, path: str, fields: HeaderMap, wish: Wish
     ) -> WebTransportSession:
         try:
             return await connection.create_session(

@@ -18,7 +18,7 @@ from ..connection.settings import client_tls, h3_options
 from ..exceptions import ClientError, ConfigurationError, ProxyError, WebTransportError
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
-from ..types import URL, Headers
+from ..types import URL, HeadersToSend
 from .client import WebTransportClient
 from .connecting import Connecting, Progress, Wish
 from .template import ProxyTemplate
@@ -142,8 +142,8 @@ class WebTransportProxy:
         target_url: URL,
         *,
         timeout: float | None = None,
-        headers: Headers | None = None,
-        proxy_headers: Headers | None = None,
+        headers: HeadersToSend | None = None,
+        proxy_headers: HeadersToSend | None = None,
     ) -> Connecting:
         """Open a session through the proxy: ``await`` it, or use it in ``async with``.
 
@@ -178,7 +178,7 @@ class WebTransportProxy:
         self,
         target_url: URL,
         *,
-        proxy_headers: Headers | None = None,
+        proxy_headers: HeadersToSend | None = None,
         timeout: float = 10.0,
     ) -> WebTransportStream:
         """Open a session through the proxy, and a bidirectional stream on it.
@@ -205,9 +205,9 @@ class WebTransportProxy:
     async def _open(
         self,
         target_url: URL,
-        proxy_headers: Headers | None,
+        proxy_headers: HeadersToSend | None,
         timeout: float | None,
-        headers: Headers | None,
+        headers: HeadersToSend | None,
     ) -> WebTransportSession:
         fields = check_fields(proxy_headers or {})
         wish = Wish(dial=partial(self._dial, fields))
@@ -252,7 +252,7 @@ class WebTransportProxy:
 
     async def _dial(
         self,
-        proxy_headers: Headers,
+        proxy_headers: HeadersToSend,
         connection: WebTransportConnection,
         host: str,
         port: int,
@@ -336,7 +336,7 @@ class _Path:
         self._endpoint: TunnelEndpoint | None = None
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def open(self, path: str, headers: Headers) -> None:
+    async def open(self, path: str, headers: HeadersToSend) -> None:
         """Ask the proxy for the tunnel and wait for its answer."""
         driver = self._outer._driver
         assert driver is not None  # it is connected

@@ -13,6 +13,7 @@ from pywebtransport.config.fields import (
     Number,
     Path,
     Rule,
+    SettingNumbers,
     SniCertificates,
     Texts,
     unknown_field,
@@ -97,6 +98,7 @@ COMMON_RULES: Mapping[str, Rule] = {
     "debug": Flag(),
     "dialects": Choices(DIALECTS),
     "ecn": Flag(),
+    "extra_enabling_settings": SettingNumbers(DIALECTS),
     "flow_control_window_auto_scale": Flag(),
     "flow_control_window_size": amount("bytes", 1024),
     "gso": Flag(),
@@ -195,6 +197,12 @@ class BaseConfig:
 
     ecn: bool = True
     """Mark packets for explicit congestion notification (RFC 9000 section 13.4)."""
+
+    extra_enabling_settings: dict[int, int] = field(default_factory=dict)
+    """Further HTTP/3 settings that announce WebTransport: number of the setting -> the
+    dialect that it stands for, one of ``dialects``. Both ends send them, and
+    understand them, like those of the drafts: ``{0x2C7CF001: 16}`` speaks to peers
+    of a draft that differs from draft-16 by that number alone."""
 
     flow_control_window_auto_scale: bool = DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
     """Let receive windows grow when the path needs it, up to ``read_buffer_limit``
@@ -429,6 +437,13 @@ class BaseConfig:
 
     def _check_together(self) -> None:
         """Check what no single field shows; subclasses add to it."""
+        for number, draft in self.extra_enabling_settings.items():
+            if draft not in self.dialects:
+                raise invalid_config(
+                    key="extra_enabling_settings",
+                    value={number: draft},
+                    reason=f"dialect {draft} is not among dialects {self.dialects}",
+                )
 
     def _require_pair(self, certfile: str | None, keyfile: str | None) -> None:
         if certfile and not keyfile:

@@ -173,6 +173,7 @@ class ClientConfig(BaseConfig):
         return self._merged(other)
 
     def _check_together(self) -> None:
+        super()._check_together()
         self._require_pair(self.certfile, self.keyfile)
         if self.allow_pooling and self.server_certificate_hashes:
             raise invalid_config(

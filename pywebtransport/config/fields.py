@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
-from pywebtransport.constants import CERTIFICATE_HASH_SIZE
+from pywebtransport.constants import CERTIFICATE_HASH_SIZE, HTTP3_SETTINGS, MAX_VARINT
 from pywebtransport.exceptions import ConfigurationError, invalid_config
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Origins",
     "Path",
     "Rule",
+    "SettingNumbers",
     "SniCertificates",
     "Text",
     "Texts",
@@ -326,6 +327,48 @@ class HeaderFields(_Rule):
 
     def export(self, value: dict[str, str]) -> dict[str, str]:
         return dict(value)
+
+
+@dataclass(frozen=True)
+class SettingNumbers(_Rule):
+    """Settings of HTTP/3 by number, each with one of some values."""
+
+    values: Sequence[int]
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return (
+            "a dictionary: numbers of HTTP/3 settings that are not in use, 9 to "
+            f"{MAX_VARINT:,} (text such as '0x2c7cf001' too), and one of "
+            f"{', '.join(map(str, self.values))} for each"
+        )
+
+    def convert(self, key: str, value: Any) -> dict[int, int]:
+        if not isinstance(value, Mapping):
+            self.refuse(key, value)
+        return {self._number(key, name): self._value(key, name, of) for name, of in value.items()}
+
+    def _number(self, key: str, name: Any) -> int:
+        if isinstance(name, str):  # JSON has no other keys
+            try:
+                name = int(name, 0)
+            except ValueError:
+                self.refuse(key, name)
+        if isinstance(name, bool) or not isinstance(name, int) or not 0 <= name <= MAX_VARINT:
+            self.refuse(key, name)
+        if name in HTTP3_SETTINGS:
+            self.refuse(key, name, f"setting 0x{name:x} has a meaning of its own")
+        if name >= 0x21 and (name - 0x21) % 0x1F == 0:
+            self.refuse(key, name, f"setting 0x{name:x} is reserved: peers send it at random")
+        return name
+
+    def _value(self, key: str, name: Any, value: Any) -> int:
+        if isinstance(value, bool) or value not in self.values:
+            self.refuse(key, {name: value})
+        return int(value)
+
+    def export(self, value: dict[int, int]) -> dict[str, int]:
+        return {f"0x{name:x}": of for name, of in value.items()}
 
 
 @dataclass(frozen=True)

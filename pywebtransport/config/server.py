@@ -214,6 +214,7 @@ class ServerConfig(BaseConfig):
         return self._merged(other)
 
     def _check_together(self) -> None:
+        super()._check_together()
         self._require_pair(self.certfile, self.keyfile)
         if self.verify_mode is not ssl.CERT_NONE and not self.ca_certs:
             raise invalid_config(

@@ -22,7 +22,8 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..types import Address, ConnectionState, EventType, Headers, SessionId
+from ..h3.fields import check_fields
+from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
 from ..utils.waiters import Waiters
 from .driver import Driver
@@ -256,7 +257,7 @@ class WebTransportConnection(EventEmitter):
         self,
         path: str = "/",
         *,
-        headers: Headers | None = None,
+        headers: HeadersToSend | None = None,
         application_protocols: Sequence[str] | None = None,
         require_application_protocol: bool | None = None,
     ) -> WebTransportSession:
@@ -637,7 +638,7 @@ class WebTransportConnection(EventEmitter):
         self,
         *,
         path: str,
-        headers: Headers,
+        headers: HeadersToSend,
         events: PendingSession,
         application_protocols: Sequence[str],
         require: bool,
@@ -647,7 +648,7 @@ class WebTransportConnection(EventEmitter):
             raise self._error or ConnectionError(
                 f"cannot open a session: the connection is {self._state}"
             )
-        fields = {name.lower(): value for name, value in headers.items()}
+        fields = check_fields(headers)
         origin = fields.pop("origin", None)
         self.record_activity()
         return driver.h3.open_session(

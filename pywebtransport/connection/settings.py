@@ -86,6 +86,7 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
     bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
     return H3Options(
         dialects=frozenset(config.dialects),
+        extra_enabling_settings=config.extra_enabling_settings,
         max_sessions=config.max_sessions if isinstance(config, ServerConfig) else 1,
         initial_max_data=config.initial_max_data,
         initial_max_streams_bidi=bidi,

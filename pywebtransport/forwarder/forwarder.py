@@ -18,7 +18,7 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..session import WebTransportSession
-from ..types import URL, Headers
+from ..types import URL, HeaderMap
 from ..utils import build_webtransport_url, parse_webtransport_url
 from .relay import Relay
 
@@ -235,10 +235,10 @@ class WebTransportForwarder:
                 path += f"?{query}"
         return build_webtransport_url(host=self._host, port=self._port, path=path)
 
-    def _request_headers(self, session: WebTransportSession) -> Headers:
+    def _request_headers(self, session: WebTransportSession) -> HeaderMap:
         headers = _without(session.headers, _OWN_FIELDS)
         if self._names is not None:
-            headers = {name: value for name, value in headers.items() if name in self._names}
+            headers = HeaderMap((k, v) for k, v in headers.lines if k in self._names)
         for name in ("x-forwarded-for", "x-forwarded-host"):
             headers.pop(name, None)
         if self._forwarded:
@@ -249,5 +249,7 @@ class WebTransportForwarder:
         return headers
 
 
-def _without(headers: Mapping[str, str], names: Collection[str]) -> Headers:
-    return {name: value for name, value in headers.items() if name not in names}
+def _without(headers: Mapping[str, str], names: Collection[str]) -> HeaderMap:
+    """Every line of every other field."""
+    lines = headers.lines if isinstance(headers, HeaderMap) else headers.items()
+    return HeaderMap((name, value) for name, value in lines if name not in names)

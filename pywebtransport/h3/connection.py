@@ -21,23 +21,25 @@ from ..exceptions import (
     SessionError,
     WebTransportNotSupportedError,
 )
+from ..types import HeadersToSend
+from ..utils.text import printable
 from .arrivals import Arrivals
 from .constants import (
     CONNECT_UDP_TOKEN,
     FIRST_GOAWAY_ID,
+    MAX_FIELD_LINE,
     TOKENS,
     WEBTRANSPORT_H3_TOKEN,
-    WEBTRANSPORT_TOKEN,
     FrameType,
     H3Error,
     Setting,
     StreamType,
 )
 from .critical import LocalCritical
-from .dialects import DIALECTS, Dialect, flow_control_on, select_dialect
+from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
-from .fields import Request, check_fields
+from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
 from .options import H3Options
 from .protocols import check_protocols
@@ -288,7 +290,7 @@ class H3Connection:
         *,
         authority: str,
         path: str,
-        headers: Mapping[str, str],
+        headers: HeadersToSend,
         origin: str | None = None,
         application_protocols: Sequence[str] = (),
         require_application_protocol: bool = False,
@@ -299,7 +301,7 @@ class H3Connection:
         Args:
             authority: Host and port of the URL.
             path: Path and query; begins with a slash.
-            headers: Further request fields.
+            headers: Further request fields; several lines of one field as a list.
             origin: The ``origin`` field.
             application_protocols: Names to offer, best first.
             require_application_protocol: Break off when the server chooses none of them.
@@ -313,8 +315,8 @@ class H3Connection:
         """
         if not self.is_client:
             raise ClientError("only a client opens sessions")
-        _check_target("authority", authority, bool(authority) and "@" not in authority)
-        _check_target("path", path, path.startswith("/"))
+        _check_target("authority", authority)
+        _check_target("path", path)
         fields = check_fields(headers)
         check_protocols(application_protocols)
         if origin is not None:
@@ -350,6 +352,16 @@ class H3Connection:
                 remote=True,
             )
 
+    def check_header(self, pseudo: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        """Check a header against the size that the peer accepts.
+
+        Raises:
+            ConfigurationError: it is larger.
+        """
+        limit = self.peer_settings.get(Setting.MAX_FIELD_SECTION_SIZE)
+        if limit is not None:
+            check_section_size(encode_fields(pseudo, headers), limit)
+
     def _check_can_open(self) -> None:
         self.check_can_request()
         if self.webtransport_error is not None:
@@ -367,7 +379,7 @@ class H3Connection:
             dialect, self.settings, self.peer_settings
         ):
             return 1
-        return self.peer_settings.get(dialect.enabling) if dialect.counts_sessions else None
+        return announced(dialect, self.peer_settings) if dialect.counts_sessions else None
 
     def _send_connects(self) -> None:
         """Send the requests that waited for SETTINGS or for a stream."""
@@ -378,6 +390,11 @@ class H3Connection:
             error = self.webtransport_error
             if error is None and limit is not None and len(self.sessions) >= limit:
                 error = SessionError(f"the connection allows {limit} sessions at a time")
+            if error is None and dialect is not None:
+                try:
+                    self.check_header(*session.request_fields(dialect))
+                except ConfigurationError as unfit:
+                    error = unfit
             if error is not None or dialect is None:
                 del self._to_send[session]
                 session.refuse(error or SessionError("no dialect in common"))
@@ -411,9 +428,7 @@ class H3Connection:
         dialect = session.dialect
         if dialect is None or dialect.token != WEBTRANSPORT_H3_TOKEN:
             return False
-        older = select_dialect(
-            self.options.dialects, self.peer_settings, is_client=True, below=dialect.draft
-        )
+        older = select_dialect(self.options.offered, self.peer_settings, below=dialect.draft)
         if older is None or not self.options.legacy_token_retry or self.goaway_received:
             return False
         request = self.requests.get(session.session_id)
@@ -455,19 +470,9 @@ class H3Connection:
         if request.protocol == CONNECT_UDP_TOKEN:
             self._admit_tunnel(stream, request)
             return
-        dialect = self.dialect
+        dialect = dialect_of_request(self.options.offered, self.peer_settings, request.protocol)
         if self.webtransport_error is not None or dialect is None:
             raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
-        if request.protocol == WEBTRANSPORT_TOKEN and dialect.token != WEBTRANSPORT_TOKEN:
-            dialect = (
-                select_dialect(
-                    self.options.dialects,
-                    self.peer_settings,
-                    is_client=False,
-                    below=dialect.draft,
-                )
-                or dialect
-            )
         flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
         single = dialect.one_session_without_flow_control and not flow_control
         if len(self.sessions) >= (1 if single else self.options.max_sessions):
@@ -486,6 +491,7 @@ class H3Connection:
         session.read_offer()
         self.sessions[session.session_id] = session
         self.arrivals.pin(session.session_id)
+        self.dialect = dialect
         self.events.session_requested(session)
 
     def _admit_tunnel(self, stream: RequestStream, request: Request) -> None:
@@ -574,7 +580,11 @@ class H3Connection:
             settings.get(Setting.QPACK_MAX_TABLE_CAPACITY, 0),
             settings.get(Setting.QPACK_BLOCKED_STREAMS, 0),
         )
-        dialect = select_dialect(self.options.dialects, settings, is_client=self.is_client)
+        offered = self.options.offered
+        if self.is_client:
+            dialect = select_dialect(offered, settings)
+        else:
+            dialect = dialect_of_request(offered, settings, None)
         self.webtransport_error = self._unmet(dialect)
         if self.webtransport_error is None:
             self.dialect = dialect
@@ -592,7 +602,7 @@ class H3Connection:
         """What is missing for WebTransport on this connection; None: nothing."""
         settings, missing = self.peer_settings, []
         if dialect is None:
-            offered = ", ".join(DIALECTS[n].drafts for n in sorted(self.options.dialects))
+            offered = ", ".join(dialect.drafts for dialect in reversed(self.options.offered))
             missing.append(f"a setting for WebTransport ({offered})")
         datagrams = dialect.datagram_settings if dialect else (Setting.H3_DATAGRAM,)
         if not any(settings.get(name) == 1 for name in datagrams):
@@ -768,8 +778,21 @@ def _answer_plain(stream: RequestStream, request: Request) -> None:
         stream.respond(405, {"allow": "GET, HEAD"})
 
 
-def _check_target(name: str, value: str, valid: bool) -> None:
-    if not valid or not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+def _check_target(name: str, value: str) -> None:
+    rule = ""
+    if not isinstance(value, str):
+        rule = f"{type(value).__name__} is not accepted, only text"
+    elif len(value) > MAX_FIELD_LINE:
+        rule = f"{len(value)} characters, where 1 to {MAX_FIELD_LINE} are accepted"
+    elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        rule = "only printable ASCII without spaces can be sent"
+    elif name == "path" and not value.startswith("/"):
+        rule = "it must begin with a slash"
+    elif name == "authority" and (not value or "@" in value):
+        rule = "it must be a host, and a port if need be"
+    if rule:
         raise ConfigurationError(
-            f"{name} = {value!r} cannot be sent in a request", config_key=name, config_value=value
+            f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",
+            config_key=name,
+            config_value=value,
         )

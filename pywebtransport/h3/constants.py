@@ -63,6 +63,12 @@ class Setting(IntEnum):
 # Identifiers of HTTP/2 that HTTP/3 forbids (RFC 9114 section 7.2.4.1).
 RESERVED_SETTINGS: Final = frozenset({0x00, 0x02, 0x03, 0x04, 0x05})
 
+
+def is_grease(number: int) -> bool:
+    """Tell whether peers send this number to see that nobody minds (RFC 9114 section 7.2.4.1)."""
+    return number >= 0x21 and (number - 0x21) % 0x1F == 0
+
+
 # Settings that are switches: 0 or 1, anything else is H3_SETTINGS_ERROR.
 BOOLEAN_SETTINGS: Final = frozenset(
     {
@@ -125,6 +131,9 @@ STREAM_CODE_BASE: Final = 0x52E4A40FA8DB
 STREAM_CODE_LAST: Final = 0x52E5AC983162
 MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 
+# Bytes of the name, and of name and value, of a field: what QPACK coders that are in use take.
+MAX_FIELD_NAME: Final = 1024
+MAX_FIELD_LINE: Final = 65500
 MAX_UDP_PAYLOAD: Final = 65527  # bytes of one proxied UDP payload (RFC 9298 section 5)
 MAX_CLOSE_REASON: Final = 1024  # bytes of UTF-8 in WT_CLOSE_SESSION
 MAX_SESSION_STREAMS: Final = 1 << 60  # largest value of WT_MAX_STREAMS and WT_STREAMS_BLOCKED

@@ -9,12 +9,18 @@ from functools import lru_cache
 from typing import Final
 
 from ..exceptions import ConfigurationError
+from ..types import HeaderMap, HeadersToSend
+from ..utils.text import printable
+from .constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from .errors import MessageError
+from .qpack import section_size
 
 __all__ = [
     "Request",
     "Response",
     "check_fields",
+    "check_rejection",
+    "check_section_size",
     "encode_fields",
     "parse_request",
     "parse_response",
@@ -43,7 +49,7 @@ class Request:
     authority: str
     path: str
     protocol: str | None
-    headers: Mapping[str, str]
+    headers: HeaderMap
 
     @property
     def is_extended_connect(self) -> bool:
@@ -55,7 +61,7 @@ class Response:
     """A well-formed response header."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: HeaderMap
 
 
 def parse_request(fields: _Fields) -> Request:
@@ -149,8 +155,8 @@ _shared_request = lru_cache(_SHARED_COUNT)(_request)
 _shared_response = lru_cache(_SHARED_COUNT)(_response)
 
 
-def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], dict[str, str]]:
-    """Pseudo-fields and fields; the lines of one field are joined with a comma."""
+def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], HeaderMap]:
+    """Pseudo-fields and fields."""
     pseudo: dict[str, str] = {}
     lines: dict[str, list[str]] = {}
     for name, value in fields:
@@ -174,39 +180,114 @@ def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], 
         lines.setdefault(name.decode("ascii"), []).append(text)
     if len(lines.get("host", ())) > 1:
         raise MessageError("host appears twice")
-    joined = {k: ("; " if k == "cookie" else ", ").join(v) for k, v in lines.items()}
-    return pseudo, joined
+    return pseudo, HeaderMap((name, text) for name, texts in lines.items() for text in texts)
 
 
-def check_fields(headers: Mapping[str, str]) -> dict[str, str]:
+def check_fields(headers: HeadersToSend) -> HeaderMap:
     """Check fields given by the application; names come back in lower case.
+
+    Args:
+        headers: By name a text, a whole number, or a list of those: one line each.
 
     Raises:
         ConfigurationError: a name or value cannot be sent in HTTP/3.
     """
-    if not headers:
-        return {}
-    checked: dict[str, str] = {}
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(
+            f"headers = {printable(headers)}: expected a dictionary of names and values",
+            config_key="headers",
+            config_value=headers,
+        )
+    checked = HeaderMap()
     for name, value in headers.items():
-        lowered = name.lower()
-        try:
-            raw_name, raw_value = lowered.encode("ascii"), value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise _bad_header(name, value, "must be ASCII name and Latin-1 value") from None
-        if not _NAME.fullmatch(raw_name):
-            raise _bad_header(name, value, "the name must be a token of RFC 9110")
-        if raw_name in _CONNECTION_FIELDS or raw_name in _RESERVED_FIELDS:
-            raise _bad_header(name, value, "cannot be set on a WebTransport session")
-        if _BAD_VALUE.search(raw_value):
-            raise _bad_header(name, value, "the value must not hold a line break or NUL")
-        checked[lowered] = value.strip(" \t")
+        _check_name(name, value)
+        lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
+        several = lines if isinstance(lines, list | tuple) else [lines]
+        texts = [_check_value(name, line) for line in several]
+        checked.set_all(name, checked.get_all(name) + texts)
     return checked
 
 
-def _bad_header(name: str, value: str, rule: str) -> ConfigurationError:
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(name, str):
+        raise _bad_header(name, value, "the name must be text")
+    raw = name.lower().encode("ascii", "replace")  # a question mark is in no name
+    if not _NAME.fullmatch(raw):
+        raise _bad_header(name, value, "the name must be a token of RFC 9110")
+    if len(raw) > MAX_FIELD_NAME:
+        raise _bad_header(
+            name, value, f"the name has {len(raw)} bytes: 1 to {MAX_FIELD_NAME} are accepted"
+        )
+    if raw in _CONNECTION_FIELDS or raw in _RESERVED_FIELDS:
+        raise _bad_header(name, value, "cannot be set on a WebTransport session")
+
+
+def _check_value(name: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            value = str(int(value))
+        except ValueError:  # more digits than the interpreter converts
+            raise _bad_header(name, value, "the number is too large") from None
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise _bad_header(
+            name, value, f"{kind} is not accepted: a text, a whole number, or a list of those"
+        )
+    try:
+        raw = value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _bad_header(name, value, "the value must be Latin-1") from None
+    if _BAD_VALUE.search(raw):
+        raise _bad_header(name, value, "the value must not hold a line break or NUL")
+    if len(name) + len(raw) > MAX_FIELD_LINE:
+        raise _bad_header(
+            name,
+            value,
+            f"{len(raw)} bytes: name and value may have 0 to {MAX_FIELD_LINE} bytes together",
+        )
+    return value.strip(" \t")
+
+
+def check_rejection(status: int) -> None:
+    """Check the status of an answer that refuses a request.
+
+    Raises:
+        ConfigurationError: it is no such status.
+    """
+    if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
+        raise ConfigurationError(
+            f"status = {printable(status)} is not accepted: 300 to 599",
+            config_key="status",
+            config_value=status,
+        )
+
+
+def _bad_header(name: object, value: object, rule: str) -> ConfigurationError:
+    # The message shows no value: it may be a credential.
     return ConfigurationError(
-        f"header {name!r} = {value!r}: {rule}", config_key="headers", config_value={name: value}
+        f'header "{printable(name)}": {rule}', config_key="headers", config_value={name: value}
     )
+
+
+def check_section_size(fields: _Fields, limit: int | None) -> None:
+    """Check a header that is to be sent against the peer's SETTINGS_MAX_FIELD_SECTION_SIZE.
+
+    Args:
+        fields: Pseudo-fields and fields.
+        limit: Bytes, counted as in RFC 9114 section 4.2.2; None: there is no limit.
+
+    Raises:
+        ConfigurationError: it is larger.
+    """
+    size = section_size(fields)
+    if limit is not None and size > limit:
+        largest = max(fields, key=lambda line: len(line[0]) + len(line[1]))
+        raise ConfigurationError(
+            f"the header has {size} bytes, the largest field, "
+            f'"{printable(largest[0])}", {len(largest[1])}: the peer accepts 0 to {limit} bytes',
+            config_key="headers",
+            config_value=size,
+        )
 
 
 def encode_fields(
@@ -216,5 +297,5 @@ def encode_fields(
     return [
         (name.encode("ascii"), value.encode("latin-1"))
         for part in (pseudo, headers)
-        for name, value in part.items()
+        for name, value in (part.lines if isinstance(part, HeaderMap) else part.items())
     ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..exceptions import ConfigurationError
-from .constants import MAX_SESSION_STREAMS
-from .dialects import ALL_DIALECTS
+from .constants import MAX_SESSION_STREAMS, RESERVED_SETTINGS, Setting, is_grease
+from .dialects import ALL_DIALECTS, Dialect, add_enabling
 from .varint import MAX_VARINT
 
 __all__ = ["H3Options", "LocalSettings"]
@@ -55,6 +55,9 @@ class H3Options:
 
     dialects: frozenset[int] = field(default=ALL_DIALECTS)
     """Generations to offer, a subset of {2, 7, 14, 16}."""
+    extra_enabling_settings: Mapping[int, int] = field(default_factory=dict, hash=False)
+    """Further settings that announce a dialect: setting identifier -> 2, 7, 14 or 16. They are
+    sent, and understood, like those of the drafts."""
     max_sessions: int = 100
     """Sessions alive at once on one connection."""
     initial_max_data: int = 16 * 1024 * 1024
@@ -99,6 +102,8 @@ class H3Options:
     legacy_token_retry: bool = True
     """Client: ask again with the older ``:protocol`` when a server that also shows an older
     generation answers ``webtransport-h3`` with 400, 405 or 501."""
+    offered: tuple[Dialect, ...] = field(default=(), init=False, repr=False, compare=False)
+    """The dialects to offer, newest first, with all that announces them."""
     local_settings: dict[bool, LocalSettings] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -109,12 +114,32 @@ class H3Options:
         object.__setattr__(self, "dialects", frozenset(self.dialects))
         if not self.dialects or not self.dialects <= ALL_DIALECTS:
             raise _bad("dialects", sorted(self.dialects), f"a subset of {sorted(ALL_DIALECTS)}")
+        extra = dict(self.extra_enabling_settings)
+        object.__setattr__(self, "extra_enabling_settings", extra)
+        self._check_enabling()
+        offered = add_enabling(self.dialects, self.extra_enabling_settings)
+        object.__setattr__(self, "offered", offered)
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise _bad(name, value, f"{low} to {high}")
         if self.peer_bidi_streams is not None and self.peer_bidi_streams < 1:
             raise _bad("peer_bidi_streams", self.peer_bidi_streams, "at least 1, or None")
+
+    def _check_enabling(self) -> None:
+        for name, draft in self.extra_enabling_settings.items():
+            if (
+                not 0 <= name <= MAX_VARINT
+                or name in RESERVED_SETTINGS
+                or name in set(Setting)
+                or is_grease(name)
+                or draft not in self.dialects
+            ):
+                raise _bad(
+                    "extra_enabling_settings",
+                    {name: draft},
+                    f"a setting that has no other meaning, and one of {sorted(self.dialects)}",
+                )
 
 
 def _bad(name: str, value: object, accepted: str) -> ConfigurationError:

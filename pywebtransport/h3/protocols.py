@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..exceptions import ConfigurationError
+from ..utils.text import printable
+from .constants import AVAILABLE_PROTOCOLS_FIELD, MAX_FIELD_LINE
 from .dialects import Dialect
 from .structured import is_string, parse_item, parse_list, serialize_string
 
@@ -20,18 +22,21 @@ def check_protocols(protocols: Sequence[str]) -> None:
     """Check names given by the application.
 
     Raises:
-        ConfigurationError: one is empty, not printable ASCII, or appears twice.
+        ConfigurationError: one is empty, not printable ASCII, or appears twice; or they are
+            too long together.
     """
     rule = ""
-    if isinstance(protocols, str):
+    if isinstance(protocols, str) or not isinstance(protocols, Sequence):
         rule = "must be a sequence of names"
-    elif any(not protocol or not is_string(protocol) for protocol in protocols):
+    elif not all(isinstance(name, str) and name and is_string(name) for name in protocols):
         rule = "names must be printable ASCII and not empty"
     elif len(set(protocols)) != len(protocols):
         rule = "a name appears twice"
+    elif len(format_offer(protocols) or "") > MAX_FIELD_LINE - len(AVAILABLE_PROTOCOLS_FIELD):
+        rule = f"the names take more than {MAX_FIELD_LINE} bytes"
     if rule:
         raise ConfigurationError(
-            f"application_protocols = {protocols!r}: {rule}",
+            f"application_protocols = {printable(protocols)}: {rule}",
             config_key="application_protocols",
             config_value=protocols,
         )

@@ -16,11 +16,21 @@ import pylsqpack
 from .constants import H3Error
 from .errors import H3ConnectionError
 
-__all__ = ["FieldSectionTooLarge", "Fields", "Qpack", "count_field_lines", "section_size"]
+__all__ = [
+    "FieldSectionTooLarge",
+    "Fields",
+    "Qpack",
+    "count_field_lines",
+    "measure_section",
+    "section_size",
+]
 
 Fields = Sequence[tuple[bytes, bytes]]
 
 _LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
+# A line of at most so many bytes never fails for its length. pylsqpack takes 64 KiB, but it
+# reserves room before it knows how long a string is.
+_SURE = 58_000
 
 # Coders of all connections without a dynamic table; they keep nothing between field sections.
 _ENCODER = pylsqpack.Encoder()
@@ -54,6 +64,7 @@ class Qpack:
         "_capacity",
         "_decoder",
         "_encoder",
+        "_large",
         "_max_size",
         "send_decoder",
         "send_encoder",
@@ -65,6 +76,9 @@ class Qpack:
         self._capacity = max_table_capacity
         self._blocked = blocked_streams
         self._max_size = max_field_section_size
+        # Streams whose field section has a line that may be too long for pylsqpack, while it
+        # is decoded or blocked.
+        self._large: set[int] = set()
         # Without a dynamic table a field section depends on nothing but itself: all
         # connections share one coder each way (5 KB less per connection). One of their own
         # is made for the instructions of a peer that sends some all the same.
@@ -109,18 +123,21 @@ class Qpack:
             if size > self._max_size:
                 raise FieldSectionTooLarge
             return decoded
-        lines = count_field_lines(section)
-        if lines * _LINE_OVERHEAD > self._max_size:
+        lines, least, longest = measure_section(section)
+        if least > self._max_size:
             self.cancel(stream_id)
             raise FieldSectionTooLarge
         if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
             return []
+        if longest + self._capacity > _SURE:
+            self._large.add(stream_id)
         try:
             control, fields = (self._decoder or _DECODER).feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
-            raise _failed() from None
+            raise self._undecodable(stream_id) from None
+        self._large.discard(stream_id)
         return self._decoded(control, fields)
 
     def resume(self, stream_id: int) -> Fields | None:
@@ -130,11 +147,21 @@ class Qpack:
         except pylsqpack.StreamBlocked:
             return None
         except (pylsqpack.DecompressionFailed, ValueError):
-            raise _failed() from None
+            raise self._undecodable(stream_id) from None
+        self._large.discard(stream_id)
         return self._decoded(control, fields)
+
+    def _undecodable(self, stream_id: int) -> Exception:
+        """What to raise when pylsqpack fails: it takes 64 KiB for a field line and does not say
+        why. Where a line may be larger, that was the reason, or nobody needs to know."""
+        if stream_id not in self._large:
+            return _failed()
+        self.cancel(stream_id)
+        return FieldSectionTooLarge()
 
     def cancel(self, stream_id: int) -> None:
         """Tell the peer that a field section will not be read."""
+        self._large.discard(stream_id)
         if self._capacity and self.send_decoder is not None and self._decoder is not None:
             self.send_decoder(self._decoder.cancel_stream(stream_id))
 
@@ -203,28 +230,42 @@ def _failed() -> H3ConnectionError:
 
 
 def count_field_lines(section: bytes) -> int:
-    """Walk an encoded field section (RFC 9204 section 4.5) and count its lines.
+    """How many lines an encoded field section has; as :func:`measure_section`."""
+    return measure_section(section)[0]
+
+
+def measure_section(section: bytes) -> tuple[int, int, int]:
+    """Walk an encoded field section (RFC 9204 section 4.5) without decoding it.
+
+    Returns:
+        The number of its lines; how many bytes it has at least, decoded and counted as in
+        RFC 9114 section 4.2.2; and how many name and value of its longest line have at most,
+        apart from what stands in a table.
 
     Raises:
         H3ConnectionError: it is cut short, or an integer is too large.
     """
     pos = _skip_integer(section, 0, 8)
     pos = _skip_integer(section, pos, 7)
-    lines = 0
+    lines = least = longest = 0
     while pos < len(section):
         first = section[pos]
+        low = high = name_low = name_high = 0
         if first & 0x80:  # indexed
             pos = _skip_integer(section, pos, 6)
         elif first & 0x40:  # literal with name reference
-            pos = _skip_string(section, _skip_integer(section, pos, 4), 7)
+            low, high, pos = _measure_string(section, _skip_integer(section, pos, 4), 7)
         elif first & 0x20:  # literal with literal name
-            pos = _skip_string(section, _skip_string(section, pos, 3), 7)
+            name_low, name_high, pos = _measure_string(section, pos, 3)
+            low, high, pos = _measure_string(section, pos, 7)
         elif first & 0x10:  # indexed, post-base
             pos = _skip_integer(section, pos, 4)
         else:  # literal with post-base name reference
-            pos = _skip_string(section, _skip_integer(section, pos, 3), 7)
+            low, high, pos = _measure_string(section, _skip_integer(section, pos, 3), 7)
         lines += 1
-    return lines
+        least += _LINE_OVERHEAD + name_low + low
+        longest = max(longest, name_high + high)
+    return lines, least, longest
 
 
 def _read_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
@@ -250,8 +291,15 @@ def _skip_integer(data: bytes, pos: int, prefix: int) -> int:
     return _read_integer(data, pos, prefix)[1]
 
 
-def _skip_string(data: bytes, pos: int, prefix: int) -> int:
-    length, pos = _read_integer(data, pos, prefix)
-    if pos + length > len(data):
+def _measure_string(data: bytes, pos: int, prefix: int) -> tuple[int, int, int]:
+    """A string literal: its bytes at least and at most, and where it ends."""
+    if pos >= len(data):
         raise _failed()
-    return pos + length
+    is_huffman = data[pos] & (1 << prefix)
+    length, pos = _read_integer(data, pos, prefix)
+    end = pos + length
+    if end > len(data):
+        raise _failed()
+    if is_huffman:  # a symbol takes 5 to 30 bits
+        return (8 * length - 7) // 30 if length else 0, 8 * length // 5, end
+    return length, length, end

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..exceptions import WebTransportError
-from .constants import FrameType, H3Error
+from ..exceptions import ConfigurationError, WebTransportError
+from .constants import FrameType, H3Error, Setting
 from .control import refuse_frame
 from .errors import H3ConnectionError, H3StreamError, MessageError
-from .fields import encode_fields, parse_request, parse_response
+from .fields import check_section_size, encode_fields, parse_request, parse_response
 from .frames import SKIP, STREAM, Frame, FrameParser, encode_frame
 from .qpack import Fields, FieldSectionTooLarge
 from .transport import Stream, TimerHandle
@@ -278,8 +278,16 @@ class RequestStream:
     def send_headers(
         self, pseudo: Mapping[str, str], headers: Mapping[str, str], *, fin: bool = False
     ) -> bool:
-        """Send a HEADERS frame; False when the peer wants no more."""
-        section = self.connection.qpack.encode(self.stream_id, encode_fields(pseudo, headers))
+        """Send a HEADERS frame; False when the peer wants no more.
+
+        Raises:
+            ConfigurationError: the peer accepts no header of that size; nothing was done.
+        """
+        fields = encode_fields(pseudo, headers)
+        check_section_size(
+            fields, self.connection.peer_settings.get(Setting.MAX_FIELD_SECTION_SIZE)
+        )
+        section = self.connection.qpack.encode(self.stream_id, fields)
         return self._write(encode_frame(FrameType.HEADERS, section), fin=fin)
 
     def send_capsules(self, capsules: bytes) -> None:
@@ -296,8 +304,18 @@ class RequestStream:
             raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
 
     def respond(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Server: answer with an empty body and be done with the stream."""
-        self.send_headers({":status": str(status)}, headers or {}, fin=True)
+        """Server: answer with an empty body and be done with the stream.
+
+        Raises:
+            ConfigurationError: the client accepts no header of that size; nothing was done.
+        """
+        try:
+            self.send_headers({":status": str(status)}, headers or {}, fin=True)
+        except ConfigurationError:
+            if headers:
+                raise
+            self.fail(H3Error.REQUEST_REJECTED)  # not even the status can be told
+            return
         if not self.stream.fin_received:
             self.stream.stop_sending(H3Error.NO_ERROR)
         self.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import (
@@ -16,6 +15,8 @@ from ..exceptions import (
     SessionError,
     SessionRejectedError,
 )
+from ..types import HeaderMap, HeadersToSend
+from ..utils.text import printable
 from . import error_codes
 from .arrivals import abort_stream, refuse_stream
 from .capsules import (
@@ -46,7 +47,7 @@ from .credit import NoGroup, SessionCredit
 from .dialects import DIALECTS, Dialect
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
-from .fields import Response, check_fields
+from .fields import Response, check_fields, check_rejection
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
 from .transport import Group, Stream, TimerHandle
@@ -96,7 +97,7 @@ class _NoEvents:
 
 
 _NO_EVENTS = _NoEvents()
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_HEADERS: Final = HeaderMap()  # not changed
 _SESSION_AND_PROHIBITED = SESSION_CAPSULES | PROHIBITED_CAPSULES
 _ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
 
@@ -175,7 +176,7 @@ class H3Session:
         path: str,
         scheme: str,
         origin: str | None,
-        request_headers: Mapping[str, str],
+        request_headers: HeaderMap,
         protocol_token: str,
         offered_protocols: Sequence[str] = (),
         require_protocol: bool = False,
@@ -336,27 +337,31 @@ class H3Session:
             known = _SESSION_AND_PROHIBITED
         return CapsuleParser(known, self._connection.options.max_capsule_size)
 
-    def send_request(self) -> None:
-        """Client: send the CONNECT request on the bound stream."""
-        if self._request is None or self.dialect is None:
-            return
-        headers = dict(self.request_headers)
+    def request_fields(self, dialect: Dialect) -> tuple[dict[str, str], HeaderMap]:
+        """Client: pseudo-fields and fields of the request as ``dialect`` has it."""
+        headers = self.request_headers.copy()
         if self.origin is not None:
             headers["origin"] = self.origin
         offer = format_offer(self.offered_protocols)
         if offer is not None:
             headers[AVAILABLE_PROTOCOLS_FIELD] = offer
-        if self.dialect.version_header:
+        if dialect.version_header:
             headers[DRAFT02_REQUEST_FIELD] = "1"
-        self.protocol_token = self.dialect.token
         pseudo = {
             ":method": "CONNECT",
             ":scheme": self.scheme,
             ":authority": self.authority,
             ":path": self.path,
-            ":protocol": self.protocol_token,
+            ":protocol": dialect.token,
         }
-        self._request.send_headers(pseudo, headers)
+        return pseudo, headers
+
+    def send_request(self) -> None:
+        """Client: send the CONNECT request on the bound stream."""
+        if self._request is None or self.dialect is None:
+            return
+        self.protocol_token = self.dialect.token
+        self._request.send_headers(*self.request_fields(self.dialect))
 
     def read_offer(self) -> None:
         """Server: read the protocols the client offers."""
@@ -365,7 +370,7 @@ class H3Session:
             self.offered_protocols, self._offers_tokens = parse_offer(text, self.dialect)
 
     def accept(
-        self, headers: Mapping[str, str] | None = None, application_protocol: str | None = None
+        self, headers: HeadersToSend | None = None, application_protocol: str | None = None
     ) -> None:
         """Server: answer 200. Streams, datagrams and capsules that waited come right after.
 
@@ -375,15 +380,16 @@ class H3Session:
 
         Raises:
             SessionError: the session does not wait for an answer (any more).
-            ConfigurationError: a header cannot be sent, or the protocol was not offered.
+            ConfigurationError: a header cannot be sent, or the protocol was not offered. The
+                session still waits for an answer.
         """
         request = self._answerable()
         fields = check_fields(headers or {})
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
                 raise ConfigurationError(
-                    f"application_protocol = {application_protocol!r} was not offered:"
-                    f" {self.offered_protocols!r}",
+                    f"application_protocol = '{printable(application_protocol)}' was not offered:"
+                    f" {printable(list(self.offered_protocols))}",
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )
@@ -404,8 +410,10 @@ class H3Session:
         else:
             self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
 
-    def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+    def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
         """Server: answer with a status other than 2xx; the session ends without an event.
+
+        A client that accepts no header at all sees its request reset.
 
         Args:
             status: 300 to 599.
@@ -413,19 +421,15 @@ class H3Session:
 
         Raises:
             SessionError: the session does not wait for an answer (any more).
-            ConfigurationError: the status or a header cannot be sent.
+            ConfigurationError: the status or a header cannot be sent. The session still waits
+                for an answer.
         """
         request = self._answerable()
-        if not 300 <= status <= 599:
-            raise ConfigurationError(
-                f"status = {status!r} is not accepted: 300 to 599",
-                config_key="status",
-                config_value=status,
-            )
+        check_rejection(status)
         fields = check_fields(headers or {})
+        request.respond(int(status), fields)
         self.status = status
         self.response_headers = fields
-        request.respond(status, fields)
         self._end()
         self._events = _NO_EVENTS
 
@@ -444,7 +448,7 @@ class H3Session:
             return
         self._finish_request()
         error = SessionRejectedError(
-            status_code=response.status, headers=dict(response.headers), remote=True
+            status_code=response.status, headers=response.headers, remote=True
         )
         self._refused(response.status, response.headers, error)
 

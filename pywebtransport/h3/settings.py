@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from .constants import BOOLEAN_SETTINGS, RESERVED_SETTINGS, FrameType, H3Error, Setting
-from .dialects import DIALECTS
 from .errors import H3ConnectionError
 from .frames import encode_frame
 from .options import H3Options, LocalSettings
@@ -56,9 +55,9 @@ def build_settings(options: H3Options, *, is_client: bool) -> dict[int, int]:
     }
     if not is_client:
         settings[Setting.ENABLE_CONNECT_PROTOCOL] = 1
-    for number in sorted(options.dialects):
-        dialect = DIALECTS[number]
-        settings[dialect.enabling] = options.max_sessions if dialect.counts_sessions else 1
+    for dialect in reversed(options.offered):
+        value = options.max_sessions if dialect.counts_sessions else 1
+        settings.update(dict.fromkeys(dialect.enabling, value))
         if dialect.flow_control != "never":
             settings[Setting.WT_INITIAL_MAX_DATA] = options.initial_max_data
             settings[Setting.WT_INITIAL_MAX_STREAMS_BIDI] = options.initial_max_streams_bidi

@@ -7,12 +7,10 @@ the peer may also come in DATAGRAM capsules.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..exceptions import (
     ClientError,
-    ConfigurationError,
     ProtocolError,
     SessionError,
     SessionRejectedError,
@@ -20,6 +18,7 @@ from ..exceptions import (
     WebTransportError,
     WebTransportNotSupportedError,
 )
+from ..types import HeaderMap, HeadersToSend
 from .capsules import CapsuleParser
 from .constants import (
     CAPSULE_PROTOCOL_FIELD,
@@ -30,7 +29,7 @@ from .constants import (
     Setting,
 )
 from .errors import CapsuleError, H3StreamError
-from .fields import Request, Response, check_fields
+from .fields import Request, Response, check_fields, check_rejection
 from .request import RequestStream
 from .varint import decode_varint, encode_varint
 
@@ -39,11 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["H3Tunnel", "TunnelEvents"]
 
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_HEADERS: Final = HeaderMap()  # not changed
 _DATAGRAM_CAPSULE: Final = frozenset({CapsuleType.DATAGRAM})
 # A context ID takes at most 8 bytes.
 _MAX_PAYLOAD: Final = MAX_UDP_PAYLOAD + 8
-_CAPSULE_PROTOCOL: Final = {CAPSULE_PROTOCOL_FIELD: "?1"}
 
 
 class TunnelEvents(Protocol):
@@ -176,7 +174,7 @@ class H3Tunnel:
         *,
         authority: str,
         path: str,
-        headers: Mapping[str, str],
+        headers: HeadersToSend,
         events: TunnelEvents,
     ) -> H3Tunnel:
         """Client: ask for a tunnel. The peer's SETTINGS must be in.
@@ -195,8 +193,17 @@ class H3Tunnel:
             StreamLimitError: The proxy allows no further request now.
             ConnectionError: The connection is closed.
         """
-        fields = check_fields(headers) | _CAPSULE_PROTOCOL
+        fields = check_fields(headers)
+        fields[CAPSULE_PROTOCOL_FIELD] = "?1"
+        pseudo = {
+            ":method": "CONNECT",
+            ":scheme": "https",
+            ":authority": authority,
+            ":path": path,
+            ":protocol": CONNECT_UDP_TOKEN,
+        }
         connection.check_can_request()
+        connection.check_header(pseudo, fields)
         missing = _missing(connection)
         if missing:
             raise WebTransportNotSupportedError(
@@ -210,13 +217,6 @@ class H3Tunnel:
         request = self._request = RequestStream(connection, stream, self)
         connection.requests[self.stream_id] = request
         connection.arrivals.local_stream_opened(self.stream_id)
-        pseudo = {
-            ":method": "CONNECT",
-            ":scheme": "https",
-            ":authority": authority,
-            ":path": path,
-            ":protocol": CONNECT_UDP_TOKEN,
-        }
         request.send_headers(pseudo, fields)
         return self
 
@@ -241,14 +241,15 @@ class H3Tunnel:
         connection.arrivals.settle(self.stream_id)  # no session lives there
         return self
 
-    def accept(self, headers: Mapping[str, str] | None = None) -> None:
+    def accept(self, headers: HeadersToSend | None = None) -> None:
         """Server: answer 200; from now on packets pass.
 
         Raises:
             SessionError: The request does not wait for an answer (any more).
             ConfigurationError: A header cannot be sent.
         """
-        fields = check_fields(headers or {}) | _CAPSULE_PROTOCOL
+        fields = check_fields(headers or {})
+        fields[CAPSULE_PROTOCOL_FIELD] = "?1"
         request = self._answerable()
         request.send_headers({":status": "200"}, fields)
         self.status = 200
@@ -256,7 +257,7 @@ class H3Tunnel:
         connection = self._connection
         connection.guard(request.open)
 
-    def reject(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+    def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
         """Server: answer with another status; the tunnel is over, without an event.
 
         Args:
@@ -268,16 +269,11 @@ class H3Tunnel:
             ConfigurationError: The status or a header cannot be sent.
         """
         fields = check_fields(headers or {})
-        if not 300 <= status <= 599:
-            raise ConfigurationError(
-                f"status = {status!r} is not accepted: 300 to 599",
-                config_key="status",
-                config_value=status,
-            )
+        check_rejection(status)
         request = self._answerable()
+        request.respond(int(status), fields)
         self.status = status
         self._end()
-        request.respond(status, fields)
 
     def response_received(self, response: Response) -> None:
         """Client: the final response is in."""

@@ -8,7 +8,7 @@ from ..client import WebTransportClient
 from ..events import Event
 from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
-from ..types import URL, EventType, Headers, SessionCloseInfo
+from ..types import URL, EventType, HeaderMap, Headers, SessionCloseInfo
 from ..utils import parse_webtransport_url
 from ..utils.extras import require
 
@@ -104,7 +104,7 @@ class Tracing:
             kind=self._trace.SpanKind.CLIENT,
             attributes={"server.address": host, "server.port": port, "url.full": full},
         )
-        fields = dict(headers or {})
+        fields = headers.copy() if isinstance(headers, HeaderMap) else dict(headers or {})
         self._propagate.inject(fields, context=self._trace.set_span_in_context(span))
         try:
             session = await client.connect(url, timeout=timeout, headers=fields)

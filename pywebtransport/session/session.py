@@ -37,7 +37,8 @@ from ..stream.structured import DEFAULT_MAX_MESSAGE_SIZE, check_message_size
 from ..types import (
     ErrorCode,
     EventType,
-    Headers,
+    HeaderMap,
+    HeadersToSend,
     Serializer,
     SessionCloseInfo,
     SessionId,
@@ -213,9 +214,14 @@ class WebTransportSession(EventEmitter):
         return None if self._state is SessionState.CLOSED else self._connection
 
     @property
-    def headers(self) -> Headers:
-        """Header fields of the peer: the request's on a server, the response's on a client."""
-        return dict(self._h3.response_headers if self._h3.is_client else self._h3.request_headers)
+    def headers(self) -> HeaderMap:
+        """Header fields of the peer: the request's on a server, the response's on a client.
+
+        A dictionary by lower-case name; ``get_all`` and ``lines`` tell the single lines of a
+        field that came in several, such as ``set-cookie``.
+        """
+        h3 = self._h3
+        return (h3.response_headers if h3.is_client else h3.request_headers).copy()
 
     @property
     def path(self) -> str:
@@ -275,17 +281,18 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------- server: answer the request
 
     def accept(
-        self, *, headers: Headers | None = None, application_protocol: str | None = None
+        self, *, headers: HeadersToSend | None = None, application_protocol: str | None = None
     ) -> Awaitable[None]:
         """Server: answer the request with 200. Takes effect at once; awaiting is optional.
 
         Args:
-            headers: Extra response fields.
+            headers: Extra response fields; a list of values makes several lines of a field.
             application_protocol: One of ``offered_protocols``, or None.
 
         Raises:
             SessionError: The request was answered already, or the client is gone.
-            ConfigurationError: The protocol was not offered.
+            ConfigurationError: The protocol was not offered, or a field cannot be sent; the
+                request still waits for an answer.
         """
         self._require_request("accept")
         if application_protocol is not None and application_protocol not in self.offered_protocols:
@@ -299,15 +306,18 @@ class WebTransportSession(EventEmitter):
         self._become_ready()
         return DONE
 
-    def reject(self, *, status_code: int = 403, headers: Headers | None = None) -> Awaitable[None]:
+    def reject(
+        self, *, status_code: int = 403, headers: HeadersToSend | None = None
+    ) -> Awaitable[None]:
         """Server: answer the request with an error status. Takes effect at once.
 
         Args:
             status_code: 300 to 599.
-            headers: Extra response fields.
+            headers: Extra response fields; a list of values makes several lines of a field.
 
         Raises:
             SessionError: The request was answered already, or the client is gone.
+            ConfigurationError: A field cannot be sent; the request still waits for an answer.
         """
         self._require_request("reject")
         if not 300 <= status_code <= 599:
@@ -315,7 +325,7 @@ class WebTransportSession(EventEmitter):
                 f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
             )
         self._h3.reject(status_code, headers or {})
-        error = SessionRejectedError(status_code=status_code, headers=headers or {})
+        error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
         self._end(None, f"rejected with status {status_code}", False, error)
         return DONE
 
@@ -597,7 +607,7 @@ class WebTransportSession(EventEmitter):
         """Client: the server refused, or there was no usable answer (deliver phase)."""
         if error is None:
             error = SessionRejectedError(
-                status_code=status or 0, headers=dict(headers), target_url=self._url
+                status_code=status or 0, headers=headers, target_url=self._url
             )
         elif type(error) is SessionError:
             error = ClientError(

@@ -17,6 +17,7 @@ GOAWAY = 0x07
 CONNECT_PROTOCOL = 0x08
 H3_DATAGRAM = 0x33
 H3_DATAGRAM_OLD = 0xFFD277
+FIELD_SECTION_SIZE = 0x06
 MAX_DATA = 0x2B61
 MAX_UNI = 0x2B64
 MAX_BIDI = 0x2B65
@@ -142,6 +143,29 @@ def decode_headers(section: bytes) -> dict[str, str]:
     return {name.decode(): value.decode("latin-1") for name, value in lines}
 
 
+def literal_headers(fields: Iterable[tuple[str, str]]) -> bytes:
+    """A HEADERS frame without Huffman coding and tables; lines may have any length."""
+
+    def text(value: bytes, prefix: int, first: int) -> bytes:
+        largest, size = (1 << prefix) - 1, len(value)
+        if size < largest:
+            return bytes([first | size]) + value
+        rest, digits = size - largest, bytearray([first | largest])
+        while rest >= 0x80:
+            digits.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        return bytes(digits) + bytes([rest]) + value
+
+    lines = [text(k.encode(), 3, 0x20) + text(v.encode("latin-1"), 7, 0) for k, v in fields]
+    return frame(HEADERS, b"\0\0" + b"".join(lines))
+
+
+def decode_lines(section: bytes) -> list[tuple[str, str]]:
+    """As ``decode_headers``, line by line."""
+    _, lines = pylsqpack.Decoder(0, 0).feed_header(0, section)
+    return [(name.decode(), value.decode("latin-1")) for name, value in lines]
+
+
 def connect(
     path: str = "/",
     *,
@@ -150,6 +174,17 @@ def connect(
     **pseudo: str | None,
 ) -> bytes:
     """The HEADERS frame of a session request; ``scheme=None`` leaves ``:scheme`` out."""
+    return encode_headers(request_lines(path, protocol=protocol, fields=fields, **pseudo))
+
+
+def request_lines(
+    path: str = "/",
+    *,
+    protocol: str = "webtransport-h3",
+    fields: Iterable[tuple[str, str]] = (),
+    **pseudo: str | None,
+) -> list[tuple[str, str]]:
+    """Its lines."""
     values: dict[str, str | None] = {
         "method": "CONNECT",
         "scheme": "https",
@@ -158,7 +193,7 @@ def connect(
         "protocol": protocol,
     }
     lines = [(f":{name}", value) for name, value in (values | pseudo).items() if value is not None]
-    return encode_headers([*lines, *fields])
+    return [*lines, *fields]
 
 
 def stream_header(session_id: int, *, unidirectional: bool) -> bytes:

@@ -61,6 +61,12 @@ class RawStream:
         return None
 
     @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The lines of the first field section."""
+        section = next(f.payload for f in h3.read_frames(self.data) if f.type == h3.HEADERS)
+        return h3.decode_lines(section)
+
+    @property
     def capsules(self) -> list[h3.Frame]:
         """The capsules in its DATA frames."""
         return h3.read_capsules(self.data)

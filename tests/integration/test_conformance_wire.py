@@ -419,6 +419,29 @@ async def test_case_055_056_059_available_protocols(
 
 @pytest.mark.parametrize(
     "settings",
+    [
+        {h3.H3_DATAGRAM: 1},
+        {h3.H3_DATAGRAM: 1, 0x2C7CF00F: 1},
+        {h3.H3_DATAGRAM: 1, 0x2C7CF00F: 1, h3.MAX_DATA: 1 << 20, h3.MAX_UNI: 9, h3.MAX_BIDI: 9},
+    ],
+    ids=["none", "unknown", "unknown with limits"],
+)
+@pytest.mark.parametrize(("token", "dialect"), [("webtransport-h3", 16), ("webtransport", 7)])
+async def test_token_decides_for_a_client_that_shows_nothing_known(
+    link: Link, settings: dict[int, int], token: str, dialect: int
+) -> None:
+    async with link(settings=settings, application_protocols=["b"]) as it:
+        fields = [("wt-available-protocols", '"a", "b"')]
+        request = it.peer.open(h3.connect(protocol=token, fields=fields))
+        assert (await it.peer.headers(request))["wt-protocol"] == '"b"'
+        session = await it.sessions.get()
+        assert session.connection is not None
+        assert session.connection.dialect == dialect
+        await it.still_works(request, session)
+
+
+@pytest.mark.parametrize(
+    "settings",
     [h3.FIREFOX, h3.CHROME, {h3.H3_DATAGRAM: 1, h3.WT_07: 1}, {h3.H3_DATAGRAM: 1}],
     ids=["02", "02+07", "07", "none"],
 )
@@ -435,6 +458,17 @@ async def test_older_clients_are_answered_in_the_form_of_their_offer(
         session = await it.sessions.get()
         assert session.application_protocol == "two-2"
         assert list(session.offered_protocols) == ["one-1", "two-2"]
+
+
+async def test_server_shows_and_understands_an_added_setting(link: Link) -> None:
+    settings = {h3.H3_DATAGRAM: 1, h3.WT_02: 1, 0x2C7CF001: 1}
+    async with link(settings=settings, extra_enabling_settings={0x2C7CF001: 16}) as it:
+        shown = await it.peer.settings()
+        assert shown[0x2C7CF001] == shown[h3.WT_16] == 1
+        session_id, session = await it.open()
+        assert session.connection is not None
+        assert session.connection.dialect == 16
+        await it.still_works(session_id, session)
 
 
 async def test_case_060_same_path_twice_is_two_sessions(link: Link) -> None:

@@ -144,6 +144,18 @@ async def test_older_token_is_tried_once_where_the_server_shows_it(reach: Reach)
         assert await it.peer.datagram() == b"\x01works"
 
 
+async def test_server_that_shows_only_an_added_setting(reach: Reach) -> None:
+    server = {h3.CONNECT_PROTOCOL: 1, h3.H3_DATAGRAM: 1, 0x2C7CF001: 1}
+    async with reach(server, extra_enabling_settings={0x2C7CF001: 16}) as it:
+        assert (await it.request())[":protocol"] == "webtransport-h3"
+        session = await it.open()
+        assert session.connection is not None
+        assert session.connection.dialect == 16
+        assert (await it.peer.settings())[0x2C7CF001] == 1
+    async with reach(server) as it:
+        assert isinstance(await it.fails(), WebTransportNotSupportedError)
+
+
 async def test_settings_of_the_client(reach: Reach) -> None:
     async with reach() as it:
         settings = await it.peer.settings()

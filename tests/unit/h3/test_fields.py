@@ -1,12 +1,22 @@
 """Rules for request and response fields, received and sent."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.h3.constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from pywebtransport.h3.errors import MessageError
-from pywebtransport.h3.fields import check_fields, encode_fields, parse_request, parse_response
+from pywebtransport.h3.fields import (
+    check_fields,
+    check_rejection,
+    check_section_size,
+    encode_fields,
+    parse_request,
+    parse_response,
+)
 
 CONNECT = [
     (b":method", b"CONNECT"),
@@ -146,3 +156,97 @@ def test_bad_fields_of_the_application_are_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match="header") as caught:
         check_fields({name: value})
     assert caught.value.config_value == {name: value}
+
+
+def test_whole_numbers_and_several_lines() -> None:
+    fields = check_fields({"Retry-After": 30, "Set-Cookie": ["a=1", "b=2"], "x": ("1", 2), "y": []})
+    assert fields == {"retry-after": "30", "set-cookie": "a=1", "x": "1, 2"}
+    assert fields.lines == [
+        ("retry-after", "30"),
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("x", "1"),
+        ("x", "2"),
+    ]
+    assert check_fields(fields).lines == fields.lines
+    assert encode_fields({":status": "200"}, fields)[2:4] == [
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+    ]
+    assert check_fields({"X": "1", "x": "2"}).get_all("x") == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        1.5,
+        None,
+        b"x",
+        {},
+        object(),
+        ["a", None],
+        [["a"]],
+        {"a"},
+        pytest.param(10**5000, id="5000 digits"),
+        ["a", "b\r\nc"],
+    ],
+)
+def test_values_of_other_types_are_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match='header "x-token"') as caught:
+        check_fields({"x-token": value})
+    assert caught.value.config_key == "headers"
+
+
+@pytest.mark.parametrize("headers", [[("a", "b")], "a: b", 5, {5: "x"}, {None: "x"}, {b"a": "x"}])
+def test_headers_that_are_no_dictionary_of_names(headers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="header"):
+        check_fields(headers)
+
+
+def test_a_field_that_no_qpack_takes_is_refused() -> None:
+    assert check_fields({"x": "v" * (MAX_FIELD_LINE - 1)})
+    assert check_fields({"x" * MAX_FIELD_NAME: "v" * (MAX_FIELD_LINE - MAX_FIELD_NAME)})
+    with pytest.raises(ConfigurationError, match=f"0 to {MAX_FIELD_LINE} bytes"):
+        check_fields({"x": "v" * MAX_FIELD_LINE})
+    with pytest.raises(ConfigurationError, match=f"1 to {MAX_FIELD_NAME} are accepted"):
+        check_fields({"x" * (MAX_FIELD_NAME + 1): "v"})
+
+
+def test_complaints_show_no_value() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_fields({"authorization": "secret\n"})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_size_that_the_peer_accepts() -> None:
+    fields = [(b":status", b"200"), (b"x-large", b"v" * 100)]
+    size = 2 * 32 + 10 + 107
+    check_section_size(fields, None)
+    check_section_size(fields, size)
+    with pytest.raises(ConfigurationError, match=f'{size} bytes.*"x-large", 100.*0 to {size - 1}'):
+        check_section_size(fields, size - 1)
+
+
+@pytest.mark.parametrize("status", [200, 299, 600, 0, -1, True, "404", 404.0, None])
+def test_statuses_that_refuse_nothing(status: Any) -> None:
+    with pytest.raises(ConfigurationError, match="300 to 599"):
+        check_rejection(status)
+
+
+def test_lines_of_one_field_are_joined_as_http_says() -> None:
+    lines = [
+        (b":status", b"200"),
+        (b"set-cookie", b"a=1; path=/, x"),
+        (b"via", b"one"),
+        (b"set-cookie", b"b=2"),
+        (b"cookie", b"c=3"),
+        (b"via", b"two"),
+        (b"cookie", b"d=4"),
+    ]
+    headers = parse_response(lines).headers
+    assert headers == {"set-cookie": "a=1; path=/, x", "via": "one, two", "cookie": "c=3; d=4"}
+    assert headers.get_all("Set-Cookie") == ["a=1; path=/, x", "b=2"]
+    assert headers.get_all("via") == ["one", "two"]
+    assert headers.get_all("none") == []
+    assert [name for name, _ in headers.lines] == ["set-cookie"] * 2 + ["via"] * 2 + ["cookie"] * 2

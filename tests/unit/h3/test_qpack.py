@@ -13,6 +13,7 @@ from pywebtransport.h3.qpack import (
     FieldSectionTooLarge,
     Qpack,
     count_field_lines,
+    measure_section,
     section_size,
 )
 
@@ -173,3 +174,48 @@ def test_round_trip(fields: list[tuple[bytes, bytes]]) -> None:
     decoded = decoder.decode(0, section)
     assert decoded is not None
     assert list(decoded) == fields
+
+
+@pytest.mark.parametrize("capacity", [0, 4096])
+@pytest.mark.parametrize("size", [65_527, 65_535])
+def test_a_line_too_long_for_the_coder_is_no_failure(capacity: int, size: int) -> None:
+    """Whether it is over the limit or not: the connection lives, and so does the table."""
+    qpack, sent = make(capacity=capacity, size=1 << 20)
+    section = Qpack(0, 0, 1 << 20).encode(0, [(b"x-token", b"t" * size)])
+    with pytest.raises(FieldSectionTooLarge):
+        qpack.decode(4, section)
+    assert sent == ([bytes.fromhex("44")] if capacity else [])  # Stream Cancellation
+    assert list(qpack.decode(8, bytes.fromhex("0000d1")) or ()) == [(b":method", b"GET")]
+    if capacity:
+        assert qpack.feed_encoder(bytes.fromhex("3fbd014a637573746f6d2d6b6579017a")) == []
+        assert qpack.decode(12, bytes.fromhex("020080")) == [(b"custom-key", b"z")]
+
+
+def test_a_long_line_that_has_to_wait() -> None:
+    qpack, sent = make(capacity=4096, size=1 << 20)
+    tail = Qpack(0, 0, 1 << 20).encode(0, [(b"x-token", b"t" * 65_530)])[2:]
+    assert qpack.decode(4, bytes.fromhex("020080") + tail) is None
+    assert qpack.feed_encoder(bytes.fromhex("3fbd014a637573746f6d2d6b6579017a")) == [4]
+    with pytest.raises(FieldSectionTooLarge):
+        qpack.resume(4)
+    assert sent == [bytes.fromhex("44")]
+    assert qpack.decode(8, bytes.fromhex("020080")) == [(b"custom-key", b"z")]
+
+
+def test_what_is_over_the_limit_is_seen_before_it_is_decoded() -> None:
+    for fields in ([(b"x", b"\xff" * 2000)], [(b"n" * 2000, b"v")], [(b"a", b"\xfe" * 600)] * 2):
+        section = Qpack(0, 0, 1 << 20).encode(0, fields)
+        lines, least, longest = measure_section(section)
+        assert lines == len(fields)
+        assert least <= section_size(fields)
+        assert longest >= max(len(name) + len(value) for name, value in fields)
+    section = Qpack(0, 0, 1 << 20).encode(0, [(b"x", b"\xff" * 2000)])
+    assert measure_section(section)[1] == 2000 + 32 + 1
+
+
+@given(st.lists(st.tuples(names, st.binary(max_size=40)), max_size=20))
+def test_bounds_of_a_section(fields: list[tuple[bytes, bytes]]) -> None:
+    lines, least, longest = measure_section(Qpack(0, 0, 1 << 20).encode(0, fields))
+    assert lines == len(fields)
+    assert least <= section_size(fields)
+    assert all(longest + 32 >= len(name) + len(value) for name, value in fields)
