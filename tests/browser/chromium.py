@@ -86,7 +86,9 @@ class Chromium(Browser):
         finally:
             os.close(commands_in)
             os.close(answers_out)
-        self._commands = Commands("Chromium", self._messages(), self._send, self.last_words)
+        self._commands = Commands(
+            "Chromium", self._messages(), self._send, self.last_words, self._event
+        )
         try:
             version = self.call("Browser.getVersion").result(START_TIMEOUT)
         except BaseException:
@@ -98,9 +100,7 @@ class Chromium(Browser):
         self, method: str, params: dict[str, Any] | None = None, session: str | None = None
     ) -> Future[dict[str, Any]]:
         """Send a command, to one tab if ``session`` names it."""
-        return self._commands.call(
-            method, params or {}, **({} if session is None else {"sessionId": session})
-        )
+        return self._commands.call(method, params or {}, session)
 
     def open_page(self, url: str) -> Page:
         """Load ``url`` in a new tab of its own browser context."""
@@ -136,6 +136,10 @@ class Chromium(Browser):
             os.close(self._answers)
             self._commands_out = self._answers = -1
         self._profile.cleanup()
+
+    def _event(self, message: dict[str, Any]) -> None:
+        if message["method"] == "Inspector.targetCrashed":
+            self._commands.give_up("the page crashed", message["sessionId"])
 
     def _send(self, message: str) -> None:
         data = message.encode() + b"\0"

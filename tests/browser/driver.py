@@ -45,6 +45,7 @@ class Commands:
         messages: What the browser says, until it is gone.
         send: Takes one command.
         last_words: What to show of a browser that is gone.
+        event: Called in the thread with what the browser says unasked.
     """
 
     def __init__(
@@ -53,29 +54,47 @@ class Commands:
         messages: Iterable[bytes | str],
         send: Callable[[str], object],
         last_words: Callable[[], str],
+        event: Callable[[dict[str, Any]], object] = lambda message: None,
     ) -> None:
         self._name = name
         self._messages = messages
         self._send = send
         self._last_words = last_words
+        self._event = event
         self._lock = threading.Lock()
         self._last_id = 0
-        self._pending: dict[int, Future[dict[str, Any]]] = {}
+        self._pending: dict[int, tuple[str | None, Future[dict[str, Any]]]] = {}
         self._gone = False
         self._reader = threading.Thread(target=self._read, name=name, daemon=True)
         self._reader.start()
 
-    def call(self, method: str, params: dict[str, Any], **more: Any) -> Future[dict[str, Any]]:
-        """Send a command; the future has its result, or raises ``PageError``."""
+    def call(
+        self, method: str, params: dict[str, Any], session: str | None = None
+    ) -> Future[dict[str, Any]]:
+        """Send a command, to one of several sessions if need be.
+
+        The future has its result, or raises ``PageError``.
+        """
         future: Future[dict[str, Any]] = Future()
         with self._lock:
             if self._gone:
                 raise PageError(f"{self._name} is gone: {self._last_words()}")
             self._last_id += 1
-            self._pending[self._last_id] = future
-            message = {"id": self._last_id, "method": method, "params": params, **more}
-            self._send(json.dumps(message))
+            self._pending[self._last_id] = (session, future)
+            message = {"id": self._last_id, "method": method, "params": params}
+            self._send(json.dumps(message if session is None else message | {"sessionId": session}))
         return future
+
+    def give_up(self, why: str, session: str | None = None) -> None:
+        """Let the commands fail that wait for an answer, of one session or all."""
+        with self._lock:
+            lost = [
+                number for number, (of, _) in self._pending.items() if session is None or of == session
+            ]
+            futures = [self._pending.pop(number)[1] for number in lost]
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(PageError(why))
 
     def join(self) -> None:
         """Wait until the browser has said its last."""
@@ -84,19 +103,18 @@ class Commands:
     def _read(self) -> None:
         try:
             for message in self._messages:
-                self._answer(json.loads(message))
+                self._take(json.loads(message))
         finally:
             with self._lock:
                 self._gone = True
-                pending = list(self._pending.values())
-                self._pending.clear()
-            for future in pending:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(PageError(f"{self._name} is gone: {self._last_words()}"))
+            self.give_up(f"{self._name} is gone: {self._last_words()}")
 
-    def _answer(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
+        if "id" not in message:
+            self._event(message)
+            return
         with self._lock:
-            future = self._pending.pop(message.get("id") or 0, None)
+            _, future = self._pending.pop(message["id"] or 0, (None, None))
         if future is None or not future.set_running_or_notify_cancel():
             return
         if "error" in message:

@@ -32,7 +32,7 @@ static void free_hold(qe_hold **link) {
 
 /* The end of the stream is in a packet, or never will be. */
 static int has_ended(const qe_stream *s, int wrote) {
-  return s->lib_gone || s->stopped || (wrote && (s->fin_sent || s->reset_sent));
+  return s->lib_gone || s->stopped || s->fin_acked || (wrote && s->reset_sent);
 }
 
 /* Credit of the peer is missing, which it may give only after the resets: they
