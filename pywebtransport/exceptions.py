@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport.types import HeaderMap, SessionState, StreamState
+from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
 
 __all__ = [
     "AuthenticationError",
@@ -229,7 +229,7 @@ class SessionRejectedError(ClientError):
     Args:
         message: Defaults to a sentence that names the status.
         status_code: HTTP status, 300 to 599.
-        headers: Header fields of the response.
+        headers: Header fields of the response; a list of values makes several lines.
     """
 
     _fields: ClassVar[tuple[str, ...]] = (*ClientError._fields, "status_code", "headers")
@@ -239,7 +239,7 @@ class SessionRejectedError(ClientError):
         message: str | None = None,
         *,
         status_code: int = 403,
-        headers: Mapping[str, str] | None = None,
+        headers: HeadersToSend | None = None,
         error_code: int | None = None,
         target_url: str | None = None,
         details: dict[str, Any] | None = None,
@@ -251,9 +251,7 @@ class SessionRejectedError(ClientError):
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )
         self.status_code = status_code
-        self.headers: dict[str, str] = (
-            headers.copy() if isinstance(headers, HeaderMap) else dict(headers or {})
-        )
+        self.headers = HeaderMap.of(headers or {})
         self.details.setdefault("status_code", status_code)
         self.details.setdefault("headers", dict(self.headers))
 

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pywebtransport.events import Event
@@ -150,6 +150,18 @@ class HeaderMap(dict[str, str]):
             else:
                 self[name] = value
 
+    @classmethod
+    def of(cls, headers: HeadersToSend) -> Self:
+        """As given by an application, unchecked: lists become lines, the rest stays as it is."""
+        self = cls()
+        for name, value in headers.items():
+            lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
+            if isinstance(lines, list | tuple) and all(type(v) in (str, int) for v in lines):
+                self.set_all(name, [str(line) for line in lines])
+            else:
+                self[name] = value  # type: ignore[assignment]
+        return self
+
     @property
     def lines(self) -> list[tuple[str, str]]:
         """Every line; those of one name stand together, in their order."""
@@ -159,7 +171,8 @@ class HeaderMap(dict[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of a field; empty when there is none."""
-        name = name.lower()
+        if name not in self:
+            name = name.lower()
         joined = self.get(name)
         if joined is None:
             return []
@@ -169,7 +182,6 @@ class HeaderMap(dict[str, str]):
 
     def set_all(self, name: str, values: Sequence[str]) -> None:
         """Give a field these lines, in place of those it had; none at all removes it."""
-        name = name.lower()
         if values:
             self[name] = _joined(name, values)
         else:
@@ -177,9 +189,12 @@ class HeaderMap(dict[str, str]):
         if len(values) > 1:
             self._several = {**(self._several or {}), name: tuple(values)}
 
-    def copy(self) -> HeaderMap:
+    def copy(self) -> Self:
         """An independent copy, with all lines."""
-        return HeaderMap(self.lines)
+        return type(self)(self.lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lines,)
 
 
 def _joined(name: str, values: Sequence[str]) -> str:

@@ -204,7 +204,8 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
         lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
         several = lines if isinstance(lines, list | tuple) else [lines]
         texts = [_check_value(name, line) for line in several]
-        checked.set_all(name, checked.get_all(name) + texts)
+        lowered = name.lower()
+        checked.set_all(lowered, checked.get_all(lowered) + texts)
     return checked
 
 

@@ -63,6 +63,10 @@ class FrameParser:
         """Bytes that were fed and not yet taken by :meth:`next`."""
         return len(self._buffer) - self._pos
 
+    def rest(self) -> bytes:
+        """The bytes of :attr:`pending`, which stay."""
+        return bytes(self._buffer[self._pos :])
+
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
         buffer, pos = self._buffer, self._pos

@@ -71,7 +71,9 @@ class RequestStream:
     """
 
     __slots__ = (
+        "_ahead",
         "_closed_by_peer",
+        "_judged",
         "_parser",
         "_timer",
         "connection",
@@ -93,6 +95,8 @@ class RequestStream:
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
         self._parser = FrameParser(self._policy)
+        self._ahead: FrameParser | None = None  # while the request waits, see _judge_ahead
+        self._judged = 0
         self._closed_by_peer = False
         self._timer: TimerHandle | None = None
         stream.sink = self.sink
@@ -129,6 +133,8 @@ class RequestStream:
             if not self.is_done:
                 self._reset_by_peer(stream.reset_code)
             return
+        if self.phase is Phase.WAITING:
+            self._judge_ahead()
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
         else:
@@ -185,6 +191,38 @@ class RequestStream:
             elif self.session is not None:
                 self.session.receive_capsules(frame.payload)
 
+    def _judge_ahead(self) -> None:
+        """Server: look at the frames behind a request that waits for its answer.
+
+        They stay where they are, to be read after the answer or never. But what may not be
+        there ends the connection now, whenever and however the request is answered.
+
+        Raises:
+            H3ConnectionError: a frame breaks a rule, or the last one is cut short.
+        """
+        stream, ahead = self.stream, self._ahead
+        if ahead is None:
+            rest = self._parser.rest()
+            if not rest and not stream.buffered:
+                return
+            ahead = self._ahead = FrameParser(self._policy)
+            self._judged = 0
+            ahead.feed(rest)
+        while ahead.next() is not None:
+            pass
+        data = stream.peek(_CHUNK)[self._judged :]
+        self._judged += len(data)
+        ahead.feed(data)
+        while ahead.next() is not None:
+            pass
+        if stream.fin_received and stream.buffered == self._judged and not ahead.at_boundary:
+            raise self._cut_short()
+
+    def _cut_short(self) -> H3ConnectionError:
+        return H3ConnectionError(
+            H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
+        )
+
     def _headers(self, section: bytes | None) -> None:
         if section is None:
             self.connection.qpack.cancel(self.stream_id)
@@ -223,6 +261,7 @@ class RequestStream:
             if not self.connection.is_client:
                 request = parse_request(fields)
                 self.phase = Phase.WAITING
+                self._judge_ahead()
                 self.connection.request_received(self, request)
                 return
             response = parse_response(fields)
@@ -233,9 +272,7 @@ class RequestStream:
 
     def _fin(self) -> None:
         if not self._parser.at_boundary:
-            raise H3ConnectionError(
-                H3Error.FRAME_ERROR, f"request stream {self.stream_id} ended inside a frame"
-            )
+            raise self._cut_short()
         if self.phase is Phase.HEADERS:
             raise H3StreamError(
                 self, H3Error.REQUEST_INCOMPLETE, "the stream ended before a complete header"
@@ -324,6 +361,7 @@ class RequestStream:
         """The session is established: read its capsules, beginning with those that waited."""
         if self.phase is not Phase.DONE:
             self.phase = Phase.OPEN
+            self._ahead = None
             self.advance()
 
     def give_up(self, code: int = H3Error.REQUEST_CANCELLED) -> None:
@@ -367,6 +405,7 @@ class RequestStream:
         self._cancel_timer()
         # The parser leads back here: nothing is left to the garbage collector.
         self._parser = _NO_FRAMES
+        self._ahead = None
         self.stream.sink = None
         self.stream.release()
 

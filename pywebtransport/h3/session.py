@@ -734,10 +734,24 @@ class H3Session:
                 request.fail(H3Error.REQUEST_CANCELLED)
         self._last_events().session_closed(code, reason, False, None)
 
-    def abort(self, h3_code: int) -> None:
-        """End the session without words: the CONNECT stream is reset with an HTTP/3 code."""
-        if self.state is not H3SessionState.CLOSED:
-            self.aborted(SessionError("the session was aborted", error_code=h3_code, remote=False))
+    def abort(self, h3_code: int = H3Error.REQUEST_CANCELLED) -> None:
+        """End the session without words; does nothing when it is over.
+
+        The CONNECT stream is reset and stopped, then the streams of the session; the peer
+        learns of no code. Either end may do so, before the answer and after it.
+
+        Args:
+            h3_code: HTTP/3 code for the CONNECT stream. The default is what RFC 9114 section
+                4.1.1 has both for a client that gives up a request and for a server that gives
+                up an answer.
+        """
+        if self.state is H3SessionState.CLOSED:
+            return
+        if self._request is not None:
+            self._request.fail(h3_code)
+        self._end()
+        error = SessionError("the session was aborted", error_code=h3_code, remote=False)
+        self._last_events().session_closed(None, "", False, error)
 
     def tell_draining(self) -> None:
         """WT_DRAIN_SESSION or GOAWAY came; told once."""

@@ -119,7 +119,7 @@ async def test_lines_of_a_refusal(answered: Answered) -> None:
     def refuse(session: WebTransportSession) -> None:
         raise SessionRejectedError(
             status_code=429,
-            headers={"retry-after": 30, "set-cookie": [value for _, value in COOKIES]},  # type: ignore[dict-item]
+            headers={"retry-after": 30, "set-cookie": [value for _, value in COOKIES]},
         )
 
     async with answered(refuse) as peer:

@@ -32,7 +32,7 @@ def test_the_dictionary_rules() -> None:
     headers.update({"set-cookie": "z"})
     headers["b"] = "4"
     assert headers.lines == [("a", "3"), ("set-cookie", "z"), ("b", "4")]
-    headers.set_all("B", ["5", "6"])
+    headers.set_all("b", ["5", "6"])
     assert headers["b"] == "5, 6"
     headers.set_all("b", [])
     del headers["a"]
@@ -53,4 +53,7 @@ def test_a_rejection_keeps_the_lines() -> None:
         assert isinstance(twin.headers, HeaderMap)
         assert twin.headers.get_all("set-cookie") == ["a", "b"]
         assert twin.headers == {"set-cookie": "a"}
-    assert type(SessionRejectedError(headers={"retry-after": "3"}).headers) is dict
+    error = SessionRejectedError(headers={"Retry-After": 3, "set-cookie": ["a", "b"]})
+    assert error.headers == {"Retry-After": 3, "set-cookie": "a"}
+    assert error.headers.get_all("set-cookie") == ["a", "b"]
+    assert HeaderMap.of({"x": ["a", None]}) == {"x": ["a", None]}  # type: ignore[list-item]

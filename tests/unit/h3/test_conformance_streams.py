@@ -9,12 +9,13 @@ reach this layer and are covered by
 import pytest
 
 from pywebtransport.exceptions import DatagramTooLargeError, SessionError
+from pywebtransport.h3.capsules import encode_close
 from pywebtransport.h3.error_codes import code_to_wire
 from pywebtransport.h3.frames import encode_frame
 from pywebtransport.h3.options import H3Options
 from pywebtransport.h3.session import H3SessionState
 from pywebtransport.h3.varint import encode_varint
-from tests.unit.h3.bed import ClientBed, PairBed, ServerBed, recorder
+from tests.unit.h3.bed import CONNECT, DRAFT16, ClientBed, PairBed, ServerBed, recorder
 from tests.unit.h3.fake_quic import FakeStream
 
 SESSION_GONE = 0x170D7B68
@@ -325,6 +326,102 @@ def test_case_105_stream_signal_after_headers() -> None:
 def test_case_105_stream_signal_after_another_frame() -> None:
     bed = ServerBed()
     bed.quic.peer_open(False, encode_frame(0x21, b"") + bidi(0))
+    assert bed.close_code == 0x106
+
+
+GREASE_FRAME = encode_frame(0x1F * 5 + 0x21, b"grease")
+SIGNALS = {
+    "short": b"\x40\x41\x00",
+    "four bytes": b"\x80\x00\x00\x41\x00",
+    "eight bytes": b"\xc0" + bytes(6) + b"\x41\x00",
+}
+BETWEEN = {
+    "at once": b"",
+    "after grease": GREASE_FRAME,
+    "after data": encode_frame(0x00, b"\x17\x03abc"),
+    "after both": encode_frame(0x00, b"") + GREASE_FRAME + encode_frame(0x00, b"\x17\x00"),
+}
+REQUESTS = {
+    "session": CONNECT,
+    "unknown protocol": [*CONNECT[:-1], (":protocol", "other")],
+    "get": [(":method", "GET"), *CONNECT[1:-1]],
+    "post": [(":method", "POST"), *CONNECT[1:-1]],
+}
+
+
+@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+@pytest.mark.parametrize("request_fields", REQUESTS.values(), ids=REQUESTS)
+def test_case_105_whatever_the_request_and_its_answer(
+    signal: bytes, between: bytes, request_fields: list[tuple[str, str]]
+) -> None:
+    """Nobody has to answer the request, or read on, for the rule to hold."""
+    bed = ServerBed()
+    bed.request(request_fields, between + signal)
+    assert bed.close_code == 0x106
+    assert bed.events.requested == []
+
+
+@pytest.mark.parametrize("settings", [True, False], ids=["known", "missing"])
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_case_105_while_the_request_waits(settings: bool, between: bytes) -> None:
+    bed = ServerBed(DRAFT16 if settings else None)
+    stream = bed.request()
+    rest = between + bidi(0)
+    for number, byte in enumerate(rest[:-1]):
+        assert bed.close_code is None, number
+        stream.feed(bytes([byte]))
+    assert bed.close_code == 0x106
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (encode_frame(0x01, b""), 0x105),
+        (encode_frame(0x04, b""), 0x105),
+        (encode_frame(0x05, b"\0"), 0x105),
+        (encode_frame(0x07, b"\0"), 0x105),
+        (encode_frame(0x02, b""), 0x105),
+        (encode_frame(0xF0700, b"\0"), 0x105),
+    ],
+    ids=["HEADERS", "SETTINGS", "PUSH_PROMISE", "GOAWAY", "HTTP/2", "PRIORITY_UPDATE"],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_other_frames_behind_a_request_that_waits(frame: bytes, code: int, together: bool) -> None:
+    bed = ServerBed()
+    stream = bed.request(extra=BETWEEN["after both"] + frame if together else b"")
+    if not together:
+        stream.feed(frame)
+    assert bed.close_code == code
+
+
+def test_frame_cut_by_fin_behind_a_request_that_waits() -> None:
+    bed = ServerBed()
+    bed.request(extra=encode_frame(0x00, b"12345")[:-1], fin=True)
+    assert bed.close_code == 0x106
+
+
+def test_what_is_looked_at_is_read_after_the_answer() -> None:
+    bed = ServerBed()
+    close = encode_frame(0x00, encode_close(5, "bye"))
+    stream = bed.request(extra=BETWEEN["after both"] + close[:4])
+    for byte in close[4:]:
+        stream.feed(bytes([byte]))
+    (session,) = bed.events.requested
+    session.accept()
+    bed.clock.advance(0)
+    assert recorder(session).closed == (5, "bye", True)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+def test_case_105_at_a_client(before: bool, signal: bytes) -> None:
+    bed = ClientBed()
+    session, _ = bed.open()
+    if before:
+        bed.stream_of(session).feed(signal)
+    else:
+        bed.respond(session, extra=BETWEEN["after both"] + signal)
     assert bed.close_code == 0x106
 
 

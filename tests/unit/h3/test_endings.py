@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from pywebtransport.exceptions import SessionError
 from pywebtransport.h3.capsules import encode_close
 from pywebtransport.h3.session import H3Session
-from tests.unit.h3.bed import CONNECT, Bed, ClientBed, ServerBed, data_frame, varint
+from tests.unit.h3.bed import (
+    CONNECT,
+    Bed,
+    ClientBed,
+    PairBed,
+    ServerBed,
+    data_frame,
+    recorder,
+    varint,
+)
 from tests.unit.h3.fake_quic import FakeStream
 
 BOTH = pytest.mark.parametrize("is_client", [False, True], ids=["server", "client"])
@@ -156,3 +166,58 @@ def test_nothing_of_the_session_is_left() -> None:
     assert connect._waiting == []
     with pytest.raises(SessionError):
         session.open_stream(True)
+
+
+@pytest.mark.parametrize(
+    ("is_client", "state"),
+    [
+        *itertools.product([False, True], ["established", "draining", "not answered"]),
+        (True, "not sent"),
+    ],
+)
+def test_abort_in_every_state(is_client: bool, state: str) -> None:
+    bed: Bed
+    if is_client:
+        bed = ClientBed(silent=state == "not sent")
+        session, events = bed.open()
+        if state in ("established", "draining"):
+            bed.respond(session)
+    else:
+        bed = ServerBed()
+        bed.request(CONNECT)
+        session = bed.events.requested[-1]
+        events = recorder(session)
+        if state != "not answered":
+            session.accept()
+    connect = None if state == "not sent" else bed.quic.streams[session.session_id]
+    if state == "draining":
+        assert connect is not None
+        connect.feed(data_frame(b"\x80\0\x78\xae\0"))
+        assert session.state == "draining"
+    session.abort()
+    session.abort()
+    assert session.state == "closed"
+    code, reason, remote, error = events.only("closed")
+    assert (code, reason, remote, error.error_code) == (None, "", False, 0x10C)
+    assert "rejected" not in events.names()
+    if connect is not None:
+        assert connect.reset_sent == connect.stop_sent == 0x10C
+        assert connect.sent.count(b"\x68\x43") == 0
+    assert bed.h3.sessions == bed.h3.requests == {}
+
+
+@BOTH
+def test_the_peer_of_an_abort_learns_no_code(is_client: bool) -> None:
+    bed = PairBed()
+    ours, our_events, theirs, their_events = bed.session()
+    if not is_client:
+        ours, our_events, theirs, their_events = theirs, their_events, ours, our_events
+    stream = ours.open_stream(True)
+    assert stream is not None
+    bed.pump()
+    ours.abort()
+    bed.pump()
+    assert theirs.state == "closed"
+    assert their_events.only("closed")[:3] == (None, "", True)
+    assert their_events.only("closed")[3].error_code == 0x10C
+    assert stream.reset_sent == 0x170D7B68
