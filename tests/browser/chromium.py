@@ -158,6 +158,7 @@ class _Tab(Page):
         self._browser = browser
         self._context = context
         self._session = session
+        self._closed = False
 
     async def run(self, function: str, *args: Any) -> Any:
         call = f"({function})({', '.join(json.dumps(arg) for arg in args)})"
@@ -175,6 +176,9 @@ class _Tab(Page):
         return answer["result"].get("value")
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._browser.call(
             "Target.disposeBrowserContext", {"browserContextId": self._context}
         ).result(START_TIMEOUT)

@@ -145,7 +145,7 @@ class Page(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the tab and whatever it still has open."""
+        """Close the tab and whatever it still has open. Idempotent."""
 
 
 class Browser(ABC):

@@ -124,6 +124,7 @@ class _Tab(Page):
         self._browser = browser
         self._user = user
         self._tab = tab
+        self._closed = False
 
     async def run(self, function: str, *args: Any) -> Any:
         call = f"({function})({', '.join(json.dumps(arg) for arg in args)})"
@@ -140,6 +141,9 @@ class _Tab(Page):
         return json.loads(answer["result"]["value"])
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._browser.call("browser.removeUserContext", userContext=self._user).result(
             START_TIMEOUT
         )

@@ -32,8 +32,10 @@ class Kind:
     Attributes:
         offers_protocols: A page can offer application protocols.
         largest_code_shown: A page sees 0 for a larger code of the server for a stream.
+        keeps_pages: The session of a page that was left goes on.
         tells_cancel: The server is told when a page cancels reading.
-        tells_end_to_writer: A write that waits when the session ends fails with the session's error.
+        other_write_error: How a write may fail when the session ends, besides with the session's
+            error: what writers are told of goes another way.
         tells_reset_to_reader: A read that waits when a reset comes fails with its code.
     """
 
@@ -43,8 +45,9 @@ class Kind:
     loops: tuple[str, ...]
     offers_protocols: bool = True
     largest_code_shown: int = _ALL
+    keeps_pages: bool = False
     tells_cancel: bool = True
-    tells_end_to_writer: bool = True
+    other_write_error: str = "NetworkError"
     tells_reset_to_reader: bool = True
 
 
@@ -68,8 +71,9 @@ KINDS = (
         loops=("asyncio",),
         offers_protocols=False,
         largest_code_shown=255,
+        keeps_pages=True,
         tells_cancel=False,
-        tells_end_to_writer=False,
+        other_write_error="AbortError",
         tells_reset_to_reader=False,
     ),
 )
