@@ -55,7 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the pairs of browser and event loop that ``KINDS`` names."""
 
     def wanted(item: pytest.Item) -> bool:
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        params = (
+            item.callspec.params
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
         return "kind" not in params or params["loop_name"] in params["kind"].loops
 
     items[:] = filter(wanted, items)

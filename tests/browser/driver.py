@@ -89,7 +89,9 @@ class Commands:
         """Let the commands fail that wait for an answer, of one session or all."""
         with self._lock:
             lost = [
-                number for number, (of, _) in self._pending.items() if session is None or of == session
+                number
+                for number, (of, _) in self._pending.items()
+                if session is None or of == session
             ]
             futures = [self._pending.pop(number)[1] for number in lost]
         for future in futures:

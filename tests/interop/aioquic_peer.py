@@ -60,6 +60,8 @@ class AioquicSession:
     application codes map to HTTP/3 codes, is up to its user: here.
     """
 
+    tells_ids = True
+
     def __init__(self, protocol: QuicConnectionProtocol) -> None:
         self._protocol = protocol
         self._quic = protocol._quic
