@@ -15,6 +15,7 @@ from .errors import LimitError
 from .flow import LocalStreams, PeerStreams, check_limit
 from .options import H3Options
 from .transport import Group, QuicTransport
+from .varint import MAX_VARINT
 
 __all__ = ["CreditEvents", "NoGroup", "SessionCredit"]
 
@@ -132,6 +133,19 @@ class SessionCredit:
             PeerStreams(options.initial_max_streams_bidi),
             PeerStreams(options.initial_max_streams_uni),
         )
+
+    def give_all(self) -> None:
+        """Raise all limits of the peer as far as they go, once and for all.
+
+        What it may send at a time is still limited by QUIC: bytes by the windows of the
+        connection and its streams, streams by their number.
+        """
+        self.group.recv_limit = None
+        self.group.credit_threshold = 0
+        self.peer = (PeerStreams(None), PeerStreams(None))
+        self._send(encode_number(CapsuleType.WT_MAX_DATA, MAX_VARINT))
+        for kind in _MAX_STREAMS:
+            self._send(encode_number(kind, MAX_SESSION_STREAMS))
 
     def may_open(self, unidirectional: bool) -> bool:
         """Tell whether the peer allows one more stream; if not, tell it so, once per limit."""

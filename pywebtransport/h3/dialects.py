@@ -22,6 +22,7 @@ __all__ = [
     "announced",
     "dialect_of_request",
     "flow_control_on",
+    "never_asks_for_credit",
     "select_dialect",
 ]
 
@@ -221,6 +222,15 @@ def dialect_of_request(
     if token == WEBTRANSPORT_TOKEN and chosen.token != token:
         return select_dialect(offered, peer_settings, below=chosen.draft) or chosen
     return chosen
+
+
+def never_asks_for_credit(dialect: Dialect, peer_settings: Mapping[int, int]) -> bool:
+    """Tell whether a client must be given all credit of a session at once.
+
+    Safari shows draft-07 and draft-14 together. It starts with the limits that it is given,
+    and does not go on when they are raised later (WebKit bug 319818).
+    """
+    return dialect.draft == 14 and bool(announced(DIALECTS[7], peer_settings))
 
 
 def flow_control_on(

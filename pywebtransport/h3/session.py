@@ -44,7 +44,7 @@ from .constants import (
     StreamType,
 )
 from .credit import NoGroup, SessionCredit
-from .dialects import DIALECTS, Dialect
+from .dialects import DIALECTS, Dialect, never_asks_for_credit
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
 from .fields import Response, check_fields, check_rejection
@@ -327,6 +327,9 @@ class H3Session:
         if self._datagram_limit is not None:
             self._credit.group.datagram_limit = self._datagram_limit
         self._capsules = None
+        peer_settings = self._connection.peer_settings
+        if flow_control and not self.is_client and never_asks_for_credit(dialect, peer_settings):
+            self._credit.give_all()  # goes out behind the answer
         request.send_first()
 
     def _capsule_parser(self) -> CapsuleParser:

@@ -403,14 +403,18 @@ async def test_codes_have_32_bits_for_older_dialects(link: Link, settings: dict[
     async with link(settings=settings) as it:
         session_id, session = await it.open(protocol="webtransport")
         number = it.peer.open_in_session(session_id, b"x")
+        await it.peer.delivered()
+        it.peer.reset(number, h3.stream_code(80_000))
+        stream = await arrival(session)
+        assert isinstance(stream, WebTransportStream)
+        with pytest.raises(StreamResetError) as caught:
+            await stream.read_all()
+        assert caught.value.error_code == 80_000
+        number = it.peer.open_in_session(session_id, b"y")
         stream = await arrival(session)
         assert isinstance(stream, WebTransportStream)
         await stream.abort(70_000)
         assert await it.peer.aborted(number) == h3.stream_code(70_000)
-        it.peer.reset(it.peer.open_in_session(session_id, b"y"), h3.stream_code(80_000))
-        with pytest.raises(StreamResetError) as caught:
-            await (await arrival(session)).read_all()
-        assert caught.value.error_code == 80_000
 
 
 async def test_case_107_stop_sending_on_a_stream_we_only_receive_on(link: Link) -> None:

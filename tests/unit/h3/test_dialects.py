@@ -12,6 +12,7 @@ from pywebtransport.h3.dialects import (
     add_enabling,
     dialect_of_request,
     flow_control_on,
+    never_asks_for_credit,
     select_dialect,
 )
 from pywebtransport.h3.options import H3Options
@@ -147,6 +148,24 @@ def test_an_added_setting_of_a_dialect_that_is_not_offered() -> None:
 
 def test_settings_that_are_in_use() -> None:
     assert set(Setting) | RESERVED_SETTINGS == HTTP3_SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("settings", "draft", "all_at_once"),
+    [
+        ({0xC671706A: 1, 0x14E9CD29: 1}, 14, True),
+        ({0x14E9CD29: 1}, 14, False),
+        ({0xC671706A: 0, 0x14E9CD29: 1}, 14, False),
+        ({0xC671706A: 1}, 7, False),
+        ({0xC671706A: 1, 0x14E9CD29: 1, 0x2C7CF000: 1}, 16, False),
+    ],
+)
+def test_who_needs_all_credit_at_once(
+    settings: dict[int, int], draft: int, all_at_once: bool
+) -> None:
+    chosen = select_dialect(ALL, settings)
+    assert chosen is DIALECTS[draft]
+    assert never_asks_for_credit(chosen, settings) is all_at_once
 
 
 FLOW_CONTROL = [
