@@ -119,10 +119,9 @@ test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 
 	done
 
 .PHONY: test-browser
-test-browser: setup ## Browser tests alone, the demonstration page included, in headless Chromium
+test-browser: setup ## Tests in Chromium and Firefox, the demonstration page included, and with Deno and @moq/web-transport
 	$(call section,browser tests)
-	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser
-	@$(PY) -m examples.demo.browser --check
+	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser tests/interop/test_deno.py tests/interop/test_moq.py
 
 .PHONY: sanitize
 sanitize: setup ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -196,7 +195,7 @@ dist: $(VENV)/.stamp-dev ## Source distribution and wheel, into dist/
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-deno .venv-benchmark .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

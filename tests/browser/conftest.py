@@ -55,12 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the pairs of browser and event loop that ``KINDS`` names."""
 
     def wanted(item: pytest.Item) -> bool:
-        params = (
-            item.callspec.params
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else {}
-        )
-        return "kind" not in params or params["loop_name"] in params["kind"].loops
+        params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        if "kind" not in params or "loop_name" not in params:
+            return True
+        return params["loop_name"] in params["kind"].loops
 
     items[:] = filter(wanted, items)
 

@@ -1,4 +1,4 @@
-"""What a page in Chromium sees of our server, and the server of the page."""
+"""What a page sees of our server, and the server of the page, in every browser."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pywebtransport.exceptions import (
 )
 from tests.support.steps import echo_bidirectional, until
 
+from .conftest import Visit
 from .driver import Page, PageError
 from .kinds import LARGEST_CODE_TOLD, Kind
-from .conftest import Visit
 
 VisitFactory = Callable[..., AbstractAsyncContextManager[Visit]]
 
@@ -233,7 +233,7 @@ async def fill(session: WebTransportSession, count: int, group: asyncio.TaskGrou
 
     async def write() -> None:
         stream = await session.create_unidirectional_stream()
-        with pytest.raises((SessionClosedError, StreamError)):
+        with contextlib.suppress(SessionClosedError, StreamError):
             while True:
                 await stream.write(bytes(10_000))
                 await stream.flush()

@@ -155,6 +155,15 @@ class AioquicSession:
         await self._until(lambda: stream.reset is not None)
         return _from_wire(stream.reset)
 
+    async def received(self, stream_id: int, data: bytes) -> None:
+        """Wait until just these bytes have come on a stream."""
+        stream = self._streams[stream_id]
+        await self._until(lambda: b"".join(stream.chunks) == data)
+
+    def is_stopped(self, stream_id: int) -> bool:
+        """Whether STOP_SENDING has come for a stream."""
+        return self._streams[stream_id].stopped is not None
+
     async def was_stopped(self, stream_id: int) -> int:
         stream = self._streams[stream_id]
         await self._until(lambda: stream.stopped is not None)

@@ -14,6 +14,7 @@ from tests.support.certificates import Certificates
 from tests.support.steps import take, take_unidirectional
 
 from .deno_peer import script_client, script_server
+from .test_interop import write_on_and_on
 
 pytestmark = pytest.mark.usefixtures("moq_there")
 
@@ -78,9 +79,7 @@ async def test_all_codes_of_streams_both_ways(
                 await theirs.read()
             await far.stop(number, code)
             with pytest.raises(StreamStoppedError) as stopped:
-                while True:
-                    await theirs.write(bytes(1000))
-                    await theirs.flush()
+                await write_on_and_on(theirs)
             assert (reset.value.error_code, stopped.value.error_code) == (code, code)
 
 
