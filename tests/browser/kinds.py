@@ -23,6 +23,7 @@ class Kind:
 
     Attributes:
         name: In the names of tests.
+        title: In the documentation.
         start: Starts it.
         dialect: The draft that it and this library agree on.
         loops: The event loops that the server runs on.
@@ -40,6 +41,7 @@ class Kind:
     """
 
     name: str
+    title: str
     start: Callable[[], Browser]
     dialect: int
     loops: tuple[str, ...]
@@ -50,22 +52,39 @@ class Kind:
     other_write_error: str = "NetworkError"
     tells_reset_to_reader: bool = True
 
+    def limits(self) -> dict[str, str]:
+        """What is its own, as the table in docs/howto/browsers.md says it."""
+        shown = self.largest_code_shown
+        return {
+            "application protocols": "yes" if self.offers_protocols else "no `protocols`",
+            "codes of streams that a page gives": f"up to {LARGEST_CODE_TOLD}",
+            "and that it sees": "all" if shown == _ALL else f"up to {shown}, others as 0",
+            "`cancel()` of a reader": "STOP_SENDING" if self.tells_cancel else "nothing is sent",
+            "read that waits at a reset": (
+                "has the code" if self.tells_reset_to_reader else "`TypeError`, no code"
+            ),
+            "page that is left": "session goes on" if self.keeps_pages else "session ends",
+        }
+
 
 KINDS = (
     Kind(
         "chromium",
+        "Chromium",
         Chromium,
         dialect=2,
         loops=("asyncio", "uvloop"),
     ),
     Kind(
         "chromium-draft07",
+        "Chromium, `--enable-features=EnableWebTransportDraft07`",
         lambda: Chromium("EnableWebTransportDraft07"),
         dialect=7,
         loops=("uvloop",),
     ),
     Kind(
         "firefox",
+        "Firefox ESR",
         Firefox,
         dialect=2,
         loops=("asyncio",),

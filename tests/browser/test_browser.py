@@ -250,13 +250,20 @@ async def fill(session: WebTransportSession, count: int, group: asyncio.TaskGrou
         group.create_task(write())
 
 
-def check_streams(seen: dict[str, Any], kind: Kind) -> None:
+def check_streams(runs: list[dict[str, Any]], kind: Kind) -> None:
     """Readers and writers of the page were told that the session ended, not the stream."""
-    for error in seen["readers"]:
-        assert (error["isTransportError"], error.get("source")) == (True, "session"), error
-    for error in seen["writers"]:
-        if error["name"] != kind.other_write_error:
-            assert (error["isTransportError"], error.get("source")) == (True, "session"), error
+
+    def right(error: dict[str, Any]) -> bool:
+        return (error["isTransportError"], error.get("source")) == (True, "session")
+
+    wrong = [error for seen in runs for error in seen["readers"] if not right(error)]
+    if kind.tells_reset_to_reader:
+        assert not wrong
+    else:  # while data streams in, a reader of Firefox is now and then told of neither
+        assert {error["name"] for error in wrong} <= {"TypeError"}
+        assert sum(all(map(right, seen["readers"])) for seen in runs) > len(runs) / 2
+    for error in (error for seen in runs for error in seen["writers"]):
+        assert right(error) or error["name"] == kind.other_write_error, error
 
 
 @pytest.mark.limit(120)
@@ -264,6 +271,7 @@ def check_streams(seen: dict[str, Any], kind: Kind) -> None:
 async def test_close_by_the_server_with_streams_in_flight(
     visit: VisitFactory, kind: Kind, count: int
 ) -> None:
+    runs: list[dict[str, Any]] = []
     for _ in range(RUNS):
         async with visit() as it, asyncio.TaskGroup() as group:
             seen = group.create_task(it.run("busyUntilTheEnd", count))
@@ -271,15 +279,16 @@ async def test_close_by_the_server_with_streams_in_flight(
             await fill(session, count, group)
             assert await (await arrival(session)).readexactly(5) == b"ready"
             await session.close(code=4242, reason="in flight")
-        assert seen.result()["end"] == {"closeCode": 4242, "reason": "in flight"}
-        check_streams(seen.result(), kind)
+        runs.append(seen.result())
+        assert runs[-1]["end"] == {"closeCode": 4242, "reason": "in flight"}
+    check_streams(runs, kind)
 
 
 @pytest.mark.limit(120)
 async def test_shutdown_of_the_server_with_streams_in_flight(
     visit: VisitFactory, kind: Kind
 ) -> None:
-    ends: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     for _ in range(RUNS):
         async with visit() as it, asyncio.TaskGroup() as group:
             seen = group.create_task(it.run("busyUntilTheEnd", 3))
@@ -287,8 +296,9 @@ async def test_shutdown_of_the_server_with_streams_in_flight(
             await fill(session, 3, group)
             assert await (await arrival(session)).readexactly(5) == b"ready"
             await it.served.server.close(drain_timeout=0)
-        ends.append(seen.result()["end"])
-        check_streams(seen.result(), kind)
+        runs.append(seen.result())
+    check_streams(runs, kind)
+    ends = [seen["end"] for seen in runs]
     lost = [end for end in ends if end.get("message") == "Connection lost."]
     assert len(lost) < RUNS / 2
     clean = {"closeCode": 0, "reason": "server shutdown"}
@@ -307,7 +317,7 @@ async def test_close_by_the_page_with_streams_in_flight(
         info = await session.wait_closed()
         assert (info.code, info.reason, info.remote) == (77, "enough", True)
     assert seen.result()["end"] == said
-    check_streams(seen.result(), kind)
+    check_streams([seen.result()], kind)
 
 
 async def test_server_waits_for_the_page_to_finish(visit: VisitFactory) -> None:
