@@ -194,17 +194,6 @@ async function busyUntilTheEnd(target, count, info) {
   return { end, readers: await Promise.all(readers), writers: await Promise.all(writers) };
 }
 
-async function waitDraining(target) {
-  const session = await opened(target);
-  if (session.draining === undefined) {
-    await ended(session);
-    return "no such promise";
-  }
-  await session.draining;
-  await ended(session);
-  return "draining";
-}
-
 async function stay(target) {
   globalThis.kept = await opened(target);
 }
