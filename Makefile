@@ -102,7 +102,7 @@ demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page
 # --- check -----------------------------------------------------------------------
 
 .PHONY: test
-test: ## Everything that CI runs: lint, types, C tests, docs, Python tests with coverage
+test: ## Lint, types, C tests, docs, Python tests with coverage; CI adds demo and test-debian13
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
@@ -183,7 +183,7 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: system-engine system-fuzz ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
+fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens and tickets, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
 	@scripts/fuzz.sh
 

@@ -30,8 +30,9 @@ def shown(value: object) -> str:
     return printable(value)
 
 
-def one_line(text: str, limit: int = 2000) -> str:
-    """``text`` on one line of at most ``limit`` characters; what is not printable is escaped."""
+def one_line(value: object, limit: int = 2000) -> str:
+    """A text on one line of at most ``limit`` characters; what is not printable is escaped."""
+    text = value if isinstance(value, str) else shorten(value)
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     if text.isprintable():
