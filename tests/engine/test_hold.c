@@ -113,7 +113,8 @@ static void test_fin_first(void) {
   }
 }
 
-/* When the stream ends by a reset, that has a packet before the others: losing it loses no other. */
+/* When the stream ends by a reset, that has a packet before the others: losing it loses no
+ * other. */
 static void test_reset_first(void) {
   bed b = {0};
   setup(&b, 2);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.support import environments
+from tests.support.scripts import load_script
 
 __all__ = ["MINIMUM", "deno", "deno_environment", "find_python", "moq", "peer_python"]
 
@@ -24,10 +26,6 @@ DENO_REQUIREMENTS = ["deno==2.9.6"]
 MOQ = "0.1.4"
 # The native part of @moq/web-transport wants this C library; Debian 13 has a newer one.
 _MOQ_LIBC = (2, 38)
-_DEBIAN_13 = (
-    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-    " http://deb.debian.org/debian trixie main"
-)
 
 
 def find_python() -> str | None:
@@ -72,6 +70,12 @@ def moq() -> tuple[list[str], Path]:
         subprocess.CalledProcessError: Something cannot be installed.
     """
     command = deno()
+    with DENO_ENVIRONMENT.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a parallel run may want it twice at the same time
+        return _moq(command)
+
+
+def _moq(command: list[str]) -> tuple[list[str], Path]:
     directory = DENO_ENVIRONMENT / "moq"
     if not (directory / "node_modules" / "@moq" / "web-transport" / "napi.cjs").exists():
         directory.mkdir(exist_ok=True)
@@ -100,9 +104,9 @@ def _newer_libc(directory: Path) -> list[str]:
         shutil.rmtree(making, ignore_errors=True)
         for name in ("lists/partial", "cache/archives/partial"):
             (making / name).mkdir(parents=True)
-        (making / "sources.list").write_text(_DEBIAN_13 + "\n")
+        (making / "debian-13.sources").write_text(_debian_13())
         options = {
-            "Dir::Etc::SourceList": making / "sources.list",
+            "Dir::Etc::SourceList": making / "debian-13.sources",
             "Dir::Etc::SourceParts": "/dev/null",
             "Dir::State::Lists": making / "lists",
             "Dir::State::Status": "/dev/null",
@@ -120,6 +124,16 @@ def _newer_libc(directory: Path) -> list[str]:
         shutil.rmtree(making)
     loader = next(directory.glob("usr/lib/*/ld-linux-*"))
     return [str(loader), "--library-path", str(loader.parent)]
+
+
+def _debian_13() -> str:
+    """Where this machine's apt finds Debian 13, as it would be written in its own sources."""
+    packages, root = load_script("system_packages"), load_script("debian_root")
+    here = packages.read_sources(packages.APT_DIRECTORY)
+    mirror = os.environ.get("DEBIAN_MIRROR", "")
+    codename = root.release_fields().get("VERSION_CODENAME", "")
+    text: str = root.stanzas(root.sources_for("trixie", here, codename, mirror))
+    return text
 
 
 def _run(*command: str, cwd: Path) -> None:
