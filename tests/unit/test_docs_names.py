@@ -34,6 +34,7 @@ FOREIGN = {
     "pytest": "tmp_path",
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
+    "browsers": "AbortError NetworkError session.closed",
     "other libraries": "bbr1",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
