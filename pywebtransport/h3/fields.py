@@ -37,6 +37,7 @@ _CONNECTION_FIELDS: Final = frozenset(
 _RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _SHARED_COUNT: Final = 256
+_SHARED_VALUE: Final = 256
 _RESPONSE_PSEUDO: Final = frozenset({b":status"})
 
 
@@ -197,7 +198,13 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
             key="headers", value=headers, reason="expected a dictionary of names and values"
         )
     checked = HeaderMap()
+    single = not isinstance(headers, HeaderMap) or len(headers.lines) == len(headers)
     for name, value in headers.items():
+        if single and type(name) is str and type(value) is str and len(value) <= _SHARED_VALUE:
+            lowered, text = _checked_line(name, value)
+            if lowered not in checked:
+                checked[lowered] = text
+                continue
         _check_name(name, value)
         lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
         several = lines if isinstance(lines, list | tuple) else [lines]
@@ -205,6 +212,13 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
         lowered = name.lower()
         checked.set_all(lowered, checked.get_all(lowered) + texts)
     return checked
+
+
+@lru_cache(_SHARED_COUNT)
+def _checked_line(name: str, value: str) -> tuple[str, str]:
+    """Most sessions send the same few lines again and again."""
+    _check_name(name, value)
+    return name.lower(), _check_value(name, value)
 
 
 def _check_name(name: str, value: object) -> None:
@@ -278,8 +292,7 @@ def check_section_size(fields: _Fields, limit: int | None) -> None:
     Raises:
         ConfigurationError: it is larger.
     """
-    size = section_size(fields)
-    if limit is not None and size > limit:
+    if limit is not None and (size := section_size(fields)) > limit:
         largest = max(fields, key=lambda line: len(line[0]) + len(line[1]))
         raise ConfigurationError(
             f"the header has {size} bytes, the largest field, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import quote, unquote
 
@@ -46,6 +47,11 @@ def ascii_host(host: str) -> str:
     """
     if not isinstance(host, str):
         _refuse(host, "expected a host name or address")
+    return _ascii_host(host)
+
+
+@lru_cache(256)
+def _ascii_host(host: str) -> str:
     if not host:
         _refuse(host, "the host is missing")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
