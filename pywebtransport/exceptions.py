@@ -44,7 +44,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport._plain import one_line, plain, shorten, shown, status_text
+from pywebtransport._plain import one_line, plain, printable, shorten, status_text
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
 
@@ -259,7 +259,7 @@ class SessionRejectedError(ClientError):
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
-            where = "" if target_url is None else f" with {shown(target_url)}"
+            where = "" if target_url is None else f" with {printable(target_url)}"
             message = f"The session{where} was rejected with HTTP status {status_text(status_code)}"
         super().__init__(
             message, error_code=error_code, target_url=target_url, details=details, **origin
@@ -574,7 +574,7 @@ class SessionClosedError(SessionError):
     ) -> None:
         if message is None:
             by = {True: " by the peer", False: " by this end", None: ""}[remote]
-            message = f"The session was closed{by}" + (f": {shown(reason)}" if reason else "")
+            message = f"The session was closed{by}" + (f": {printable(reason)}" if reason else "")
         super().__init__(
             message,
             session_id=session_id,
@@ -871,7 +871,7 @@ def session_not_ready(*, session_id: str, current_state: SessionState) -> Sessio
 def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
     """Make the error for an operation on a stream that is closed."""
     return StreamError(
-        f"Stream {stream_id}: {shown(reason)}",
+        f"Stream {stream_id}: {printable(reason)}",
         stream_id=stream_id,
         stream_state=StreamState.CLOSED,
         reason=reason,

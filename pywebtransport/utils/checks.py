@@ -122,14 +122,15 @@ def check_bind_address(host: Any, port: Any) -> None:
             )
 
 
-def check_count(key: str, value: Any) -> None:
-    """Check a limit that is counted.
+def check_count(key: str, value: Any) -> int:
+    """Check a limit that is counted, and give it.
 
     Raises:
         ConfigurationError: It is not a whole number from 1 up.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+    return value
 
 
 def check_number(key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
