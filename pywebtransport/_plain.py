@@ -69,8 +69,10 @@ def status_text(code: Any) -> str:
         return printable(code)
 
 
-def one_line(text: str, limit: int = 2000) -> str:
+def one_line(text: object, limit: int = 2000) -> str:
     """``text`` on one line of at most ``limit`` characters; what is not printable is escaped."""
+    if not isinstance(text, str):
+        return printable(text, limit)
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     return printable_line(text)

@@ -312,7 +312,7 @@ async def test_the_text_of_an_error_may_be_anything(
         {"concurrency_limit": "5"},
         {"concurrency_limit": True},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],
 )
 @pytest.mark.loops("asyncio")
 async def test_wrong_options_of_a_manager(pair: PairOfSessions, options: dict[str, Any]) -> None:
