@@ -102,7 +102,7 @@ demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page
 # --- check -----------------------------------------------------------------------
 
 .PHONY: test
-test: ## Everything that CI runs: lint, types, C tests, docs, Python tests with coverage
+test: ## Lint, types, C tests, docs, Python tests with coverage; CI adds demo and test-debian13
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
@@ -152,10 +152,9 @@ test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 
 	done
 
 .PHONY: test-browser
-test-browser: build system-test $(VENV)/.stamp-test ## Browser tests alone, the demonstration page included, in headless Chromium
+test-browser: build system-test $(VENV)/.stamp-test ## Tests in Chromium and Firefox, the demonstration page included, and with Deno and @moq/web-transport
 	$(call section,browser tests)
-	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser
-	@$(PY) -m examples.demo.browser --check
+	@$(PY) -m pytest $(PYTEST_ARGS) tests/browser tests/interop/test_deno.py tests/interop/test_moq.py
 
 .PHONY: sanitize
 sanitize: system-build system-python system-test ## C tests and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -184,7 +183,7 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: system-engine system-fuzz ## Fuzz the parsers of the engine, FUZZ_SECONDS=60 each
+fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens and tickets, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
 	@scripts/fuzz.sh
 
@@ -223,7 +222,7 @@ dist: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## Source distribut
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included
-	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
+	rm -rf $(VENV) .venv-3.* .venv-asan .venv-peers .venv-deno .venv-benchmark .venv-*.lock .make build dist docs/_build docs/reference/_generated *.egg-info \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	rm -f pywebtransport/_quic/_core.c pywebtransport/_quic/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

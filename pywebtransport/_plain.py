@@ -69,10 +69,9 @@ def status_text(code: Any) -> str:
         return printable(code)
 
 
-def one_line(text: object, limit: int = 2000) -> str:
-    """``text`` on one line of at most ``limit`` characters; what is not printable is escaped."""
-    if not isinstance(text, str):
-        return printable(text, limit)
+def one_line(value: object, limit: int = 2000) -> str:
+    """A text on one line of at most ``limit`` characters; what is not printable is escaped."""
+    text = value if isinstance(value, str) else shorten(value)
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
     return printable_line(text)

@@ -82,10 +82,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_stderr])
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Processes that share the tests have to agree on their names, and addresses differ.
-    if " at 0x" in item.nodeid:
-        raise pytest.UsageError(f"{item.nodeid}: the address of an object; give the test ids")
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: the address of an object; give it an id")
 
 
 def pytest_collection_finish() -> None:

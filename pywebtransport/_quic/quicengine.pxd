@@ -289,7 +289,7 @@ cdef extern from "engine/quicengine.h":
                             unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now)
     void qe_engine_free(qe_engine *e)
     void qe_engine_set_tls(qe_engine *e, qe_tls *tls)
-    int qe_engine_set_secrets(qe_engine *e, const void *secrets, size_t n)
+    int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n)
     void qe_engine_stop_accepting(qe_engine *e)
     int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
                             socklen_t local_len, const sockaddr *remote, socklen_t remote_len,

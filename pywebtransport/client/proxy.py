@@ -491,7 +491,9 @@ def _told(cause: Exception | None) -> str:
     """What is known of the end."""
     if cause is None:
         return ""
-    code = getattr(cause, "error_code", None)
-    message = cause.message if isinstance(cause, WebTransportError) else str(cause)
-    told = f": {printable(message)}"
-    return told if code is None else f"{told} (code {code:#x})"
+    if not isinstance(cause, WebTransportError):
+        return f": {printable(cause)}"
+    # Errors of ours are escaped already, and most name their code.
+    code = None if cause.error_code is None else f"{cause.error_code:#x}"
+    message = cause.message
+    return f": {message}" if code is None or code in message else f": {message} (code {code})"

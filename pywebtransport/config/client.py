@@ -78,8 +78,8 @@ class ClientConfig(BaseConfig):
     """Seconds of the longest pause between two tries."""
 
     max_streams: int = DEFAULT_MAX_STREAMS
-    """Streams that this end may have open at a time in one session; opening
-    another waits."""
+    """Streams that this end may have open at a time in one session; opening another
+    raises ``StreamLimitError``, or waits for as long as its ``timeout`` says."""
 
     require_application_protocol: bool = False
     """Close a session with WT_ALPN_ERROR unless the server picked one of

@@ -72,14 +72,15 @@ class ServerConfig(BaseConfig):
     """PEM file of the key of ``certfile``."""
 
     max_connections: int = DEFAULT_SERVER_MAX_CONNECTIONS
-    """Connections at a time; further ones are refused with CONNECTION_REFUSED."""
+    """Connections at a time, those whose handshake is not complete aside; further ones
+    are refused with CONNECTION_REFUSED."""
 
     max_half_open_connections: int = DEFAULT_MAX_HALF_OPEN_CONNECTIONS
     """Connections at a time whose handshake is not complete; packets of
     further ones are dropped."""
 
     max_handshakes_per_address: int = 0
-    """New connections per second from one client address without a validated
+    """New connections per second from one client address, with or without a validated
     token; 0: no limit."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
@@ -88,7 +89,8 @@ class ServerConfig(BaseConfig):
 
     max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
     """Streams that this end may have open at a time on one connection, all its
-    sessions together; opening another waits."""
+    sessions together; opening another raises ``StreamLimitError``, or waits for as
+    long as its ``timeout`` says."""
 
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
     """Middleware that every session request passes, in this order."""

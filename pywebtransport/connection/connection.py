@@ -34,7 +34,7 @@ from ..utils.checks import (
     validate_port,
 )
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
-from ..utils.waiters import Waiters
+from ..utils.waiters import Waiters, require_loop
 from . import report
 from .driver import Driver
 from .endpoint import client_endpoint
@@ -392,7 +392,8 @@ class WebTransportConnection(EventEmitter):
             reason: Text, cut to 1024 bytes of UTF-8.
 
         Raises:
-            ConfigurationError: An argument is out of range; nothing has happened then.
+            ConfigurationError: An argument is out of range, or the connection belongs to another
+                event loop; nothing has happened then.
 
         Cancellation: the connection is closed all the same, without the wait.
         """
@@ -401,6 +402,7 @@ class WebTransportConnection(EventEmitter):
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
+        require_loop(self._closed_waiters.loop, asyncio.get_running_loop())
         if self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return

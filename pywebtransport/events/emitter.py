@@ -405,7 +405,8 @@ class EventEmitter:
             WebTransportError: As for :meth:`on`.
         """
         for name in dir(type(target)):
-            event_type = getattr(getattr(type(target), name), "__event_type__", None)
+            # What dir() names need not be there: __annotations__ of the type of functions.
+            event_type = getattr(getattr(type(target), name, None), "__event_type__", None)
             if event_type is not None:
                 EventEmitter.on(self, event_type, getattr(target, name))
 

@@ -217,7 +217,12 @@ class ServerApp:
         """Close the server gracefully, then run the shutdown handlers. Idempotent.
 
         A shutdown handler that raises is logged; the others still run.
+
+        Raises:
+            ConfigurationError: The server belongs to another event loop; nothing was closed.
         """
+        if not self._server._home.is_gone:
+            self._server._home.enter()
         try:
             await self._server.close()
         finally:

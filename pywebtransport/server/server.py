@@ -27,6 +27,7 @@ from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
+from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from .answering import Answering
 from .certificates import CertificateWatch
@@ -76,6 +77,7 @@ class WebTransportServer(EventEmitter):
         apply_log_level(self._config.log_level)
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
+        self._home = HomeLoop()
         self._seat: WorkerSeat | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
@@ -159,6 +161,8 @@ class WebTransportServer(EventEmitter):
         Cancellation: safe.
         """
         check_bind_address(host, port)
+        if self._endpoint is not None:
+            self._home.enter()
         async with self._listening:
             await self._listen(host, port)
 
@@ -198,6 +202,7 @@ class WebTransportServer(EventEmitter):
             if self._endpoint is None:
                 endpoint.close()
             raise
+        self._home.enter()
         self._endpoint = endpoint
         if self._started_at is None:
             self._started_at = get_timestamp()
@@ -223,6 +228,7 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None:
             raise ServerError("the server does not listen; call listen() first")
+        self._home.enter()
         if self._stopped is None:
             self._stopped = asyncio.Event()
         await self._stopped.wait()
@@ -239,7 +245,8 @@ class WebTransportServer(EventEmitter):
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
 
         Raises:
-            ConfigurationError: ``drain_timeout`` is no number of seconds; nothing was closed.
+            ConfigurationError: ``drain_timeout`` is no number of seconds, or the server
+                belongs to another event loop; nothing was closed.
 
         Cancellation: everything is released all the same, without the wait.
         """
@@ -251,6 +258,10 @@ class WebTransportServer(EventEmitter):
             )
         if self._closed:
             return
+        if self._home.is_gone:
+            self._release()
+            return
+        self._home.enter()
         if self._closing:
             await self.wait_closed()
             return
@@ -295,6 +306,16 @@ class WebTransportServer(EventEmitter):
                     self._stopped = asyncio.Event()
                 self._stopped.set()
                 await EventEmitter.close(self)
+
+    def _release(self) -> None:
+        """What is left of ``close`` when the loop is gone: descriptors and memory."""
+        self._closing = self._closed = True
+        for connection in self._connections:
+            connection._abandon()
+        self._connections.clear()
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.close()
 
     async def wait_closed(self) -> None:
         """Wait until ``close`` has finished. Cancellation: safe."""

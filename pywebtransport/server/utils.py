@@ -35,6 +35,9 @@ __all__ = [
     "health_check_handler",
 ]
 
+# Seconds that an echo waits for a stream of its own.
+_ANSWER_TIMEOUT = 10.0
+
 
 async def echo_handler(session: WebTransportSession) -> None:
     """Send everything back until the session ends.
@@ -65,7 +68,8 @@ async def _echo_one(session: WebTransportSession, stream: WebTransportReceiveStr
             await echo_stream(stream=stream)
         else:
             try:
-                answer = await session.create_unidirectional_stream()
+                # With a time, since a limit of this end is a reason to wait here.
+                answer = await session.create_unidirectional_stream(timeout=_ANSWER_TIMEOUT)
             except BaseException:
                 stream.stop_sending(0)
                 raise

@@ -10,11 +10,12 @@ from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ClientError, SessionClosedError, SessionError, SessionRejectedError
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
+from ..utils.waiters import require_loop, running_loop
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
-__all__ = ["check_ending", "closed_error", "refusal"]
+__all__ = ["check_ending", "closed_error", "refusal", "require_home"]
 
 
 def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
@@ -22,7 +23,8 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
 
     Raises:
         SessionError: The code is out of range.
-        ConfigurationError: The code is no whole number, or the reason no text.
+        ConfigurationError: The code is no whole number, or the reason no text; or the session
+            belongs to another event loop.
     """
     check_integer("code", code, -sys.maxsize, sys.maxsize)
     check_text("reason", reason)
@@ -31,6 +33,17 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
             f"close code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
             session_id=session.session_id,
         )
+    require_home(session)
+
+
+def require_home(session: WebTransportSession) -> None:
+    """Check that a session, unless it is over, is used on its own event loop.
+
+    Raises:
+        ConfigurationError: It belongs to another one.
+    """
+    if session.close_info is None:
+        require_loop(session._loop, running_loop())
 
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:

@@ -29,7 +29,8 @@ class Orphans:
     of a stream whose other half is over, would stay open for the life of the session, and
     cost the peer one stream of its limit. It is finished when something was written on it,
     which still arrives; it is reset with code 0 when nothing was, or when the peer reset its
-    half. What arrives for nobody is dropped, and stopped with code 0 when it is much.
+    half. What arrives for nobody is dropped, and stopped with code 0 when it is much; then
+    that half is over, too.
 
     A stream with listeners is theirs: it stays as it is. So does one that the application
     asks for by its ID again.
@@ -87,11 +88,12 @@ class Orphans:
     def judge(self, stream: _StreamBase) -> None:
         """See whether this end has to end what is left of a stream."""
         quic = stream._quic
+        quiet = stream._is_one_way()
         if quic.fin_received or quic.buffered > _MAX_UNREAD:
             stream._discard()
         if stream._is_orphan():
             self.count += 1
-            if not stream._is_one_way():
+            if not quiet:
                 self._tell(stream)
             stream._abandon()
         stream._check_done()

@@ -62,7 +62,7 @@ from ..utils.checks import (
 from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
-from .ending import check_ending, closed_error, refusal
+from .ending import check_ending, closed_error, refusal, require_home
 from .incoming import IncomingStreams
 from .opening import open_stream, try_open, wait_finished_streams
 from .orphans import Orphans
@@ -406,6 +406,7 @@ class WebTransportSession(EventEmitter):
 
         Streams and datagrams still work. Takes effect at once; awaiting is optional.
         """
+        require_home(self)
         if self.is_ready:
             self._h3.drain()
         return DONE
@@ -469,6 +470,7 @@ class WebTransportSession(EventEmitter):
             ConfigurationError: ``code`` is out of range.
         """
         check_integer("code", code, 0, MAX_VARINT)
+        require_home(self)
         self._tell_end()
         if self._state is not SessionState.CLOSED:
             try:
@@ -758,6 +760,7 @@ class WebTransportSession(EventEmitter):
                 self._end(code, reason, False, None)
 
     def _require_request(self, verb: str) -> None:
+        require_home(self)
         if self._h3.is_client:
             raise SessionError(f"only a server can {verb} a session", session_id=self._session_id)
         if self._state is not SessionState.CONNECTING:

@@ -321,11 +321,13 @@ class _StreamBase(EventEmitter):
             return False
         if self._direction is _SEND_ONLY:
             return self._bytes_sent > 0  # an unused one may be meant to hold a place
-        return quic.fin_received or quic.is_reset
+        # What comes after a STOP_SENDING is told to nobody, not even its end.
+        return self._receive_done or quic.fin_received or quic.is_reset
 
     def _is_one_way(self) -> bool:
-        """A bidirectional stream on which only the peer sent, to the end."""
-        return not self._bytes_sent and self._quic.fin_received
+        """A bidirectional stream on which only the peer sent, until one of both ended that."""
+        quic = self._quic
+        return not self._bytes_sent and (self._receive_done or quic.fin_received or quic.is_reset)
 
     def _is_half_open(self) -> bool:
         """One half is over and the other one is not."""

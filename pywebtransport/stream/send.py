@@ -175,13 +175,16 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """
         quic = self._quic
         while not quic.is_acked:
+            try:
+                self._raise_if_over()
+            except WebTransportError as error:
+                raise self._application_error(error) from None
             if not quic.fin_written:
                 raise StreamError(
                     f"stream {self.stream_id} is not finished; close() it first",
                     stream_id=self.stream_id,
                     stream_state=self.state,
                 )
-            self._raise_if_over()
             if self._acked_waiters is None:
                 self._acked_waiters = Waiters()
             waiters = self._acked_waiters

@@ -7,16 +7,14 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-__all__ = ["Chromium", "Page", "PageError", "find_chromium"]
+from .driver import START_TIMEOUT, Browser, Commands, Page, PageError, find
+
+__all__ = ["Chromium", "find_chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = (
@@ -40,13 +38,6 @@ os.close(commands)
 os.close(answers)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-# What a start may take on a busy machine, and any one command besides a script.
-_START_TIMEOUT = 60.0
-_EXIT_TIMEOUT = 10.0
-
-
-class PageError(Exception):
-    """A script of a page threw; the message is the browser's."""
 
 
 def find_chromium() -> str:
@@ -55,12 +46,9 @@ def find_chromium() -> str:
     Raises:
         FileNotFoundError: None is installed; the message names what to install.
     """
-    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
-        path = shutil.which(name) if name else None
-        if path is not None:
-            return path
-    raise FileNotFoundError(
-        "the browser tests need Chromium (Debian package `chromium`), or CHROMIUM set to its path"
+    return find(
+        (os.environ.get("CHROMIUM", ""), *_NAMES),
+        "the browser tests need Chromium (Debian package `chromium`), or CHROMIUM set to its path",
     )
 
 
@@ -75,163 +63,104 @@ def _high_pipe() -> tuple[int, int]:
     return read, write
 
 
-class Chromium:
-    """One browser process with a fresh profile; ``close`` ends it and removes the profile."""
+class Chromium(Browser):
+    """One process of Chromium.
 
-    def __init__(self) -> None:
-        self._profile = tempfile.TemporaryDirectory(
-            prefix="pywebtransport-chromium-", ignore_cleanup_errors=True
-        )
-        self.log = Path(self._profile.name) / "browser.log"
-        commands_in, self._commands = _high_pipe()
+    Args:
+        features: What to switch on beyond what is on in a release.
+    """
+
+    def __init__(self, *features: str) -> None:
+        super().__init__("chromium")
+        commands_in, self._commands_out = _high_pipe()
         self._answers, answers_out = _high_pipe()
-        command = [sys.executable, "-c", _LAUNCHER, str(commands_in), str(answers_out)]
         try:
-            command += [find_chromium(), *_FLAGS, f"--user-data-dir={self._profile.name}"]
-            with self.log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    pass_fds=(commands_in, answers_out),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            command = [sys.executable, "-c", _LAUNCHER, str(commands_in), str(answers_out)]
+            command += [find_chromium(), *_FLAGS, f"--user-data-dir={self.profile}"]
+            if features:
+                command.append(f"--enable-features={','.join(features)}")
+            self._start(command, (commands_in, answers_out))
         except BaseException:
-            os.close(self._commands)
-            os.close(self._answers)
-            self._profile.cleanup()
+            self._release()
             raise
         finally:
             os.close(commands_in)
             os.close(answers_out)
-        self._lock = threading.Lock()
-        self._last_id = 0
-        self._pending: dict[int, Future[dict[str, Any]]] = {}
-        self._gone = False
-        self._reader = threading.Thread(target=self._read, name="chromium", daemon=True)
-        self._reader.start()
+        self._commands = Commands(
+            "Chromium", self._messages(), self._send, self.last_words, self._event
+        )
         try:
-            version = self.call("Browser.getVersion").result(_START_TIMEOUT)
+            version = self.call("Browser.getVersion").result(START_TIMEOUT)
         except BaseException:
             self.close()
             raise
-        self.version = str(version["product"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        self.version = str(version["product"]).removeprefix("Headless").replace("/", " ")
 
     def call(
         self, method: str, params: dict[str, Any] | None = None, session: str | None = None
     ) -> Future[dict[str, Any]]:
-        """Send a command; the future has its result, or raises ``PageError``."""
-        future: Future[dict[str, Any]] = Future()
-        message: dict[str, Any] = {"method": method, "params": params or {}}
-        if session is not None:
-            message["sessionId"] = session
-        with self._lock:
-            if self._gone:
-                raise PageError(f"Chromium is gone: {self._tail()}")
-            self._last_id += 1
-            message["id"] = self._last_id
-            self._pending[self._last_id] = future
-            data = json.dumps(message).encode() + b"\0"
-            while data:
-                data = data[os.write(self._commands, data) :]
-        return future
+        """Send a command, to one tab if ``session`` names it."""
+        return self._commands.call(method, params or {}, session)
 
     def open_page(self, url: str) -> Page:
         """Load ``url`` in a new tab of its own browser context."""
-        context = self.call("Target.createBrowserContext").result(_START_TIMEOUT)[
-            "browserContextId"
-        ]
+        context = self.call("Target.createBrowserContext").result(START_TIMEOUT)["browserContextId"]
         target = self.call(
             "Target.createTarget", {"url": "about:blank", "browserContextId": context}
-        ).result(_START_TIMEOUT)["targetId"]
+        ).result(START_TIMEOUT)["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True}).result(
-            _START_TIMEOUT
+            START_TIMEOUT
         )["sessionId"]
-        self.call("Page.navigate", {"url": url}, session).result(_START_TIMEOUT)
+        self.call("Page.navigate", {"url": url}, session).result(START_TIMEOUT)
         loaded = (
             "new Promise((done) => document.readyState === 'complete'"
             " ? done() : addEventListener('load', done))"
         )
         self.call("Runtime.evaluate", {"expression": loaded, "awaitPromise": True}, session).result(
-            _START_TIMEOUT
+            START_TIMEOUT
         )
-        return Page(self, context, session)
+        return _Tab(self, context, session)
 
     def close(self) -> None:
         """End the browser and remove its profile. Idempotent."""
         if self._process.poll() is None:
             with contextlib.suppress(PageError, OSError):
                 self.call("Browser.close")
-            try:
-                self._process.wait(_EXIT_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._reader.join()
-        if self._commands >= 0:
-            os.close(self._commands)
+            self._wait()
+        self._commands.join()
+        self._release()
+
+    def _release(self) -> None:
+        if self._commands_out >= 0:
+            os.close(self._commands_out)
             os.close(self._answers)
-            self._commands = self._answers = -1
+            self._commands_out = self._answers = -1
         self._profile.cleanup()
 
-    def _read(self) -> None:
+    def _event(self, message: dict[str, Any]) -> None:
+        if message["method"] == "Inspector.targetCrashed":
+            self._commands.give_up("the page crashed", message["sessionId"])
+
+    def _send(self, message: str) -> None:
+        data = message.encode() + b"\0"
+        while data:
+            data = data[os.write(self._commands_out, data) :]
+
+    def _messages(self) -> Iterator[bytes]:
         buffer = b""
         while data := os.read(self._answers, 1 << 16):
             *messages, buffer = (buffer + data).split(b"\0")
-            for message in messages:
-                self._answer(json.loads(message))
-        with self._lock:
-            self._gone = True
-            pending = list(self._pending.values())
-            self._pending.clear()
-        for future in pending:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(PageError(f"Chromium is gone: {self._tail()}"))
-
-    def _answer(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            future = self._pending.pop(message.get("id", 0), None)
-        if future is None or not future.set_running_or_notify_cancel():
-            return
-        if "error" in message:
-            future.set_exception(PageError(message["error"].get("message", str(message))))
-        else:
-            future.set_result(message.get("result", {}))
-
-    def _tail(self) -> str:
-        try:
-            return self.log.read_text(errors="replace")[-2000:]
-        except OSError:
-            return "no log"
+            yield from messages
 
 
-class Page:
-    """One tab."""
-
+class _Tab(Page):
     def __init__(self, browser: Chromium, context: str, session: str) -> None:
         self._browser = browser
         self._context = context
         self._session = session
+        self._closed = False
 
     async def run(self, function: str, *args: Any) -> Any:
-        """Call a JavaScript function of the page and wait for its promise.
-
-        Args:
-            function: An expression that is a function, such as ``checks.echo``.
-            args: Values that JSON can hold.
-
-        Returns:
-            The result, which must be a value that JSON can hold.
-
-        Raises:
-            PageError: The function threw, or the promise was rejected.
-        """
         call = f"({function})({', '.join(json.dumps(arg) for arg in args)})"
         answer = await asyncio.wrap_future(
             self._browser.call(
@@ -247,7 +176,9 @@ class Page:
         return answer["result"].get("value")
 
     def close(self) -> None:
-        """Close the tab and whatever it still has open."""
+        if self._closed:
+            return
+        self._closed = True
         self._browser.call(
             "Target.disposeBrowserContext", {"browserContextId": self._context}
-        ).result(_START_TIMEOUT)
+        ).result(START_TIMEOUT)

@@ -1,4 +1,4 @@
-"""A Chromium for all tests of this directory, a site with one page, and sessions with it."""
+"""Browsers for all tests of this directory, a site with one page, and sessions with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from pywebtransport import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import Served
 
-from .chromium import Chromium, Page
+from .driver import Browser, Page
+from .kinds import KINDS, Kind
 
 PAGE = Path(__file__).parent / "page"
 
@@ -50,18 +51,38 @@ class Visit:
         return await self._page.run(function, target, *args)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the pairs of browser and event loop that ``KINDS`` names."""
+
+    def wanted(item: pytest.Item) -> bool:
+        params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        if "kind" not in params or "loop_name" not in params:
+            return True
+        return params["loop_name"] in params["kind"].loops
+
+    items[:] = filter(wanted, items)
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Which browser it is."""
+    chosen: Kind = request.param
+    return chosen
+
+
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Chromium]:
-    """The browser."""
-    with Chromium() as browser:
-        yield browser
+def browser(kind: Kind) -> Iterator[Browser]:
+    """The browser; one process serves all of its tests."""
+    with kind.start() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """The origin of a site that serves ``page/``; localhost is a secure context."""
     handler = functools.partial(_Files, directory=str(PAGE))
-    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    # With threads: a browser opens connections that it has no request for yet.
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="site")
     thread.start()
     try:
@@ -73,9 +94,9 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: Chromium, site: str) -> Iterator[Page]:
+def page(browser: Browser, site: str) -> Iterator[Page]:
     """A fresh tab with the page in it."""
-    tab = chromium.open_page(f"{site}/index.html")
+    tab = browser.open_page(f"{site}/index.html")
     try:
         yield tab
     finally:

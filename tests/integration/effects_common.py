@@ -312,9 +312,11 @@ async def larger_headers_are_refused(bed: Bed) -> None:
 
 
 async def large_answer(*, session: WebTransportSession) -> bool:
-    from pywebtransport.exceptions import SessionRejectedError
-
-    raise SessionRejectedError(status_code=403, headers={"x": "x" * 2000})
+    try:
+        session.reject(status_code=403, headers={"x": "x" * 2000})
+    except ConfigurationError:  # more than the client takes
+        session.reject(status_code=400)
+    return False
 
 
 # -------------------------------------------------------------------------- flow control
@@ -376,10 +378,21 @@ async def the_window_grows_while_the_reader_keeps_up(bed: Bed) -> None:
 @effect("initial_max_data")
 async def a_session_brings_its_window(bed: Bed) -> None:
     async with bed.pair(initial_max_data=100 * KIB) as (near, far):
-        for _ in range(2):
-            stream = await far.create_unidirectional_stream()
+        streams = [await far.create_unidirectional_stream() for _ in range(2)]
+        for stream in streams:
             await stream.write(bytes(80 * KIB), wait_flush=False)
         assert await settled(near, far) == 100 * KIB
+
+
+@effect("extra_enabling_settings")
+async def a_setting_is_shown_and_understood(bed: Bed) -> None:
+    number = 0x2C7CF001
+    async with bed.pair(extra_enabling_settings={number: 16}, dialects=[16]) as (_, far):
+        shown = far.connection._driver.h3.peer_settings  # type: ignore[union-attr]
+        assert number in shown
+    async with bed.pair(dialects=[16]) as (_, far):
+        shown = far.connection._driver.h3.peer_settings  # type: ignore[union-attr]
+        assert number not in shown
 
 
 @effect("initial_max_streams_bidi", "initial_max_streams_uni", "max_incoming_streams")

@@ -210,6 +210,61 @@ async def test_a_flood_for_a_dropped_stream_is_stopped(pair: PairOfSessions) -> 
             await write_for_ever(other)
 
 
+@pytest.mark.parametrize("answer", [b"", b"answer"])
+async def test_an_end_that_crosses_a_stop_leaves_nothing_open(
+    pair: PairOfSessions, answer: bytes
+) -> None:
+    """The peer has finished when it hears that nobody reads: nothing more comes from it."""
+    warned = pytest.warns(ResourceWarning, match=DROPPED) if answer else contextlib.nullcontext()
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"hi")
+        other = await take(far)
+        assert await other.read() == b"hi"
+        if answer:
+            await other.write(answer)
+        other.stop_sending(3)
+        await stream.close()
+        with warned:
+            del other
+        if answer:
+            assert await stream.read_all() == answer
+        else:
+            with pytest.raises(StreamResetError):
+                await stream.read_all()
+        await until(lambda: not near._streams and not far._streams)
+
+
+async def test_a_flood_that_ends_before_it_is_stopped_leaves_nothing_open(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"hi")
+        del stream
+        other = await take(far)
+        for _ in range(20):
+            await other.write(bytes(10_000), wait_flush=False)
+        await other.close()
+        assert await other.read_all() == b"hi"
+        await until(lambda: not near._streams and not far._streams)
+
+
+async def test_a_stream_that_the_peer_reset_unanswered_is_no_waste(pair: PairOfSessions) -> None:
+    """The peer gave it up, nothing was sent: the code that read it did nothing wrong."""
+    async with pair() as (near, far):
+        stream = await near.create_bidirectional_stream()
+        await stream.write(b"hi")
+        other = await take(far)
+        stream.reset(7)
+        with pytest.raises(StreamResetError):
+            await other.read_all()
+        del other
+        with pytest.raises(StreamResetError):
+            await stream.read_all()
+        await until(lambda: not near._streams and not far._streams)
+
+
 async def test_streams_with_listeners_are_theirs(pair: PairOfSessions) -> None:
     async with pair() as (near, far):
         stream = await near.create_bidirectional_stream()
@@ -230,6 +285,7 @@ async def test_a_cycle_that_another_thread_collects(pair: PairOfSessions) -> Non
         await stream.write(b"hi")
         other = await take(far)
         assert await other.read() == b"hi"
+        await other.write(b"answer")
         stream.reset(1)
         with pytest.raises(StreamResetError):
             await other.read()
@@ -240,7 +296,7 @@ async def test_a_cycle_that_another_thread_collects(pair: PairOfSessions) -> Non
             run(collector)
         await until(lambda: not far._streams)
         with pytest.raises(StreamResetError):
-            await stream.read()
+            await stream.read_all()
 
 
 async def test_streams_that_nobody_accepts_cost_the_peer_its_credit(pair: PairOfSessions) -> None:

@@ -146,7 +146,7 @@ async def test_a_session_that_ends_while_it_is_lent_gives_its_place_away(
 async def test_waiting_has_a_timeout(serving: Serving, client_config: ClientFactory) -> None:
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
-        pool._client.config.connect_timeout = 0.05  # the pool has a copy
+        pool._client.config.connect_timeout = 0.05
         with pytest.raises(TimeoutError, match=r"all 1 sessions .*=0\.05 s") as caught:
             await pool.get_session(served.url())
         assert caught.value.timeout_duration == 0.05

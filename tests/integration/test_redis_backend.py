@@ -602,7 +602,7 @@ async def test_password_that_is_wrong_later_is_a_warning(
         locked_server.command("CLIENT", "KILL", "USER", "later")
         await until(lambda: backend.get_stats()["failed_attempts"] >= 3)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len([text for text in warnings if "Redis refuses the connection" in text]) == 1
+    assert len([text for text in warnings if "Redis refuses to let this process in" in text]) == 1
 
 
 async def test_what_a_user_may_not_do(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,8 @@ from pywebtransport.exceptions import (
     SessionClosedError,
     StreamError,
 )
-from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
+from pywebtransport.server import WebTransportServer
+from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
 from tests.support.steps import take, until
 
 ENDS = pytest.mark.parametrize("opener", ["client", "server"])
@@ -228,6 +230,10 @@ async def test_closing_a_session_whose_end_is_on_its_way_keeps_the_peers_words(
 # --------------------------------------------------------------- another event loop
 
 
+async def as_coroutine(call: Callable[[], Any]) -> None:
+    call()
+
+
 def elsewhere(call: Callable[[], Any]) -> BaseException | None:
     """Run a coroutine in a loop of another thread; what it raised."""
     raised: list[BaseException] = []
@@ -266,14 +272,71 @@ async def test_another_event_loop_is_told_so(pair: PairOfSessions) -> None:
             lambda: near.create_unidirectional_stream(timeout=10),
             incoming,
             connection.wait_closed,
+            lambda: as_coroutine(near.drain),
+            lambda: as_coroutine(near.abort),
+            lambda: near.close(code=1),
+            lambda: connection.close(code=1),
         ]
         for call in calls:
             error = await asyncio.to_thread(elsewhere, call)
             assert isinstance(error, ConfigurationError), call
             assert error.config_key == "loop"
             assert "run_coroutine_threadsafe" in str(error)
-        await asyncio.sleep(0)
+        assert near.state is SessionState.CONNECTED
+        assert connection.is_connected
         await only.write(b"and here it works")
+
+
+async def test_a_thread_without_a_loop_is_told_so(pair: PairOfSessions) -> None:
+    async with pair() as (near, _):
+        for call in (near.drain, near.abort):
+            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(call)
+        assert near.state is SessionState.CONNECTED
+
+
+async def test_a_request_is_answered_in_its_own_loop(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async def from_a_thread(*, session: WebTransportSession) -> bool:
+        for call in (session.accept, session.reject):
+            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(call)
+        return True
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(from_a_thread)
+        async with await client.connect(served.url()):
+            pass
+
+
+async def test_a_server_is_closed_in_its_own_loop(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        session = await client.connect(served.url())
+        server = served.app.server
+        for call in (
+            server.close,
+            served.app.shutdown,
+            server.serve_forever,
+            lambda: server.listen(host="127.0.0.1", port=0),
+        ):
+            error = await asyncio.to_thread(elsewhere, call)
+            assert isinstance(error, ConfigurationError), call
+            assert error.config_key == "loop"
+        assert server.is_serving
+        assert session.state is SessionState.CONNECTED
+
+
+def test_a_server_whose_loop_has_ended_gives_its_socket_back(server_config: ServerFactory) -> None:
+    server = WebTransportServer(server_config())
+    asyncio.run(server.listen(host="127.0.0.1", port=0))
+    address = server.local_address
+    asyncio.run(server.close())
+    assert not server.is_serving
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(address)
 
 
 def test_a_loop_that_has_ended_is_named(certs: Any) -> None:

@@ -15,6 +15,7 @@ from pywebtransport import (
 )
 from pywebtransport.exceptions import (
     ConfigurationError,
+    SessionClosedError,
     StreamError,
     StreamResetError,
     StreamStoppedError,
@@ -469,12 +470,12 @@ async def test_reset_and_stop_carry_codes_both_ways(
             assert f"with code {code}" in str(error)
 
 
-async def test_draft_02_codes_are_cut_to_eight_bits(pair: PairOfSessions) -> None:
+async def test_draft_02_codes_have_all_their_bits(pair: PairOfSessions) -> None:
     async with both_ends(pair, client={"dialects": [2]}) as (stream, other):
         stream.reset(70_000)
         with pytest.raises(StreamResetError) as caught:
             await other.read()
-        assert caught.value.error_code == 255
+        assert caught.value.error_code == 70_000
 
 
 async def test_unmappable_code_is_none(pair: PairOfSessions) -> None:
@@ -527,6 +528,29 @@ async def test_waiting_writer_hears_the_stop(pair: PairOfSessions) -> None:
             with pytest.raises(StreamError):
                 await attempt()
         assert stream.stats.write_errors >= 1
+
+
+async def test_who_waits_for_acknowledgement_hears_the_end_in_the_applications_terms(
+    pair: PairOfSessions,
+) -> None:
+    async with both_ends(pair) as (stream, other):
+        await stream.write(payload(8 * 1024 * 1024), end_stream=True, wait_flush=False)
+        waiting = asyncio.create_task(stream.wait_acknowledged())
+        await until(lambda: other._quic.buffered > 0)
+        other.stop_sending(8)
+        with pytest.raises(StreamStoppedError, match="with code 8 ") as caught:
+            await waiting
+        assert caught.value.error_code == 8
+        with pytest.raises(StreamStoppedError, match="with code 8 "):
+            await stream.wait_acknowledged()
+    async with both_ends(pair) as (stream, other):
+        stream.reset(3)
+        with pytest.raises(StreamError, match="was reset by this end"):
+            await stream.wait_acknowledged()
+    async with both_ends(pair) as (stream, other):
+        await stream.session.close(code=4)
+        with pytest.raises(SessionClosedError, match="with code 4"):
+            await stream.wait_acknowledged()
 
 
 async def test_reading_after_stopping_says_so(pair: PairOfSessions) -> None:

@@ -2,151 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
-import os
-import socket
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.support.certificates import Certificates
 from tests.support.ports import free_port
 
-from .link import Digest, Far
+from .link import Far
+from .process import PeerServer, PeerSession, program
 
-__all__ = ["AiopquicServer", "aiopquic_client", "aiopquic_server"]
+__all__ = ["aiopquic_client", "aiopquic_server"]
 
 _PROGRAM = Path(__file__).parent / "peers" / "aiopquic_program.py"
-_PATIENCE = 30.0
-_LINE_LIMIT = 1 << 20
 
 
-class _Process:
-    """The program, with its standard input and output on one socket."""
-
-    def __init__(self, python: str) -> None:
-        self.socket, theirs = socket.socketpair()
-        try:
-            # What the peer's library logs is its own business; it is shown if it dies.
-            self._popen = subprocess.Popen(
-                [python, str(_PROGRAM)],
-                stdin=theirs,
-                stdout=theirs,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            )
-        except BaseException:
-            self.socket.close()
-            raise
-        finally:
-            theirs.close()
-
-    def end(self) -> None:
-        """Wait for its end; its input has been closed."""
-        try:
-            self._popen.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
-            raise
-
-
-class AiopquicSession:
-    """The verbs of ``Far``, carried out by the program."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-
-    async def call(self, operation: str, **arguments: Any) -> Any:
-        """Run one operation of the program."""
-        number = next(self._numbers)
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        message = {"id": number, "op": operation, **arguments}
-        self._writer.write(json.dumps(message).encode() + b"\n")
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await future
-        finally:
-            self._waiting.pop(number, None)
-
-    async def read_answers(self) -> None:
-        """Hand the answers of the program to those who wait, until it ends."""
-        while line := await self._reader.readline():
-            answer = json.loads(line)
-            future = self._waiting.get(answer["id"])
-            if future is None or future.done():
-                continue
-            if "error" in answer:
-                future.set_exception(ConnectionError(answer["error"]))
-            else:
-                future.set_result(answer["result"])
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the peer's program ended"))
-
-    async def open_stream(self, *, unidirectional: bool) -> int:
-        return int(await self.call("open_stream", unidirectional=unidirectional))
-
-    async def accept_stream(self, *, unidirectional: bool) -> int:
-        return int(await self.call("accept_stream", unidirectional=unidirectional))
-
-    async def send(self, stream_id: int, data: bytes, *, fin: bool = False) -> None:
-        await self.call("send", stream_id=stream_id, data=data.hex(), fin=fin)
-
-    async def send_pattern(self, stream_id: int, size: int, seed: int) -> None:
-        await self.call("send_pattern", stream_id=stream_id, size=size, seed=seed)
-
-    async def receive(self, stream_id: int) -> Digest:
-        return Digest(*await self.call("receive", stream_id=stream_id))
-
-    async def reset(self, stream_id: int, code: int) -> None:
-        await self.call("reset", stream_id=stream_id, code=code)
-
-    async def stop(self, stream_id: int, code: int) -> None:
-        await self.call("stop", stream_id=stream_id, code=code)
-
-    async def was_reset(self, stream_id: int) -> int:
-        return int(await self.call("was_reset", stream_id=stream_id))
-
-    async def was_stopped(self, stream_id: int) -> int:
-        return int(await self.call("was_stopped", stream_id=stream_id))
-
-    async def send_datagram(self, data: bytes) -> None:
-        await self.call("send_datagram", data=data.hex())
-
-    async def receive_datagram(self) -> bytes:
-        return bytes.fromhex(await self.call("receive_datagram"))
-
-    async def close(self, code: int, reason: str) -> None:
-        await self.call("close", code=code, reason=reason)
-
-    async def was_closed(self) -> tuple[int, str]:
-        code, reason = await self.call("was_closed")
-        return int(code), str(reason)
-
-
-@asynccontextmanager
-async def _program(python: str) -> AsyncIterator[AiopquicSession]:
-    process = _Process(python)
-    reader, writer = await asyncio.open_connection(sock=process.socket, limit=_LINE_LIMIT)
-    session = AiopquicSession(reader, writer)
-    answers = asyncio.create_task(session.read_answers())
-    try:
-        yield session
-    finally:
-        writer.write_eof()
-        await answers
-        process.end()
-        writer.close()
-        await writer.wait_closed()
+def _program(python: str) -> AbstractAsyncContextManager[PeerSession]:
+    return program(
+        python,
+        str(_PROGRAM),
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+        session=PeerSession,
+    )
 
 
 @asynccontextmanager
@@ -159,25 +36,10 @@ async def aiopquic_client(
         yield session
 
 
-class AiopquicServer:
-    """A server of aiopquic with one session; ``accept`` gives it."""
-
-    def __init__(self, port: int, session: AiopquicSession) -> None:
-        self.port = port
-        self._session = session
-
-    async def accept(self) -> Far:
-        """Wait for the session."""
-        await self._session.call("accept")
-        return self._session
-
-
 @asynccontextmanager
-async def aiopquic_server(
-    python: str, certs: Certificates, path: str
-) -> AsyncIterator[AiopquicServer]:
-    """A server on a free port."""
+async def aiopquic_server(python: str, certs: Certificates, path: str) -> AsyncIterator[PeerServer]:
+    """A server on a free port, of all addresses as aiopquic binds it."""
     async with _program(python) as session:
         port = free_port()
         await session.call("listen", port=port, path=path, **certs.server.files)
-        yield AiopquicServer(port, session)
+        yield PeerServer(port, session)

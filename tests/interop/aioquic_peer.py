@@ -60,6 +60,8 @@ class AioquicSession:
     application codes map to HTTP/3 codes, is up to its user: here.
     """
 
+    tells_ids = True
+
     def __init__(self, protocol: QuicConnectionProtocol) -> None:
         self._protocol = protocol
         self._quic = protocol._quic
@@ -152,6 +154,15 @@ class AioquicSession:
         stream = self._streams[stream_id]
         await self._until(lambda: stream.reset is not None)
         return _from_wire(stream.reset)
+
+    async def received(self, stream_id: int, data: bytes) -> None:
+        """Wait until just these bytes have come on a stream."""
+        stream = self._streams[stream_id]
+        await self._until(lambda: b"".join(stream.chunks) == data)
+
+    def is_stopped(self, stream_id: int) -> bool:
+        """Whether STOP_SENDING has come for a stream."""
+        return self._streams[stream_id].stopped is not None
 
     async def was_stopped(self, stream_id: int) -> int:
         stream = self._streams[stream_id]

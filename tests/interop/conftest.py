@@ -14,8 +14,9 @@ from tests.support.certificates import Certificates
 
 from .aiopquic_peer import aiopquic_client, aiopquic_server
 from .aioquic_peer import aioquic_client, aioquic_server
-from .environment import MINIMUM, find_python, peer_python
-from .link import Link
+from .deno_peer import script_client, script_server
+from .environment import MINIMUM, deno, find_python, moq, peer_python
+from .link import Far, Link
 
 _PATH = "/interop"
 
@@ -30,7 +31,25 @@ def aiopquic_python() -> str:
     return peer_python()
 
 
-@pytest.fixture(params=["aioquic-client", "aioquic-server", "aiopquic-client", "aiopquic-server"])
+@pytest.fixture(scope="session")
+def deno_there() -> None:
+    """Deno is installed."""
+    deno()
+
+
+@pytest.fixture(scope="session")
+def moq_there() -> None:
+    """@moq/web-transport is installed."""
+    moq()
+
+
+@pytest.fixture(
+    params=[
+        *("aioquic-client", "aioquic-server"),
+        *("aiopquic-client", "aiopquic-server"),
+        *("moq-client", "moq-server"),
+    ]
+)
 def linked(
     request: pytest.FixtureRequest,
     certs: Certificates,
@@ -40,26 +59,38 @@ def linked(
     """``async with linked() as link``: a session, the other end of which is the named peer."""
     peer, role = request.param.split("-")
     python = request.getfixturevalue("aiopquic_python") if peer == "aiopquic" else ""
+    if peer == "moq":
+        request.getfixturevalue("moq_there")
+
+    def connecting(port: int) -> AbstractAsyncContextManager[Far]:
+        match peer:
+            case "aioquic":
+                return aioquic_client(certs, port, _PATH)
+            case "aiopquic":
+                return aiopquic_client(python, certs, port, _PATH)
+        return script_client(peer, certs, port, _PATH)
+
+    def listening() -> AbstractAsyncContextManager[Any]:
+        match peer:
+            case "aioquic":
+                return aioquic_server(certs)
+            case "aiopquic":
+                return aiopquic_server(python, certs, _PATH)
+        return script_server(peer, certs)
 
     @asynccontextmanager
     async def they_connect(**fields: Any) -> AsyncIterator[Link]:
         sessions: asyncio.Queue[WebTransportSession] = asyncio.Queue()
-        async with serving({_PATH: sessions.put}, **fields) as served:
-            connecting = (
-                aioquic_client(certs, served.port, _PATH)
-                if peer == "aioquic"
-                else aiopquic_client(python, certs, served.port, _PATH)
-            )
-            async with connecting as far:
-                yield Link(await sessions.get(), far)
+        async with (
+            serving({_PATH: sessions.put}, **fields) as served,
+            connecting(served.port) as far,
+        ):
+            yield Link(await sessions.get(), far)
 
     @asynccontextmanager
     async def we_connect(**fields: Any) -> AsyncIterator[Link]:
-        listening = (
-            aioquic_server(certs) if peer == "aioquic" else aiopquic_server(python, certs, _PATH)
-        )
         async with (
-            listening as server,
+            listening() as server,
             WebTransportClient(config=client_config(close_timeout=2.0, **fields)) as client,
         ):
             url = f"https://127.0.0.1:{server.port}{_PATH}"

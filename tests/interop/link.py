@@ -30,13 +30,19 @@ def pattern(size: int, seed: int) -> bytes:
 
 
 class Far(Protocol):
-    """A session, or the connection it lives on, in the hands of the other stack."""
+    """A session, or the connection it lives on, in the hands of the other stack.
+
+    Attributes:
+        tells_ids: A stream goes by its ID; otherwise by a number that is the peer's own.
+    """
+
+    tells_ids: bool
 
     async def open_stream(self, *, unidirectional: bool) -> int:
-        """Open a stream; returns its ID."""
+        """Open a stream; returns what it goes by."""
 
     async def accept_stream(self, *, unidirectional: bool) -> int:
-        """Wait for the next stream that we opened; returns its ID."""
+        """Wait for the next stream that we opened; returns what it goes by."""
 
     async def send(self, stream_id: int, data: bytes, *, fin: bool = False) -> None:
         """Send bytes."""

@@ -1,4 +1,4 @@
-"""The same checks with every peer: aioquic and aiopquic, as client and as server."""
+"""The same checks with every peer, as client and as server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_bidirectional_stream_opened_here(linked: Linked) -> None:
         stream = await link.ours.create_bidirectional_stream()
         await stream.write_all(b"question")
         number = await link.far.accept_stream(unidirectional=False)
-        assert number == stream.stream_id
+        assert number == stream.stream_id or not link.far.tells_ids
         assert await link.far.receive(number) == Digest.of(b"question")
         await link.far.send(number, b"answer", fin=True)
         assert await stream.read_all() == b"answer"

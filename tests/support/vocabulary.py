@@ -193,7 +193,7 @@ def find(path: str) -> bool:
     value: Any = None
     if first in VARIABLES:
         value = _load(VARIABLES[first])
-    elif first in ("pywebtransport", "asyncio", "ssl", "google", *sys.stdlib_module_names):
+    elif first in ("pywebtransport", "tests", "google", *sys.stdlib_module_names):
         if rest[-1:] == ["*"]:  # a family of loggers
             return True
         try:

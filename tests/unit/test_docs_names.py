@@ -28,14 +28,17 @@ FOREIGN = {
     "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sendmsg smaps_rollup "
     "Pss VmHWM",
     "systemd": "TimeoutStopSec",
-    "Python": "Any Decimal Literal Mapping Optional Sequence TypedDict UUID __cause__ __dealloc__ "
-    "date datetime time call_later loop.call_soon_threadsafe CERT_OPTIONAL .venv uvloop "
-    "prometheus_client",
+    "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
+    "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
+    "CERT_OPTIONAL .venv uvloop prometheus_client",
+    "pytest": "tmp_path",
+    "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
+    "browsers": "AbortError NetworkError session.closed",
     "other libraries": "bbr1",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
-    "examples of the reader's own": "rooms shop demo localhost.crt localhost.key rooms.* "
+    "examples of the reader's own": "rooms shop demo faß.de localhost.crt localhost.key rooms.* "
     "rooms.python rooms.python.admin results.json quicengine.h sim.c udp.c vX.Y.Z "
     "test_reset_before_header_is_deferred",
 }

@@ -46,13 +46,17 @@ def sentences(path: Path) -> Iterator[str]:
 
 @functools.cache
 def defined(file: str) -> frozenset[str]:
-    """Functions of a file with tests."""
+    """Functions of a file with tests; of a fuzz target the one that libFuzzer calls."""
     path = ROOT / file
     if not path.exists():
         return frozenset()
     text = path.read_text()
     if path.suffix == ".c":
-        return frozenset(re.findall(r"^static void (test_\w+)\(void\)", text, re.M))
+        return frozenset(
+            re.findall(
+                r"^(?:static void|int) (test_\w+(?=\(void\))|LLVMFuzzerTestOneInput)", text, re.M
+            )
+        )
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(ast.parse(text)) if isinstance(node, functions))
 

@@ -371,6 +371,13 @@ async def test_marked_methods_are_registered() -> None:
     assert target.log == ["opened", "other"]
 
 
+async def test_objects_without_marked_methods_have_nothing_to_register() -> None:
+    emitter = EventEmitter()
+    for target in (lambda: None, None, 1, "text", b"", Event, range(3), object()):
+        emitter.register_handlers(target)
+    assert emitter.get_stats()["total_handlers"] == 0
+
+
 # -------------------------------------------------------------------- wait_for
 
 

@@ -30,9 +30,11 @@ static void free_hold(qe_hold **link) {
   free(h);
 }
 
-/* The end of the stream is in a packet, or never will be. */
+/* The peer knows the end of the stream, or never will. A FIN in a packet is not
+ * enough: a packet that gets lost is overtaken by those with the resets, and a
+ * receiver under load loses many. (Nobody tells when a reset is acknowledged.) */
 static int has_ended(const qe_stream *s, int wrote) {
-  return s->lib_gone || s->stopped || (wrote && (s->fin_sent || s->reset_sent));
+  return s->lib_gone || s->stopped || s->fin_acked || (wrote && s->reset_sent);
 }
 
 /* Credit of the peer is missing, which it may give only after the resets: they
@@ -50,7 +52,7 @@ int qe_stream_hold(qe_stream *s, qe_stream *until) {
   if (s->lib_gone || c->end_mode != QE_END_NONE) {
     return QE_ERR_CLOSED;
   }
-  if (s->held_link != NULL || until->fin_sent || has_ended(until, 0)) {
+  if (s->held_link != NULL || has_ended(until, until->reset_sent)) {
     return 0;
   }
   qe_hold *h = c->holds;

@@ -4,7 +4,8 @@
  * The library puts RESET_STREAM and STOP_SENDING before stream data.  When a
  * session ends, the peer has to read so on its CONNECT stream before the
  * streams of the session are torn down, so their frames are held back until
- * the packet with the CONNECT stream's end was written.
+ * the CONNECT stream's FIN is acknowledged, or the packet with its reset was
+ * written.
  */
 #ifndef QE_HOLD_H
 #define QE_HOLD_H

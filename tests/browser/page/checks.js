@@ -54,6 +54,20 @@ function writeLast(writable, bytes) {
   writeAll(writable, bytes).catch(() => {});
 }
 
+// The event loop has to turn between reads or writes, or nobody hears of the end.
+const turn = () => new Promise((done) => setTimeout(done));
+
+async function writeOn(writer) {
+  for (;;) {
+    await writer.write(new Uint8Array(10_000));
+    await turn();
+  }
+}
+
+async function readToTheEnd(reader) {
+  while (!(await reader.read()).done) await turn();
+}
+
 async function next(readable) {
   const reader = readable.getReader();
   const { value, done } = await reader.read();
@@ -88,17 +102,19 @@ function streamError(streamErrorCode) {
   }
 }
 
+const told = (error) => ({
+  name: error.name,
+  isTransportError: error instanceof WebTransportError,
+  source: error.source,
+  code: error.streamErrorCode,
+  message: error.message,
+});
+
 async function failure(promise) {
   try {
     await promise;
   } catch (error) {
-    return {
-      name: error.name,
-      isTransportError: error instanceof WebTransportError,
-      source: error.source,
-      code: error.streamErrorCode,
-      message: error.message,
-    };
+    return told(error);
   }
   throw new Error("it did not fail");
 }
@@ -150,6 +166,32 @@ async function waitClosed(target, tries) {
 async function waitLost(target) {
   const session = await opened(target);
   return failure(session.closed);
+}
+
+// Streams of both ends, all of them being written and read when the session ends: what the page
+// is told of that end, and what each of its readers and writers is told. (None of the writers is
+// closed: when the session ends before that is acknowledged, Chromium 156 loses the page.)
+async function busyUntilTheEnd(target, count, info) {
+  const session = await opened(target);
+  const readers = [];
+  const writers = [];
+  for (let i = 0; i < count; i++) {
+    const stream = await session.createBidirectionalStream();
+    writers.push(failure(writeOn(stream.writable.getWriter())));
+    readers.push(failure(readToTheEnd(stream.readable.getReader())));
+  }
+  const incoming = session.incomingUnidirectionalStreams.getReader();
+  for (let i = 0; i < count; i++) {
+    const { value } = await incoming.read();
+    readers.push(failure(readToTheEnd(value.getReader())));
+  }
+  if (info) session.close(info);
+  else (await session.createUnidirectionalStream()).getWriter().write(encode("ready")).catch(() => {});
+  const end = await session.closed.then(
+    ({ closeCode, reason }) => ({ closeCode, reason }),
+    (error) => told(error),
+  );
+  return { end, readers: await Promise.all(readers), writers: await Promise.all(writers) };
 }
 
 async function stay(target) {
@@ -262,7 +304,7 @@ async function resetByPage(target, streamErrorCode) {
   const writer = stream.writable.getWriter();
   await writer.write(encode("begin"));
   await next(stream.readable); // the server has it
-  writer.abort(streamError(streamErrorCode));
+  writer.abort(streamError(streamErrorCode)).catch(() => {});
   await gone(session);
 }
 
@@ -270,10 +312,12 @@ async function stopByPage(target, streamErrorCode) {
   const session = await opened(target);
   const reader = (await next(session.incomingUnidirectionalStreams)).getReader();
   await reader.read();
-  reader.cancel(streamError(streamErrorCode));
+  await reader.cancel(streamError(streamErrorCode));
+  writeLast(await session.createUnidirectionalStream(), encode("cancelled"));
   await gone(session);
 }
 
+// A read waits when the reset comes.
 async function resetByServer(target) {
   const session = await opened(target);
   const stream = await session.createBidirectionalStream();
@@ -281,12 +325,24 @@ async function resetByServer(target) {
   await writer.write(encode("begin"));
   const reader = stream.readable.getReader();
   await reader.read(); // from here on the page surely listens
+  const error = failure(readToTheEnd(reader));
   await writer.write(encode("seen"));
-  const error = await failure(
-    (async () => {
-      while (!(await reader.read()).done);
-    })(),
-  );
+  const result = await error;
+  await ended(session);
+  return result;
+}
+
+// Nobody has read yet when the reset comes; the server tells of it on another stream. What it says
+// there may overtake the reset on the way to the page, so there are several tries.
+async function resetBeforeRead(target) {
+  const session = await opened(target);
+  let error;
+  for (let tries = 0; tries < 30 && !error?.isTransportError; tries++) {
+    const stream = await session.createBidirectionalStream();
+    await writeAll(stream.writable, encode("begin"));
+    await readAll(await next(session.incomingUnidirectionalStreams));
+    error = await failure(readToTheEnd(stream.readable.getReader()));
+  }
   await ended(session);
   return error;
 }
