@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -126,3 +127,27 @@ async def test_a_limit_of_listeners_is_that_of_the_application(
         session.on(EventType.SESSION_CLOSED, lambda event: None)
         StreamPool(session)
         assert session.listener_count(EventType.SESSION_CLOSED) == 1
+
+
+async def test_the_library_hears_whatever_the_application_does() -> None:
+    """What it watches is out of reach of callers, and no part of what they see."""
+    emitter = EventEmitter(max_listeners=1)
+    heard: list[Any] = []
+    for _ in range(2):
+        emitter._watch(EventType.SESSION_CLOSED, heard.append)
+    emitter._watch(EventType.SESSION_CLOSED, lambda event: heard.append(None))
+    assert emitter.listener_count(EventType.SESSION_CLOSED) == 0
+    emitter.on(EventType.SESSION_CLOSED, lambda event: None)
+    emitter.remove_all_listeners()
+    emitter.off(EventType.SESSION_CLOSED)
+    emitter.pause()
+    emitter._emit_nowait(EventType.SESSION_CLOSED, {"code": 1})
+    assert len(heard) == 2
+    emitter._unwatch(EventType.SESSION_CLOSED, heard.append)
+    emitter._unwatch(EventType.SESSION_CLOSED, heard.append)
+    await emitter.emit(EventType.SESSION_CLOSED)
+    assert heard[2:] == [None]
+    task = emitter.resume()
+    assert task is not None
+    await task
+    assert len(heard) == 3
