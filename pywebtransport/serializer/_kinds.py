@@ -21,8 +21,14 @@ __all__ = [
     "mapping_kinds",
     "name_of",
     "named_tuple_kinds",
+    "order_of",
     "union_members",
 ]
+
+
+def order_of(kind: Any) -> str:
+    """What a cache needs besides a type: ``A | B`` and ``B | A`` are equal, and not the same."""
+    return "" if issubclass(type(kind), type) else str(kind)
 
 
 def name_of(kind: Any) -> str:

@@ -28,6 +28,7 @@ from ._kinds import (
     mapping_kinds,
     name_of,
     named_tuple_kinds,
+    order_of,
     union_members,
 )
 from ._texts import (
@@ -139,7 +140,7 @@ def wrong(expected: str, value: Any) -> MismatchError:
 def converter(kind: Any) -> _Convert:
     """The function for a type."""
     try:
-        return _cached(kind)
+        return _cached(kind, order_of(kind))
     except TypeError:  # an annotation can be unhashable
         return _make(kind)
 
@@ -177,7 +178,9 @@ def _make(kind: Any) -> _Convert:
     return _instance(base)
 
 
-_cached = lru_cache(maxsize=1024)(_make)
+@lru_cache(maxsize=1024)
+def _cached(kind: Any, order: str) -> _Convert:
+    return _make(kind)
 
 
 def _alias(kind: Any) -> _Convert:

@@ -28,6 +28,7 @@ from ._kinds import (
     mapping_kinds,
     name_of,
     named_tuple_kinds,
+    order_of,
     union_members,
 )
 from ._rebuild import ARRAYS, MAPPINGS, MismatchError, converter, key_converter, wrong
@@ -61,7 +62,7 @@ def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
     """
     try:
         kind: Any = type(obj)
-        return _record(kind, (), binary)(obj)
+        return _record(kind, (), "", binary)(obj)
     except MismatchError as mismatch:
         mismatch.owner = obj
         raise
@@ -167,7 +168,9 @@ def _held(obj: Any) -> Iterator[tuple[str, Any]]:
 
 
 @lru_cache(maxsize=1024)
-def _record(cls: Any, arguments: tuple[Any, ...], binary: bool) -> Callable[[Any], dict[str, Any]]:
+def _record(
+    cls: Any, arguments: tuple[Any, ...], order: str, binary: bool
+) -> Callable[[Any], dict[str, Any]]:
     """The function for a dataclass, made when its first instance comes."""
     names = [field.name for field in fields(cls) if field.init]
     try:
@@ -262,7 +265,7 @@ def _is_init_var(field: Any) -> bool:
 def writer(kind: Any, binary: bool) -> _Write | None:
     """The function for a type; None: anything goes as it is."""
     try:
-        return _cached(kind, binary)
+        return _cached(kind, order_of(kind), binary)
     except TypeError:  # an annotation can be unhashable
         return _make(kind, binary)
 
@@ -304,7 +307,9 @@ def _make(kind: Any, binary: bool) -> _Write | None:
     return _unknown(base)
 
 
-_cached = lru_cache(maxsize=1024)(_make)
+@lru_cache(maxsize=1024)
+def _cached(kind: Any, order: str, binary: bool) -> _Write | None:
+    return _make(kind, binary)
 
 
 def _written(write: _Write | None, value: Any) -> Any:
@@ -394,7 +399,9 @@ def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
 
 
 def _instance(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
-    record = partial(_record, cls, arguments, binary)  # later: a class may hold itself
+    record = partial(
+        _record, cls, arguments, str(arguments), binary
+    )  # later: a class may hold itself
 
     def write(value: Any) -> Any:
         if type(value) is not cls:

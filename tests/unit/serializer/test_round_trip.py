@@ -644,3 +644,25 @@ def test_what_is_read_as_no_class_without_a_rule_is_refused(serializer: Serializ
     cls: Any = make_dataclass("Point", [("x", int)], frozen=True)
     error = refusal(serializer, holder(dict[cls, int])({cls(1): 1}))
     assert "Point cannot be a key" in str(error)
+
+
+@dataclass
+class First:
+    name: str
+
+
+@dataclass
+class Second:
+    name: str
+
+
+@BOTH
+def test_the_order_of_a_union_is_its_own(serializer: Serializer) -> None:
+    """Python finds ``A | B`` and ``B | A`` equal; here the first that fits is chosen."""
+    one, several = (serializer.serialize(obj=obj) for obj in ({"name": "x"}, [{"name": "x"}]))
+    for first, second in ((First, Second), (Second, First)):
+        union: Any = first | second
+        assert serializer.deserialize(data=one, obj_type=union) == first("x")
+        assert serializer.deserialize(data=several, obj_type=list[union]) == [first("x")]
+        assert_comes_back(serializer, holder(dict[str, union])({"a": first("x")}))
+        refusal(serializer, holder(union)(second("x")))
