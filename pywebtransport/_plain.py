@@ -1,4 +1,7 @@
-"""Values from anywhere as text for messages and as what JSON can hold; nothing here raises."""
+"""Values from anywhere as text for messages and logs, and as what JSON can hold.
+
+Nothing here raises. It stands below everything, exceptions among it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,54 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["one_line", "plain", "shorten", "shown", "status_text"]
+__all__ = ["one_line", "plain", "printable", "printable_line", "shorten", "status_text"]
 
 # Of a plain value: nesting, and bits of an integer that is written in full.
 _MAX_DEPTH = 20
 _MAX_BITS = 10_000
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"', "'": "\\'"}
+
+
+def printable(value: object, limit: int = 200) -> str:
+    r"""One line of text for a log record or a message, whatever a peer or a caller put in.
+
+    Control characters, line ends, bidirectional overrides and lone surrogates are
+    written as escapes, so that no input can forge a record or drive a terminal;
+    quotes and backslashes are escaped, so that quoted text ends where it should.
+
+    Args:
+        value: Anything; what is no text is converted by ``str``, and bytes are read as
+            UTF-8 with escapes.
+        limit: Characters of the value that are kept; the rest is counted instead.
+
+    Returns:
+        The text, without quotes around it. It never raises: a value whose conversion
+        fails is named by its type.
+    """
+    try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            # Four bytes at most make one character.
+            whole = bytes(value[: 4 * limit + 4]).decode("utf-8", "backslashreplace")
+            length = max(len(whole), len(value))
+        else:
+            whole = value if isinstance(value, str) else str(value)
+            length = len(whole)
+    except Exception:  # somebody else's __str__
+        return f"<{type(value).__name__}>"
+    kept = whole[:limit]
+    if not kept.isprintable() or not _NAMED.keys().isdisjoint(kept):
+        kept = "".join(map(_escaped, kept))
+    return kept if length <= limit else f"{kept}... ({length} characters)"
+
+
+def printable_line(line: str) -> str:
+    """A line that this package wrote, with what is no printable character as an escape.
+
+    Unlike :func:`printable` it leaves quotes and backslashes as they are.
+    """
+    if line.isprintable():
+        return line
+    return "".join(item if item.isprintable() else _escaped(item) for item in line)
 
 
 def status_text(code: Any) -> str:
@@ -20,14 +66,7 @@ def status_text(code: Any) -> str:
     try:
         return f"{int(code)} ({HTTPStatus(code).phrase})"
     except (TypeError, ValueError):
-        return shown(code)
-
-
-def shown(value: object) -> str:
-    """As ``utils.text.printable``."""
-    from pywebtransport.utils.text import printable  # its package imports this module
-
-    return printable(value)
+        return printable(code)
 
 
 def one_line(value: object, limit: int = 2000) -> str:
@@ -35,9 +74,7 @@ def one_line(value: object, limit: int = 2000) -> str:
     text = value if isinstance(value, str) else shorten(value)
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
-    if text.isprintable():
-        return text
-    return "".join(item if item.isprintable() else ascii(item)[1:-1] for item in text)
+    return printable_line(text)
 
 
 def shorten(value: Any, limit: int = 200) -> str:
@@ -66,10 +103,21 @@ def plain(value: Any, depth: int = 0) -> Any:
             return bytes(value).hex()
         case Mapping():
             return {
-                key if isinstance(key, str) else shown(key): plain(item, depth + 1)
+                key if isinstance(key, str) else printable(key): plain(item, depth + 1)
                 for key, item in value.items()
             }
         case list() | tuple() | set() | frozenset():
             return [plain(item, depth + 1) for item in value]
         case _:
             return shorten(value)
+
+
+def _escaped(character: str) -> str:
+    if character in _NAMED:
+        return _NAMED[character]
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

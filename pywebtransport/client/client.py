@@ -275,6 +275,8 @@ class WebTransportClient(EventEmitter):
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         checked = check_fields({} if headers is None else headers)
+        if self._endpoint is None:
+            self._config.validate()  # its fields may have been set since it was made
         if timeout is None:
             timeout = self._config.connect_timeout
         elif isinstance(timeout, int | float) and timeout <= 0:

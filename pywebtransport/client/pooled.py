@@ -268,7 +268,7 @@ class PooledClient:
         await self._make_room(parts)
         session = await self._client.connect(url)
         self._opened += 1
-        session.once(EventType.SESSION_CLOSED, self._session_ended)
+        session._watch(EventType.SESSION_CLOSED, self._session_ended)
         if not _is_usable(session):
             info = session.close_info
             self._discard(session)

@@ -442,13 +442,13 @@ async def _end_or_drain(session: WebTransportSession) -> bool:
 
     useless = (EventType.SESSION_DRAINING, EventType.SESSION_CLOSED)
     for event_type in useless:
-        session.on(event_type, heard)
+        session._watch(event_type, heard)
     try:
         if _is_usable(session):
             await news.wait()
     finally:
         for event_type in useless:
-            session.off(event_type, heard)
+            session._unwatch(event_type, heard)
     return session.state is SessionState.DRAINING
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
+from pywebtransport._plain import shorten
 from pywebtransport.constants import CERTIFICATE_HASH_SIZE, HTTP3_SETTINGS, MAX_VARINT
 from pywebtransport.exceptions import ConfigurationError, invalid_config
 from pywebtransport.utils.hosts import ascii_host
@@ -216,7 +217,7 @@ class Texts(_Rule):
         items = list(value)
         for item in items:
             if not isinstance(item, str) or not _PRINTABLE.fullmatch(item):
-                self.refuse(key, value, f"bad member {_show(item)}")
+                self.refuse(key, value, f"bad member {shorten(item, 100)}")
             if len(item) > self.longest:
                 self.refuse(key, value, f"member {item[:20]!r}... has {len(item)} characters")
         if len(set(items)) != len(items) or not (items or self.empty):
@@ -317,12 +318,13 @@ class HeaderFields(_Rule):
         names = list(value)
         result = {}
         for name, content in value.items():
+            named = shorten(name, 100)
             if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-                self.refuse(key, names, f"bad name {_show(name)}")
+                self.refuse(key, names, f"bad name {named}")
             if name.lower() in self.forbidden:
-                self.refuse(key, names, f"{_show(name)} is not allowed in HTTP/3")
+                self.refuse(key, names, f"{named} is not allowed in HTTP/3")
             if not isinstance(content, str) or _CONTROL.search(content):
-                self.refuse(key, names, f"the value of {_show(name)} is not one line of text")
+                self.refuse(key, names, f"the value of {named} is not one line of text")
             result[name.lower()] = content.strip(" \t")
         return result
 
@@ -391,7 +393,7 @@ class CertificateHashes(_Rule):
         if isinstance(item, Mapping):
             algorithm = item.get("algorithm")
             if not isinstance(algorithm, str) or algorithm.lower() != "sha-256":
-                self.refuse(key, given, f"algorithm {_show(algorithm)} is not supported")
+                self.refuse(key, given, f"algorithm {shorten(algorithm, 100)} is not supported")
             item = item.get("value")
         if isinstance(item, str):
             try:
@@ -465,13 +467,13 @@ class SniCertificates(_Rule):
             if isinstance(name, str) and not name.isascii():
                 name = _ascii_name(self, key, value, name)
             if not isinstance(name, str) or not _SERVER_NAME.fullmatch(name):
-                self.refuse(key, value, f"bad server name {_show(name)}")
+                self.refuse(key, value, f"bad server name {shorten(name, 100)}")
             if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
-                self.refuse(key, value, f"bad pair for {_show(name)}")
+                self.refuse(key, value, f"bad pair for {shorten(name, 100)}")
             file = Path()
             files = [file.convert(key, item) for item in pair]
             if None in files:
-                self.refuse(key, value, f"bad pair for {_show(name)}")
+                self.refuse(key, value, f"bad pair for {shorten(name, 100)}")
             result[name.lower()] = (str(files[0]), str(files[1]))
         return result
 
@@ -482,7 +484,7 @@ class SniCertificates(_Rule):
         """Raise :class:`ConfigurationError` when a file is missing."""
         for name, pair in value.items():
             for item in pair:
-                Path().exists(f"{key}[{_show(name)}]", item)
+                Path().exists(f"{key}[{shorten(name, 100)}]", item)
 
 
 @dataclass(frozen=True)
@@ -497,13 +499,13 @@ class Objects(_Rule):
         items = list(value)
         for item in items:
             if not callable(item):
-                self.refuse(key, value, f"{_show(item)} is not callable")
+                self.refuse(key, value, f"{shorten(item, 100)} is not callable")
         return items
 
 
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:
     """Make the error for a field that does not exist, with the nearest names."""
-    shown = _show(key)
+    shown = shorten(key, 100)
     near = []
     if isinstance(key, str) and len(key) < 100:
         near = difflib.get_close_matches(key, list(names), n=2, cutoff=0.6)
@@ -513,15 +515,6 @@ def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> Con
         config_key=key if isinstance(key, str) else shown,
         config_value=value,
     )
-
-
-def _show(value: object) -> str:
-    """A part of a refused value as it stands in a message; it never raises."""
-    try:
-        text = repr(value)
-    except Exception:  # an integer of over 4,300 digits, somebody else's __repr__
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

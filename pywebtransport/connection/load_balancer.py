@@ -393,7 +393,7 @@ class ConnectionLoadBalancer:
         target.failure = None
         target.active.add(connection)
         self._active[connection] = target
-        connection.once(EventType.CONNECTION_CLOSED, self._connection_closed)
+        connection._watch(EventType.CONNECTION_CLOSED, self._connection_closed)
         return connection
 
     def _connection_closed(self, event: Event) -> None:

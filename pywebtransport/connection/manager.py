@@ -125,7 +125,7 @@ class ConnectionManager:
     async def cleanup_closed_connections(self) -> int:
         """Forget closed connections and return how many there were.
 
-        Usually 0, since they leave by themselves; only one whose events are paused stays.
+        0, since they leave by themselves.
         """
         return self._registry.remove_closed()
 

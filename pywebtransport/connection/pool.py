@@ -262,7 +262,7 @@ class ConnectionPool:
         # A copy: whoever changes the original later must not change what is shared.
         connection = WebTransportConnection(config=config.copy())
         connection._keep_open = True
-        connection.once(EventType.CONNECTION_CLOSED, self._connection_closed)
+        connection._watch(EventType.CONNECTION_CLOSED, self._connection_closed)
         self._opening.add(connection)
         try:
             await connection.connect(host=host, port=port, path=path)

@@ -84,17 +84,6 @@ class EventBackend(Protocol):
         """End a subscription; an unknown identifier is ignored."""
 
 
-def check_count(key: str, value: int) -> int:
-    """Check a limit.
-
-    Raises:
-        ConfigurationError: Not a whole number from 1 up.
-    """
-    if type(value) is not int or value < 1:
-        raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
-    return value
-
-
 def check_channel(key: str, name: str) -> str:
     """Check the name of a channel, or a pattern.
 

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Self
 from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
-from ..utils.checks import check_instance, check_text
+from ..utils.checks import check_count, check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
-from .backend import EventBackend, check_channel, check_count, watch_gaps
+from .backend import EventBackend, check_channel, watch_gaps
 from .event import Event
 
 __all__ = ["EventBus", "create_event_bus"]

@@ -41,6 +41,7 @@ MAX_TASKS = 1000
 """Asynchronous handlers running at a time per emitter, started by the library."""
 
 _Waiter = Callable[[Event], None]
+_Watcher = Callable[[Event], object]
 # What a handler may raise: also a cancellation of its own, of something that it waited for.
 _FAILURES = (Exception, asyncio.CancelledError)
 
@@ -62,12 +63,15 @@ class _State:
         "tasks",
         "waiters",
         "waiting",
+        "watchers",
     )
 
     def __init__(self) -> None:
         self.handlers: dict[str, list[EventHandler]] = {}
         self.once: dict[str, list[EventHandler]] = {}
         self.any_handlers: list[EventHandler] = []
+        # The library's own, which no caller of the emitter can take away or hold up.
+        self.watchers: dict[str, list[_Watcher]] = {}
         # Callers of wait_for: their look-outs by event type, and their futures.
         self.waiters: dict[str, list[_Waiter]] = {}
         self.waiting: set[asyncio.Future[Event]] = set()
@@ -88,6 +92,10 @@ class _State:
             *self.once.pop(event_type, ()),
             *self.any_handlers,
         ]
+
+    def tell_watchers(self, event: Event) -> None:
+        for watcher in tuple(self.watchers.get(event.type, ())):
+            watcher(event)
 
     def wake_waiters(self, event: Event) -> None:
         for waiter in tuple(self.waiters.get(event.type, ())):
@@ -427,8 +435,30 @@ class EventEmitter:
             event_type in state.handlers
             or event_type in state.once
             or event_type in state.waiters
+            or event_type in state.watchers
             or bool(state.any_handlers)
         )
+
+    def _watch(self, event_type: EventType, watcher: _Watcher) -> None:
+        """Have a function called at each event of a type, whatever the application does.
+
+        Unlike a handler it is called when the emitter is paused, too, it stays when all
+        listeners are removed, and it counts for no limit. It must not raise. Adding it
+        twice is the same as once.
+        """
+        watchers = self._emitter_state().watchers.setdefault(event_type, [])
+        if watcher not in watchers:
+            watchers.append(watcher)
+            self._listener_added(event_type)
+
+    def _unwatch(self, event_type: EventType, watcher: _Watcher) -> None:
+        """Take a function away that ``_watch`` added; one that is not there is left alone."""
+        state = self._emitter
+        watchers = None if state is None else state.watchers.get(event_type)
+        if state is not None and watchers and watcher in watchers:
+            watchers.remove(watcher)
+            if not watchers:
+                del state.watchers[event_type]
 
     def _listener_added(self, event_type: str | None) -> None:
         """Somebody listens to a type from now on, or to all (None); for subclasses to prepare."""
@@ -443,6 +473,7 @@ class EventEmitter:
             return
         event = Event(type=event_type, data=data, source=self)
         state.history.append(event)
+        state.tell_watchers(event)
         if state.hold_back(event):
             return
         state.wake_waiters(event)
@@ -461,6 +492,7 @@ class EventEmitter:
         if state.closed:
             return 0
         state.history.append(event)
+        state.tell_watchers(event)
         if state.hold_back(event):
             return 0
         state.wake_waiters(event)

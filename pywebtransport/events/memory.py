@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..exceptions import ConnectionError
-from ..utils.checks import check_callable, check_text
+from ..utils.checks import check_callable, check_count, check_text
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
     call_deliver,
     check_channel,
-    check_count,
     check_payload,
     check_room,
 )

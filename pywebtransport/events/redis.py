@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from ..exceptions import AuthenticationError, ConnectionError
-from ..utils.checks import check_callable, check_seconds, check_text
+from ..utils.checks import check_callable, check_count, check_seconds, check_text
 from ..utils.failures import log_application_error, name_of
 from ..utils.logs import BoundedLog
 from ..utils.text import printable
@@ -22,7 +22,6 @@ from .backend import (
     GapListener,
     call_deliver,
     check_channel,
-    check_count,
     check_payload,
     check_room,
 )

@@ -74,7 +74,7 @@ class Relay:
         try:
             for side, drain in zip((0, 1), drains, strict=True):
                 session = self._sessions[side]
-                session.on(event_type=EventType.SESSION_DRAINING, handler=drain)
+                session._watch(EventType.SESSION_DRAINING, drain)
                 if session.state is SessionState.DRAINING:
                     drain()
                 for bidirectional in (True, False):
@@ -84,7 +84,7 @@ class Relay:
             await self._finish(0 if near.close_info is not None else 1)
         finally:
             for session, drain in zip(self._sessions, drains, strict=True):
-                session.off(event_type=EventType.SESSION_DRAINING, handler=drain)
+                session._unwatch(EventType.SESSION_DRAINING, drain)
             tasks = [*ends, *self._tasks[0], *self._tasks[1]]
             for task in tasks:
                 task.cancel()

@@ -27,7 +27,7 @@ from ..session import WebTransportSession
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
-from ..utils.checks import check_callable, check_instance
+from ..utils.checks import check_instance, check_signature
 from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
@@ -144,7 +144,14 @@ class Broker:
         ):
             raise invalid_config(key="backend", value=backend, reason="expected an EventBackend")
         if authorize is not None:
-            _check_authorize(authorize)
+            check_signature(
+                "authorize",
+                authorize,
+                "a function of (session, action, topic)",
+                None,
+                "subscribe",
+                "topic",
+            )
         self._backend: EventBackend = MemoryBackend() if backend is None else backend
         self._authorize = authorize
         self._prefix = prefix
@@ -510,20 +517,6 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
-
-
-def _check_authorize(authorize: Any) -> None:
-    check_callable("authorize", authorize)
-    try:
-        inspect.signature(authorize).bind(None, "subscribe", "topic")
-    except TypeError as error:
-        raise invalid_config(
-            key="authorize",
-            value=authorize,
-            reason=f"expected a function of (session, action, topic): {error}",
-        ) from None
-    except ValueError:  # it has no signature that Python knows
-        pass
 
 
 def _policy(name: object) -> BackpressurePolicy:

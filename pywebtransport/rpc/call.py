@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..exceptions import invalid_config
-from ..utils.checks import check_callable
+from ..utils.checks import check_signature
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -80,17 +80,9 @@ def check_interceptor(interceptor: Any) -> None:
     Raises:
         ConfigurationError: It cannot be called as ``interceptor(call, proceed)``.
     """
-    check_callable("interceptors", interceptor)
-    try:
-        inspect.signature(interceptor).bind(None, None)
-    except TypeError as error:
-        raise invalid_config(
-            key="interceptors",
-            value=interceptor,
-            reason=f"expected 'async def interceptor(call, proceed)': {error}",
-        ) from None
-    except ValueError:  # it has no signature that Python knows
-        pass
+    check_signature(
+        "interceptors", interceptor, "'async def interceptor(call, proceed)'", None, None
+    )
 
 
 def _inside(interceptor: Interceptor, call: RpcCall, proceed: Proceed) -> Proceed:

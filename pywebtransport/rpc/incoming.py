@@ -75,14 +75,14 @@ class IncomingCalls:
         """Begin to take streams. Idempotent."""
         if self._acceptor is None:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
-            self._session.on(EventType.SESSION_CLOSED, self._session_ended)
+            self._session._watch(EventType.SESSION_CLOSED, self._session_ended)
 
     async def stop(self) -> None:
         """Cancel all handlers, and wait for them.
 
         Cancellation: they are cancelled all the same.
         """
-        self._session.off(EventType.SESSION_CLOSED, self._session_ended)
+        self._session._unwatch(EventType.SESSION_CLOSED, self._session_ended)
         tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         # A handler may stop its own manager.
         tasks = [task for task in tasks if task is not asyncio.current_task()]

@@ -9,7 +9,8 @@ from itertools import accumulate, chain
 from operator import sub
 from typing import Any
 
-from ..exceptions import ConfigurationError, SerializationError
+from ..exceptions import SerializationError
+from ..utils.checks import check_callable, check_integer
 
 __all__ = [
     "DEFAULT_MAX_DEPTH",
@@ -41,31 +42,24 @@ _OPENING = re.compile(rb"\[+")
 _CLOSING = re.compile(rb"\]+")
 
 
-def check_limit(name: str, value: int, highest: int) -> int:
+def check_limit(key: str, value: int, highest: int) -> int:
     """Give ``value`` back when it is a possible limit.
 
     Raises:
-        ConfigurationError: It is not an integer from 1 to ``highest``.
+        ConfigurationError: It is not a whole number from 1 to ``highest``.
     """
-    if type(value) is not int or not 1 <= value <= highest:
-        raise ConfigurationError(
-            f"{name} must be an integer from 1 to {highest}, got {value!r}",
-            config_key=name,
-            config_value=value,
-        )
+    check_integer(key, value, 1, highest)
     return value
 
 
-def check_hook(name: str, value: Any) -> None:
+def check_hook(key: str, value: Any) -> None:
     """Check a function of the application's.
 
     Raises:
         ConfigurationError: It is neither callable nor None.
     """
-    if value is not None and not callable(value):
-        raise ConfigurationError(
-            f"{name} must be callable, got {value!r}", config_key=name, config_value=value
-        )
+    if value is not None:
+        check_callable(key, value)
 
 
 def check_size(size: int, max_size: int) -> None:

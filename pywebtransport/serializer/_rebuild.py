@@ -15,9 +15,22 @@ from collections import Counter, OrderedDict, abc, deque
 from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, Union
 
 from ..exceptions import SerializationError, invalid_config
+from ._kinds import (
+    bare,
+    field_kinds,
+    hints_of,
+    is_alias,
+    is_fixed_tuple,
+    is_named_tuple,
+    mapping_kinds,
+    name_of,
+    named_tuple_kinds,
+    order_of,
+    union_members,
+)
 from ._texts import (
     BINARY,
     DISTINCT,
@@ -34,20 +47,11 @@ __all__ = [
     "ARRAYS",
     "MAPPINGS",
     "MismatchError",
-    "bare",
     "check_hashes",
     "check_type",
     "converter",
-    "field_kinds",
-    "is_alias",
-    "is_fixed_tuple",
-    "is_named_tuple",
     "key_converter",
-    "mapping_kinds",
-    "name_of",
-    "named_tuple_kinds",
     "rebuild",
-    "union_members",
     "wrong",
 ]
 
@@ -133,14 +137,10 @@ def wrong(expected: str, value: Any) -> MismatchError:
     return MismatchError(f"expected {expected}, got {found}")
 
 
-def name_of(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-
-
 def converter(kind: Any) -> _Convert:
     """The function for a type."""
     try:
-        return _cached(kind)
+        return _cached(kind, order_of(kind))
     except TypeError:  # an annotation can be unhashable
         return _make(kind)
 
@@ -178,7 +178,9 @@ def _make(kind: Any) -> _Convert:
     return _instance(base)
 
 
-_cached = lru_cache(maxsize=1024)(_make)
+@lru_cache(maxsize=1024)
+def _cached(kind: Any, order: str) -> _Convert:
+    return _make(kind)
 
 
 def _alias(kind: Any) -> _Convert:
@@ -188,77 +190,6 @@ def _alias(kind: Any) -> _Convert:
         return converter(bare(kind))(value)
 
     return convert
-
-
-def is_alias(kind: Any) -> bool:
-    """Whether a type is an alias made by a ``type`` statement."""
-    return "TypeAliasType" in (type(kind).__name__, type(typing.get_origin(kind)).__name__)
-
-
-def is_fixed_tuple(kind: Any) -> bool:
-    """Whether a type is a tuple of members with a type each."""
-    arguments = typing.get_args(kind)
-    if (typing.get_origin(kind) or kind) is not tuple or arguments[1:] == (...,):
-        return False
-    return bool(arguments) or isinstance(kind, types.GenericAlias)
-
-
-def union_members(kind: Any) -> list[Any]:
-    """The alternatives of a union, those of unions within it too."""
-    members = []
-    for member in map(bare, typing.get_args(kind)):
-        if typing.get_origin(member) in (Union, types.UnionType):
-            members += union_members(member)
-        else:
-            members.append(member)
-    return members
-
-
-def is_named_tuple(kind: type) -> bool:
-    """Whether a class is a NamedTuple."""
-    return issubclass(kind, tuple) and hasattr(kind, "_fields")
-
-
-def mapping_kinds(base: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Types of the keys and values of a mapping."""
-    if base is Counter:
-        return (arguments[0] if arguments else Any), int
-    return arguments if len(arguments) == 2 else (Any, Any)
-
-
-def named_tuple_kinds(cls: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Types of the members of a NamedTuple."""
-    hints = _hints(cls)
-    chosen = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-    return tuple(_filled_in(hints.get(name, Any), chosen) for name in cls._fields)
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls, include_extras=True)
-    except Exception as error:
-        raise SerializationError(
-            f"cannot resolve the annotations of {cls.__qualname__}: {error}",
-            original_exception=error,
-        ) from error
-
-
-def bare(kind: Any) -> Any:
-    """A type without what does not matter here: aliases, annotations, qualifiers."""
-    while True:
-        origin = typing.get_origin(kind)
-        if origin in (typing.Annotated, typing.Required, typing.NotRequired, typing.Final):
-            kind = typing.get_args(kind)[0]
-        elif isinstance(kind, typing.NewType):
-            kind = kind.__supertype__
-        elif isinstance(kind, TypeVar):
-            kind = kind.__bound__ or Any
-        elif type(kind).__name__ == "TypeAliasType":
-            kind = kind.__value__
-        elif type(origin).__name__ == "TypeAliasType":
-            kind = origin.__value__[typing.get_args(kind)]
-        else:
-            return type(None) if kind is None else kind
 
 
 def _same(value: Any) -> Any:
@@ -280,7 +211,7 @@ def _instance(kind: type) -> _Convert:
     """A class without a rule: an extension of the parser may have made the object."""
 
     def convert(value: Any) -> Any:
-        with contextlib.suppress(TypeError):  # some protocols cannot be asked for
+        with contextlib.suppress(Exception):  # some classes cannot be asked for their instances
             if isinstance(value, kind):
                 return value
         raise wrong(f"{kind.__name__} (which cannot be rebuilt: no dataclass)", value)
@@ -645,7 +576,7 @@ class _Record:
 
     def _prepare(self) -> dict[str, tuple[type | None, _Convert]]:
         cls = self._cls
-        hints = _hints(cls)
+        hints = hints_of(cls)
         if is_dataclass(cls):
             own = [field for field in fields(cls) if field.init]
             names = [field.name for field in own]
@@ -663,46 +594,6 @@ class _Record:
             table[name] = (scalar if scalar in _SCALARS else None, converter(kind))
         self._names, self._required, self._fields = frozenset(names), frozenset(required), table
         return table
-
-
-def field_kinds(cls: type, arguments: tuple[Any, ...], names: Iterable[str]) -> dict[str, Any]:
-    """Types of fields of a dataclass or TypedDict, with what its type variables stand for."""
-    hints = _hints(cls)
-    chosen: dict[type, dict[Any, Any]] = {}
-    _choose(cls, arguments, chosen)
-    return {name: _filled_in(hints[name], _chosen_for(cls, name, chosen)) for name in names}
-
-
-def _choose(cls: type, arguments: tuple[Any, ...], chosen: dict[type, dict[Any, Any]]) -> None:
-    """Note what stands for the type variables of a generic class and of its bases."""
-    own = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-    chosen[cls] = own
-    for base in vars(cls).get("__orig_bases__", cls.__bases__):
-        origin = typing.get_origin(base) or base
-        if isinstance(origin, type) and origin is not typing.Generic:
-            given = tuple(_filled_in(argument, own) for argument in typing.get_args(base))
-            _choose(origin, given, chosen)
-
-
-def _chosen_for(cls: type, name: str, chosen: dict[type, dict[Any, Any]]) -> dict[Any, Any]:
-    """The type variables of the class that declares a field."""
-    if not is_dataclass(cls):  # a TypedDict does not know who declares what
-        return {key: kind for table in chosen.values() for key, kind in table.items()}
-    field = cls.__dataclass_fields__[name]
-    for base in reversed(cls.__mro__):
-        if vars(base).get("__dataclass_fields__", {}).get(name) is field:
-            return chosen.get(base, {})
-    return {}
-
-
-def _filled_in(hint: Any, chosen: dict[Any, Any]) -> Any:
-    """A type with what was chosen for its variables: of ``Page[Item]``, for instance."""
-    if isinstance(hint, TypeVar):
-        return chosen.get(hint, hint)
-    inner = getattr(hint, "__parameters__", ())
-    if chosen and inner and typing.get_origin(hint) is not None:
-        return hint[tuple(chosen.get(variable, variable) for variable in inner)]
-    return hint
 
 
 def _is_required(cls: Any, name: str, hint: Any) -> bool:

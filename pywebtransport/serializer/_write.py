@@ -8,32 +8,50 @@ keys that JSON cannot tell apart. Each type becomes a function once.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import enum
 import types
 import typing
 from collections import Counter, OrderedDict, abc, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, InitVar, fields, is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, Union
 
 from ..exceptions import SerializationError
-from . import _rebuild
-from ._rebuild import MismatchError, bare, converter, wrong
+from ._kinds import (
+    bare,
+    field_kinds,
+    is_alias,
+    is_fixed_tuple,
+    is_named_tuple,
+    mapping_kinds,
+    name_of,
+    named_tuple_kinds,
+    order_of,
+    union_members,
+)
+from ._rebuild import ARRAYS, MAPPINGS, MismatchError, converter, key_converter, wrong
 from ._texts import BINARY, TEXTUAL, is_exactly, key_text, plain_value, shown, text_of
 
 __all__ = ["named_keys", "record_to_plain", "refused"]
 
 _Write = Callable[[Any], Any]
 
-_NATIVE = (str, int, float, list, tuple, dict, set, frozenset, deque)
+_SCALARS = (str, int, float, bool, type(None))
+_NATIVE = (str, int, float, list, tuple, Mapping, set, frozenset, deque, *TEXTUAL, enum.Enum)
+_NAMES = frozenset({str})
 _NO_ARRAYS = (str, bytes, bytearray, memoryview, Mapping)
 # Deeper than any message may be: what contains itself has no end.
 _MAX_STEPS = 300
+# Characters of a path in a message.
+_MAX_PATH = 500
 
 
 def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
-    """The fields of a dataclass, by name; what is inside may need the encoder's hook again.
+    """The fields of a dataclass, by name, and of those within it.
+
+    What stands where no annotation tells the type may need the encoder's hook again.
 
     Args:
         obj: An instance.
@@ -42,9 +60,9 @@ def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
     Raises:
         MismatchError: It could not be made again of what would be written.
     """
-    cls: Any = type(obj)
     try:
-        return _fields_to_plain(obj, *_record(cls, (), binary))
+        kind: Any = type(obj)
+        return _record(kind, (), "", binary)(obj)
     except MismatchError as mismatch:
         mismatch.owner = obj
         raise
@@ -76,11 +94,12 @@ def refused(
         error: What it raised for ``obj``.
     """
     name = type(obj).__name__
+    steps: list[str] = []
     if isinstance(error, MismatchError):
-        steps = _steps_to(error.owner, obj, set()) or []
+        with contextlib.suppress(RecursionError):
+            steps += _steps_to(error.owner, obj, set()) or []
         steps += reversed(error.path)
     else:
-        steps = []
         seen = {id(obj)}
         for _ in range(_MAX_STEPS):
             for step, part in _parts(obj):
@@ -96,9 +115,12 @@ def refused(
             else:
                 break
     path = name + "".join(steps)
-    where = f"{path}: " if steps else ""
+    where = f"{path[:_MAX_PATH]}: " if steps else ""
+    reason: object = error
+    if isinstance(error, RecursionError):
+        reason = "it nests without an end, or too deeply"
     return SerializationError(
-        f"cannot write {name} as {form}: {where}{error}",
+        f"cannot write {name} as {form}: {where}{reason}",
         details={"path": path},
         original_exception=error,
     )
@@ -117,7 +139,15 @@ def _steps_to(wanted: Any, obj: Any, seen: set[int]) -> list[str] | None:
     return None
 
 
-def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
+def _parts(obj: Any) -> list[tuple[str, Any]]:
+    """What an object holds, as far as its class, which may be the application's, tells."""
+    found: list[tuple[str, Any]] = []
+    with contextlib.suppress(Exception):
+        found.extend(_held(obj))
+    return found
+
+
+def _held(obj: Any) -> Iterator[tuple[str, Any]]:
     if is_dataclass(obj) and not isinstance(obj, type):
         for field in fields(obj):
             if field.init:
@@ -137,54 +167,56 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
 # ------------------------------------------------------------------- dataclasses
 
 
-class _Field(NamedTuple):
-    name: str
-    exact: type | None  # values of this very class go as they are
-    write: _Write | None  # None: all go as they are
-
-
 @lru_cache(maxsize=1024)
 def _record(
-    cls: Any, arguments: tuple[Any, ...], binary: bool
-) -> tuple[tuple[_Field, ...], Callable[[Any], None] | None]:
-    """Fields that travel, and a check of what does not."""
+    cls: Any, arguments: tuple[Any, ...], order: str, binary: bool
+) -> Callable[[Any], dict[str, Any]]:
+    """The function for a dataclass, made when its first instance comes."""
     names = [field.name for field in fields(cls) if field.init]
     try:
-        kinds = _rebuild.field_kinds(cls, arguments, names)
+        kinds = field_kinds(cls, arguments, names)
     except SerializationError:
         # Annotations that lead nowhere: it cannot be rebuilt here, but maybe elsewhere.
         kinds = dict.fromkeys(names, Any)
-    made = tuple(_Field(name, _exact(kind), writer(kind, binary)) for name, kind in kinds.items())
-    return made, _remainder(cls)
+    table = [(name, exact_types(kind), writer(kind, binary)) for name, kind in kinds.items()]
+    check = _remainder(cls)
+
+    def write_record(obj: Any) -> dict[str, Any]:
+        made = {}
+        for name, exact, write in table:
+            value = getattr(obj, name)
+            if type(value) not in exact and write is not None:
+                try:
+                    value = write(value)
+                except MismatchError as mismatch:
+                    mismatch.path.append(f".{name}")
+                    raise
+            made[name] = value
+        if check is not None:
+            check(obj)
+        return made
+
+    return write_record
 
 
-def _exact(kind: Any) -> type | None:
+def exact_types(kind: Any) -> frozenset[type]:
+    """The classes of a type whose very instances go as they are."""
     kind = bare(kind)
-    return kind if kind in (str, int, bool, float, type(None)) else None
-
-
-def _fields_to_plain(
-    obj: Any, table: tuple[_Field, ...], check: Callable[[Any], None] | None
-) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, exact, write in table:
-        value = getattr(obj, name)
-        if write is not None and type(value) is not exact:
-            try:
-                value = write(value)
-            except MismatchError as mismatch:
-                mismatch.path.append(f".{name}")
-                raise
-        made[name] = value
-    if check is not None:
-        check(obj)
-    return made
+    if kind in (str, int, bool, float, type(None)):
+        return frozenset({kind})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if (origin or kind) is list and (not arguments or bare(arguments[0]) in (Any, object)):
+        return frozenset({list})
+    if origin in (Union, types.UnionType):
+        with contextlib.suppress(SerializationError):
+            return frozenset(getattr(converter(kind), "unmistakable", ()))
+    return frozenset()
 
 
 def _remainder(cls: Any) -> Callable[[Any], None] | None:
     """What looks at fields that do not travel: they are what the constructor makes of them."""
     taken = [field.name for field in fields(cls) if field.init]
-    hidden = [field for field in fields(cls) if not field.init and field.compare]
+    compared = [field.name for field in fields(cls) if field.compare]
     needed = [
         name
         for name, field in cls.__dataclass_fields__.items()
@@ -199,7 +231,7 @@ def _remainder(cls: Any) -> Callable[[Any], None] | None:
             )
 
         return refuse
-    if not hidden:
+    if compared == taken and not hasattr(cls, "__post_init__") and _has_made_init(cls):
         return None
 
     def check(obj: Any) -> None:
@@ -207,16 +239,20 @@ def _remainder(cls: Any) -> Callable[[Any], None] | None:
             again = cls(**{name: getattr(obj, name) for name in taken})
         except Exception as error:  # __post_init__ is the application's
             raise MismatchError(f"{cls.__name__} refuses its own values: {error}", error) from None
-        for field in hidden:
-            old, new = getattr(obj, field.name, MISSING), getattr(again, field.name, MISSING)
+        for name in compared:
+            old, new = getattr(obj, name, MISSING), getattr(again, name, MISSING)
             if not _is_same(new, old, strict=True):
-                mismatch = MismatchError(
-                    f"the constructor does not take it, and makes it {shown(new)}, not {shown(old)}"
-                )
-                mismatch.path.append(f".{field.name}")
+                mismatch = MismatchError(f"the constructor makes it {shown(new)}, not {shown(old)}")
+                mismatch.path.append(f".{name}")
                 raise mismatch
 
     return check
+
+
+def _has_made_init(cls: Any) -> bool:
+    """The constructor is the one that ``dataclass`` makes, which stands in no file."""
+    code = getattr(cls.__init__, "__code__", None)
+    return getattr(code, "co_filename", None) == "<string>"
 
 
 def _is_init_var(field: Any) -> bool:
@@ -229,13 +265,13 @@ def _is_init_var(field: Any) -> bool:
 def writer(kind: Any, binary: bool) -> _Write | None:
     """The function for a type; None: anything goes as it is."""
     try:
-        return _cached(kind, binary)
+        return _cached(kind, order_of(kind), binary)
     except TypeError:  # an annotation can be unhashable
         return _make(kind, binary)
 
 
 def _make(kind: Any, binary: bool) -> _Write | None:
-    if _rebuild.is_alias(kind):
+    if is_alias(kind):
         return lambda value: _written(writer(bare(kind), binary), value)
     kind = bare(kind)
     if kind is Any or kind is object:
@@ -246,10 +282,10 @@ def _make(kind: Any, binary: bool) -> _Write | None:
         return _refusing(error.message)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        return _UnionWriter(kind, read, binary)
+        return _optional(kind, read, binary) or _UnionWriter(kind, read, binary)
     base = origin or kind
     if base is Literal or issubclass(base, enum.Enum):
-        return _listed(base, read, _rebuild.name_of(kind), binary)
+        return _listed(base, read, name_of(kind), binary)
     if base in (str, int, bool, type(None)):
         return _scalar(base)
     if base is float:
@@ -260,18 +296,20 @@ def _make(kind: Any, binary: bool) -> _Write | None:
         return _instance(base, arguments, binary)
     if typing.is_typeddict(base):
         return _TypedDictWriter(base, arguments, read, binary)
-    if _rebuild.is_fixed_tuple(kind):
+    if is_fixed_tuple(kind):
         return _fixed(tuple, arguments, binary)
-    if base in _rebuild.ARRAYS:
+    if base in ARRAYS:
         return _array(base, arguments[0] if arguments else Any, binary)
-    if _rebuild.is_named_tuple(base):
+    if is_named_tuple(base):
         return _named_tuple(base, arguments, binary)
-    if base in _rebuild.MAPPINGS:
-        return _mapping(base, *_rebuild.mapping_kinds(base, arguments), binary)
+    if base in MAPPINGS:
+        return _mapping(base, *mapping_kinds(base, arguments), binary)
     return _unknown(base)
 
 
-_cached = lru_cache(maxsize=1024)(_make)
+@lru_cache(maxsize=1024)
+def _cached(kind: Any, order: str, binary: bool) -> _Write | None:
+    return _make(kind, binary)
 
 
 def _written(write: _Write | None, value: Any) -> Any:
@@ -289,7 +327,10 @@ def _unknown(kind: type) -> _Write:
     """A class without a rule: the application's hooks may have one."""
 
     def write(value: Any) -> Any:
-        if isinstance(value, _NATIVE):
+        with contextlib.suppress(Exception):  # some classes cannot be asked for their instances
+            if type(value) in _SCALARS and isinstance(value, kind):
+                return value
+        if value is None or isinstance(value, _NATIVE) or is_dataclass(value):
             raise MismatchError(
                 f"{type(value).__name__} would not be read as {kind.__name__}, which is no type "
                 "that can be rebuilt"
@@ -322,25 +363,35 @@ def _float(value: Any) -> Any:
 
 
 def _textual(kind: type, binary: bool) -> _Write:
-    name, raw = TEXTUAL[kind].name, kind in BINARY
+    name, text_form, raw = TEXTUAL[kind].name, TEXTUAL[kind].write, kind in BINARY
+    # MessagePack has bytes, and may have a form of its own for times.
+    as_it_is = binary and (raw or kind is datetime.datetime)
 
     def write(value: Any) -> Any:
+        if type(value) is kind and kind is not memoryview:
+            return value if as_it_is else text_form(value)
         if not (isinstance(value, tuple(BINARY)) if raw else is_exactly(value, kind)):
             raise wrong(name, value)
         if isinstance(value, memoryview) and (value.format != "B" or value.ndim != 1):
             raise MismatchError(f"a memoryview of format {value.format!r} would be read as bytes")
-        # MessagePack may have a form of its own.
-        return value if binary else text_of(value)
+        return value if as_it_is else text_of(value)
 
     return write
 
 
 def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
+    # Members of an enumeration that were written before, by their names.
+    known: dict[str, Any] = {}
+
     def write(value: Any) -> Any:
+        if type(value) is base and value._name_ in known:
+            return known[value._name_]
         if base is Literal or isinstance(value, base):
             with contextlib.suppress(TypeError, MismatchError):
                 plain = plain_value(value, binary=binary)
                 if _is_same(read(plain), value, strict=True):
+                    if base is not Literal and value._name_ in base.__members__:
+                        known[value._name_] = plain
                     return plain
         raise wrong(name, value)
 
@@ -348,14 +399,14 @@ def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
 
 
 def _instance(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
+    record = partial(
+        _record, cls, arguments, str(arguments), binary
+    )  # later: a class may hold itself
+
     def write(value: Any) -> Any:
         if type(value) is not cls:
             raise wrong(cls.__name__, value)
-        # The encoder asks its hook about it, unless only the annotation knows the types.
-        return in_full(value) if arguments else value
-
-    def in_full(value: Any) -> Any:
-        return _fields_to_plain(value, *_record(cls, arguments, binary))
+        return record()(value)
 
     return write
 
@@ -376,7 +427,7 @@ class _TypedDictWriter:
             raise wrong(cls.__name__, value)
         table = self._table
         if table is None:
-            kinds = _rebuild.field_kinds(cls, self._arguments, cls.__annotations__)
+            kinds = field_kinds(cls, self._arguments, cls.__annotations__)
             table = {name: writer(kind, self._binary) for name, kind in kinds.items()}
             self._table = table
         if not self._read.fits(value.keys()):
@@ -396,12 +447,16 @@ def _array(base: Any, kind: Any, binary: bool) -> _Write:
     write_item = writer(kind, binary)
     if is_set and write_item is None:
         write_item = _member
-    exact = {bare(kind)} if bare(kind) in (str, int, bool, float, type(None)) else None
+    exact = exact_types(kind)
+    # What can be walked through once only would be empty for who looks again.
+    wanted = abc.Collection if base is abc.Iterable else base
 
     def write(value: Any) -> Any:
-        if not isinstance(value, base) or isinstance(value, _NO_ARRAYS):
+        if type(value) is not base and (
+            not isinstance(value, wanted) or isinstance(value, _NO_ARRAYS)
+        ):
             raise wrong(base.__name__, value)
-        if write_item is None or (exact is not None and exact.issuperset(map(type, value))):
+        if write_item is None or (exact and exact.issuperset(map(type, value))):
             return value if isinstance(value, list | tuple) else list(value)
         return [_item(write_item, index, item) for index, item in enumerate(value)]
 
@@ -443,22 +498,27 @@ def _named_tuple(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
     def write(value: Any) -> Any:
         if type(value) is not cls:
             raise wrong(cls.__name__, value)
-        return _fixed(cls, _rebuild.named_tuple_kinds(cls, arguments), binary)(value)
+        return _fixed(cls, named_tuple_kinds(cls, arguments), binary)(value)
 
     return write
 
 
 def _mapping(base: Any, key_kind: Any, value_kind: Any, binary: bool) -> _Write:
     write_key, write_value = writer(key_kind, binary), writer(value_kind, binary)
-    read_key = _rebuild.key_converter(key_kind)
+    read_key = key_converter(key_kind)
     plain_keys = bare(key_kind) in (str, Any, object)
+    exact = exact_types(value_kind)
     wanted = base if base in (OrderedDict, Counter) else Mapping
+    usual = dict if wanted is Mapping else wanted  # asking an abstract class takes long
 
     def write(value: Any) -> Any:
-        if not isinstance(value, wanted):
+        if type(value) is usual:
+            if not value:
+                return value
+        elif not isinstance(value, wanted):
             raise wrong(base.__name__, value)
-        as_they_are = plain_keys and all(type(key) is str for key in value)
-        if as_they_are and write_value is None:
+        as_they_are = plain_keys and _NAMES.issuperset(map(type, value))
+        if as_they_are and (write_value is None or exact.issuperset(map(type, value.values()))):
             return value if isinstance(value, dict) else dict(value)
         made = {}
         for key, item in value.items():
@@ -477,6 +537,8 @@ def _mapping(base: Any, key_kind: Any, value_kind: Any, binary: bool) -> _Write:
 
 def _key(write: _Write | None, read: _Write, key: Any, binary: bool) -> Any:
     """A key in its plain form, if that means it again."""
+    if is_dataclass(key):
+        raise MismatchError(f"{type(key).__name__} cannot be a key")
     try:
         plain = plain_value(_written(write, key), binary=binary)
         made = _as_key(plain) if binary else key_text(plain)
@@ -497,6 +559,15 @@ def _as_key(plain: Any) -> Any:
     return tuple(map(_as_key, plain)) if isinstance(plain, list) else plain
 
 
+def _optional(kind: Any, read: Any, binary: bool) -> _Write | None:
+    """The function for a union of None and one other type, whose values nothing can mistake."""
+    others = [member for member in union_members(kind) if member is not type(None)]
+    if len(others) != 1 or any(_accepts(listed, None) for listed in read.listed):
+        return None
+    write = writer(others[0], binary)
+    return None if write is None else lambda value: None if value is None else write(value)
+
+
 class _Member(NamedTuple):
     kind: Any
     base: Any
@@ -507,12 +578,12 @@ class _UnionWriter:
     """One of several types: the alternative that the value is, if it would be read as that."""
 
     def __init__(self, kind: Any, read: Any, binary: bool) -> None:
-        self._name = _rebuild.name_of(kind)
+        self._name = name_of(kind)
         self._read = read
         self._binary = binary
         self._members = [
             _Member(member, typing.get_origin(member) or member, writer(member, binary))
-            for member in _rebuild.union_members(kind)
+            for member in union_members(kind)
         ]
         self._bases = {member.base for member in self._members}
         self._exact = read.unmistakable

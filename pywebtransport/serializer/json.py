@@ -23,7 +23,7 @@ from ._limits import (
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._rebuild import rebuild
-from ._write import refused
+from ._write import record_to_plain, refused
 
 __all__ = ["JSONSerializer"]
 
@@ -80,6 +80,8 @@ class JSONSerializer(Serializer):
         # An encoder of the application's has rules of its own.
         own = type(self._encoder) is not json.JSONEncoder or self._encoder.skipkeys
         self._names_keys = not own
+        own_hook = type(self._encoder) is not json.JSONEncoder or kwargs.get("default") is not None
+        self._by_annotations = not own_hook
         decoder = json.JSONDecoder(
             parse_float=_finite_float if self._finite else float,
             parse_constant=_no_constant if self._finite else None,
@@ -101,15 +103,10 @@ class JSONSerializer(Serializer):
                 (``details["path"]`` names the place), or it is too large, too deep, or
                 contains itself.
         """
-        data: bytes | None = None
-        if self._quick_dumps is not None:
-            try:
-                data = self._quick_dumps(obj)
-            except Exception:
-                data = None  # the standard library writes it, or says what is wrong
-        # The quick writer puts null for NaN; was it None?
-        if data is None or b"null" in data:
+        try:
             data = self._dumps(obj)
+        except Exception as error:  # hooks and properties of the application may raise anything
+            raise refused(obj, "JSON", self._encode, error) from error
         check_size(len(data), self._max_size)
         check_json_depth(data, self._max_depth)
         return data
@@ -140,10 +137,18 @@ class JSONSerializer(Serializer):
         return value if obj_type is None else rebuild(value, obj_type)
 
     def _dumps(self, obj: Any) -> bytes:
-        try:
+        if self._by_annotations and hasattr(type(obj), "__dataclass_fields__"):
+            obj = record_to_plain(obj, binary=False)
+        if self._quick_dumps is None:
             return self._encode(obj)
-        except Exception as error:  # hooks and properties of the application may raise anything
-            raise refused(obj, "JSON", self._encode, error) from error
+        try:
+            data = self._quick_dumps(obj)
+        except Exception:  # the standard library writes it, or says what is wrong
+            return self._encode(obj)
+        if b"null" in data:
+            # The quick writer puts it for NaN, too: this one refuses that.
+            self._encoder.encode(obj)
+        return data
 
     def _encode(self, obj: Any) -> bytes:
         if self._names_keys and has_other_keys(obj):

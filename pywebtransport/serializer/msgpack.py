@@ -21,7 +21,7 @@ from ._limits import (
 )
 from ._plain import plain_hook
 from ._rebuild import check_hashes, rebuild
-from ._write import refused
+from ._write import record_to_plain, refused
 
 __all__ = ["MsgPackSerializer"]
 
@@ -110,7 +110,10 @@ class MsgPackSerializer(Serializer):
         except IndexError:  # a hook, or another thread, serializes too
             packer = self._msgpack.Packer(**self._pack_options)
         try:
-            data: bytes = packer.pack(obj)
+            plain = obj
+            if not self._own_hook and hasattr(type(obj), "__dataclass_fields__"):
+                plain = record_to_plain(obj, binary=True)
+            data: bytes = packer.pack(plain)
         except Exception as error:  # hooks and properties of the application may raise anything
             encode = self._msgpack.Packer(**self._pack_options).pack
             raise refused(obj, "MessagePack", encode, error) from error
@@ -119,7 +122,7 @@ class MsgPackSerializer(Serializer):
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             # What a hook of the application's made of its objects is seen only in the result.
             check_value_depth(
-                self._parse(data, {"ext_hook": _any_extension}) if self._own_hook else obj,
+                self._parse(data, {"ext_hook": _any_extension}) if self._own_hook else plain,
                 self._max_depth,
             )
         return data

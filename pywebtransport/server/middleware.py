@@ -271,7 +271,7 @@ def create_logging_middleware() -> MiddlewareProtocol:
                 printable(data.get("reason", "")),
             )
 
-        session.once(event_type=EventType.SESSION_CLOSED, handler=ended)
+        session._watch(EventType.SESSION_CLOSED, ended)
         return True
 
     return log_session

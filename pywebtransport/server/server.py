@@ -168,6 +168,8 @@ class WebTransportServer(EventEmitter):
 
     async def _listen(self, host: str | None, port: int | None) -> None:
         self._check_not_closed()
+        if self._endpoint is None:
+            self._configure(self._config)  # whose fields may have been set since it was made
         config = self._config
         if not config.certfile or not config.keyfile:
             raise ConfigurationError(

@@ -111,7 +111,7 @@ class SessionManager:
     async def cleanup_closed_sessions(self) -> int:
         """Forget closed sessions and return how many there were.
 
-        Usually 0, since they leave by themselves; only one whose events are paused stays.
+        0, since they leave by themselves.
         """
         return self._registry.remove_closed()
 

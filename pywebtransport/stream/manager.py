@@ -196,7 +196,7 @@ class StreamManager:
         """
         self._closed = True
         self._slots.fail(_closed_error)
-        self._session.off(EventType.SESSION_CLOSED, self._session_closed)
+        self._session._unwatch(EventType.SESSION_CLOSED, self._session_closed)
         await self.close_all_streams()
 
     async def __aiter__(self) -> AsyncIterator[StreamType]:
@@ -231,7 +231,7 @@ class StreamManager:
         wait = 0.0 if timeout is None else NEVER if limit is None else limit
         if not self._listening:
             self._listening = True
-            session.once(EventType.SESSION_CLOSED, self._session_closed)
+            session._watch(EventType.SESSION_CLOSED, self._session_closed)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         if session.is_closed:
@@ -252,7 +252,7 @@ class StreamManager:
         except BaseException:
             self._slots.release()
             raise
-        stream.once(EventType.STREAM_CLOSED, self._stream_closed)
+        stream._watch(EventType.STREAM_CLOSED, self._stream_closed)
         self._stats["total_created"] += 1
         return stream
 

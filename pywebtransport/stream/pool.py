@@ -65,7 +65,7 @@ class StreamPool:
         self._idle: list[WebTransportStream] = []
         self._active: set[WebTransportStream] = set()
         self._closed = False
-        session.once(EventType.SESSION_CLOSED, self._session_closed)
+        session._watch(EventType.SESSION_CLOSED, self._session_closed)
 
     @classmethod
     def create(cls, session: WebTransportSession, *, pool_size: int = 10) -> Self:
@@ -147,7 +147,7 @@ class StreamPool:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         self._closed = True
-        self._session.off(EventType.SESSION_CLOSED, self._session_closed)
+        self._session._unwatch(EventType.SESSION_CLOSED, self._session_closed)
         self._slots.fail(_closed_error)
         for stream in (*self._idle, *self._active):
             self._drop(stream)
@@ -183,11 +183,11 @@ class StreamPool:
         if self._closed:
             finish_stream(stream)
             raise _closed_error()
-        stream.once(EventType.STREAM_CLOSED, self._stream_closed)
+        stream._watch(EventType.STREAM_CLOSED, self._stream_closed)
         return stream
 
     def _drop(self, stream: WebTransportStream) -> None:
-        stream.off(EventType.STREAM_CLOSED, self._stream_closed)
+        stream._unwatch(EventType.STREAM_CLOSED, self._stream_closed)
         self._forget(stream)
         finish_stream(stream)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "check_interface",
     "check_number",
     "check_seconds",
+    "check_signature",
     "check_text",
     "check_texts",
     "check_timeout",
@@ -122,14 +124,15 @@ def check_bind_address(host: Any, port: Any) -> None:
             )
 
 
-def check_count(key: str, value: Any) -> None:
-    """Check a limit that is counted.
+def check_count(key: str, value: Any) -> int:
+    """Check a limit that is counted, and give it.
 
     Raises:
         ConfigurationError: It is not a whole number from 1 up.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+    return value
 
 
 def check_number(key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
@@ -263,6 +266,28 @@ def check_callable(key: str, value: Any) -> None:
     """
     if not callable(value):
         raise invalid_config(key=key, value=value, reason="expected a function")
+
+
+def check_signature(key: str, value: Any, shape: str, *arguments: Any) -> None:
+    """Check that an object can be called with some arguments.
+
+    Args:
+        key: The argument that is checked.
+        value: What was given.
+        shape: What is expected, in words.
+        *arguments: Examples of what it will be called with; it is not called here.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    check_callable(key, value)
+    try:
+        # Not of what a decorator wraps: its own parameters are what is called.
+        inspect.signature(value, follow_wrapped=False).bind(*arguments)
+    except TypeError as error:
+        raise invalid_config(key=key, value=value, reason=f"expected {shape}: {error}") from None
+    except ValueError:  # it has no signature that Python knows
+        pass
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..types import EventHandler, EventType
+from ..types import EventType
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -23,9 +23,9 @@ class _Registered(Protocol):
     @property
     def state(self) -> Any: ...
 
-    def once(self, event_type: EventType | str, handler: EventHandler) -> None: ...
+    def _watch(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
 
-    def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None: ...
+    def _unwatch(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
 
 
 ItemT = TypeVar("ItemT", bound=_Registered)
@@ -63,7 +63,7 @@ class Registry(Generic[ItemT]):
         """Keep ``item`` until it closes; adding it again changes nothing."""
         key = self._id_of(item)
         if key not in self.items:
-            item.once(self._closing, self._item_closed)
+            item._watch(self._closing, self._item_closed)
             self.items[key] = item
             stats = self.stats
             stats["total_created"] += 1
@@ -75,13 +75,13 @@ class Registry(Generic[ItemT]):
         """Forget an object; it is not closed."""
         item = self.items.pop(key, None)
         if item is not None:
-            item.off(self._closing, self._item_closed)
+            item._unwatch(self._closing, self._item_closed)
             self.stats["total_closed"] += 1
             self.stats["current_count"] = len(self.items)
         return item
 
     def remove_closed(self) -> int:
-        """Forget objects that closed without telling: those whose events are paused."""
+        """Forget objects that are closed and still here; none, unless one is just closing."""
         closed = [key for key, item in self.items.items() if item.is_closed]
         for key in closed:
             self.remove(key)

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from pywebtransport import ClientConfig, WebTransportClient, WebTransportError, utils
+from pywebtransport import (
+    ClientConfig,
+    ConfigurationError,
+    ServerApp,
+    WebTransportClient,
+    WebTransportError,
+    WebTransportSession,
+    utils,
+)
 from pywebtransport.client import (
     ClientMonitor,
     ClientPool,
@@ -27,7 +35,7 @@ from pywebtransport.connection import (
     WebTransportConnection,
 )
 from pywebtransport.connection import utils as connecting
-from tests.support.endpoints import ClientFactory, Served, Serving
+from tests.support.endpoints import ClientFactory, Served, ServerFactory, Serving
 
 # Nobody listens there, and the kernel says so at once.
 CLOSED = "https://127.0.0.1:9/"
@@ -314,3 +322,33 @@ async def test_a_connection(serving: Serving, client_config: ClientFactory) -> N
         await connection.close(code=3, reason="x" * 5000)
 
     await with_connection(serving, client_config(), use)
+
+
+async def test_what_is_set_in_the_configuration_in_force_before_it_is_used_holds(
+    serving: Serving, client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    """All of it, or it is refused when it is used first."""
+    app = ServerApp(config=server_config())
+    app.server.config.dialects = [14]
+
+    @app.route("/")
+    async def stay(session: WebTransportSession) -> None:
+        await session.wait_closed()
+
+    async with app, WebTransportClient(config=client_config()) as client:
+        await app.listen(host="127.0.0.1")
+        session = await client.connect(Served(app).url("/"))
+        assert session.connection is not None
+        assert session.connection.dialect == 14
+    for field, value in (("dialects", [5]), ("bind_port", "x"), ("max_sessions", None)):
+        app = ServerApp(config=server_config())
+        setattr(app.server.config, field, value)
+        async with app:
+            with pytest.raises(ConfigurationError, match=field):
+                await app.listen(host="127.0.0.1")
+    async with serving() as served:
+        for field, value in (("dialects", [5]), ("connect_timeout", "x"), ("headers", {1: 2})):
+            async with WebTransportClient(config=client_config()) as client:
+                setattr(client.config, field, value)
+                with pytest.raises(ConfigurationError, match=field):
+                    await client.connect(served.url())

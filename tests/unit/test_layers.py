@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 
 BASE = {
+    "_error_kinds",
     "_plain",
     "_version",
     "config",

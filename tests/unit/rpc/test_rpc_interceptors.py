@@ -1,11 +1,13 @@
 """The order of interceptors, and what they may do."""
 
+import functools
 from typing import Any, cast
 
 import pytest
 
+from pywebtransport import ConfigurationError
 from pywebtransport.rpc import Proceed, RpcCall, RpcDirection
-from pywebtransport.rpc.call import run_intercepted
+from pywebtransport.rpc.call import check_interceptor, run_intercepted
 from pywebtransport.session import WebTransportSession
 
 
@@ -54,3 +56,32 @@ async def test_an_interceptor_may_answer_or_refuse_by_itself() -> None:
     assert await run_intercepted([answer, refuse], make_call(), innermost) == 2
     with pytest.raises(PermissionError, match="f"):
         await run_intercepted([refuse, answer], make_call(), innermost)
+
+
+def test_an_interceptor_is_judged_by_its_own_parameters() -> None:
+    """Not by those of what a decorator wraps."""
+
+    def with_a_name(function: Any) -> Any:
+        @functools.wraps(function)
+        async def interceptor(call: RpcCall, proceed: Proceed) -> Any:
+            return await function(call, proceed, "name")
+
+        return interceptor
+
+    @with_a_name
+    async def three(call: RpcCall, proceed: Proceed, name: str) -> Any:
+        return await proceed()
+
+    check_interceptor(three)
+
+    def spoiled(function: Any) -> Any:
+        @functools.wraps(function)
+        async def interceptor(call: RpcCall) -> Any: ...
+
+        return interceptor
+
+    @spoiled
+    async def two(call: RpcCall, proceed: Proceed) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match=r"async def interceptor\(call, proceed\)"):
+        check_interceptor(two)

@@ -8,9 +8,10 @@ import datetime
 import decimal
 import enum
 import math
+import numbers
 import typing
 import uuid
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, make_dataclass
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -506,3 +507,162 @@ def test_enumerations_whose_values_travel_as_something_else(serializer: Serializ
 def test_wrong_arguments_of_constructors_have_one_error(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
+
+
+# ------------------------------------------------- classes with ideas of their own
+
+
+@dataclass
+class Tree:
+    name: str
+    parent: typing.Self | None = None
+    children: dict[str, list[typing.Self]] = field(default_factory=dict)
+    marked: typing.Annotated[typing.Self | None, "any"] = None
+
+
+@dataclass
+class Branch(Tree):
+    pass
+
+
+class Chain(NamedTuple):
+    value: datetime.date
+    rest: typing.Self | None = None  # type: ignore[misc]
+
+
+@BOTH
+def test_self_is_the_class_that_it_stands_in(serializer: Serializer) -> None:
+    tree = Tree("a", Tree("b"), {"c": [Tree("c", Tree("d"))]}, Tree("e"))
+    assert_comes_back(serializer, tree)
+    assert_comes_back(serializer, Branch("a", Branch("b")))
+    assert_comes_back(serializer, Chain(DAY, Chain(DAY)))
+    error = refusal(serializer, Branch("a", Branch("b", Tree("c"))))  # type: ignore[arg-type]
+    assert error.details["path"] == "Branch.parent.parent"
+    assert "expected Branch, got Tree" in str(error)
+
+
+@dataclass
+class Counts:
+    number: int
+
+    def __post_init__(self) -> None:
+        self.number += 1
+
+
+@dataclass
+class Positive:
+    number: int
+    tags: typing.Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise ValueError("it must be positive")
+        self.tags = list(self.tags)
+
+
+@dataclass
+class OwnConstructor:
+    number: int
+
+    def __init__(self, half: int = 2) -> None:
+        self.number = 2 * half
+
+
+@BOTH
+def test_what_the_constructor_would_make_otherwise_is_refused(serializer: Serializer) -> None:
+    positive = Positive(1, ("a",))
+    assert_comes_back(serializer, positive)
+    positive.number = -1
+    assert "it must be positive" in str(refusal(serializer, positive))
+    error = refusal(serializer, holder(Counts)(Counts(1)))
+    assert error.details["path"] == "Holder.value.number"
+    assert "the constructor makes it 3, not 2" in str(error)
+    assert "unexpected keyword" in str(refusal(serializer, OwnConstructor()))
+
+
+class Broken(dict[str, int]):
+    def items(self) -> Any:
+        raise LookupError("out of order")
+
+    __iter__ = items
+
+
+@BOTH
+def test_what_can_be_walked_once_only_is_refused(serializer: Serializer) -> None:
+    for kind in (typing.Iterable[int], typing.Iterable[Any]):
+        error = refusal(serializer, holder(kind)(iter([1, 2])))
+        assert "expected Iterable" in str(error)
+        assert_comes_back(serializer, holder(kind)([1, 2]))
+
+
+@BOTH
+def test_refusing_does_not_fail(serializer: Serializer) -> None:
+    """Whatever the classes of the application do when one looks for the place."""
+    for value in (Broken(a=1), holder(dict[str, int])(Broken(a=1))):
+        with contextlib.suppress(SerializationError):
+            serializer.serialize(obj=[value, object()])
+    error = refusal(serializer, holder(typing.Mapping[str, int])(Broken(a=1)))
+    assert error.details["path"] == "Holder.value"
+    loop = Tree("a")
+    loop.parent = loop
+    assert "nests without an end" in str(refusal(serializer, loop))
+    deep: Tree | None = None
+    for _ in range(5000):
+        deep = Tree("a", deep)
+    refusal(serializer, deep)
+    wrong = Tree(5)  # type: ignore[arg-type]
+    for _ in range(250):
+        wrong = Tree("a", wrong)
+    error = refusal(serializer, wrong)
+    assert len(str(error)) < 700
+
+
+def test_the_deepest_message_that_is_read_is_written() -> None:
+    for serializer in (JSONSerializer(max_depth=200), MsgPackSerializer(max_depth=200)):
+        deep: Tree | None = None
+        for _ in range(198):
+            deep = Tree("a", deep)
+        assert isinstance(serializer, Serializer)
+        assert_comes_back(serializer, deep)
+
+
+class Chained(ChainMap[str, int]):
+    pass
+
+
+@BOTH
+def test_what_is_read_as_no_class_without_a_rule_is_refused(serializer: Serializer) -> None:
+    for kind, value in (
+        (ChainMap, Chained({"a": 1})),
+        (Tree, None),
+        (numbers.Number, None),
+        (typing.Hashable, DAY),
+        (typing.Sized, Tree("a")),
+    ):
+        refusal(serializer, holder(kind)(value))
+    assert_comes_back(serializer, holder(numbers.Number)(1.5))
+    cls: Any = make_dataclass("Point", [("x", int)], frozen=True)
+    error = refusal(serializer, holder(dict[cls, int])({cls(1): 1}))
+    assert "Point cannot be a key" in str(error)
+
+
+@dataclass
+class First:
+    name: str
+
+
+@dataclass
+class Second:
+    name: str
+
+
+@BOTH
+def test_the_order_of_a_union_is_its_own(serializer: Serializer) -> None:
+    """Python finds ``A | B`` and ``B | A`` equal; here the first that fits is chosen."""
+    one, several = (serializer.serialize(obj=obj) for obj in ({"name": "x"}, [{"name": "x"}]))
+    for first, second in ((First, Second), (Second, First)):
+        union: Any = first | second
+        assert serializer.deserialize(data=one, obj_type=union) == first("x")
+        assert serializer.deserialize(data=several, obj_type=list[union]) == [first("x")]
+        assert_comes_back(serializer, holder(dict[str, union])({"a": first("x")}))
+        refusal(serializer, holder(union)(second("x")))
