@@ -8,7 +8,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["one_line", "plain", "shorten", "shown", "status_text"]
+__all__ = ["one_line", "plain", "rejection_text", "shorten", "shown", "status_text"]
 
 # Of a plain value: nesting, and bits of an integer that is written in full.
 _MAX_DEPTH = 20
@@ -21,6 +21,40 @@ def status_text(code: Any) -> str:
         return f"{int(code)} ({HTTPStatus(code).phrase})"
     except (TypeError, ValueError):
         return shown(code)
+
+
+def rejection_text(status: Any, headers: Mapping[str, Any] | None, url: str | None) -> str:
+    """What is to be said of a session that was refused with an HTTP status.
+
+    Args:
+        status: Of the answer.
+        headers: Of the answer.
+        url: What was asked for; None at the server, where no advice is needed.
+    """
+    if url is None:
+        return f"The session was rejected with HTTP status {status_text(status)}"
+    return (
+        f"The session with {shown(url)} was rejected with HTTP status {status_text(status)}"
+        f"{_advice(status, headers or {})}"
+    )
+
+
+def _advice(status: Any, headers: Mapping[str, Any]) -> str:
+    match status:
+        case 301 | 302 | 303 | 307 | 308 if headers.get("location"):
+            place = shown(headers["location"])
+            return f"; it points to '{place}', but WebTransport follows no redirect: connect there"
+        case 401 | 407:
+            return "; send the credentials that it asks for in a header"
+        case 403:
+            return "; the server does not allow it to this client, or not from its origin"
+        case 404 | 405:
+            return "; check the path: the server takes no sessions there"
+        case 429 | 503:
+            after = headers.get("retry-after")
+            return "; try again later" + (f" (retry-after: {shown(after)})" if after else "")
+        case _:
+            return ""
 
 
 def shown(value: object) -> str:

@@ -44,7 +44,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport._plain import one_line, plain, shorten, shown, status_text
+from pywebtransport._plain import one_line, plain, rejection_text, shorten, shown
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
 
@@ -232,7 +232,7 @@ class SessionRejectedError(ClientError):
     raises it to report them. ``details`` repeats both.
 
     Args:
-        message: Defaults to a sentence that names the status and the URL.
+        message: Defaults to a sentence that names the status, the URL and what to do.
         status_code: HTTP status, 300 to 599.
         headers: Header fields of the response; a whole number becomes its digits, and a list of
             values makes several lines.
@@ -259,8 +259,7 @@ class SessionRejectedError(ClientError):
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
-            where = "" if target_url is None else f" with {shown(target_url)}"
-            message = f"The session{where} was rejected with HTTP status {status_text(status_code)}"
+            message = rejection_text(status_code, headers, target_url)
         super().__init__(
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..exceptions import UnreachableError
+from ..exceptions import UnreachableError, invalid_config
 from ..utils.attempts import combine_errors
 from ..utils.hosts import ascii_host
 from ..utils.text import printable
@@ -50,7 +51,8 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
 
     Raises:
         UnreachableError: The name has no address.
-        ConfigurationError: It is no valid international name.
+        ConfigurationError: It is no valid international name, or an address that only
+            servers listen at.
 
     Cancellation:
         Safe; the resolver's thread of the loop finishes on its own.
@@ -68,6 +70,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         ]
     try:
         found = _parse_literal(name, port, family)
+        is_literal = bool(found)
         if not found and ":" in name:
             # A zone that there is not: some loops would leave it out.
             raise socket.gaierror(socket.EAI_NONAME, "there is no such address")
@@ -82,7 +85,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [
-        RemoteAddress(found_family, sockaddr)
+        _remote_address(found_family, sockaddr)
         for found_family, _, _, _, sockaddr in found
         if found_family in (socket.AF_INET, socket.AF_INET6)
     ]
@@ -91,7 +94,36 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             f"Host '{printable(host)}' has no IPv4 or IPv6 address; check the name",
             details={"host": host, "port": port},
         )
-    return _interleave(list(dict.fromkeys(addresses)))
+    possible = [address for address in addresses if not _is_unspecified(address)]
+    if not possible:
+        # Packets would go to this machine, and the answers come from another address.
+        if is_literal:
+            raise invalid_config(key="host", value=host, reason=f"it is no address of {_NO_HOST}")
+        raise UnreachableError(
+            f"Host '{printable(host)}' has the address {addresses[0].sockaddr[0]} alone, which is "
+            f"none of {_NO_HOST}; a filtering name server may have answered",
+            details={"host": host, "port": port},
+        )
+    return _interleave(list(dict.fromkeys(possible)))
+
+
+_NO_HOST = (
+    "one host but stands for all of a server's own (bind_host); connect to the server's name or to "
+    "one of its addresses, on this machine localhost"
+)
+
+
+def _is_unspecified(address: RemoteAddress) -> bool:
+    return address.sockaddr[0] in ("0.0.0.0", "::")
+
+
+def _remote_address(family: int, sockaddr: tuple[Any, ...]) -> RemoteAddress:
+    """An IPv4 address in the form of IPv6 is for sockets of both; ours have one family each."""
+    if family == socket.AF_INET6:
+        mapped = ipaddress.IPv6Address(sockaddr[0]).ipv4_mapped
+        if mapped is not None:
+            return RemoteAddress(socket.AF_INET, (str(mapped), sockaddr[1]))
+    return RemoteAddress(family, sockaddr)
 
 
 def _resolve_hint(name: str) -> str:

@@ -474,14 +474,15 @@ class _Path:
         if remote:
             what += ": the proxy ended it"
         text = f"the tunnel through {self._proxy._shown} to {self._target} {what}{_told(cause)}"
-        return ProxyError(
+        error = ProxyError(
             text,
             proxy_url=self._proxy.proxy_url,
             target=self._target,
             error_code=getattr(cause, "error_code", None),
-            reason=text,  # the sessions inside end with it
             remote=remote,
         )
+        error.reason = str(error)  # the sessions inside end with it
+        return error
 
 
 _FINISHED = ProtocolError("the peer finished the stream of the tunnel", remote=True)
@@ -491,7 +492,5 @@ def _told(cause: Exception | None) -> str:
     """What is known of the end."""
     if cause is None:
         return ""
-    code = getattr(cause, "error_code", None)
-    message = cause.message if isinstance(cause, WebTransportError) else str(cause)
-    told = f": {printable(message)}"
-    return told if code is None else f"{told} (code {code:#x})"
+    # The messages of our own errors are escaped where they are made.
+    return f": {cause.message if isinstance(cause, WebTransportError) else printable(cause)}"

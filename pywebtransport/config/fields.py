@@ -255,7 +255,8 @@ class Path(_Rule):
         if not value:
             return
         if self.kind == "file" and not os.path.isfile(value):
-            self.refuse(key, value, "no such file")
+            found = "it is a directory" if os.path.isdir(value) else "no such file"
+            self.refuse(key, value, found)
         if self.kind == "directory" and not os.path.isdir(value):
             self.refuse(key, value, "no such directory")
         if self.kind == "new file" and not os.path.isdir(os.path.dirname(value) or "."):

@@ -100,8 +100,11 @@ class Answering:
             self._logger.exception("closing session %s failed", session.session_id)
             self._abort(session)
 
-    def reject(self, session: WebTransportSession, status: int) -> None:
+    def reject(
+        self, session: WebTransportSession, status: int, because: str = "serving it failed"
+    ) -> None:
         """Answer a status and nothing else."""
+        session._refused_because = because
         try:
             session.reject(status_code=status)
         except Exception:
