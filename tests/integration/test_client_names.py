@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pywebtransport import WebTransportClient
+from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport import exceptions as errors
 from pywebtransport.connection import ConnectionPool, WebTransportConnection
 from pywebtransport.connection.utils import test_tcp_connection as tcp_answers
@@ -97,6 +97,23 @@ async def test_host_that_is_none(client_config: ClientFactory, host: Any) -> Non
     async with ConnectionPool() as pool:
         with pytest.raises(errors.ConfigurationError, match="host = "):
             await pool.get_connection(config=client_config(), host=host, port=1)
+
+
+async def test_lines_of_the_configuration(serving: Serving, client_config: ClientFactory) -> None:
+    config = client_config(headers={"X-A": ["1", "2"], "cookie": ("a=1", "b=2"), "x-b": "3"})
+    plain = config.to_dict()["headers"]
+    assert plain == {"x-a": ["1", "2"], "cookie": ["a=1", "b=2"], "x-b": "3"}
+    for one in (
+        config,
+        config.copy(),
+        ClientConfig.from_dict(config.to_dict()),
+        config.merge({"headers": {"x-a": ["1", "2"], "cookie": ["a=1", "b=2"]}}),
+    ):
+        async with serving() as served, WebTransportClient(config=one) as client:
+            await client.connect(served.url())
+            headers = served.server.sessions[0].headers
+            assert headers.get_all("x-a") == ["1", "2"]
+            assert headers.get_all("cookie") == ["a=1", "b=2"]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
