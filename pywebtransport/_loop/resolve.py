@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ from ..exceptions import UnreachableError, invalid_config
 from ..utils.attempts import combine_errors
 from ..utils.hosts import ascii_host
 from ..utils.text import printable
+from .sockets import unmapped
 
 __all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "resolve"]
 
@@ -85,7 +85,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [
-        _remote_address(found_family, sockaddr)
+        RemoteAddress(*unmapped(found_family, sockaddr))
         for found_family, _, _, _, sockaddr in found
         if found_family in (socket.AF_INET, socket.AF_INET6)
     ]
@@ -115,15 +115,6 @@ _NO_HOST = (
 
 def _is_unspecified(address: RemoteAddress) -> bool:
     return address.sockaddr[0] in ("0.0.0.0", "::")
-
-
-def _remote_address(family: int, sockaddr: tuple[Any, ...]) -> RemoteAddress:
-    """An IPv4 address in the form of IPv6 is for sockets of both; ours have one family each."""
-    if family == socket.AF_INET6:
-        mapped = ipaddress.IPv6Address(sockaddr[0]).ipv4_mapped
-        if mapped is not None:
-            return RemoteAddress(socket.AF_INET, (str(mapped), sockaddr[1]))
-    return RemoteAddress(family, sockaddr)
 
 
 def _resolve_hint(name: str) -> str:

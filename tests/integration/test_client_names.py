@@ -141,7 +141,7 @@ async def test_ipv4_address_in_the_form_of_ipv6(
 ) -> None:
     config = client_config(server_certificate_hashes=[certs.server.hash])
     async with (
-        serving(host="127.0.0.1", **certs.server.files) as served,
+        serving(host="::ffff:127.0.0.1", **certs.server.files) as served,
         WebTransportClient(config=config) as client,
         client.connect(f"https://[::ffff:127.0.0.1]:{served.port}/") as session,
     ):
