@@ -60,8 +60,9 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not name.isascii():
         name = ascii_host(name)  # the resolver's own conversion is that of 2003
-    if name.lower().rstrip(".") == "localhost":
-        # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists.
+    if f".{name.lower().rstrip('.')}".endswith(".localhost"):
+        # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists; so
+        # are the names under it, as in browsers.
         loopback = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
         return [
             RemoteAddress(own, (address, port, 0, 0) if own == socket.AF_INET6 else (address, port))

@@ -99,6 +99,26 @@ async def test_host_that_is_none(client_config: ClientFactory, host: Any) -> Non
             await pool.get_connection(config=client_config(), host=host, port=1)
 
 
+@pytest.mark.parametrize("name", ["localhost", "LocalHost.", "a.b.localhost", "app.LOCALHOST."])
+async def test_names_of_this_machine_need_no_name_service(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    caplog.set_level("INFO", "pywebtransport.access")
+    config = client_config(server_certificate_hashes=[certs.server.hash])
+    async with (
+        serving(host="::1", access_log=True, **certs.server.files) as served,
+        WebTransportClient(config=config) as client,
+        client.connect(f"https://{name}:{served.port}/") as session,
+    ):
+        assert session.authority == f"{name.lower()}:{served.port}"
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("[::1]:")
+
+
 async def test_lines_of_the_configuration(serving: Serving, client_config: ClientFactory) -> None:
     config = client_config(headers={"X-A": ["1", "2"], "cookie": ("a=1", "b=2"), "x-b": "3"})
     plain = config.to_dict()["headers"]
