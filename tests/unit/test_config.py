@@ -602,3 +602,9 @@ def test_any_value_is_accepted_or_refused_by_name(values: dict[str, Any]) -> Non
         assert ClientConfig.from_dict(config_dict=config.to_dict()) == config
     else:
         assert refused in ClientConfig._rules
+
+
+def test_a_directory_is_not_called_missing(tmp_path: Path) -> None:
+    config = ClientConfig(ca_certs=str(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"^ca_certs = .*: it is a directory; expected"):
+        config.validate()
