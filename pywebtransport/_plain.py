@@ -11,7 +11,15 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["one_line", "plain", "printable", "printable_line", "shorten", "status_text"]
+__all__ = [
+    "one_line",
+    "plain",
+    "printable",
+    "printable_line",
+    "rejection_text",
+    "shorten",
+    "status_text",
+]
 
 # Of a plain value: nesting, and bits of an integer that is written in full.
 _MAX_DEPTH = 20
@@ -67,6 +75,40 @@ def status_text(code: Any) -> str:
         return f"{int(code)} ({HTTPStatus(code).phrase})"
     except (TypeError, ValueError):
         return printable(code)
+
+
+def rejection_text(status: Any, headers: Mapping[str, Any] | None, url: str | None) -> str:
+    """What is to be said of a session that was refused with an HTTP status.
+
+    Args:
+        status: Of the answer.
+        headers: Of the answer.
+        url: What was asked for; None at the server, where no advice is needed.
+    """
+    if url is None:
+        return f"The session was rejected with HTTP status {status_text(status)}"
+    return (
+        f"The session with {printable(url)} was rejected with HTTP status {status_text(status)}"
+        f"{_advice(status, headers or {})}"
+    )
+
+
+def _advice(status: Any, headers: Mapping[str, Any]) -> str:
+    match status:
+        case 301 | 302 | 303 | 307 | 308 if headers.get("location"):
+            place = printable(headers["location"])
+            return f"; it points to '{place}', but WebTransport follows no redirect: connect there"
+        case 401 | 407:
+            return "; send the credentials that it asks for in a header"
+        case 403:
+            return "; the server does not allow it to this client, or not from its origin"
+        case 404 | 405:
+            return "; check the path: the server takes no sessions there"
+        case 429 | 503:
+            after = headers.get("retry-after")
+            return "; try again later" + (f" (retry-after: {printable(after)})" if after else "")
+        case _:
+            return ""
 
 
 def one_line(value: object, limit: int = 2000) -> str:

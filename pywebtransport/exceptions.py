@@ -48,7 +48,7 @@ from pywebtransport._error_kinds import (
     is_request_rejected,
     is_retriable_error,
 )
-from pywebtransport._plain import one_line, plain, printable, shorten, status_text
+from pywebtransport._plain import one_line, plain, printable, rejection_text, shorten
 from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
 
 __all__ = [
@@ -235,7 +235,7 @@ class SessionRejectedError(ClientError):
     raises it to report them. ``details`` repeats both.
 
     Args:
-        message: Defaults to a sentence that names the status and the URL.
+        message: Defaults to a sentence that names the status, the URL and what to do.
         status_code: HTTP status, 300 to 599.
         headers: Header fields of the response; a whole number becomes its digits, and a list of
             values makes several lines.
@@ -262,8 +262,7 @@ class SessionRejectedError(ClientError):
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
-            where = "" if target_url is None else f" with {printable(target_url)}"
-            message = f"The session{where} was rejected with HTTP status {status_text(status_code)}"
+            message = rejection_text(status_code, headers, target_url)
         super().__init__(
             message, error_code=error_code, target_url=target_url, details=details, **origin
         )

@@ -7,10 +7,11 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..exceptions import UnreachableError
+from ..exceptions import UnreachableError, invalid_config
 from ..utils.attempts import combine_errors
 from ..utils.hosts import ascii_host
 from ..utils.text import printable
+from .sockets import unmapped
 
 __all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "resolve"]
 
@@ -50,7 +51,8 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
 
     Raises:
         UnreachableError: The name has no address.
-        ConfigurationError: It is no valid international name.
+        ConfigurationError: It is no valid international name, or an address that only
+            servers listen at.
 
     Cancellation:
         Safe; the resolver's thread of the loop finishes on its own.
@@ -58,8 +60,9 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not name.isascii():
         name = ascii_host(name)  # the resolver's own conversion is that of 2003
-    if name.lower().rstrip(".") == "localhost":
-        # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists.
+    if f".{name.lower().rstrip('.')}".endswith(".localhost"):
+        # RFC 6761 section 6.3: both loopback addresses, whatever the hosts file lists; so
+        # are the names under it, as in browsers.
         loopback = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
         return [
             RemoteAddress(own, (address, port, 0, 0) if own == socket.AF_INET6 else (address, port))
@@ -68,6 +71,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         ]
     try:
         found = _parse_literal(name, port, family)
+        is_literal = bool(found)
         if not found and ":" in name:
             # A zone that there is not: some loops would leave it out.
             raise socket.gaierror(socket.EAI_NONAME, "there is no such address")
@@ -82,7 +86,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [
-        RemoteAddress(found_family, sockaddr)
+        RemoteAddress(*unmapped(found_family, sockaddr))
         for found_family, _, _, _, sockaddr in found
         if found_family in (socket.AF_INET, socket.AF_INET6)
     ]
@@ -91,7 +95,27 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
             f"Host '{printable(host)}' has no IPv4 or IPv6 address; check the name",
             details={"host": host, "port": port},
         )
-    return _interleave(list(dict.fromkeys(addresses)))
+    possible = [address for address in addresses if not _is_unspecified(address)]
+    if not possible:
+        # Packets would go to this machine, and the answers come from another address.
+        if is_literal:
+            raise invalid_config(key="host", value=host, reason=f"it is no address of {_NO_HOST}")
+        raise UnreachableError(
+            f"Host '{printable(host)}' has the address {addresses[0].sockaddr[0]} alone, which is "
+            f"none of {_NO_HOST}; a filtering name server may have answered",
+            details={"host": host, "port": port},
+        )
+    return _interleave(list(dict.fromkeys(possible)))
+
+
+_NO_HOST = (
+    "one host but stands for all of a server's own (bind_host); connect to the server's name or to "
+    "one of its addresses, on this machine localhost"
+)
+
+
+def _is_unspecified(address: RemoteAddress) -> bool:
+    return address.sockaddr[0] in ("0.0.0.0", "::")
 
 
 def _resolve_hint(name: str) -> str:

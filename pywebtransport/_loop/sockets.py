@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ __all__ = [
     "bind_shared",
     "bind_udp_sockets",
     "open_udp_socket",
+    "unmapped",
 ]
 
 # How often another random port is tried when the one the kernel chose for the
@@ -97,7 +99,19 @@ def _bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
         )
     except socket.gaierror:
         return None
-    return [BindAddress(family, sockaddr) for family, _, _, _, sockaddr in found]
+    return [BindAddress(*unmapped(family, sockaddr)) for family, _, _, _, sockaddr in found]
+
+
+def unmapped(family: int, sockaddr: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+    """Family and address for a socket; IPv4 in the form of IPv6 is for sockets of IPv4.
+
+    ``::ffff:192.0.2.1`` needs a socket of both families, and ours have one each.
+    """
+    if family == socket.AF_INET6:
+        mapped = ipaddress.IPv6Address(sockaddr[0]).ipv4_mapped
+        if mapped is not None:
+            return socket.AF_INET, (str(mapped), sockaddr[1])
+    return family, sockaddr
 
 
 def bind_udp_sockets(addresses: list[BindAddress]) -> list[socket.socket]:

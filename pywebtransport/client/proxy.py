@@ -474,14 +474,15 @@ class _Path:
         if remote:
             what += ": the proxy ended it"
         text = f"the tunnel through {self._proxy._shown} to {self._target} {what}{_told(cause)}"
-        return ProxyError(
+        error = ProxyError(
             text,
             proxy_url=self._proxy.proxy_url,
             target=self._target,
             error_code=getattr(cause, "error_code", None),
-            reason=text,  # the sessions inside end with it
             remote=remote,
         )
+        error.reason = str(error)  # the sessions inside end with it
+        return error
 
 
 _FINISHED = ProtocolError("the peer finished the stream of the tunnel", remote=True)
@@ -491,9 +492,5 @@ def _told(cause: Exception | None) -> str:
     """What is known of the end."""
     if cause is None:
         return ""
-    if not isinstance(cause, WebTransportError):
-        return f": {printable(cause)}"
-    # Errors of ours are escaped already, and most name their code.
-    code = None if cause.error_code is None else f"{cause.error_code:#x}"
-    message = cause.message
-    return f": {message}" if code is None or code in message else f": {message} (code {code})"
+    # The messages of our own errors are escaped where they are made.
+    return f": {cause.message if isinstance(cause, WebTransportError) else printable(cause)}"

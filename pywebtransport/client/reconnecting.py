@@ -23,7 +23,7 @@ from ..exceptions import (
 from ..types import URL, EventType, SessionState
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_callable, check_timeout
-from ..utils.failures import describe_error
+from ..utils.failures import describe_error, log_application_error
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.waiters import Waiters
@@ -365,11 +365,12 @@ class ReconnectingClient(EventEmitter):
             if is_being_cancelled():
                 raise
             # Something that it waited for was cancelled, not this client.
+            log_application_error(_logger, "on_session", error, session=session)
             raise ClientError("on_session was cancelled from within") from error
         except WebTransportError:
             raise
         except Exception as error:
-            _logger.warning("on_session failed: %s", describe_error(error), exc_info=error)
+            log_application_error(_logger, "on_session", error, session=session)
             raise
 
     def _after_failure(self, error: Exception) -> float | None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ..exceptions import ConfigurationError, invalid_config
 from ..utils import parse_webtransport_url
+from ..utils.urls import without_password
 
 __all__ = ["DEFAULT_PATH", "ProxyTemplate"]
 
@@ -78,7 +79,7 @@ class ProxyTemplate(NamedTuple):
 def _bad(url: str, reason: str) -> ConfigurationError:
     return invalid_config(
         key="proxy_url",
-        value=url,
+        value=without_password(url),
         reason=f"{reason}; expected https://host:port, or a template such as "
         f"https://host:port{DEFAULT_PATH}",
     )

@@ -61,8 +61,8 @@ class ClientConfig(BaseConfig):
     (RFC 8305)."""
 
     headers: Headers = field(default_factory=dict, repr=False)
-    """Header fields of every session request. Not shown by ``repr``: they may
-    hold credentials."""
+    """Header fields of every session request; a list of values makes several lines of
+    one. Not shown by ``repr``: they may hold credentials."""
 
     keyfile: str | None = None
     """PEM file of the key of ``certfile``."""

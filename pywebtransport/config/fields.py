@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pywebtransport._plain import shorten
 from pywebtransport.constants import CERTIFICATE_HASH_SIZE, HTTP3_SETTINGS, MAX_VARINT
 from pywebtransport.exceptions import ConfigurationError, invalid_config
+from pywebtransport.types import HeaderMap
 from pywebtransport.utils.hosts import ascii_host
 
 __all__ = [
@@ -256,7 +257,8 @@ class Path(_Rule):
         if not value:
             return
         if self.kind == "file" and not os.path.isfile(value):
-            self.refuse(key, value, "no such file")
+            found = "it is a directory" if os.path.isdir(value) else "no such file"
+            self.refuse(key, value, found)
         if self.kind == "directory" and not os.path.isdir(value):
             self.refuse(key, value, "no such directory")
         if self.kind == "new file" and not os.path.isdir(os.path.dirname(value) or "."):
@@ -295,8 +297,8 @@ class HeaderFields(_Rule):
     """HTTP header fields; names are lower-cased as HTTP/3 wants them."""
 
     expected: str = (
-        "a dictionary of header names and values, without pseudo-headers, "
-        "connection-specific fields or line breaks"
+        "a dictionary of header names and values (a list makes several lines), without "
+        "pseudo-headers, connection-specific fields or line breaks"
     )
     # RFC 9114 section 4.2, and a CONNECT request has no content (RFC 9110 section 9.3.6).
     forbidden: ClassVar[frozenset[str]] = frozenset(
@@ -311,25 +313,32 @@ class HeaderFields(_Rule):
         }
     )
 
-    def convert(self, key: str, value: Any) -> dict[str, str]:
+    def convert(self, key: str, value: Any) -> HeaderMap:
         if not isinstance(value, Mapping):
             self.refuse(key, value)
         # Complaints show names only: values may be credentials.
         names = list(value)
-        result = {}
+        result = HeaderMap()
         for name, content in value.items():
             named = shorten(name, 100)
             if not isinstance(name, str) or not _TOKEN.fullmatch(name):
                 self.refuse(key, names, f"bad name {named}")
             if name.lower() in self.forbidden:
                 self.refuse(key, names, f"{named} is not allowed in HTTP/3")
-            if not isinstance(content, str) or _CONTROL.search(content):
+            lines = value.get_all(name) if isinstance(value, HeaderMap) else content
+            texts = lines if isinstance(lines, list | tuple) else [lines]
+            if not all(isinstance(line, str) and not _CONTROL.search(line) for line in texts):
                 self.refuse(key, names, f"the value of {named} is not one line of text")
-            result[name.lower()] = content.strip(" \t")
+            known = result.get_all(name.lower())
+            result.set_all(name.lower(), known + [line.strip(" \t") for line in texts])
         return result
 
-    def export(self, value: dict[str, str]) -> dict[str, str]:
-        return dict(value)
+    def export(self, value: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        lines = HeaderMap.of(value)
+        return {
+            name: several if len(several := lines.get_all(name)) > 1 else lines[name]
+            for name in lines
+        }
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockA
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
 from ..utils.logs import apply_log_level
-from ..utils.text import printable_line
+from ..utils.text import printable, printable_line
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
 
+_logger = logging.getLogger("pywebtransport.connection")
 _quic_logger = logging.getLogger("pywebtransport.quic")
 
 
@@ -103,13 +104,49 @@ def _log_line(line: str) -> None:
     _quic_logger.debug("%s", printable_line(line))
 
 
-class _KeyLog:
+class _Appending:
+    """Writes to the end of files; one that cannot be written is told once, and not each time.
+
+    What is lost then is for a developer's eyes: no connection ends because of it.
+
+    Args:
+        field: Of the configuration, for the log.
+    """
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._failed = False
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Only the owner may read a file that is made here: it tells what was encrypted."""
+        try:
+            with open(path, "ab", opener=_private) as file:
+                file.write(data)
+        except OSError as error:
+            if not self._failed:
+                _logger.warning(
+                    "%s '%s' cannot be written: %s; what does not fit is left out",
+                    self._field,
+                    printable(path),
+                    printable(error.strerror or error),
+                )
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+class _KeyLog(_Appending):
     """Appends TLS secrets in the format that Wireshark reads."""
 
     def __init__(self, path: str) -> None:
+        super().__init__("keylog_file")
         self._path = Path(path)
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+            os.close(_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         except OSError as error:
             raise ConfigurationError(
                 f"keylog_file {path!r} cannot be written: {error.strerror}",
@@ -118,14 +155,14 @@ class _KeyLog:
             ) from error
 
     def __call__(self, line: str) -> None:
-        with self._path.open("a", encoding="ascii") as file:
-            file.write(line.rstrip("\n") + "\n")
+        self.append(self._path, line.rstrip("\n").encode("ascii", "backslashreplace") + b"\n")
 
 
-class _QlogDir:
+class _QlogDir(_Appending):
     """One qlog file per connection."""
 
     def __init__(self, path: str) -> None:
+        super().__init__("qlog_dir")
         self._dir = Path(path)
         if not self._dir.is_dir():
             raise ConfigurationError(
@@ -136,5 +173,4 @@ class _QlogDir:
 
     def __call__(self, connection: QuicConnection | None, data: bytes, last: bool) -> None:
         name = f"{id(connection):x}.sqlog" if connection is not None else "handshake.sqlog"
-        with (self._dir / name).open("ab") as file:
-            file.write(data)
+        self.append(self._dir / name, data)

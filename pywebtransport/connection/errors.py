@@ -51,7 +51,12 @@ _ALERTS = {
     116: "a client certificate is required",
     120: "no common application protocol (ALPN); both ends must offer the same, normally h3",
 }
-
+# Alerts about the certificate that was sent to the one who sends the alert.
+_OWN_CERTIFICATE = frozenset({42, 43, 44, 45, 46, 48})
+_OWN_CERTIFICATE_HINT = (
+    "which has to be valid now and of an authority that the other side trusts (certfile)"
+)
+_CERTIFICATE_REQUIRED = 116
 
 # In the engine's words about a certificate.
 _HASH = re.compile(r"SHA-256 (?:is )?([0-9a-f]{64})")
@@ -93,7 +98,10 @@ def handshake_failure(info: CloseInfo) -> str:
     who = "it" if info.remote else "this side"
     if info.kind == "transport" and _CRYPTO_ERROR_FIRST <= info.code <= _CRYPTO_ERROR_LAST:
         alert = info.code - _CRYPTO_ERROR_FIRST
-        return f"{who} sent alert {alert} ({_ALERTS.get(alert, 'see RFC 8446 section 6')})"
+        told = f"{who} sent alert {alert} ({_ALERTS.get(alert, 'see RFC 8446 section 6')})"
+        if info.remote and alert in _OWN_CERTIFICATE:
+            told += "; it did not accept the certificate of this server"
+        return told
     reason = f": {info.reason}" if info.reason else ""
     return f"{who} ended it with {info.kind} code {info.code:#x}{reason}"
 
@@ -144,8 +152,13 @@ def _describe(
         alert = info.code - _CRYPTO_ERROR_FIRST
         who = "the peer" if info.remote else "this side"
         meaning = _ALERTS.get(alert, "see RFC 8446 section 6")
+        hint = ""
+        if info.remote and alert == _CERTIFICATE_REQUIRED:
+            hint = "; give certfile and keyfile, of an authority that the server trusts"
+        elif info.remote and alert in _OWN_CERTIFICATE:
+            hint = f"; it did not accept the certificate of this side, {_OWN_CERTIFICATE_HINT}"
         return HandshakeError(
-            f"TLS failed with {target}: {who} sent alert {alert} ({meaning})",
+            f"TLS failed with {target}: {who} sent alert {alert} ({meaning}){hint}",
             error_code=info.code,
             handshake_stage="tls",
             details=details,
@@ -197,6 +210,8 @@ def _unreachable_hint(number: int) -> str:
             )
         case errno.ENETUNREACH | errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             return "this machine has no route there; check its network and ip_family"
+        case errno.EHOSTUNREACH | errno.EHOSTDOWN:
+            return "the host is not there or is down; check the host, and the way to its network"
         case errno.EACCES | errno.EPERM:
             return "a firewall forbids it; allow UDP to that port"
         case _:

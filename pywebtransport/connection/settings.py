@@ -14,7 +14,7 @@ from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_VARINT
 from ..exceptions import CertificateError
 from ..h3.options import H3Options
-from ..types import Headers
+from ..types import HeaderMap, HeadersToSend
 from ..utils.tls_files import explained
 
 __all__ = [
@@ -113,10 +113,11 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
     )
 
 
-def request_fields(config: ClientConfig) -> Headers:
+def request_fields(config: ClientConfig) -> HeadersToSend:
     """Header fields of every session request; names in lower case."""
-    fields: Headers = {"user-agent": config.user_agent} if config.user_agent else {}
-    return fields | {name.lower(): value for name, value in config.headers.items()}
+    fields: dict[str, Any] = {"user-agent": config.user_agent} if config.user_agent else {}
+    lines = HeaderMap.of(config.headers)  # a program may have replaced it
+    return fields | {name.lower(): lines.get_all(name) for name in lines}
 
 
 def client_tls(config: ClientConfig) -> QuicTls:

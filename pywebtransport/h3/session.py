@@ -469,7 +469,13 @@ class H3Session:
                 )
             return None
         if chosen is None and self._require_protocol:
-            raise SessionAbort(self, H3Error.WT_ALPN_ERROR, "the server chose no protocol")
+            raise SessionAbort(
+                self,
+                H3Error.WT_ALPN_ERROR,
+                f"the server chose no application protocol for {self.authority}"
+                f"{printable(self.path)}, and require_application_protocol is set; its route has "
+                f"to accept one of {', '.join(map(printable, self.offered_protocols))}",
+            )
         return chosen if self.offered_protocols else None
 
     def _established(self) -> None:

@@ -65,7 +65,11 @@ class Answering:
                 if refused is None:
                     return
                 error = refused
-        self._tell(session, error)
+        try:
+            self._tell(session, error)
+        except Exception:  # of a log handler of the program's
+            self.end_now(session)
+            raise
         if isinstance(error, Exception | asyncio.CancelledError):
             await self.end(session)
             return
@@ -100,8 +104,11 @@ class Answering:
             self._logger.exception("closing session %s failed", session.session_id)
             self._abort(session)
 
-    def reject(self, session: WebTransportSession, status: int) -> None:
+    def reject(
+        self, session: WebTransportSession, status: int, because: str = "serving it failed"
+    ) -> None:
         """Answer a status and nothing else."""
+        session._refused_because = because
         try:
             session.reject(status_code=status)
         except Exception:
@@ -133,12 +140,12 @@ class Answering:
             return
         # Not by the server: the application did it, or its event loop ends.
         self._stats.handler_errors += 1
+        self.end_now(session)
         self._logger.warning(
             "handler of %s was cancelled; session %s is closed",
             printable(session.path),
             session.session_id,
         )
-        self.end_now(session)
 
     def _refuse(
         self, session: WebTransportSession, rejection: SessionRejectedError

@@ -18,6 +18,7 @@ from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
 from ..utils.failures import log_application_error, name_of
+from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from .answering import rejection_in
@@ -399,6 +400,7 @@ class ServerApp:
             found = self._router.match(session.path)
             if found is None:
                 status, headers = server._not_found(session)
+                session._refused_because = "no route has this path"
                 raise SessionRejectedError(status_code=status, headers=headers)
             route, params = found
             session._path_params = params
@@ -436,7 +438,7 @@ class ServerApp:
         remote = session.remote_address
         access_logger.info(
             '%s "CONNECT %s" %d %.1fms origin=%s',
-            f"{remote[0]}:{remote[1]}" if remote else "-",
+            host_and_port(*remote) if remote else "-",
             printable(session.path),
             status,
             (get_timestamp() - started) * 1000,

@@ -273,7 +273,9 @@ class WebTransportServer(EventEmitter):
                 await self._drain(timeout)
                 for session in list(self._sessions):
                     if session.state == "connecting":
-                        self._answering.reject(session, _SERVICE_UNAVAILABLE)
+                        self._answering.reject(
+                            session, _SERVICE_UNAVAILABLE, "the server is closing"
+                        )
                 await asyncio.gather(
                     *(
                         connection.close(reason="server shutdown")
@@ -507,7 +509,7 @@ class WebTransportServer(EventEmitter):
         elif isinstance(session._error, SessionRejectedError):
             self._losses.rejected(
                 session._error.status_code,
-                "the application refused it",
+                session._refused_because,
                 path=session.path,
                 origin=session.origin,
                 peer=session.remote_address,
@@ -524,6 +526,7 @@ class WebTransportServer(EventEmitter):
                 await self._offer(session)
             else:
                 status_code, headers = self._not_found(session)
+                session._refused_because = "nothing here accepts sessions"
                 session.reject(status_code=status_code, headers=headers)
         except BaseException as error:
             await self._answering.failed(session, error, closing=self._closing)

@@ -127,6 +127,8 @@ class WebTransportSession(EventEmitter):
     )
 
     _logger = logging.getLogger("pywebtransport.session")
+    # For the server's log; few sessions have words of their own.
+    _refused_because = "the application refused it"
 
     def __init__(
         self,

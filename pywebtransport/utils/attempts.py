@@ -35,6 +35,8 @@ _LOCAL = frozenset(
         errno.EPROTONOSUPPORT,
     }
 )
+# A router, or the neighbour that would be the next, says that there is no way.
+_ON_THE_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH})
 
 
 def furthest(errors: Sequence[BaseException]) -> int:
@@ -42,7 +44,8 @@ def furthest(errors: Sequence[BaseException]) -> int:
 
     That is the one whose attempt got furthest: an answer to the session request, then
     the certificate, then TLS and QUIC versions, then a server that refuses, a port or
-    host that does, silence, and at last what never left this machine. What is no
+    host that does, silence, a network without a way there, and at last what never left
+    this machine. What is no
     failure of the network, such as a programming error, comes before all of them. Of
     equal ones the first counts.
 
@@ -95,27 +98,29 @@ def _distance(error: BaseException) -> int:
     """How far an attempt came."""
     match error:
         case ConfigurationError():
-            return 10
+            return 11
         case AuthenticationError() | ClientError():
-            return 8
+            return 9
         case CertificateError():
-            return 7
+            return 8
         case HandshakeError() | ProtocolError():
-            return 6
+            return 7
         case UnreachableError():
             return _reached(error)
         case TimeoutError():
-            return 2
+            return 3
         case WebTransportError():
-            return 5  # such as a connection that was closed with a code
+            return 6  # such as a connection that was closed with a code
         case _:
-            return 11
+            return 12
 
 
 def _reached(error: UnreachableError) -> int:
     if error.error_code is not None:
-        return 4  # a QUIC server refused
+        return 5  # a QUIC server refused
     number = error.details.get("errno")
     if "host" in error.details:
         return 0  # the name has no address
-    return 1 if number in _LOCAL else 3
+    if number in _LOCAL:
+        return 1
+    return 2 if number in _ON_THE_WAY else 4

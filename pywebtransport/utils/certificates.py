@@ -26,7 +26,7 @@ DEFAULT_DAYS_VALID = MAX_HASHED_CERTIFICATE_DAYS - 1
 
 _FILE_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_:][0-9A-Za-z_.:-]{0,252}")
 _PEM_CERTIFICATE = re.compile(
-    rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL
+    rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.+?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL
 )
 # Tags of ASN.1 (X.690).
 _INTEGER, _BIT_STRING, _SEQUENCE, _VERSION_TAG = 0x02, 0x03, 0x30, 0xA0

@@ -26,6 +26,7 @@ _MAX_NAME = 253
 _MAX_LABEL = 63
 _MAX_INPUT = 1000
 _ACE = "xn--"
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LABEL = re.compile(r"[0-9a-z_]([0-9a-z_-]*[0-9a-z_])?")
 
 
@@ -65,8 +66,10 @@ def _ascii_host(host: str) -> str:
     if len(name.removesuffix(".")) > _MAX_NAME:
         _refuse(host, f"it is not a host name: {_MAX_NAME} characters at most")
     # A name that ends in a number is an address, or a mistake (WHATWG URL section 3.5).
-    if labels[-1].isdigit() and not is_address(name.removesuffix("."), ipaddress.IPv4Address):
-        _refuse(host, "it is not an IPv4 address")
+    if _NUMBER.fullmatch(labels[-1]) and not is_address(
+        name.removesuffix("."), ipaddress.IPv4Address
+    ):
+        _refuse(host, "it is not an IPv4 address; expected four numbers, such as 192.0.2.1")
     return name
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "parse_webtransport_url",
     "resolve_address",
     "validate_url",
+    "without_password",
 ]
 
 DEFAULT_HTTPS_PORT = 443
@@ -117,6 +118,11 @@ def _parse(url: str) -> URLParts:
     return host, port, target
 
 
+def without_password(url: Any) -> Any:
+    """What may be shown of a text that was given as a URL."""
+    return _PASSWORD.sub("***@", url) if isinstance(url, str) else url
+
+
 def validate_url(url: URL) -> bool:
     """Tell whether :func:`parse_webtransport_url` accepts a URL."""
     try:
@@ -172,6 +178,8 @@ _PARTS = re.compile(
     r"(?:(?P<scheme>[^:/?]*):)?(?://(?P<authority>[^/?]*))?(?P<path>[^?]*)(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
+# Up to the last '@' of the authority, whatever else is wrong with the URL.
+_PASSWORD = re.compile(r"(?<=:)(?!//)[^/?#]*@")
 # RFC 3986: what a path and a query may hold as it is; '%' keeps what is encoded already.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE = _PATH_SAFE + "?"
@@ -189,7 +197,7 @@ def _quoted(key: str, text: str, safe: str) -> str:
 
 
 def _bad_url(url: Any, reason: str) -> NoReturn:
-    raise invalid_config(key="url", value=url, reason=reason)
+    raise invalid_config(key="url", value=without_password(url), reason=reason)
 
 
 def _split_authority(url: str, netloc: str) -> tuple[str, int]:

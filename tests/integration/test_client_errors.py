@@ -246,9 +246,13 @@ async def test_server_that_wants_a_client_certificate(
         serving(**server) as served,
         WebTransportClient(config=client_config()) as client,
     ):
-        with pytest.raises(errors.WebTransportError, match="certificate") as caught:
+        with pytest.raises(errors.HandshakeError, match=r"certificate is required.*give certfile"):
             await client.connect(served.url())
-        assert isinstance(caught.value, errors.HandshakeError | errors.CertificateError)
+        async with WebTransportClient(config=client_config(**certs.stranger.files)) as stranger:
+            with pytest.raises(
+                errors.HandshakeError, match="did not accept the certificate of this side"
+            ):
+                await stranger.connect(served.url())
 
 
 async def test_protocols_of_tls_that_do_not_meet(
@@ -296,6 +300,38 @@ async def test_rejected_session_carries_status_and_headers(
         assert client.connections == ()
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (301, {"location": 'https://b.example/"x'}, r"points to 'https://b.example/\\\"x', but"),
+        (308, {}, r"308 \(Permanent Redirect\)$"),
+        (401, {"www-authenticate": "Bearer"}, "send the credentials"),
+        (403, {}, "does not allow it to this client"),
+        (404, {}, "check the path"),
+        (405, {}, "check the path"),
+        (429, {"retry-after": 30}, r"try again later \(retry-after: 30\)$"),
+        (503, {}, "; try again later$"),
+        (500, {}, r"500 \(Internal Server Error\)$"),
+        (599, {}, "599$"),
+    ],
+)
+async def test_rejection_says_what_to_do(
+    serving: Serving,
+    client_config: ClientFactory,
+    status: int,
+    headers: dict[str, str | int],
+    words: str,
+) -> None:
+    async def refuse(session: WebTransportSession) -> bool:
+        raise errors.SessionRejectedError(status_code=status, headers=headers)
+
+    async with serving() as served, WebTransportClient(config=client_config()) as client:
+        served.app.add_middleware(refuse)
+        with pytest.raises(errors.SessionRejectedError, match=words) as caught:
+            await client.connect(served.url("/x"))
+        assert f"{served.url('/x')} was rejected with HTTP status {status}" in str(caught.value)
+
+
 async def test_protocol_that_the_server_does_not_pick(
     serving: Serving, client_config: ClientFactory
 ) -> None:
@@ -303,6 +339,8 @@ async def test_protocol_that_the_server_does_not_pick(
     async with serving() as served, WebTransportClient(config=config) as client:
         with pytest.raises(errors.WebTransportError, match="protocol") as caught:
             await client.connect(served.url())
+        assert "for 127.0.0.1:" in str(caught.value) or "for localhost:" in str(caught.value)
+        assert str(caught.value).count("chat") == 1
         assert caught.value.error_code == 0x0817B3DD
         assert client.connections == ()
 

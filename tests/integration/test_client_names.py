@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
-from pywebtransport import WebTransportClient
+from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport import exceptions as errors
 from pywebtransport.connection import ConnectionPool, WebTransportConnection
 from pywebtransport.connection.utils import test_tcp_connection as tcp_answers
-from pywebtransport.utils import generate_self_signed_cert, resolve_address
+from pywebtransport.utils import (
+    build_webtransport_url,
+    generate_self_signed_cert,
+    resolve_address,
+)
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.names import add_hosts
@@ -93,6 +97,75 @@ async def test_host_that_is_none(client_config: ClientFactory, host: Any) -> Non
     async with ConnectionPool() as pool:
         with pytest.raises(errors.ConfigurationError, match="host = "):
             await pool.get_connection(config=client_config(), host=host, port=1)
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost.", "a.b.localhost", "app.LOCALHOST."])
+async def test_names_of_this_machine_need_no_name_service(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    caplog.set_level("INFO", "pywebtransport.access")
+    config = client_config(server_certificate_hashes=[certs.server.hash])
+    async with (
+        serving(host="::1", access_log=True, **certs.server.files) as served,
+        WebTransportClient(config=config) as client,
+        client.connect(f"https://{name}:{served.port}/") as session,
+    ):
+        assert session.authority == f"{name.lower()}:{served.port}"
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("[::1]:")
+
+
+async def test_lines_of_the_configuration(serving: Serving, client_config: ClientFactory) -> None:
+    config = client_config(headers={"X-A": ["1", "2"], "cookie": ("a=1", "b=2"), "x-b": "3"})
+    plain = config.to_dict()["headers"]
+    assert plain == {"x-a": ["1", "2"], "cookie": ["a=1", "b=2"], "x-b": "3"}
+    for one in (
+        config,
+        config.copy(),
+        ClientConfig.from_dict(config.to_dict()),
+        config.merge({"headers": {"x-a": ["1", "2"], "cookie": ["a=1", "b=2"]}}),
+    ):
+        async with serving() as served, WebTransportClient(config=one) as client:
+            await client.connect(served.url())
+            headers = served.server.sessions[0].headers
+            assert headers.get_all("x-a") == ["1", "2"]
+            assert headers.get_all("cookie") == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
+async def test_address_to_listen_at_is_none_to_connect_to(
+    serving: Serving, client_config: ClientFactory, host: str
+) -> None:
+    """Its packets would arrive, and the answers come from another address: silence."""
+    async with serving(host="0.0.0.0") as served, WebTransportClient(config=client_config()) as c:
+        url = build_webtransport_url(host=host, port=served.port)
+        with pytest.raises(errors.ConfigurationError, match="localhost"):
+            await c.connect(url)
+
+
+async def test_name_that_a_filter_answers_for(
+    client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_hosts(monkeypatch, {"blocked.example": "0.0.0.0"})
+    async with WebTransportClient(config=client_config()) as client:
+        with pytest.raises(errors.UnreachableError, match="filtering name server"):
+            await client.connect("https://blocked.example:1/")
+
+
+async def test_ipv4_address_in_the_form_of_ipv6(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    config = client_config(server_certificate_hashes=[certs.server.hash])
+    async with (
+        serving(host="::ffff:127.0.0.1", **certs.server.files) as served,
+        WebTransportClient(config=config) as client,
+        client.connect(f"https://[::ffff:127.0.0.1]:{served.port}/") as session,
+    ):
+        assert session.remote_address == ("127.0.0.1", served.port)
 
 
 async def test_zone_is_for_this_machine_only(

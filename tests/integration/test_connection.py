@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from pywebtransport import ConnectionState, WebTransportClient
 from pywebtransport._quic import QLOG_SUPPORTED
 from pywebtransport.connection import ConnectionPool, WebTransportConnection
+from pywebtransport.connection.endpoint import _KeyLog
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
@@ -357,6 +359,36 @@ async def test_keylog_and_debug_log(
     assert {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"} <= labels
     assert keylog.stat().st_mode & 0o077 == 0
     assert any(record.name == "pywebtransport.quic" for record in caplog.records)
+
+
+@pytest.mark.parametrize("how", ["full", "gone"])
+async def test_keylog_that_fails_later_is_told_once(
+    pair: PairOfSessions, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Each line is a write; the connection goes on."""
+    directory = tmp_path / "keys"
+    directory.mkdir()
+    path = directory / "keys.log"
+    if how == "full":
+        path.symlink_to("/dev/full")
+    write = _KeyLog(str(path))
+    if how == "gone":
+        shutil.rmtree(directory)
+    for _ in range(3):
+        write("CLIENT_RANDOM 00 00\n")
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"keylog_file '{path}' cannot be written: No ")
+    caplog.clear()
+    if how == "gone":
+        directory.mkdir()
+        write("again")
+        assert path.read_text() == "again\n"
+        assert path.stat().st_mode & 0o077 == 0
+        return
+    async with pair(client={"keylog_file": str(path)}) as (near, far):
+        await round_trip(near, far, b"x")
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    assert "No space left on device" in told
 
 
 async def test_qlog_is_written_where_the_library_can(pair: PairOfSessions, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType, SessionState
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.leaks import ExpectedLogs
 from tests.support.ports import free_port
 from tests.support.steps import cancelled_at, far_end, round_trip, until
 
@@ -390,8 +391,9 @@ async def test_hook_restores_state_before_the_session_is_given_out(
 
 
 async def test_hook_that_fails_is_a_failed_try(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
 ) -> None:
+    expected_logs("on_session raised LookupError: no state yet")
     tries: list[WebTransportSession] = []
 
     async def third_time_lucky(session: WebTransportSession) -> None:
@@ -416,8 +418,10 @@ async def test_hook_that_fails_is_a_failed_try(
 
 
 async def test_hook_decides_that_it_is_useless(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
 ) -> None:
+    expected_logs("on_session raised LookupError: broken")
+
     async def log_in(session: WebTransportSession) -> None:
         raise AuthenticationError("the password is wrong", error_code=5)
 
@@ -440,9 +444,10 @@ async def test_hook_decides_that_it_is_useless(
 
 
 async def test_hook_that_meets_a_cancellation_of_others_fails_like_any_other(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
 ) -> None:
     """Only its own cancellation ends the client; this one would have left callers waiting."""
+    expected_logs("on_session raised CancelledError")
 
     async def wait_for_cancelled(session: WebTransportSession) -> None:
         task = asyncio.create_task(session.wait_closed())
@@ -840,10 +845,17 @@ async def test_wrong_arguments_of_the_client(
 
 
 async def test_a_hook_with_a_mistake_is_told_with_its_place(
-    serving: Serving, client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+    serving: Serving,
+    client_config: ClientFactory,
+    caplog: pytest.LogCaptureFixture,
+    expected_logs: ExpectedLogs,
 ) -> None:
+    """As what any other code of the application raises."""
+
     async def broken(session: WebTransportSession) -> None:
-        raise LookupError("a mistake")
+        raise LookupError("a mistake\x1b[31m")
+
+    expected_logs(r"on_session raised LookupError: a mistake.* \[session \S+, path /, peer 127")
 
     config = quick(client_config, max_retries=0)
     async with (
@@ -852,6 +864,7 @@ async def test_a_hook_with_a_mistake_is_told_with_its_place(
     ):
         with pytest.raises(ClientError, match="a mistake"):
             await session_of(client)
-    told = [one for one in caplog.records if "on_session failed" in one.getMessage()]
-    assert told
-    assert "in broken" in str(told[0].exc_text)
+    (told,) = [one for one in caplog.records if "on_session raised" in one.getMessage()]
+    assert told.levelname == "ERROR"
+    assert "in broken" in str(told.exc_text)
+    assert "\x1b" not in told.getMessage() + str(told.exc_text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import subprocess
 import sys
@@ -169,6 +170,32 @@ async def test_a_handler_that_fails_closes_its_session(
         async with client.connect(served.url("/b")) as session:
             await round_trip(session, served.server.sessions[0], b"goes on")
         assert (await served.server.get_server_stats())["handler_errors"] == 2
+
+
+async def test_a_log_handler_that_fails_keeps_no_session_open(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == "pywebtransport.server" and record.levelno == logging.ERROR:
+                raise OSError("the disk is full")
+
+    async def handler(session: WebTransportSession) -> None:
+        raise LookupError("a mistake")
+
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: reported.append(str(context["exception"]))
+    )
+    broken = Broken()
+    async with serving(handler) as served, WebTransportClient(config=client_config()) as client:
+        logger = logging.getLogger("pywebtransport.server")
+        monkeypatch.setattr(logger, "handlers", [broken])
+        session = await client.connect(served.url())
+        assert await session.wait_closed() == SessionCloseInfo(1, "internal error", True)
+        await until(lambda: not served.server.sessions and not served.server._tasks)
+        gc.collect()
+    assert reported == ["the disk is full"]
 
 
 @pytest.mark.parametrize("how", ["task.cancel", "gather"])

@@ -31,6 +31,7 @@ def ladder() -> list[BaseException]:
     return [
         UnreachableError("no such name", details={"host": "a", "errno": -2}),
         unreachable(errno.ENETUNREACH),
+        unreachable(errno.EHOSTUNREACH),
         errors.TimeoutError("silent", operation="handshake"),
         unreachable(errno.ECONNREFUSED),
         UnreachableError("the server refused", error_code=2),
@@ -52,7 +53,7 @@ def test_the_furthest_is_chosen_in_any_order() -> None:
 
 
 def test_of_equal_ones_the_first() -> None:
-    several = [unreachable(errno.ECONNREFUSED), unreachable(errno.EHOSTUNREACH)]
+    several = [unreachable(errno.EHOSTDOWN), unreachable(errno.EHOSTUNREACH)]
     assert furthest(several) == 0
 
 

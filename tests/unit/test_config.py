@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pywebtransport.config import BaseConfig, ClientConfig, ConfigBuilder, ServerConfig
 from pywebtransport.config.fields import Number
 from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.types import HeaderMap
 from tests.support.configs import BOTH, COMPANIONS, HASH, Config, allow, both, documented
 
 # Good values that are not the default, each with its normal form. Every field has a row.
@@ -76,7 +77,7 @@ CLIENT: dict[str, tuple[Any, Any]] = {
     "certfile": ("c.pem", "c.pem"),
     "connect_timeout": (3, 3.0),
     "happy_eyeballs_delay": (0, 0.0),
-    "headers": ({"Authorization": " Bearer x "}, {"authorization": "Bearer x"}),
+    "headers": ({"Authorization": " Bearer x "}, HeaderMap([("authorization", "Bearer x")])),
     "keyfile": ("k.pem", "k.pem"),
     "max_retries": (0, 0),
     "max_retry_delay": (90, 90.0),
@@ -165,6 +166,8 @@ BAD: dict[str, tuple[Any, ...]] = {
         {"Host": "x"},
         {"a b": "x"},
         {"a": 3},
+        {"a": ["b", 3]},
+        {"a": ["b", "x\r\ny: z"]},
         {"a": "x\r\ny: z"},
         {3: "x"},
     ),
@@ -599,3 +602,9 @@ def test_any_value_is_accepted_or_refused_by_name(values: dict[str, Any]) -> Non
         assert ClientConfig.from_dict(config_dict=config.to_dict()) == config
     else:
         assert refused in ClientConfig._rules
+
+
+def test_a_directory_is_not_called_missing(tmp_path: Path) -> None:
+    config = ClientConfig(ca_certs=str(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"^ca_certs = .*: it is a directory; expected"):
+        config.validate()

@@ -241,7 +241,7 @@ def test_rejection_reports_status_and_headers() -> None:
 def test_rejection_names_the_url_if_it_knows_it() -> None:
     error = SessionRejectedError(status_code=404, target_url="https://a/\n" + "x" * 100_000)
     assert str(error).startswith("The session with https://a/\\n")
-    assert str(error).endswith("was rejected with HTTP status 404 (Not Found)")
+    assert "was rejected with HTTP status 404 (Not Found); check the path" in str(error)
     assert len(str(error)) < 400
     assert SessionRejectedError(status_code=599).message.endswith("HTTP status 599")
 

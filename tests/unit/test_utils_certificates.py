@@ -136,7 +136,8 @@ def test_hash_is_that_of_the_leaf_in_every_form(tmp_path: Path) -> None:
     chain.write_text("some words\n" + pem + Path(other).read_text())
     der_file = tmp_path / "cert.der"
     der_file.write_bytes(der)
-    forms: list[Any] = [cert, Path(cert), pem, pem.encode(), der, chain, str(der_file)]
+    old_label = pem.replace(" CERTIFICATE", " X509 CERTIFICATE")
+    forms: list[Any] = [cert, Path(cert), pem, pem.encode(), der, chain, str(der_file), old_label]
     for form in forms:
         assert utils.certificate_hash(form) == expected
     assert utils.certificate_hash(other) != expected

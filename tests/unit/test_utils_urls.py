@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pywebtransport import utils
+from pywebtransport.client import WebTransportProxy
 from pywebtransport.exceptions import ConfigurationError, UnreachableError
 from pywebtransport.utils.hosts import ascii_host
 
@@ -115,6 +116,11 @@ def test_good_url(url: str, parts: tuple[str, int, str]) -> None:
         ("https://[::12345]/", "not an IPv6 address"),
         ("https://::1/", "the host is missing"),
         ("https://1.2.3/", "not an IPv4 address"),
+        ("https://127.1/", "not an IPv4 address"),
+        ("https://0x7f000001/", "not an IPv4 address"),
+        ("https://0X7F.1/", "not an IPv4 address"),
+        ("https://2130706433/", "not an IPv4 address"),
+        ("https://a.0x/", "not an IPv4 address"),
         ("https://256.1.1.1/", "not an IPv4 address"),
         ("https://-a/", "not a host name"),
         ("https://a..b/", "not a host name"),
@@ -127,8 +133,35 @@ def test_good_url(url: str, parts: tuple[str, int, str]) -> None:
 def test_bad_url(url: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         utils.parse_webtransport_url(url)
-    assert (caught.value.config_key, caught.value.config_value) == ("url", url)
+    shown = url.replace("secret", "***") if isinstance(url, str) else url
+    assert (caught.value.config_key, caught.value.config_value) == ("url", shown)
     assert not utils.validate_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://name:secret@a/",
+        "https://name:secret@a:1/?x=@",
+        "http://name:secret@a/",
+        "name:secret@a/",
+        "https://name:secret@a/b c",
+        "https://name:secret@a/#x",
+        "https://na@me:secret@a/",
+        "https://name:secret@[::1/",
+        "//name:secret@a/",
+    ],
+)
+def test_no_password_is_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        utils.parse_webtransport_url(url)
+    error = caught.value
+    for text in (str(error), repr(error), str(error.to_dict())):
+        assert "secret" not in text
+        assert "***@" in text
+    with pytest.raises(ConfigurationError) as caught:
+        WebTransportProxy(proxy_url=url)
+    assert "secret" not in repr(caught.value)
 
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
