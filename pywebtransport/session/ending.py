@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..constants import MAX_APPLICATION_CODE
-from ..exceptions import ClientError, SessionClosedError, SessionError, SessionRejectedError
+from ..exceptions import (
+    ClientError,
+    SessionClosedError,
+    SessionError,
+    SessionRejectedError,
+    StreamError,
+)
+from ..h3.error_codes import code_to_wire
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
 from ..utils.waiters import require_loop, running_loop
@@ -15,7 +22,7 @@ from ..utils.waiters import require_loop, running_loop
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
-__all__ = ["check_ending", "closed_error", "refusal", "require_home"]
+__all__ = ["check_ending", "closed_error", "refusal", "require_home", "stream_code_to_wire"]
 
 
 def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
@@ -34,6 +41,21 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
             session_id=session.session_id,
         )
     require_home(session)
+
+
+def stream_code_to_wire(code: int) -> int:
+    """Check the code an application ends a stream with, and map it to the wire's.
+
+    Raises:
+        StreamError: The code is out of range.
+        ConfigurationError: It is no whole number.
+    """
+    # The exact type first: this runs for every reset and stop.
+    if code.__class__ is not int or not 0 <= code <= MAX_APPLICATION_CODE:
+        check_integer("code", code, -sys.maxsize, sys.maxsize)
+        if not 0 <= code <= MAX_APPLICATION_CODE:
+            raise StreamError(f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}")
+    return code_to_wire(code)
 
 
 def require_home(session: WebTransportSession) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
@@ -21,10 +20,9 @@ from ..exceptions import (
     SessionClosedError,
     SessionError,
     SessionRejectedError,
-    StreamError,
     TimeoutError,
 )
-from ..h3.error_codes import code_from_wire, code_to_wire
+from ..h3.error_codes import code_from_wire
 from ..h3.fields import check_fields
 from ..serializer._messages import MessageCodec
 from ..stream import (
@@ -62,7 +60,7 @@ from ..utils.checks import (
 from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
-from .ending import check_ending, closed_error, refusal, require_home
+from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
 from .incoming import IncomingStreams
 from .opening import open_stream, try_open, wait_finished_streams
 from .orphans import Orphans
@@ -79,7 +77,6 @@ _MessageT = TypeVar("_MessageT")
 _Ending = tuple[int | None, str, bool, Exception | None]
 _AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
 
-_MAX_CODE = 2**32 - 1
 # Bytes that HKDF-Expand gives with SHA-256 (RFC 5869 section 2.3).
 _MAX_EXPORT = 255 * 32
 
@@ -885,11 +882,7 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
 
     def _code_to_wire(self, code: int) -> int:
-        if code.__class__ is not int or not 0 <= code <= _MAX_CODE:
-            check_integer("code", code, -sys.maxsize, sys.maxsize)
-        if not 0 <= code <= _MAX_CODE:
-            raise StreamError(f"error code must be 0 to {_MAX_CODE}, got {code}")
-        return code_to_wire(code)
+        return stream_code_to_wire(code)
 
     def _code_from_wire(self, wire: int) -> int | None:
         return code_from_wire(wire)

@@ -196,6 +196,46 @@ static void test_loss_alone_is_no_fall(void) {
   }
 }
 
+static void send_dgrams(sim *s, sim_conn *c, int n) {
+  static const uint8_t data[1300];
+  for (int i = 0; i < n; i++) {
+    qe_conn_send_datagram(c->c, NULL, NULL, 0, data, sizeof(data), 0, QE_NEVER);
+  }
+  sim_run(s, 100 * SIM_MS);
+}
+
+/* A burst that overflows somebody's buffer, among datagrams that arrive. */
+static void test_a_burst_of_lost_datagrams_is_no_fall(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 40);
+  REQUIRE(start(&s, &c, &srv));
+  for (int i = 0; i < 200; i++) {
+    s.up.loss = i % 20 == 10;
+    send_dgrams(&s, c, s.up.loss > 0 ? 12 : 3);
+  }
+  CHECK_EQ(falls_of(c), 0);
+  sim_free(&s);
+}
+
+/* A peer that was busy for seconds answers at last: what it takes is as large as before. */
+static void test_a_late_acknowledgement_of_a_full_size_datagram_undoes_a_fall(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 41);
+  REQUIRE(start(&s, &c, &srv));
+  s.down.delay = 4 * QE_SECOND;
+  for (int i = 0; i < 35; i++) {
+    send_dgrams(&s, c, 1);
+  }
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  sim_run(&s, 2 * QE_SECOND);
+  CHECK_EQ(mtu_of(c), FULL);
+  sim_free(&s);
+}
+
 static void test_slow_links_and_long_ones_are_no_fall(void) {
   sim s;
   sim_conn *c, *srv;
@@ -225,6 +265,8 @@ int main(void) {
   RUN(test_a_signalled_fall_counts_at_once);
   RUN(test_full_size_is_tried_again);
   RUN(test_loss_alone_is_no_fall);
+  RUN(test_a_burst_of_lost_datagrams_is_no_fall);
+  RUN(test_a_late_acknowledgement_of_a_full_size_datagram_undoes_a_fall);
   RUN(test_slow_links_and_long_ones_are_no_fall);
   sim_global_free();
   return check_report();

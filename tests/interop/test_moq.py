@@ -92,8 +92,10 @@ async def test_close_with_streams_in_flight(
         script_client("moq", certs, served.port, "/") as far,
     ):
         session = await sessions.get()
+        held = []  # a stream that nobody holds is ended
         for _ in range(20):
             stream = await session.create_unidirectional_stream()
+            held.append(stream)
             await stream.write(bytes(100_000))
             number = await far.open_stream(unidirectional=True)
             await far.send(number, b"begin")

@@ -6,7 +6,8 @@
 #define MIN_LOOK QE_SECOND
 #define FIRST_RAISE (10 * QE_SECOND)
 #define LONGEST_RAISE (600 * QE_SECOND) /* RFC 8899 section 5.1.1 */
-/* At a third of the packets lost, so many in a row are one case in sixty thousand. */
+/* So many in a row, over a whole look interval: a burst that overflows a buffer is shorter, and
+ * at a third of the packets lost it is one case in sixty thousand. */
 #define LOST_IN_A_ROW 10
 
 size_t qe_conn_mtu(const qe_conn *c) {
@@ -74,6 +75,7 @@ static void fall_back(qe_conn *c) {
   m->cap = QE_BASE_MTU;
   wait_for_raise(m, c->engine->now);
   m->lost_dgrams = 0;
+  m->lost_before = 0;
   m->sent_large = 0;
   c->stats.mtu_falls++;
   qe_conn_touch(c);
@@ -104,10 +106,14 @@ void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
 void qe_pathmtu_dgram(qe_conn *c, int arrived) {
   qe_pathmtu *m = &c->pathmtu;
 
-  if (arrived) {
-    m->lost_dgrams = 0;
-  } else if (m->cap == 0 && ++m->lost_dgrams >= LOST_IN_A_ROW) {
-    fall_back(c);
+  if (!arrived) {
+    m->lost_dgrams++;
+    return;
+  }
+  m->lost_dgrams = 0;
+  m->lost_before = 0;
+  if (m->cap != 0) {
+    qe_pathmtu_init(m); /* it was sent before the fall, and arrived: there was none */
   }
 }
 
@@ -160,10 +166,13 @@ void qe_pathmtu_check(qe_conn *c, qe_tstamp now) {
   ngtcp2_conn_info info;
   ngtcp2_conn_get_conn_info(c->ng, &info);
   m->check_at = 0;
-  if ((any_stuck(c, &waiting) || m->in_flight > 0) && m->sent_large) {
+  int stuck = any_stuck(c, &waiting) || m->in_flight > 0 ||
+              (m->lost_before && m->lost_dgrams >= LOST_IN_A_ROW);
+  if (stuck && m->sent_large) {
     fall_back(c);
     return;
   }
+  m->lost_before = m->lost_dgrams > 0;
   m->sent_large = 0;
   m->in_flight = info.bytes_in_flight;
   if (waiting || m->in_flight > 0) {

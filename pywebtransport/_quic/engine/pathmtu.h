@@ -24,6 +24,7 @@ typedef struct qe_pathmtu {
   qe_tstamp raise_at;   /* when full size is tried again, with one packet */
   uint64_t raise_wait;  /* and how long that took the last time */
   unsigned lost_dgrams; /* full-size ones, since the last that arrived */
+  int lost_before;      /* some of them before the last look */
   uint64_t in_flight;   /* at the last look; 0 when something was acknowledged since */
   int sent_large;       /* since the last look */
   int64_t probe_id;     /* that packet ends with bytes of this stream up to probe_end; -1: none */
