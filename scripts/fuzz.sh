@@ -18,7 +18,7 @@ engine=pywebtransport/_quic/engine
 helpers=(tests/engine/sim.c tests/engine/tlscert.c)
 out=$PWD/.make/fuzz
 read -ra libraries < <(pkg-config --cflags --libs libngtcp2 libngtcp2_crypto_gnutls gnutls)
-flags=(-std=gnu11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+flags=(-std=gnu11 -g -O1 "-fsanitize=address,undefined" -fno-sanitize-recover=undefined
   -iquote "$engine" -iquote tests/engine)
 
 mkdir -p "$out/objects"

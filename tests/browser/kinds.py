@@ -38,6 +38,8 @@ class Kind:
         other_write_error: How a write may fail when the session ends, besides with the session's
             error: what writers are told of goes another way.
         tells_reset_to_reader: A read that waits when a reset comes fails with its code.
+        waits_to_say_close: What a page's ``close()`` says arrives also while its streams are busy:
+            the connection is not closed before it was sent.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Kind:
     tells_cancel: bool = True
     other_write_error: str = "NetworkError"
     tells_reset_to_reader: bool = True
+    waits_to_say_close: bool = True
 
     def limits(self) -> dict[str, str]:
         """What is its own, as the table in docs/howto/browsers.md says it."""
@@ -62,6 +65,9 @@ class Kind:
             "`cancel()` of a reader": "STOP_SENDING" if self.tells_cancel else "nothing is sent",
             "read that waits at a reset": (
                 "has the code" if self.tells_reset_to_reader else "`TypeError`, no code"
+            ),
+            "`close()` while streams are busy": (
+                "code and reason arrive" if self.waits_to_say_close else "they may be lost"
             ),
             "page that is left": "session goes on" if self.keeps_pages else "session ends",
         }
@@ -94,5 +100,6 @@ KINDS = (
         tells_cancel=False,
         other_write_error="AbortError",
         tells_reset_to_reader=False,
+        waits_to_say_close=False,
     ),
 )

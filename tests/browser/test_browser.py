@@ -34,6 +34,8 @@ CONNECTION_LOST = "WebTransportError: Connection lost."
 TRIES = 5
 # Each of these must be right.
 RUNS = 8
+# So often may a browser that leaves at once be too fast for its own words.
+SLOW_TO_SAY = 20
 
 
 async def arrival(session: WebTransportSession) -> WebTransportReceiveStream:
@@ -305,19 +307,27 @@ async def test_shutdown_of_the_server_with_streams_in_flight(
     assert all(end == clean for end in ends if end not in lost), ends
 
 
+@pytest.mark.limit(120)
 @pytest.mark.parametrize("count", [1, 20])
 async def test_close_by_the_page_with_streams_in_flight(
     visit: VisitFactory, kind: Kind, count: int
 ) -> None:
     said = {"closeCode": 77, "reason": "enough"}
-    async with visit() as it, asyncio.TaskGroup() as group:
-        seen = group.create_task(it.run("busyUntilTheEnd", count, said))
-        session = await it.sessions.get()
-        await fill(session, count, group)
-        info = await session.wait_closed()
-        assert (info.code, info.reason, info.remote) == (77, "enough", True)
-    assert seen.result()["end"] == said
-    check_streams([seen.result()], kind)
+    words = (77, "enough", True)
+    heard: list[tuple[int | None, str, bool]] = []
+    runs: list[dict[str, Any]] = []
+    while words not in heard:
+        async with visit() as it, asyncio.TaskGroup() as group:
+            seen = group.create_task(it.run("busyUntilTheEnd", count, said))
+            session = await it.sessions.get()
+            await fill(session, count, group)
+            info = await session.wait_closed()
+        heard.append((info.code, info.reason, info.remote))
+        assert heard[-1] == words or (heard[-1] == (None, "", True) and not kind.waits_to_say_close)
+        assert len(heard) < SLOW_TO_SAY, "what the page said never arrived"
+        runs.append(seen.result())
+        assert runs[-1]["end"] == said
+    check_streams(runs, kind)
 
 
 async def test_server_waits_for_the_page_to_finish(visit: VisitFactory) -> None:

@@ -170,6 +170,18 @@ async def test_close_of_the_connection(busy: BusyFactory) -> None:
         assert await it.peer.closed() == 0x100
 
 
+async def test_words_of_a_peer_that_leaves_at_once(busy: BusyFactory) -> None:
+    """CONNECTION_CLOSE comes right behind the capsule, in the same batch of packets."""
+    async with busy() as it:
+        await it.begin()
+        it.peer.send(it.number, h3.data(h3.close_capsule(77, b"enough")), fin=True)
+        it.peer.close(error_code=0x100)
+        info = await it.session.wait_closed()
+        assert (info.code, info.reason, info.remote) == (77, "enough", True)
+        for task in it._tasks:
+            assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], Exception)
+
+
 async def test_answer_to_a_close_of_the_peer(busy: BusyFactory) -> None:
     async with busy() as it:
         await it.begin()
