@@ -263,7 +263,7 @@ def check_streams(runs: list[dict[str, Any]], kind: Kind) -> None:
         assert not wrong
     else:  # while data streams in, a reader of Firefox is now and then told of neither
         assert {error["name"] for error in wrong} <= {"TypeError"}
-        assert sum(all(map(right, seen["readers"])) for seen in runs) > len(runs) / 2
+        assert sum(all(map(right, seen["readers"])) for seen in runs) >= len(runs) // 2
     for error in (error for seen in runs for error in seen["writers"]):
         assert right(error) or error["name"] == kind.other_write_error, error
 
