@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,14 +27,17 @@ __all__ = ["StreamPool"]
 class StreamPool:
     """Lends bidirectional streams of one session, for requests that share streams.
 
-    A stream belongs to one user at a time: ``get_stream`` takes it, ``return_stream``
-    gives it back. **Reuse means that both requests are bytes of the same stream.** The
-    peer sees one stream that goes on, so requests and responses need their own framing
-    (a length, a separator), the peer must answer each without finishing the stream, and
-    a user returns the stream only after reading its response to the end.
+    A stream belongs to one user at a time: ``async with pool.stream()`` lends one for a
+    block; ``get_stream`` and ``return_stream`` do the same in two steps. **Reuse means
+    that both requests are bytes of the same stream.** The peer sees one stream that goes
+    on, so requests and responses need their own framing (a length, a separator), the peer
+    must answer each without finishing the stream, and a user returns the stream only after
+    reading its response to the end.
 
-    A stream that either end finished, reset or stopped, or that has bytes nobody read,
-    is not used again; it is finished and another one is opened when one is wanted.
+    A stream that either end finished, reset or stopped, that has bytes nobody read, or
+    whose user was interrupted or read no answer to what it wrote, is not used again: its
+    next user would get the answer of the one before. It is finished, and another one is
+    opened when one is wanted.
     Opening a stream costs no round trip: a pool saves the per-stream work at both ends
     and keeps within the peer's stream limit. Where requests can have a stream each,
     ``session.create_bidirectional_stream`` is simpler and one lost packet delays only
@@ -63,7 +69,8 @@ class StreamPool:
         self._session = session
         self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
         self._idle: list[WebTransportStream] = []
-        self._active: set[WebTransportStream] = set()
+        # With the bytes sent and read before; see _is_answered.
+        self._active: dict[WebTransportStream, tuple[int, int]] = {}
         self._closed = False
         session._watch(EventType.SESSION_CLOSED, self._session_closed)
 
@@ -114,8 +121,30 @@ class StreamPool:
         except BaseException:
             self._slots.release()
             raise
-        self._active.add(stream)
+        self._active[stream] = (stream._bytes_sent, stream._bytes_read)
         return stream
+
+    @asynccontextmanager
+    async def stream(self, *, timeout: float | None = None) -> AsyncIterator[WebTransportStream]:
+        """``async with pool.stream() as stream``: lend a stream for the length of the block.
+
+        A block that an exception or a cancellation ends may have left an answer on its
+        way: its stream is finished and not lent again.
+
+        Args:
+            timeout: As for ``get_stream``.
+
+        Raises: as ``get_stream``.
+
+        Cancellation: safe; no stream and no place in the pool is lost.
+        """
+        stream = await self.get_stream(timeout=timeout)
+        try:
+            yield stream
+        except BaseException:
+            self._give_back(stream, interrupted=True)
+            raise
+        self._give_back(stream, interrupted=False)
 
     async def return_stream(self, stream: WebTransportStream) -> None:
         """Give a stream back that ``get_stream`` gave.
@@ -125,19 +154,13 @@ class StreamPool:
         come from this pool, since nobody else is going to do it. One that was returned
         already is left alone.
 
+        In a ``finally`` or ``except`` block that an exception led to, the stream counts as
+        interrupted and is finished: the answer to what was written may still be on its way.
+
         Cancellation: does not wait, so there is nothing to cancel.
         """
         check_instance("stream", stream, WebTransportStream)
-        if stream in self._idle:
-            return
-        if stream not in self._active:
-            finish_stream(stream)
-        elif _is_usable(stream):
-            self._active.discard(stream)
-            self._idle.append(stream)
-            self._slots.release()
-        else:
-            self._drop(stream)
+        self._give_back(stream, interrupted=sys.exc_info()[0] is not None)
 
     async def close_all(self) -> None:
         """Finish every stream, in use or not, and the pool with them. Idempotent.
@@ -186,6 +209,19 @@ class StreamPool:
         stream._watch(EventType.STREAM_CLOSED, self._stream_closed)
         return stream
 
+    def _give_back(self, stream: WebTransportStream, *, interrupted: bool) -> None:
+        if stream in self._idle:
+            return
+        before = self._active.get(stream)
+        if before is None:
+            finish_stream(stream)
+        elif not interrupted and _is_usable(stream) and _is_answered(stream, *before):
+            del self._active[stream]
+            self._idle.append(stream)
+            self._slots.release()
+        else:
+            self._drop(stream)
+
     def _drop(self, stream: WebTransportStream) -> None:
         stream._unwatch(EventType.STREAM_CLOSED, self._stream_closed)
         self._forget(stream)
@@ -195,7 +231,7 @@ class StreamPool:
         if stream in self._idle:
             self._idle.remove(stream)
         elif stream in self._active:
-            self._active.discard(stream)
+            del self._active[stream]
             self._slots.release()
 
     def _stream_closed(self, event: Event) -> None:
@@ -217,6 +253,14 @@ def _is_usable(stream: WebTransportStream) -> bool:
         and stream._read_waiter is None
         and not (quic.fin_received or quic.is_reset or quic.buffered)
     )
+
+
+def _is_answered(stream: WebTransportStream, sent: int, read: int) -> bool:
+    """The last user wrote nothing, or read something of the peer.
+
+    A user whose wait for the answer timed out returns the stream like any other.
+    """
+    return stream._bytes_sent == sent or stream._bytes_read != read
 
 
 def _closed_error() -> SessionError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import contextlib
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -23,9 +26,10 @@ async def answer_lines(session: WebTransportSession) -> None:
     """A server of requests that are lines: each gets back its line in capitals."""
 
     async def answer(stream: WebTransportStream) -> None:
-        while line := await stream.readline():
-            await stream.write(line.upper())
-        await stream.close()
+        with contextlib.suppress(StreamError):  # nobody wants the answer any more
+            while line := await stream.readline():
+                await stream.write(line.upper())
+            await stream.close()
 
     async with asyncio.TaskGroup() as group:
         async for stream in session.incoming_bidirectional_streams():
@@ -63,6 +67,71 @@ async def test_stream_carries_one_request_after_another(pair: PairOfSessions) ->
         assert not first.is_writable
         await near.close()
         await server
+
+
+async def test_answer_of_an_interrupted_user_reaches_nobody_else(pair: PairOfSessions) -> None:
+    """However the user before was interrupted, the next one gets its own answer."""
+
+    async def two_steps(pool: StreamPool, seen: asyncio.Event) -> None:
+        stream = await pool.get_stream()
+        try:
+            await stream.write(b"lost\n")
+            seen.set()
+            await stream.readline()
+        finally:
+            await pool.return_stream(stream)
+
+    async def block(pool: StreamPool, seen: asyncio.Event) -> None:
+        async with pool.stream() as stream:
+            await stream.write(b"lost\n")
+            seen.set()
+            await stream.readline()
+
+    async def impatient(pool: StreamPool, seen: asyncio.Event) -> None:
+        stream = await pool.get_stream()
+        await stream.write(b"lost\n")
+        with contextlib.suppress(builtins.TimeoutError):
+            await asyncio.wait_for(stream.readline(), 0)
+        await pool.return_stream(stream)
+        seen.set()
+        await asyncio.get_running_loop().create_future()
+
+    for way in (two_steps, block, impatient):
+        async with pair() as (near, far), StreamPool(near, pool_size=1) as pool:
+            seen = asyncio.Event()
+            user = asyncio.create_task(way(pool, seen))
+            await seen.wait()
+            user.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await user
+            server = asyncio.create_task(answer_lines(far))
+            async with pool.stream(timeout=5) as stream:
+                assert await request(stream, b"mine") == b"MINE\n"
+            assert pool._idle == [stream]
+            server.cancel()
+
+
+async def test_block_that_ends_well_leaves_its_stream_to_the_next(pair: PairOfSessions) -> None:
+    async with pair() as (near, far), StreamPool(near) as pool:
+        server = asyncio.create_task(answer_lines(far))
+        async with pool.stream() as first:
+            assert await request(first, b"one") == b"ONE\n"
+        async with pool.stream() as again:
+            assert again is first
+        async with pool.stream() as unused:  # nothing written, nothing to wait for
+            assert unused is first
+        with contextlib.suppress(KeyError):
+            async with pool.stream() as broken:
+                assert await request(broken, b"two") == b"TWO\n"
+                raise KeyError("two")
+        assert pool._idle == []
+        assert not broken.is_writable
+        async with AsyncExitStack() as all_lent:
+            for _ in range(10):
+                await all_lent.enter_async_context(pool.stream(timeout=0))
+            with pytest.raises(TimeoutError, match="stayed in use"):
+                await all_lent.enter_async_context(pool.stream(timeout=0))
+        server.cancel()
 
 
 async def test_callers_wait_in_order_and_leave_cleanly(pair: PairOfSessions) -> None:
@@ -137,6 +206,8 @@ async def test_stream_that_ended_is_never_handed_out(pair: PairOfSessions) -> No
             await stream.write(b"?")
             other = await take(far)
             assert await other.read(1) == b"?"
+            await other.write(b"!")
+            assert await stream.read(1) == b"!"
             return stream, other
 
         seen: set[WebTransportStream] = set()
