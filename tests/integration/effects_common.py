@@ -332,14 +332,25 @@ async def unread(bed: Bed, **fields: Any) -> int:
 
 
 async def settled(near: WebTransportSession, far: WebTransportSession) -> int:
-    """What arrived on streams, once nothing more comes in several round trips."""
+    """What arrived on streams, once nothing more comes in several round trips.
+
+    What was lost comes again after a while only: the sender must not wait for it either.
+    """
     last, quiet = -1, 0
     while quiet < 10:
         await ping(near, far)
         await ping(far, near)
         now = (await near.get_summary())["data"]["bytes_received"]
-        last, quiet = now, quiet + 1 if now == last else 0
+        quiet = quiet + 1 if now == last and not _large_packets_in_flight(far) else 0
+        last = now
     return last
+
+
+def _large_packets_in_flight(session: WebTransportSession) -> bool:
+    """More is unacknowledged than what carries the answer of ``ping``."""
+    connection = session.connection
+    assert connection is not None
+    return connection.info.bytes_in_flight > 1000
 
 
 @effect("flow_control_window_size")

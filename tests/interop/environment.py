@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def peer_python() -> str:
 
     Raises:
         FileNotFoundError: There is no Python of version ``MINIMUM`` or later.
-        subprocess.CalledProcessError: The packages cannot be installed.
+        RuntimeError: The packages cannot be installed.
     """
     base = find_python()
     if base is None:
@@ -50,15 +49,22 @@ def deno() -> list[str]:
     """The command that is Deno.
 
     Raises:
-        subprocess.CalledProcessError: The package cannot be installed.
+        RuntimeError: The package cannot be installed.
     """
     python = environments.make_environment(DENO_ENVIRONMENT, sys.executable, DENO_REQUIREMENTS)
     return [str(Path(python).with_name("deno"))]
 
 
 def deno_environment() -> dict[str, str]:
-    """Variables for Deno: it keeps what it caches here, and asks nobody for a newer version."""
-    return {"DENO_DIR": str(DENO_ENVIRONMENT / "cache"), "DENO_NO_UPDATE_CHECK": "1"}
+    """Variables for Deno: it keeps what it caches here, and asks nobody for a newer version.
+
+    It trusts the certificate authorities of the system besides its own, as pip and npm do.
+    """
+    return {
+        "DENO_DIR": str(DENO_ENVIRONMENT / "cache"),
+        "DENO_NO_UPDATE_CHECK": "1",
+        "DENO_TLS_CA_STORE": "system,mozilla",
+    }
 
 
 def moq() -> tuple[list[str], Path]:
@@ -67,7 +73,7 @@ def moq() -> tuple[list[str], Path]:
     Raises:
         FileNotFoundError: The C library of this system is too old, and apt-get, which could get a
             newer one, is not there.
-        subprocess.CalledProcessError: Something cannot be installed.
+        RuntimeError: Something cannot be installed.
     """
     command = deno()
     with DENO_ENVIRONMENT.with_suffix(".lock").open("w") as lock:
@@ -137,12 +143,4 @@ def _debian_13() -> str:
 
 
 def _run(*command: str, cwd: Path) -> None:
-    subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **deno_environment()},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environments.run(*command, cwd=cwd, env={**os.environ, **deno_environment()})

@@ -35,7 +35,7 @@ def make_environment(directory: Path, base: str, requirements: list[str], stamp:
         stamp: Tells states of a requirement apart that have one name, such as a directory.
 
     Raises:
-        subprocess.CalledProcessError: The packages cannot be installed; ``stderr`` says why.
+        RuntimeError: The packages cannot be installed.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(".lock").open("w") as lock:
@@ -50,15 +50,30 @@ def _make_environment(directory: Path, base: str, requirements: list[str], stamp
     if python.exists() and record.is_file() and record.read_text() == wanted:
         return str(python)
     shutil.rmtree(directory, ignore_errors=True)
-    _run(base, "-m", "venv", str(directory))
+    run(base, "-m", "venv", str(directory))
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run(str(python), *install, *requirements)
+    run(str(python), *install, *requirements)
     record.write_text(wanted)
     return str(python)
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+def run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    """Run a command that has to succeed.
+
+    Raises:
+        RuntimeError: It failed; with what it wrote.
+    """
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
 
 
 def _candidates() -> Iterator[str]:

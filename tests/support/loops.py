@@ -66,6 +66,8 @@ async def _limited(test: Callable[[], Awaitable[object]], limit: float) -> list[
         if not scope.expired():
             raise
         raise AssertionError(f"the test did not end within {limit} seconds") from error
+    # A thread still holds the call whose result was taken, until it gets to run again.
+    await asyncio.get_running_loop().shutdown_default_executor()
     for _ in range(_SETTLE_TURNS):
         await asyncio.sleep(0)
     gc.collect()
