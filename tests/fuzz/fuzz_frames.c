@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "replace.h"
 #include "sim.h"
 
 enum { MAX_REPLACED = 8 };
@@ -24,46 +25,20 @@ static struct {
   unsigned seen[2][3];
 } plan;
 
-static int server_runs;
-
-#define SIGNATURE                                                                           \
-  uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,         \
-      const uint8_t *plain, size_t len, const uint8_t *nonce, size_t nonce_len,             \
-      const uint8_t *aad, size_t aad_len
-
-/* The linker puts these in front of the engine's own functions (--wrap). */
-int __real_qe_cipher_encrypt_cb(SIGNATURE);
-int __wrap_qe_cipher_encrypt_cb(SIGNATURE);
-int __real_qe_engine_process(qe_engine *e, qe_tstamp at);
-int __wrap_qe_engine_process(qe_engine *e, qe_tstamp at);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int __wrap_qe_cipher_encrypt_cb(SIGNATURE) {
-  static uint8_t other[65536];
-  /* Version 1: the type is in two bits of a long header. */
-  unsigned level = !(aad[0] & 0x80) ? 0 : (aad[0] & 0x30) == 0x20 ? 1 : 2;
-  unsigned number = plan.seen[server_runs][level]++;
+static const uint8_t *payload_for(int by_server, int level, size_t len, size_t *n) {
+  unsigned number = plan.seen[by_server][level]++;
 
-  for (size_t i = 0; i < plan.n && len <= sizeof(other); i++) {
-    if (plan.wanted[i].by_server == server_runs && plan.wanted[i].level == level &&
+  for (size_t i = 0; i < plan.n; i++) {
+    if (plan.wanted[i].by_server == by_server && plan.wanted[i].level == level &&
         plan.wanted[i].index == number) {
-      size_t n = plan.wanted[i].len < len ? plan.wanted[i].len : len;
-      memset(other, 0, len); /* PADDING */
-      memcpy(other, plan.wanted[i].bytes, n);
-      plain = other;
-      break;
+      *n = plan.wanted[i].len < len ? plan.wanted[i].len : len;
+      return plan.wanted[i].bytes;
     }
   }
-  return __real_qe_cipher_encrypt_cb(dest, aead, ctx, plain, len, nonce, nonce_len, aad, aad_len);
-}
-
-int __wrap_qe_engine_process(qe_engine *e, qe_tstamp at) {
-  int before = server_runs;
-  server_runs = e->set.is_server != 0;
-  int rv = __real_qe_engine_process(e, at);
-  server_runs = before;
-  return rv;
+  return NULL;
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
