@@ -21,7 +21,7 @@ from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
 from tests.support.ports import free_port
-from tests.support.steps import round_trip, take, until
+from tests.support.steps import once_set, round_trip, take, until
 
 
 @pytest.fixture
@@ -144,12 +144,8 @@ async def test_server_that_does_not_answer_the_request(
 ) -> None:
     leave = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await leave.wait()
-        return True
-
     async with serving() as served, WebTransportClient(config=client_config()) as client:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(leave))
         with pytest.raises(errors.TimeoutError) as caught:
             await client.connect(served.url("/slow"), timeout=0.3)
         assert "did not accept or refuse" in str(caught.value)

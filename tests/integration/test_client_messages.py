@@ -19,6 +19,7 @@ from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_server
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.steps import once_set
 
 # As long a URL as one can have, for a message that must not repeat it.
 LONG = "/" + "a" * 200_000
@@ -106,12 +107,8 @@ async def test_other_errors_about_a_long_url_are_short_as_well(
         assert len(str(caught.value)) < SHORT
     may_answer = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await may_answer.wait()
-        return True
-
     async with serving() as served:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(may_answer))
         connection = await WebTransportConnection.create_client(
             config=client_config(), host="127.0.0.1", port=served.port
         )

@@ -24,7 +24,7 @@ from pywebtransport.exceptions import (
 from pywebtransport.session import WebTransportSession
 from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
 from tests.support.payload import payload
-from tests.support.steps import echo_bidirectional, round_trip, take_unidirectional, until
+from tests.support.steps import echo_bidirectional, once_set, round_trip, take_unidirectional, until
 
 from .relay import Faults, Relay
 
@@ -594,12 +594,8 @@ async def test_waiting_for_a_session_times_out(
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await may_answer.wait()
-        return True
-
     async with serving() as served:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(may_answer))
         connection = await WebTransportConnection.create_client(
             config=client_config(), host="127.0.0.1", port=served.port
         )
@@ -617,12 +613,8 @@ async def test_session_that_is_closed_while_somebody_waits_for_it(
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await may_answer.wait()
-        return True
-
     async with serving() as served:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(may_answer))
         async with ConnectionPool() as pool:
             connection = await pool.get_connection(
                 config=client_config(), host="127.0.0.1", port=served.port
@@ -667,12 +659,8 @@ async def test_client_closed_while_it_connects(
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await may_answer.wait()
-        return True
-
     async with serving() as served:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(may_answer))
         client = WebTransportClient(config=client_config())
         early = asyncio.create_task(client.connect(served.url()))
         late = asyncio.create_task(client.connect(served.url()))

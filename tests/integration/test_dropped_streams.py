@@ -67,6 +67,21 @@ def run(thread: threading.Thread) -> None:
     thread.join()
 
 
+async def abandoned(
+    near: WebTransportSession, far: WebTransportSession, *, code: int
+) -> tuple[WebTransportStream, WebTransportStream]:
+    """A stream that ``near`` reset after an answer, and its other end, which knows."""
+    stream = await near.create_bidirectional_stream()
+    await stream.write(b"hi")
+    other = await take(far)
+    assert await other.read() == b"hi"
+    await other.write(b"answer")
+    stream.reset(code)
+    with pytest.raises(StreamResetError):
+        await other.read()
+    return stream, other
+
+
 HANDLERS = [echo, read_all, read_once, look_away, converse, leave_properly, leave_early]
 
 
@@ -111,14 +126,7 @@ async def test_a_peer_that_gives_streams_up_gets_all_of_them_back(
 async def test_the_peer_learns_that_its_abandoned_stream_is_over(pair: PairOfSessions) -> None:
     """Without any STOP_SENDING of its own: a page that reset its half and goes on reading."""
     async with pair() as (near, far):
-        stream = await near.create_bidirectional_stream()
-        await stream.write(b"hi")
-        other = await take(far)
-        assert await other.read() == b"hi"
-        await other.write(b"answer")
-        stream.reset(7)
-        with pytest.raises(StreamResetError):
-            await other.read()
+        stream, other = await abandoned(near, far, code=7)
         with pytest.warns(ResourceWarning, match=rf"stream {other.stream_id} of / {DROPPED}"):
             del other
         with pytest.raises(StreamResetError) as caught:
@@ -281,14 +289,7 @@ async def test_streams_with_listeners_are_theirs(pair: PairOfSessions) -> None:
 
 async def test_a_cycle_that_another_thread_collects(pair: PairOfSessions) -> None:
     async with pair() as (near, far):
-        stream = await near.create_bidirectional_stream()
-        await stream.write(b"hi")
-        other = await take(far)
-        assert await other.read() == b"hi"
-        await other.write(b"answer")
-        stream.reset(1)
-        with pytest.raises(StreamResetError):
-            await other.read()
+        stream, other = await abandoned(near, far, code=1)
         other.cycle = other  # type: ignore[attr-defined]
         del other
         collector = threading.Thread(target=gc.collect)

@@ -18,7 +18,7 @@ from pywebtransport.exceptions import (
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import SessionCloseInfo, SessionState
 from tests.support.endpoints import ClientFactory, Serving
-from tests.support.steps import cancelled_at, far_end, round_trip, until
+from tests.support.steps import cancelled_at, far_end, once_set, round_trip, until
 
 
 def waiting(pool: PooledClient) -> int:
@@ -186,13 +186,9 @@ async def test_a_timeout_of_connecting_passes(
 ) -> None:
     leave = asyncio.Event()
 
-    async def hesitate(session: WebTransportSession) -> bool:
-        await leave.wait()
-        return True
-
     config = client_config(connect_timeout=0.2)
     async with serving() as served, PooledClient(config=config) as pool:
-        served.app.add_middleware(hesitate)
+        served.app.add_middleware(once_set(leave))
         with pytest.raises(TimeoutError) as caught:
             await pool.get_session(served.url())
         assert caught.value.operation != "wait for a pooled session"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, TypeVar
 
 from pywebtransport.session import WebTransportSession
@@ -17,6 +17,16 @@ T = TypeVar("T")
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until ``condition()`` is true; the limit of the test bounds it."""
     await wait_for_condition(lambda: bool(condition()), interval=0.001)
+
+
+def once_set(event: asyncio.Event) -> Callable[[WebTransportSession], Awaitable[bool]]:
+    """A middleware: requests are answered when ``event`` is set."""
+
+    async def hesitate(session: WebTransportSession) -> bool:
+        await event.wait()
+        return True
+
+    return hesitate
 
 
 async def echo_bidirectional(session: WebTransportSession) -> None:
