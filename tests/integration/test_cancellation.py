@@ -553,11 +553,11 @@ async def test_handler_cancelled_by_the_end_of_the_server(
 
     async with serving(handler) as served, WebTransportClient(config=client_config()) as client:
         sessions = [await client.connect(served.url()) for _ in range(3)]
-        for session in sessions:
-            await take_unidirectional(session)
+        held = [await take_unidirectional(session) for session in sessions]
         await served.server.close(drain_timeout=0)
         for session in sessions:
             info = await session.wait_closed()
             assert info.remote
+        assert [stream.is_closed for stream in held] == [True] * 3
         with pytest.raises(WebTransportError):
             await sessions[0].create_bidirectional_stream()

@@ -28,6 +28,9 @@ from pywebtransport.types import Serializer
 from tests.support.messages import Address, Colour, Item, Level, Node, Page, Rights
 from tests.support.random_types import Place, Shade, kinds, records
 
+# A finalizer of an earlier test may use it while a value is drawn; the strategies do not.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 T = TypeVar("T")
 JSON, MSGPACK = JSONSerializer(), MsgPackSerializer()
 BOTH = pytest.mark.parametrize("serializer", [JSON, MSGPACK], ids=["json", "msgpack"])
