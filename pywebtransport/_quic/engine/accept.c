@@ -224,6 +224,11 @@ static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngt
   return result;
 }
 
+int qe_accept_is_full_for(const qe_engine *e, const qe_addrcount *address) {
+  return address != NULL && e->set.max_connections_per_address > 0 &&
+         address->connections >= e->set.max_connections_per_address;
+}
+
 static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
                           unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
   ngtcp2_cid odcid;
@@ -241,7 +246,15 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "too many connections", now);
     return 0;
   }
-  if (e->stats.half_open >= e->set.max_half_open) {
+  const qe_addrcount *address = qe_addrcount_find(&e->clients, path->remote.addr);
+  if (qe_accept_is_full_for(e, address)) {
+    e->stats.refused_for_address++;
+    refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, QE_FULL_FOR_ADDRESS, now);
+    return 0;
+  }
+  if (e->stats.half_open >= e->set.max_half_open ||
+      (address != NULL && e->set.max_half_open_per_address > 0 &&
+       address->half_open >= e->set.max_half_open_per_address)) {
     e->stats.dropped_packets++;
     return 0;
   }

@@ -17,6 +17,7 @@ static void engine_destroy(qe_engine *e) {
   qe_cidmap_free(&e->cids);
   qe_cidmap_free(&e->tokens);
   qe_addrlimit_free(e->addresses);
+  qe_cidmap_free(&e->clients);
   gnutls_memset(&e->secrets, 0, sizeof(e->secrets));
   gnutls_memset(e->set.secrets, 0, sizeof(e->set.secrets));
   if (e->tls != NULL) {
@@ -57,7 +58,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
     e->pmtud_probes[1] = (uint16_t)settings->max_tx_udp_payload_size;
   }
   if ((rv = qe_cidmap_init(&e->cids)) != 0 || (rv = qe_cidmap_init(&e->tokens)) != 0 ||
-      (rv = qe_timers_init(&e->timers)) != 0) {
+      (rv = qe_cidmap_init(&e->clients)) != 0 || (rv = qe_timers_init(&e->timers)) != 0) {
     goto fail;
   }
   if (settings->is_server && settings->handshakes_per_address > 0 &&

@@ -60,6 +60,7 @@ struct qe_engine {
 
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
   qe_addrlimit *addresses;
+  qe_cidmap clients; /* address prefix -> qe_addrcount */
   uint16_t pmtud_probes[2];
 
   qe_engine_stats stats;
