@@ -161,6 +161,14 @@ def limit_of(item: pytest.Item) -> float:
 # --------------------------------------------------------------------- fixtures
 
 
+@pytest.fixture(autouse=True)
+def fresh_logs() -> None:
+    """What earlier tests told often enough may be told again."""
+    from pywebtransport.utils import logs
+
+    logs._shared.clear()
+
+
 @pytest.fixture
 def expected_logs() -> ExpectedLogs:
     """Call it with a pattern for each ERROR log that the test provokes."""

@@ -82,6 +82,7 @@ class Number(_Rule):
         above: ``low`` itself is not accepted.
         optional: None is accepted.
         zero: What a zero stands for; None: a zero is a value like any other.
+        auto: The word "auto" is accepted.
     """
 
     low: float
@@ -91,6 +92,7 @@ class Number(_Rule):
     above: bool = False
     optional: bool = False
     zero: int | None = None
+    auto: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
@@ -100,11 +102,15 @@ class Number(_Rule):
         text = f"{kind} of {self.unit} {first} {_digits(self.low)} {join} {_digits(self.high)}"
         if self.zero is not None:
             text += f", or 0 for the default ({_digits(self.zero)})"
+        if self.auto:
+            text += ', or "auto"'
         return text + (", or None" if self.optional else "")
 
-    def convert(self, key: str, value: Any) -> float | int | None:
+    def convert(self, key: str, value: Any) -> float | int | str | None:
         if value is None and self.optional:
             return None
+        if self.auto and isinstance(value, str) and value == "auto":
+            return value
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(key, value, f"{type(value).__name__} is not a number")
         if isinstance(value, float) and not math.isfinite(value):

@@ -80,6 +80,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
             "retry": config.retry,
             "max_connections": config.max_connections,
             "max_half_open": config.max_half_open_connections,
+            "max_connections_per_address": config.address_connections or 0,
             "handshakes_per_address": config.max_handshakes_per_address,
             "handshake_timeout": _ns(config.handshake_timeout),
         }

@@ -29,6 +29,7 @@ from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
+from ..utils.networks import AddressCounts, client_network
 from .answering import Answering
 from .certificates import CertificateWatch
 from .losses import Losses
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
+# Seconds: for all that a client knows, a place may be free by then.
+_RETRY_LATER = {"retry-after": "10"}
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
@@ -81,6 +84,7 @@ class WebTransportServer(EventEmitter):
         self._seat: WorkerSeat | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
+        self._sessions_of = AddressCounts(self._config.address_sessions)
         self._sessions: set[WebTransportSession] = set()
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
@@ -415,6 +419,7 @@ class WebTransportServer(EventEmitter):
         config.validate()
         apply_log_level(config.log_level)
         self._config = config
+        self._sessions_of = AddressCounts(config.address_sessions)
         self._options = h3_options(config)
 
     def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
@@ -441,6 +446,8 @@ class WebTransportServer(EventEmitter):
         driver = Driver(connection)
         driver.attach(quic, self._options, is_client=False)
         connection._endpoint = self._endpoint
+        address = quic.remote_address
+        connection._network = "" if address is None else client_network(address[0])
         connection._on_request = self._session_requested
         connection._on_closed = self._connection_closed
         connection._on_early_drop = self._early_dropped
@@ -464,7 +471,7 @@ class WebTransportServer(EventEmitter):
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
         try:
-            refusal = self._refusal(h3)
+            refusal = self._refusal(connection, h3)
         except Exception as error:
             self._answering.request_failed(h3, connection, error)
             return
@@ -478,16 +485,19 @@ class WebTransportServer(EventEmitter):
                 peer=connection.remote_address,
                 kind=kind,
             )
-            h3.reject(status, {})
+            h3.reject(status, _RETRY_LATER if status == _TOO_MANY_REQUESTS else {})
             return
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
+        self._sessions_of.add(connection.client_network)
         session._on_end = self._session_ended
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refusal(self, h3: H3Session) -> tuple[int, str, str] | None:
+    def _refusal(
+        self, connection: WebTransportConnection, h3: H3Session
+    ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application hears of it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
@@ -496,6 +506,9 @@ class WebTransportServer(EventEmitter):
         limit = self._config.max_sessions
         if len(self._sessions) >= limit:
             return _TOO_MANY_REQUESTS, "limit", f"max_sessions={limit} is reached"
+        if self._sessions_of.is_full(connection.client_network):
+            reason = f"max_sessions_per_address={self._config.address_sessions} is reached"
+            return _TOO_MANY_REQUESTS, "address limit", reason
         return None
 
     def _may_come_from(self, origin: str, path: str) -> bool:
@@ -504,6 +517,7 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
+        self._sessions_of.remove(session._connection.client_network)
         if _was_accepted(session):
             self._accepted_and_over += 1
         elif isinstance(session._error, SessionRejectedError):
@@ -588,7 +602,9 @@ class WebTransportServer(EventEmitter):
             map(_was_accepted, self._sessions)
         )
         if self._endpoint is not None:
-            self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
+            engine = self._endpoint.quic.stats()
+            self._stats.connections_rejected = engine["refused"]
+            self._stats.connections_limited = engine["refused_for_address"]
         worker = current_worker()
         if worker is not None and worker.serves(self):
             self._stats.workers_died = worker.deaths

@@ -146,6 +146,31 @@ async def sessions_of_a_server_end(bed: Bed) -> None:
         assert error.status_code == 429
 
 
+async def only_two_at_first(bed: Bed, field: str, error: type[Exception]) -> Any:
+    """Two of one address, and of another; all of them when there is no limit."""
+    async with bed.serving(host="localhost", **{field: 2}) as served, bed.client() as client:
+        for _ in range(2):
+            await client.connect(served.url(host="127.0.0.1"))
+        found = await refused(client.connect(served.url(host="127.0.0.1")), error)
+        await client.connect(served.url(host="[::1]"))
+    async with bed.serving(**{field: None}) as served, bed.client() as client:
+        for _ in range(3):
+            await client.connect(served.url())
+    return found
+
+
+@effect("max_connections_per_address", only="server")
+async def connections_of_an_address_end(bed: Bed) -> None:
+    await only_two_at_first(bed, "max_connections_per_address", ConnectionError)
+
+
+@effect("max_sessions_per_address", only="server")
+async def sessions_of_an_address_end(bed: Bed) -> None:
+    error = await only_two_at_first(bed, "max_sessions_per_address", SessionRejectedError)
+    assert error.status_code == 429
+    assert int(error.headers["retry-after"]) > 0
+
+
 @effect("max_streams_per_connection", only="server")
 async def streams_of_a_connection_end(bed: Bed) -> None:
     async with pair(bed.certs, server={"max_streams_per_connection": 1}) as (_, far):
