@@ -255,7 +255,8 @@ class BaseConfig:
 
     keylog_file: str | None = None
     """File to which TLS secrets are appended in the NSS key log format, for
-    decrypting captures. Never use it in production."""
+    decrypting captures. Only its owner may read it: it is made with mode 0600, and
+    gets it when it exists. A symbolic link is not followed. Never use it in production."""
 
     log_level: str = DEFAULT_LOG_LEVEL
     """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``: the level of the

@@ -18,7 +18,6 @@ LOUD = {"warning", "error", "exception", "critical", "log"}
 # Direct calls of a logger, and why no peer makes many of them.
 ALLOWED = {
     "connection/load_balancer.py": "a target is set aside once, until it answers again",
-    "connection/endpoint.py": "a file that cannot be written is told once, until it can be",
     "connection/utils.py": "one line for each target that the caller named",
     "client/reconnecting.py": "once, when it gives up",
     "events/bus.py": "the first of a bus only",
