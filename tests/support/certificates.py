@@ -93,7 +93,8 @@ class Authority:
     ) -> Pair:
         """Sign a certificate for server or client use and write it with its key.
 
-        ``file`` is its common name if no other is given; without ``names`` it has no subjectAltName.
+        ``file`` is its common name if no other is given. Without ``names`` it has no
+        subjectAltName.
         """
         key = ec.generate_private_key(ec.SECP256R1()) if key is None else key
         start = datetime.now(UTC) + valid_from
