@@ -551,6 +551,29 @@ static void test_half_open_connections_of_one_address(void) {
   finish(&s);
 }
 
+/* After a restart, clients must hear of it although somebody asks for answers all the time. */
+static void test_refusals_take_no_place_of_resets(void) {
+  sim s;
+  qe_engine_stats st;
+  uint8_t unknown[1200] = {0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8};
+  uint8_t lost[64] = {0x40, 9, 9, 9, 9, 9, 9, 9, 9};
+
+  sim_init(&s, 19);
+  REQUIRE(sim_start(&s) == 0);
+  for (int i = 0; i < 5000; i++) {
+    sim_inject(&s, 1, &s.client.addr, unknown, sizeof(unknown));
+  }
+  for (int i = 0; i < 1000; i++) {
+    lost[1] = (uint8_t)i;
+    sim_inject(&s, 1, &s.client.addr, lost, sizeof(lost));
+  }
+  sim_run(&s, 10 * SIM_MS);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.stateless_resets_sent, 1000);
+  CHECK(st.version_negotiations_sent >= 100 && st.version_negotiations_sent <= 110);
+  finish(&s);
+}
+
 static void test_handshake_timeout(void) {
   sim s;
   qe_engine_stats st;
@@ -647,6 +670,7 @@ int main(void) {
   RUN(test_connections_of_one_address);
   RUN(test_connections_of_one_address_at_once);
   RUN(test_half_open_connections_of_one_address);
+  RUN(test_refusals_take_no_place_of_resets);
   RUN(test_handshake_timeout);
   RUN(test_refused_by_icmp);
   RUN(test_bad_certificate);

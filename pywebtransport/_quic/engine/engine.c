@@ -8,6 +8,8 @@
 #include "tls.h"
 #include "udp.h"
 
+#define REFUSALS_PER_SECOND 100
+
 /* ----------------------------------------------------------- life, socks */
 
 static void engine_destroy(qe_engine *e) {
@@ -52,6 +54,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
   qe_batch_init(&e->batch);
   qe_bucket_init(&e->stateless, settings->stateless_resets_per_second,
                  settings->stateless_resets_per_second);
+  qe_bucket_init(&e->refusals, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND);
   if (settings->max_tx_udp_payload_size > 1452) {
     /* The library's own list of probes ends at Ethernet. */
     e->pmtud_probes[0] = 1444;

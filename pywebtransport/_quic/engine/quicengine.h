@@ -128,7 +128,8 @@ typedef struct qe_settings {
   uint32_t max_half_open_per_address;   /* beyond: its new Initials are dropped; default 1024 */
   uint32_t max_connections_per_address; /* beyond: CONNECTION_REFUSED; default 0 */
   uint32_t handshakes_per_address;      /* new connections per second; default 0 */
-  uint32_t stateless_resets_per_second; /* also Version Negotiation and refusals; default 100 */
+  uint32_t stateless_resets_per_second; /* also the bound of all other answers without a connection,
+                                           of which there are 100 at most; default 5000 */
 
   /* What a peer may do per connection before it is closed with
    * QE_CLOSE_EXCESSIVE_LOAD. */
