@@ -101,6 +101,8 @@ MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 MAX_CLOSE_REASON_BYTES: Final = 1024
 """Longest reason of a session close, in bytes of UTF-8."""
 CERTIFICATE_HASH_SIZE: Final = 32
+MAX_SHARED_SECRETS: Final = 4
+SHARED_SECRET_SIZE: Final = 32
 """Bytes of a SHA-256 certificate hash."""
 MAX_HASHED_CERTIFICATE_DAYS: Final = 14
 """Longest total validity of a certificate that a client accepts by its hash."""

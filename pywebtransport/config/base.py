@@ -15,6 +15,7 @@ from pywebtransport.config.fields import (
     Path,
     Rule,
     SettingNumbers,
+    SharedSecrets,
     SniCertificates,
     Texts,
     unknown_field,
@@ -410,7 +411,7 @@ class BaseConfig:
         self._check_fields()
         self._check_together()
         for name, rule in self._rules.items():
-            if isinstance(rule, Path | SniCertificates):
+            if isinstance(rule, Path | SharedSecrets | SniCertificates):
                 rule.exists(name, getattr(self, name))
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
@@ -16,6 +17,7 @@ from pywebtransport.config.fields import (
     Origins,
     Path,
     Rule,
+    SharedSecrets,
     SniCertificates,
     Text,
     VerifyMode,
@@ -126,6 +128,19 @@ class ServerConfig(BaseConfig):
     session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
     """Seconds. Accepted for compatibility; closed sessions free themselves at once."""
 
+    shared_secret: bytes | str | PathLike[str] | Sequence[bytes | str | PathLike[str]] | None = (
+        field(default=None, repr=False)
+    )
+    """What the keys of stateless resets, address tokens and session tickets are derived
+    from: 32 bytes or more, a file that holds them (made with mode 0600 when there is
+    none), or a list of these to change from one to another: the first is used for what
+    is given out, up to three older ones for what comes back. With the same secret, a server
+    that was started again tells its clients so within a round trip of their next packet,
+    and machines that serve one name take each other's tokens and tickets. None: a secret
+    of this user's own, in ``$STATE_DIRECTORY/shared-secret`` (systemd), or
+    ``pywebtransport/shared-secret`` in ``$XDG_STATE_HOME`` or ``~/.local/state``. Not shown
+    by ``repr``."""
+
     sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
     ``*.example.org`` matches one label."""
@@ -157,6 +172,7 @@ class ServerConfig(BaseConfig):
         "middleware": Objects(),
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
+        "shared_secret": SharedSecrets(),
         "sni_certificates": SniCertificates(),
         "verify_mode": VerifyMode(),
         # The worker's index travels in one byte of its connection IDs.

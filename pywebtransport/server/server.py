@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from ..connection.driver import Driver
 from ..connection.endpoint import server_endpoint
 from ..connection.figures import ConnectionFigures
 from ..connection.settings import h3_options, server_tls
+from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -34,6 +36,7 @@ from .answering import Answering
 from .certificates import CertificateWatch
 from .losses import Losses
 from .sessions import ServerSessions
+from .shared_secret import SharedSecret, load_shared_secret
 from .stats import ServerStats
 from .worker import Worker, current_worker
 
@@ -82,6 +85,7 @@ class WebTransportServer(EventEmitter):
         self._endpoint: Endpoint | None = None
         self._home = HomeLoop()
         self._seat: WorkerSeat | None = None
+        self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
         self._sessions_of = AddressCounts(self._config.address_sessions)
@@ -193,8 +197,13 @@ class WebTransportServer(EventEmitter):
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
+            self._secret = self._load_secret(config)
             endpoint = server_endpoint(
-                config, self._tls(config), self._accept, seat, self._losses.handshake_failed
+                config,
+                self._tls(config, self._secret),
+                self._accept,
+                seat,
+                self._losses.handshake_failed,
             )
         try:
             if seat is not None and seat is self._seat:
@@ -202,6 +211,9 @@ class WebTransportServer(EventEmitter):
             else:
                 bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
+            if self._endpoint is None and self._secret is not None:
+                # No packet has been read: nobody waited since the sockets were bound.
+                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -343,10 +355,10 @@ class WebTransportServer(EventEmitter):
     def reload_certificates(
         self, *, certfile: str | None = None, keyfile: str | None = None
     ) -> None:
-        """Read the certificate files again; new connections use them, old ones go on.
+        """Read the certificate files and those of ``shared_secret`` again.
 
-        A bad pair changes nothing. In a worker process the other workers do the
-        same; see ``run_workers``.
+        New connections use them, old ones go on. A file that cannot be used changes nothing.
+        In a worker process the other workers do the same; see ``run_workers``.
 
         Args:
             certfile: A new path; None: the same as before.
@@ -354,6 +366,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
+            ConfigurationError: A file of ``shared_secret`` cannot be used; all stays as it was.
             ServerError: The server does not listen.
         """
         if self._endpoint is None:
@@ -426,8 +439,11 @@ class WebTransportServer(EventEmitter):
         if self._endpoint is None or self._closing:
             return
         config = _with_certificates(self._config, certfile, keyfile)
-        self._endpoint.quic.set_tls(self._tls(config))
-        self._config = config
+        secret = self._load_secret(config)
+        tls = self._tls(config, secret)
+        self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
+        self._endpoint.quic.set_tls(tls)
+        self._config, self._secret = config, secret
         self._logger.info("certificates reloaded")
         self._watch_certificates()
 
@@ -437,8 +453,21 @@ class WebTransportServer(EventEmitter):
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
 
-    def _tls(self, config: ServerConfig) -> QuicTls:
-        return server_tls(config, ticket_key=None if self._seat is None else self._seat.ticket_key)
+    def _load_secret(self, config: ServerConfig) -> SharedSecret:
+        """That of the configuration; without one that lasts, that of the process."""
+        # The supervisor of workers has told what there is to tell.
+        found = load_shared_secret(config, quiet=self._seat is not None)
+        if found is not None:
+            return found
+        if self._secret is not None:
+            return self._secret
+        random = (
+            secrets.token_bytes(SHARED_SECRET_SIZE) if self._seat is None else self._seat.secret
+        )
+        return SharedSecret([random], is_own=True)
+
+    def _tls(self, config: ServerConfig, secret: SharedSecret) -> QuicTls:
+        return server_tls(config, ticket_key=secret.ticket_key(config))
 
     def _accept(self, quic: QuicConnection) -> Driver:
         """A client completed the handshake (deliver phase)."""

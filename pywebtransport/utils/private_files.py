@@ -44,7 +44,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
             raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is no file"))
         if found.st_uid != os.geteuid():
             raise OSError(errno.EPERM, f"it belongs to another user ({found.st_uid})")
-        if found.st_nlink > 1:
+        if found.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):
             raise OSError(errno.EMLINK, "it has a second name (a hard link)")
         if found.st_mode & _OTHERS:
             os.fchmod(fd, 0o600)
