@@ -118,20 +118,21 @@ def load_shared_secret(config: ServerConfig, *, quiet: bool = False) -> SharedSe
 
 def _read(path: Path) -> bytes:
     """A file that somebody provides: links, owners and modes are their business."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
-        return _checked(file.read(_LARGEST_FILE + 1))
+    return _content(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _read_own(path: Path) -> bytes:
     """A file of this package's own, which nobody else may have put there."""
-    with open(path, "rb", opener=open_private) as file:
-        return _checked(file.read(_LARGEST_FILE + 1))
+    return _content(open_private(path, os.O_RDONLY))
 
 
-def _checked(data: bytes) -> bytes:
+def _content(fd: int) -> bytes:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        data = os.read(fd, _LARGEST_FILE + 1)
+    finally:
+        os.close(fd)
     if not SHARED_SECRET_SIZE <= len(data) <= _LARGEST_FILE:
         found = f"more than {_LARGEST_FILE}" if len(data) > _LARGEST_FILE else str(len(data))
         raise OSError(

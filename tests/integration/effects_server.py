@@ -18,6 +18,7 @@ from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.endpoints import pair
+from tests.support.ports import free_port
 from tests.support.steps import until
 
 
@@ -193,6 +194,21 @@ async def clients_prove_their_address(bed: Bed) -> None:
     for policy, sent in (("off", 0), ("auto", 0), ("always", 1)):
         async with pair(bed.certs, server={"retry": policy}) as (_, far):
             assert engine_stats(far)["retries_sent"] == sent
+
+
+@effect("shared_secret", only="server")
+async def another_server_takes_its_tickets(bed: Bed) -> None:
+    """``test_restarts.py`` does it with processes."""
+    secret, port = bytes(range(32)), free_port()
+    async with bed.client() as client:
+        for expected in (False, True):
+            async with bed.serving(shared_secret=secret, bind_port=port) as served:
+                session = await client.connect(served.url())
+                assert session.connection is not None
+                assert session.connection._quic is not None
+                assert session.connection._quic.resumed == expected
+                connection = session.connection
+                await until(lambda connection=connection: connection._ticket)
 
 
 @effect("workers", only="server")
