@@ -38,6 +38,9 @@ _LARGEST_FILE = 4096
 _DIRECTORY = "pywebtransport"
 _FILE = "shared-secret"
 _logger = logging.getLogger("pywebtransport.server")
+# What was read before, here or in the process that this is a fork of: a worker may have given
+# up the rights to read it again.
+_own: dict[Path, bytes] = {}
 
 
 class SharedSecret:
@@ -177,8 +180,11 @@ def _own_secret(quiet: bool) -> bytes | None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.path.lexists(path):
                 _make(path)
-            return _read_own(path)
+            found = _own[path] = _read_own(path)
+            return found
         except OSError as error:
+            if path in _own:
+                return _own[path]
             problems.append(f"'{printable(path)}': {printable(why_not(path, error))}")
     if not quiet:
         _logger.info(

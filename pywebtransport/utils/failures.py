@@ -21,6 +21,7 @@ from .text import printable, printable_line
 
 __all__ = [
     "describe_error",
+    "error_kind",
     "error_leaves",
     "is_normal_end",
     "log_application_error",
@@ -91,7 +92,7 @@ def log_application_error(
         return level > logging.DEBUG
     note: str | None = ""
     if level > logging.DEBUG:
-        note = shared_log(logger).admit(_kind(error))
+        note = shared_log(logger).admit(error_kind(error))
         if note is None:
             return True
     where = ""
@@ -185,8 +186,11 @@ def _is_normal(error: BaseException, session: _Session | None) -> bool:
     return False
 
 
-def _kind(error: BaseException) -> str:
-    """The type of an error, of a group that of its first leaf, and where it was raised."""
+def error_kind(error: BaseException) -> str:
+    """What errors that are told together have in common.
+
+    The type, of a group that of its first leaf, and where it was raised.
+    """
     leaf = next(error_leaves(error), error)
     place = ""
     trace = leaf.__traceback__

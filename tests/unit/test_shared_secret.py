@@ -58,6 +58,17 @@ def test_the_users_own_secret_is_private_and_stays(state: Path) -> None:
     assert mode(path) == 0o600
 
 
+def test_a_worker_without_rights_goes_on_with_what_its_parent_read(
+    state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = keys(ServerConfig())
+    path = state / ".local/state/pywebtransport/shared-secret"
+    path.unlink()
+    path.mkdir()
+    assert keys(ServerConfig()) == first
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("variable", "where"),
     [
