@@ -98,7 +98,8 @@ class ServerConfig(BaseConfig):
 
     max_half_open_connections: int = DEFAULT_MAX_HALF_OPEN_CONNECTIONS
     """Connections at a time whose handshake is not complete; packets of
-    further ones are dropped."""
+    further ones are dropped. One client address gets 1,024 of them, unless
+    ``max_connections_per_address`` is None."""
 
     max_handshakes_per_address: int = 0
     """New connections per second from one client address, with or without a validated

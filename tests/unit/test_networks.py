@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pywebtransport import ServerConfig
+from pywebtransport.connection.settings import quic_settings
 from pywebtransport.pubsub.shares import AddressShares
 from pywebtransport.utils.networks import AddressCounts, client_network
 
@@ -77,3 +78,12 @@ def test_what_auto_stands_for() -> None:
     off = ServerConfig(max_connections_per_address=None, max_sessions_per_address=None)
     assert off.address_connections is None
     assert off.address_sessions is None
+
+
+def test_without_a_limit_half_open_connections_have_none_either() -> None:
+    """Behind a forwarder all clients have one address, also while they connect."""
+    default, off = ServerConfig(), ServerConfig(max_connections_per_address=None)
+    assert "max_half_open_per_address" not in quic_settings(default)  # the engine's 1,024
+    assert quic_settings(default)["max_connections_per_address"] == default.address_connections
+    assert quic_settings(off)["max_half_open_per_address"] == 0
+    assert quic_settings(off)["max_connections_per_address"] == 0
