@@ -101,6 +101,8 @@ MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 MAX_CLOSE_REASON_BYTES: Final = 1024
 """Longest reason of a session close, in bytes of UTF-8."""
 CERTIFICATE_HASH_SIZE: Final = 32
+MAX_SHARED_SECRETS: Final = 4
+SHARED_SECRET_SIZE: Final = 32
 """Bytes of a SHA-256 certificate hash."""
 MAX_HASHED_CERTIFICATE_DAYS: Final = 14
 """Longest total validity of a certificate that a client accepts by its hash."""
@@ -177,6 +179,7 @@ DEFAULT_DRAIN_TIMEOUT: Final = 10.0
 DEFAULT_KEYFILE: Final = ""
 DEFAULT_MAX_HALF_OPEN_CONNECTIONS: Final = 4096
 DEFAULT_MAX_SESSIONS: Final = 10000
+DEFAULT_PER_ADDRESS: Final = "auto"
 DEFAULT_MAX_STREAMS_PER_CONNECTION: Final = 1000
 DEFAULT_RETRY_POLICY: Final = "auto"
 DEFAULT_SERVER_MAX_CONNECTIONS: Final = 3000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError
+from ..utils.failures import error_kind
+from ..utils.logs import shared_log
 from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "UdpSocket"]
 
+_logger = logging.getLogger("pywebtransport.quic")
 _FEATURES = ("gso", "gro", "ecn", "pktinfo")
 _NS = 1_000_000_000
 _MIN_DELAY = 0.001
@@ -536,8 +540,12 @@ class Endpoint:
             return
         if self._loop.is_closed() and isinstance(exc, RuntimeError):
             return  # whoever waited went with the loop: nobody is left to be told
+        # A packet that shows a mistake here can be sent again and again.
+        note = shared_log(_logger).admit(error_kind(exc))
+        if note is None:
+            return
         self._loop.call_exception_handler(
-            {"message": "Exception in a QUIC connection handler", "exception": exc}
+            {"message": f"Exception in a QUIC connection handler{note}", "exception": exc}
         )
 
     def _check_open(self, what: str) -> None:

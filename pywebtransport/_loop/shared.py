@@ -27,7 +27,6 @@ _MAILBOX_READS = 64
 _MESSAGE_BYTES = 1 << 16 | 1 << 10
 
 _SECRET_BYTES = 32
-_TICKET_KEY_BYTES = 64
 
 
 @dataclass
@@ -41,8 +40,7 @@ class WorkerSeat:
     Attributes:
         index: Number of the worker, from 0; first byte of its connection IDs.
         count: How many workers there are.
-        secret: Key of tokens and stateless resets, the same for all.
-        ticket_key: Key of session tickets, the same for all.
+        secret: Random, the same for all, for a server that has no secret of its own.
         sockets: Bound UDP sockets, one for each address.
         mailbox: Packets that other workers received for this one.
         mailboxes: Where to send packets, by worker.
@@ -51,7 +49,6 @@ class WorkerSeat:
     index: int
     count: int
     secret: bytes = field(repr=False)
-    ticket_key: bytes = field(repr=False)
     sockets: list[socket.socket]
     mailbox: socket.socket
     mailboxes: list[socket.socket]
@@ -99,7 +96,6 @@ class SharedPort:
     ) -> None:
         self._count = count
         self._secret = secrets.token_bytes(_SECRET_BYTES)
-        self._ticket_key = secrets.token_bytes(_TICKET_KEY_BYTES)
         self._sockets: list[list[socket.socket]] = [[] for _ in range(count)]
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         addresses = bind_addresses(host, port, family=family)
@@ -129,7 +125,6 @@ class SharedPort:
             index=index,
             count=self._count,
             secret=self._secret,
-            ticket_key=self._ticket_key,
             sockets=list(self._sockets[index]),
             mailbox=self._mailboxes[index][0],
             mailboxes=[sender for _, sender in self._mailboxes],

@@ -79,6 +79,8 @@ cdef extern from "engine/quicengine.h" nogil:
         qe_retry retry
         uint32_t retry_half_open
         uint32_t max_half_open
+        uint32_t max_half_open_per_address
+        uint32_t max_connections_per_address
         uint32_t max_connections
         uint32_t handshakes_per_address
         uint32_t stateless_resets_per_second
@@ -189,6 +191,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t accepted
         uint64_t handshake_failed
         uint64_t refused
+        uint64_t refused_for_address
         uint64_t retries_sent
         uint64_t version_negotiations_sent
         uint64_t stateless_resets_sent

@@ -31,7 +31,7 @@ from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
-from ..utils.logs import apply_log_level
+from ..utils.logs import apply_log_level, shared_log
 from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
@@ -479,8 +479,12 @@ class WebTransportClient(EventEmitter):
         if connection.state is ConnectionState.FAILED:
             self._stats.connections_lost += 1
             self._last_loss = f"the last one to {host_and_port(*origin)}: {connection.error}"
-            self._logger.warning(
-                "the connection to %s was lost: %s", host_and_port(*origin), connection.error
+            shared_log(self._logger).tell(
+                "lost",
+                logging.WARNING,
+                "the connection to %s was lost: %s",
+                host_and_port(*origin),
+                connection.error,
             )
 
     def _release(self) -> None:

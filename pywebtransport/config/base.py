@@ -15,6 +15,7 @@ from pywebtransport.config.fields import (
     Path,
     Rule,
     SettingNumbers,
+    SharedSecrets,
     SniCertificates,
     Texts,
     unknown_field,
@@ -255,7 +256,8 @@ class BaseConfig:
 
     keylog_file: str | None = None
     """File to which TLS secrets are appended in the NSS key log format, for
-    decrypting captures. Never use it in production."""
+    decrypting captures. Only its owner may read it: it is made with mode 0600, and
+    gets it when it exists. A symbolic link is not followed. Never use it in production."""
 
     log_level: str = DEFAULT_LOG_LEVEL
     """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``: the level of the
@@ -409,7 +411,7 @@ class BaseConfig:
         self._check_fields()
         self._check_together()
         for name, rule in self._rules.items():
-            if isinstance(rule, Path | SniCertificates):
+            if isinstance(rule, Path | SharedSecrets | SniCertificates):
                 rule.exists(name, getattr(self, name))
 
     @property

@@ -83,6 +83,7 @@ class WebTransportConnection(EventEmitter):
         "_local_streams",
         "_max_local_streams",
         "_migration",
+        "_network",
         "_on_closed",
         "_on_credentials",
         "_on_early_drop",
@@ -128,6 +129,7 @@ class WebTransportConnection(EventEmitter):
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._migration: asyncio.Future[bool] | None = None
+        self._network = ""
         self._farewell: Farewell | None = None
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
@@ -210,6 +212,15 @@ class WebTransportConnection(EventEmitter):
     def remote_address(self) -> Address | None:
         """The peer's address on the current path."""
         return None if self._quic is None else self._quic.remote_address
+
+    @property
+    def client_network(self) -> str:
+        """Server: whom limits per client address count this connection for.
+
+        The address of the handshake, or the /64 of one of IPv6. It stays when the client
+        moves: until a path is validated, its address can be a lie. Empty at a client.
+        """
+        return self._network
 
     @property
     def info(self) -> ConnectionInfo:

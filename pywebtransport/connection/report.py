@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..types import ConnectionState
+from ..utils.logs import shared_log
 from .info import snapshot
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ async def monitor_health(
         if rtt is not None and rtt > rtt_timeout:
             report["issues"].append(f"the round-trip time is over {rtt_timeout} s: {rtt:.2f} s")
         for issue in report["issues"]:
-            _logger.warning("connection %s: %s", connection.connection_id, issue)
+            shared_log(_logger).tell(
+                "health", logging.WARNING, "connection %s: %s", connection.connection_id, issue
+            )
         waiter = asyncio.ensure_future(connection.wait_closed())
         try:
             await asyncio.wait({waiter}, timeout=check_interval)

@@ -80,12 +80,21 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
             "retry": config.retry,
             "max_connections": config.max_connections,
             "max_half_open": config.max_half_open_connections,
+            **_address_settings(config),
             "handshakes_per_address": config.max_handshakes_per_address,
             "handshake_timeout": _ns(config.handshake_timeout),
         }
     else:
         settings["handshake_timeout"] = _ns(config.connect_timeout)
     return settings
+
+
+def _address_settings(config: ServerConfig) -> dict[str, Any]:
+    """What the engine allows one client address; 0: no limit."""
+    connections = config.address_connections
+    if connections is None:
+        return {"max_connections_per_address": 0, "max_half_open_per_address": 0}
+    return {"max_connections_per_address": connections}
 
 
 def h3_options(config: ClientConfig | ServerConfig) -> H3Options:

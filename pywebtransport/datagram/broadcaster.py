@@ -16,6 +16,7 @@ from ..exceptions import (
 )
 from ..utils.checks import check_interface
 from ..utils.failures import describe_error
+from ..utils.logs import shared_log
 from .arguments import check_age, check_payload, check_priority
 
 if TYPE_CHECKING:
@@ -203,7 +204,9 @@ class DatagramBroadcaster:
         except WebTransportError as error:
             # One that fails keeps nobody else from the datagram.
             if not counts.errors:
-                _logger.warning(
+                shared_log(_logger).tell(
+                    "no broadcast",
+                    logging.WARNING,
                     "no broadcast to session %s: %s; further failures are only counted",
                     transport.session_id,
                     describe_error(error),

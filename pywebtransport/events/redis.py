@@ -368,7 +368,9 @@ class RedisBackend:
                 await self._answer(link, reply)
             except AuthenticationError as error:
                 self._counts["errors"] += 1
-                logger.error(
+                self._log.tell(
+                    "refused subscription",
+                    logging.ERROR,
                     "Redis refuses the subscription to '%s': %s",
                     printable(channel.pattern),
                     printable(error),

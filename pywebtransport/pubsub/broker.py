@@ -28,6 +28,7 @@ from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
 from ..utils.checks import check_instance, check_signature
+from ..utils.logs import SHARED_BURST, BoundedLog
 from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
@@ -45,12 +46,16 @@ from .messages import (
     PubSubMessage,
 )
 from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
+from .shares import AddressShares
 from .topics import check_pattern, check_topic, matcher
 from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
 
 __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
+DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS = 20_000
+# A quarter of what a backend takes by default.
+DEFAULT_MAX_PATTERNS_PER_ADDRESS = 2_500
 MAX_PREFIX_LENGTH = 512
 """Characters before a topic in the name of a channel."""
 MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
@@ -99,6 +104,8 @@ class Broker:
         serializer: Serializer | None = None,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
+        max_subscriptions_per_address: int | None = DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS,
+        max_patterns_per_address: int | None = DEFAULT_MAX_PATTERNS_PER_ADDRESS,
         max_queue: int = DEFAULT_MAX_QUEUE,
         max_queue_bytes: int | None = None,
     ) -> None:
@@ -112,6 +119,10 @@ class Broker:
             serializer: Of all servers and clients; default ``JSONSerializer``.
             max_message_size: Bytes of one message as it is delivered.
             max_subscriptions: Per session.
+            max_subscriptions_per_address: Of all sessions of one client address together,
+                of IPv6 of its /64; see ``WebTransportConnection.client_network``. None: no limit.
+            max_patterns_per_address: Different patterns that they subscribe to: those are
+                what a backend has a limited number of. None: no limit.
             max_queue: Messages that may wait for one subscriber; it may ask for less.
             max_queue_bytes: Bytes that may wait for one subscriber; a message larger than
                 this is never delivered. Default: 1 MiB, or one message of
@@ -124,9 +135,13 @@ class Broker:
         for key, value in (
             ("max_message_size", max_message_size),
             ("max_subscriptions", max_subscriptions),
+            ("max_subscriptions_per_address", max_subscriptions_per_address),
+            ("max_patterns_per_address", max_patterns_per_address),
             ("max_queue", max_queue),
             ("max_queue_bytes", chosen),
         ):
+            if value is None and key.endswith("_per_address"):
+                continue
             if type(value) is not int or not 1 <= value <= MAX_FRAME - CALL_ROOM:
                 raise invalid_config(
                     key=key,
@@ -166,6 +181,8 @@ class Broker:
         if max_queue_bytes is None:
             chosen = queue_bytes(max_message_size + _HEADER.size)
         self._max_queue_bytes = chosen
+        self._addresses = AddressShares(max_subscriptions_per_address, max_patterns_per_address)
+        self._log = BoundedLog(logger, burst=SHARED_BURST)
         self._groups: dict[str, _Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -194,6 +211,7 @@ class Broker:
         self._unwatch()
         for client in tuple(self._clients):
             client.end()
+        self._log.flush()
         while self._leaving:
             await asyncio.wait(tuple(self._leaving))
         await self._backend.close()
@@ -267,13 +285,16 @@ class Broker:
         try:
             await self._backend.publish(self._prefix + topic, frame)
         except _UNAVAILABLE as error:
-            logger.warning("publishing is not possible: %s", printable(error))
+            self._log.tell(
+                "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
+            )
             raise PubSubError("the message bus is not available", topic=topic) from error
         self._published += 1
 
     def get_stats(self) -> dict[str, int]:
         """Counters: sessions, subscriptions, patterns, published, delivered, dropped, waiting.
 
+        ``limited``: subscriptions that were refused for a limit per client address.
         ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now.
         """
         deliveries = [one for client in self._clients for one in client.subscriptions.values()]
@@ -285,6 +306,7 @@ class Broker:
             "delivered": sum(one.delivered for one in deliveries),
             "dropped": sum(one.queue.dropped for one in deliveries),
             "waiting": sum(len(one.queue) for one in deliveries),
+            "limited": self._log.counts.get("limited", 0),
         }
 
     # ------------------------------------------------------------------ internal
@@ -325,7 +347,7 @@ class Broker:
         """Let a subscription get the messages of a pattern; in force when this returns."""
         group = self._groups.get(pattern)
         if group is None:
-            group = self._groups[pattern] = _Group(self._prefix, pattern, self._frames)
+            group = self._groups[pattern] = _Group(self._prefix, pattern, self._frames, self._log)
         group.members.add(delivery)
         try:
             async with group.lock:
@@ -334,7 +356,12 @@ class Broker:
         except BaseException as error:
             self._leave(pattern, delivery)
             if isinstance(error, _UNAVAILABLE):
-                logger.warning("subscribing is not possible: %s", printable(error))
+                self._log.tell(
+                    "subscribe",
+                    logging.WARNING,
+                    "subscribing is not possible: %s",
+                    printable(error),
+                )
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
                 raise SubscriptionLimitError(
@@ -364,8 +391,12 @@ class Broker:
                 try:
                     await self._backend.unsubscribe(group.backend_id)
                 except WebTransportError as error:
-                    logger.warning(
-                        "unsubscribing '%s' failed: %s", printable(group.pattern), printable(error)
+                    self._log.tell(
+                        "unsubscribe",
+                        logging.WARNING,
+                        "unsubscribing '%s' failed: %s",
+                        printable(group.pattern),
+                        printable(error),
                     )
 
 
@@ -374,6 +405,7 @@ class _Group:
 
     __slots__ = (
         "_frames",
+        "_log",
         "_match",
         "_prefix",
         "backend_id",
@@ -383,8 +415,9 @@ class _Group:
         "pattern",
     )
 
-    def __init__(self, prefix: str, pattern: str, frames: FrameCodec) -> None:
+    def __init__(self, prefix: str, pattern: str, frames: FrameCodec, log: BoundedLog) -> None:
         self.pattern = pattern
+        self._log = log
         # A backend's star spans levels, so that it may deliver more than is wanted.
         self.channels = prefix + pattern.replace("**", "*")
         self.members: set[Delivery] = set()
@@ -399,7 +432,12 @@ class _Group:
         if not self._match(channel[len(self._prefix) :]):
             return
         if not self._frames.is_message(payload):
-            logger.warning("ignored what is no message on channel '%s'", printable(channel))
+            self._log.tell(
+                "malformed",
+                logging.WARNING,
+                "ignored what is no message on channel '%s'",
+                printable(channel),
+            )
             return
         # Overflow may end a subscription, which changes the set.
         for member in tuple(self.members):
@@ -409,11 +447,13 @@ class _Group:
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_session", "subscriptions")
+    __slots__ = ("_broker", "_ended", "_network", "_session", "subscriptions")
 
     def __init__(self, broker: Broker, session: WebTransportSession) -> None:
         self._broker = broker
         self._session = session
+        connection = session.connection
+        self._network = "" if connection is None else connection.client_network
         self._ended = False
         self.subscriptions: dict[int, Delivery] = {}
 
@@ -440,12 +480,16 @@ class _Client:
                 f"a session may have {broker._max_subscriptions} subscriptions", topic=pattern
             )
 
+        self._check_share(pattern)
+
         def forget() -> None:
             self.subscriptions.pop(subscription, None)
+            broker._addresses.remove(self._network, pattern)
             broker._leave(pattern, delivery)
 
         delivery = broker._delivery(chosen, min(room, broker._max_queue), gaps, forget)
         self.subscriptions[subscription] = delivery
+        broker._addresses.add(self._network, pattern)
         try:
             await broker._check_allowed(self._session, "subscribe", pattern)
             stream = await self._open_stream(pattern)
@@ -463,6 +507,21 @@ class _Client:
             broker._leave(pattern, delivery)
             raise
         return {"max_queue": delivery.queue.max_messages}
+
+    def _check_share(self, pattern: str) -> None:
+        """Other addresses want to subscribe as well."""
+        broker = self._broker
+        reason = broker._addresses.refusal(self._network, pattern)
+        if reason is not None:
+            broker._log.tell(
+                "limited",
+                logging.WARNING,
+                "refused a subscription of session %s (client %s): %s",
+                self._session.session_id,
+                self._network,
+                reason,
+            )
+            raise SubscriptionLimitError(reason, topic=pattern)
 
     async def _open_stream(self, pattern: str) -> WebTransportSendStream:
         """The stream of one more subscription; the subscriber shall not wait for a limit.

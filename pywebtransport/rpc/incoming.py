@@ -15,6 +15,7 @@ from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import EventType
 from ..utils.failures import log_application_error
+from ..utils.logs import shared_log
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.waiters import Waiters
@@ -229,7 +230,9 @@ class IncomingCalls:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
             # A result, or the data of an error, that cannot be sent: the handler's fault.
-            logger.error(
+            shared_log(logger).tell(
+                "answer",
+                logging.ERROR,
                 "an answer cannot be sent: %s (method '%s')",
                 printable(error.message, 500),
                 printable(method),

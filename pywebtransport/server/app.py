@@ -293,8 +293,8 @@ class ServerApp:
 
         During the start such a signal cancels the start-up handler that runs;
         then the shutdown handlers run. A second one ends the process at once.
-        SIGHUP reloads the certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
-        given.
+        SIGHUP reloads the certificates and the files of ``shared_secret``. Uses uvloop when
+        ``loop_factory=uvloop.new_event_loop`` is given.
 
         With ``workers`` above 1, so many processes serve the port, see
         ``run_workers``: each is a copy of this one and runs the start-up and

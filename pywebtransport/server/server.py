@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from ..connection.driver import Driver
 from ..connection.endpoint import server_endpoint
 from ..connection.figures import ConnectionFigures
 from ..connection.settings import h3_options, server_tls
+from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -29,10 +31,12 @@ from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
+from ..utils.networks import AddressCounts, client_network
 from .answering import Answering
 from .certificates import CertificateWatch
 from .losses import Losses
 from .sessions import ServerSessions
+from .shared_secret import SharedSecret, load_shared_secret
 from .stats import ServerStats
 from .worker import Worker, current_worker
 
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
+# Seconds: for all that a client knows, a place may be free by then.
+_RETRY_LATER = {"retry-after": "10"}
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
@@ -79,8 +85,10 @@ class WebTransportServer(EventEmitter):
         self._endpoint: Endpoint | None = None
         self._home = HomeLoop()
         self._seat: WorkerSeat | None = None
+        self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
+        self._sessions_of = AddressCounts(self._config.address_sessions)
         self._sessions: set[WebTransportSession] = set()
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
@@ -189,8 +197,13 @@ class WebTransportServer(EventEmitter):
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
+            self._secret = self._load_secret(config)
             endpoint = server_endpoint(
-                config, self._tls(config), self._accept, seat, self._losses.handshake_failed
+                config,
+                self._tls(config, self._secret),
+                self._accept,
+                seat,
+                self._losses.handshake_failed,
             )
         try:
             if seat is not None and seat is self._seat:
@@ -198,6 +211,9 @@ class WebTransportServer(EventEmitter):
             else:
                 bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
+            if self._endpoint is None and self._secret is not None:
+                # No packet has been read: nobody waited since the sockets were bound.
+                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
@@ -339,10 +355,10 @@ class WebTransportServer(EventEmitter):
     def reload_certificates(
         self, *, certfile: str | None = None, keyfile: str | None = None
     ) -> None:
-        """Read the certificate files again; new connections use them, old ones go on.
+        """Read the certificate files and those of ``shared_secret`` again.
 
-        A bad pair changes nothing. In a worker process the other workers do the
-        same; see ``run_workers``.
+        New connections use them, old ones go on. A file that cannot be used changes nothing.
+        In a worker process the other workers do the same; see ``run_workers``.
 
         Args:
             certfile: A new path; None: the same as before.
@@ -350,6 +366,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
+            ConfigurationError: A file of ``shared_secret`` cannot be used; all stays as it was.
             ServerError: The server does not listen.
         """
         if self._endpoint is None:
@@ -415,14 +432,18 @@ class WebTransportServer(EventEmitter):
         config.validate()
         apply_log_level(config.log_level)
         self._config = config
+        self._sessions_of = AddressCounts(config.address_sessions)
         self._options = h3_options(config)
 
     def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         if self._endpoint is None or self._closing:
             return
         config = _with_certificates(self._config, certfile, keyfile)
-        self._endpoint.quic.set_tls(self._tls(config))
-        self._config = config
+        secret = self._load_secret(config)
+        tls = self._tls(config, secret)
+        self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
+        self._endpoint.quic.set_tls(tls)
+        self._config, self._secret = config, secret
         self._logger.info("certificates reloaded")
         self._watch_certificates()
 
@@ -432,8 +453,21 @@ class WebTransportServer(EventEmitter):
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
 
-    def _tls(self, config: ServerConfig) -> QuicTls:
-        return server_tls(config, ticket_key=None if self._seat is None else self._seat.ticket_key)
+    def _load_secret(self, config: ServerConfig) -> SharedSecret:
+        """That of the configuration; without one that lasts, that of the process."""
+        # The supervisor of workers has told what there is to tell.
+        found = load_shared_secret(config, quiet=self._seat is not None)
+        if found is not None:
+            return found
+        if self._secret is not None:
+            return self._secret
+        random = (
+            secrets.token_bytes(SHARED_SECRET_SIZE) if self._seat is None else self._seat.secret
+        )
+        return SharedSecret([random], is_own=True)
+
+    def _tls(self, config: ServerConfig, secret: SharedSecret) -> QuicTls:
+        return server_tls(config, ticket_key=secret.ticket_key(config))
 
     def _accept(self, quic: QuicConnection) -> Driver:
         """A client completed the handshake (deliver phase)."""
@@ -441,6 +475,8 @@ class WebTransportServer(EventEmitter):
         driver = Driver(connection)
         driver.attach(quic, self._options, is_client=False)
         connection._endpoint = self._endpoint
+        address = quic.remote_address
+        connection._network = "" if address is None else client_network(address[0])
         connection._on_request = self._session_requested
         connection._on_closed = self._connection_closed
         connection._on_early_drop = self._early_dropped
@@ -464,7 +500,7 @@ class WebTransportServer(EventEmitter):
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
         try:
-            refusal = self._refusal(h3)
+            refusal = self._refusal(connection, h3)
         except Exception as error:
             self._answering.request_failed(h3, connection, error)
             return
@@ -478,16 +514,19 @@ class WebTransportServer(EventEmitter):
                 peer=connection.remote_address,
                 kind=kind,
             )
-            h3.reject(status, {})
+            h3.reject(status, _RETRY_LATER if status == _TOO_MANY_REQUESTS else {})
             return
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
+        self._sessions_of.add(connection.client_network)
         session._on_end = self._session_ended
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refusal(self, h3: H3Session) -> tuple[int, str, str] | None:
+    def _refusal(
+        self, connection: WebTransportConnection, h3: H3Session
+    ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application hears of it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
@@ -496,6 +535,9 @@ class WebTransportServer(EventEmitter):
         limit = self._config.max_sessions
         if len(self._sessions) >= limit:
             return _TOO_MANY_REQUESTS, "limit", f"max_sessions={limit} is reached"
+        if self._sessions_of.is_full(connection.client_network):
+            reason = f"max_sessions_per_address={self._config.address_sessions} is reached"
+            return _TOO_MANY_REQUESTS, "address limit", reason
         return None
 
     def _may_come_from(self, origin: str, path: str) -> bool:
@@ -504,6 +546,7 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
+        self._sessions_of.remove(session._connection.client_network)
         if _was_accepted(session):
             self._accepted_and_over += 1
         elif isinstance(session._error, SessionRejectedError):
@@ -588,7 +631,9 @@ class WebTransportServer(EventEmitter):
             map(_was_accepted, self._sessions)
         )
         if self._endpoint is not None:
-            self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
+            engine = self._endpoint.quic.stats()
+            self._stats.connections_rejected = engine["refused"]
+            self._stats.connections_limited = engine["refused_for_address"]
         worker = current_worker()
         if worker is not None and worker.serves(self):
             self._stats.workers_died = worker.deaths

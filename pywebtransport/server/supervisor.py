@@ -21,6 +21,7 @@ from ..exceptions import ConfigurationError, ServerError
 from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
+from .shared_secret import load_shared_secret
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -63,7 +64,8 @@ def run_workers(
     SIGINT and SIGTERM close all servers gracefully; a worker that has not
     ended 10 seconds after ``drain_timeout`` and ``close_timeout`` is killed. A
     second such signal kills all workers at once. SIGHUP reloads the
-    certificates in all workers, as ``reload_certificates()`` in one of them does.
+    certificates and the files of ``shared_secret`` in all workers, as
+    ``reload_certificates()`` in one of them does.
 
     Args:
         main: Called in each worker, in its event loop.
@@ -178,6 +180,8 @@ class _Supervisor:
         self._last_signal: int | None = None
 
     def run(self) -> None:
+        # Before there are workers, which then find it.
+        load_shared_secret(self._config)
         self._port = SharedPort(
             *self._address, self._config.workers, family=self._config.address_family
         )

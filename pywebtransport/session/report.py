@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ProtocolError
+from ..utils.logs import shared_log
 from .stats import SessionStats
 
 if TYPE_CHECKING:
@@ -134,7 +136,9 @@ async def monitor_health(session: WebTransportSession, check_interval: float) ->
     """Log each issue as a warning, every ``check_interval`` seconds until the session ends."""
     while not session.is_closed:
         for issue in await session.diagnose_issues():
-            session._logger.warning("session %s: %s", session.session_id, issue)
+            shared_log(session._logger).tell(
+                "health", logging.WARNING, "session %s: %s", session.session_id, issue
+            )
         waiter = asyncio.ensure_future(session.wait_closed())
         try:
             await asyncio.wait({waiter}, timeout=check_interval)

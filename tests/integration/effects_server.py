@@ -18,6 +18,7 @@ from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.endpoints import pair
+from tests.support.ports import free_port
 from tests.support.steps import until
 
 
@@ -146,6 +147,31 @@ async def sessions_of_a_server_end(bed: Bed) -> None:
         assert error.status_code == 429
 
 
+async def only_two_at_first(bed: Bed, field: str, error: type[Exception]) -> Any:
+    """Two of one address, and of another; all of them when there is no limit."""
+    async with bed.serving(host="localhost", **{field: 2}) as served, bed.client() as client:
+        for _ in range(2):
+            await client.connect(served.url(host="127.0.0.1"))
+        found = await refused(client.connect(served.url(host="127.0.0.1")), error)
+        await client.connect(served.url(host="[::1]"))
+    async with bed.serving(**{field: None}) as served, bed.client() as client:
+        for _ in range(3):
+            await client.connect(served.url())
+    return found
+
+
+@effect("max_connections_per_address", only="server")
+async def connections_of_an_address_end(bed: Bed) -> None:
+    await only_two_at_first(bed, "max_connections_per_address", ConnectionError)
+
+
+@effect("max_sessions_per_address", only="server")
+async def sessions_of_an_address_end(bed: Bed) -> None:
+    error = await only_two_at_first(bed, "max_sessions_per_address", SessionRejectedError)
+    assert error.status_code == 429
+    assert int(error.headers["retry-after"]) > 0
+
+
 @effect("max_streams_per_connection", only="server")
 async def streams_of_a_connection_end(bed: Bed) -> None:
     async with pair(bed.certs, server={"max_streams_per_connection": 1}) as (_, far):
@@ -168,6 +194,21 @@ async def clients_prove_their_address(bed: Bed) -> None:
     for policy, sent in (("off", 0), ("auto", 0), ("always", 1)):
         async with pair(bed.certs, server={"retry": policy}) as (_, far):
             assert engine_stats(far)["retries_sent"] == sent
+
+
+@effect("shared_secret", only="server")
+async def another_server_takes_its_tickets(bed: Bed) -> None:
+    """``test_restarts.py`` does it with processes."""
+    secret, port = bytes(range(32)), free_port()
+    async with bed.client() as client:
+        for expected in (False, True):
+            async with bed.serving(shared_secret=secret, bind_port=port) as served:
+                session = await client.connect(served.url())
+                assert session.connection is not None
+                assert session.connection._quic is not None
+                assert session.connection._quic.resumed == expected
+                connection = session.connection
+                await until(lambda connection=connection: connection._ticket)
 
 
 @effect("workers", only="server")

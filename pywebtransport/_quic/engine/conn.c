@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "addrcount.h"
 #include "conn_keys.h"
 #include "engine.h"
 #include "hold.h"
@@ -312,7 +313,8 @@ int qe_conn_new_server(qe_engine *e, qe_conn **out, const qe_accept_params *p, q
     rv = library_error(rv);
     goto fail;
   }
-  if ((rv = attach_tls(c, e->tls, NULL, NULL, 0)) != 0 ||
+  if ((rv = qe_addrcount_enter(&e->clients, p->path->remote.addr, &c->address)) != 0 ||
+      (rv = attach_tls(c, e->tls, NULL, NULL, 0)) != 0 ||
       (rv = qe_conn_add_key(c, &c->cids, &e->cids, scid.data, scid.datalen)) != 0 ||
       (rv = qe_conn_add_key(c, &c->cids, &e->cids, p->hd->dcid.data, p->hd->dcid.datalen)) != 0 ||
       (rv = conn_start(c, p->path, now)) != 0) {
@@ -459,6 +461,10 @@ static void conn_unlink(qe_conn *c) {
     e->stats.connections--;
   } else {
     e->stats.half_open--;
+  }
+  if (c->address != NULL) {
+    qe_addrcount_leave(&e->clients, c->address, c->handshake_done);
+    c->address = NULL;
   }
 }
 

@@ -97,6 +97,7 @@ struct qe_conn {
   uint64_t paced_bytes; /* sent since the library last computed a pause */
   qe_tstamp last_event; /* the largest time the library was given */
 
+  struct qe_addrcount *address; /* server: where it counts, see addrcount.h */
   ngtcp2_path_storage path;    /* last reported */
   qe_pathmtu pathmtu;
   ngtcp2_path_storage *moving; /* client: target of the latest migration, or NULL */

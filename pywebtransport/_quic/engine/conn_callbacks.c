@@ -2,6 +2,7 @@
  * Apart from the data upcalls these only take notes; see qe_conn_run_work. */
 #include <stdlib.h>
 
+#include "accept.h"
 #include "cipher.h"
 #include "conn.h"
 #include "conn_keys.h"
@@ -159,9 +160,17 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
                 "too many connections", 20);
     return 0;
   }
+  if (c->is_server && qe_accept_is_full_for(e, c->address)) {
+    e->stats.refused++;
+    e->stats.refused_for_address++;
+    qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_TRANSPORT, 0, NGTCP2_CONNECTION_REFUSED,
+                QE_FULL_FOR_ADDRESS, sizeof(QE_FULL_FOR_ADDRESS) - 1);
+    return 0;
+  }
   if (c->is_server) {
     c->ev_new_token = 1;
     e->stats.accepted++;
+    qe_addrcount_complete(c->address);
   }
   c->handshake_done = 1;
   e->stats.half_open--;

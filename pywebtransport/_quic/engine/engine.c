@@ -8,6 +8,8 @@
 #include "tls.h"
 #include "udp.h"
 
+#define REFUSALS_PER_SECOND 100
+
 /* ----------------------------------------------------------- life, socks */
 
 static void engine_destroy(qe_engine *e) {
@@ -17,6 +19,7 @@ static void engine_destroy(qe_engine *e) {
   qe_cidmap_free(&e->cids);
   qe_cidmap_free(&e->tokens);
   qe_addrlimit_free(e->addresses);
+  qe_cidmap_free(&e->clients);
   gnutls_memset(&e->secrets, 0, sizeof(e->secrets));
   gnutls_memset(e->set.secrets, 0, sizeof(e->set.secrets));
   if (e->tls != NULL) {
@@ -51,13 +54,14 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
   qe_batch_init(&e->batch);
   qe_bucket_init(&e->stateless, settings->stateless_resets_per_second,
                  settings->stateless_resets_per_second);
+  qe_bucket_init(&e->refusals, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND);
   if (settings->max_tx_udp_payload_size > 1452) {
     /* The library's own list of probes ends at Ethernet. */
     e->pmtud_probes[0] = 1444;
     e->pmtud_probes[1] = (uint16_t)settings->max_tx_udp_payload_size;
   }
   if ((rv = qe_cidmap_init(&e->cids)) != 0 || (rv = qe_cidmap_init(&e->tokens)) != 0 ||
-      (rv = qe_timers_init(&e->timers)) != 0) {
+      (rv = qe_cidmap_init(&e->clients)) != 0 || (rv = qe_timers_init(&e->timers)) != 0) {
     goto fail;
   }
   if (settings->is_server && settings->handshakes_per_address > 0 &&

@@ -59,7 +59,9 @@ struct qe_engine {
   int dying;
 
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
+  qe_bucket refusals;  /* of these, the last two: they cost more, and take no reset's place */
   qe_addrlimit *addresses;
+  qe_cidmap clients; /* address prefix -> qe_addrcount */
   uint16_t pmtud_probes[2];
 
   qe_engine_stats stats;

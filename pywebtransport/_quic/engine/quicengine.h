@@ -124,9 +124,12 @@ typedef struct qe_settings {
   uint32_t retry_half_open; /* AUTO: Retry from this many half-open connections; default 128 */
   uint32_t max_half_open;               /* beyond: new Initials are dropped; default 4096 */
   uint32_t max_connections;             /* beyond: CONNECTION_REFUSED; default 10000 */
-  uint32_t handshakes_per_address;      /* new connections per second and address (/56 for IPv6);
-                                           0 = no limit; default 0 */
-  uint32_t stateless_resets_per_second; /* also Version Negotiation and refusals; default 100 */
+  /* Of one client address (/64 for IPv6); 0 = no limit. */
+  uint32_t max_half_open_per_address;   /* beyond: its new Initials are dropped; default 1024 */
+  uint32_t max_connections_per_address; /* beyond: CONNECTION_REFUSED; default 0 */
+  uint32_t handshakes_per_address;      /* new connections per second; default 0 */
+  uint32_t stateless_resets_per_second; /* also the bound of all other answers without a connection,
+                                           of which there are 100 at most; default 5000 */
 
   /* What a peer may do per connection before it is closed with
    * QE_CLOSE_EXCESSIVE_LOAD. */
@@ -362,6 +365,7 @@ typedef struct qe_engine_stats {
   uint64_t half_open;          /* alive now, in the handshake */
   uint64_t lingering;          /* closing or draining */
   uint64_t accepted, handshake_failed, refused, retries_sent, version_negotiations_sent;
+  uint64_t refused_for_address; /* of refused: for max_connections_per_address */
   uint64_t stateless_resets_sent, dropped_packets, rate_limited;
   uint64_t foreign_packets; /* of other workers */
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */

@@ -95,7 +95,8 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->retry_half_open = 128;
   s->max_half_open = 4096;
   s->max_connections = 10000;
-  s->stateless_resets_per_second = 100;
+  s->max_half_open_per_address = 1024;
+  s->stateless_resets_per_second = 5000;
   s->max_leftovers = 1024;
   s->max_resets_per_second = 20000;
   s->excessive_load_code = 0x107; /* H3_EXCESSIVE_LOAD */
