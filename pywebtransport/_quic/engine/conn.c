@@ -88,6 +88,8 @@ static void qlog_write(void *user_data, uint32_t flags, const void *data, size_t
   QE_UPCALL(c->engine, qlog_data, c, c->user, data, len, (flags & NGTCP2_QLOG_WRITE_FLAG_FIN) != 0);
 }
 
+static const uint16_t NO_PROBE[] = {UINT16_MAX}; /* larger than any UDP payload */
+
 static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
   uint32_t number;
 
@@ -105,9 +107,13 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
     break;
   }
   s->max_tx_udp_payload_size = e->set.max_tx_udp_payload_size;
-  s->no_pmtud = e->set.pmtud == 0 || e->set.known_mtu != 0;
   s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
-  if (s->no_pmtud == 0 && e->pmtud_probes[1] != 0) {
+  if (e->set.pmtud == 0 || e->set.known_mtu != 0) {
+    /* Not no_pmtud: with that a client that moves and comes back too soon fails an assert of the
+     * library's (1.11).  Nothing is sent for a size that is above the limit. */
+    s->pmtud_probes = NO_PROBE;
+    s->pmtud_probeslen = 1;
+  } else if (e->pmtud_probes[1] != 0) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
   }
@@ -500,6 +506,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->tokens.items);
   free(c->peer_cert);
   free(c->moving);
+  free(c->idguard);
   qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);

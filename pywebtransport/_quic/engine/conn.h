@@ -12,6 +12,7 @@
 #include "cidmap.h"
 #include "dgram.h"
 #include "group.h"
+#include "idguard.h"
 #include "internal.h"
 #include "pathmtu.h"
 #include "ratelimit.h"
@@ -101,6 +102,8 @@ struct qe_conn {
   qe_pathmtu pathmtu;
   ngtcp2_path_storage *moving; /* client: target of the latest migration, or NULL */
   qe_keys cids;       /* ours, in engine->cids */
+  uint64_t peer_ids;  /* largest sequence number of the IDs that the peer has given */
+  qe_idguard *idguard; /* server: NULL until one of them may have to be retired */
   qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */
   uint8_t *peer_cert; /* DER of the leaf */
   size_t peer_cert_len;

@@ -363,7 +363,9 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     }
     memset(&st.pi, 0, sizeof(st.pi));
     c->in_library = 1;
+    qe_conn_set_current(c);
     ngtcp2_ssize n = write_packet(c, &st);
+    qe_conn_set_current(NULL);
     c->in_library = 0;
     if (n < 0) {
       qe_conn_end_library(c, (int)n);
