@@ -15,6 +15,9 @@ static const uint32_t V1_FIRST[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
 static const uint32_t V2_FIRST[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
 
 #define CLIENT_DCID_LEN 18
+/* Each is answered with a packet of full size; a path takes three, and again after a timeout. */
+#define CHALLENGES_PER_SECOND 20
+#define MAX_CHALLENGES 100
 #define LEFTOVERS_PER_SECOND 4
 
 /* ------------------------------------------------------------------ keys */
@@ -174,6 +177,8 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
+  qe_libmem_init(&c->libmem);
+  qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
   ngtcp2_path_storage_zero(&c->path);
@@ -253,7 +258,7 @@ int qe_conn_new_client(qe_engine *e, qe_conn **out, const qe_connect_options *op
   }
   c->user = opt->conn_user;
   rv = ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, &callbacks,
-                              &settings, &params, NULL, c);
+                              &settings, &params, &c->libmem.mem, c);
   if (rv != 0) {
     c->ng = NULL;
     rv = library_error(rv);
@@ -312,7 +317,7 @@ int qe_conn_new_server(qe_engine *e, qe_conn **out, const qe_accept_params *p, q
     return QE_ERR_NOMEM;
   }
   rv = ngtcp2_conn_server_new(&c->ng, &p->hd->scid, &scid, p->path, p->hd->version, &callbacks,
-                              &settings, &params, NULL, c);
+                              &settings, &params, &c->libmem.mem, c);
   if (rv != 0) {
     c->ng = NULL;
     rv = library_error(rv);

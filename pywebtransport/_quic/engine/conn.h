@@ -14,6 +14,7 @@
 #include "group.h"
 #include "idguard.h"
 #include "internal.h"
+#include "libmem.h"
 #include "pathmtu.h"
 #include "ratelimit.h"
 #include "sched.h"
@@ -93,7 +94,10 @@ struct qe_conn {
   qe_dgram_queue dgrams;
   qe_dgram_log dgram_log;
 
+  qe_libmem libmem;
+
   qe_bucket resets;
+  qe_bucket challenges; /* PATH_CHALLENGE frames that are answered */
   qe_bucket leftovers; /* streams that ended here and stay in the library until the end */
   uint64_t paced_bytes; /* sent since the library last computed a pause */
   qe_tstamp last_event; /* the largest time the library was given */

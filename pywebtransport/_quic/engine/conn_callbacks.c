@@ -17,6 +17,7 @@ static _Thread_local struct {
   qe_conn *conn;
   int64_t packet; /* number of the one that is looked into */
   int is_new;     /* it was not received before */
+  int refused;    /* it asks for more than its share */
   size_t count;
   struct {
     int64_t id;
@@ -67,6 +68,9 @@ static int watch_ids(qe_conn *c) {
 
 static void found_new_id(void *ctx, uint64_t seq, uint64_t retire_prior_to) {
   qe_conn *c = ctx;
+  if (!c->is_server) {
+    return; /* the assert is the server's */
+  }
   int rv = retire_prior_to > 0 ? watch_ids(c) : 0;
 
   if (rv == 0 && c->idguard != NULL) {
@@ -83,7 +87,9 @@ static void found_new_id(void *ctx, uint64_t seq, uint64_t retire_prior_to) {
 }
 
 static void found_challenge(void *ctx) {
-  watch_ids(ctx); /* the answer may bind an ID to its path, for a while */
+  qe_conn *c = ctx;
+  watch_ids(c); /* the answer may bind an ID to its path, for a while */
+  current.refused |= !qe_bucket_take(&c->challenges, c->engine->now);
 }
 
 static void found_ack(void *ctx, uint64_t first, uint64_t last) {
@@ -138,10 +144,11 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
   }
   unsigned seen = qe_stopscan(dest, len, found_stop, NULL);
   current.packet = qe_cipher_packet_number(aead_ctx->native_handle, nonce, nonce_len);
-  if (c->is_server && (seen != 0 || c->idguard != NULL)) {
+  if (seen != 0 || c->idguard != NULL) {
     current.is_new = c->idguard != NULL && qe_idguard_received(c->idguard, current.packet);
+    current.refused = 0;
     qe_idscan(dest, len, &IN_RECEIVED, c);
-    return c->end_mode == QE_END_NONE ? 0 : NGTCP2_ERR_DECRYPT;
+    return c->end_mode == QE_END_NONE && !current.refused ? 0 : NGTCP2_ERR_DECRYPT;
   }
   return 0;
 }

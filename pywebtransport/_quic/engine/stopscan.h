@@ -15,7 +15,7 @@
 
 typedef void (*qe_stopscan_found)(void *ctx, int64_t stream_id, uint64_t code);
 
-/* There was a frame that concerns the peer's connection IDs: NEW_CONNECTION_ID or PATH_CHALLENGE. */
+/* There was a frame that concerns IDs and paths: NEW_CONNECTION_ID or PATH_CHALLENGE. */
 #define QE_SCAN_IDS 1u
 
 /* Calls found() for each STOP_SENDING up to the first frame that is malformed

@@ -214,8 +214,8 @@ static void report(void) {
     flow *f = &run.flows[i];
     qe_conn_stats st;
     qe_conn_get_stats(f->client->c, &st);
-    printf("%s{\"name\": \"%s\", \"packets\": %llu, \"wrong\": %llu, \"mbit\": [", i > 0 ? ", " : "",
-           f->name, (unsigned long long)st.packets_sent,
+    printf("%s{\"name\": \"%s\", \"packets\": %llu, \"wrong\": %llu, \"mbit\": [",
+           i > 0 ? ", " : "", f->name, (unsigned long long)st.packets_sent,
            (unsigned long long)(f->in == NULL ? 0 : f->in->wrong));
     for (size_t k = 0; k < f->seconds; k++) {
       uint64_t before = k == 0 ? 0 : f->at_second[k - 1];
