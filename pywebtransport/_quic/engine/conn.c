@@ -112,10 +112,11 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
   s->max_tx_udp_payload_size = e->set.max_tx_udp_payload_size;
   s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
   if (e->set.pmtud == 0 || e->set.known_mtu != 0) {
-    /* Not no_pmtud: with that a client that moves and comes back too soon fails an assert of the
-     * library's (1.11).  Nothing is sent for a size that is above the limit. */
-    s->pmtud_probes = NO_PROBE;
-    s->pmtud_probeslen = 1;
+    s->no_pmtud = (uint8_t)qe_no_pmtud_is_safe();
+    if (!s->no_pmtud) { /* nothing is sent for a size above the limit */
+      s->pmtud_probes = NO_PROBE;
+      s->pmtud_probeslen = 1;
+    }
   } else if (e->pmtud_probes[1] != 0) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
