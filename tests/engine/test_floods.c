@@ -276,7 +276,8 @@ static double run(const char *name, void (*fill)(void), enum outcome wanted) {
          (unsigned long long)packets, srv->closes ? "ends:" : "stays", (int)srv->close.reason_len,
          srv->close.reason);
   /* From 1.15 on the library itself has had enough of some. */
-  CHECK(srv->closes == (int)wanted || (wanted == STAYS && ngtcp2_version(0)->version_num >= 0x010f00));
+  CHECK(srv->closes == (int)wanted ||
+        (wanted == STAYS && ngtcp2_version(0)->version_num >= 0x010f00));
   CHECK(memory <= MEMORY);
   /* Nothing is answered with more than it was, by more than a few packets. */
   CHECK(packets <= flood.packets + 120);
