@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["Outcome", "Route", "build", "simulate"]
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parents[2] / "build" / "benchmark-lossy"
+OUT = HERE.parents[2] / "build" / "benchmark-paths"
 _TIME_LIMIT = 300.0
 # Seconds until a flow counts as in its stride.
 WARM = 5

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmark.lossy --output DIR [--quick]``: writes lossy.json and lossy.md."""
+"""``python -m tests.benchmark.paths --output DIR [--quick]``: writes paths.json and paths.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUICK = ("loss", "pairs")
 
 def main(arguments: list[str] | None = None) -> int:
     """Build, run, write; what fails is said on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark.lossy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark.paths", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="directory")
     parser.add_argument("--quick", action="store_true", help="two tables, once")
     parser.add_argument("--table", nargs="+", choices=[table.name for table in TABLES])
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{document['text']}"
         for document in documents
     )
-    (options.output / "lossy.json").write_text(json.dumps(documents, indent=1) + "\n")
-    (options.output / "lossy.md").write_text(text)
+    (options.output / "paths.json").write_text(json.dumps(documents, indent=1) + "\n")
+    (options.output / "paths.md").write_text(text)
     print(text, end="")
     return 0
 

@@ -66,7 +66,7 @@ def _alone(lines: Iterable[tuple[str, Route]], **fields: float) -> list[Line]:
 def _losses(buffer: float) -> Iterator[tuple[str, Route]]:
     for rtt in RTTS:
         for loss in LOSSES:
-            yield f"{rtt} ms, {loss:.1%} lost", Route(rtt=rtt, loss=loss, buffer=buffer)
+            yield f"{rtt} ms, {100 * loss:g} % lost", Route(rtt=rtt, loss=loss, buffer=buffer)
 
 
 def _pairs() -> Iterator[Line]:
@@ -113,7 +113,10 @@ _UNEVEN = [
     )
 ]
 _BESIDE = [
-    (f"{rtt} ms, buffer {buffer:g}, {loss:g} % lost", Route(rtt=rtt, buffer=buffer, loss=loss / 100))
+    (
+        f"{rtt} ms, buffer {buffer:g}, {loss:g} % lost",
+        Route(rtt=rtt, buffer=buffer, loss=loss / 100),
+    )
     for rtt in (20, 100)
     for buffer in (0.25, 1.0, 4.0)
     for loss in (0.0, 1.0)
