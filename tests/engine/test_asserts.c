@@ -216,6 +216,31 @@ static void test_a_key_phase_that_is_not_the_keys(void) {
   }
 }
 
+static void test_a_clock_that_jumps(void) {
+  static sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 4);
+  REQUIRE(start(&s, &c, &srv));
+  sim_stream *st = sim_open(c, 1);
+  REQUIRE(st != NULL);
+  for (int i = 0; i < 5; i++) {
+    REQUIRE(sim_write(st, 20000, 1000, 0) == 0);
+    sim_run(&s, SIM_MS);
+    s.now -= 3 * QE_SECOND; /* the engines' time stands still until it is as late again */
+    qe_engine_process(s.client.engine, s.now);
+    qe_engine_process(s.server.engine, s.now);
+    sim_run(&s, 10 * QE_SECOND);
+  }
+  CHECK_EQ(c->closes + srv->closes, 0);
+  CHECK_EQ(sim_find(srv, st->id)->received, 100000);
+  s.now += 3600 * QE_SECOND; /* the machine slept */
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(c->close.kind, QE_CLOSE_IDLE);
+  CHECK_EQ(srv->close.kind, QE_CLOSE_IDLE);
+  sim_free(&s);
+}
+
 int main(void) {
   if (sim_global_init() != 0) {
     return 1;
@@ -224,6 +249,7 @@ int main(void) {
   RUN(test_a_client_that_moves_all_the_time_is_not_closed);
   RUN(test_paths_that_change_before_they_are_validated);
   RUN(test_a_key_phase_that_is_not_the_keys);
+  RUN(test_a_clock_that_jumps);
   sim_global_free();
   return check_report();
 }

@@ -69,13 +69,13 @@ static ngtcp2_ssize encode(const char *name, ngtcp2_conn *conn, uint8_t *dest, s
   return (ngtcp2_ssize)len;
 }
 
-/* In front of the library's own, for its TLS helper: the first up to 1.24, the other from then on. */
+/* In front of the library's own, for its TLS helper: the first up to 1.22, the other later. */
 ngtcp2_ssize ngtcp2_conn_encode_local_transport_params(ngtcp2_conn *conn, uint8_t *dest,
                                                        size_t destlen) {
   return encode("ngtcp2_conn_encode_local_transport_params", conn, dest, destlen);
 }
 
-#if NGTCP2_VERSION_NUM >= 0x011900
+#if NGTCP2_VERSION_NUM >= 0x011700
 ngtcp2_ssize ngtcp2_conn_encode_local_transport_params2(const ngtcp2_conn *conn, uint8_t *dest,
                                                         size_t destlen) {
   return encode("ngtcp2_conn_encode_local_transport_params2", (ngtcp2_conn *)(uintptr_t)conn, dest,
@@ -105,7 +105,8 @@ static void use(const char *what) {
     qe_conn_send_datagram(srv->c, NULL, NULL, 0, (const uint8_t *)"x", 1, 0, QE_NEVER);
     sim_run(&s, QE_SECOND);
     if (c->c != NULL) {
-      qe_conn_migrate(c->c, NULL, (struct sockaddr *)&s.client.addr2, sizeof(s.client.addr2), s.now);
+      const struct sockaddr *to = (const struct sockaddr *)&s.client.addr2;
+      qe_conn_migrate(c->c, NULL, to, sizeof(s.client.addr2), s.now);
       qe_conn_initiate_key_update(c->c, s.now);
     }
     sim_run(&s, 5 * QE_SECOND);

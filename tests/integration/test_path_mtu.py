@@ -20,8 +20,6 @@ from pywebtransport.utils import generate_self_signed_cert
 from tests.support.certificates import Pair
 from tests.support.network import SERVER, Network, why_not
 
-pytestmark = pytest.mark.skipif(why_not() != "", reason=why_not())
-
 ROOT = Path(__file__).resolve().parents[2]
 # Nothing waits for it but a failure.
 LIMIT = 60.0
@@ -102,6 +100,8 @@ def every(ends: Sequence[Process], command: str, number: int) -> list[dict[str, 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
+    if why_not():
+        pytest.skip(why_not())
     with Network() as it:
         yield it
 

@@ -80,15 +80,15 @@ class Outcome:
         return min(self.mbit[flow][start:])
 
 
-def build() -> Path:
-    """Compile the program if its sources changed.
+def build(folder: Path = OUT) -> Path:
+    """Compile the program into a folder if its sources changed.
 
     Raises:
         subprocess.CalledProcessError: It does not compile; ``stderr`` says why.
     """
-    command = ["make", "--silent", "-C", str(HERE), f"OUT={OUT}"]
+    command = ["make", "--silent", "-C", str(HERE), f"OUT={folder}"]
     subprocess.run(command, check=True, capture_output=True, text=True)
-    return OUT / "paths"
+    return folder / "paths"
 
 
 def simulate(
