@@ -198,6 +198,11 @@ bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less e
 	$(call section,quick benchmarks)
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
 
+.PHONY: bench-lossy
+bench-lossy: build system-engine ## Congestion controls over lossy, narrow and shared paths: tables in build/benchmark (ten minutes)
+	$(call section,lossy paths)
+	@$(PY) -m tests.benchmark.paths --output build/benchmark $(BENCH_ARGS)
+
 .PHONY: bench-guard
 bench-guard: build system-guard ## Instruction counts of fixed workloads against the record, 5 % tolerance (valgrind)
 	$(call section,regression guard)

@@ -179,7 +179,8 @@ class BaseConfig:
     connection is dropped."""
 
     congestion_control_algorithm: str = DEFAULT_CONGESTION_CONTROL_ALGORITHM
-    """``cubic``, ``reno`` or ``bbr``."""
+    """``bbr``, ``cubic`` or ``reno``: how fast this end sends. The page about lossy paths says what
+    speaks for which."""
 
     connection_cleanup_interval: float = DEFAULT_CONNECTION_CLEANUP_INTERVAL
     """Seconds. Accepted for compatibility; closed connections free themselves at once."""

@@ -25,7 +25,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "application_protocols": (["chat", "echo v1"], ["chat", "echo v1"]),
     "ca_certs": (Path("/ca.pem"), "/ca.pem"),
     "close_timeout": (2, 2.0),
-    "congestion_control_algorithm": ("BBR", "bbr"),
+    "congestion_control_algorithm": ("CUBIC", "cubic"),
     "connection_cleanup_interval": (1.5, 1.5),
     "connection_idle_check_interval": (1.5, 1.5),
     "connection_idle_timeout": (10, 10.0),

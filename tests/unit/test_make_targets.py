@@ -35,6 +35,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "fuzz": ({"engine", "fuzz"}, set()),
     "bench": (BUILD, {"base", "benchmark"}),
     "bench-quick": (BUILD, {"base", "benchmark"}),
+    "bench-lossy": (BUILD | {"engine"}, {"base"}),
     "bench-guard": (BUILD | {"guard"}, {"base"}),
     "bench-guard-record": (BUILD | {"guard"}, {"base"}),
     "docs": (BUILD, {"base", "docs"}),
