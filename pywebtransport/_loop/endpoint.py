@@ -18,6 +18,7 @@ from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .._quic import CloseInfo, ConnectionHandler, SockAddr
@@ -219,6 +220,7 @@ class Endpoint:
             raise ServerError("the shared port is served by another server of this worker")
         bound = self._add_all(sockets)
         self._has_mailbox = True
+        seat.follow(self._steer)
         self._loop.add_reader(seat.mailbox.fileno(), self._on_mail)
         return bound
 
@@ -416,6 +418,10 @@ class Endpoint:
         self._quic.receive(udp.quic, time.monotonic_ns())
         if not self._closed:
             self._settle()
+
+    def _steer(self, steering: Steering) -> None:
+        if not self._closed:
+            self._quic.set_steering(steering.homes, steering.alive_table)
 
     def _on_mail(self) -> None:
         assert self._seat is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -31,6 +30,7 @@ from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from .answering import Answering
 from .certificates import CertificateWatch
+from .draining import Draining, close_all
 from .losses import Losses
 from .sessions import ServerSessions
 from .stats import ServerStats
@@ -86,7 +86,6 @@ class WebTransportServer(EventEmitter):
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
@@ -99,7 +98,7 @@ class WebTransportServer(EventEmitter):
         self._listening = asyncio.Lock()
         self._closing = False
         self._closed = False
-        self._idle: asyncio.Event | None = None
+        self._draining: Draining | None = None
 
     # -------------------------------------------------------------- properties
 
@@ -233,29 +232,33 @@ class WebTransportServer(EventEmitter):
             self._stopped = asyncio.Event()
         await self._stopped.wait()
 
-    async def close(self, *, drain_timeout: float | None = None) -> None:
+    async def close(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
-        Clients are told at once (GOAWAY) and have ``drain_timeout`` seconds to
-        end their sessions; the others are then closed with code 0. What was
+        Clients are told (GOAWAY, and a DRAIN capsule for each session) and have ``drain_timeout``
+        seconds to end their sessions; the others are then closed with code 0. What was
         written and finished is acknowledged before its session closes, within
-        ``close_timeout``.
+        ``close_timeout``. A client that answers nothing any more is not waited for.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
+            spread: Seconds over which the clients are told, in batches, so that they do not all
+                come back elsewhere in one moment; default ``config.drain_spread``. Each has its
+                ``drain_timeout`` from then on.
 
         Raises:
-            ConfigurationError: ``drain_timeout`` is no number of seconds, or the server
-                belongs to another event loop; nothing was closed.
+            ConfigurationError: ``drain_timeout`` or ``spread`` is no number of seconds, or the
+                server belongs to another event loop; nothing was closed.
 
         Cancellation: everything is released all the same, without the wait.
         """
-        if drain_timeout is not None and not (
-            isinstance(drain_timeout, int | float) and drain_timeout >= 0  # NaN is not, either
-        ):
-            raise invalid_config(
-                key="drain_timeout", value=drain_timeout, reason="expected 0 or more seconds"
-            )
+        for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+            if value is not None and not (
+                isinstance(value, int | float) and value >= 0  # NaN is not, either
+            ):
+                raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
         if self._closed:
             return
         if self._home.is_gone:
@@ -267,28 +270,32 @@ class WebTransportServer(EventEmitter):
             return
         self._closing = True
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
+        spread = self._config.drain_spread if spread is None else spread
+        worker = current_worker()
         try:
+            if worker is not None:
+                worker.closing(self)
             if self._endpoint is not None:
-                self._endpoint.quic.stop_accepting()
-                await self._drain(timeout)
+                quic = self._endpoint.quic
+                quic.stop_accepting()
+                self._draining = Draining(
+                    lambda: self._connections,
+                    lambda: quic.stats()["half_open"],
+                    self._logger,
+                    "server shutdown",
+                )
+                await self._draining.run(timeout, spread)
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
-                await asyncio.gather(
-                    *(
-                        connection.close(reason="server shutdown")
-                        for connection in list(self._connections)
-                    ),
-                    return_exceptions=True,
-                )
+                await close_all(list(self._connections), "server shutdown")
         finally:
+            if self._draining is not None:
+                self._draining.stop()
             for connection in list(self._connections):
                 connection._close_now(reason="server shutdown")
-            for timer in self._timers:
-                timer.cancel()
-            self._timers.clear()
             if self._certificates is not None:
                 self._certificates.close()
             self._losses.close()
@@ -303,6 +310,8 @@ class WebTransportServer(EventEmitter):
             finally:
                 if endpoint is not None:
                     endpoint.close()
+                if worker is not None:
+                    worker.closed(self)
                 self._closed = True
                 if self._stopped is None:
                     self._stopped = asyncio.Event()
@@ -447,6 +456,8 @@ class WebTransportServer(EventEmitter):
         connection._take(driver)
         self._connections.add(connection)
         self._stats.connections_accepted += 1
+        if self._draining is not None:
+            self._draining.connection_accepted(connection)
         return driver
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
@@ -464,7 +475,7 @@ class WebTransportServer(EventEmitter):
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
         try:
-            refusal = self._refusal(h3)
+            refusal = self._refusal(h3, connection)
         except Exception as error:
             self._answering.request_failed(h3, connection, error)
             return
@@ -483,15 +494,19 @@ class WebTransportServer(EventEmitter):
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
         session._on_end = self._session_ended
+        if self._draining is not None:
+            self._draining.session_opened(connection)
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refusal(self, h3: H3Session) -> tuple[int, str, str] | None:
+    def _refusal(
+        self, h3: H3Session, connection: WebTransportConnection
+    ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application hears of it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
-        if self._closing:
+        if self._closing and not (self._draining and self._draining.admits(connection)):
             return _SERVICE_UNAVAILABLE, "closing", "the server is closing"
         limit = self._config.max_sessions
         if len(self._sessions) >= limit:
@@ -514,8 +529,8 @@ class WebTransportServer(EventEmitter):
                 origin=session.origin,
                 peer=session.remote_address,
             )
-        if not self._sessions and self._idle is not None:
-            self._idle.set()
+        if self._draining is not None:
+            self._draining.session_ended()
 
     async def _serve(self, session: WebTransportSession) -> None:
         """The life of one session on this side; raises only what ends the program."""
@@ -550,27 +565,6 @@ class WebTransportServer(EventEmitter):
     def _default_origins(self, path: str) -> tuple[str, ...] | None:
         allowed = self._config.allowed_origins
         return None if allowed is None else tuple(allowed)
-
-    async def _drain(self, timeout: float) -> None:
-        """GOAWAY everywhere, then wait for the sessions to end."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        for connection in list(self._connections):
-            if connection._driver is not None and connection.is_connected:
-                connection._driver.h3.send_goaway()
-                self._timers.append(
-                    loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
-                )
-        if not self._sessions or timeout <= 0:
-            return
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._idle.wait()
-        except builtins.TimeoutError:
-            self._logger.info(
-                "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
-            )
 
     def _measure(self) -> dict[str, Any]:
         stats = self._refresh().to_dict()
@@ -634,8 +628,3 @@ def _was_accepted(session: WebTransportSession) -> bool:
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
     """Origins are compared as serialised (RFC 6454), scheme and host without case."""
     return "*" in origins or origin.lower() in {item.lower() for item in origins}
-
-
-def _finish_goaway(connection: WebTransportConnection) -> None:
-    if connection._driver is not None and not connection.is_closed:
-        connection._driver.h3.finish_goaway()
