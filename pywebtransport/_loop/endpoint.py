@@ -352,6 +352,7 @@ class Endpoint:
         self._closed = True
         if self._seat is not None and self._has_mailbox:
             self._has_mailbox = False
+            self._seat.unfollow()
             self._loop.remove_reader(self._seat.mailbox.fileno())
         if self._flush_handle is not None:
             self._flush_handle.cancel()

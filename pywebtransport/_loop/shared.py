@@ -83,6 +83,10 @@ class WorkerSeat:
         self._on_steering = on_steering
         on_steering(self.steering)
 
+    def unfollow(self) -> None:
+        """Hear nothing more."""
+        self._on_steering = None
+
     def steer(self, steering: Steering) -> None:
         """The tables have changed."""
         self.steering = steering

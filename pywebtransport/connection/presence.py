@@ -67,7 +67,6 @@ async def while_present(quic: QuicConnection, timeout: float) -> AsyncIterator[N
     loop = asyncio.get_running_loop()
     presence = Presence(quic)
     async with asyncio.timeout(timeout) as limit:
-
         timers: list[asyncio.TimerHandle] = []
 
         def look() -> None:

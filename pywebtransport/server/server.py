@@ -294,6 +294,7 @@ class WebTransportServer(EventEmitter):
         finally:
             if self._draining is not None:
                 self._draining.stop()
+                self._draining = None
             for connection in list(self._connections):
                 connection._close_now(reason="server shutdown")
             if self._certificates is not None:
