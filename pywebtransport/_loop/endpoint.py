@@ -203,6 +203,18 @@ class Endpoint:
         self._check_open("bind")
         return self._add_all(bind_udp_sockets(addresses))
 
+    def take(self, sockets: list[socket.socket]) -> list[tuple[str, int]]:
+        """Serve sockets that were bound elsewhere; they are closed with the endpoint.
+
+        Returns:
+            Their addresses, as (host, port).
+
+        Raises:
+            ServerError: The endpoint is closed.
+            WebTransportError: The engine cannot use one; all of them are closed.
+        """
+        return self._add_all(sockets)
+
     def adopt(self) -> list[tuple[str, int]]:
         """Serve this worker's sockets of the shared port, and what other workers hand over.
 

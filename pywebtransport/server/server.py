@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,13 +26,13 @@ from ..exceptions import (
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
-from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from .answering import Answering
 from .certificates import CertificateWatch
 from .draining import Draining, close_all
 from .losses import Losses
+from .passed import check_where, duplicates
 from .sessions import ServerSessions
 from .stats import ServerStats
 from .worker import Worker, current_worker
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
     from ..h3.session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
 _FORBIDDEN = 403
@@ -142,7 +143,13 @@ class WebTransportServer(EventEmitter):
 
     # ---------------------------------------------------------------- life cycle
 
-    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+    async def listen(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+    ) -> None:
         """Start listening; call it again for further addresses.
 
         Args:
@@ -150,22 +157,28 @@ class WebTransportServer(EventEmitter):
                 ``::`` (every address of both families). Default ``config.bind_host``.
             port: UDP port; 0 chooses a free one, see ``local_address``.
                 Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``inherited_sockets``. Once this
+                has returned they belong to the server, which closes them; if it raises, they
+                are as before.
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is none, no certificate is given, or
+            ConfigurationError: ``host`` or ``port`` is none, ``sockets`` are no bound UDP
+                sockets or come with a host or port, no certificate is given, or
                 ``workers`` is above 1 in a process that is no worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
         """
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         if self._endpoint is not None:
             self._home.enter()
         async with self._listening:
-            await self._listen(host, port)
+            await self._listen(host, port, sockets)
 
-    async def _listen(self, host: str | None, port: int | None) -> None:
+    async def _listen(
+        self, host: str | None, port: int | None, sockets: Sequence[socket.socket] | None
+    ) -> None:
         self._check_not_closed()
         if self._endpoint is None:
             self._configure(self._config)  # whose fields may have been set since it was made
@@ -180,7 +193,7 @@ class WebTransportServer(EventEmitter):
         host = config.bind_host if host is None else host
         port = config.bind_port if port is None else port
         worker = current_worker()
-        seat = None if worker is None else worker.seat_for((host, port))
+        seat = None if worker is None or sockets else worker.seat_for((host, port))
         if config.workers > 1 and seat is None:
             raise _no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
@@ -194,6 +207,8 @@ class WebTransportServer(EventEmitter):
         try:
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
+            elif sockets:
+                bound = endpoint.take(duplicates(sockets))
             else:
                 bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
@@ -201,6 +216,8 @@ class WebTransportServer(EventEmitter):
             if self._endpoint is None:
                 endpoint.close()
             raise
+        for sock in sockets or ():
+            sock.close()
         self._home.enter()
         self._endpoint = endpoint
         if self._started_at is None:
@@ -254,11 +271,7 @@ class WebTransportServer(EventEmitter):
 
         Cancellation: everything is released all the same, without the wait.
         """
-        for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
-            if value is not None and not (
-                isinstance(value, int | float) and value >= 0  # NaN is not, either
-            ):
-                raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
+        check_drain(drain_timeout, spread)
         if self._closed:
             return
         if self._home.is_gone:
@@ -600,6 +613,19 @@ def check_server_config(config: Any) -> None:
         raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
 
 
+def check_drain(drain_timeout: Any, spread: Any) -> None:
+    """Check what ``close`` is given; None stands for what the configuration says.
+
+    Raises:
+        ConfigurationError: One of them is no number of seconds.
+    """
+    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+        if value is not None and not (
+            isinstance(value, int | float) and value >= 0  # NaN is not, either
+        ):
+            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
+
+
 def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
     """Why a server that wants workers cannot listen here."""
     if worker is None:
@@ -608,7 +634,10 @@ def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
             "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
         )
     else:
-        how = "this worker shares the host and port that run_workers() was given, and no other"
+        how = (
+            "this worker shares the host and port, or the sockets, that run_workers() was given, "
+            "and no others"
+        )
     return ConfigurationError(
         f"workers={workers}: {how}", config_key="workers", config_value=workers
     )

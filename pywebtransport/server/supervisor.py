@@ -18,9 +18,9 @@ from typing import Any
 from .._loop import SharedPort, Steering
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
-from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
+from .passed import check_where, inherited_sockets
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -37,6 +37,7 @@ def run_workers(
     config: ServerConfig,
     host: str | None = None,
     port: int | None = None,
+    sockets: Sequence[socket.socket] | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
@@ -74,25 +75,32 @@ def run_workers(
         config: ``workers`` and the timeouts are read here.
         host: Default ``config.bind_host``.
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
+        sockets: Bound UDP sockets to serve instead, by default what systemd passed, see
+            ``inherited_sockets``; from now on they belong to the workers. If no further sockets
+            can be bound to their addresses, as when another user made them, all workers read the
+            same ones and hand packets to each other.
         loop_factory: Makes the event loops, such as ``uvloop.new_event_loop``.
 
     Raises:
-        ConfigurationError: Called in an event loop or not in the main thread.
+        ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
         ServerError: The address cannot be bound, there is no room for so many
             processes, or a worker keeps dying.
         WebTransportError: What ended a worker before it could listen, such as
             a ``CertificateError``; then all workers are stopped.
     """
     check_caller("run_workers")
-    check_bind_address(host, port)
+    check_where(host, port, sockets)
     config.validate()
     apply_log_level(config.log_level)
+    if sockets is None:
+        sockets = inherited_sockets()
     _Supervisor(
         main,
         config,
         config.bind_host if host is None else host,
         config.bind_port if port is None else port,
         loop_factory,
+        sockets,
     ).run()
 
 
