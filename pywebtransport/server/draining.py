@@ -30,7 +30,7 @@ class Draining:
     """Tells the clients of a server to go, and waits until they have.
 
     A client whose connection was there before it could hear of the end still gets its session:
-    nothing tells it to go elsewhere before it has asked.
+    nothing tells it to go elsewhere before it has had the time to ask.
 
     Args:
         connections: All of the server, as they are at any time.
@@ -68,13 +68,8 @@ class Draining:
         self._newcomers.add(connection)
 
     def admits(self, connection: WebTransportConnection) -> bool:
-        """Whether a session that is asked for now is the first of a client that just came."""
+        """Whether a session that is asked for now is that of a client that just came."""
         return self._arriving and connection in self._newcomers
-
-    def session_opened(self, connection: WebTransportConnection) -> None:
-        """A client that just came has its session, and hears at once that it will end."""
-        self._newcomers.discard(connection)
-        asyncio.get_running_loop().call_soon(self._tell, connection)
 
     def session_ended(self) -> None:
         """Perhaps it was the last."""
@@ -94,8 +89,7 @@ class Draining:
         self._timeout = timeout
         arrived = started + min(_ARRIVAL, timeout)
         batches = max(1, min(len(self._waiting), math.ceil(spread / _STEP)))
-        size = min(_BATCH, len(self._waiting)) if spread <= 0 else 0
-        size = size or math.ceil(len(self._waiting) / batches)
+        size = _BATCH if spread <= 0 else max(1, math.ceil(len(self._waiting) / batches))
         late = 0
         while True:
             now = loop.time()
@@ -165,11 +159,13 @@ class Draining:
         return self._half_open() > 0 or any(not item.is_closed for item in self._newcomers)
 
     def _left(self) -> bool:
-        """A client that is there still has time for its sessions."""
-        return any(
-            item.sessions and not item.is_closed and not self._told[item].is_gone()
-            for _, item in self._due
-        )
+        """A client that is there still has time for its sessions; others are not looked at again."""
+        while self._due:
+            _, connection = self._due[0]
+            if connection.sessions and not self._told[connection].is_gone():
+                return True
+            self._due.popleft()
+        return False
 
     async def _pause(self, seconds: float) -> None:
         """For so long, or until a session ends or a client's time is up."""

@@ -291,13 +291,14 @@ class WebTransportServer(EventEmitter):
             if self._endpoint is not None:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
-                self._draining = Draining(
-                    lambda: self._connections,
-                    lambda: quic.stats()["half_open"],
-                    self._logger,
-                    "server shutdown",
-                )
-                await self._draining.run(timeout, spread)
+                if timeout > 0 or spread > 0:
+                    self._draining = Draining(
+                        lambda: self._connections,
+                        lambda: quic.stats()["half_open"],
+                        self._logger,
+                        "server shutdown",
+                    )
+                    await self._draining.run(timeout, spread)
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
@@ -508,8 +509,6 @@ class WebTransportServer(EventEmitter):
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
         session._on_end = self._session_ended
-        if self._draining is not None:
-            self._draining.session_opened(connection)
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
