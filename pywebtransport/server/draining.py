@@ -159,7 +159,7 @@ class Draining:
         return self._half_open() > 0 or any(not item.is_closed for item in self._newcomers)
 
     def _left(self) -> bool:
-        """A client that is there still has time for its sessions; others are not looked at again."""
+        """A client that is there still has time; others are not looked at again."""
         while self._due:
             _, connection = self._due[0]
             if connection.sessions and not self._told[connection].is_gone():

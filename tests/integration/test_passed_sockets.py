@@ -19,6 +19,7 @@ from pywebtransport import ServerApp, WebTransportClient
 from pywebtransport.exceptions import CertificateError, ConfigurationError
 from pywebtransport.server import WebTransportServer, inherited_sockets
 from pywebtransport.session import WebTransportSession
+from pywebtransport.types import EventType
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory
 from tests.support.processes import ROOT, ServerProcess, server_process
@@ -26,8 +27,8 @@ from tests.support.processes import ROOT, ServerProcess, server_process
 from .test_worker_generations import new_clients, wait_for
 from .test_workers import MANY, PROGRAM, by_worker, fields, lost, open_many, pids, who
 
-# Binds what ADDRESSES (JSON) says, as user UID, and becomes the program with the sockets from
-# descriptor 3 on, like systemd.
+# Binds what ADDRESSES (JSON; port -1: that of the one before) says, as user UID, and becomes the
+# program with the sockets from descriptor 3 on, like systemd.
 LAUNCHER = """
 import json, os, socket, sys
 addresses, uid, pid, *program = sys.argv[1:]
@@ -36,6 +37,10 @@ made = []
 for host, number in json.loads(addresses):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
+    if number < 0:
+        number = made[-1].getsockname()[1]
+        for each in (made[-1], sock):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind((host, number))
     made.append(sock)
 os.seteuid(os.getuid())
@@ -231,14 +236,19 @@ async def test_workers_started_for_a_socket(
             assert set(found) == {0, 1}
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make sockets of another user")
-async def test_workers_started_for_a_socket_of_another_user(
-    certs: Certificates, client_config: ClientFactory, loop_name: str
+# Only root can make a socket of another user, beside which no other can be bound.
+SHARED = {"several of one address": ([("127.0.0.1", 0), ("127.0.0.1", -1)], os.getuid())}
+if os.getuid() == 0:
+    SHARED["of another user"] = ([("127.0.0.1", 0)], 65534)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+async def test_workers_that_read_the_same_socket(
+    certs: Certificates, client_config: ClientFactory, loop_name: str, kind: str
 ) -> None:
-    """No other can be bound beside it: all workers read it, and nothing is lost, either."""
-    with activated(
-        certs, loop_name, [("127.0.0.1", 0)], uid=65534, workers=3, drain_timeout=600
-    ) as process:
+    """Nobody is lost, either."""
+    addresses, uid = SHARED[kind]
+    with activated(certs, loop_name, addresses, uid=uid, workers=3, drain_timeout=600) as process:
         assert "all workers read the same sockets" in process.output
         async with (
             WebTransportClient(config=client_config(max_connections=1000)) as client,
@@ -252,8 +262,11 @@ async def test_workers_started_for_a_socket_of_another_user(
             assert (await who(session)).index == 0
             before = await pids(found)
             # One drains, and its sessions go on.
+            draining = asyncio.create_task(session.wait_for(EventType.SESSION_DRAINING))
+            await asyncio.sleep(0)
             os.kill(before[0], signal.SIGTERM)
             await wait_for(process, r"worker 0 \(process \d+\) serves")
+            await draining
             assert before[0] not in {answer.pid for answer in await stream.more(60)}
             assert {(await who(each)).pid for each in found[0]} == {before[0]}
             # One is killed, and its sessions hear of it.

@@ -293,8 +293,8 @@ typedef struct qe_callbacks {
   void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received, uint64_t limit);
 
   /* A packet of another worker (settings.worker_count), unless this engine knows
-   * its connection ID: pass it to qe_engine_packet_handed there.  The kernel may hand a train of one
-   * address over as a whole, whatever is in it.  NULL drops them. */
+   * its connection ID: pass it to qe_engine_packet_handed there.  The kernel may hand a train of
+   * one address over as a whole, whatever is in it.  NULL drops them. */
   void (*foreign_packet)(void *eu, unsigned worker, unsigned hops, qe_sock *sock,
                          const struct sockaddr *local, socklen_t local_len,
                          const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
