@@ -88,13 +88,15 @@ class Draining:
         started = next_at = loop.time()
         self._timeout = timeout
         arrived = started + min(_ARRIVAL, timeout)
-        batches = max(1, min(len(self._waiting), math.ceil(spread / _STEP)))
-        size = _BATCH if spread <= 0 else max(1, math.ceil(len(self._waiting) / batches))
+        size = _BATCH
+        if spread > 0:
+            size = max(1, math.ceil(len(self._waiting) / math.ceil(spread / _STEP)))
+        interval = spread / max(1, math.ceil(len(self._waiting) / size))
         late = 0
         while True:
             now = loop.time()
             if self._waiting and now >= next_at:
-                next_at += spread / batches
+                next_at += interval
                 for _ in range(min(size, len(self._waiting))):
                     self._tell(self._waiting.popleft())
             if self._arriving and (now >= arrived or not self._may_come()):

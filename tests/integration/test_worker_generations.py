@@ -245,11 +245,12 @@ async def test_sessions_of_a_worker_that_is_told_to_go_are_closed_in_order(
 
             tasks = [asyncio.create_task(watch(session)) for session in held]
             await asyncio.sleep(0)
+            start = loop.time()
             os.kill(victim, signal.SIGTERM)
             await asyncio.gather(*tasks)
-            # All within 0.5 seconds if somebody were busy; the first and the last are not together.
-            assert max(times["draining"]) - min(times["draining"]) > 0.3
-            assert max(times["closed"]) - min(times["closed"]) > 0.3
+            # The last of three batches or more; a slow machine only makes it later.
+            assert max(times["draining"]) - start > 0.3
+            assert max(times["closed"]) - start > 0.8
 
 
 @pytest.mark.parametrize("signals", [2])
