@@ -239,6 +239,36 @@ def test_others_go_on_while_a_worker_keeps_dying(
     assert [item[0] for item in told].count(0) == 1
 
 
+def test_worker_that_closes_its_server_is_replaced_while_it_lives(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    (first_read, first_write), (next_read, next_write) = os.pipe(), os.pipe()
+
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            if index() == 0:
+                os.write(first_write, b"!")
+            elif not pipe[0].poll():
+                pipe[1].send("the first")
+                await asyncio.to_thread(os.read, first_read, 1)
+                await server.close()
+                # It goes on until its successor is there.
+                await asyncio.to_thread(os.read, next_read, 1)
+                to_supervisor(signal.SIGTERM)
+                return
+            else:
+                os.write(next_write, b"!")
+            await server.serve_forever()
+
+    try:
+        run_workers(main, config=config)
+    finally:
+        for end in (first_read, first_write, next_read, next_write):
+            os.close(end)
+    assert received(pipe) == ["the first"]
+
+
 def test_everything_ends_when_all_keep_dying(
     config: ServerConfig, monkeypatch: pytest.MonkeyPatch, expected_logs: ExpectedLogs
 ) -> None:
