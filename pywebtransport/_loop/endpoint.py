@@ -21,6 +21,7 @@ from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .._quic import CloseInfo, ConnectionHandler, SockAddr
@@ -206,6 +207,18 @@ class Endpoint:
         self._check_open("bind")
         return self._add_all(bind_udp_sockets(addresses))
 
+    def take(self, sockets: list[socket.socket]) -> list[tuple[str, int]]:
+        """Serve sockets that were bound elsewhere; they are closed with the endpoint.
+
+        Returns:
+            Their addresses, as (host, port).
+
+        Raises:
+            ServerError: The endpoint is closed.
+            WebTransportError: The engine cannot use one; all of them are closed.
+        """
+        return self._add_all(sockets)
+
     def adopt(self) -> list[tuple[str, int]]:
         """Serve this worker's sockets of the shared port, and what other workers hand over.
 
@@ -223,6 +236,7 @@ class Endpoint:
             raise ServerError("the shared port is served by another server of this worker")
         bound = self._add_all(sockets)
         self._has_mailbox = True
+        seat.follow(self._steer)
         self._loop.add_reader(seat.mailbox.fileno(), self._on_mail)
         return bound
 
@@ -354,6 +368,7 @@ class Endpoint:
         self._closed = True
         if self._seat is not None and self._has_mailbox:
             self._has_mailbox = False
+            self._seat.unfollow()
             self._loop.remove_reader(self._seat.mailbox.fileno())
         if self._flush_handle is not None:
             self._flush_handle.cancel()
@@ -420,6 +435,10 @@ class Endpoint:
         self._quic.receive(udp.quic, time.monotonic_ns())
         if not self._closed:
             self._settle()
+
+    def _steer(self, steering: Steering) -> None:
+        if not self._closed:
+            self._quic.set_steering(steering.homes, steering.alive_table)
 
     def _on_mail(self) -> None:
         assert self._seat is not None

@@ -267,9 +267,9 @@ cdef class QuicEndpoint:
         sock = self._socks[head.sock]
         cdef int rc
         self._inside = True
-        rc = qe_engine_packet_in(
-            self._e, sock._c, <const sockaddr *>&local, head.local_len,
-            <const sockaddr *>&remote, head.remote_len, head.ecn, <const uint8_t *>p, n, now)
+        rc = qe_engine_packet_handed(
+            self._e, sock._c, <const sockaddr *>&local, head.local_len, <const sockaddr *>&remote,
+            head.remote_len, head.ecn, <const uint8_t *>p, n, head.hops, now)
         self._left()
         if rc < 0:
             self._report(_error(rc, "Receiving from another worker"))
@@ -446,6 +446,18 @@ cdef class QuicEndpoint:
     def stop_accepting(self):
         if self._e != NULL:
             qe_engine_stop_accepting(self._e)
+
+    def set_steering(self, homes, bytes alive not None):
+        cdef int16_t places[256]
+        cdef size_t n = 0
+        if len(homes) > 256 or len(alive) > 256:
+            raise _bad_value("homes", homes, "tables of 256 workers at most")
+        for home in homes:
+            places[n] = -1 if home is None else <int16_t>(<int>home)
+            n += 1
+        if self._e != NULL and qe_engine_set_steering(
+                self._e, places, n, <const uint8_t *>PyBytes_AS_STRING(alive), len(alive)) < 0:
+            raise _bad_value("homes", homes, "a place or more, each None or a worker 0 to 255")
 
     def stats(self):
         cdef qe_engine_stats s

@@ -27,6 +27,7 @@ from pywebtransport.constants import (
     DEFAULT_BIND_HOST,
     DEFAULT_CERTFILE,
     DEFAULT_DEV_PORT,
+    DEFAULT_DRAIN_SPREAD,
     DEFAULT_DRAIN_TIMEOUT,
     DEFAULT_KEYFILE,
     DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
@@ -78,9 +79,13 @@ class ServerConfig(BaseConfig):
     certfile: str = DEFAULT_CERTFILE
     """PEM file of the server's certificate chain, leaf first."""
 
+    drain_spread: float = DEFAULT_DRAIN_SPREAD
+    """Seconds over which closing the server tells its clients to drain, in batches, so
+    that they do not all come back elsewhere in one moment; 0: all at once."""
+
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
-    """Seconds that closing the server leaves to its sessions after telling
-    them to drain."""
+    """Seconds that closing the server leaves to a client's sessions after telling
+    it to drain."""
 
     keyfile: str = DEFAULT_KEYFILE
     """PEM file of the key of ``certfile``."""
@@ -161,6 +166,7 @@ class ServerConfig(BaseConfig):
         "bind_host": Text("host name or address"),
         "bind_port": amount("a UDP port", 0, 65535),
         "certfile": Path(none=""),
+        "drain_spread": seconds(above=False),
         "drain_timeout": seconds(above=False),
         "keyfile": Path(none=""),
         "max_connections": amount("connections", 1, 1 << 31),

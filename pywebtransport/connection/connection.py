@@ -42,6 +42,7 @@ from .farewell import Farewell, sessions_flushed
 from .info import ConnectionInfo, snapshot
 from .migration import migrate
 from .pending import PendingSession
+from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
@@ -418,19 +419,20 @@ class WebTransportConnection(EventEmitter):
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
+        timeout = self._config.close_timeout
         try:
-            if self._sessions:
-                await asyncio.gather(
-                    *(
-                        session.close(code=code, reason=reason, close_connection=False)
-                        for session in list(self._sessions.values())
-                    ),
-                    return_exceptions=True,
-                )
             if self._driver is not None:
-                await sessions_flushed(
-                    self._driver.h3, timeout=self._config.close_timeout, name=self._id
-                )
+                async with while_present(self._driver.quic, timeout):
+                    await asyncio.gather(
+                        *(
+                            session.close(code=code, reason=reason, close_connection=False)
+                            for session in list(self._sessions.values())
+                        ),
+                        return_exceptions=True,
+                    )
+                    await sessions_flushed(self._driver.h3, timeout=timeout, name=self._id)
+        except builtins.TimeoutError:
+            pass  # whoever is left does not answer
         finally:
             self._close_now(code, reason)
         await self.wait_closed()

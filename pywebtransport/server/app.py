@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -16,7 +17,6 @@ from ..config import ServerConfig
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
-from ..utils.checks import check_bind_address
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
@@ -24,8 +24,9 @@ from ..utils.text import printable
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
 from .middleware import MiddlewareManager
+from .passed import check_where, inherited_sockets
 from .router import RequestRouter, Route, SessionHandler, check_path
-from .server import WebTransportServer
+from .server import WebTransportServer, check_drain
 from .supervisor import check_caller, run_workers
 from .worker import current_worker
 
@@ -214,18 +215,26 @@ class ServerApp:
                     "cancelled"
                 ) from error
 
-    async def shutdown(self) -> None:
+    async def shutdown(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
         """Close the server gracefully, then run the shutdown handlers. Idempotent.
 
         A shutdown handler that raises is logged; the others still run.
 
+        Args:
+            drain_timeout: Seconds, see ``WebTransportServer.close``.
+            spread: Likewise.
+
         Raises:
-            ConfigurationError: The server belongs to another event loop; nothing was closed.
+            ConfigurationError: An argument is out of range, or the server belongs to another
+                event loop; nothing was closed.
         """
+        check_drain(drain_timeout, spread)
         if not self._server._home.is_gone:
             self._server._home.enter()
         try:
-            await self._server.close()
+            await self._server.close(drain_timeout=drain_timeout, spread=spread)
         finally:
             if self._started:
                 self._started = False
@@ -256,39 +265,58 @@ class ServerApp:
         await self.shutdown()
 
     async def serve(
-        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Listen and serve until cancelled or until the server is closed.
 
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
             **kwargs: Further fields of the configuration to set first.
 
         Raises:
             ServerError: The address cannot be bound.
             CertificateError: A certificate or key cannot be used.
-            ConfigurationError: A bad host or port, or an unknown or bad field in ``kwargs``.
+            ConfigurationError: A bad host or port, bad sockets, or an unknown or bad field in
+                ``kwargs``.
 
         Cancellation: ends serving; ``shutdown`` (or leaving ``async with``) releases.
         """
-        await self.listen(host=host, port=port, **kwargs)
+        await self.listen(host=host, port=port, sockets=sockets, **kwargs)
         await self._server.serve_forever()
 
     async def listen(
-        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Run the start-up handlers and begin to listen, without blocking.
 
         Args and errors: as ``serve``. ``server.local_address`` then tells the port.
         """
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
         await self.startup()
-        await self._server.listen(host=host, port=port)
+        await self._server.listen(host=host, port=port, sockets=sockets)
 
-    def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+    def run(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
         During the start such a signal cancels the start-up handler that runs;
@@ -301,9 +329,13 @@ class ServerApp:
         shutdown handlers itself. Limits of the configuration, statistics and
         what handlers keep in memory are then each worker's own.
 
+        A program that systemd started for a socket (``inherited_sockets``) serves that one,
+        whatever host and port are given.
+
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
             **kwargs: ``loop_factory``, and fields of the configuration to set
                 first, such as ``workers=4``.
 
@@ -312,7 +344,7 @@ class ServerApp:
             thread, which gets the signals; ``serve`` is for those.
         """
         check_caller("run")
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         loop_factory = kwargs.pop("loop_factory", None)
         if loop_factory is not None and not callable(loop_factory):
             raise invalid_config(
@@ -327,15 +359,28 @@ class ServerApp:
                 config=config,
                 host=host,
                 port=port,
+                sockets=sockets,
                 loop_factory=loop_factory,
             )
             return
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._run(host, port))
+        passed = inherited_sockets() if sockets is None else []
+        if passed:
+            host, port, sockets = None, None, passed
+        try:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(self._run(host, port, sockets))
+        finally:
+            for sock in passed:
+                sock.close()
 
     # ------------------------------------------------------------------ internal
 
-    async def _run(self, host: str | None, port: int | None) -> None:
+    async def _run(
+        self,
+        host: str | None,
+        port: int | None,
+        sockets: Sequence[socket.socket] | None = None,
+    ) -> None:
         """Serve until told to stop: by a signal, or as a worker."""
         main = asyncio.current_task()
         assert main is not None
@@ -353,7 +398,7 @@ class ServerApp:
         with contextlib.nullcontext() if worker is not None else _signals(on_stop, self._reload):
             try:
                 async with self:
-                    await self.listen(host=host, port=port)
+                    await self.listen(host=host, port=port, sockets=sockets)
                     starting = False
                     await self._serve_until(stop)
             except asyncio.CancelledError:

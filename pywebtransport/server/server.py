@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,13 +28,14 @@ from ..exceptions import (
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
-from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from ..utils.networks import AddressCounts, client_network
 from .answering import Answering
 from .certificates import CertificateWatch
+from .draining import Draining, close_all
 from .losses import Losses
+from .passed import check_where, duplicates
 from .sessions import ServerSessions
 from .shared_secret import SharedSecret, load_shared_secret
 from .stats import ServerStats
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
     from ..h3.session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
 # Seconds: for all that a client knows, a place may be free by then.
@@ -94,7 +95,6 @@ class WebTransportServer(EventEmitter):
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
@@ -107,7 +107,7 @@ class WebTransportServer(EventEmitter):
         self._listening = asyncio.Lock()
         self._closing = False
         self._closed = False
-        self._idle: asyncio.Event | None = None
+        self._draining: Draining | None = None
 
     # -------------------------------------------------------------- properties
 
@@ -151,7 +151,13 @@ class WebTransportServer(EventEmitter):
 
     # ---------------------------------------------------------------- life cycle
 
-    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+    async def listen(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+    ) -> None:
         """Start listening; call it again for further addresses.
 
         Args:
@@ -159,22 +165,28 @@ class WebTransportServer(EventEmitter):
                 ``::`` (every address of both families). Default ``config.bind_host``.
             port: UDP port; 0 chooses a free one, see ``local_address``.
                 Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``inherited_sockets``. Once this
+                has returned they belong to the server, which closes them; if it raises, they
+                are as before.
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is none, no certificate is given, or
+            ConfigurationError: ``host`` or ``port`` is none, ``sockets`` are no bound UDP
+                sockets or come with a host or port, no certificate is given, or
                 ``workers`` is above 1 in a process that is no worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
         """
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         if self._endpoint is not None:
             self._home.enter()
         async with self._listening:
-            await self._listen(host, port)
+            await self._listen(host, port, sockets)
 
-    async def _listen(self, host: str | None, port: int | None) -> None:
+    async def _listen(
+        self, host: str | None, port: int | None, sockets: Sequence[socket.socket] | None
+    ) -> None:
         self._check_not_closed()
         if self._endpoint is None:
             self._configure(self._config)  # whose fields may have been set since it was made
@@ -189,7 +201,7 @@ class WebTransportServer(EventEmitter):
         host = config.bind_host if host is None else host
         port = config.bind_port if port is None else port
         worker = current_worker()
-        seat = None if worker is None else worker.seat_for((host, port))
+        seat = None if worker is None or sockets else worker.seat_for((host, port))
         if config.workers > 1 and seat is None:
             raise _no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
@@ -208,6 +220,8 @@ class WebTransportServer(EventEmitter):
         try:
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
+            elif sockets:
+                bound = endpoint.take(duplicates(sockets))
             else:
                 bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
@@ -218,6 +232,8 @@ class WebTransportServer(EventEmitter):
             if self._endpoint is None:
                 endpoint.close()
             raise
+        for sock in sockets or ():
+            sock.close()
         self._home.enter()
         self._endpoint = endpoint
         if self._started_at is None:
@@ -249,29 +265,29 @@ class WebTransportServer(EventEmitter):
             self._stopped = asyncio.Event()
         await self._stopped.wait()
 
-    async def close(self, *, drain_timeout: float | None = None) -> None:
+    async def close(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
-        Clients are told at once (GOAWAY) and have ``drain_timeout`` seconds to
-        end their sessions; the others are then closed with code 0. What was
+        Clients are told (GOAWAY, and a DRAIN capsule for each session) and have ``drain_timeout``
+        seconds to end their sessions; the others are then closed with code 0. What was
         written and finished is acknowledged before its session closes, within
-        ``close_timeout``.
+        ``close_timeout``. A client that answers nothing any more is not waited for.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
+            spread: Seconds over which the clients are told, in batches, so that they do not all
+                come back elsewhere in one moment; default ``config.drain_spread``. Each has its
+                ``drain_timeout`` from then on.
 
         Raises:
-            ConfigurationError: ``drain_timeout`` is no number of seconds, or the server
-                belongs to another event loop; nothing was closed.
+            ConfigurationError: ``drain_timeout`` or ``spread`` is no number of seconds, or the
+                server belongs to another event loop; nothing was closed.
 
         Cancellation: everything is released all the same, without the wait.
         """
-        if drain_timeout is not None and not (
-            isinstance(drain_timeout, int | float) and drain_timeout >= 0  # NaN is not, either
-        ):
-            raise invalid_config(
-                key="drain_timeout", value=drain_timeout, reason="expected 0 or more seconds"
-            )
+        check_drain(drain_timeout, spread)
         if self._closed:
             return
         if self._home.is_gone:
@@ -283,28 +299,34 @@ class WebTransportServer(EventEmitter):
             return
         self._closing = True
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
+        spread = self._config.drain_spread if spread is None else spread
+        worker = current_worker()
         try:
+            if worker is not None:
+                worker.closing(self)
             if self._endpoint is not None:
-                self._endpoint.quic.stop_accepting()
-                await self._drain(timeout)
+                quic = self._endpoint.quic
+                quic.stop_accepting()
+                if timeout > 0 or spread > 0:
+                    self._draining = Draining(
+                        lambda: self._connections,
+                        lambda: quic.stats()["half_open"],
+                        self._logger,
+                        "server shutdown",
+                    )
+                    await self._draining.run(timeout, spread)
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
-                await asyncio.gather(
-                    *(
-                        connection.close(reason="server shutdown")
-                        for connection in list(self._connections)
-                    ),
-                    return_exceptions=True,
-                )
+                await close_all(list(self._connections), "server shutdown")
         finally:
+            if self._draining is not None:
+                self._draining.stop()
+                self._draining = None
             for connection in list(self._connections):
                 connection._close_now(reason="server shutdown")
-            for timer in self._timers:
-                timer.cancel()
-            self._timers.clear()
             if self._certificates is not None:
                 self._certificates.close()
             self._losses.close()
@@ -319,6 +341,8 @@ class WebTransportServer(EventEmitter):
             finally:
                 if endpoint is not None:
                     endpoint.close()
+                if worker is not None:
+                    worker.closed(self)
                 self._closed = True
                 if self._stopped is None:
                     self._stopped = asyncio.Event()
@@ -483,6 +507,8 @@ class WebTransportServer(EventEmitter):
         connection._take(driver)
         self._connections.add(connection)
         self._stats.connections_accepted += 1
+        if self._draining is not None:
+            self._draining.connection_accepted(connection)
         return driver
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
@@ -530,7 +556,7 @@ class WebTransportServer(EventEmitter):
         """Why a request is refused before the application hears of it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
-        if self._closing:
+        if self._closing and not (self._draining and self._draining.admits(connection)):
             return _SERVICE_UNAVAILABLE, "closing", "the server is closing"
         limit = self._config.max_sessions
         if len(self._sessions) >= limit:
@@ -557,8 +583,8 @@ class WebTransportServer(EventEmitter):
                 origin=session.origin,
                 peer=session.remote_address,
             )
-        if not self._sessions and self._idle is not None:
-            self._idle.set()
+        if self._draining is not None:
+            self._draining.session_ended()
 
     async def _serve(self, session: WebTransportSession) -> None:
         """The life of one session on this side; raises only what ends the program."""
@@ -593,27 +619,6 @@ class WebTransportServer(EventEmitter):
     def _default_origins(self, path: str) -> tuple[str, ...] | None:
         allowed = self._config.allowed_origins
         return None if allowed is None else tuple(allowed)
-
-    async def _drain(self, timeout: float) -> None:
-        """GOAWAY everywhere, then wait for the sessions to end."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        for connection in list(self._connections):
-            if connection._driver is not None and connection.is_connected:
-                connection._driver.h3.send_goaway()
-                self._timers.append(
-                    loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
-                )
-        if not self._sessions or timeout <= 0:
-            return
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._idle.wait()
-        except builtins.TimeoutError:
-            self._logger.info(
-                "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
-            )
 
     def _measure(self) -> dict[str, Any]:
         stats = self._refresh().to_dict()
@@ -650,6 +655,19 @@ def check_server_config(config: Any) -> None:
         raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
 
 
+def check_drain(drain_timeout: Any, spread: Any) -> None:
+    """Check what ``close`` is given; None stands for what the configuration says.
+
+    Raises:
+        ConfigurationError: One of them is no number of seconds.
+    """
+    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+        if value is not None and not (
+            isinstance(value, int | float) and value >= 0  # NaN is not, either
+        ):
+            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
+
+
 def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
     """Why a server that wants workers cannot listen here."""
     if worker is None:
@@ -658,7 +676,10 @@ def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
             "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
         )
     else:
-        how = "this worker shares the host and port that run_workers() was given, and no other"
+        how = (
+            "this worker shares the host and port, or the sockets, that run_workers() was given, "
+            "and no others"
+        )
     return ConfigurationError(
         f"workers={workers}: {how}", config_key="workers", config_value=workers
     )
@@ -679,8 +700,3 @@ def _was_accepted(session: WebTransportSession) -> bool:
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
     """Origins are compared as serialised (RFC 6454), scheme and host without case."""
     return "*" in origins or origin.lower() in {item.lower() for item in origins}
-
-
-def _finish_goaway(connection: WebTransportConnection) -> None:
-    if connection._driver is not None and not connection.is_closed:
-        connection._driver.h3.finish_goaway()

@@ -771,7 +771,8 @@ class WebTransportSession(EventEmitter):
             )
 
     def _become_ready(self) -> None:
-        self._state = SessionState.CONNECTED
+        # The peer may say that it drains before it answers.
+        self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
         if self._h3.is_client:

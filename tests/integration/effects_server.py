@@ -97,6 +97,17 @@ async def closing_leaves_time_to_sessions(bed: Bed) -> None:
             assert await elapsed(served.server.close()) >= seconds
 
 
+@effect("drain_spread", only="server")
+async def clients_are_told_one_after_the_other(bed: Bed) -> None:
+    for seconds in (0.0, 1.0):
+        fields = {"drain_spread": seconds, "drain_timeout": 0.1}
+        async with bed.serving(**fields) as served, bed.client() as client:
+            for _ in range(2):
+                await client.connect(served.url())
+            # The second hears of it after half of the time, and has its own after that.
+            assert await elapsed(served.server.close()) >= seconds / 2 + 0.1
+
+
 @effect("max_connections", only="server")
 async def connections_of_a_server_end(bed: Bed) -> None:
     async with bed.serving(max_connections=1) as served, bed.client() as client:

@@ -103,6 +103,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "bind_host": ("", ""),
     "bind_port": (0, 0),
     "certfile": ("c.pem", "c.pem"),
+    "drain_spread": (5, 5.0),
     "drain_timeout": (0, 0.0),
     "keyfile": ("k.pem", "k.pem"),
     "max_connections_per_address": (7, 7),
