@@ -24,6 +24,7 @@ from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
+from ..utils.gates import ONLY
 from ..utils.text import printable
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
@@ -363,7 +364,7 @@ class PubSubManager:
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
         for subscription in self.subscriptions:
-            subscription._waiters.wake()
+            subscription._takers.open(ONLY)
 
     def _hand_over(
         self,

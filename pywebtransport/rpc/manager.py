@@ -25,6 +25,7 @@ from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
 from ..utils.checks import check_instance
+from ..utils.slots import Slots
 from ..utils.tasks import is_being_cancelled
 from .call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
 from .exceptions import (
@@ -144,7 +145,7 @@ class RpcManager:
             interceptors=self._interceptors,
         )
         self._limit = concurrency_limit
-        self._outgoing_slots = asyncio.Semaphore(concurrency_limit)
+        self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
         self._closed = False
 
