@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["Acceptors", "IncomingStreams"]
 
 _AnyStream = WebTransportStream | WebTransportReceiveStream
-_Kinds = tuple[bool, bool]  # bidirectional ones, unidirectional ones
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 
 
@@ -25,95 +24,119 @@ class Acceptors:
         session: Whose streams they are.
     """
 
-    __slots__ = ("_lines", "_session")
+    __slots__ = ("_session", "bidirectional", "unidirectional")
 
     def __init__(self, session: WebTransportSession) -> None:
         self._session = session
-        self._lines = (Line(), Line())  # by bool(unidirectional); some stand in both
-
-    def are_before(self, wanted: _Kinds) -> bool:
-        """Others have a claim to streams of one of these kinds."""
-        return any(want and line for want, line in zip(wanted, self._lines, strict=True))
+        # Whoever wants both kinds stands in both lines.
+        self.bidirectional = Line()
+        self.unidirectional = Line()
 
     def serve(self, unidirectional: bool) -> None:
         """Tell those who can have a stream of this kind."""
-        line = self._lines[unidirectional]
-        while self._has_more(unidirectional) and line.serve():
-            pass
+        line = self.unidirectional if unidirectional else self.bidirectional
+        if line.turns:
+            session = self._session
+            streams = session._incoming_uni if unidirectional else session._incoming_bidi
+            while streams and line.turns and len(streams) > line.served:
+                line.serve()
 
     def end(self) -> None:
         """The session is over: nobody waits any more."""
-        for line in self._lines:
-            line.serve_all()
-
-    async def wait(self, wanted: _Kinds) -> _AnyStream | None:
-        """Stand in line for a stream; None: the session is over."""
-        session, lines = self._session, self._lines
-        loop = asyncio.get_running_loop()
-        require_loop(session._loop, loop)
-        turn: Turn = loop.create_future()
-        served = False
-        try:
-            for want, line in zip(wanted, lines, strict=True):
-                if want:
-                    line.join(turn)
-            self.serve(False)
-            self.serve(True)
-            await turn
-            served = True
-        finally:
-            for line in lines:
-                line.leave(turn)
-            if not served:
-                self.serve(False)
-                self.serve(True)
-        bidirectional, unidirectional = wanted
-        stream = _take(
-            session,
-            bidirectional and self._has_more(False),
-            unidirectional and self._has_more(True),
-        )
-        if bidirectional and unidirectional:  # it may be one of the other kind that came first
-            self.serve(False)
-            self.serve(True)
-        return stream
-
-    def _has_more(self, unidirectional: bool) -> bool:
-        """There are streams that nobody was told of yet."""
-        session = self._session
-        streams = session._incoming_uni if unidirectional else session._incoming_bidi
-        return streams is not None and len(streams) > self._lines[unidirectional].served
+        self.bidirectional.serve_all()
+        self.unidirectional.serve_all()
 
 
 class IncomingStreams(Generic[_StreamT]):
     """Iterates over streams the peer opened; several iterators share the queues, in turn."""
 
-    __slots__ = ("_session", "_wanted")
+    __slots__ = ("_acceptors", "_bidirectional", "_first", "_second", "_session", "_unidirectional")
 
     def __init__(
         self, session: WebTransportSession, *, bidirectional: bool, unidirectional: bool
     ) -> None:
         self._session = session
-        self._wanted = (bidirectional, unidirectional)
+        self._bidirectional = bidirectional
+        self._unidirectional = unidirectional
+        self._acceptors: Acceptors | None = None
+        # The lines of the kinds that are wanted; there are none before anybody waits.
+        self._first: Line | None = None
+        self._second: Line | None = None
+        if session._acceptors is not None:
+            self._know(session._acceptors)
+
+    def _know(self, acceptors: Acceptors) -> None:
+        self._acceptors = acceptors
+        self._first = acceptors.bidirectional if self._bidirectional else acceptors.unidirectional
+        self._second = acceptors.unidirectional if self._unidirectional else self._first
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> _StreamT:
         session = self._session
-        acceptors = session._acceptors
         while True:
-            if session.is_closed or acceptors is None or not acceptors.are_before(self._wanted):
-                stream = _take(session, *self._wanted)
+            first, second = self._first, self._second
+            if (
+                first is None
+                or second is None
+                or not (first.turns or first.served or second.turns or second.served)
+                or session.is_closed
+            ):
+                stream = _take(session, self._bidirectional, self._unidirectional)
                 if stream is not None:
                     return stream  # type: ignore[return-value]
                 if session.is_closed:
                     raise StopAsyncIteration
-            if acceptors is None:
-                acceptors = session._acceptors = Acceptors(session)
-            stream = await acceptors.wait(self._wanted)
+            if self._acceptors is None:
+                if session._acceptors is None:
+                    session._acceptors = Acceptors(session)
+                self._know(session._acceptors)
+                continue
+            stream = await self._wait(self._acceptors)
             if stream is not None:
                 return stream  # type: ignore[return-value]
+
+    async def _wait(self, acceptors: Acceptors) -> _AnyStream | None:
+        """Stand in line for a stream; None: the session is over."""
+        session = self._session
+        loop = asyncio.get_running_loop()
+        if loop is not session._loop:
+            require_loop(session._loop, loop)
+        turn: Turn = loop.create_future()
+        if self._bidirectional:
+            acceptors.bidirectional.join(turn)
+        if self._unidirectional:
+            acceptors.unidirectional.join(turn)
+        try:
+            # There may be more than those will take who were served and did not go on yet.
+            if self._bidirectional and acceptors.bidirectional.served:
+                acceptors.serve(False)
+            if self._unidirectional and acceptors.unidirectional.served:
+                acceptors.serve(True)
+            await turn
+        except BaseException:
+            acceptors.bidirectional.leave(turn)
+            acceptors.unidirectional.leave(turn)
+            acceptors.serve(False)
+            acceptors.serve(True)
+            raise
+        if self._bidirectional != self._unidirectional:
+            line = acceptors.bidirectional if self._bidirectional else acceptors.unidirectional
+            line.leave(turn)
+            return _take(session, self._bidirectional, self._unidirectional)
+        bidi, uni = acceptors.bidirectional, acceptors.unidirectional
+        bidi.leave(turn)
+        uni.leave(turn)
+        # It may be one of the other kind that came first.
+        stream = _take(
+            session,
+            len(session._incoming_bidi or ()) > bidi.served,
+            len(session._incoming_uni or ()) > uni.served,
+        )
+        acceptors.serve(False)
+        acceptors.serve(True)
+        return stream
 
 
 def _take(

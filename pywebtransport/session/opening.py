@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
-from ..exceptions import SessionClosedError, StreamError, StreamLimitError
+from ..exceptions import SessionClosedError, StreamError, StreamLimitError, TimeoutError
 from ..stream import WebTransportSendStream
 from ..utils.checks import NEVER, check_timeout
 from ..utils.gates import Gates, TooLate
+from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
@@ -23,10 +24,10 @@ __all__ = [
     "credit_grew",
     "may_open",
     "open_stream",
-    "request_delay",
     "session_over",
     "stream_over",
     "try_open",
+    "unanswered",
     "wait_finished_streams",
 ]
 
@@ -136,7 +137,18 @@ def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
         gates.open(_OWN_CONNECTION)
 
 
-def request_delay(session: WebTransportSession) -> str | None:
+def unanswered(session: WebTransportSession, timeout: float) -> TimeoutError:
+    """The error of a client whose request got no answer in ``timeout`` seconds."""
+    delay = _request_delay(session)
+    return TimeoutError(
+        f"the server did not answer the session request for '{printable(session.path)}' "
+        f"within {timeout} s" + ("" if delay is None else f": it was not sent, since {delay}"),
+        timeout_duration=timeout,
+        operation="session",
+    )
+
+
+def _request_delay(session: WebTransportSession) -> str | None:
     """Why the request for a client's session is not sent yet; None: it is."""
     connection = session._connection
     if session.stream_id is not None:
@@ -268,7 +280,7 @@ def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable)
         name, value = f"WT_MAX_STREAMS_{'UNI' if unidirectional else 'BIDI'}", allowed or 0
         text = f"its limit for the session, {name}, is {value} since the start; {count} are open"
         if opened is None:
-            why = request_delay(session) or "it waits for its turn"
+            why = _request_delay(session) or "it waits for its turn"
             text = f"the session was not requested yet: {why}"
     else:
         return _peer_connection(connection, unidirectional)

@@ -20,7 +20,6 @@ from ..exceptions import (
     SessionClosedError,
     SessionError,
     SessionRejectedError,
-    TimeoutError,
 )
 from ..h3.error_codes import code_from_wire
 from ..h3.fields import check_fields
@@ -57,7 +56,6 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
-from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
@@ -66,10 +64,10 @@ from .opening import (
     credit_grew,
     may_open,
     open_stream,
-    request_delay,
     session_over,
     stream_over,
     try_open,
+    unanswered,
     wait_finished_streams,
 )
 from .orphans import Orphans
@@ -393,14 +391,7 @@ class WebTransportSession(EventEmitter):
         """
         check_timeout("timeout", timeout)
         if not await self._decided(timeout):
-            delay = request_delay(self)
-            raise TimeoutError(
-                f"the server did not answer the session request for '{printable(self.path)}' "
-                f"within {timeout} s"
-                + ("" if delay is None else f": it was not sent, since {delay}"),
-                timeout_duration=timeout,
-                operation="session",
-            )
+            raise unanswered(self, timeout)
 
     async def _decided(self, timeout: float | None) -> bool:
         """As ``ready``; False when ``timeout`` passed first, None waits without limit."""
@@ -702,8 +693,11 @@ class WebTransportSession(EventEmitter):
             if self._incoming_bidi is None:
                 self._incoming_bidi = deque()
             self._incoming_bidi.append(bidirectional)
-        if self._acceptors is not None:
-            self._acceptors.serve(unidirectional)
+        acceptors = self._acceptors
+        if acceptors is not None and (
+            acceptors.bidirectional.turns or acceptors.unidirectional.turns
+        ):
+            acceptors.serve(unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, remote=True)
 

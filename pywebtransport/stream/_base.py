@@ -149,6 +149,7 @@ class _StreamBase(EventEmitter):
         "_reads",
         "_receive_done",
         "_reset_sent",
+        "_rest",
         "_send_order",
         "_session",
         "_stats",
@@ -178,6 +179,8 @@ class _StreamBase(EventEmitter):
     _writers: Line | None
     _acked_waiters: Waiters | None
     _reset_sent: bool
+    # What a write of a mutable buffer did not queue yet, and whether the stream ends behind it.
+    _rest: tuple[memoryview, bool] | None
     _send_order: int
     _writes: int
     _bytes_sent: int
@@ -220,7 +223,7 @@ class _StreamBase(EventEmitter):
         self._session = session
         self._quic = quic
         self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
-        self._writers = self._acked_waiters = None
+        self._writers = self._acked_waiters = self._rest = None
         self._done = self._reset_sent = False
         self._receive_done = cls._direction is _SEND_ONLY
         self._arrival = arrival

@@ -43,10 +43,6 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     __slots__ = ()
 
-    # What a write of a mutable buffer did not queue yet, and whether the stream ends behind
-    # it. In the dictionary, which few streams have.
-    _rest: tuple[memoryview, bool] | None = None
-
     _direction = StreamDirection.SEND_ONLY
 
     # ------------------------------------------------------------- properties
@@ -327,7 +323,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                     # Where there is room already, only those who were served go on first.
                     served = await line.wait(timeout, first=served, pass_on=_nobody, arm=arm)
                 finally:
-                    if not len(line):
+                    if not line.turns:
                         self._quic.set_write_waiter(None)
                 if not served:
                     self.stats.flow_control_errors += 1

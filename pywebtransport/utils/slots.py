@@ -30,7 +30,7 @@ class Slots:
     @property
     def unused(self) -> bool:
         """Nobody has a slot, nobody waits for one."""
-        return self.free == self.count and not len(self._line)
+        return self.free == self.count and not self._line.turns
 
     @property
     def waiting(self) -> int:
@@ -39,7 +39,7 @@ class Slots:
 
     def take(self) -> bool:
         """Take a slot now; False when none is free, or others wait for one."""
-        if self.free and not len(self._line):
+        if self.free and not self._line.turns:
             self.free -= 1
             return True
         return False

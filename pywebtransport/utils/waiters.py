@@ -8,7 +8,7 @@ served.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -168,26 +168,29 @@ class Line:
 
     Attributes:
         served: How many were served and did not go on yet.
+        turns: Of those who wait, in order. Ask these two where asking has to be cheap.
     """
 
-    __slots__ = ("_turns", "served")
+    __slots__ = ("_gone", "served", "turns")
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[Turn, None] = OrderedDict()
+        # Those who gave up stay in it until their turn would come, or until they are many.
+        self.turns: deque[Turn] = deque()
         self.served = 0
+        self._gone = 0
 
     def __len__(self) -> int:
-        """How many wait."""
-        return len(self._turns)
+        """How many wait. It counts them: ask ``turns`` whether there is anybody."""
+        return sum(not turn.done() for turn in self.turns)
 
     def __bool__(self) -> bool:
-        return self.served > 0 or len(self._turns) > 0
+        return self.served > 0 or bool(self.turns)
 
     def serve(self) -> bool:
         """It is the turn of the first in line; False: nobody waits."""
-        turns = self._turns
+        turns = self.turns
         while turns:
-            turn, _ = turns.popitem(last=False)
+            turn = turns.popleft()
             if not turn.done():  # else it has given up, or was served in another line
                 self.served += 1
                 turn.set_result(self)
@@ -201,7 +204,7 @@ class Line:
 
     def done(self) -> bool:
         """Nobody waits."""
-        return not self._turns
+        return not self.turns
 
     def set_result(self, result: None, /) -> None:
         """As ``serve_all``, for the engine."""
@@ -213,9 +216,9 @@ class Line:
         Args:
             error: Makes one.
         """
-        turns = self._turns
+        turns = self.turns
         while turns:
-            turn, _ = turns.popitem(last=False)
+            turn = turns.popleft()
             if not turn.done():
                 turn.set_exception(error())
 
@@ -229,12 +232,13 @@ class Line:
         Raises:
             ConfigurationError: Others wait on another event loop.
         """
-        turns = self._turns
+        turns = self.turns
         if turns:
-            require_loop(next(iter(turns)).get_loop(), turn.get_loop())
-        turns[turn] = None
+            require_loop(turns[0].get_loop(), turn.get_loop())
         if first:
-            turns.move_to_end(turn, last=False)
+            turns.appendleft(turn)
+        else:
+            turns.append(turn)
 
     def leave(self, turn: Turn) -> bool:
         """Whoever stood in line goes on.
@@ -242,11 +246,20 @@ class Line:
         Returns:
             It was served here. One that cannot use that now has to leave it to the next.
         """
-        self._turns.pop(turn, None)
-        if not turn.done() or turn.cancelled() or turn.exception() or turn.result() is not self:
+        if not turn.done():  # its coroutine was thrown away
+            self.turns.remove(turn)
             return False
-        self.served -= 1
-        return True
+        if not turn.cancelled() and turn.exception() is None and turn.result() is self:
+            self.served -= 1
+            return True
+        turns = self.turns
+        while turns and turns[0].done():
+            turns.popleft()
+        self._gone += 1
+        if self._gone > 64 and self._gone > len(turns) // 2:
+            self._gone = 0
+            self.turns = deque(other for other in turns if not other.done())
+        return False
 
     async def wait(
         self,
