@@ -652,17 +652,17 @@ class WebTransportDatagramTransport(EventEmitter):
                 left = limit - (time.perf_counter() - started)
                 timer = loop.call_later(left, give_up, turn)
             try:
-                # While others who were served did not go on, there may be more than they take.
-                self._serve_receivers()
                 served = await turn
             except BaseException:
-                if line.leave(turn):
-                    self._serve_receivers()
+                line.leave(turn)
+                self._serve_receivers()
                 raise
             finally:
                 if timer is not None:
                     timer.cancel()
             is_first = line.leave(turn)
+            if line.turns:
+                self._serve_receivers(1)  # those who came meanwhile; one of them is for this one
             if served is None:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
@@ -678,11 +678,12 @@ class WebTransportDatagramTransport(EventEmitter):
             stats.max_receive_time = waited
         return self._incoming
 
-    def _serve_receivers(self) -> None:
-        """As many of those who wait as there are datagrams can go on."""
+    def _serve_receivers(self, taken: int = 0) -> None:
+        """As many of those who wait can go on as there are datagrams, ``taken`` aside."""
         line, incoming = self._receivers, self._incoming
-        while line is not None and incoming and len(incoming) > line.served and line.serve():
-            pass
+        if line is not None and incoming:
+            while line.turns and len(incoming) - taken > line.served:
+                line.serve()
 
     def _writable_future(self) -> asyncio.Future[bool]:
         """Done when the queue has room again; get it in the turn in which it had none."""

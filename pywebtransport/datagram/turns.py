@@ -87,9 +87,12 @@ def _attempt(
 
 def _full_queue(transport: WebTransportDatagramTransport) -> Hashable:
     """The limit that kept the last datagram from its queue."""
-    h3 = transport._h3
-    own = h3.session_id < 0 or transport.get_send_buffer_size() >= transport._high_water_mark
-    return transport if own else _CONNECTION
+    if transport._h3.session_id < 0:
+        return transport  # the session is not requested yet
+    # One that may fill the queue of the connection found that one full.
+    limit = transport._high_water_mark
+    own = limit < transport._session._config.datagram_queue_size
+    return transport if own and transport.get_send_buffer_size() >= limit else _CONNECTION
 
 
 def _is_held(transport: WebTransportDatagramTransport) -> bool:

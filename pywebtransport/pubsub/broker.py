@@ -24,6 +24,7 @@ from ..exceptions import (
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
@@ -478,9 +479,7 @@ class _Client:
         except (StreamLimitError, TimeoutError) as error:
             raise SubscriptionLimitError(
                 f"no stream is left for subscription {len(self.subscriptions)} of this session: "
-                "the client's connection allows no further unidirectional stream (its "
-                "initial_max_streams_uni, shared by its sessions), or the server's "
-                "max_streams_per_connection is reached",
+                + _reached(reached_limit(session, True)),
                 topic=pattern,
             ) from error
 
@@ -517,6 +516,17 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
+
+
+def _reached(limit: ReachedLimit) -> str:
+    """A limit in the words of the subscriber, for whom the peer is this server."""
+    if limit.name.islower():
+        return f"the server has {limit.open} open, and {limit.name}={limit.value}"
+    shared = "" if limit.name.startswith("WT_") else ", shared by its sessions"
+    return (
+        f"the client's connection allows no further unidirectional stream ({limit.name} is "
+        f"{limit.value}, {limit.open} are open: its initial_max_streams_uni{shared})"
+    )
 
 
 def _policy(name: object) -> BackpressurePolicy:

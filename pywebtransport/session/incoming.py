@@ -109,11 +109,6 @@ class IncomingStreams(Generic[_StreamT]):
         if self._unidirectional:
             acceptors.unidirectional.join(turn)
         try:
-            # There may be more than those will take who were served and did not go on yet.
-            if self._bidirectional and acceptors.bidirectional.served:
-                acceptors.serve(False)
-            if self._unidirectional and acceptors.unidirectional.served:
-                acceptors.serve(True)
             await turn
         except BaseException:
             acceptors.bidirectional.leave(turn)
@@ -124,7 +119,10 @@ class IncomingStreams(Generic[_StreamT]):
         if self._bidirectional != self._unidirectional:
             line = acceptors.bidirectional if self._bidirectional else acceptors.unidirectional
             line.leave(turn)
-            return _take(session, self._bidirectional, self._unidirectional)
+            stream = _take(session, self._bidirectional, self._unidirectional)
+            if line.turns:
+                acceptors.serve(self._unidirectional)  # those who came meanwhile
+            return stream
         bidi, uni = acceptors.bidirectional, acceptors.unidirectional
         bidi.leave(turn)
         uni.leave(turn)

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from .session import WebTransportSession
 
 __all__ = [
+    "ReachedLimit",
     "credit_grew",
     "may_open",
     "open_stream",
+    "reached_limit",
+    "request_delay",
     "session_over",
     "stream_over",
     "try_open",
@@ -139,7 +142,7 @@ def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
 
 def unanswered(session: WebTransportSession, timeout: float) -> TimeoutError:
     """The error of a client whose request got no answer in ``timeout`` seconds."""
-    delay = _request_delay(session)
+    delay = request_delay(session)
     return TimeoutError(
         f"the server did not answer the session request for '{printable(session.path)}' "
         f"within {timeout} s" + ("" if delay is None else f": it was not sent, since {delay}"),
@@ -148,7 +151,7 @@ def unanswered(session: WebTransportSession, timeout: float) -> TimeoutError:
     )
 
 
-def _request_delay(session: WebTransportSession) -> str | None:
+def request_delay(session: WebTransportSession) -> str | None:
     """Why the request for a client's session is not sent yet; None: it is."""
     connection = session._connection
     if session.stream_id is not None:
@@ -190,20 +193,27 @@ def _attempt(session: WebTransportSession, unidirectional: bool) -> QuicStream |
 # --------------------------------------------------------------------------- which limit
 
 
-class _Limit(NamedTuple):
+class ReachedLimit(NamedTuple):
     """A limit that is reached, for the error.
 
     Attributes:
+        owner: The peer, or the field of this end's configuration.
         name: As in the configuration, or in the protocol.
         value: Streams that it allows.
         open: Streams of this end that are open and count.
         text: Says all that, and whose it is.
     """
 
+    owner: str
     name: str
     value: int
     open: int
     text: str
+
+
+def reached_limit(session: WebTransportSession, unidirectional: bool) -> ReachedLimit:
+    """What keeps a stream from being opened now, and did when one was tried."""
+    return _describe(session, unidirectional, _closed_limit(session, unidirectional))
 
 
 def _keys(session: WebTransportSession, unidirectional: bool) -> tuple[_Key, ...]:
@@ -246,7 +256,7 @@ def _session_credit(
     return facts.get(f"send_limit_streams_{kind}"), facts.get(f"streams_opened_{kind}")
 
 
-def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> _Limit:
+def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> ReachedLimit:
     kind = "uni" if unidirectional else "bidi"
     driver = connection._driver
     value = 0 if driver is None else driver.h3.newest_stream[unidirectional] // 4 + 1
@@ -255,7 +265,8 @@ def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -
         count = connection._local_uni
     name = f"MAX_STREAMS_{kind.upper()}"
     sessions = len(connection._sessions)
-    return _Limit(
+    return ReachedLimit(
+        "the peer",
         name,
         value,
         count,
@@ -264,7 +275,7 @@ def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -
     )
 
 
-def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable) -> _Limit:
+def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable) -> ReachedLimit:
     connection = session._connection
     if key == _OWN_CONNECTION:
         name, value = "max_streams_per_connection", connection._max_local_streams
@@ -280,19 +291,18 @@ def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable)
         name, value = f"WT_MAX_STREAMS_{'UNI' if unidirectional else 'BIDI'}", allowed or 0
         text = f"its limit for the session, {name}, is {value} since the start; {count} are open"
         if opened is None:
-            why = _request_delay(session) or "it waits for its turn"
+            why = request_delay(session) or "it waits for its turn"
             text = f"the session was not requested yet: {why}"
     else:
         return _peer_connection(connection, unidirectional)
-    return _Limit(name, value, count, text)
+    owner = f"{name}={value} of this end" if name.islower() else "the peer"
+    return ReachedLimit(owner, name, value, count, text)
 
 
 def _limit_reached(
     session: WebTransportSession, unidirectional: bool, waited: float | None, late: TooLate | None
 ) -> StreamLimitError:
-    key = _closed_limit(session, unidirectional)
-    limit = _describe(session, unidirectional, key)
-    own = key in (_OWN_CONNECTION, (session, None))
+    limit = reached_limit(session, unidirectional)
     details: dict[str, Any] = {
         "limit": limit.name,
         "value": limit.value,
@@ -303,7 +313,7 @@ def _limit_reached(
     if late is not None and late.ahead:
         before = f"; {late.ahead} callers of this end came before and wait, too"
     return StreamLimitError(
-        f"stream limit reached: {f'{limit.name}={limit.value} of this end' if own else 'the peer'} "
+        f"stream limit reached: {limit.owner} "
         f"allowed no further {'uni' if unidirectional else 'bi'}directional stream"
         f"{'' if waited is None else f' within {waited:g} s'}: {limit.text}{before}; "
         "finish streams that are open, or raise the limit",

@@ -320,11 +320,12 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 if (low and (served or not line)) or (served and not to_the_mark):
                     return
                 try:
-                    # Where there is room already, only those who were served go on first.
-                    served = await line.wait(timeout, first=served, pass_on=_nobody, arm=arm)
+                    # Those who were served and did not go on yet let this one follow.
+                    served = await line.wait(
+                        timeout, first=served, pass_on=arm, arm=None if line.served else arm
+                    )
                 finally:
-                    if not line.turns:
-                        self._quic.set_write_waiter(None)
+                    self._quic.set_write_waiter(line if line.turns else None)
                 if not served:
                     self.stats.flow_control_errors += 1
                     raise TimeoutError(
@@ -360,7 +361,3 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         if self._acked_waiters is not None:
             self._acked_waiters.wake()
         super()._wake()
-
-
-def _nobody() -> None:
-    """All who wait for room were served together."""

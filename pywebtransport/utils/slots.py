@@ -34,8 +34,8 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return len(self._line)
+        """About how many wait: some of them may have given up."""
+        return len(self._line.turns)
 
     def take(self) -> bool:
         """Take a slot now; False when none is free, or others wait for one."""
