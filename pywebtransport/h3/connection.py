@@ -491,6 +491,8 @@ class H3Connection:
             protocol_token=request.protocol or "",
         )
         stream.session = session
+        # A client whose requests are served now and then is not one that goes on and on.
+        self._refused = max(0, self._refused - 1)
         session.bind(stream, dialect, flow_control=flow_control)
         session.read_offer()
         self.sessions[session.session_id] = session

@@ -47,14 +47,19 @@ from .messages import (
 )
 from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
 from .topics import check_pattern, check_topic, matcher
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
+from .wire import (
+    CALL_ROOM,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    MAX_FRAME,
+    MAX_SUBSCRIPTION_NUMBER,
+    FrameCodec,
+)
 
 __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
 MAX_PREFIX_LENGTH = 512
 """Characters before a topic in the name of a channel."""
-MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""

@@ -37,6 +37,9 @@ __all__ = [
 # A limit: of a session or (None) of the connection; of this end (None) or of the peer, for a kind.
 _Key = tuple["WebTransportSession | None", bool | None]
 _OWN_CONNECTION: _Key = (None, None)
+# Their names, by bool(unidirectional).
+_OF_CONNECTION = ("MAX_STREAMS_BIDI", "MAX_STREAMS_UNI")
+_OF_SESSION = ("WT_MAX_STREAMS_BIDI", "WT_MAX_STREAMS_UNI")
 _PEER_CONNECTION: tuple[_Key, _Key] = ((None, False), (None, True))  # by bool(unidirectional)
 
 
@@ -257,13 +260,12 @@ def _session_credit(
 
 
 def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> ReachedLimit:
-    kind = "uni" if unidirectional else "bidi"
     driver = connection._driver
     value = 0 if driver is None else driver.h3.newest_stream[unidirectional] // 4 + 1
     count = connection._local_streams - connection._local_uni
     if unidirectional:
         count = connection._local_uni
-    name = f"MAX_STREAMS_{kind.upper()}"
+    name = _OF_CONNECTION[unidirectional]
     sessions = len(connection._sessions)
     return ReachedLimit(
         "the peer",
@@ -288,7 +290,7 @@ def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable)
         allowed, opened = _session_credit(session, unidirectional)
         uni = session._counted_uni
         count = uni if unidirectional else session._counted_local - uni
-        name, value = f"WT_MAX_STREAMS_{'UNI' if unidirectional else 'BIDI'}", allowed or 0
+        name, value = _OF_SESSION[unidirectional], allowed or 0
         text = f"its limit for the session, {name}, is {value} since the start; {count} are open"
         if opened is None:
             why = request_delay(session) or "it waits for its turn"
