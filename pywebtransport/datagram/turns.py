@@ -66,7 +66,7 @@ async def send_in_turn(
     connection = transport._session._connection
     gates = connection._datagram_gates
     if gates is None:
-        gates = connection._datagram_gates = Gates()
+        gates = connection._datagram_gates = Gates(transport._session._loop)
     await gates.wait(
         gates.held((transport, _CONNECTION)) or _full_queue(transport),
         transport,

@@ -70,7 +70,7 @@ async def open_stream(
     connection = session._connection
     gates = connection._stream_gates
     if gates is None:
-        gates = connection._stream_gates = Gates()
+        gates = connection._stream_gates = Gates(session._loop)
     closed = partial(_closed_limit, session, unidirectional)
     try:
         return await gates.wait(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..types import Data, ErrorCode, StreamDirection
 from ..utils.checks import check_count, check_data, check_integer
-from ..utils.waiters import Line, Waiters
+from ..utils.waiters import Line, Waiters, require_loop
 from ._base import DONE, _StreamBase
 
 __all__ = ["WebTransportSendStream", "check_send_order"]
@@ -306,6 +307,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Args:
             to_the_mark: Whatever others have written meanwhile, return only when it is there.
         """
+        require_loop(self._session._loop, asyncio.get_running_loop())
         line = self._writers
         if line is None:
             line = self._writers = Line()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
+from pywebtransport.utils.waiters import require_loop, running_loop
+
 __all__ = ["ONLY", "Gates", "TooLate"]
 
 _ItemT = TypeVar("_ItemT")
@@ -112,10 +114,17 @@ class Gates:
     to give back when it is cancelled at that moment; the next one is told.
     """
 
-    __slots__ = ("_gates",)
+    __slots__ = ("_gates", "_loop")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Gates that nobody waits at.
+
+        Args:
+            loop: The event loop they belong to. None: the one that runs now, or else that of
+                the first who waits.
+        """
         self._gates: dict[Hashable, _Gate] = {}  # those at which somebody waits
+        self._loop = running_loop() if loop is None else loop
 
     def __bool__(self) -> bool:
         return bool(self._gates)
@@ -177,11 +186,15 @@ class Gates:
 
         Raises:
             TooLate: The time is over.
+            ConfigurationError: The caller runs on another event loop.
             Exception: What ``fail`` was given.
 
         Cancellation: safe; nothing was taken.
         """
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            require_loop(self._loop, loop)
+            self._loop = loop
         place = _Place(loop.create_future(), owner)
         deadline = None if timeout is None else loop.time() + timeout
         gate = self._join(key, place)

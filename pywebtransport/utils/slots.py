@@ -20,26 +20,26 @@ class Slots:
         free: How many nobody has.
     """
 
-    __slots__ = ("_line", "count", "free")
+    __slots__ = ("_waiting", "count", "free")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
-        self._line: Line = Line()
+        self._waiting: Line = Line()
 
     @property
     def unused(self) -> bool:
         """Nobody has a slot, nobody waits for one."""
-        return self.free == self.count and not self._line.turns
+        return self.free == self.count and not self._waiting.turns
 
     @property
     def waiting(self) -> int:
         """About how many wait: some of them may have given up."""
-        return len(self._line.turns)
+        return len(self._waiting.turns)
 
     def take(self) -> bool:
         """Take a slot now; False when none is free, or others wait for one."""
-        if self.free and not self._line.turns:
+        if self.free and not self._waiting.turns:
             self.free -= 1
             return True
         return False
@@ -60,11 +60,11 @@ class Slots:
         """
         if self.take():
             return True
-        return await self._line.wait(timeout, pass_on=self.release)
+        return await self._waiting.wait(timeout, pass_on=self.release)
 
     def release(self) -> None:
         """Give a slot back."""
-        if not self._line.serve():
+        if not self._waiting.serve():
             self.free += 1
 
     async def __aenter__(self) -> None:
@@ -79,4 +79,4 @@ class Slots:
         Args:
             error: Makes one.
         """
-        self._line.fail(error)
+        self._waiting.fail(error)
