@@ -26,6 +26,7 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
+from ..session.opening import request_delay
 from ..types import URL, ConnectionState, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
@@ -363,6 +364,7 @@ class WebTransportClient(EventEmitter):
             await session._decided(None)  # the caller's timeout covers this, too
         except BaseException as error:
             connection = session._connection
+            progress.explain(request_delay(session))
             if isinstance(error, WebTransportNotSupportedError):
                 connection._keep_open = False
             await session.close()

@@ -242,11 +242,13 @@ class BaseConfig:
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one
-    session. 0 stands for the default."""
+    session, and no more than ``max_incoming_streams``. The sessions of a
+    connection share as many, and 64 more. 0 stands for the default."""
 
     initial_max_streams_uni: int = DEFAULT_INITIAL_MAX_STREAMS_UNI
     """Unidirectional streams that the peer may have open at a time in one
-    session. 0 stands for the default."""
+    session, and no more than ``max_incoming_streams``. The sessions of a
+    connection share as many, and 16 more. 0 stands for the default."""
 
     ip_family: str = "any"
     """Addresses to connect to, or to listen on: ``any`` (IPv6 and IPv4), ``ipv4`` or

@@ -33,6 +33,7 @@ from ..utils.checks import (
     check_timeout,
     validate_port,
 )
+from ..utils.gates import Gates
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
 from ..utils.waiters import Waiters, require_loop
 from . import report
@@ -73,6 +74,7 @@ class WebTransportConnection(EventEmitter):
         "_closed_at",
         "_closed_waiters",
         "_config",
+        "_datagram_gates",
         "_driver",
         "_endpoint",
         "_error",
@@ -82,6 +84,7 @@ class WebTransportConnection(EventEmitter):
         "_id",
         "_keep_open",
         "_local_streams",
+        "_local_uni",
         "_max_local_streams",
         "_migration",
         "_network",
@@ -98,6 +101,7 @@ class WebTransportConnection(EventEmitter):
         "_session_count",
         "_sessions",
         "_state",
+        "_stream_gates",
         "_ticket",
         "_token",
         "_write_low",
@@ -141,7 +145,10 @@ class WebTransportConnection(EventEmitter):
         self._ticket: bytes | None = None
         self._token: bytes | None = None
         self._keep_open = False
-        self._local_streams = 0
+        self._local_streams = self._local_uni = 0
+        # Who waits for a stream, or to send a datagram; made when somebody does.
+        self._stream_gates: Gates | None = None
+        self._datagram_gates: Gates | None = None
         # A client's limit is that of each session.
         self._max_local_streams = (
             config.max_streams_per_connection
@@ -673,15 +680,6 @@ class WebTransportConnection(EventEmitter):
         if session._datagrams is not None:
             self._receive_drops += session._datagrams._receive_drops
         self.record_activity()
-
-    def _local_streams_freed(self, count: int) -> None:
-        """Streams that this side opened are done: whoever waits for one may try again."""
-        waited = self._local_streams >= self._max_local_streams
-        self._local_streams -= count
-        if waited and count:
-            for session in tuple(self._sessions.values()):
-                session.streams_available(False)
-                session.streams_available(True)
 
     @property
     def _is_unused(self) -> bool:

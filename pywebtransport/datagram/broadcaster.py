@@ -18,6 +18,7 @@ from ..utils.checks import check_interface
 from ..utils.failures import describe_error
 from ..utils.logs import shared_log
 from .arguments import check_age, check_payload, check_priority
+from .sending import try_submit
 
 if TYPE_CHECKING:
     from ..types import Data
@@ -191,7 +192,7 @@ class DatagramBroadcaster:
         if counts is None:
             return False  # left while the loop turned
         try:
-            if transport._submit(payload, priority, ttl):
+            if try_submit(transport, payload, priority, ttl):
                 counts.sent += 1
                 self._total.sent += 1
                 return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -10,7 +9,7 @@ from typing import Self
 from ..exceptions import DatagramError, TimeoutError
 from ..utils import get_timestamp
 from ..utils.checks import check_instance, check_timeout
-from ..utils.waiters import Waiters
+from ..utils.gates import ONLY, Gates, TooLate
 from .arguments import MAX_PRIORITY, check_age, check_limit, check_priority
 from .message import DatagramMessage
 
@@ -50,7 +49,7 @@ class DatagramQueue:
         self._queues: tuple[deque[DatagramMessage], ...] = tuple(
             deque() for _ in range(_PRIORITIES)
         )
-        self._waiters = Waiters()
+        self._getters = Gates()
         self._closed = False
         self.dropped = 0
         self.expired = 0
@@ -61,7 +60,7 @@ class DatagramQueue:
     async def close(self) -> None:
         """Take no more datagrams and wake everybody who waits. What waits can still be taken."""
         self._closed = True
-        self._waiters.wake()
+        self._getters.fail(self, _closed_error)
 
     async def put(self, datagram: DatagramMessage) -> bool:
         """Add a datagram. Never waits.
@@ -88,14 +87,14 @@ class DatagramQueue:
                 return False
             lowest.popleft()
         self._queues[priority].append(datagram)
-        self._waiters.wake()
+        self._getters.open(ONLY)
         return True
 
     # Neither of them waits.
     put_nowait = put
 
     async def get(self, *, timeout: float | None = None) -> DatagramMessage:
-        """Take the next datagram, waiting for one.
+        """Take the next datagram, waiting for one; callers that wait are served as they came.
 
         Args:
             timeout: Seconds to wait; None waits until the queue is closed.
@@ -107,26 +106,24 @@ class DatagramQueue:
         Cancellation: safe, no datagram is lost.
         """
         timeout = check_timeout("timeout", timeout)
-        started = time.perf_counter()
-        while True:
-            datagram = self._take()
-            if datagram is not None:
-                return datagram
-            if self._closed:
-                raise DatagramError("the queue is closed and empty")
-            left = None
-            if timeout is not None:
-                left = max(0.0, timeout - (time.perf_counter() - started))
-            if not await self._waiters.wait(left):
-                raise TimeoutError(
-                    f"no datagram within timeout={timeout} s",
-                    timeout_duration=timeout,
-                    operation="get",
-                )
+        datagram = None if self._getters else self._next()
+        if datagram is not None:
+            return datagram
+        try:
+            return await self._getters.wait(ONLY, self, self._next, timeout=timeout)
+        except TooLate:
+            raise TimeoutError(
+                f"no datagram within timeout={timeout} s",
+                timeout_duration=timeout,
+                operation="get",
+            ) from None
 
     async def get_nowait(self) -> DatagramMessage | None:
-        """Take the next datagram, or None when there is none. Never waits."""
-        return self._take()
+        """Take the next datagram, or None when there is none. Never waits.
+
+        Those for which calls of ``get`` wait are theirs.
+        """
+        return self._take() if self.qsize() > self._getters.waiting(ONLY) else None
 
     async def clear(self) -> None:
         """Drop everything that waits (counted)."""
@@ -158,6 +155,12 @@ class DatagramQueue:
     ) -> None:
         await self.close()
 
+    def _next(self) -> DatagramMessage | None:
+        datagram = self._take()
+        if datagram is None and self._closed:
+            raise _closed_error()
+        return datagram
+
     def _take(self) -> DatagramMessage | None:
         for queue in reversed(self._queues):
             while queue:
@@ -171,3 +174,7 @@ class DatagramQueue:
         if datagram.is_expired:
             return True
         return self._max_age is not None and get_timestamp() - datagram.timestamp > self._max_age
+
+
+def _closed_error() -> DatagramError:
+    return DatagramError("the queue is closed and empty")

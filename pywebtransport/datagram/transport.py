@@ -15,10 +15,11 @@ from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTra
 from ..types import Data, EventType, SessionId, SessionState
 from ..utils import get_timestamp
 from ..utils.checks import NEVER, check_interface, check_timeout
-from ..utils.waiters import Waiters, require_loop
+from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .arguments import check_age, check_limit, check_payload, check_payloads, check_priority
 from .message import DatagramMessage, DatagramStats
 from .queue import DatagramQueue
+from .sending import close_turns, open_turns, send_in_turn, try_submit
 from .utils import create_heartbeat_datagram
 
 if TYPE_CHECKING:
@@ -68,11 +69,10 @@ class WebTransportDatagramTransport(EventEmitter):
         "_outgoing_max_age",
         "_receive_drops",
         "_receive_sequence",
-        "_receive_waiters",
         "_received_count",
+        "_receivers",
         "_refused",
         "_send_sequence",
-        "_send_turns",
         "_send_waiters",
         "_session",
         "_stats",
@@ -128,10 +128,8 @@ class WebTransportDatagramTransport(EventEmitter):
         self._arrivals: deque[tuple[int, float]] = _NO_ARRIVALS
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age
-        self._receive_waiters: list[asyncio.Future[bool | None]] = []
+        self._receivers: Line | None = None
         self._send_waiters: Waiters | None = None
-        # Held by the one sender that waits for room; the others wait for it, in order.
-        self._send_turns: asyncio.Lock | None = None
         self._receive_sequence = 0
         self._send_sequence = 0
         self._received_count = 0
@@ -273,16 +271,18 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe; a cancelled send was not queued.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if not self._submit(payload, priority, ttl):
-            await self._submit_in_turn(payload, priority, ttl)
+        if self._session._connection._datagram_gates or not self._submit(payload, priority, ttl):
+            await send_in_turn(self, payload, priority, ttl)
 
     async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
 
+        There is none while calls of ``send`` wait for it.
+
         Raises: as ``send``. Never waits.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if self._submit(payload, priority, ttl):
+        if try_submit(self, payload, priority, ttl):
             return True
         self._refused += 1
         return False
@@ -301,9 +301,10 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: those already queued stay queued.
         """
         payloads = check_payloads(datagrams)
+        connection = self._session._connection
         for payload in payloads:
-            if not self._submit(payload, priority, ttl):
-                await self._submit_in_turn(payload, priority, ttl)
+            if connection._datagram_gates or not self._submit(payload, priority, ttl):
+                await send_in_turn(self, payload, priority, ttl)
         return len(payloads)
 
     async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
@@ -333,7 +334,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe, no datagram is lost.
         """
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
+        if not incoming or self._receivers or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
         self._receive_sequence += 1
         return incoming.popleft()
@@ -350,9 +351,11 @@ class WebTransportDatagramTransport(EventEmitter):
         if max_count.__class__ is not int or max_count < 1:
             check_limit("max_count", max_count)
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
+        if not incoming or self._receivers or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
         count = len(incoming)
+        if self._receivers:
+            max_count = min(max_count, count - self._receivers.served)  # these are for others
         if count <= max_count:
             self._receive_sequence += count
             datagrams = list(incoming)
@@ -388,7 +391,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises and cancellation: as ``receive``.
         """
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
+        if not incoming or self._receivers or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
         arrived = self._oldest_arrival()
         data = incoming.popleft()
@@ -401,9 +404,14 @@ class WebTransportDatagramTransport(EventEmitter):
         return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
 
     async def try_receive(self) -> bytes | None:
-        """Return a waiting datagram, or None. Never waits."""
+        """Return a waiting datagram, or None. Never waits.
+
+        Those for which calls of ``receive`` wait are theirs.
+        """
         self._expire()
-        if not self._incoming:
+        if not self._incoming or (
+            self._receivers and self._receivers.served >= len(self._incoming)
+        ):
             return None
         self._receive_sequence += 1
         return self._incoming.popleft()
@@ -595,12 +603,8 @@ class WebTransportDatagramTransport(EventEmitter):
         while arrivals and arrivals[0][0] <= gone:
             arrivals.popleft()
         arrivals.append((self._received_count, time.monotonic()))
-        waiters = self._receive_waiters
-        while waiters and count:
-            waiter = waiters.pop(0)
-            if not waiter.done():
-                waiter.set_result(None)
-                count -= 1
+        if self._receivers is not None:
+            self._serve_receivers()
         if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_RECEIVED):
             for data in datagrams:
                 self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
@@ -632,24 +636,34 @@ class WebTransportDatagramTransport(EventEmitter):
         require_loop(self._session._loop, loop)
         started = time.perf_counter()
         timer: asyncio.TimerHandle | None = None
+        line = self._receivers
+        if line is None:
+            line = self._receivers = Line()
+        is_first = False
         while True:
             self._expire()
-            if self._incoming:
+            if self._incoming and (is_first or not line):
                 break
-            if self.is_closed:
+            if self.is_closed and not self._incoming:
                 raise self._closed_error("no datagram can be received")
-            waiter: asyncio.Future[bool | None] = loop.create_future()
-            self._receive_waiters.append(waiter)
+            turn: Turn = loop.create_future()
+            line.join(turn, first=is_first)
             if limit is not None:
                 left = limit - (time.perf_counter() - started)
-                timer = loop.call_later(left, _expire_waiter, waiter)
+                timer = loop.call_later(left, give_up, turn)
             try:
-                expired = await waiter
+                served = await turn
+            except BaseException:
+                line.leave(turn)
+                self._serve_receivers()
+                raise
             finally:
                 if timer is not None:
                     timer.cancel()
-                self._forget(waiter)
-            if expired:
+            is_first = line.leave(turn)
+            if line.turns:
+                self._serve_receivers(1)  # those who came meanwhile; one of them is for this one
+            if served is None:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
                     timeout_duration=timeout,
@@ -664,38 +678,12 @@ class WebTransportDatagramTransport(EventEmitter):
             stats.max_receive_time = waited
         return self._incoming
 
-    def _forget(self, waiter: asyncio.Future[bool | None]) -> None:
-        """Remove a finished waiter; pass on a wake-up that came with a cancellation."""
-        waiters = self._receive_waiters
-        if not waiters:
-            return
-        if waiter in waiters:
-            waiters.remove(waiter)
-        elif waiter.done() and not waiter.cancelled() and self._incoming:
-            while waiters:
-                follower = waiters.pop(0)
-                if not follower.done():  # else it has given up in this turn, too
-                    follower.set_result(None)
-                    break
-
-    async def _submit_in_turn(self, payload: bytes, priority: int, ttl: float | None) -> None:
-        """Queue one datagram as soon as there is room.
-
-        Only the first in line waits for the room. If all did, one that sends without a
-        pause would take the room of each wake-up and be the first to wait for the next.
-        """
-        started = time.perf_counter()
-        if self._send_turns is None:
-            self._send_turns = asyncio.Lock()
-        if self._send_waiters is None:
-            self._send_waiters = Waiters()
-        async with self._send_turns:
-            while not self._submit(payload, priority, ttl):
-                await self._send_waiters.wait()
-        waited = time.perf_counter() - started
-        stats = self._refresh()
-        stats.total_send_time += waited
-        stats.max_send_time = max(stats.max_send_time, waited)
+    def _serve_receivers(self, taken: int = 0) -> None:
+        """As many of those who wait can go on as there are datagrams, ``taken`` aside."""
+        line, incoming = self._receivers, self._incoming
+        if line is not None and incoming:
+            while line.turns and len(incoming) - taken > line.served:
+                line.serve()
 
     def _writable_future(self) -> asyncio.Future[bool]:
         """Done when the queue has room again; get it in the turn in which it had none."""
@@ -705,6 +693,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def _writable(self) -> None:
         """The queue has room (deliver phase)."""
+        open_turns(self)
         if self._send_waiters is not None:
             self._send_waiters.wake()
 
@@ -717,10 +706,10 @@ class WebTransportDatagramTransport(EventEmitter):
         watchers, self._close_watchers = self._close_watchers, None
         for watcher in watchers or ():
             watcher(self)
+        close_turns(self)
         self._writable()
-        for waiter in self._receive_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._receivers is not None:
+            self._receivers.serve_all()
         tasks: Collection[asyncio.Task[None]] = self._heartbeats or ()
         for task in tasks:
             task.cancel()
@@ -775,9 +764,3 @@ class WebTransportDatagramTransport(EventEmitter):
                 with contextlib.suppress(DatagramError):
                     await self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(pause)
-
-
-def _expire_waiter(waiter: asyncio.Future[bool | None]) -> None:
-    """The time given to ``receive`` is over."""
-    if not waiter.done():
-        waiter.set_result(True)

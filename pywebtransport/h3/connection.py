@@ -90,6 +90,7 @@ class H3Connection:
         settings: Our SETTINGS.
         peer_settings: The peer's.
         sessions: Sessions that have an ID and are not over.
+        newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS are in.
         tunnel_requested: Server: hears of each request for a UDP tunnel (RFC 9298), and answers
@@ -121,6 +122,7 @@ class H3Connection:
         "events",
         "goaway_received",
         "is_client",
+        "newest_stream",
         "options",
         "peer_settings",
         "qpack",
@@ -152,6 +154,7 @@ class H3Connection:
         self.dialect: Dialect | None = None
         self.peer_settings = _NO_SETTINGS
         self.sessions: dict[int, H3Session] = {}
+        self.newest_stream = [-4, -4]
         self.goaway_received = False
         self.settings_known = False
         self.webtransport_error: Exception | None = None
@@ -400,7 +403,7 @@ class H3Connection:
                 del self._to_send[session]
                 session.refuse(error or SessionError("no dialect in common"))
                 continue
-            stream = self.quic.open_stream(False)
+            stream = self.open_stream(False)
             if stream is None:
                 return
             del self._to_send[session]
@@ -488,6 +491,8 @@ class H3Connection:
             protocol_token=request.protocol or "",
         )
         stream.session = session
+        # A client whose requests are served now and then is not one that goes on and on.
+        self._refused = max(0, self._refused - 1)
         session.bind(stream, dialect, flow_control=flow_control)
         session.read_offer()
         self.sessions[session.session_id] = session
@@ -516,6 +521,13 @@ class H3Connection:
         self._refused_timer = None
 
     # What sessions and request streams ask for.
+
+    def open_stream(self, unidirectional: bool) -> Any | None:
+        """Open a stream, or None while the peer allows no further one on the connection."""
+        stream = self.quic.open_stream(unidirectional)
+        if stream is not None:
+            self.newest_stream[unidirectional] = stream.stream_id
+        return stream
 
     def route_datagrams(self, session_id: int, receive: Callable[[list[bytes]], object]) -> None:
         """Send the datagrams of a session straight to ``receive``."""
@@ -678,7 +690,7 @@ class H3Connection:
         """Open our control and QPACK streams, as far as the peer allows now."""
         wanted = len(_CRITICAL) if self.options.qpack_max_table_capacity else 1
         while self._started and self._opened < wanted:
-            stream = self.quic.open_stream(True)
+            stream = self.open_stream(True)
             if stream is None:
                 return
             kind = _CRITICAL[self._opened]

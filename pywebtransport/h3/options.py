@@ -103,7 +103,8 @@ class H3Options:
     max_pending_connects: int = 16
     """Requests that may wait for the client's SETTINGS."""
     max_refused_sessions: int = 100
-    """Sessions refused within ``refused_window`` before the connection is closed."""
+    """Sessions refused within ``refused_window`` before the connection is closed; each one that
+    is not refused takes one back."""
     refused_window: float = 10.0
     """Seconds over which refused sessions are counted."""
     peer_bidi_streams: int | None = None

@@ -523,7 +523,7 @@ class H3Session:
         credit = self._credit
         stream: Stream | None = None
         if credit is not None and credit.may_open(unidirectional):
-            stream = self._quic.open_stream(unidirectional)
+            stream = self._connection.open_stream(unidirectional)
         if credit is None or stream is None:
             self._connection.wait_for_streams(self, unidirectional)
             return None

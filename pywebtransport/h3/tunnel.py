@@ -210,7 +210,7 @@ class H3Tunnel:
                 f"the proxy does not offer CONNECT-UDP: it did not send {', '.join(missing)}",
                 remote=True,
             )
-        stream = connection.quic.open_stream(False)
+        stream = connection.open_stream(False)
         if stream is None:
             raise StreamLimitError("the proxy allows no further request on this connection now")
         self = cls(connection, stream, authority, path, fields, events)

@@ -24,6 +24,7 @@ from ..exceptions import (
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
@@ -48,7 +49,13 @@ from .messages import (
 from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
 from .shares import AddressShares
 from .topics import check_pattern, check_topic, matcher
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
+from .wire import (
+    CALL_ROOM,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    MAX_FRAME,
+    MAX_SUBSCRIPTION_NUMBER,
+    FrameCodec,
+)
 
 __all__ = ["Authorize", "Broker"]
 
@@ -58,7 +65,6 @@ DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS = 20_000
 DEFAULT_MAX_PATTERNS_PER_ADDRESS = 2_500
 MAX_PREFIX_LENGTH = 512
 """Characters before a topic in the name of a channel."""
-MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
@@ -537,9 +543,7 @@ class _Client:
         except (StreamLimitError, TimeoutError) as error:
             raise SubscriptionLimitError(
                 f"no stream is left for subscription {len(self.subscriptions)} of this session: "
-                "the client's connection allows no further unidirectional stream (its "
-                "initial_max_streams_uni, shared by its sessions), or the server's "
-                "max_streams_per_connection is reached",
+                + _reached(reached_limit(session, True)),
                 topic=pattern,
             ) from error
 
@@ -576,6 +580,17 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
+
+
+def _reached(limit: ReachedLimit) -> str:
+    """A limit in the words of the subscriber, for whom the peer is this server."""
+    if limit.name.islower():
+        return f"the server has {limit.open} open, and {limit.name}={limit.value}"
+    shared = "" if limit.name.startswith("WT_") else ", shared by its sessions"
+    return (
+        f"the client's connection allows no further unidirectional stream ({limit.name} is "
+        f"{limit.value}, {limit.open} are open: its initial_max_streams_uni{shared})"
+    )
 
 
 def _policy(name: object) -> BackpressurePolicy:

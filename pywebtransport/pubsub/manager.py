@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-import itertools
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -24,6 +23,7 @@ from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
+from ..utils.gates import ONLY
 from ..utils.text import printable
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
@@ -36,7 +36,7 @@ from .messages import (
 )
 from .subscription import Subscription
 from .topics import check_pattern, check_topic
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, MAX_SUBSCRIPTION_NUMBER
 
 __all__ = ["PubSubManager"]
 
@@ -104,7 +104,7 @@ class PubSubManager:
         self._session = rpc.session
         self._max_size = max_message_size
         self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
-        self._numbers = itertools.count(1)
+        self._last_number = 0
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
@@ -279,7 +279,7 @@ class PubSubManager:
             )
         return Subscription(
             self,
-            next(self._numbers),
+            self._next_number(),
             topic,
             policy=chosen,
             max_queue=max_queue,
@@ -299,6 +299,15 @@ class PubSubManager:
                 await subscription.close()
 
     # -------------------------------------------------------------------- internal
+
+    def _next_number(self) -> int:
+        """A number that no subscription has; they begin anew, however long the session lives."""
+        number = self._last_number
+        while True:
+            number = number + 1 if number < MAX_SUBSCRIPTION_NUMBER else 1
+            if number not in self._subscriptions:
+                self._last_number = number
+                return number
 
     async def _subscribe(self, subscription: Subscription) -> None:
         if self._closed or self._reader is None:
@@ -363,7 +372,7 @@ class PubSubManager:
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
         for subscription in self.subscriptions:
-            subscription._waiters.wake()
+            subscription._takers.open(ONLY)
 
     def _hand_over(
         self,

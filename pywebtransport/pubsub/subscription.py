@@ -19,8 +19,8 @@ from ..exceptions import (
 from ..serializer._rebuild import rebuild
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils.failures import log_application_error
+from ..utils.gates import ONLY, Gates
 from ..utils.text import printable
-from ..utils.waiters import Waiters
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from .messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
@@ -78,7 +78,7 @@ class Subscription:
         )
         self._stream: WebTransportReceiveStream | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._waiters = Waiters()
+        self._takers = Gates()
         self._dropped_there = 0
         self._subscribed = False
         self._closed = False
@@ -148,6 +148,8 @@ class Subscription:
                 fit ``data_type``; the next message can be taken.
             PubSubError: The subscription is not made yet, or the broker broke it off.
 
+        Tasks that wait at the same time are served as they came.
+
         Cancellation: safe, no message is lost.
         """
         if not self._subscribed and not self._closed:
@@ -156,24 +158,30 @@ class Subscription:
                 error_code=PubSubErrorCode.INVALID_SUBSCRIPTION,
                 topic=self.topic,
             )
-        while not self._queue:
-            if self._closed:
-                error, self._error = self._error, None
-                if error is not None:
-                    raise error
-                raise StopAsyncIteration
-            if self._manager.is_over:
-                # The session went before the broker opened the stream.
-                self._end(self._manager._session_error())
-                continue
-            await self._waiters.wait()
-        message = self._decoded(*self._queue.pop())
+        taken = None if self._takers else self._take()
+        if taken is None:
+            taken = await self._takers.wait(ONLY, self, self._take)
+        message = self._decoded(*taken)
         self.received += 1
         if self._data_type is not None:
             message.data = rebuild(message.data, self._data_type)
         return message
 
     # ------------------------------------------------------------------- internal
+
+    def _take(self) -> tuple[int, bytes] | None:
+        """What waits longest; None: nothing yet."""
+        if not self._queue and not self._closed and self._manager.is_over:
+            # The session went before the broker opened the stream.
+            self._end(self._manager._session_error())
+        if self._queue:
+            return self._queue.pop()
+        if self._closed:
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
+            raise StopAsyncIteration
+        return None
 
     async def _subscribe(self) -> Self:
         if self._subscribed or self._closed:
@@ -207,7 +215,7 @@ class Subscription:
                     self.gaps = self._manager._codec.decode(type_id, payload).total
                     self._tell_gap()
                 elif self._queue.push(received, len(payload)):
-                    self._waiters.wake()
+                    self._takers.open(ONLY)
                 else:
                     self._end(self._too_slow(remote=False))
                     return
@@ -235,7 +243,7 @@ class Subscription:
             self._stream.stop_sending(0)
         if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
-        self._waiters.wake()
+        self._takers.open(ONLY)
 
     def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
         message = self._manager._codec.decode(type_id, payload)

@@ -22,9 +22,11 @@ from ..serializer import JSONSerializer
 from ..serializer._messages import MessageCodec
 from ..serializer._rebuild import check_type, rebuild
 from ..session import WebTransportSession
+from ..session.opening import reached_limit
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
 from ..utils.checks import check_instance
+from ..utils.slots import Slots
 from ..utils.tasks import is_being_cancelled
 from .call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
 from .exceptions import (
@@ -144,7 +146,7 @@ class RpcManager:
             interceptors=self._interceptors,
         )
         self._limit = concurrency_limit
-        self._outgoing_slots = asyncio.Semaphore(concurrency_limit)
+        self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
         self._closed = False
 
@@ -403,11 +405,11 @@ class RpcManager:
                 raise
             failure = "not sent" if call.is_notification else "no answer"
             raise RpcTimeoutError(
-                f"{failure} within {call.timeout} seconds; it waited for {progress.waits_for}",
+                f"{failure} within {call.timeout} seconds; it waited for {progress}",
                 method=call.method,
                 timeout_duration=call.timeout,
                 remote=False,
-                details={"waited_for": progress.waits_for},
+                details={"waited_for": str(progress)},
             ) from None
         except asyncio.CancelledError as error:
             if is_being_cancelled():
@@ -420,7 +422,7 @@ class RpcManager:
         self, call: RpcCall, deadline: float | None, result_type: Any, progress: _Progress
     ) -> Any:
         """The innermost part of an outgoing call."""
-        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
+        progress.waits_for = self._slot_wanted()
         async with self._outgoing_slots:
             stream = await self._open(call, progress)
             progress.waits_for = "the peer's answer"
@@ -440,9 +442,14 @@ class RpcManager:
         value = answer.value
         return value if result_type is None else rebuild(value, result_type)
 
+    def _slot_wanted(self) -> str:
+        before = self._outgoing_slots.waiting
+        queue = f"; {before} calls were before it" if before else ""
+        return f"one of {self._limit} calls to end (concurrency_limit{queue})"
+
     async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
         """The innermost part of an outgoing notification."""
-        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
+        progress.waits_for = self._slot_wanted()
         async with self._outgoing_slots:
             stream = await self._open(call, progress)
             progress.waits_for = "room to send"
@@ -460,8 +467,10 @@ class RpcManager:
     async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
         if not self._closed:
             progress.waits_for = "a stream: a stream limit, of the peer or of this end, is reached"
+            progress.stream_of = self._session
             # The call's own timeout ends it.
             stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
+            progress.stream_of = None
             if not self._closed:
                 self._outgoing.add(stream)
                 return stream
@@ -517,10 +526,17 @@ class RpcManager:
 class _Progress:
     """What a call waits for, to be named when its time is up."""
 
-    __slots__ = ("waits_for",)
+    __slots__ = ("stream_of", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "an interceptor"
+        self.stream_of: WebTransportSession | None = None  # which limit, is asked only then
+
+    def __str__(self) -> str:
+        if self.stream_of is None or self.stream_of.is_closed:
+            return self.waits_for
+        limit = reached_limit(self.stream_of, False)
+        return f"{self.waits_for} ({limit.owner}: {limit.text})"
 
 
 def _interceptors(given: Any) -> tuple[Interceptor, ...]:

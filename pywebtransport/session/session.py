@@ -20,7 +20,6 @@ from ..exceptions import (
     SessionClosedError,
     SessionError,
     SessionRejectedError,
-    TimeoutError,
 )
 from ..h3.error_codes import code_from_wire
 from ..h3.fields import check_fields
@@ -57,12 +56,20 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
-from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
-from .incoming import IncomingStreams
-from .opening import open_stream, try_open, wait_finished_streams
+from .incoming import Acceptors, IncomingStreams
+from .opening import (
+    credit_grew,
+    may_open,
+    open_stream,
+    session_over,
+    stream_over,
+    try_open,
+    unanswered,
+    wait_finished_streams,
+)
 from .orphans import Orphans
 from .stats import SessionStats
 
@@ -95,23 +102,23 @@ class WebTransportSession(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_acceptors",
         "_arrivals",
         "_close_info",
         "_closed_waiters",
         "_config",
         "_connection",
         "_counted_local",
+        "_counted_uni",
         "_datagrams",
         "_ended_early",
         "_error",
         "_h3",
         "_incoming_bidi",
         "_incoming_uni",
-        "_incoming_waiters",
         "_loop",
         "_max_streams",
         "_on_end",
-        "_open_waiters",
         "_orphans",
         "_path_params",
         "_ready_waiters",
@@ -173,7 +180,7 @@ class WebTransportSession(EventEmitter):
         self._connection = connection
         self._config: ClientConfig | ServerConfig = config
         self._h3 = h3
-        self._counted_local = 0
+        self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
@@ -184,8 +191,7 @@ class WebTransportSession(EventEmitter):
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
         self._arrivals = 0
-        self._incoming_waiters = Waiters()
-        self._open_waiters = (Waiters(), Waiters())
+        self._acceptors: Acceptors | None = None
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._close_info: SessionCloseInfo | None = None
@@ -385,12 +391,7 @@ class WebTransportSession(EventEmitter):
         """
         check_timeout("timeout", timeout)
         if not await self._decided(timeout):
-            raise TimeoutError(
-                f"the server did not answer the session request for '{printable(self.path)}' "
-                f"within {timeout} s",
-                timeout_duration=timeout,
-                operation="session",
-            )
+            raise unanswered(self, timeout)
 
     async def _decided(self, timeout: float | None) -> bool:
         """As ``ready``; False when ``timeout`` passed first, None waits without limit."""
@@ -692,14 +693,17 @@ class WebTransportSession(EventEmitter):
             if self._incoming_bidi is None:
                 self._incoming_bidi = deque()
             self._incoming_bidi.append(bidirectional)
-        if self._incoming_waiters.futures:
-            self._incoming_waiters.wake()
+        acceptors = self._acceptors
+        if acceptors is not None and (
+            acceptors.bidirectional.turns or acceptors.unidirectional.turns
+        ):
+            acceptors.serve(unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, remote=True)
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew (deliver phase)."""
-        self._open_waiters[unidirectional].wake()
+        credit_grew(self, unidirectional)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """Datagrams that did not go straight to their queue (deliver phase)."""
@@ -807,11 +811,11 @@ class WebTransportSession(EventEmitter):
             self._streams.clear()
             if self._orphans is not None:
                 self._orphans.clear()
-            for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
+            for waiters in (self._ready_waiters, self._closed_waiters):
                 waiters.wake()
-            self.streams_available(False)
-            self.streams_available(True)
-            self._connection._local_streams_freed(self._counted_local)
+            if self._acceptors is not None:
+                self._acceptors.end()
+            session_over(self)
             self._connection._remove_session(self)
             if self._on_end is not None:
                 self._on_end(self)
@@ -828,7 +832,7 @@ class WebTransportSession(EventEmitter):
         """Open a stream now, or None when it has to wait for a limit, or for its turn."""
         if self._state in _OVER:
             raise self._closed_error("no stream can be opened")
-        if self._open_waiters[unidirectional].futures:
+        if self._connection._stream_gates and not may_open(self, unidirectional):
             return None
         return try_open(self, unidirectional)
 
@@ -871,12 +875,7 @@ class WebTransportSession(EventEmitter):
             self._orphans.streams.discard(stream)
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
-                waited = self._counted_local >= self._max_streams
-                self._counted_local -= 1
-                self._connection._local_streams_freed(1)
-                if waited:
-                    self.streams_available(False)
-                    self.streams_available(True)
+                stream_over(self, quic.is_unidirectional)
             if self._state is not _CLOSED:
                 self._h3.stream_finished(quic, quic.is_unidirectional)
         if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):

@@ -166,8 +166,8 @@ async def test_client_whose_handshake_is_under_way_gets_its_session(
     async with serving() as served, WebTransportClient(config=client_config()) as client:
         connecting = asyncio.create_task(client.connect(served.url()))  # type: ignore[arg-type]
         # Each turn counts: the handshake has only a few.
-        while not half_open(served.server):
-            await asyncio.sleep(0)  # noqa: ASYNC110 # no event tells of it
+        while not half_open(served.server):  # noqa: ASYNC110 # no event tells of it
+            await asyncio.sleep(0)
         closing = asyncio.create_task(served.server.close(drain_timeout=LONG))
         session = await connecting
         await until(lambda: session.state == "draining")
