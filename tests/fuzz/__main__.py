@@ -50,7 +50,6 @@ def fuzz(name: str, arguments: list[str]) -> None:
         from tests.fuzz.targets import TARGETS
     if name not in TARGETS:
         sys.exit(f"there is no target '{name}': {', '.join(TARGETS)}")
-    atheris.enabled_hooks.add("RegEx")
     atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()
 
