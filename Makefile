@@ -67,6 +67,7 @@ NEEDS_test      := demo test
 NEEDS_docs      := docs
 NEEDS_dist      := dist
 NEEDS_benchmark := benchmark
+NEEDS_fuzz      := demo fuzz test
 NEEDS_dev       := build runtime demo dist docs lint test types
 
 $(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
@@ -183,9 +184,9 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens and tickets, FUZZ_SECONDS=60 each
+fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
-	@scripts/fuzz.sh
+	@scripts/fuzz.sh $(PY)
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench

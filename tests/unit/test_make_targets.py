@@ -32,7 +32,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
     "types": (VIRTUALENV, {"types"}),
-    "fuzz": ({"engine", "fuzz"}, set()),
+    "fuzz": (BUILD | {"engine", "fuzz"}, {"base", "fuzz"}),
     "bench": (BUILD, {"base", "benchmark"}),
     "bench-quick": (BUILD, {"base", "benchmark"}),
     "bench-lossy": (BUILD | {"engine"}, {"base"}),

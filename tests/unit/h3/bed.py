@@ -349,3 +349,8 @@ class PairBed:
 def recorder(session: H3Session) -> SessionRecorder:
     """What a session of a server told; it lets go of its listener with the last event."""
     return _recorders[session]
+
+
+def forget_recorders() -> None:
+    """Let go of all sessions, for who runs many beds in one process."""
+    _recorders.clear()
