@@ -77,7 +77,7 @@ static void group_call(sim_conn *c, unsigned what, sim_stream *st) {
     groups[i].conn = NULL; /* the connection took it along */
   }
   if (groups[i].conn == NULL) {
-    if (qe_group_new(c->c, NULL, &groups[i].group) == 0) {
+    if (qe_group_new(c->c, c, &groups[i].group) == 0) {
       groups[i].conn = c;
       qe_group_set_datagram_limit(groups[i].group, number());
     }
