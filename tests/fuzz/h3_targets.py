@@ -264,7 +264,8 @@ def _act(bed: Bed, reader: Reader, cut: Cut) -> None:
             stream.feed_reset(reader.byte())
     elif what == 6:
         stream = _any_stream(bed, reader)
-        if stream is not None and stream.sends:
+        # Before it is known what the stream is, the stop and a mistake in later bytes race.
+        if stream is not None and stream.sends and stream.sink != bed.quic.default_sink:
             stream.feed_stop(reader.byte())
     elif what == 7:
         bed.quic.datagrams(reader.some())
