@@ -23,6 +23,7 @@ from ..exceptions import (
 from ..h3.fields import check_fields
 from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
+from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
     check_integer,
@@ -82,6 +83,7 @@ class WebTransportConnection(EventEmitter):
         "_keep_open",
         "_local_streams",
         "_max_local_streams",
+        "_memory",
         "_migration",
         "_on_closed",
         "_on_credentials",
@@ -120,6 +122,7 @@ class WebTransportConnection(EventEmitter):
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
+        self._memory = ByteBudget("max_connection_memory", config.max_connection_memory, PROCESS)
         self._write_low = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._session_count = 0

@@ -47,6 +47,7 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
+from ..utils.budget import ByteBudget
 from ..utils.checks import (
     check_count,
     check_data,
@@ -110,6 +111,7 @@ class WebTransportSession(EventEmitter):
         "_incoming_waiters",
         "_loop",
         "_max_streams",
+        "_memory",
         "_on_end",
         "_open_waiters",
         "_orphans",
@@ -175,6 +177,8 @@ class WebTransportSession(EventEmitter):
         self._h3 = h3
         self._counted_local = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
+        limit = config.max_session_memory
+        self._memory = ByteBudget("max_session_memory", limit, connection._memory)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         # Who uses a stream holds it; see ``orphans``.

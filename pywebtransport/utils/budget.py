@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from pywebtransport.constants import DEFAULT_MAX_MEMORY
 from pywebtransport.utils.waiters import require_loop
 
-__all__ = ["ByteBudget"]
+__all__ = ["PROCESS", "ByteBudget"]
 
 
 class _Claim:
@@ -196,3 +197,7 @@ class ByteBudget:
                 level._claims.remove(claim)
                 level._serve()
             level = level.parent
+
+
+PROCESS: Final = ByteBudget("max_memory", DEFAULT_MAX_MEMORY)
+"""Of the whole process: all connections of all clients and servers in it."""
