@@ -211,7 +211,8 @@ class PubSubManager:
         try:
             await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
         except RpcError as error:
-            if error.remote and isinstance(error.data, dict) and "max_size" in error.data:
+            limits = error.data if error.remote and isinstance(error.data, dict) else {}
+            if any(str(name).startswith("max_") for name in limits):
                 # The broker did not even read the call.
                 raise PubSubError(
                     error.message,

@@ -271,7 +271,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     """What comes next, however long that takes: topics may be silent for hours."""
     while True:
         try:
-            return await structured._receive()
+            with structured._holding() as holding:
+                return await structured._receive(holding)
         except TimeoutError:  # read_timeout of the streams
             continue
 

@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..serializer import JSONSerializer
 from ..serializer._messages import MessageCodec
-from ..serializer._rebuild import check_type, rebuild
+from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
@@ -438,7 +438,7 @@ class RpcManager:
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else rebuild(value, result_type)
+        return value if result_type is None else await rebuild_in_turns(value, result_type)
 
     async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
         """The innermost part of an outgoing notification."""

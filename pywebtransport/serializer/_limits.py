@@ -20,6 +20,7 @@ __all__ = [
     "HIGHEST_DEPTH",
     "HIGHEST_ITEMS",
     "HIGHEST_SIZE",
+    "NAME",
     "check_hook",
     "check_json_depth",
     "check_json_items",
@@ -42,6 +43,8 @@ DEFAULT_MAX_ITEMS = 131_072
 long, and 1 MiB of text does not become 30."""
 CONTAINER = 4
 """Items that an array or an object counts as: making one takes as long as four numbers."""
+NAME = 2
+"""Items that the name of a member counts as: it is hashed, and looked for."""
 
 HIGHEST_SIZE = 2**32 - 1
 HIGHEST_ITEMS = 2**32 - 1
@@ -52,7 +55,7 @@ _ITEM = 40
 HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
-_NOT_ITEMS = bytes(set(range(256)) - set(b'"[{,'))
+_NOT_ITEMS = bytes(set(range(256)) - set(b'"[{,:'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _WORTH_IT = 16
@@ -116,7 +119,8 @@ def memory_of(size: int, items: int) -> int:
 
 def json_items(data: bytes) -> int:
     """Most items that a JSON text can have: what stands in strings counts, too."""
-    return 1 + data.count(b",") + CONTAINER * (data.count(b"[") + data.count(b"{"))
+    containers = data.count(b"[") + data.count(b"{")
+    return 1 + data.count(b",") + NAME * data.count(b":") + CONTAINER * containers
 
 
 def check_json_items(data: bytes, max_items: int) -> None:
@@ -152,7 +156,7 @@ def too_many_items(items: int | None, max_items: int) -> SerializationError:
     found = "" if items is None else f"{items} items, "
     return SerializationError(
         f"the message has {found}more than max_items={max_items} "
-        f"(an array or object counts as {CONTAINER})",
+        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME})",
         details=details,
     )
 

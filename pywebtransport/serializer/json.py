@@ -75,9 +75,9 @@ class JSONSerializer(Serializer):
         Args:
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
-            max_items: Most values in one message, both ways; an array or object counts as four.
-                A message at the limit takes some milliseconds, in which the event loop does
-                nothing else.
+            max_items: Most values in one message, both ways; an array or object counts as four,
+                the name of a member as two. A message at the limit takes some milliseconds, in
+                which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
                 permits NaN and Infinity both ways, which is not JSON.
@@ -125,6 +125,11 @@ class JSONSerializer(Serializer):
         check_json_items(data, self._max_items)
         check_json_depth(data, self._max_depth)
         return data
+
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
 
     def decoded_size(self, data: bytes) -> int:
         """Bytes that a message takes in memory once it is decoded, at most.

@@ -16,6 +16,7 @@ from ._limits import (
     HIGHEST_DEPTH,
     HIGHEST_ITEMS,
     HIGHEST_SIZE,
+    NAME,
     check_hook,
     check_limit,
     check_size,
@@ -63,9 +64,9 @@ class MsgPackSerializer(Serializer):
             unpack_kwargs: As for ``msgpack.unpackb`` (``ext_hook``, ``raw``, ...).
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
-            max_items: Most values in one message, both ways; an array or map counts as four.
-                A message at the limit takes some milliseconds, in which the event loop does
-                nothing else.
+            max_items: Most values in one message, both ways; an array or map counts as four,
+                a key as two. A message at the limit takes some milliseconds, in which the
+                event loop does nothing else.
 
         Raises:
             ConfigurationError: A limit is out of range, the package knows no such keyword, or
@@ -139,6 +140,11 @@ class MsgPackSerializer(Serializer):
             )
         return data
 
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
+
     def decoded_size(self, data: bytes) -> int:
         """Bytes that a message takes in memory once it is decoded, at most.
 
@@ -184,15 +190,15 @@ class MsgPackSerializer(Serializer):
         most = self._max_items
         count = 1
 
-        def add(items: list[Any]) -> None:
+        def add(items: list[Any], each: int = 1) -> None:
             nonlocal count
-            count += CONTAINER + max(0, len(items) - 1)
+            count += CONTAINER + each * len(items)
             if count > most:
                 raise too_many_items(None, most)
 
         counter = self._msgpack.Unpacker(
             list_hook=add,
-            object_pairs_hook=add,
+            object_pairs_hook=lambda pairs: add(pairs, 1 + NAME),
             ext_hook=_any_extension,
             raw=True,
             strict_map_key=False,
@@ -213,8 +219,8 @@ class MsgPackSerializer(Serializer):
 
 
 def _most_items(data: bytes) -> int:
-    """Most items that a message can have: each takes a byte."""
-    return len(data) + CONTAINER * len(data.translate(None, _NOT_CONTAINERS))
+    """Most items that a message can have: each takes a byte, and a member two."""
+    return (1 + NAME) * len(data) // 2 + CONTAINER * len(data.translate(None, _NOT_CONTAINERS))
 
 
 def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -94,6 +94,11 @@ class ProtobufSerializer(Serializer):
         check_protobuf_items(data, obj.DESCRIPTOR, self._max_items)
         return data
 
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
+
     def decoded_size(self, data: bytes) -> int:
         """Bytes that a message takes in memory once it is decoded, at most.
 

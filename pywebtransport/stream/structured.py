@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -12,8 +14,11 @@ from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..types import Serializer, StreamId
+from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
+from ..utils.holding import Holding
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 
@@ -26,6 +31,10 @@ _HEADER = struct.Struct("!HI")
 _MAX_LENGTH = 2**32 - 1
 # A payload from this size on is not copied behind its header.
 _SEPARATE = 16384
+# Smaller ones are less than what a stream itself takes.
+_COUNTED = 4096
+# Messages that are received between two looks at the clock.
+_STEP = 16
 
 MessageT = TypeVar("MessageT")
 
@@ -56,7 +65,11 @@ class StructuredStream(Generic[MessageT]):
     ``SerializationError`` and is consumed; the next one can be received. One that is longer
     than ``max_message_size`` raises it before any of its payload is kept, and ends the
     receiving half (STOP_SENDING with ``ErrorCodes.APP_INVALID_REQUEST``); sending still
-    works.
+    works. So does one that ``max_session_memory`` has no room for.
+
+    While a message comes in it counts for ``max_session_memory``, as what it becomes at most;
+    it is read once there is room. A loop over messages that are there already leaves the event
+    loop to others from time to time, and so does a large message before it is decoded.
 
     Also an asynchronous context manager, as the stream below is one. Over a
     unidirectional stream only one of ``send_obj`` and ``receive_obj`` works.
@@ -68,7 +81,9 @@ class StructuredStream(Generic[MessageT]):
         "_max_message_size",
         "_partial",
         "_receive_lock",
+        "_received",
         "_stream",
+        "_undecoded",
     )
 
     def __init__(
@@ -100,6 +115,9 @@ class StructuredStream(Generic[MessageT]):
         # What a cancelled receive had read: the header, and bytes of what comes next.
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
+        # Messages whose receiver was cancelled before they were decoded.
+        self._undecoded: deque[tuple[int, bytes]] = deque()
+        self._received = 0
 
     # ------------------------------------------------------------- properties
 
@@ -163,7 +181,8 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe, no byte is lost.
         """
-        message = await self._receive()
+        with self._holding() as holding:
+            message = await self._next(holding)
         if message is None:
             raise StreamError(
                 f"the peer finished stream {self.stream_id}: there is no further message",
@@ -171,7 +190,7 @@ class StructuredStream(Generic[MessageT]):
                 stream_state=self._stream.state,
                 details={"end_of_stream": True},
             )
-        return cast("MessageT", self._codec.decode(*message))
+        return cast("MessageT", message[0])
 
     def __aiter__(self) -> Self:
         """Iterate over the messages until the peer finishes its side.
@@ -182,10 +201,11 @@ class StructuredStream(Generic[MessageT]):
         return self
 
     async def __anext__(self) -> MessageT:
-        message = await self._receive()
+        with self._holding() as holding:
+            message = await self._next(holding)
         if message is None:
             raise StopAsyncIteration
-        return cast("MessageT", self._codec.decode(*message))
+        return cast("MessageT", message[0])
 
     # ------------------------------------------------------------------ ending
 
@@ -210,21 +230,68 @@ class StructuredStream(Generic[MessageT]):
 
     # ---------------------------------------------------------------- internal
 
-    async def _receive(self) -> tuple[int, bytes] | None:
+    def _holding(self) -> Holding:
+        """What a message takes of the session's memory, for as long as it is entered."""
+        return Holding(self._stream._session._memory, least=_COUNTED)
+
+    async def _next(self, holding: Holding, timeout: float | None = None) -> tuple[object] | None:
+        """The next message, in a tuple; None at the end of the stream.
+
+        Args:
+            holding: Will hold what the message takes in memory.
+            timeout: Seconds that the peer may take; waiting for room does not count.
+
+        Raises:
+            builtins.TimeoutError: The message was not there in time.
+            Otherwise as ``receive_obj``.
+        """
+        self._received += 1
+        if self._received % _STEP == 0:
+            await Turns.of().pause()
+        message = await self._receive(holding, timeout)
+        if message is None:
+            return None
+        try:
+            return (await self._codec.decode_in_turns(*message),)
+        except asyncio.CancelledError:
+            self._undecoded.appendleft(message)
+            raise
+
+    async def _receive(
+        self, holding: Holding, timeout: float | None = None
+    ) -> tuple[int, bytes] | None:
         """Type ID and payload of the next message; None at the end of the stream."""
         async with self._receive_lock:
+            if self._undecoded:
+                return self._undecoded.popleft()
             header = self._header
             if header is None:
-                data = await self._fill(_HEADER.size)
+                started = time.monotonic()
+                data = await self._fill_within(_HEADER.size, timeout)
+                if timeout is not None:
+                    timeout = max(0.0, timeout - (time.monotonic() - started))
                 if not data:
                     return None
                 header = _HEADER.unpack(data)
                 if header[1] > self._max_message_size:
                     raise self._too_long(*header)
                 self._header = header
-            payload = await self._fill(header[1]) if header[1] else b""
+            size = header[1]
+            if size > holding.least:
+                budget = await holding.acquire(self._codec.largest_size(size))
+                if budget is not None:
+                    raise self._no_room(*header, budget)
+            payload = await self._fill_within(size, timeout) if size else b""
             self._header = None
+            if holding.size:
+                holding.shrink(self._codec.decoded_size(payload))
             return header[0], payload
+
+    async def _fill_within(self, size: int, timeout: float | None) -> bytes:
+        if timeout is None:
+            return await self._fill(size)
+        async with asyncio.timeout(timeout):
+            return await self._fill(size)
 
     async def _fill(self, size: int) -> bytes:
         """Read ``size`` bytes; none at all when the stream ends before the first of a header.
@@ -256,6 +323,16 @@ class StructuredStream(Generic[MessageT]):
             f"the peer announced a message of {size} bytes with type ID {type_id}, more than "
             f"max_message_size={self._max_message_size}; stream {self.stream_id} is not read on",
             details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
+        )
+
+    def _no_room(self, type_id: int, size: int, budget: ByteBudget) -> SerializationError:
+        cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
+        needed = self._codec.largest_size(size)
+        return SerializationError(
+            f"the peer announced a message of {size} bytes with type ID {type_id}, which may take "
+            f"{needed} bytes in memory, more than {budget.name}={budget.limit}; stream "
+            f"{self.stream_id} is not read on",
+            details={"size": size, budget.name: budget.limit, "type_id": type_id},
         )
 
     def _cut_off(self, size: int, expected: int) -> StreamError:
