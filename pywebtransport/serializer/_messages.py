@@ -29,7 +29,15 @@ _QUICK = 65_536
 class MessageCodec:
     """A registry of message types and the serializer for them."""
 
-    __slots__ = ("_deserialize", "_ids", "_most_items", "_rebuilds", "_serialize", "_size", "_types")
+    __slots__ = (
+        "_deserialize",
+        "_ids",
+        "_most_items",
+        "_rebuilds",
+        "_serialize",
+        "_size",
+        "_types",
+    )
 
     def __init__(self, serializer: Serializer, registry: Mapping[int, type[Any]]) -> None:
         """Take a copy of the registry.
