@@ -29,13 +29,23 @@ class Round:
         self._future: asyncio.Future[None] | None = None
         self.is_over = False
 
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Call back once all have been served: at once if they have."""
+        if self.is_over:
+            callback()
+        else:
+            self._get_future().add_done_callback(lambda _: callback())
+
     async def wait(self) -> None:
         """Wait until all have been served."""
         if not self.is_over:
-            if self._future is None:
-                self._future = asyncio.get_running_loop().create_future()
             # One who waits and is cancelled does not cancel it for the others.
-            await asyncio.shield(self._future)
+            await asyncio.shield(self._get_future())
+
+    def _get_future(self) -> asyncio.Future[None]:
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        return self._future
 
     def _serve(self, turns: Turns) -> bool:
         """Serve the next ones; False when the slice of this turn is used up before the end."""
