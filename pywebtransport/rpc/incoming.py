@@ -41,6 +41,8 @@ _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
 # The end of the program, and of a coroutine that nobody runs any more.
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
+# Calls of one session at a time that nobody else notices.
+_FEW = 16
 # Bytes that a request takes in memory; then its parts take longer than a call itself.
 _LARGE = 65_536
 
@@ -132,6 +134,8 @@ class IncomingCalls:
         """One call. Never raises but on cancellation."""
         structured = self._structure(stream)
         try:
+            if len(self.tasks) > _FEW:
+                await Turns.of().pause()
             # What the request became is in memory until it is answered.
             with Holding(self._session._memory) as holding:
                 method, answer = await self._answer(stream, structured, holding)
