@@ -142,14 +142,19 @@ class MessageCodec:
             return _GROWTH * size
         return memory_of(size, min(_DENSEST * size, self._most_items))
 
-    async def decode_in_turns(self, type_id: int, payload: bytes) -> Any:
+    async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.
 
         Objects of an application's classes are made a slice of a turn at a time.
 
+        Args:
+            type_id: What the message is.
+            payload: Its bytes.
+            memory: Its ``decoded_size``, if that is known.
+
         Cancellation: safe; the message is lost.
         """
-        if self.decoded_size(payload) <= _QUICK:
+        if (self.decoded_size(payload) if memory is None else memory) <= _QUICK:
             return self.decode(type_id, payload)
         turns = Turns.of()
         await turns.pause()

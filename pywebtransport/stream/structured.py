@@ -29,8 +29,8 @@ DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 
 _HEADER = struct.Struct("!HI")
 _MAX_LENGTH = 2**32 - 1
-# A payload from this size on is not copied behind its header.
-_SEPARATE = 16384
+# A payload from this size on is not copied behind its header, and not looked at before its turn.
+_LARGE = 16384
 # Smaller ones are less than what a stream itself takes.
 _COUNTED = 4096
 # Messages that are received between two looks at the clock.
@@ -163,7 +163,7 @@ class StructuredStream(Generic[MessageT]):
                 details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
             )
         header = _HEADER.pack(type_id, size)
-        if size < _SEPARATE:
+        if size < _LARGE:
             await stream.write(header + payload)
         else:
             # The first write never waits, so that no other message comes between.
@@ -252,7 +252,13 @@ class StructuredStream(Generic[MessageT]):
         if message is None:
             return None
         try:
-            return (await self._codec.decode_in_turns(*message),)
+            payload = message[1]
+            if len(payload) > _LARGE:
+                # Even looking at it takes a while.
+                await Turns.of().pause()
+            memory = self._codec.decoded_size(payload)
+            holding.shrink(memory)
+            return (await self._codec.decode_in_turns(*message, memory),)
         except asyncio.CancelledError:
             self._undecoded.appendleft(message)
             raise
@@ -283,8 +289,6 @@ class StructuredStream(Generic[MessageT]):
                     raise self._no_room(*header, budget)
             payload = await self._fill_within(size, timeout) if size else b""
             self._header = None
-            if holding.size:
-                holding.shrink(self._codec.decoded_size(payload))
             return header[0], payload
 
     async def _fill_within(self, size: int, timeout: float | None) -> bytes:
