@@ -22,8 +22,6 @@ __all__ = ["MessageCodec"]
 _MAX_TYPE_ID = 0xFFFF
 # Bytes in memory for each byte of a message, where the serializer cannot tell.
 _GROWTH = 4
-# Items that a byte of a message is at most.
-_DENSEST = 4
 _QUICK = 65_536
 """Bytes of a message in memory that nobody need wait for: some tens of microseconds."""
 
@@ -142,7 +140,7 @@ class MessageCodec:
         """Bytes that a message of ``size`` bytes takes in memory at most, once it is decoded."""
         if self._most_items is None:
             return _GROWTH * size
-        return memory_of(size, min(_DENSEST * size, self._most_items))
+        return memory_of(size, self._most_items, size, containers=size)
 
     async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.

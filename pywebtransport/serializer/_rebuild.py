@@ -491,8 +491,8 @@ class _Mapping:
         pairs = []
         for index, (key, item) in enumerate(value.items()):
             try:
-                made = await _in_turns(self._convert_value, item, turns)
-                pairs.append((self._convert_key(key), made))
+                made = self._convert_key(key)
+                pairs.append((made, await _in_turns(self._convert_value, item, turns)))
             except MismatchError as mismatch:
                 mismatch.path.append(f"[{shown(key)}]")
                 raise

@@ -23,8 +23,7 @@ from ._limits import (
     check_limit,
     check_size,
     checked_bytes,
-    json_items,
-    memory_of,
+    json_memory,
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._rebuild import rebuild
@@ -137,7 +136,7 @@ class JSONSerializer(Serializer):
         Args:
             data: The whole text; it is not parsed.
         """
-        return memory_of(len(data), min(json_items(data), self._max_items))
+        return json_memory(data, self._max_items)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one JSON text.

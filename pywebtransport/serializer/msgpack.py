@@ -151,7 +151,9 @@ class MsgPackSerializer(Serializer):
         Args:
             data: All of its bytes; they are not parsed.
         """
-        return memory_of(len(data), min(_most_items(data), self._max_items))
+        containers = len(data.translate(None, _NOT_CONTAINERS))
+        # A value takes a byte, and so does the name of one.
+        return memory_of(len(data), self._max_items, len(data), containers)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one MessagePack object.
@@ -192,7 +194,7 @@ class MsgPackSerializer(Serializer):
 
         def add(items: list[Any], each: int = 1) -> None:
             nonlocal count
-            count += CONTAINER + each * len(items)
+            count += CONTAINER + each * len(items) - bool(items)
             if count > most:
                 raise too_many_items(None, most)
 

@@ -108,7 +108,7 @@ class ProtobufSerializer(Serializer):
         cls = self._default_class
         # Of every class of messages the heaviest one is not known.
         weight = self._max_items if cls is None else heaviest(cls.DESCRIPTOR)
-        return memory_of(len(data), min(1 + len(data) // 2 * weight, self._max_items))
+        return memory_of(len(data), self._max_items, 1 + len(data) // 2 * weight)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Message:
         """Read a message.
