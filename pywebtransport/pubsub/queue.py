@@ -26,9 +26,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Room(Protocol[T_contra]):
-    """What several queues share."""
+    """What several queues share.
 
-    def take(self, item: T_contra, size: int, /) -> bool: ...
+    ``take`` gives None when there is no room, and would be none without this queue either.
+    """
+
+    def take(self, item: T_contra, size: int, /) -> bool | None: ...
 
     def give_back(self, item: T_contra, size: int, /) -> None: ...
 
@@ -80,11 +83,11 @@ class MessageQueue(Generic[T]):
             False when there is no room and the policy wants the end then.
         """
         items = self._items
-        while not self._has_room(item, size):
+        while not (fits := self._has_room(item, size)):
             if self._policy is BackpressurePolicy.CLOSE:
                 return False
             self.dropped += 1
-            if self._policy is BackpressurePolicy.DROP_NEWEST or not items:
+            if self._policy is BackpressurePolicy.DROP_NEWEST or not items or fits is None:
                 return True
             self.pop()
         items.append((item, size))
@@ -107,7 +110,7 @@ class MessageQueue(Generic[T]):
         else:
             self.dropped += 1
 
-    def _has_room(self, item: T, size: int) -> bool:
+    def _has_room(self, item: T, size: int) -> bool | None:
         """Whether one more fits; then it has its share of the common room."""
         if len(self._items) >= self.max_messages or self.size + size > self.max_bytes:
             return False

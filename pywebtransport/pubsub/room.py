@@ -74,14 +74,15 @@ class SessionRoom:
         self.budget = ByteBudget("max_session_bytes", limit)
         self._settle = settle
 
-    def take(self, item: Frame, size: int) -> bool:
-        """Room for a message in a queue; False: there is none."""
+    def take(self, item: Frame, size: int) -> bool | None:
+        """Room for a message in a queue; False: there is none; None: not among all sessions."""
         if not self.take_bytes(size):
             return False
         if item.hold():
             return True
+        # What waits in one queue waits in others, too: to drop it makes no room.
         self.budget.give_back(size)
-        return False
+        return None
 
     def give_back(self, item: Frame, size: int) -> None:
         """A message left its queue."""

@@ -52,6 +52,7 @@ class Meter:
     @contextmanager
     def running(self) -> Iterator[Meter]:
         """Look at each turn until the block is left."""
+        self._now = 0.0
         self._look()
         try:
             yield self
