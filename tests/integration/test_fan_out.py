@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -184,7 +184,7 @@ def test_a_queue_gives_back_what_it_took() -> None:
 
 
 @pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Each delivery takes 0.1 ms, and nothing else takes time."""
     clock, meter = Clock.installed(monkeypatch), Meter()
     push = Delivery.push
@@ -282,7 +282,7 @@ async def test_an_event_for_many_handlers_takes_many_turns(
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+def looks(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Looking at a connection takes 1 ms, and nothing else takes time."""
     from pywebtransport.connection import figures
 
@@ -326,8 +326,8 @@ async def test_statistics_of_many_connections_take_many_turns(
             later = [(await one)["traffic"]["dgrams_received"] for one in again]
         # Eight are looked at before the first question.
         assert max(looks.turns) <= 2 * 8
-        # 21 that ask together are answered by two rounds.
-        assert sum(looks.turns) <= 61
+        # 21 that ask together are answered by two rounds; one connection ends, at both ends.
+        assert sum(looks.turns) <= 62
         await until(lambda: served.server._figures.collect(served.server.connections)
                     ["dgrams_received"] == 30)  # fmt: skip
         assert stats["traffic"]["dgrams_received"] >= before["dgrams_received"]
