@@ -9,6 +9,7 @@ in the stream: their credit is not given back, so the peer is held up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ class _Bucket:
     __slots__ = ("datagram_bytes", "datagrams", "streams", "timer")
 
     def __init__(self) -> None:
-        self.streams: list[EarlyStream] = []
+        self.streams: deque[EarlyStream] = deque()
         self.datagrams: list[bytes] = []
         self.datagram_bytes = 0
         self.timer: TimerHandle | None = None
@@ -150,7 +151,18 @@ class EarlyArrivals:
         bucket.cancel_timer()
         self._streams -= len(bucket.streams)
         self._datagrams -= len(bucket.datagrams)
-        return bucket.streams, bucket.datagrams
+        return list(bucket.streams), bucket.datagrams
+
+    def next_stream(self, session_id: int) -> EarlyStream | None:
+        """Remove and return the stream of a session that came first."""
+        bucket = self._buckets.get(session_id)
+        if bucket is None or not bucket.streams:
+            return None
+        early = bucket.streams.popleft()
+        self._streams -= 1
+        if not bucket.streams and not bucket.datagrams:
+            self.take(session_id)
+        return early
 
     def drop_stream(self, stream: Stream) -> None:
         """Forget one waiting stream."""

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from .varint import decode_varint, encode_varint
 
-__all__ = ["SKIP", "STREAM", "Frame", "FrameParser", "encode_frame"]
+__all__ = ["SKIP", "SKIPPED", "STREAM", "Frame", "FrameParser", "encode_frame"]
 
 SKIP: Final = -1
 """Policy: drop the payload as it comes."""
@@ -26,6 +26,10 @@ class Frame(NamedTuple):
     type: int
     payload: bytes | None
     """None: the frame is larger than the policy allows; its payload is dropped."""
+
+
+SKIPPED: Final = Frame(-1, None)
+"""Stands for a frame whose payload was dropped."""
 
 
 class FrameParser:
@@ -80,30 +84,30 @@ class FrameParser:
             self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
-        """The next frame or piece; None when more bytes are needed."""
-        while True:
-            if self._remaining < 0 and not self._read_header():
-                if self._pos == len(self._buffer):
-                    self._pos, self._buffer = 0, b""
+        """The next frame or piece, or ``SKIPPED``; None when more bytes are needed."""
+        if self._remaining < 0 and not self._read_header():
+            if self._pos == len(self._buffer):
+                self._pos, self._buffer = 0, b""
+            return None
+        available = len(self._buffer) - self._pos
+        if self._action >= 0:
+            if self._remaining > self._action:
+                self._action = SKIP
+                return Frame(self._type, None)
+            if available < self._remaining:
                 return None
-            available = len(self._buffer) - self._pos
-            if self._action >= 0:
-                if self._remaining > self._action:
-                    self._action = SKIP
-                    return Frame(self._type, None)
-                if available < self._remaining:
-                    return None
-                return self._take(self._remaining)
-            if self._action == STREAM:
-                if available == 0 and self._remaining:
-                    return None
-                return self._take(min(available, self._remaining))
-            skipped = min(available, self._remaining)
-            self._pos += skipped
-            self._remaining -= skipped
-            if self._remaining:
+            return self._take(self._remaining)
+        if self._action == STREAM:
+            if available == 0 and self._remaining:
                 return None
-            self._reset()
+            return self._take(min(available, self._remaining))
+        skipped = min(available, self._remaining)
+        self._pos += skipped
+        self._remaining -= skipped
+        if self._remaining:
+            return None
+        self._reset()
+        return SKIPPED
 
     def _read_header(self) -> bool:
         """Read type and length; True once both are known and the payload is due."""

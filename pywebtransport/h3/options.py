@@ -46,6 +46,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_pending_connects": (0, 65536),
     "max_refused_sessions": (1, 1 << 30),
     "refused_window": (0.001, 3600),
+    "max_idle_items": (1, 1 << 30),
+    "idle_items_per_second": (1, 1 << 30),
 }
 
 
@@ -106,6 +108,11 @@ class H3Options:
     """Sessions refused within ``refused_window`` before the connection is closed."""
     refused_window: float = 10.0
     """Seconds over which refused sessions are counted."""
+    max_idle_items: int = 10_000
+    """Frames, capsules, streams and requests that carry nothing, see ``load``, before the
+    connection is closed."""
+    idle_items_per_second: int = 1000
+    """By how much their count falls each second."""
     peer_bidi_streams: int | None = None
     """Bidirectional streams that the transport lets a client have open at once. A session ID
     beyond what that allows closes the connection; None: not checked."""
