@@ -108,7 +108,7 @@ class H3Options:
     """Sessions refused within ``refused_window`` before the connection is closed."""
     refused_window: float = 10.0
     """Seconds over which refused sessions are counted."""
-    max_idle_items: int = 10_000
+    max_idle_items: int = 2000
     """Frames, capsules, streams and requests that carry nothing, see ``load``, before the
     connection is closed."""
     idle_items_per_second: int = 1000
