@@ -19,6 +19,10 @@ from .transport import CallLater, Stream, TimerHandle
 __all__ = ["EarlyArrivals", "EarlyStream"]
 
 
+# Datagrams of all sessions together have so many times the bytes that those of one may have.
+_SESSIONS = 4
+
+
 class EarlyStream(NamedTuple):
     """A stream that waits, and the length of its header."""
 
@@ -56,6 +60,7 @@ class EarlyArrivals:
     __slots__ = (
         "_buckets",
         "_call_later",
+        "_datagram_bytes",
         "_datagrams",
         "_expired",
         "_lost",
@@ -78,6 +83,7 @@ class EarlyArrivals:
         self._buckets: dict[int, _Bucket] = {}
         self._streams = 0
         self._datagrams = 0
+        self._datagram_bytes = 0
         self.dropped = 0
         """Streams and datagrams for which there was no room."""
 
@@ -120,12 +126,18 @@ class EarlyArrivals:
         count, size = 0, len(data)
         if waiting is not None:
             count, size = len(waiting.datagrams), size + waiting.datagram_bytes
-        if size > self._options.max_early_bytes or not self._has_room(count):
+        limit = self._options.max_early_bytes
+        if (
+            size > limit
+            or self._datagram_bytes + len(data) > _SESSIONS * limit
+            or not self._has_room(count)
+        ):
             self.dropped += 1
             return False
         bucket = self._bucket(session_id, known)
         bucket.datagrams.append(data)
         bucket.datagram_bytes = size
+        self._datagram_bytes += len(data)
         self._datagrams += 1
         return True
 
@@ -151,6 +163,7 @@ class EarlyArrivals:
         bucket.cancel_timer()
         self._streams -= len(bucket.streams)
         self._datagrams -= len(bucket.datagrams)
+        self._datagram_bytes -= bucket.datagram_bytes
         return list(bucket.streams), bucket.datagrams
 
     def next_stream(self, session_id: int) -> EarlyStream | None:
