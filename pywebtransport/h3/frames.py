@@ -41,7 +41,7 @@ class FrameParser:
             collect in bytes. It may raise to refuse the type.
     """
 
-    __slots__ = ("_action", "_buffer", "_policy", "_pos", "_remaining", "_type")
+    __slots__ = ("_action", "_begun", "_buffer", "_policy", "_pos", "_remaining", "_type", "begins")
 
     def __init__(self, policy: Callable[[int], int] | None = None) -> None:
         self._policy = policy
@@ -52,6 +52,9 @@ class FrameParser:
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
+        self._begun = 0
+        self.begins = -1
+        """Payload bytes of the frame that :meth:`next` gave; -1: it gave a further piece of it."""
 
     def judge(self, frame_type: int) -> int:
         """The policy; subclasses may have one of their own."""
@@ -122,9 +125,11 @@ class FrameParser:
         if decoded is None:
             return False
         self._remaining, self._pos = decoded
+        self._begun = self._remaining
         return True
 
     def _take(self, size: int) -> Frame:
+        self.begins, self._begun = self._begun, -1
         payload = bytes(self._buffer[self._pos : self._pos + size])
         self._pos += size
         self._remaining -= size

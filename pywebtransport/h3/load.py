@@ -90,11 +90,16 @@ class Load:
             raise self._excessive(reason)
 
     def data_frame(self, size: int) -> None:
-        """A DATA frame, or a piece of one, came; a small one has to bring something useful.
+        """A DATA frame came, or a piece of it; a small frame has to bring something useful.
+
+        Args:
+            size: Of the frame in bytes; -1: this is a further piece of one.
 
         Raises:
             H3ConnectionError: as :meth:`idle`.
         """
+        if size < 0:
+            return
         self._is_small = size < _SMALL
         if self._is_small:
             self.idle("frames that carry nothing")

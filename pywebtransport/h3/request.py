@@ -218,7 +218,7 @@ class RequestStream:
             self._headers(frame.payload)
         else:
             payload = frame.payload or b""
-            load.data_frame(len(payload))
+            load.data_frame(self._parser.begins)
             if self.phase is not Phase.LINGER:
                 self._capsules(payload)
             elif payload and self._closed_by_peer:
