@@ -77,6 +77,10 @@ include "callbacks.pxi"
 include "endpoint.pxi"
 
 
+def unread_bytes():
+    return _unread_bytes
+
+
 def live_objects():
     """How many endpoints, sockets, connections, streams and groups exist (leak checks)."""
     return {

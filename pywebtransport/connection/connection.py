@@ -41,6 +41,7 @@ from .driver import Driver
 from .endpoint import client_endpoint
 from .farewell import Farewell, sessions_flushed
 from .info import ConnectionInfo, snapshot
+from .memory import takes_request
 from .migration import migrate
 from .pending import PendingSession
 from .racing import race
@@ -744,7 +745,7 @@ class WebTransportConnection(EventEmitter):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
     def _session_requested(self, h3: H3Session) -> None:
-        if self._on_request is not None:
+        if self._on_request is not None and takes_request(self, h3):
             self._on_request(self, h3)
 
     def _goaway_received(self) -> None:
@@ -795,6 +796,7 @@ class WebTransportConnection(EventEmitter):
         if self._farewell is not None:
             self._farewell.cancel()
         self._closed_at = get_timestamp()
+        self._memory.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():

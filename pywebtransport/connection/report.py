@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..types import ConnectionState
 from .info import snapshot
+from .memory import process_figures
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -38,6 +39,8 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
         "packets_received": info.packets_received,
         "errors": info.error_count,
         "last_activity": info.last_activity,
+        "memory": connection._memory.figures(),
+        "process_memory": process_figures(),
     }
 
 

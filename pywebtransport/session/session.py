@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
 from ..connection import WebTransportConnection
+from ..connection.memory import session_memory
 from ..constants import MAX_VARINT, ErrorCodes
 from ..datagram import StructuredDatagramTransport, WebTransportDatagramTransport
 from ..events import EventEmitter
@@ -47,7 +48,6 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
-from ..utils.budget import ByteBudget
 from ..utils.checks import (
     check_count,
     check_data,
@@ -177,8 +177,7 @@ class WebTransportSession(EventEmitter):
         self._h3 = h3
         self._counted_local = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
-        limit = config.max_session_memory
-        self._memory = ByteBudget("max_session_memory", limit, connection._memory)
+        self._memory = session_memory(connection, h3)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         # Who uses a stream holds it; see ``orphans``.
@@ -803,6 +802,7 @@ class WebTransportSession(EventEmitter):
         try:
             if self._datagrams is not None:
                 self._datagrams._close()
+            self._memory.close()
             for stream in self._open_streams():
                 stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
                 stream._check_done()

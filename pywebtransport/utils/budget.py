@@ -23,6 +23,13 @@ class _Claim:
         self.future = future
 
 
+def _grant(claim: _Claim) -> None:
+    """Whoever waits gets what he wants, of a budget that is closed."""
+    claim.budget.used += claim.size
+    if not claim.future.done():
+        claim.future.set_result(None)
+
+
 class ByteBudget:
     """Bytes that may be held at a time; a budget may be part of a larger one.
 
@@ -44,7 +51,7 @@ class ByteBudget:
     def __init__(self, name: str, limit: int, parent: ByteBudget | None = None) -> None:
         self.name: Final = name
         self.limit = limit
-        self.parent: Final = parent
+        self.parent = parent
         self.used = self.peak = self.refused = 0
         # Made when somebody waits: there is a budget in every session.
         self._claims: deque[_Claim] | None = None
@@ -131,6 +138,32 @@ class ByteBudget:
             if level._claims:
                 level._serve()
             level = level.parent
+
+    def close(self) -> None:
+        """Its owner is over: give back to the larger budgets what is still taken of them.
+
+        Whoever waits goes on. What is taken and given back from now on counts here alone.
+        """
+        level = self.parent
+        self.parent = None
+        while level is not None:
+            level.used -= self.used
+            for claim in [c for c in level._claims or () if c.budget is self]:
+                level._claims.remove(claim)  # type: ignore[union-attr]
+                _grant(claim)
+            level = level.parent
+        for claim in self._claims or ():
+            _grant(claim)
+        self._claims = None
+
+    def figures(self) -> dict[str, int]:
+        """For statistics: bytes ``used``, ``peak`` and ``limit``, and how often ``refused``."""
+        return {
+            "used": self.used,
+            "peak": self.peak,
+            "limit": self.limit,
+            "refused": self.refused,
+        }
 
     def _add(self, size: int) -> None:
         level: ByteBudget | None = self
