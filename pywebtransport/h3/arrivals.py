@@ -48,7 +48,9 @@ def abort_stream(stream: Stream, code: int, after: Stream | None = None) -> None
         stream.hold_for(after)
     if stream.is_local or not stream.is_unidirectional:
         stream.reset(code)
-    if not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
+    if stream.is_reset:
+        stream.skip(stream.buffered)  # nobody can read it any more
+    elif not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
         stream.stop_sending(code)
 
 

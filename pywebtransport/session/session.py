@@ -62,7 +62,7 @@ from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
-from .incoming import IncomingStreams
+from .incoming import IncomingStreams, drop_unread
 from .opening import open_stream, try_open, wait_finished_streams
 from .orphans import Orphans
 from .stats import SessionStats
@@ -803,6 +803,7 @@ class WebTransportSession(EventEmitter):
             if self._datagrams is not None:
                 self._datagrams._close()
             self._memory.close()
+            drop_unread(self)
             for stream in self._open_streams():
                 stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
                 stream._check_done()
