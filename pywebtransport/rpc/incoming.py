@@ -19,6 +19,7 @@ from ..exceptions import (
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import EventType
+from ..utils.budget import ByteBudget
 from ..utils.failures import log_application_error
 from ..utils.holding import Holding
 from ..utils.tasks import is_being_cancelled
@@ -82,6 +83,9 @@ class IncomingCalls:
         self._interceptors = interceptors
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
+        # Requests that come in; the other half is for what they become.
+        memory = session._memory
+        self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
     def start(self) -> None:
         """Begin to take streams. Idempotent."""
@@ -137,7 +141,7 @@ class IncomingCalls:
             if len(self.tasks) > _FEW:
                 await Turns.of().pause()
             # What the request became is in memory until it is answered.
-            with Holding(self._session._memory) as holding:
+            with Holding(self._session._memory, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be, too

@@ -11,7 +11,6 @@ from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.text import printable
 from ..utils.turns import Turns
-from ._limits import memory_of
 from ._rebuild import rebuild_in_turns
 from ._texts import shown
 from .json import JSONSerializer
@@ -32,7 +31,6 @@ class MessageCodec:
     __slots__ = (
         "_deserialize",
         "_ids",
-        "_most_items",
         "_rebuilds",
         "_serialize",
         "_size",
@@ -82,7 +80,6 @@ class MessageCodec:
         self._serialize = serializer.serialize
         self._deserialize = serializer.deserialize
         self._size: Callable[[bytes], int] | None = getattr(serializer, "decoded_size", None)
-        self._most_items: int | None = getattr(serializer, "max_items", None)
         # Those of an application may make of a class what they want.
         self._rebuilds = type(serializer) in (JSONSerializer, MsgPackSerializer)
 
@@ -135,12 +132,6 @@ class MessageCodec:
     def decoded_size(self, payload: bytes) -> int:
         """Bytes that a message takes in memory once it is decoded, at most, as far as known."""
         return _GROWTH * len(payload) if self._size is None else self._size(payload)
-
-    def largest_size(self, size: int) -> int:
-        """Bytes that a message of ``size`` bytes takes in memory at most, once it is decoded."""
-        if self._most_items is None:
-            return _GROWTH * size
-        return memory_of(size, self._most_items, size, containers=size)
 
     async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.

@@ -14,7 +14,6 @@ from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..types import Serializer, StreamId
-from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
 from ..utils.holding import Holding
 from ..utils.text import printable
@@ -67,9 +66,9 @@ class StructuredStream(Generic[MessageT]):
     receiving half (STOP_SENDING with ``ErrorCodes.APP_INVALID_REQUEST``); sending still
     works. So does one that ``max_session_memory`` has no room for.
 
-    While a message comes in it counts for ``max_session_memory``, as what it becomes at most;
-    it is read once there is room. A loop over messages that are there already leaves the event
-    loop to others from time to time, and so does a large message before it is decoded.
+    While a message comes in it counts for ``max_session_memory``. A loop over messages that
+    are there already leaves the event loop to others from time to time, and so does a large
+    message before it is decoded.
 
     Also an asynchronous context manager, as the stream below is one. Over a
     unidirectional stream only one of ``send_obj`` and ``receive_obj`` works.
@@ -151,24 +150,7 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe; the message is sent whole or, cancelled before it ran, not at all.
         """
-        stream = self._stream
-        if not isinstance(stream, WebTransportSendStream):
-            raise self._one_way("received from")
-        type_id, payload = self._codec.encode(obj)
-        size = len(payload)
-        if size > self._max_message_size:
-            raise SerializationError(
-                f"the {type(obj).__qualname__} message of {size} bytes is larger than "
-                f"max_message_size={self._max_message_size}",
-                details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
-            )
-        header = _HEADER.pack(type_id, size)
-        if size < _LARGE:
-            await stream.write(header + payload)
-        else:
-            # The first write never waits, so that no other message comes between.
-            await stream.write(header, wait_flush=False)
-            await stream.write(payload)
+        await self._write(*self._encode(obj))
 
     async def receive_obj(self) -> MessageT:
         """Return the next message, waiting for it.
@@ -230,6 +212,29 @@ class StructuredStream(Generic[MessageT]):
 
     # ---------------------------------------------------------------- internal
 
+    def _encode(self, obj: MessageT) -> tuple[bytes, bytes]:
+        """Header and payload of a message; raises as ``send_obj``."""
+        if not isinstance(self._stream, WebTransportSendStream):
+            raise self._one_way("received from")
+        type_id, payload = self._codec.encode(obj)
+        size = len(payload)
+        if size > self._max_message_size:
+            raise SerializationError(
+                f"the {type(obj).__qualname__} message of {size} bytes is larger than "
+                f"max_message_size={self._max_message_size}",
+                details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
+            )
+        return _HEADER.pack(type_id, size), payload
+
+    async def _write(self, header: bytes, payload: bytes) -> None:
+        stream = cast("WebTransportSendStream", self._stream)
+        if len(payload) < _LARGE:
+            await stream.write(header + payload)
+        else:
+            # The first write never waits, so that no other message comes between.
+            await stream.write(header, wait_flush=False)
+            await stream.write(payload)
+
     def _holding(self) -> Holding:
         """What a message takes of the session's memory, for as long as it is entered."""
         return Holding(self._stream._session._memory, least=_COUNTED)
@@ -251,17 +256,20 @@ class StructuredStream(Generic[MessageT]):
         message = await self._receive(holding, timeout)
         if message is None:
             return None
+        type_id, payload = message
         try:
-            payload = message[1]
             if len(payload) > _LARGE:
                 # Even looking at it takes a while.
                 await Turns.of().pause()
             memory = self._codec.decoded_size(payload)
-            holding.shrink(memory)
-            return (await self._codec.decode_in_turns(*message, memory),)
+            if not holding.least and not await holding.acquire(memory):
+                raise self._no_room(type_id, memory, "in memory", holding)
+            return (await self._codec.decode_in_turns(type_id, payload, memory),)
         except asyncio.CancelledError:
             self._undecoded.appendleft(message)
             raise
+        finally:
+            holding.decoded()
 
     async def _receive(
         self, holding: Holding, timeout: float | None = None
@@ -282,36 +290,43 @@ class StructuredStream(Generic[MessageT]):
                 if header[1] > self._max_message_size:
                     raise self._too_long(*header)
                 self._header = header
-            size = header[1]
-            if size > holding.least:
-                budget = await holding.acquire(self._codec.largest_size(size))
-                if budget is not None:
-                    raise self._no_room(*header, budget)
-            payload = await self._fill_within(size, timeout) if size else b""
+            type_id, size = header
+            counted = holding if size > holding.least else None
+            if counted is not None and not counted.fits(size):
+                raise self._no_room(type_id, size, "long", holding)
+            payload = await self._fill_within(size, timeout, counted) if size else b""
             self._header = None
-            return header[0], payload
+            return type_id, payload
 
-    async def _fill_within(self, size: int, timeout: float | None) -> bytes:
+    async def _fill_within(
+        self, size: int, timeout: float | None, holding: Holding | None = None
+    ) -> bytes:
         if timeout is None:
-            return await self._fill(size)
+            return await self._fill(size, holding)
         async with asyncio.timeout(timeout):
-            return await self._fill(size)
+            return await self._fill(size, holding)
 
-    async def _fill(self, size: int) -> bytes:
+    async def _fill(self, size: int, holding: Holding | None = None) -> bytes:
         """Read ``size`` bytes; none at all when the stream ends before the first of a header.
 
         What was read before a cancellation is kept, and continued with.
+
+        Args:
+            size: How many.
+            holding: Holds what was read; None: so little is not counted.
         """
         stream = self._stream
         if not isinstance(stream, WebTransportReceiveStream):
             raise self._one_way("sent to")
         partial = self._partial
+        self._hold(len(partial), size, holding)
         while True:
             data = await stream.read(size - len(partial))
             if not data:
                 if partial or self._header is not None:
                     raise self._cut_off(len(partial), size)
                 return b""
+            self._hold(len(data), size, holding)
             if not partial and len(data) == size:
                 return data
             # One growing buffer: a list of the pieces of a peer that sends single bytes
@@ -321,6 +336,12 @@ class StructuredStream(Generic[MessageT]):
                 self._partial = bytearray()
                 return bytes(partial)
 
+    def _hold(self, read: int, size: int, holding: Holding | None) -> None:
+        if holding is not None and not holding.take(read):
+            self._partial = bytearray()
+            type_id = 0 if self._header is None else self._header[0]
+            raise self._no_room(type_id, size, "long, besides what is there already,", holding)
+
     def _too_long(self, type_id: int, size: int) -> SerializationError:
         cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
         return SerializationError(
@@ -329,13 +350,13 @@ class StructuredStream(Generic[MessageT]):
             details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
         )
 
-    def _no_room(self, type_id: int, size: int, budget: ByteBudget) -> SerializationError:
+    def _no_room(self, type_id: int, size: int, what: str, holding: Holding) -> SerializationError:
         cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
-        needed = self._codec.largest_size(size)
+        budget = holding.budget
         return SerializationError(
-            f"the peer announced a message of {size} bytes with type ID {type_id}, which may take "
-            f"{needed} bytes in memory, more than {budget.name}={budget.limit}; stream "
-            f"{self.stream_id} is not read on",
+            f"a message of the peer with type ID {type_id} is {size} bytes {what} "
+            f"which {budget.name}={budget.limit} has no room for; stream {self.stream_id} is not "
+            "read on",
             details={"size": size, budget.name: budget.limit, "type_id": type_id},
         )
 
