@@ -242,7 +242,7 @@ class BaseConfig:
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send in one session, all streams together, ahead
     of the application's reads, at first. The window of the connection begins with as
-    many, or with ``flow_control_window_size`` if that is more. 0 stands for the default."""
+    many, or with twice ``flow_control_window_size`` if that is more. 0 stands for the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one

@@ -48,7 +48,8 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     """Settings of the QUIC engine (``qe_settings``: nanoseconds, bytes, counts)."""
     is_server = isinstance(config, ServerConfig)
     stream_window = config.read_buffer_limit
-    connection_window = max(config.initial_max_data, config.stream_window)
+    # A stream that nobody reads must not stop the others.
+    connection_window = max(config.initial_max_data, 2 * config.stream_window)
     bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
     uni = min(config.initial_max_streams_uni, config.max_incoming_streams)
     settings: dict[str, Any] = {
