@@ -313,5 +313,8 @@ class QuicStream:
         """The application is done: buffered bytes are dropped and credited. The peer gets credit
         for a new stream once both the engine and the application are done with this one."""
 
+def unread_bytes() -> int:
+    """Bytes that all connections of the process received on streams and that nobody read yet."""
+
 def live_objects() -> dict[str, int]:
     """How many endpoints, sockets, connections, streams, groups exist (leak checks)."""

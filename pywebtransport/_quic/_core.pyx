@@ -75,6 +75,11 @@ include "stream.pxi"
 include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
+include "deliver.pxi"
+
+
+def unread_bytes():
+    return _unread_bytes
 
 
 def live_objects():

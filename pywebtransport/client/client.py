@@ -33,6 +33,7 @@ from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import apply_log_level, shared_log
+from ..utils.rounds import Round
 from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
@@ -254,12 +255,21 @@ class WebTransportClient(EventEmitter):
 
     # ------------------------------------------------------------------ internal
 
+    def _look_again(self) -> Round:
+        """Measure the connections; with many this takes several turns of the event loop."""
+        return self._figures.refresh(self._connections)
+
     def _measure(self) -> dict[str, Any]:
         """As ``WebTransportServer.get_server_stats``, of a client."""
+        self._figures.collect(self._connections)
+        return self._measured()
+
+    def _measured(self) -> dict[str, Any]:
+        """The figures, those of the connections as they were last measured."""
         stats = self._stats.to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
-        stats["traffic"] = self._figures.collect(self._connections)
+        stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
         return stats

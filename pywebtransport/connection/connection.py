@@ -23,6 +23,7 @@ from ..exceptions import (
 from ..h3.fields import check_fields
 from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
+from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
     check_integer,
@@ -41,6 +42,7 @@ from .driver import Driver
 from .endpoint import client_endpoint
 from .farewell import Farewell, sessions_flushed
 from .info import ConnectionInfo, snapshot
+from .memory import takes_request
 from .migration import migrate
 from .pending import PendingSession
 from .presence import while_present
@@ -86,6 +88,7 @@ class WebTransportConnection(EventEmitter):
         "_local_streams",
         "_local_uni",
         "_max_local_streams",
+        "_memory",
         "_migration",
         "_network",
         "_on_closed",
@@ -126,6 +129,7 @@ class WebTransportConnection(EventEmitter):
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
+        self._memory = ByteBudget("max_connection_memory", config.max_connection_memory, PROCESS)
         self._write_low = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._session_count = 0
@@ -752,7 +756,7 @@ class WebTransportConnection(EventEmitter):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
     def _session_requested(self, h3: H3Session) -> None:
-        if self._on_request is not None:
+        if self._on_request is not None and takes_request(self, h3):
             self._on_request(self, h3)
 
     def _goaway_received(self) -> None:
@@ -803,6 +807,7 @@ class WebTransportConnection(EventEmitter):
         if self._farewell is not None:
             self._farewell.cancel()
         self._closed_at = get_timestamp()
+        self._memory.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():

@@ -15,6 +15,7 @@ from ..exceptions import ConfigurationError
 from ..utils.logs import BoundedLog, apply_log_level
 from ..utils.private_files import open_private, why_not
 from ..utils.text import printable, printable_line
+from .memory import apply_limit, has_room
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
@@ -25,6 +26,7 @@ _quic_logger = logging.getLogger("pywebtransport.quic")
 
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
     """An endpoint for outgoing connections."""
+    apply_limit(config)
     return Endpoint(is_server=False, settings=quic_settings(config), tls=tls, **_switches(config))
 
 
@@ -44,11 +46,16 @@ def server_endpoint(
         seat: As one worker of several.
         handshake_failed: Hears of clients that get no connection.
     """
+    apply_limit(config)
+
+    def admit(quic: QuicConnection) -> ConnectionHandler | None:
+        return accept(quic) if has_room(quic) else None
+
     return Endpoint(
         is_server=True,
         settings=quic_settings(config),
         tls=tls,
-        accept=accept,
+        accept=admit,
         seat=seat,
         handshake_failed=handshake_failed,
         **_switches(config),

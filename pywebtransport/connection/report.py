@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..types import ConnectionState
 from ..utils.logs import shared_log
 from .info import snapshot
+from .memory import process_figures
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -39,6 +40,8 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
         "packets_received": info.packets_received,
         "errors": info.error_count,
         "last_activity": info.last_activity,
+        "memory": connection._memory.figures(),
+        "process_memory": process_figures(),
     }
 
 

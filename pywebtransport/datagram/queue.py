@@ -15,14 +15,16 @@ from .message import DatagramMessage
 
 __all__ = ["DatagramQueue"]
 
+DEFAULT_MAX_BYTES = 16 * 1024 * 1024
+
 _PRIORITIES = MAX_PRIORITY + 1
 
 
 class DatagramQueue:
     """Datagrams between coroutines: higher priorities first, in order within one.
 
-    Putting never waits. A full queue drops the oldest datagram of the lowest
-    priority, provided that it is not above the new one; otherwise it refuses
+    Putting never waits. A queue that is full, by number or by bytes, drops the oldest
+    datagram of the lowest priority, provided that it is not above the new one; otherwise it refuses
     the new one. What is older than its ``ttl`` or than ``max_age`` is dropped
     when it would be its turn. All drops are counted.
 
@@ -31,20 +33,31 @@ class DatagramQueue:
         expired: Datagrams given up for their age.
     """
 
-    def __init__(self, *, max_size: int = 1000, max_age: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int = 1000,
+        max_age: float | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         """Ready for use at once.
 
         Args:
             max_size: Most datagrams that wait.
             max_age: Seconds since a datagram's ``timestamp`` after which it is
                 dropped; None: never.
+            max_bytes: Most bytes that they have together; a datagram that is larger by
+                itself is refused.
 
         Raises:
             DatagramError: A limit is not positive.
         """
         check_limit("max_size", max_size)
         check_age("max_age", max_age, optional=True)
+        check_limit("max_bytes", max_bytes)
         self._max_size = max_size
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._max_age = max_age
         self._queues: tuple[deque[DatagramMessage], ...] = tuple(
             deque() for _ in range(_PRIORITIES)
@@ -80,13 +93,15 @@ class DatagramQueue:
         if self._is_expired(datagram):
             self.expired += 1
             return False
-        if self.qsize() >= self._max_size:
+        size = len(datagram.data)
+        while self.qsize() >= self._max_size or self._bytes + size > self._max_bytes:
             self.dropped += 1
             lowest = next(filter(None, self._queues[: priority + 1]), None)
-            if lowest is None:
+            if lowest is None or size > self._max_bytes:
                 return False
-            lowest.popleft()
+            self._bytes -= len(lowest.popleft().data)
         self._queues[priority].append(datagram)
+        self._bytes += size
         self._getters.open(ONLY)
         return True
 
@@ -130,6 +145,7 @@ class DatagramQueue:
         self.dropped += self.qsize()
         for queue in self._queues:
             queue.clear()
+        self._bytes = 0
 
     def empty(self) -> bool:
         """Nothing waits."""
@@ -142,7 +158,8 @@ class DatagramQueue:
     def get_stats(self) -> dict[str, int]:
         """How many datagrams wait, in all and of each priority, and how many may."""
         sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
-        return {"size": self.qsize(), "max_size": self._max_size, **sizes}
+        limits = {"max_size": self._max_size, "bytes": self._bytes, "max_bytes": self._max_bytes}
+        return {"size": self.qsize(), **limits, **sizes}
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,6 +182,7 @@ class DatagramQueue:
         for queue in reversed(self._queues):
             while queue:
                 datagram = queue.popleft()
+                self._bytes -= len(datagram.data)
                 if not self._is_expired(datagram):
                     return datagram
                 self.expired += 1

@@ -17,6 +17,7 @@ from ..exceptions import (
 )
 from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
+from ..utils.turns import Turns
 from ..utils.waiters import Waiters
 from .arguments import check_age, check_limit, check_payload, check_wait
 from .reliable_frames import (
@@ -329,8 +330,11 @@ class DatagramReliabilityLayer:
 
     async def _read(self) -> None:
         """Frames from the transport, as long as there are any."""
+        turns = Turns.of()
         try:
             while self._over is None:
+                # What is here already is taken without a wait, and may be much.
+                await turns.pause()
                 frames = await self._transport.receive_many(_BATCH)
                 now = time.monotonic()
                 for frame in frames:

@@ -15,8 +15,10 @@ from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTra
 from ..types import Data, EventType, SessionId, SessionState
 from ..utils import get_timestamp
 from ..utils.checks import NEVER, check_interface, check_timeout
+from ..utils.turns import Turns
 from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .arguments import check_age, check_limit, check_payload, check_payloads, check_priority
+from .incoming import IncomingDatagrams
 from .message import DatagramMessage, DatagramStats
 from .queue import DatagramQueue
 from .sending import close_turns, open_turns, send_in_turn, try_submit
@@ -31,7 +33,8 @@ __all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDat
 _NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
-_NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
+# Datagrams taken without waiting before others have their turn, less one.
+_IN_A_ROW = 63
 
 
 class WebTransportDatagramTransport(EventEmitter):
@@ -52,7 +55,6 @@ class WebTransportDatagramTransport(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_arrivals",
         "_bytes_received",
         "_bytes_sent",
         "_close_watchers",
@@ -67,6 +69,7 @@ class WebTransportDatagramTransport(EventEmitter):
         "_max_size",
         "_min_size",
         "_outgoing_max_age",
+        "_queue",
         "_receive_drops",
         "_receive_sequence",
         "_received_count",
@@ -123,9 +126,8 @@ class WebTransportDatagramTransport(EventEmitter):
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
         self._incoming_limit = limit
-        self._incoming: deque[bytes] | None = None
-        # When the waiting datagrams came: (number of the last one of a batch, seconds).
-        self._arrivals: deque[tuple[int, float]] = _NO_ARRIVALS
+        self._queue: IncomingDatagrams | None = None
+        self._incoming: deque[bytes] | None = None  # that of the queue
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age
         self._receivers: Line | None = None
@@ -336,8 +338,16 @@ class WebTransportDatagramTransport(EventEmitter):
         incoming = self._incoming
         if not incoming or self._receivers or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
+        elif not self._receive_sequence & _IN_A_ROW:
+            incoming = await self._give_turn(timeout)
         self._receive_sequence += 1
-        return incoming.popleft()
+        queue = self._queue
+        assert queue is not None  # it is what the datagram waited in
+        data = incoming.popleft()
+        queue.held -= len(data)
+        if queue.held < queue.low:
+            queue.release()
+        return data
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None
@@ -352,18 +362,17 @@ class WebTransportDatagramTransport(EventEmitter):
             check_limit("max_count", max_count)
         incoming = self._incoming
         if not incoming or self._receivers or self._incoming_max_age is not None:
-            incoming = await self._wait_readable(timeout)
-        count = len(incoming)
+            await self._wait_readable(timeout)
+        else:
+            await self._give_turn(timeout)
+        queue = self._queue
+        assert queue is not None  # it is what the datagrams waited in
         if self._receivers:
-            max_count = min(max_count, count - self._receivers.served)  # these are for others
-        if count <= max_count:
-            self._receive_sequence += count
-            datagrams = list(incoming)
-            incoming.clear()
-            return datagrams
-        self._receive_sequence += max_count
-        pop = incoming.popleft
-        return [pop() for _ in range(max_count)]
+            # Some of them are for others.
+            max_count = min(max_count, len(queue.waiting) - self._receivers.served)
+        datagrams = queue.pop_many(max_count)
+        self._receive_sequence += len(datagrams)
+        return datagrams
 
     async def receive_multiple(
         self, max_count: int = 10, *, timeout: float | None = None
@@ -392,9 +401,11 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         incoming = self._incoming
         if not incoming or self._receivers or self._incoming_max_age is not None:
-            incoming = await self._wait_readable(timeout)
-        arrived = self._oldest_arrival()
-        data = incoming.popleft()
+            await self._wait_readable(timeout)
+        queue = self._queue
+        assert queue is not None  # it is what the datagram waited in
+        arrived = queue.oldest_arrival()
+        data = queue.pop()
         self._receive_sequence += 1
         message = DatagramMessage(
             data=data,
@@ -409,22 +420,22 @@ class WebTransportDatagramTransport(EventEmitter):
         Those for which calls of ``receive`` wait are theirs.
         """
         self._expire()
-        if not self._incoming or (
-            self._receivers and self._receivers.served >= len(self._incoming)
+        queue = self._queue
+        if queue is None or len(queue.waiting) <= (
+            self._receivers.served if self._receivers else 0
         ):
             return None
         self._receive_sequence += 1
-        return self._incoming.popleft()
+        return queue.pop()
 
     # ------------------------------------------------------------- buffers, life
 
     async def clear_receive_buffer(self) -> int:
         """Drop the waiting incoming datagrams (counted); returns how many."""
-        count = 0
-        if self._incoming is not None:
-            count = len(self._incoming)
-            self._incoming.clear()
-            self._receive_drops += count
+        if self._queue is None:
+            return 0
+        count = len(self._queue.pop_many(self._queue.limit))
+        self._receive_drops += count
         return count
 
     async def clear_send_buffer(self) -> int:
@@ -567,20 +578,18 @@ class WebTransportDatagramTransport(EventEmitter):
     def _set_limits(self, count: int) -> None:
         """Limit both queues, of which the incoming one may hold more than that."""
         self.outgoing_high_water_mark = self._incoming_limit = count
-        if self._incoming is not None:
-            self._receive_drops += max(0, len(self._incoming) - count)
-            self._incoming = deque(self._incoming, maxlen=count)
+        if self._queue is not None:
+            self._receive_drops += self._queue.set_limit(count)
 
     def _received(self, datagrams: list[bytes]) -> None:
         """Datagrams arrived, all those of one turn (deliver phase)."""
         if self._closed:
             self._receive_drops += len(datagrams)
             return
-        incoming = self._incoming
-        if incoming is None:
-            # The oldest is worth least: a full deque drops it and keeps the new one.
-            incoming = self._incoming = deque(maxlen=self._incoming_limit)
-            self._arrivals = deque()
+        queue = self._queue
+        if queue is None:
+            queue = IncomingDatagrams(self._incoming_limit, self._session._memory)
+            self._queue, self._incoming = queue, queue.waiting
         count = len(datagrams)
         if count == 1:
             least = most = total = len(datagrams[0])
@@ -592,42 +601,28 @@ class WebTransportDatagramTransport(EventEmitter):
             self._max_size = most
         if least < self._min_size:
             self._min_size = least
-        excess = len(incoming) + count - self._incoming_limit
-        if excess > 0:
-            self._receive_drops += excess
         self._received_count += count
-        incoming.extend(datagrams)
-        # Note when they came, and forget it of those that are gone.
-        arrivals = self._arrivals
-        gone = self._received_count - len(incoming)
-        while arrivals and arrivals[0][0] <= gone:
-            arrivals.popleft()
-        arrivals.append((self._received_count, time.monotonic()))
+        self._receive_drops += queue.add(datagrams, total)
         if self._receivers is not None:
             self._serve_receivers()
         if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_RECEIVED):
             for data in datagrams:
                 self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
 
-    def _oldest_arrival(self) -> float:
-        """When the oldest waiting datagram came, on the monotonic clock."""
-        arrivals = self._arrivals
-        if not arrivals:
-            return time.monotonic()
-        gone = self._received_count - self.get_receive_buffer_size()
-        while len(arrivals) > 1 and arrivals[0][0] <= gone:
-            arrivals.popleft()
-        return arrivals[0][1]
-
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
         age = self._incoming_max_age
-        if age is None or not self._incoming:
-            return
-        oldest = time.monotonic() - age
-        while self._incoming and self._oldest_arrival() < oldest:
-            self._incoming.popleft()
-            self._receive_drops += 1
+        if age is not None and self._queue is not None:
+            self._receive_drops += self._queue.expire(age)
+
+    async def _give_turn(self, timeout: float | None) -> deque[bytes]:
+        """As ``_wait_readable``; whoever finds datagrams each time lets others have a turn."""
+        turns = Turns.of(self._session._loop)
+        if turns.is_over:
+            await turns.pause()
+        if not self._incoming or self._receivers:
+            return await self._wait_readable(timeout)
+        return self._incoming
 
     async def _wait_readable(self, timeout: float | None) -> deque[bytes]:
         """Return the queue once a datagram waits in it."""
@@ -703,6 +698,8 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         self._refresh()
         self._closed = True
+        if self._queue is not None:
+            self._queue.close()
         watchers, self._close_watchers = self._close_watchers, None
         for watcher in watchers or ():
             watcher(self)

@@ -25,6 +25,7 @@ from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.logs import shared_log
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .event import Event
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
@@ -547,12 +548,15 @@ class EventEmitter:
         return failed
 
     async def _emitter_drain(self, state: _State) -> None:
+        turns = Turns.of()
         try:
             while state.queue and not state.paused:
                 event, told = state.queue.popleft()
                 if not told:
                     state.wake_waiters(event)
                 await self._emitter_deliver(state, event)
+                # What was held back may be much, and handlers need not wait for anything.
+                await turns.pause()
         finally:
             state.drain_task = None
 

@@ -9,6 +9,7 @@ Handlers report a broken rule by raising one of the private exceptions of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,13 +42,14 @@ from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
+from .load import Load
 from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
 from .session import H3Session, abort_error
 from .settings import check_settings, local_settings
-from .transport import CallLater, QuicTransport, Stream, TimerHandle
+from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel
 from .varint import encode_varint
 
@@ -81,6 +83,7 @@ class H3Connection:
         quic: The QUIC connection.
         events: Where facts about the connection go.
         call_later: Timers.
+        turns: Shares the time of the event loop.
         options: Limits and choices.
         is_client: Which end this is.
 
@@ -122,6 +125,7 @@ class H3Connection:
         "events",
         "goaway_received",
         "is_client",
+        "load",
         "newest_stream",
         "options",
         "peer_settings",
@@ -141,6 +145,7 @@ class H3Connection:
         quic: QuicTransport,
         events: ConnectionEvents,
         call_later: CallLater,
+        turns: Turns,
         options: H3Options,
         *,
         is_client: bool,
@@ -148,6 +153,7 @@ class H3Connection:
         self.quic = quic
         self.events = events
         self.call_later = call_later
+        self.load = Load(options, call_later, turns)
         self.options = options
         self.is_client = is_client
         self.settings = local_settings(options, is_client=is_client).values
@@ -194,6 +200,10 @@ class H3Connection:
             handler(*args)
         except _ENDINGS as error:
             self._end_of(error)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn, as :meth:`guard`."""
+        self.load.later(partial(self.guard, work))
 
     def _end_of(self, error: Exception) -> None:
         """Close what an exception of ``_ENDINGS`` says."""
@@ -281,6 +291,11 @@ class H3Connection:
 
     def connection_closed(self, error: Exception | None) -> None:
         """The QUIC connection is gone: every session ends, every timer is cancelled."""
+        if not self._closed:
+            # What was said last, such as the end of a session, may have been put off.
+            self.load.hurry()
+            for request in list(self.requests.values()):
+                self.guard(request.go_on)
         if not self._closed:
             self._shut(error)
         # Nothing comes from below any more. Events lead back here: with them gone nothing is
@@ -752,6 +767,7 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, let go of streams and timers."""
         self._closed = True
+        self.load.close()
         for timer in (self._settings_timer, self._refused_timer):
             if timer is not None:
                 timer.cancel()

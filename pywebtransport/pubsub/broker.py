@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -28,8 +29,10 @@ from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
-from ..utils.checks import check_instance, check_signature
+from ..utils.budget import PROCESS, ByteBudget
+from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog
+from ..utils.rounds import Round, Rounds
 from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
@@ -47,6 +50,13 @@ from .messages import (
     PubSubMessage,
 )
 from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
+from .room import (
+    DEFAULT_MAX_SESSION_BYTES,
+    DEFAULT_MAX_TOTAL_BYTES,
+    Frame,
+    SessionRoom,
+    Totals,
+)
 from .shares import AddressShares
 from .topics import check_pattern, check_topic, matcher
 from .wire import (
@@ -114,6 +124,8 @@ class Broker:
         max_patterns_per_address: int | None = DEFAULT_MAX_PATTERNS_PER_ADDRESS,
         max_queue: int = DEFAULT_MAX_QUEUE,
         max_queue_bytes: int | None = None,
+        max_session_bytes: int | None = None,
+        max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
     ) -> None:
         """A broker without sessions.
 
@@ -133,11 +145,19 @@ class Broker:
             max_queue_bytes: Bytes that may wait for one subscriber; a message larger than
                 this is never delivered. Default: 1 MiB, or one message of
                 ``max_message_size`` when that is more.
+            max_session_bytes: Bytes that may wait for all subscriptions of one session
+                together, those that its streams have not sent yet among them. Default: 4 MiB, or
+                ``max_queue_bytes`` when that is more.
+            max_total_bytes: Bytes that may wait for all sessions together. A message that
+                waits for many counts once. They are part of the ``max_memory`` of the process.
 
         Raises:
             ConfigurationError: An argument is of another type, or out of range.
         """
         chosen = DEFAULT_MAX_QUEUE_BYTES if max_queue_bytes is None else max_queue_bytes
+        check_integer("max_total_bytes", max_total_bytes, 1, sys.maxsize)
+        if max_session_bytes is not None:
+            check_integer("max_session_bytes", max_session_bytes, 1, sys.maxsize)
         for key, value in (
             ("max_message_size", max_message_size),
             ("max_subscriptions", max_subscriptions),
@@ -189,6 +209,12 @@ class Broker:
         self._max_queue_bytes = chosen
         self._addresses = AddressShares(max_subscriptions_per_address, max_patterns_per_address)
         self._log = BoundedLog(logger, burst=SHARED_BURST)
+        if max_session_bytes is None:
+            max_session_bytes = max(DEFAULT_MAX_SESSION_BYTES, chosen)
+        self._max_session_bytes = max_session_bytes
+        self._memory = ByteBudget("max_total_bytes", max_total_bytes, PROCESS)
+        self._totals = Totals()
+        self._rounds = Rounds()
         self._groups: dict[str, _Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -215,8 +241,7 @@ class Broker:
         """End all subscriptions and close the backend; sessions stay open. Idempotent."""
         self._closed = True
         self._unwatch()
-        for client in tuple(self._clients):
-            client.end()
+        await self._rounds.begin(tuple(self._clients), _Client.end).wait()
         self._log.flush()
         while self._leaving:
             await asyncio.wait(tuple(self._leaving))
@@ -301,17 +326,19 @@ class Broker:
         """Counters: sessions, subscriptions, patterns, published, delivered, dropped, waiting.
 
         ``limited``: subscriptions that were refused for a limit per client address.
-        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now.
+        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now;
+        ``waiting_bytes`` is what counts for ``max_total_bytes``.
         """
-        deliveries = [one for client in self._clients for one in client.subscriptions.values()]
+        totals = self._totals
         return {
             "sessions": len(self._clients),
-            "subscriptions": len(deliveries),
+            "subscriptions": totals.subscriptions,
             "patterns": len(self._groups),
             "published": self._published,
-            "delivered": sum(one.delivered for one in deliveries),
-            "dropped": sum(one.queue.dropped for one in deliveries),
-            "waiting": sum(len(one.queue) for one in deliveries),
+            "delivered": totals.delivered,
+            "dropped": totals.dropped,
+            "waiting": totals.waiting,
+            "waiting_bytes": self._memory.used,
             "limited": self._log.counts.get("limited", 0),
         }
 
@@ -329,12 +356,15 @@ class Broker:
     def _tell_gap(self, seconds: float | None) -> None:
         """The backend loses messages (None), or did for so many seconds."""
         if seconds is not None:
-            for client in self._clients:
-                for delivery in client.subscriptions.values():
-                    delivery.tell_gap()
+            clients = tuple(self._clients)
+            self._rounds.begin(
+                (one for client in clients for one in tuple(client.subscriptions.values())),
+                Delivery.tell_gap,
+            )
 
     def _delivery(
         self,
+        room: SessionRoom,
         policy: BackpressurePolicy,
         max_queue: int,
         wants_gaps: bool,
@@ -344,6 +374,8 @@ class Broker:
             policy=policy,
             max_queue=max_queue,
             max_bytes=self._max_queue_bytes,
+            room=room,
+            totals=self._totals,
             encode=self._frames.encode,
             wants_gaps=wants_gaps,
             on_end=on_end,
@@ -353,7 +385,9 @@ class Broker:
         """Let a subscription get the messages of a pattern; in force when this returns."""
         group = self._groups.get(pattern)
         if group is None:
-            group = self._groups[pattern] = _Group(self._prefix, pattern, self._frames, self._log)
+            group = self._groups[pattern] = _Group(
+                self._prefix, pattern, self._frames, self._memory, self._log
+            )
         group.members.add(delivery)
         try:
             async with group.lock:
@@ -413,7 +447,9 @@ class _Group:
         "_frames",
         "_log",
         "_match",
+        "_memory",
         "_prefix",
+        "_rounds",
         "backend_id",
         "channels",
         "lock",
@@ -421,7 +457,14 @@ class _Group:
         "pattern",
     )
 
-    def __init__(self, prefix: str, pattern: str, frames: FrameCodec, log: BoundedLog) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        pattern: str,
+        frames: FrameCodec,
+        memory: ByteBudget,
+        log: BoundedLog,
+    ) -> None:
         self.pattern = pattern
         self._log = log
         # A backend's star spans levels, so that it may deliver more than is wanted.
@@ -432,11 +475,13 @@ class _Group:
         self._prefix = prefix
         self._match = matcher(pattern)
         self._frames = frames
+        self._memory = memory
+        self._rounds = Rounds()
 
-    def deliver(self, channel: str, payload: bytes) -> None:
-        """One message of the backend, for every member."""
+    def deliver(self, channel: str, payload: bytes) -> Round | None:
+        """One message of the backend, for every member; with many this takes several turns."""
         if not self._match(channel[len(self._prefix) :]):
-            return
+            return None
         if not self._frames.is_message(payload):
             self._log.tell(
                 "malformed",
@@ -444,16 +489,16 @@ class _Group:
                 "ignored what is no message on channel '%s'",
                 printable(channel),
             )
-            return
+            return None
+        frame = Frame(payload, self._memory)
         # Overflow may end a subscription, which changes the set.
-        for member in tuple(self.members):
-            member.push(payload)
+        return self._rounds.begin(tuple(self.members), lambda member: member.push(frame))
 
 
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_network", "_session", "subscriptions")
+    __slots__ = ("_broker", "_ended", "_network", "_room", "_session", "subscriptions")
 
     def __init__(self, broker: Broker, session: WebTransportSession) -> None:
         self._broker = broker
@@ -461,6 +506,7 @@ class _Client:
         connection = session.connection
         self._network = "" if connection is None else connection.client_network
         self._ended = False
+        self._room = SessionRoom(broker._max_session_bytes, self._settle)
         self.subscriptions: dict[int, Delivery] = {}
 
     async def subscribe(
@@ -493,7 +539,8 @@ class _Client:
             broker._addresses.remove(self._network, pattern)
             broker._leave(pattern, delivery)
 
-        delivery = broker._delivery(chosen, min(room, broker._max_queue), gaps, forget)
+        limit = min(room, broker._max_queue)
+        delivery = broker._delivery(self._room, chosen, limit, gaps, forget)
         self.subscriptions[subscription] = delivery
         broker._addresses.add(self._network, pattern)
         try:
@@ -568,6 +615,11 @@ class _Client:
         self._ended = True
         for delivery in tuple(self.subscriptions.values()):
             delivery.end()
+
+    def _settle(self) -> None:
+        """Find room: what left the streams takes none any more."""
+        for delivery in self.subscriptions.values():
+            delivery.settle()
 
     def _check_number(self, number: object) -> None:
         if (

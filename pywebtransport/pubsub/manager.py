@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
 from ..utils.gates import ONLY
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
     PUBLISH,
@@ -34,6 +36,7 @@ from .messages import (
     BackpressurePolicy,
     Opening,
 )
+from .room import DEFAULT_MAX_SESSION_BYTES, ReceivedRoom
 from .subscription import Subscription
 from .topics import check_pattern, check_topic
 from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, MAX_SUBSCRIPTION_NUMBER
@@ -71,6 +74,7 @@ class PubSubManager:
         rpc: RpcManager | None = None,
         serializer: Serializer | None = None,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_session_bytes: int | None = None,
     ) -> None:
         """A manager that does nothing yet; enter it.
 
@@ -80,10 +84,18 @@ class PubSubManager:
                 open when this one is closed. Default: one of its own.
             serializer: The broker's; default ``JSONSerializer``, or that of ``rpc``.
             max_message_size: Bytes of one message.
+            max_session_bytes: Bytes that may wait here for all subscriptions together. They
+                are part of the session's ``max_session_memory``. Default: 4 MiB, or one message
+                of ``max_message_size`` when that is more.
 
         Raises:
             ConfigurationError: Neither or contradicting arguments.
         """
+        if max_session_bytes is None:
+            max_session_bytes = DEFAULT_MAX_SESSION_BYTES
+            if type(max_message_size) is int:
+                max_session_bytes = max(max_session_bytes, max_message_size)
+        check_integer("max_session_bytes", max_session_bytes, 1, sys.maxsize)
         check_integer("max_message_size", max_message_size, 1, MAX_FRAME - CALL_ROOM)
         if rpc is not None:
             check_instance("rpc", rpc, RpcManager)
@@ -103,6 +115,7 @@ class PubSubManager:
         self._rpc = rpc
         self._session = rpc.session
         self._max_size = max_message_size
+        self._room = ReceivedRoom(max_session_bytes, self._session._memory)
         self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
         self._last_number = 0
         self._subscriptions: dict[int, Subscription] = {}
@@ -211,7 +224,8 @@ class PubSubManager:
         try:
             await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
         except RpcError as error:
-            if error.remote and isinstance(error.data, dict) and "max_size" in error.data:
+            limits = error.data if error.remote and isinstance(error.data, dict) else {}
+            if any(str(name).startswith("max_") for name in limits):
                 # The broker did not even read the call.
                 raise PubSubError(
                     error.message,
@@ -355,6 +369,7 @@ class PubSubManager:
 
     async def _read_streams(self) -> None:
         """Give each stream of the broker to its subscription."""
+        turns = Turns.of()
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,
@@ -371,6 +386,7 @@ class PubSubManager:
                 opening = None
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
+            await turns.pause()
         for subscription in self.subscriptions:
             subscription._takers.open(ONLY)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -20,11 +21,12 @@ from ..exceptions import (
 )
 from ..serializer import JSONSerializer
 from ..serializer._messages import MessageCodec
-from ..serializer._rebuild import check_type, rebuild
+from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
 from ..session.opening import reached_limit
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
+from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
 from ..utils.slots import Slots
 from ..utils.tasks import is_being_cancelled
@@ -68,6 +70,10 @@ DEFAULT_REQUEST_TIMEOUT = 30.0
 # Waiting for a stream without a limit: event loops take no infinity.
 _FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
+# Bytes of requests that are sent at a time: a quarter of what the peer has room for by default.
+_MOST_UNDER_WAY = 4 * 1024 * 1024
+# Smaller ones do not count: as many as may be under way take less.
+_SMALL = 32768
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -148,6 +154,7 @@ class RpcManager:
         self._limit = concurrency_limit
         self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
+        self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
         self._closed = False
 
     # ---------------------------------------------------------------- properties
@@ -440,7 +447,7 @@ class RpcManager:
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else rebuild(value, result_type)
+        return value if result_type is None else await rebuild_in_turns(value, result_type)
 
     def _slot_wanted(self) -> str:
         before = self._outgoing_slots.waiting
@@ -455,8 +462,7 @@ class RpcManager:
             progress.waits_for = "room to send"
             try:
                 request = _request(Notification, call, deadline)
-                await self._structured(stream).send_obj(obj=request)
-                await stream.close()
+                await self._send(stream, self._structured(stream), request)
             except BaseException:
                 give_up(stream, StreamCode.CANCELLED)
                 raise
@@ -482,12 +488,9 @@ class RpcManager:
     ) -> Result | Failure:
         structured = self._structured(stream)
         try:
-            try:
-                await structured.send_obj(obj=request)
-                await stream.close()
-            except StreamStoppedError:
-                # The peer wants no more of the request, and may have said why.
-                pass
+            # When the peer wants no more of the request, it may have said why.
+            with contextlib.suppress(StreamStoppedError):
+                await self._send(stream, structured, request)
             answer = await _received(structured)
         except StreamResetError as error:
             raise RpcCancelledError(
@@ -510,6 +513,24 @@ class RpcManager:
             "expected a result or a failure",
             remote=True,
         )
+
+    async def _send(
+        self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
+    ) -> None:
+        """Send a request. The peer has room for some that come in, and refuses more."""
+        header, payload = structured._encode(request)
+        size = len(payload)
+        if size <= _SMALL:
+            await structured._write(header, payload)
+            await stream.close()
+            return
+        await self._under_way.acquire(size)
+        try:
+            await structured._write(header, payload)
+            await stream.close()
+            await stream.wait_acknowledged()
+        finally:
+            self._under_way.give_back(size)
 
     def _was_closed(self, call: RpcCall) -> RpcCancelledError:
         return RpcCancelledError("the manager was closed", method=call.method, remote=False)

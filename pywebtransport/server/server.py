@@ -31,6 +31,8 @@ from ..utils import get_timestamp
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from ..utils.networks import AddressCounts, client_network
+from ..utils.rounds import Round
+from ..utils.turns import Turns
 from .answering import Answering
 from .certificates import CertificateWatch
 from .draining import Draining, close_all
@@ -411,15 +413,26 @@ class WebTransportServer(EventEmitter):
             connections since the start, and what is queued now), and, while
             the server listens, ``engine`` (packets, handshakes).
         """
-        return self._measure()
+        await self._look_again().wait()
+        return self._measured()
 
     async def debug_state(self) -> dict[str, Any]:
         """A snapshot for logs: state, statistics, connections, sessions."""
+        turns = Turns.of()
+        stats = await self.get_server_stats()
+        connections = []
+        for connection in tuple(self._connections):
+            connections.append(connection.get_summary())
+            await turns.pause()
+        sessions = []
+        for session in tuple(self._sessions):
+            sessions.append(await session.get_summary())
+            await turns.pause()
         return {
             "server_info": {"serving": self.is_serving, "local_address": self.local_address},
-            "aggregated_stats": await self.get_server_stats(),
-            "connections": [connection.get_summary() for connection in self._connections],
-            "sessions": [await session.get_summary() for session in self._sessions],
+            "aggregated_stats": stats,
+            "connections": connections,
+            "sessions": sessions,
         }
 
     async def diagnose_issues(self) -> list[str]:
@@ -620,11 +633,20 @@ class WebTransportServer(EventEmitter):
         allowed = self._config.allowed_origins
         return None if allowed is None else tuple(allowed)
 
+    def _look_again(self) -> Round:
+        """Measure the connections; with many this takes several turns of the event loop."""
+        return self._figures.refresh(self._connections)
+
     def _measure(self) -> dict[str, Any]:
+        self._figures.collect(self._connections)
+        return self._measured()
+
+    def _measured(self) -> dict[str, Any]:
+        """The figures, those of the connections as they were last measured."""
         stats = self._refresh().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
-        stats["traffic"] = self._figures.collect(self._connections)
+        stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
         return stats

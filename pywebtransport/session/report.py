@@ -79,6 +79,7 @@ def debug_state(session: WebTransportSession) -> dict[str, Any]:
         "statistics": stats.to_dict(),
         "streams": [stream.debug_state() for stream in session._open_streams()],
         "datagrams": session.datagrams.debug_state(),
+        "memory": session._memory.figures(),
         "connection": {
             "id": session._connection.connection_id,
             "state": session._connection.state,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
 from ..connection import WebTransportConnection
+from ..connection.memory import session_memory
 from ..constants import MAX_VARINT, ErrorCodes
 from ..datagram import StructuredDatagramTransport, WebTransportDatagramTransport
 from ..events import EventEmitter
@@ -59,7 +60,7 @@ from ..utils.checks import (
 from ..utils.waiters import Waiters
 from . import report
 from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
-from .incoming import Acceptors, IncomingStreams
+from .incoming import Acceptors, IncomingStreams, drop_unread
 from .opening import (
     credit_grew,
     may_open,
@@ -118,6 +119,7 @@ class WebTransportSession(EventEmitter):
         "_incoming_uni",
         "_loop",
         "_max_streams",
+        "_memory",
         "_on_end",
         "_orphans",
         "_path_params",
@@ -182,6 +184,7 @@ class WebTransportSession(EventEmitter):
         self._h3 = h3
         self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
+        self._memory = session_memory(connection, h3)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         # Who uses a stream holds it; see ``orphans``.
@@ -804,6 +807,8 @@ class WebTransportSession(EventEmitter):
         try:
             if self._datagrams is not None:
                 self._datagrams._close()
+            self._memory.close()
+            drop_unread(self)
             for stream in self._open_streams():
                 stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
                 stream._check_done()

@@ -245,6 +245,21 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     # -------------------------------------------------------------- internal
 
+    def _write_now(self, data: bytes) -> bool:
+        """Queue bytes if little is unsent: no more than the low-water mark; never waits.
+
+        Raises: as ``write``.
+        """
+        if self._quic.queued > self._session._write_low:
+            return False
+        try:
+            self._quic.write(data, False)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        self._bytes_sent += len(data)
+        self._writes += 1
+        return True
+
     def _finish_send(self) -> None:
         """Queue the FIN, once."""
         if self.is_writable:

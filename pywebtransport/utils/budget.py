@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from pywebtransport.constants import DEFAULT_MAX_MEMORY
 from pywebtransport.utils.waiters import require_loop
 
-__all__ = ["ByteBudget"]
+__all__ = ["PROCESS", "ByteBudget"]
 
 
 class _Claim:
@@ -20,6 +21,13 @@ class _Claim:
         self.budget = budget
         self.size = size
         self.future = future
+
+
+def _grant(claim: _Claim) -> None:
+    """Whoever waits gets what he wants, of a budget that is closed."""
+    claim.budget.used += claim.size
+    if not claim.future.done():
+        claim.future.set_result(None)
 
 
 class ByteBudget:
@@ -43,7 +51,7 @@ class ByteBudget:
     def __init__(self, name: str, limit: int, parent: ByteBudget | None = None) -> None:
         self.name: Final = name
         self.limit = limit
-        self.parent: Final = parent
+        self.parent = parent
         self.used = self.peak = self.refused = 0
         # Made when somebody waits: there is a budget in every session.
         self._claims: deque[_Claim] | None = None
@@ -131,6 +139,32 @@ class ByteBudget:
                 level._serve()
             level = level.parent
 
+    def close(self) -> None:
+        """Its owner is over: give back to the larger budgets what is still taken of them.
+
+        Whoever waits goes on. What is taken and given back from now on counts here alone.
+        """
+        level = self.parent
+        self.parent = None
+        while level is not None:
+            level.used -= self.used
+            for claim in [c for c in level._claims or () if c.budget is self]:
+                level._claims.remove(claim)  # type: ignore[union-attr]
+                _grant(claim)
+            level = level.parent
+        for claim in self._claims or ():
+            _grant(claim)
+        self._claims = None
+
+    def figures(self) -> dict[str, int]:
+        """For statistics: bytes ``used``, ``peak`` and ``limit``, and how often ``refused``."""
+        return {
+            "used": self.used,
+            "peak": self.peak,
+            "limit": self.limit,
+            "refused": self.refused,
+        }
+
     def _add(self, size: int) -> None:
         level: ByteBudget | None = self
         while level is not None:
@@ -196,3 +230,7 @@ class ByteBudget:
                 level._claims.remove(claim)
                 level._serve()
             level = level.parent
+
+
+PROCESS: Final = ByteBudget("max_memory", DEFAULT_MAX_MEMORY)
+"""Of the whole process: all connections of all clients and servers in it."""

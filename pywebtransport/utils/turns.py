@@ -89,6 +89,9 @@ class Turns:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put_off(future)
         await future
+        if not self._deadline:
+            # A task is woken in the turn after the call that wakes it: this one begins here.
+            self._begin(time.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         if not self._deadline:

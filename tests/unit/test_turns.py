@@ -99,6 +99,25 @@ async def test_of_many_coroutines_one_goes_on_in_a_turn(clock: Clock) -> None:
     assert running == 100
 
 
+async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
+    """Not a second one, because its turn had not begun when it was woken."""
+    turns, loop = Turns.of(), asyncio.get_running_loop()
+    done: list[int] = [0]
+
+    def next_turn() -> None:
+        done.append(0)
+        handles.append(loop.call_soon(next_turn))
+
+    handles = [loop.call_soon(next_turn)]
+    for _ in range(20):
+        await turns.pause()
+        clock.work(module.SLICE)
+        done[-1] += 1
+    handles[-1].cancel()
+    assert sum(done) == 20
+    assert max(done) == 1
+
+
 async def test_a_cancelled_pause_holds_nobody_up(clock: Clock) -> None:
     turns = Turns.of()
 
