@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pywebtransport._loop import Endpoint
-
+from pywebtransport.exceptions import WebTransportError
 from tests.integration import raw_h3 as h3
 
 from .peer import ADDRESS, Closed, Peer, ended, engine
@@ -114,13 +113,15 @@ class Field:
         self, once: Callable[[Peer], Awaitable[None]], settings: Mapping[int, int]
     ) -> None:
         while True:
-            with contextlib.suppress(Closed, TimeoutError):
+            try:
                 peer = await self.connect(settings=settings)
                 try:
                     await once(peer)
                 finally:
                     if peer.quic is not None and not peer.quic.is_closed:
                         peer.quic.close(0x100)
+            except* (Closed, TimeoutError, WebTransportError):
+                pass
             await asyncio.sleep(_PAUSE)
 
     # --- the end

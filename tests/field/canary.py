@@ -160,6 +160,7 @@ class Canary:
     async def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
         if command["do"] == "subscribe":
             return {"error": await self._subscribe()}
+        longest_turn = await self._turns.take()
         now = self._clock()
         # What is under way has taken at least so long, and counts in this window only. An echo
         # that has just begun says nothing.
@@ -184,7 +185,7 @@ class Canary:
             "datagrams_sent": self._counts["datagrams_sent"],
             "datagrams_lost": self._counts["datagrams_lost"],
             "visits_ended": self._counts["visits_ended"],
-            "longest_turn": self._turns.take(),
+            "longest_turn": longest_turn,
             "errors": dict(self._errors.most_common(5)),
         }
         self._echoes, self._connects = [], []

@@ -58,7 +58,8 @@ class Turns:
             await asyncio.sleep(self._interval)
             self._longest = max(self._longest, clock() - due)
 
-    def take(self) -> float:
+    async def take(self) -> float:
         """Seconds of the longest turn since the last call."""
+        await asyncio.sleep(2 * self._interval)  # one that has just ended is seen only now
         longest, self._longest = self._longest, 0.0
         return longest

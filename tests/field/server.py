@@ -162,7 +162,7 @@ async def main(options: dict[str, Any]) -> None:
     async def answer(command: dict[str, Any]) -> dict[str, Any]:
         found = figures() if command.get("objects") else {}
         stats = await app.server.get_server_stats()
-        return found | {"longest_turn": turns.take(), "engine": stats["engine"]}
+        return found | {"longest_turn": await turns.take(), "engine": stats["engine"]}
 
     async with app:
         await app.listen()
