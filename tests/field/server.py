@@ -1,6 +1,7 @@
 """A server with everything on it: ``server.py OPTIONS``, a file to run, with JSON as argument.
 
 Options: ``certfile``, ``keyfile``, ``config`` (fields of ServerConfig beside the defaults),
+``unlimited`` (limits to be None, where there are such fields),
 ``upstream`` (URL for ``/forward``), ``hash`` (of the upstream's certificate), ``scrape`` (seconds
 between looks at the statistics). Prints ``{"port": ...}``, answers commands until its standard
 input ends. Paths:
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import sys
@@ -132,6 +134,9 @@ async def scrape(app: ServerApp, interval: float) -> None:
 async def main(options: dict[str, Any]) -> None:
     """Serve until standard input ends."""
     fields = {"bind_host": "127.0.0.1", "bind_port": 0, **options.get("config", {})}
+    # A checkout that has no such limit needs none lifted.
+    known = {one.name for one in dataclasses.fields(ServerConfig)}
+    fields |= {name: None for name in options.get("unlimited", []) if name in known}
     app = ServerApp(
         config=ServerConfig.create(
             certfile=options["certfile"], keyfile=options["keyfile"], **fields
