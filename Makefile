@@ -11,6 +11,10 @@ DEMO_ARGS ?=
 DEMO_BROWSER_ARGS ?=
 # Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
 BENCH_ARGS ?=
+# Attacks or groups of them, all by default: make attack ATTACKS="capsules streams" ATTACK_SECONDS=2
+ATTACKS ?=
+# Phases, all by default: make soak SOAK_PHASES="streams churn" SOAK_SCALE=0.1
+SOAK_PHASES ?=
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
@@ -186,6 +190,16 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens and tickets, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
 	@scripts/fuzz.sh
+
+.PHONY: attack
+attack: build $(VENV)/.stamp-test ## Hostile peers beside a well-behaved one, ATTACK_SECONDS=5 each, report in build/attack
+	$(call section,attack)
+	@$(PY) -m tests.attack $(ATTACKS)
+
+.PHONY: soak
+soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Hours of streams, sessions, datagrams, churn and idling, SOAK_SCALE=1, report in build/soak
+	$(call section,soak)
+	@nice $(PY) -m tests.soak $(SOAK_PHASES)
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench

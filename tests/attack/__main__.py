@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-control", action="store_true", help="no attack on a bystander")
     parser.add_argument("--ratio", type=float, default=RATIO, help="limit of p99 to quiet p99")
     parser.add_argument("--floor", type=float, default=FLOOR, help="seconds that never fail")
-    parser.add_argument("--memory", type=float, default=0.0, help="MiB instead of all limits")
+    parser.add_argument("--memory", type=float, help="MiB instead of all limits")
     parser.add_argument("--docs", action="store_true", help=f"write {DOCS.relative_to(ROOT)}, too")
     parser.add_argument(
         "--docs-only", action="store_true", help="write it from the last run's figures, and end"

@@ -16,7 +16,7 @@ from tests.field.proc import Peak, cpu_seconds, resident
 
 from .registry import Attack
 
-__all__ = ["FLOOR", "RATIO", "Plan", "Result", "run"]
+__all__ = ["FLOOR", "RATIO", "Plan", "Result", "Stage", "judge", "run"]
 
 FIELD = ROOT / "tests" / "field"
 ECHO_INTERVAL = 0.01
@@ -46,7 +46,7 @@ class Plan:
         folder: For certificates and logs.
         ratio: See ``RATIO``.
         floor: See ``FLOOR``.
-        memory: MiB instead of each attack's own limit; 0: its own.
+        memory: MiB instead of each attack's own limit; None: its own.
         say: Hears what happens.
     """
 
@@ -58,7 +58,7 @@ class Plan:
     folder: Path
     ratio: float = RATIO
     floor: float = FLOOR
-    memory: float = 0.0
+    memory: float | None = None
     say: Callable[[str], None] = lambda text: None
 
     @classmethod
@@ -123,8 +123,7 @@ def run(attack: Attack, plan: Plan) -> Result:
     """Run one attack in processes of its own."""
     result = Result(name=attack.name, group=attack.group, doc=attack.doc)
     try:
-        with ExitStack() as stack:
-            stage = Stage(attack, plan, stack)
+        with Stage.open(attack, plan) as stage:
             (_against_server if attack.victim == "server" else _against_client)(stage, result)
     except ChildError as error:
         result.faults.append(str(error))
@@ -142,6 +141,13 @@ class Stage:
         certfile, keyfile = generate_self_signed_cert("localhost", str(plan.folder))
         self.files = {"certfile": str(certfile), "keyfile": str(keyfile)}
         self.hash = certificate_hash(certfile).hex()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, attack: Attack, plan: Plan) -> Iterator[Stage]:
+        """A stage whose processes end with the block."""
+        with ExitStack() as stack:
+            yield cls(attack, plan, stack)
 
     def log(self, name: str) -> Path:
         """Where a process complains."""
@@ -219,7 +225,7 @@ def _against_server(stage: Stage, result: Result) -> None:
         with contextlib.suppress(ChildError):
             result.turn = victim.ask("figures", timeout=60.0)["longest_turn"]
     result.after = canary.ask("window")
-    _judge(plan, attack, victim, result)
+    judge(plan, attack, victim, result)
 
 
 def _against_client(stage: Stage, result: Result) -> None:
@@ -248,7 +254,7 @@ def _against_client(stage: Stage, result: Result) -> None:
         if victim.is_running:
             result.after = victim.ask("window", timeout=60.0)
     result.turn = result.during.get("longest_turn")
-    _judge(plan, attack, victim, result)
+    judge(plan, attack, victim, result)
 
 
 def _measure_quiet(plan: Plan, canary: Child, victim: Child, result: Result) -> dict[str, Any]:
@@ -298,7 +304,8 @@ def _end(attacker: Child, result: Result) -> None:
     attacker.kill()
 
 
-def _judge(plan: Plan, attack: Attack, victim: Child, result: Result) -> None:
+def judge(plan: Plan, attack: Attack, victim: Child, result: Result) -> None:
+    """Say what is wrong with a result."""
     if not victim.is_running:
         result.faults.append(f"the {attack.victim} ended with {victim.returncode}")
         return
@@ -314,7 +321,7 @@ def _judge(plan: Plan, attack: Attack, victim: Child, result: Result) -> None:
     if not result.after.get("echoes"):
         faults.append("no echo after the attack")
     grown = result.memory["peak"] - result.memory["before"]
-    limit = plan.memory or attack.memory
+    limit = attack.memory if plan.memory is None else plan.memory
     if grown > limit:
         faults.append(f"grew by {grown:.0f} MiB, limit {limit:.0f}")
     if result.log_lines > LOG_LINES:

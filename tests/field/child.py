@@ -101,7 +101,7 @@ class Child:
         try:
             self._popen.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
             self._popen.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # closed by the other end, or by kill()
             raise ChildError(f"the {self._name} has ended{self._complaint()}") from None
 
     def ask(self, do: str, *, timeout: float = _PATIENCE, **arguments: Any) -> dict[str, Any]:

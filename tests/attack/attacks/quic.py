@@ -102,6 +102,21 @@ FRAMES: dict[str, tuple[str, Callable[[int], bytes], bool]] = {
         lambda number: b"\x0e\x04\x00\x00",
         True,
     ),
+    "streams-blocked": (
+        "STREAMS_BLOCKED frames",
+        lambda number: b"\x16" + h3.varint(number),
+        False,
+    ),
+    "max-stream-data": (
+        "MAX_STREAM_DATA frames that grow, for the CONNECT stream",
+        lambda number: b"\x11\x00" + h3.varint((1 << 30) + number),
+        True,
+    ),
+    "stops": (
+        "STOP_SENDING frames for the CONNECT stream",
+        lambda number: b"\x05\x00\x00",
+        True,
+    ),
     "handshake-tokens": (
         "frames that only a server may send",
         lambda number: b"\x07\x01x",
