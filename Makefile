@@ -11,10 +11,14 @@ DEMO_ARGS ?=
 DEMO_BROWSER_ARGS ?=
 # Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
 BENCH_ARGS ?=
-# Attacks or groups of them, all by default: make attack ATTACKS="capsules streams" ATTACK_SECONDS=2
+# Attacks or groups of them, all by default: make attack ATTACKS="capsules streams"
 ATTACKS ?=
-# Phases, all by default: make soak SOAK_PHASES="streams churn" SOAK_SCALE=0.1
+# How long each of them goes on.
+ATTACK_SECONDS ?= 5
+# Phases, all by default: make soak SOAK_PHASES="streams churn"
 SOAK_PHASES ?=
+# What their counts and times are multiplied by.
+SOAK_SCALE ?= 1
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
@@ -192,14 +196,14 @@ fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens 
 	@scripts/fuzz.sh
 
 .PHONY: attack
-attack: build $(VENV)/.stamp-test ## Hostile peers beside a well-behaved one, ATTACK_SECONDS=5 each, report in build/attack
+attack: build $(VENV)/.stamp-test ## Hostile peers beside a well-behaved one, a report in build/attack
 	$(call section,attack)
-	@$(PY) -m tests.attack $(ATTACKS)
+	@ATTACK_SECONDS=$(ATTACK_SECONDS) $(PY) -m tests.attack $(ATTACKS)
 
 .PHONY: soak
-soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Hours of streams, sessions, datagrams, churn and idling, SOAK_SCALE=1, report in build/soak
+soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Two hours of streams, sessions, datagrams, churn and idling, a report in build/soak
 	$(call section,soak)
-	@nice $(PY) -m tests.soak $(SOAK_PHASES)
+	@SOAK_SCALE=$(SOAK_SCALE) nice $(PY) -m tests.soak $(SOAK_PHASES)
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench

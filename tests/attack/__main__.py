@@ -59,6 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         for one in attacks:
             print(f"{one.group:<12} {one.name:<28} {one.doc}")
         return 0
+    busy, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > processors / 2:
+        print(
+            f"warning: the machine is busy (load {busy:.1f} on {processors} processors): "
+            "attackers, who have the lowest priority, get little of it",
+            file=sys.stderr,
+        )
     results = []
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         plan = Plan.of(

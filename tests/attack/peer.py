@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ ADDRESS = "127.0.0.66"
 # Bytes of one stream that may wait in the engine: enough to keep it busy.
 _AHEAD = 1 << 19
 _PATIENCE = 5.0
+_NO_ERROR = 0x100
 
 
 class Closed(Exception):
@@ -251,12 +251,7 @@ async def readable(stream: QuicStream) -> None:
 
 def ended(info: CloseInfo | None) -> str:
     """How a connection ended, in a few words."""
-    if info is None:
-        return "open"
+    if info is None or (info.kind, info.code, info.remote) == ("application", _NO_ERROR, False):
+        return "open until the end"
     side = "by the other end" if info.remote else "here"
     return f"{info.kind} {info.code:#x} {side}"
-
-
-def counted(peers: list[Peer]) -> dict[str, int]:
-    """How connections ended, and how often."""
-    return dict(Counter(ended(peer.end) for peer in peers))

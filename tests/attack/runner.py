@@ -216,9 +216,11 @@ def _against_server(stage: Stage, result: Result) -> None:
         bystander.kill()
         time.sleep(0.2)
     victim.ask("figures")
-    with stage.attacker(victim.ready["port"]) as attacker:
+    result.memory["before"] = resident(victim.pid)
+    with Peak(victim.pid) as peak, stage.attacker(victim.ready["port"]) as attacker:
         _attack(plan, attacker, victim, canary, result, attack)
         _end(attacker, result)
+    result.memory["peak"] = peak.peak
     time.sleep(plan.settle)
     result.memory["after"] = resident(victim.pid)
     if victim.is_running:
@@ -247,8 +249,11 @@ def _against_client(stage: Stage, result: Result) -> None:
     victim.end()
     with stage.attacker(0) as attacker:
         victim = stage.canary("victim", port, hostile=attacker.ready["port"])
-        _attack(plan, attacker, victim, victim, result, attack)
+        result.memory["before"] = resident(victim.pid)
+        with Peak(victim.pid) as peak:
+            _attack(plan, attacker, victim, victim, result, attack)
         _end(attacker, result)
+        result.memory["peak"] = peak.peak
         time.sleep(plan.settle)
         result.memory["after"] = resident(victim.pid)
         if victim.is_running:
@@ -272,20 +277,17 @@ def _attack(
 ) -> None:
     plan.say("attacks")
     canary.ask("window")
-    result.memory["before"] = resident(victim.pid)
     lines = victim.log_lines()
-    with Peak(victim.pid) as peak:
-        attacker.tell("go")
-        begun, cpu = time.monotonic(), cpu_seconds(victim.pid)
-        time.sleep(plan.seconds)
-        result.cpu["during"] = (cpu_seconds(victim.pid) - cpu) / (time.monotonic() - begun)
-        if canary.is_running:
-            if attack.probe:
-                error = canary.ask(attack.probe, timeout=60.0)["error"]
-                if error:
-                    result.faults.append(f"{attack.probe}: {error}")
-            result.during = canary.ask("window", timeout=60.0)
-    result.memory["peak"] = peak.peak
+    attacker.tell("go")
+    begun, cpu = time.monotonic(), cpu_seconds(victim.pid)
+    time.sleep(plan.seconds)
+    result.cpu["during"] = (cpu_seconds(victim.pid) - cpu) / (time.monotonic() - begun)
+    if canary.is_running:
+        if attack.probe:
+            error = canary.ask(attack.probe, timeout=60.0)["error"]
+            if error:
+                result.faults.append(f"{attack.probe}: {error}")
+        result.during = canary.ask("window", timeout=60.0)
     result.log_lines = victim.log_lines() - lines
 
 

@@ -68,11 +68,13 @@ def test_what_does_not_grow_is_flat(values: list[float]) -> None:
 def test_the_command_keeps_phases_that_were_run_before(tmp_path: Path) -> None:
     # In a process of its own: a picture leaves the files of its fonts open.
     for name in ("sessions", "streams"):
-        subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-m", "tests.soak", name, "--scale", "0.0005", "--output", tmp_path],
             cwd=ROOT,
-            check=True,
+            check=False,
         )
+        # Whether memory is flat is not to be seen in a second.
+        assert finished.returncode in (0, 1)
     assert json.loads((tmp_path / "sessions.json").read_text())["phase"] == "sessions"
     assert len((tmp_path / "soak.md").read_text().splitlines()) == 4
 

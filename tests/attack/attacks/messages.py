@@ -205,22 +205,25 @@ class Subscriber:
 async def patterns(field: Field) -> None:
     names = itertools.count()
 
-    async def worker() -> None:
-        while True:
-            try:
-                peer = await field.connect(settings=h3.CHROME)
-                peer.drains = True
-                session = await Subscriber.open(peer)
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(100):
-                        group.create_task(session.subscribe(f"a.{next(names)}.*"))
-            except* (Closed, TimeoutError):
-                await asyncio.sleep(0.05)
+    async def take_100() -> None:
+        try:
+            peer = await field.connect(settings=h3.CHROME)
+            peer.drains = True
+            session = await Subscriber.open(peer)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(100):
+                    group.create_task(session.subscribe(f"a.{next(names)}.*"))
+        except* (Closed, TimeoutError):
+            field.notes["refused"] += 1
 
+    for _ in range(30):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(take_100())
     await field.go()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(worker())
+    while True:
+        await take_100()
+        await asyncio.sleep(0.05)
 
 
 @attack("slow-subscribers", "sessions with 100 subscriptions that read nothing, publishing 60 KB")

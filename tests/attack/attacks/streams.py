@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Iterable
 
 from tests.integration import raw_h3 as h3
 
@@ -193,20 +195,26 @@ async def connections_closed(field: Field) -> None:
 @attack(
     "connections-held",
     "connections with a session each, as many as are let in, and then new ones all the time",
+    prepare=60.0,
 )
 async def connections_held(field: Field) -> None:
-    async def worker() -> None:
-        while True:
+    async def worker(wanted: Iterable[int]) -> None:
+        for _ in wanted:
             try:
                 peer = await field.connect()
                 await peer.session("/hold")
             except (Closed, TimeoutError):
+                field.notes["refused"] += 1
                 await asyncio.sleep(0.01)
 
+    async def workers(wanted: Iterable[int]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(worker(wanted))
+
+    await workers(iter(range(3100)))
     await field.go()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(10):
-            group.create_task(worker())
+    await workers(itertools.count())
 
 
 @attack(
