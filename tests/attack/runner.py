@@ -29,6 +29,10 @@ RATIO = 3.0
 """How much longer than without the attack the 99th percentile of echoes may be."""
 FLOOR = 0.010
 """Seconds; a percentile below it does not fail, whatever the ratio."""
+NOISY = 0.1
+"""Seconds; with a percentile above it without any attack, nothing can be said."""
+CALM = 0.05
+"""Seconds; with a quiet percentile above it the quiet measurement is made again, three times."""
 LOG_LINES = 100
 """Lines that one attack may make its victim write to its log."""
 
@@ -106,13 +110,15 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The 99th percentile during the attack to the one without it, None where one is missing.
+        """The 99th percentile during the attack to ``base``; None where one is missing."""
+        base, now = self.base, self.during.get("p99")
+        return now / base if base and now else None
 
-        Without it: the larger one of the quiet figure and of that beside a bystander under attack.
-        """
-        base = [found["p99"] for found in (self.quiet, self.control) if found.get("p99")]
-        now = self.during.get("p99")
-        return now / max(base) if base and now else None
+    @property
+    def base(self) -> float | None:
+        """The 99th percentile beside a bystander under attack; else the quiet one."""
+        found: float | None = self.control.get("p99") or self.quiet.get("p99")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -266,10 +272,14 @@ def _measure_quiet(plan: Plan, canary: Child, victim: Child, result: Result) -> 
     plan.say("is quiet")
     time.sleep(0.3)
     canary.ask("window")
-    begun, cpu = time.monotonic(), cpu_seconds(victim.pid)
-    time.sleep(plan.quiet)
-    result.cpu["quiet"] = (cpu_seconds(victim.pid) - cpu) / (time.monotonic() - begun)
-    return canary.ask("window")
+    for _ in range(4):
+        begun, cpu = time.monotonic(), cpu_seconds(victim.pid)
+        time.sleep(plan.quiet)
+        result.cpu["quiet"] = (cpu_seconds(victim.pid) - cpu) / (time.monotonic() - begun)
+        found = canary.ask("window")
+        if found["p99"] is not None and found["p99"] <= CALM:
+            break
+    return found
 
 
 def _attack(
@@ -315,6 +325,8 @@ def judge(plan: Plan, attack: Attack, victim: Child, result: Result) -> None:
     ratio, p99 = result.ratio, during.get("p99")
     if p99 is None:
         faults.append("no echo came back")
+    elif result.base is not None and result.base > NOISY:
+        faults.append(f"not judged: p99 was {result.base * 1e3:.0f} ms without the attack")
     elif p99 > plan.floor and ratio is not None and ratio > plan.ratio:
         faults.append(f"echo p99 {ratio:.1f} times as long")
     for kind in ("echo", "connect"):

@@ -27,7 +27,9 @@ def plan(folder: Path, **fields: float) -> Plan:
 def test_an_attack_is_measured(tmp_path: Path, name: str) -> None:
     (attack,) = chosen([name])
     result = run(attack, plan(tmp_path))
-    assert [fault for fault in result.faults if "failed" not in fault] == []
+    # What other programs do to the figures is not to be judged here.
+    allowed = ("failed", "not judged")
+    assert [fault for fault in result.faults if not any(word in fault for word in allowed)] == []
     for window in (result.quiet, result.control, result.during, result.after):
         assert window["echoes"] > 0
         assert 0 < window["p50"] <= window["p99"] <= window["max"]
@@ -39,16 +41,18 @@ def test_an_attack_is_measured(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weak", "fault"),
+    ("weak", "words"),
     [
-        ({"ratio": 1e-9, "floor": 0.0}, "times as long"),
-        ({"memory": -1e6}, "grew by"),
+        ({"ratio": 1e-9, "floor": 0.0}, ("times as long", "not judged")),
+        ({"memory": -1e6}, ("grew by",)),
     ],
 )
-def test_a_limit_that_is_passed_fails(tmp_path: Path, weak: dict[str, float], fault: str) -> None:
+def test_a_limit_that_is_passed_fails(
+    tmp_path: Path, weak: dict[str, float], words: tuple[str, ...]
+) -> None:
     (attack,) = chosen(["plain-requests"])
     result = run(attack, plan(tmp_path, control=0.0, **weak))
-    assert any(fault in found for found in result.faults)
+    assert any(word in fault for fault in result.faults for word in words)
     assert not result.is_fine
 
 
@@ -75,7 +79,7 @@ def test_the_command_writes_a_report_and_tells_by_its_status(
     assert "1 attacks, 1 failed: versions" in capsys.readouterr().out
     found = json.loads((tmp_path / "attack.json").read_text())
     assert [one["name"] for one in found["results"]] == ["versions"]
-    assert "times as long" in markdown(found)
+    assert markdown(found).count("| first packets of a version that there is not |") == 1
 
 
 def test_attacks_and_groups_are_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
