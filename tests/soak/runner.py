@@ -63,32 +63,32 @@ PHASES = {
     for phase in (
         Phase(
             name="streams",
-            title="1,000,000 streams, half of them echoes, on 4 connections",
+            title="streams, half of them echoes, on 4 connections",
             count=1_000_000,
             config={},
         ),
         Phase(
             name="sessions",
-            title="50,000 sessions, each on a connection of its own, with an echo",
+            title="sessions, each on a connection of its own, with an echo",
             count=50_000,
             config={},
         ),
         Phase(
             name="datagrams",
-            title="10,000,000 datagrams there and back on 4 connections",
+            title="datagrams there and back on 4 connections",
             count=10_000_000,
             config={},
         ),
         Phase(
             name="churn",
-            title="ten minutes of resets, stops, half-read streams and closes at 5 % loss",
+            title="resets, stops, half-read streams and closed sessions at 5 % loss, seconds",
             seconds=600.0,
             lossy=True,
             config={},
         ),
         Phase(
             name="idle",
-            title="20,000 idle sessions on as many connections for an hour",
+            title="idle sessions, each on a connection of its own",
             count=20_000,
             seconds=3600.0,
             interval=30.0,
