@@ -223,15 +223,17 @@ def _against_server(stage: Stage, result: Result) -> None:
         time.sleep(0.2)
     victim.ask("figures")
     result.memory["before"] = resident(victim.pid)
-    with Peak(victim.pid) as peak, stage.attacker(victim.ready["port"]) as attacker:
-        _attack(plan, attacker, victim, canary, result, attack)
-        _end(attacker, result)
+    with Peak(victim.pid) as peak:
+        with stage.attacker(victim.ready["port"]) as attacker:
+            _attack(plan, attacker, victim, canary, result, attack)
+            _end(attacker, result)
+        time.sleep(plan.settle)
+        # What was begun during the attack may go on long after it.
+        if victim.is_running:
+            with contextlib.suppress(ChildError):
+                result.turn = victim.ask("figures", timeout=120.0)["longest_turn"]
     result.memory["peak"] = peak.peak
-    time.sleep(plan.settle)
     result.memory["after"] = resident(victim.pid)
-    if victim.is_running:
-        with contextlib.suppress(ChildError):
-            result.turn = victim.ask("figures", timeout=60.0)["longest_turn"]
     result.after = canary.ask("window")
     judge(plan, attack, victim, result)
 
