@@ -33,6 +33,9 @@ _VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
 _EXTRA_BIDI = 64
 _EXTRA_UNI = 16
 
+# Bytes of streams that belong to no session.
+_CONTROL = 64 * 1024
+
 # Growth that auto-tuning may give the windows of connection and session over their initial
 # values: so many times, and from small ones more, up to two full streams.
 _AUTO_SCALE = 4
@@ -48,14 +51,14 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     """Settings of the QUIC engine (``qe_settings``: nanoseconds, bytes, counts)."""
     is_server = isinstance(config, ServerConfig)
     stream_window = config.read_buffer_limit
-    # A stream that nobody reads must not stop the others.
-    connection_window = max(config.initial_max_data, 2 * config.stream_window)
+    # A stream that nobody reads must not stop the others, nor a session HTTP/3's own streams.
+    connection_window = max(config.initial_max_data, 2 * config.stream_window) + _CONTROL
     bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
     uni = min(config.initial_max_streams_uni, config.max_incoming_streams)
     settings: dict[str, Any] = {
         "idle_timeout": _ns(config.connection_idle_timeout),
         "keep_alive": _ns(config.keep_alive_interval or 0.0),
-        "initial_max_data": connection_window,
+        "initial_max_data": min(connection_window, MAX_VARINT),
         "initial_max_stream_data": config.stream_window,
         "max_data_window": _largest_window(config, connection_window),
         "max_stream_window": stream_window

@@ -276,8 +276,8 @@ class SessionCredit:
         if current is None or self._over:
             return
         consumed = self.group.stats()["bytes_consumed"] or 0
-        if self._window < self._max_window and 2 * consumed >= self._window:
-            # The application reads: what it read so often already may wait for it at a time.
+        if self._window < self._max_window and consumed >= 2 * self._window:
+            # The application reads: half of what it read by now may wait for it at a time.
             self._window = min(2 * self._window, self._max_window)
             self.group.credit_threshold = max(1, self._window // 2)
         limit = consumed + self._window
