@@ -384,8 +384,8 @@ class WebTransportConnection(EventEmitter):
     async def close(self, *, code: int = 0, reason: str = "") -> None:
         """Close every session with ``code`` and ``reason``, then the connection.
 
-        Waits, at most ``close_timeout`` seconds, until the peer's QUIC stack has
-        the closing capsules. Idempotent.
+        Waits, at most ``close_timeout`` seconds in all, until the peer's QUIC stack
+        has what was finished and the closing capsules. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
@@ -399,10 +399,16 @@ class WebTransportConnection(EventEmitter):
         """
         check_integer("code", code, 0, MAX_APPLICATION_CODE)
         check_text("reason", reason)
+        loop = asyncio.get_running_loop()
+        if not (self.is_closed or self._state is ConnectionState.IDLE):
+            require_loop(self._closed_waiters.loop, loop)
+        await self._close(loop.time() + self._config.close_timeout, code, reason)
+
+    async def _close(self, deadline: float, code: int = 0, reason: str = "") -> None:
+        """As ``close``, until a time of the loop that may be somebody else's, too."""
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        require_loop(self._closed_waiters.loop, asyncio.get_running_loop())
         if self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
@@ -411,15 +417,13 @@ class WebTransportConnection(EventEmitter):
             if self._sessions:
                 await asyncio.gather(
                     *(
-                        session.close(code=code, reason=reason, close_connection=False)
+                        session._close_until(deadline, code, reason)
                         for session in list(self._sessions.values())
                     ),
                     return_exceptions=True,
                 )
             if self._driver is not None:
-                await sessions_flushed(
-                    self._driver.h3, timeout=self._config.close_timeout, name=self._id
-                )
+                await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
         finally:
             self._close_now(code, reason)
         await self.wait_closed()
@@ -680,10 +684,10 @@ class WebTransportConnection(EventEmitter):
             or self._keep_open
         )
 
-    async def _session_gone(self) -> None:
+    async def _session_gone(self, deadline: float) -> None:
         """The application closed a session; a client's connection goes with its last one."""
         if self._is_unused:
-            await self.close()
+            await self._close(deadline)
 
     def _close_later(self) -> None:
         """As ``_session_gone``, for a caller that is being cancelled."""

@@ -60,9 +60,16 @@ from ..utils.checks import (
 from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
-from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
+from .ending import (
+    check_ending,
+    close_until,
+    closed_error,
+    refusal,
+    require_home,
+    stream_code_to_wire,
+)
 from .incoming import IncomingStreams
-from .opening import open_stream, try_open, wait_finished_streams
+from .opening import open_stream, try_open
 from .orphans import Orphans
 from .stats import SessionStats
 
@@ -415,9 +422,9 @@ class WebTransportSession(EventEmitter):
     ) -> None:
         """End the session; the peer learns ``code`` and ``reason``.
 
-        Streams that were finished are first given up to ``close_timeout``
-        seconds to be acknowledged, so nothing written and closed is lost;
-        those not finished are reset. Idempotent.
+        Streams that were finished are first given time to be acknowledged, so
+        nothing written and closed is lost; those not finished are reset. All of
+        it takes at most about ``close_timeout`` seconds. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
@@ -433,27 +440,10 @@ class WebTransportSession(EventEmitter):
         Cancellation: session and connection are closed all the same; only the waiting ends.
         """
         check_ending(self, code, reason)
-        self._tell_end()
-        if self._state is SessionState.CLOSED:
-            if close_connection:
-                await self._connection._session_gone()
-            return
-        if self._state is SessionState.CLOSING:
-            await self.wait_closed()
-            return
-        was_ready = self.is_ready
-        self._state = SessionState.CLOSING
-        try:
-            if was_ready:
-                await wait_finished_streams(self, self._config.close_timeout)
-        except BaseException:
-            self._close_now(code, reason)
-            if close_connection:
-                self._connection._close_later()
-            raise
-        self._close_now(code, reason)
-        if close_connection:
-            await self._connection._session_gone()
+        deadline = self._loop.time() + self._config.close_timeout
+        await self._close_until(deadline, code, reason, close_connection)
+
+    _close_until = close_until
 
     def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
         """End the session at once and without words: the CONNECT stream is reset.

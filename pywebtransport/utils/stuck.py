@@ -1,0 +1,183 @@
+"""Code of the application that does not end when it should: waiting within limits, and names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from .failures import session_among
+from .text import printable
+
+__all__ = ["LAST_WORDS", "describe_task", "end_tasks", "given_up", "run_within"]
+
+LAST_WORDS = 0.25
+"""Seconds that cancelled code has to end when the time of those who wait is up already."""
+
+# Tasks named in one log record; frames of one task that are looked at.
+_MOST_NAMED = 20
+_DEEPEST = 1000
+_PACKAGE = "pywebtransport"
+_LIBRARIES = frozenset({_PACKAGE, "asyncio"})
+
+_T = TypeVar("_T")
+
+_given_up: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+
+def given_up(task: asyncio.Task[Any]) -> bool:
+    """Whether ``end_tasks`` has named this task, and waits no longer."""
+    return task in _given_up
+
+
+async def end_tasks(
+    tasks: Iterable[asyncio.Task[Any]], *, timeout: float, logger: logging.Logger, what: str
+) -> None:
+    """Cancel tasks that run code of the application, and wait for them, not for ever.
+
+    One that goes on all the same is named in the log: its function, its session, and where
+    it is. It is left behind. The current task, which cannot wait for itself, is passed over.
+
+    Args:
+        tasks: Which.
+        timeout: Seconds to wait at most, and at least ``LAST_WORDS``.
+        logger: Who tells.
+        what: What the tasks are, in the plural.
+
+    Cancellation: they are cancelled all the same.
+    """
+    current = asyncio.current_task()
+    own = [task for task in tasks if task is not current]
+    for task in own:
+        task.cancel()
+    if not own:
+        return
+    _, pending = await asyncio.wait(own, timeout=max(timeout, LAST_WORDS))
+    new = [task for task in pending if task not in _given_up]
+    if new:
+        _given_up.update(new)
+        logger.error(
+            "%d %s did not end when they were cancelled, and are left behind: %s",
+            len(new),
+            what,
+            describe_tasks(new),
+        )
+
+
+async def run_within(
+    work: Coroutine[Any, Any, _T], *, timeout: float, logger: logging.Logger, what: str
+) -> _T | None:
+    """Run code of the application; what takes too long is cancelled, and left if it goes on.
+
+    Args:
+        work: What to run, in a task of its own.
+        timeout: Seconds.
+        logger: Who tells of what is cancelled.
+        what: What it is.
+
+    Returns:
+        The result; None when it was cut short.
+
+    Raises: what ``work`` raises in time.
+
+    Cancellation: ``work`` is cancelled, too.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=max(timeout, LAST_WORDS))
+    finally:
+        if not task.done():
+            task.cancel()
+    if task.done():
+        return task.result()
+    logger.error("%s did not end in time: %s", what, describe_task(task))
+    await end_tasks([task], timeout=LAST_WORDS, logger=logger, what=what)
+    return None
+
+
+def describe_tasks(tasks: Iterable[asyncio.Task[Any]], running: FrameType | None = None) -> str:
+    """As ``describe_task``, of several, the first twenty."""
+    told = list(tasks)
+    parts = [describe_task(task, running) for task in told[:_MOST_NAMED]]
+    if len(told) > _MOST_NAMED:
+        parts.append(f"and {len(told) - _MOST_NAMED} more")
+    return "; ".join(parts)
+
+
+def describe_task(task: asyncio.Task[Any], running: FrameType | None = None) -> str:
+    """The function that a task runs for the application, its session, and where it is.
+
+    Args:
+        task: Which.
+        running: Where the thread of the event loop is, if it runs this very task.
+    """
+    work = task.get_coro()
+    frames = _frames_of(work)
+    if running is not None:
+        frames = describe_stack(running, frames[:1])
+    foreign = [frame for frame in frames if not _is_library(frame)]
+    first, last = (foreign[0], foreign[-1]) if foreign else (None, frames[-1] if frames else None)
+    if first is not None:
+        name = f"{first.f_globals.get('__name__')}.{first.f_code.co_qualname}"
+    else:
+        name = str(getattr(work, "__qualname__", task.get_name()))
+    text = printable(name)
+    session = session_among(*_values(frames))
+    if session is not None:
+        text += f" of session {session.session_id} ({printable(session.path)})"
+    if last is not None:
+        if first is not None and last.f_code is not first.f_code:
+            text += f" at {place_of(first)}, in {printable(last.f_code.co_qualname)}"
+        text += f" at {place_of(last)}"
+    return text
+
+
+def describe_stack(running: FrameType, outer: Iterable[FrameType] = ()) -> list[FrameType]:
+    """The frames of what a thread runs now, from that of ``outer`` on inwards."""
+    stop = set(map(id, outer))
+    frames: list[FrameType] = []
+    frame: FrameType | None = running
+    while frame is not None and len(frames) < _DEEPEST:
+        frames.append(frame)
+        if id(frame) in stop:
+            break
+        frame = frame.f_back
+    return frames[::-1]
+
+
+def place_of(frame: FrameType) -> str:
+    """File and line."""
+    return f"{printable(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _frames_of(work: Any) -> list[FrameType]:
+    """The frames of a suspended coroutine, from the outermost to what it waits in."""
+    frames: list[FrameType] = []
+    while len(frames) < _DEEPEST:
+        if isinstance(work, CoroutineType):
+            frame, inner = work.cr_frame, work.cr_await
+        elif isinstance(work, GeneratorType):
+            frame, inner = work.gi_frame, work.gi_yieldfrom
+        elif isinstance(work, AsyncGeneratorType):
+            frame, inner = work.ag_frame, work.ag_await
+        else:
+            break
+        if frame is not None:
+            frames.append(frame)
+        work = inner
+    return frames
+
+
+def _is_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+
+
+def _values(frames: Iterable[FrameType]) -> list[object]:
+    """Objects of this package that the frames hold, and their sessions."""
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    # Not those of others, whose attributes may be code.
+    own = [value for value in held if type(value).__module__.partition(".")[0] == _PACKAGE]
+    return [*own, *(getattr(value, "_session", None) for value in own)]
