@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..events import EventBackend, MemoryBackend
 from ..events.backend import watch_gaps
 from ..exceptions import (
@@ -28,6 +29,7 @@ from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
 from ..utils.checks import check_instance, check_signature
+from ..utils.stuck import LAST_WORDS, end_tasks, run_within
 from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
@@ -189,14 +191,27 @@ class Broker:
         self._unwatch = watch_gaps(self._backend, self._tell_gap)
 
     async def close(self) -> None:
-        """End all subscriptions and close the backend; sessions stay open. Idempotent."""
+        """End all subscriptions and close the backend; sessions stay open. Idempotent.
+
+        Takes at most about 5 seconds in all; what a backend takes longer for is cancelled.
+        """
         self._closed = True
         self._unwatch()
         for client in tuple(self._clients):
             client.end()
-        while self._leaving:
-            await asyncio.wait(tuple(self._leaving))
-        await self._backend.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEFAULT_CLOSE_TIMEOUT
+        if self._leaving:
+            await asyncio.wait(tuple(self._leaving), timeout=DEFAULT_CLOSE_TIMEOUT / 2)
+            await end_tasks(
+                self._leaving, timeout=LAST_WORDS, logger=logger, what="subscriptions of a backend"
+            )
+        await run_within(
+            self._backend.close,
+            timeout=deadline - loop.time(),
+            logger=logger,
+            what="closing the backend of a broker",
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()

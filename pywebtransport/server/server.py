@@ -29,6 +29,7 @@ from ..utils import get_timestamp
 from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
+from ..utils.stuck import end_tasks
 from .answering import Answering
 from .certificates import CertificateWatch
 from .losses import Losses
@@ -237,9 +238,11 @@ class WebTransportServer(EventEmitter):
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
         Clients are told at once (GOAWAY) and have ``drain_timeout`` seconds to
-        end their sessions; the others are then closed with code 0. What was
-        written and finished is acknowledged before its session closes, within
-        ``close_timeout``.
+        end their sessions; the others are then closed with code 0. After that
+        everything together has ``close_timeout`` seconds: what was written and
+        finished is acknowledged before its session closes, and handlers that still
+        run are cancelled. One that goes on all the same is named in the log, with
+        its session and where it is, and left behind.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
@@ -261,16 +264,19 @@ class WebTransportServer(EventEmitter):
         if self._home.is_gone:
             self._release()
             return
-        self._home.enter()
+        loop = self._home.enter()
         if self._closing:
             await self.wait_closed()
             return
         self._closing = True
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
+        close_timeout = self._config.close_timeout
+        deadline = loop.time() + close_timeout
         try:
             if self._endpoint is not None:
                 self._endpoint.quic.stop_accepting()
                 await self._drain(timeout)
+                deadline = loop.time() + close_timeout
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
@@ -278,7 +284,8 @@ class WebTransportServer(EventEmitter):
                         )
                 await asyncio.gather(
                     *(
-                        connection.close(reason="server shutdown")
+                        # Handlers have the rest of the time, and what it is for.
+                        connection._close(deadline - close_timeout / 5, reason="server shutdown")
                         for connection in list(self._connections)
                     ),
                     return_exceptions=True,
@@ -292,14 +299,16 @@ class WebTransportServer(EventEmitter):
             if self._certificates is not None:
                 self._certificates.close()
             self._losses.close()
-            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
             endpoint, self._endpoint = self._endpoint, None
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_tasks(
+                    self._tasks,
+                    timeout=deadline - loop.time(),
+                    logger=self._logger,
+                    what="session handlers",
+                )
                 if endpoint is not None:
-                    await endpoint.aclose()
+                    await endpoint.aclose(timeout=deadline - loop.time())
             finally:
                 if endpoint is not None:
                     endpoint.close()
@@ -307,7 +316,7 @@ class WebTransportServer(EventEmitter):
                 if self._stopped is None:
                     self._stopped = asyncio.Event()
                 self._stopped.set()
-                await EventEmitter.close(self)
+                await self._emitter_close(deadline - loop.time())
 
     def _release(self) -> None:
         """What is left of ``close`` when the loop is gone: descriptors and memory."""

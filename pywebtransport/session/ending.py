@@ -15,9 +15,9 @@ from ..exceptions import (
     StreamError,
 )
 from ..h3.error_codes import code_to_wire
+from ..types import SessionState
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
-from ..types import SessionState
 from ..utils.waiters import require_loop, running_loop
 from .opening import wait_finished_streams
 

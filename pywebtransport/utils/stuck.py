@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -39,7 +39,7 @@ async def end_tasks(
     """Cancel tasks that run code of the application, and wait for them, not for ever.
 
     One that goes on all the same is named in the log: its function, its session, and where
-    it is. It is left behind. The current task, which cannot wait for itself, is passed over.
+    it is. It is left behind. The caller's task, which cannot wait for itself, is passed over.
 
     Args:
         tasks: Which.
@@ -68,12 +68,16 @@ async def end_tasks(
 
 
 async def run_within(
-    work: Coroutine[Any, Any, _T], *, timeout: float, logger: logging.Logger, what: str
+    work: Callable[[], Coroutine[Any, Any, _T]],
+    *,
+    timeout: float,
+    logger: logging.Logger,
+    what: str,
 ) -> _T | None:
     """Run code of the application; what takes too long is cancelled, and left if it goes on.
 
     Args:
-        work: What to run, in a task of its own.
+        work: Makes what to run, in a task of its own.
         timeout: Seconds.
         logger: Who tells of what is cancelled.
         what: What it is.
@@ -85,7 +89,7 @@ async def run_within(
 
     Cancellation: ``work`` is cancelled, too.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    task = asyncio.get_running_loop().create_task(work())
     try:
         await asyncio.wait({task}, timeout=max(timeout, LAST_WORDS))
     finally:
