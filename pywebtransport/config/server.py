@@ -33,6 +33,7 @@ from pywebtransport.constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
     DEFAULT_SESSION_CLEANUP_INTERVAL,
+    DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKERS,
     RETRY_POLICIES,
 )
@@ -102,6 +103,11 @@ class ServerConfig(BaseConfig):
     session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
     """Seconds. Accepted for compatibility; closed sessions free themselves at once."""
 
+    shutdown_timeout: float = DEFAULT_SHUTDOWN_TIMEOUT
+    """Seconds that ``run()`` and ``run_workers()`` leave to shutdown handlers, and to
+    whatever else of the application has to end, after ``drain_timeout`` and
+    ``close_timeout``; then the process ends with status 70."""
+
     sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
     ``*.example.org`` matches one label."""
@@ -131,6 +137,7 @@ class ServerConfig(BaseConfig):
         "middleware": Objects(),
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
+        "shutdown_timeout": seconds(above=False),
         "sni_certificates": SniCertificates(),
         "verify_mode": VerifyMode(),
         # The worker's index travels in one byte of its connection IDs.

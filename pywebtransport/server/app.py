@@ -23,6 +23,7 @@ from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
+from .exiting import ExitGuard, run_to_end
 from .middleware import MiddlewareManager
 from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer
@@ -296,6 +297,13 @@ class ServerApp:
         SIGHUP reloads the certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
         given.
 
+        Code of the application that does not end does not hold the process: when
+        ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have passed since it was
+        to end, the log names what still runs (function, session, file and line), and the
+        process ends with status 70, without ``finally`` blocks. A handler that has swallowed
+        its cancellation twice, of the server and of the event loop, is waited for no longer.
+        SIGALRM is used for that, from the signal to the end.
+
         With ``workers`` above 1, so many processes serve the port, see
         ``run_workers``: each is a copy of this one and runs the start-up and
         shutdown handlers itself. Limits of the configuration, statistics and
@@ -323,20 +331,26 @@ class ServerApp:
         config = self._server.config
         if config.workers > 1:
             run_workers(
-                lambda: self._run(host, port),
+                lambda: self._run(host, port, _no_worker),
                 config=config,
                 host=host,
                 port=port,
                 loop_factory=loop_factory,
             )
             return
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._run(host, port))
+        guard = ExitGuard(lambda: self._server.config, self._server._logger)
+        run_to_end(lambda: self._run(host, port, guard.arm), guard=guard, loop_factory=loop_factory)
 
     # ------------------------------------------------------------------ internal
 
-    async def _run(self, host: str | None, port: int | None) -> None:
-        """Serve until told to stop: by a signal, or as a worker."""
+    async def _run(self, host: str | None, port: int | None, ending: Callable[[], object]) -> None:
+        """Serve until told to stop: by a signal, or as a worker.
+
+        Args:
+            host: As for ``run``.
+            port: Likewise.
+            ending: Called when the process is to end; a worker knows by itself.
+        """
         main = asyncio.current_task()
         assert main is not None
         stop = asyncio.Event()
@@ -350,12 +364,17 @@ class ServerApp:
         worker = current_worker()
         if worker is not None:
             worker.on_stop = on_stop
-        with contextlib.nullcontext() if worker is not None else _signals(on_stop, self._reload):
+            ending = worker.guard.arm
+        signals = _signals(ending, on_stop, self._reload)
+        with contextlib.nullcontext() if worker is not None else signals:
             try:
-                async with self:
+                try:
                     await self.listen(host=host, port=port)
                     starting = False
                     await self._serve_until(stop)
+                finally:
+                    ending()
+                    await self.shutdown()
             except asyncio.CancelledError:
                 # What was started is shut down. Someone else may have cancelled it as well.
                 if not (starting and stop.is_set()) or main.uncancel():
@@ -447,8 +466,10 @@ class ServerApp:
 
 
 @contextlib.contextmanager
-def _signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iterator[None]:
-    """Let the running loop act on signals.
+def _signals(
+    ending: Callable[[], object], on_stop: Callable[[], None], on_reload: Callable[[], None]
+) -> Iterator[None]:
+    """Let the running loop act on signals; ``ending`` is called even while it is blocked.
 
     Not by ``add_signal_handler``: a handler that blocks the loop would keep the
     second signal from ending the process.
@@ -465,6 +486,7 @@ def _signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iter
             signal.raise_signal(number)
         else:
             told = True
+            ending()
             loop.call_soon_threadsafe(on_stop)
 
     def reloading(number: int, frame: object) -> None:
@@ -495,6 +517,10 @@ def _status_of(error: BaseException) -> int:
     if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
         return _SERVICE_UNAVAILABLE
     return _INTERNAL_SERVER_ERROR
+
+
+def _no_worker() -> None:
+    """Nothing of this process is to end."""
 
 
 async def _call(handler: Callable[[], Any | Awaitable[Any]]) -> None:

@@ -21,12 +21,13 @@ from ..exceptions import ConfigurationError, ServerError
 from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
+from .exiting import STUCK_STATUS
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
 
-# What a worker may need beyond draining and closing, before it is killed; seconds.
-_GRACE = 10.0
+# What a worker may need beyond the timeouts, to end by itself, before it is killed; seconds.
+_GRACE = 5.0
 
 _fork = multiprocessing.get_context("fork")
 
@@ -60,8 +61,11 @@ def run_workers(
     with their next packet. When one dies 8 times in a row, each time within 10
     seconds of its start, everything ends.
 
-    SIGINT and SIGTERM close all servers gracefully; a worker that has not
-    ended 10 seconds after ``drain_timeout`` and ``close_timeout`` is killed. A
+    SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
+    application does not end names it in the log when ``drain_timeout``,
+    ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
+    see ``ServerApp.run``; one that has not ended 5 seconds later is killed. This
+    process then ends with status 70, too (``SystemExit``). A
     second such signal kills all workers at once. SIGHUP reloads the
     certificates in all workers, as ``reload_certificates()`` in one of them does.
 
@@ -176,6 +180,7 @@ class _Supervisor:
         self._deadline: float | None = None  # set once stopping
         self._failure: BaseException | None = None
         self._last_signal: int | None = None
+        self._is_stuck = False
 
     def run(self) -> None:
         self._port = SharedPort(
@@ -199,6 +204,8 @@ class _Supervisor:
             signal.raise_signal(self._last_signal)
         if self._failure is not None:
             raise self._failure
+        if self._is_stuck:
+            raise SystemExit(STUCK_STATUS)
 
     # ------------------------------------------------------------------ waiting
 
@@ -256,6 +263,7 @@ class _Supervisor:
         if self._deadline is not None and self._deadline <= now:
             late = [slot.index for slot in self._slots if slot.process is not None]
             self._logger.error("workers %s did not end in time; killing them", late)
+            self._is_stuck = True
             self._kill()
 
     def _take_signals(self) -> bytes:
@@ -317,7 +325,7 @@ class _Supervisor:
             self._address,
             control,
             self._certificates,
-            self._config.close_timeout,
+            self._config,
             self._deaths,
         )
         worker.run(self._main, self._loop_factory)
@@ -378,6 +386,7 @@ class _Supervisor:
         assert process is not None
         process.join()
         how = _describe(process.exitcode)
+        self._is_stuck = self._is_stuck or process.exitcode == STUCK_STATUS
         pid = process.pid
         process.close()
         slot.process = None
@@ -425,10 +434,14 @@ class _Supervisor:
     def _stop(self) -> None:
         """Tell all workers to end, and nobody takes their place."""
         config = self._config
-        self._deadline = time.monotonic() + config.drain_timeout + config.close_timeout + _GRACE
+        patience = config.drain_timeout + config.close_timeout + config.shutdown_timeout
+        self._deadline = time.monotonic() + patience + _GRACE
         for slot in self._slots:
             slot.restart_at = None
         self._broadcast("stop")
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.terminate()  # for a loop that is blocked, and hears nothing else
 
     def _broadcast(self, *message: Any, but: _Slot | None = None) -> None:
         for slot in self._slots:

@@ -10,13 +10,16 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._loop import WorkerSeat
 from ..exceptions import ServerError, WebTransportError
 from ..utils.failures import log_application_error
+from .exiting import ExitGuard, run_to_end
 
 if TYPE_CHECKING:
+    from ..config import ServerConfig
     from ..types import Address
     from .server import WebTransportServer
 
@@ -49,6 +52,7 @@ class Worker:
             one that died has the same.
         count: How many workers there are.
         deaths: How many worker processes ended unasked since the start.
+        guard: Ends this process when it was to end and does not.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Worker:
         address: Address,
         control: socket.socket,
         certificates: tuple[str | None, str | None],
-        grace: float,
+        config: ServerConfig,
         deaths: int = 0,
     ) -> None:
         """Inside of the new process, before its event loop."""
@@ -70,8 +74,9 @@ class Worker:
         self._address = address
         self._control = control
         self._certificates = certificates
-        self._grace = grace
         self._logger = logging.getLogger("pywebtransport.server")
+        self._config = config
+        self.guard = ExitGuard(lambda: config, self._logger)
         self._servers: list[WebTransportServer] = []
         self._main: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -124,8 +129,7 @@ class Worker:
         signal.signal(signal.SIGINT, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
-                runner.run(self._life(main))
+            run_to_end(lambda: self._life(main), guard=self.guard, loop_factory=loop_factory)
         except (Exception, asyncio.CancelledError) as error:
             # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
             if self._listens:
@@ -136,6 +140,7 @@ class Worker:
 
     def stop(self) -> None:
         """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
+        self.guard.arm()
         if self._stopping or self._main is None:
             self._stopping = True
             return
@@ -153,7 +158,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         running = self._main = asyncio.ensure_future(main())
         loop.add_reader(self._control.fileno(), self._on_control)
-        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        # Not by the loop: code that blocks it would keep the guard from being armed.
+        signal.signal(signal.SIGTERM, partial(self._on_stop, loop))
         loop.add_signal_handler(signal.SIGHUP, self._reload, None, None)
         try:
             if self._stopping:
@@ -172,11 +178,18 @@ class Worker:
             await asyncio.gather(
                 *(server.close() for server in self._servers), return_exceptions=True
             )
-            await asyncio.wait({main}, timeout=self._grace)
+            # What it does after that is the application's, as shutdown handlers are.
+            await asyncio.wait({main}, timeout=self._config.shutdown_timeout / 2)
         main.cancel()
 
     def _on_early_stop(self, number: int, frame: object) -> None:
         self._stopping = True
+        self.guard.arm()
+
+    def _on_stop(self, loop: asyncio.AbstractEventLoop, number: int, frame: object) -> None:
+        self.guard.arm()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self.stop)
 
     def _on_control(self) -> None:
         try:

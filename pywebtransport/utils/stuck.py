@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -12,7 +13,16 @@ from weakref import WeakSet
 from .failures import session_among
 from .text import printable
 
-__all__ = ["LAST_WORDS", "describe_task", "end_tasks", "given_up", "run_within"]
+__all__ = [
+    "LAST_WORDS",
+    "describe_running",
+    "describe_task",
+    "describe_tasks",
+    "describe_thread",
+    "end_tasks",
+    "given_up",
+    "run_within",
+]
 
 LAST_WORDS = 0.25
 """Seconds that cancelled code has to end when the time of those who wait is up already."""
@@ -21,7 +31,10 @@ LAST_WORDS = 0.25
 _MOST_NAMED = 20
 _DEEPEST = 1000
 _PACKAGE = "pywebtransport"
-_LIBRARIES = frozenset({_PACKAGE, "asyncio"})
+# What may stand around code of the application on a stack.
+_LIBRARIES = frozenset({_PACKAGE, "asyncio", "concurrent", "threading", "queue", "contextlib"})
+# What awaits an asynchronous generator: it does not tell which.
+_STEPS = frozenset({"async_generator_asend", "async_generator_athrow"})
 
 _T = TypeVar("_T")
 
@@ -63,7 +76,7 @@ async def end_tasks(
             "%d %s did not end when they were cancelled, and are left behind: %s",
             len(new),
             what,
-            describe_tasks(new),
+            "; ".join(map(describe_task, new[:_MOST_NAMED])),
         )
 
 
@@ -102,57 +115,63 @@ async def run_within(
     return None
 
 
-def describe_tasks(tasks: Iterable[asyncio.Task[Any]], running: FrameType | None = None) -> str:
-    """As ``describe_task``, of several, the first twenty."""
-    told = list(tasks)
-    parts = [describe_task(task, running) for task in told[:_MOST_NAMED]]
+def describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> str:
+    """What tasks that wait run for the application; "" when they run nothing of it."""
+    told = [text for text in map(_describe_foreign, tasks) if text is not None]
+    parts = told[:_MOST_NAMED]
     if len(told) > _MOST_NAMED:
         parts.append(f"and {len(told) - _MOST_NAMED} more")
     return "; ".join(parts)
 
 
-def describe_task(task: asyncio.Task[Any], running: FrameType | None = None) -> str:
-    """The function that a task runs for the application, its session, and where it is.
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """The function that a task runs for the application, its session, and where it waits."""
+    work = task.get_coro()
+    return _describe(_frames_of(work)) or printable(getattr(work, "__qualname__", task.get_name()))
+
+
+def describe_running(task: asyncio.Task[Any] | None, frame: FrameType) -> str:
+    """As ``describe_task``, of one that does not wait but runs now.
 
     Args:
-        task: Which.
-        running: Where the thread of the event loop is, if it runs this very task.
+        task: Which; None: whatever runs in the thread.
+        frame: Where the thread is.
     """
-    work = task.get_coro()
-    frames = _frames_of(work)
-    if running is not None:
-        frames = describe_stack(running, frames[:1])
+    frames = [frame]
+    stop = None if task is None else next(iter(_frames_of(task.get_coro())), None)
+    while frames[-1] is not stop and frames[-1].f_back is not None and len(frames) < _DEEPEST:
+        frames.append(frames[-1].f_back)
+    return _describe(frames[::-1])
+
+
+def describe_thread(name: str, frame: FrameType) -> str:
+    """What a thread runs for the application; "" when it runs nothing of it."""
+    text = describe_running(None, frame)
+    return text and f"in thread {printable(name)}: {text}"
+
+
+def _describe_foreign(task: asyncio.Task[Any]) -> str | None:
+    frames = _frames_of(task.get_coro())
+    return describe_task(task) if not all(map(_is_library, frames)) else None
+
+
+def _describe(frames: Sequence[FrameType]) -> str:
+    """Frames from the outermost on: the first that is the application's, and the last."""
     foreign = [frame for frame in frames if not _is_library(frame)]
-    first, last = (foreign[0], foreign[-1]) if foreign else (None, frames[-1] if frames else None)
-    if first is not None:
-        name = f"{first.f_globals.get('__name__')}.{first.f_code.co_qualname}"
-    else:
-        name = str(getattr(work, "__qualname__", task.get_name()))
-    text = printable(name)
+    if not foreign:
+        return ""
+    first, last = foreign[0], foreign[-1]
+    text = f"{printable(first.f_globals.get('__name__'))}.{printable(first.f_code.co_qualname)}"
     session = session_among(*_values(frames))
     if session is not None:
         text += f" of session {session.session_id} ({printable(session.path)})"
-    if last is not None:
-        if first is not None and last.f_code is not first.f_code:
-            text += f" at {place_of(first)}, in {printable(last.f_code.co_qualname)}"
-        text += f" at {place_of(last)}"
+    text += f" at {_place_of(first)}"
+    if last is not first:
+        text += f", in {printable(last.f_code.co_qualname)} at {_place_of(last)}"
     return text
 
 
-def describe_stack(running: FrameType, outer: Iterable[FrameType] = ()) -> list[FrameType]:
-    """The frames of what a thread runs now, from that of ``outer`` on inwards."""
-    stop = set(map(id, outer))
-    frames: list[FrameType] = []
-    frame: FrameType | None = running
-    while frame is not None and len(frames) < _DEEPEST:
-        frames.append(frame)
-        if id(frame) in stop:
-            break
-        frame = frame.f_back
-    return frames[::-1]
-
-
-def place_of(frame: FrameType) -> str:
+def _place_of(frame: FrameType) -> str:
     """File and line."""
     return f"{printable(frame.f_code.co_filename)}:{frame.f_lineno}"
 
@@ -167,6 +186,10 @@ def _frames_of(work: Any) -> list[FrameType]:
             frame, inner = work.gi_frame, work.gi_yieldfrom
         elif isinstance(work, AsyncGeneratorType):
             frame, inner = work.ag_frame, work.ag_await
+        elif type(work).__name__ in _STEPS:
+            referents = gc.get_referents(work)
+            work = next((one for one in referents if isinstance(one, AsyncGeneratorType)), None)
+            continue
         else:
             break
         if frame is not None:
