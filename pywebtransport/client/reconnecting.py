@@ -276,7 +276,8 @@ class ReconnectingClient(EventEmitter):
     async def _run(self) -> None:
         """Keep a session up until the client gives up or is closed."""
         delay: float | None = 0.0
-        while delay is not None:
+        # Whoever swallows the cancellation of its hook does not keep a closed client going.
+        while delay is not None and not self._closed:
             await asyncio.sleep(delay)
             attempt = self._retries + 1
             try:
