@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..exceptions import ServerError, WebTransportError
+from ..utils.system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
 from .resolve import resolve
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets
 
@@ -103,19 +105,26 @@ class SharedPort:
         self._sockets: list[list[socket.socket]] = [[] for _ in range(count)]
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         addresses = bind_addresses(host, port, family=family)
-        if addresses is None:
-            assert host is not None
-            found = asyncio.run(resolve(host, port, family=family))
-            addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
         try:
+            if addresses is None:
+                assert host is not None
+                require_descriptors(LOOP_DESCRIPTORS)
+                found = asyncio.run(resolve(host, port, family=family))
+                addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
             for first in bind_udp_sockets(addresses):
                 self._sockets[0].append(first)
             for first in self._sockets[0]:
                 self._join(first)
             for _ in range(count):
                 self._mailboxes.append(_open_mailbox())
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and not isinstance(error, WebTransportError):
+                raise ServerError(
+                    f"Cannot share a port among {count} workers: {explain_os_error(error)}",
+                    bind_address=(host or "", port),
+                    details={"errno": error.errno},
+                ) from error
             raise
 
     @property

@@ -181,7 +181,7 @@ def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket
         return _bind_one(BindAddress(family, local))
     except OSError as exc:
         raise UnreachableError(
-            f"Cannot open a UDP socket on {_show(local)}: {explain_os_error(exc)}",
+            f"Cannot open a UDP socket on {_show(local)}: {_explain(exc)}",
             details={"local_address": tuple(local[:2]), "errno": exc.errno},
         ) from exc
 
@@ -247,6 +247,21 @@ def _close_all(bound: list[socket.socket]) -> None:
 _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
+def _explain(exc: OSError) -> str:
+    text = explain_os_error(exc)
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return f"{text}; stop the program that uses the port, or choose another port (0: any)"
+        case errno.EACCES | errno.EPERM:
+            return f"{text}; ports below 1024 need privileges, choose a port from 1024 on"
+        case errno.EADDRNOTAVAIL:
+            return f"{text}; this machine has no such address, use one of its own or a wildcard"
+        case errno.EAFNOSUPPORT | errno.EPROTONOSUPPORT:
+            return f"{text}; this machine lacks the address family, use the other one"
+        case _:
+            return text
+
+
 def _show(sockaddr: tuple[Any, ...]) -> str:
     host, port = sockaddr[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -254,7 +269,7 @@ def _show(sockaddr: tuple[Any, ...]) -> str:
 
 def _server_error(address: BindAddress, exc: OSError) -> ServerError:
     return ServerError(
-        f"Cannot bind UDP {_show(address.sockaddr)}: {explain_os_error(exc)}",
+        f"Cannot bind UDP {_show(address.sockaddr)}: {_explain(exc)}",
         bind_address=(address.sockaddr[0], address.sockaddr[1]),
         details={"errno": exc.errno},
     )

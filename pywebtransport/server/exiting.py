@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..config import ServerConfig
 from ..exceptions import ServerError
 from ..utils.stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
-from ..utils.system import explain_os_error
+from ..utils.system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
 
 __all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end"]
 
@@ -156,6 +156,7 @@ def run_to_end(
     with guard:
         runner = asyncio.Runner(loop_factory=loop_factory)
         try:
+            require_descriptors(LOOP_DESCRIPTORS)
             guard.watch(runner.get_loop())
         except OSError as error:
             text = f"no event loop can be made: {explain_os_error(error)}"

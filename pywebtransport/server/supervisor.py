@@ -21,6 +21,7 @@ from ..exceptions import ConfigurationError, ServerError
 from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
+from ..utils.system import explain_os_error, require_descriptors
 from .exiting import STUCK_STATUS
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
@@ -28,6 +29,8 @@ __all__ = ["RestartPolicy", "run_workers"]
 
 # What a worker may need beyond the timeouts, to end by itself, before it is killed; seconds.
 _GRACE = 5.0
+# What it takes to start one: two sockets and two pipes.
+_PROCESS_DESCRIPTORS = 6
 
 _fork = multiprocessing.get_context("fork")
 
@@ -186,7 +189,12 @@ class _Supervisor:
         self._port = SharedPort(
             *self._address, self._config.workers, family=self._config.address_family
         )
-        self._wake, self._woken = socket.socketpair()
+        try:
+            self._wake, self._woken = socket.socketpair()
+        except OSError as error:
+            self._port.close()
+            text = f"workers cannot be started: {explain_os_error(error)}"
+            raise ServerError(text, details={"errno": error.errno}) from error
         try:
             with self._signals():
                 try:
@@ -290,11 +298,12 @@ class _Supervisor:
                 self._start(slot)
             except OSError as error:
                 raise ServerError(
-                    f"worker {slot.index} could not be started: {error.strerror}"
+                    f"worker {slot.index} could not be started: {explain_os_error(error)}"
                 ) from error
 
     def _start(self, slot: _Slot) -> None:
         """A new process in this place; signals wait until it has its own handlers."""
+        require_descriptors(_PROCESS_DESCRIPTORS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for sock in (ours, theirs):
             sock.setblocking(False)
@@ -425,7 +434,7 @@ class _Supervisor:
         except OSError as error:
             # The system has no room for a process at the moment.
             slot.drop_control()
-            self._replace(slot, f"could not be started: {error.strerror}")
+            self._replace(slot, f"could not be started: {explain_os_error(error)}")
 
     def _give_up(self, failure: BaseException) -> None:
         self._failure = failure

@@ -16,7 +16,7 @@ from pywebtransport.client import ReconnectingClient
 from pywebtransport.connection import ConnectionManager
 from pywebtransport.events import EventBus, MemoryBackend
 from pywebtransport.forwarder import WebTransportForwarder
-from pywebtransport.pubsub import Broker, PubSubManager
+from pywebtransport.pubsub import Broker
 from pywebtransport.rpc import RpcManager
 from pywebtransport.session import SessionManager, WebTransportSession
 from pywebtransport.types import EventType
@@ -219,30 +219,6 @@ async def test_remote_methods_that_go_on(
         await stubborn.entered.wait()
         assert await clock(callee.close()) < AT_MOST
         await stubborn.release()
-
-
-async def test_subscriptions_of_a_broker_that_vanished(
-    serving: Serving, client_config: ClientFactory, clock: Clock
-) -> None:
-    """Each of them had 5 seconds to be ended, one after the other."""
-    async with Broker() as broker:
-
-        async def handler(session: WebTransportSession) -> None:
-            await broker.serve(session)
-
-        # The broker lets one call in at a time: the second cannot even be opened.
-        async with (
-            serving(handler, close_timeout=0.1, initial_max_streams_bidi=1) as served,
-            Tap((served.host, served.port)) as tap,
-            WebTransportClient(config=client_config(close_timeout=0.1)) as client,
-        ):
-            session = await client.connect(f"https://127.0.0.1:{tap.port}/")
-            async with AsyncExitStack() as stack:
-                manager = await stack.enter_async_context(PubSubManager(session))
-                for number in range(4):
-                    await manager.subscribe(f"topic.{number}")
-                tap.blocked = True
-                assert await clock(manager.close()) < DEFAULT + 2
 
 
 class SlowBackend(MemoryBackend):
