@@ -25,6 +25,7 @@ from pywebtransport.constants import (
     DEFAULT_CERTFILE,
     DEFAULT_DEV_PORT,
     DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_GC_POLICY,
     DEFAULT_KEYFILE,
     DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
     DEFAULT_MAX_SESSIONS,
@@ -35,6 +36,7 @@ from pywebtransport.constants import (
     DEFAULT_SESSION_CLEANUP_INTERVAL,
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKERS,
+    GC_POLICIES,
     RETRY_POLICIES,
 )
 from pywebtransport.exceptions import invalid_config
@@ -68,6 +70,12 @@ class ServerConfig(BaseConfig):
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
     """Seconds that closing the server leaves to its sessions after telling
     them to drain."""
+
+    gc_policy: str = DEFAULT_GC_POLICY
+    """Python's garbage collector: ``server`` keeps it from looking at all sessions again and
+    again, and returns memory after a peak; ``off`` leaves it alone. ``auto`` is ``server``
+    where the process is the server's own, under ``ServerApp.run`` and in workers. It is a
+    matter of the whole process: ``server`` holds while one server that says so listens."""
 
     keyfile: str = DEFAULT_KEYFILE
     """PEM file of the key of ``certfile``."""
@@ -128,6 +136,7 @@ class ServerConfig(BaseConfig):
         "bind_port": amount("a UDP port", 0, 65535),
         "certfile": Path(none=""),
         "drain_timeout": seconds(above=False),
+        "gc_policy": Choice(GC_POLICIES),
         "keyfile": Path(none=""),
         "max_connections": amount("connections", 1, 1 << 31),
         "max_half_open_connections": amount("connections", 1, 1 << 31),

@@ -328,6 +328,7 @@ class ServerApp:
             )
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
+        self._server._owns_process = True
         config = self._server.config
         if config.workers > 1:
             run_workers(

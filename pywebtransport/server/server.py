@@ -32,6 +32,7 @@ from ..utils.logs import apply_log_level
 from ..utils.stuck import end_tasks
 from .answering import Answering
 from .certificates import CertificateWatch
+from .collector import CollectorSeat
 from .losses import Losses
 from .sessions import ServerSessions
 from .stats import ServerStats
@@ -92,6 +93,8 @@ class WebTransportServer(EventEmitter):
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
         self._certificates: CertificateWatch | None = None
+        self._owns_process = False  # set by ``ServerApp.run``
+        self._collector: CollectorSeat | None = None
         self._accepted_and_over = 0
         self._figures = ConnectionFigures()
         self._started_at: float | None = None
@@ -208,12 +211,19 @@ class WebTransportServer(EventEmitter):
         if self._started_at is None:
             self._started_at = get_timestamp()
             self._watch_certificates()
+            if self._wants_collector():
+                self._collector = CollectorSeat(self)
         if worker is not None and seat is not None:
             # The supervisor says where, once for all workers.
             worker.listening(self, bound)
             return
         for address in bound:
             self._logger.info("listening on %s port %d", *address)
+
+    def _wants_collector(self) -> bool:
+        policy = self._config.gc_policy
+        own = self._owns_process or current_worker() is not None
+        return policy == "server" or (policy == "auto" and own)
 
     def _check_not_closed(self) -> None:
         if self._closing or self._closed:
@@ -298,6 +308,8 @@ class WebTransportServer(EventEmitter):
             self._timers.clear()
             if self._certificates is not None:
                 self._certificates.close()
+            if self._collector is not None:
+                self._collector.close()
             self._losses.close()
             endpoint, self._endpoint = self._endpoint, None
             try:
@@ -324,6 +336,8 @@ class WebTransportServer(EventEmitter):
         for connection in self._connections:
             connection._abandon()
         self._connections.clear()
+        if self._collector is not None:
+            self._collector.close()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()

@@ -22,6 +22,7 @@ from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
 from ..utils.system import explain_os_error, require_descriptors
+from .collector import frozen
 from .exiting import STUCK_STATUS
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
@@ -196,7 +197,7 @@ class _Supervisor:
             text = f"workers cannot be started: {explain_os_error(error)}"
             raise ServerError(text, details={"errno": error.errno}) from error
         try:
-            with self._signals():
+            with self._signals(), frozen(self._config.gc_policy != "off"):
                 try:
                     self._start_all()
                     while self._step():

@@ -22,15 +22,15 @@ IDLE = 2.0
 MARGIN = 1.0
 
 
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.idle_client", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
 @asynccontextmanager
 async def client_process(certs: Certificates, url: str) -> AsyncIterator[None]:
     """A client with an open session; it is killed at the end of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.idle_client", url, certs.authority.certfile],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(url, certs.authority.certfile)
     try:
         assert process.stdout is not None
         line = await asyncio.to_thread(process.stdout.readline)
