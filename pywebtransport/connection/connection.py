@@ -38,7 +38,7 @@ from ..utils.waiters import Waiters, require_loop
 from . import report
 from .driver import Driver
 from .endpoint import client_endpoint
-from .farewell import Farewell, sessions_flushed
+from .farewell import Farewell, before, sessions_flushed
 from .info import ConnectionInfo, snapshot
 from .migration import migrate
 from .pending import PendingSession
@@ -417,7 +417,7 @@ class WebTransportConnection(EventEmitter):
             if self._sessions:
                 await asyncio.gather(
                     *(
-                        session._close_until(deadline, code, reason)
+                        session._close_until(before(deadline), code, reason)
                         for session in list(self._sessions.values())
                     ),
                     return_exceptions=True,

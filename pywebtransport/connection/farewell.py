@@ -14,12 +14,21 @@ if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..h3.connection import H3Connection
 
-__all__ = ["Farewell", "sessions_flushed"]
+__all__ = ["Farewell", "before", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
 # Seconds that a peer that acknowledged the end of a session has to end its side.
 _PEER_END = 0.5
+
+
+def before(deadline: float) -> float:
+    """When what comes before the last step has to end: a tenth of the time is left for that.
+
+    Args:
+        deadline: Of everything, by the clock of the running loop.
+    """
+    return deadline - (deadline - asyncio.get_running_loop().time()) / 10
 
 
 async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..config import ServerConfig
+from ..connection.farewell import before
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
@@ -83,7 +85,8 @@ async def close_until(
     session._state = SessionState.CLOSING
     try:
         if was_ready:
-            await wait_finished_streams(session, deadline)
+            last = close_connection and not isinstance(session._config, ServerConfig)
+            await wait_finished_streams(session, before(deadline) if last else deadline)
     except BaseException:
         session._close_now(code, reason)
         if close_connection:

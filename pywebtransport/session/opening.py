@@ -68,12 +68,7 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> QuicStream |
 
 
 async def wait_finished_streams(session: WebTransportSession, deadline: float) -> None:
-    """Let finished streams be acknowledged before the session ends.
-
-    A tenth of the time until ``deadline`` is left for the end of the session itself.
-    """
-    now = asyncio.get_running_loop().time()
-    deadline -= (deadline - now) / 10
+    """Let finished streams be acknowledged before the session ends, until a time of the loop."""
     for stream in session._open_streams():
         if not isinstance(stream, WebTransportSendStream):
             continue

@@ -104,6 +104,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "bind_port": (0, 0),
     "certfile": ("c.pem", "c.pem"),
     "drain_timeout": (0, 0.0),
+    "gc_policy": ("SERVER", "server"),
     "keyfile": ("k.pem", "k.pem"),
     "max_half_open_connections": (7, 7),
     "max_handshakes_per_address": (7, 7),
@@ -112,6 +113,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "middleware": ((allow,), [allow]),
     "retry": ("ALWAYS", "always"),
     "session_cleanup_interval": (1, 1.0),
+    "shutdown_timeout": (0, 0.0),
     "sni_certificates": (
         {"*.Example.org": [Path("a.crt"), "a.key"]},
         {"*.example.org": ("a.crt", "a.key")},
