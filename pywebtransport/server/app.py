@@ -332,7 +332,7 @@ class ServerApp:
         config = self._server.config
         if config.workers > 1:
             run_workers(
-                lambda: self._run(host, port, _no_worker),
+                lambda: self._run(host, port),
                 config=config,
                 host=host,
                 port=port,
@@ -344,7 +344,9 @@ class ServerApp:
 
     # ------------------------------------------------------------------ internal
 
-    async def _run(self, host: str | None, port: int | None, ending: Callable[[], object]) -> None:
+    async def _run(
+        self, host: str | None, port: int | None, ending: Callable[[], object] = bool
+    ) -> None:
         """Serve until told to stop: by a signal, or as a worker.
 
         Args:
@@ -365,7 +367,7 @@ class ServerApp:
         worker = current_worker()
         if worker is not None:
             worker.on_stop = on_stop
-            ending = worker.guard.arm
+            ending = worker.ending
         signals = _signals(ending, on_stop, self._reload)
         with contextlib.nullcontext() if worker is not None else signals:
             try:
@@ -518,10 +520,6 @@ def _status_of(error: BaseException) -> int:
     if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
         return _SERVICE_UNAVAILABLE
     return _INTERNAL_SERVER_ERROR
-
-
-def _no_worker() -> None:
-    """Nothing of this process is to end."""
 
 
 async def _call(handler: Callable[[], Any | Awaitable[Any]]) -> None:

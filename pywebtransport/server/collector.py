@@ -25,7 +25,10 @@ _logger = logging.getLogger("pywebtransport.server")
 
 # Seconds of a full collection after which what is left of it is frozen: it found no garbage
 # worth that time, and the next one would look at all of that again.
-_LONG = 0.002
+_LONG = 0.001
+# Thresholds of the second and third generation: a collection of all that is not frozen comes
+# after some 10,000 new objects, while that is a matter of a few milliseconds.
+_SOON = (5, 1)
 # Seconds between two looks at the sessions.
 _LOOK = 1.0
 # Sessions that have to end before everything is collected, or else as many as are open.
@@ -51,8 +54,9 @@ class Served(Protocol):
 class Collector:
     """The policy ``server`` of this process, in force while a server that wants it listens.
 
-    - At the start, and after every full collection that took long, everything alive is frozen.
-      That collection has just removed what was garbage.
+    - At the start, and after every full collection that took a millisecond, everything alive is
+      frozen. That collection has just removed what was garbage. It comes earlier than usual, when
+      few objects are new.
     - When as many sessions have ended as are open, everything is thawed, collected and frozen
       again: in a quiet second, and for at most a thousandth of the time.
     - After that the memory of a peak goes back to the system, where the C library can do that.
@@ -71,6 +75,7 @@ class Collector:
         self._cpu = cpu
         self._servers: list[Served] = []
         self._began = 0.0
+        self._thresholds: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
         # Seconds that a collection of all that is frozen would take.
         self._cost = 0.0
         self._own = False  # a collection of ours is under way
@@ -99,6 +104,10 @@ class Collector:
         self._peak = self._live
         self._looked = (self._clock(), self._cpu())
         gc.callbacks.append(self._on_collection)
+        first, *others = usual = gc.get_threshold()
+        soon = (first, min(others[0], _SOON[0]), min(others[1], _SOON[1]))
+        self._thresholds = (usual, soon)
+        gc.set_threshold(*soon)
         self._freeze()
 
     def leave(self, server: Served) -> None:
@@ -109,6 +118,8 @@ class Collector:
         self._servers.remove(server)
         if not self._servers:
             gc.callbacks.remove(self._on_collection)
+            if self._thresholds is not None and gc.get_threshold() == self._thresholds[1]:
+                gc.set_threshold(*self._thresholds[0])
             gc.unfreeze()
 
     def look(self) -> None:

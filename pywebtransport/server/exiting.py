@@ -68,6 +68,10 @@ class ExitGuard:
         """The tasks of this loop are told if they do not end."""
         self._loop = loop
 
+    def listen(self) -> None:
+        """Report and end when somebody else sends the alarm, too."""
+        signal.signal(signal.SIGALRM, self._expired)
+
     def arm(self) -> None:
         """The process is to end; only the first call counts. May be called by a signal handler."""
         if self._armed:
@@ -102,7 +106,8 @@ class ExitGuard:
                 loop.call_exception_handler({"message": what, "exception": error, "task": task})
 
     def _expired(self, number: int, frame: FrameType | None) -> None:
-        self._give_up(f"{self._seconds:g} s have passed since it was to end", frame)
+        why = f"{self._seconds:g} s have passed since it was to end"
+        self._give_up(why if self._armed else "it was to end and did not hear of it", frame)
 
     def _give_up(self, why: str, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, _exit_now)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import pickle
 import select
 import signal
@@ -68,10 +69,10 @@ def run_workers(
     SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
     application does not end names it in the log when ``drain_timeout``,
     ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
-    see ``ServerApp.run``; one that has not ended 5 seconds later is killed. This
-    process then ends with status 70, too (``SystemExit``). A
-    second such signal kills all workers at once. SIGHUP reloads the
-    certificates in all workers, as ``reload_certificates()`` in one of them does.
+    see ``ServerApp.run``; this process then does, too (``SystemExit``). A worker
+    that has not ended 5 seconds later is killed. A second such signal kills all
+    workers at once. SIGHUP reloads the certificates in all workers, as
+    ``reload_certificates()`` in one of them does.
 
     Args:
         main: Called in each worker, in its event loop.
@@ -182,6 +183,7 @@ class _Supervisor:
         self._all_listen = False
         self._deaths = 0
         self._deadline: float | None = None  # set once stopping
+        self._alarm_at: float | None = None
         self._failure: BaseException | None = None
         self._last_signal: int | None = None
         self._is_stuck = False
@@ -261,7 +263,7 @@ class _Supervisor:
         """Milliseconds until something is due."""
         due = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         if self._deadline is not None:
-            due.append(self._deadline)
+            due.append(self._deadline if self._alarm_at is None else self._alarm_at)
         return None if not due else max(0.0, min(due) - time.monotonic()) * 1000
 
     def _act_on_time(self, now: float) -> None:
@@ -269,10 +271,15 @@ class _Supervisor:
             if slot.restart_at is not None and slot.restart_at <= now:
                 slot.restart_at = None
                 self._restart(slot)
+        if self._alarm_at is not None and self._alarm_at <= now:
+            self._alarm_at = None
+            for slot in self._slots:
+                if slot.process is not None and slot.process.pid is not None:
+                    # A loop that is blocked has not heard that it is to end.
+                    os.kill(slot.process.pid, signal.SIGALRM)
         if self._deadline is not None and self._deadline <= now:
             late = [slot.index for slot in self._slots if slot.process is not None]
             self._logger.error("workers %s did not end in time; killing them", late)
-            self._is_stuck = True
             self._kill()
 
     def _take_signals(self) -> bytes:
@@ -335,10 +342,11 @@ class _Supervisor:
             self._address,
             control,
             self._certificates,
-            self._config,
+            # What main has for itself; cancelled, it needs some of that time, too.
+            min(self._config.close_timeout, self._config.shutdown_timeout / 2),
             self._deaths,
         )
-        worker.run(self._main, self._loop_factory)
+        worker.run(self._main, self._loop_factory, self._config)
 
     def _read(self, slot: _Slot) -> None:
         """What a worker says; its end is noticed by ``SIGCHLD``."""
@@ -445,13 +453,11 @@ class _Supervisor:
         """Tell all workers to end, and nobody takes their place."""
         config = self._config
         patience = config.drain_timeout + config.close_timeout + config.shutdown_timeout
-        self._deadline = time.monotonic() + patience + _GRACE
+        self._alarm_at = time.monotonic() + patience
+        self._deadline = self._alarm_at + _GRACE
         for slot in self._slots:
             slot.restart_at = None
         self._broadcast("stop")
-        for slot in self._slots:
-            if slot.process is not None:
-                slot.process.terminate()  # for a loop that is blocked, and hears nothing else
 
     def _broadcast(self, *message: Any, but: _Slot | None = None) -> None:
         for slot in self._slots:

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._loop import WorkerSeat
@@ -52,7 +51,6 @@ class Worker:
             one that died has the same.
         count: How many workers there are.
         deaths: How many worker processes ended unasked since the start.
-        guard: Ends this process when it was to end and does not.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class Worker:
         address: Address,
         control: socket.socket,
         certificates: tuple[str | None, str | None],
-        config: ServerConfig,
+        grace: float,
         deaths: int = 0,
     ) -> None:
         """Inside of the new process, before its event loop."""
@@ -70,13 +68,14 @@ class Worker:
         self.count = seat.count
         self.deaths = deaths
         self.on_stop: Callable[[], None] | None = None
+        # Told that the process is to end; of a real one that is its guard.
+        self.ending: Callable[[], object] = bool
         self._seat = seat
         self._address = address
         self._control = control
         self._certificates = certificates
+        self._grace = grace
         self._logger = logging.getLogger("pywebtransport.server")
-        self._config = config
-        self.guard = ExitGuard(lambda: config, self._logger)
         self._servers: list[WebTransportServer] = []
         self._main: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -118,8 +117,12 @@ class Worker:
         self,
         main: Callable[[], Awaitable[None]],
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        config: ServerConfig,
     ) -> None:
         """Run ``main`` to its end. An exception ends the process with status 1."""
+        guard = ExitGuard(lambda: config, self._logger)
+        guard.listen()
+        self.ending = guard.arm
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Until the loop takes over; the supervisor starts workers with these blocked.
@@ -129,7 +132,7 @@ class Worker:
         signal.signal(signal.SIGINT, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
-            run_to_end(lambda: self._life(main), guard=self.guard, loop_factory=loop_factory)
+            run_to_end(lambda: self._life(main), guard=guard, loop_factory=loop_factory)
         except (Exception, asyncio.CancelledError) as error:
             # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
             if self._listens:
@@ -140,7 +143,7 @@ class Worker:
 
     def stop(self) -> None:
         """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
-        self.guard.arm()
+        self.ending()
         if self._stopping or self._main is None:
             self._stopping = True
             return
@@ -158,8 +161,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         running = self._main = asyncio.ensure_future(main())
         loop.add_reader(self._control.fileno(), self._on_control)
-        # Not by the loop: code that blocks it would keep the guard from being armed.
-        signal.signal(signal.SIGTERM, partial(self._on_stop, loop))
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload, None, None)
         try:
             if self._stopping:
@@ -178,18 +180,12 @@ class Worker:
             await asyncio.gather(
                 *(server.close() for server in self._servers), return_exceptions=True
             )
-            # What it does after that is the application's, as shutdown handlers are.
-            await asyncio.wait({main}, timeout=self._config.shutdown_timeout / 2)
+            await asyncio.wait({main}, timeout=self._grace)
         main.cancel()
 
     def _on_early_stop(self, number: int, frame: object) -> None:
         self._stopping = True
-        self.guard.arm()
-
-    def _on_stop(self, loop: asyncio.AbstractEventLoop, number: int, frame: object) -> None:
-        self.guard.arm()
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(self.stop)
+        self.ending()
 
     def _on_control(self) -> None:
         try:

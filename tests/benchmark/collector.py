@@ -4,7 +4,7 @@
 
 A server runs in a process of its own, with ``gc_policy="off"`` and ``"server"`` in turn. Clients
 in another open sessions, each on its own connection, while one session makes round trips of 64
-bytes, one each 5 ms, and goes on for 10 seconds among them. Then all but a tenth of the sessions
+bytes, one each 5 ms, and goes on for 5 seconds among them. Then all but a tenth of the sessions
 end, and the server's memory is looked at. The clients do without a garbage collector, so that
 pauses are the server's.
 """
@@ -39,12 +39,12 @@ __all__ = ["main", "measure"]
 POLICIES = ("off", "server")
 PING = bytes(64)
 # Connections that are opened or closed at the same time.
-AT_ONCE = 20
+AT_ONCE = 4
 # Between two round trips, and how long they go on once all sessions are open; seconds.
 PAUSE = 0.005
-AFTER = 10.0
+AFTER = 5.0
 # For the server to find a quiet moment after the peak; seconds.
-SETTLE = 20.0
+SETTLE = 10.0
 MIB = 1 << 20
 
 
