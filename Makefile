@@ -11,6 +11,14 @@ DEMO_ARGS ?=
 DEMO_BROWSER_ARGS ?=
 # Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
 BENCH_ARGS ?=
+# Attacks or groups of them, all by default: make attack ATTACKS="capsules streams"
+ATTACKS ?=
+# How long each of them goes on.
+ATTACK_SECONDS ?= 5
+# Phases, all by default: make soak SOAK_PHASES="streams churn"
+SOAK_PHASES ?=
+# What their counts and times are multiplied by.
+SOAK_SCALE ?= 1
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
@@ -67,6 +75,7 @@ NEEDS_test      := demo test
 NEEDS_docs      := docs
 NEEDS_dist      := dist
 NEEDS_benchmark := benchmark
+NEEDS_fuzz      := demo fuzz test
 NEEDS_dev       := build runtime demo dist docs lint test types
 
 $(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
@@ -183,9 +192,19 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: system-engine system-fuzz ## Fuzz the engine with packets, frames, tokens and tickets, FUZZ_SECONDS=60 each
+fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside, FUZZ_SECONDS=60 each
 	$(call section,fuzz)
-	@scripts/fuzz.sh
+	@scripts/fuzz.sh $(PY)
+
+.PHONY: attack
+attack: build $(VENV)/.stamp-test ## Hostile peers beside a well-behaved one, a report in build/attack
+	$(call section,attack)
+	@ATTACK_SECONDS=$(ATTACK_SECONDS) $(PY) -m tests.attack $(ATTACKS)
+
+.PHONY: soak
+soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Two hours of streams, sessions, datagrams, churn and idling, a report in build/soak
+	$(call section,soak)
+	@SOAK_SCALE=$(SOAK_SCALE) nice $(PY) -m tests.soak $(SOAK_PHASES)
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench
@@ -197,6 +216,11 @@ bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: abo
 bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less exact
 	$(call section,quick benchmarks)
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
+
+.PHONY: bench-lossy
+bench-lossy: build system-engine ## Congestion controls over lossy, narrow and shared paths: tables in build/benchmark (ten minutes)
+	$(call section,lossy paths)
+	@$(PY) -m tests.benchmark.paths --output build/benchmark $(BENCH_ARGS)
 
 .PHONY: bench-guard
 bench-guard: build system-guard ## Instruction counts of fixed workloads against the record, 5 % tolerance (valgrind)

@@ -19,6 +19,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -159,6 +160,24 @@ def limit_of(item: pytest.Item) -> float:
 
 
 # --------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Servers keep their secret here, and not where those of the user have theirs."""
+    directory = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(directory))
+        yield directory
+
+
+@pytest.fixture(autouse=True)
+def fresh_logs() -> None:
+    """What earlier tests told often enough may be told again."""
+    from pywebtransport.utils import logs
+
+    logs._shared.clear()
 
 
 @pytest.fixture

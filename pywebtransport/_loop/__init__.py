@@ -6,6 +6,7 @@ from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, Failures, RemoteAddress, connect_staggered, resolve
 from .shared import SharedPort, WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
+from .steering import Steering
 from .tunnel import TunnelEndpoint
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Failures",
     "RemoteAddress",
     "SharedPort",
+    "Steering",
     "TunnelEndpoint",
     "UdpSocket",
     "WorkerSeat",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -14,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError, UnreachableError, WebTransportError
+from ..utils.failures import error_kind
+from ..utils.logs import shared_log
 from ..utils.system import explain_os_error
 from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .._quic import CloseInfo, ConnectionHandler, SockAddr
 
 __all__ = ["Endpoint", "UdpSocket"]
 
+_logger = logging.getLogger("pywebtransport.quic")
 _FEATURES = ("gso", "gro", "ecn", "pktinfo")
 _NS = 1_000_000_000
 _MIN_DELAY = 0.001
@@ -204,6 +209,18 @@ class Endpoint:
         self._check_open("bind")
         return self._add_all(bind_udp_sockets(addresses))
 
+    def take(self, sockets: list[socket.socket]) -> list[tuple[str, int]]:
+        """Serve sockets that were bound elsewhere; they are closed with the endpoint.
+
+        Returns:
+            Their addresses, as (host, port).
+
+        Raises:
+            ServerError: The endpoint is closed.
+            WebTransportError: The engine cannot use one; all of them are closed.
+        """
+        return self._add_all(sockets)
+
     def adopt(self) -> list[tuple[str, int]]:
         """Serve this worker's sockets of the shared port, and what other workers hand over.
 
@@ -221,6 +238,7 @@ class Endpoint:
             raise ServerError("the shared port is served by another server of this worker")
         bound = self._add_all(sockets)
         self._has_mailbox = True
+        seat.follow(self._steer)
         self._loop.add_reader(seat.mailbox.fileno(), self._on_mail)
         return bound
 
@@ -361,6 +379,7 @@ class Endpoint:
         self._closed = True
         if self._seat is not None and self._has_mailbox:
             self._has_mailbox = False
+            self._seat.unfollow()
             self._loop.remove_reader(self._seat.mailbox.fileno())
         if self._flush_handle is not None:
             self._flush_handle.cancel()
@@ -428,6 +447,10 @@ class Endpoint:
         self._quic.receive(udp.quic, time.monotonic_ns())
         if not self._closed:
             self._settle()
+
+    def _steer(self, steering: Steering) -> None:
+        if not self._closed:
+            self._quic.set_steering(steering.homes, steering.alive_table)
 
     def _on_mail(self) -> None:
         assert self._seat is not None
@@ -548,8 +571,12 @@ class Endpoint:
             return
         if self._loop.is_closed() and isinstance(exc, RuntimeError):
             return  # whoever waited went with the loop: nobody is left to be told
+        # A packet that shows a mistake here can be sent again and again.
+        note = shared_log(_logger).admit(error_kind(exc))
+        if note is None:
+            return
         self._loop.call_exception_handler(
-            {"message": "Exception in a QUIC connection handler", "exception": exc}
+            {"message": f"Exception in a QUIC connection handler{note}", "exception": exc}
         )
 
     def _check_open(self, what: str) -> None:

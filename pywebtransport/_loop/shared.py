@@ -5,18 +5,27 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import ServerError, WebTransportError
-from ..utils.system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
+from ..utils.system import (
+    LOOP_DESCRIPTORS,
+    explain_os_error,
+    is_lack_of_descriptors,
+    require_descriptors,
+)
+from .letters import letter, payload_of, receive_letters
 from .resolve import resolve
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets
+from .steering import MAX_SEATS, Steering, steering_program
 
-__all__ = ["SharedPort", "WorkerSeat", "steering_program"]
+__all__ = ["SharedPort", "WorkerSeat"]
 
 # <linux/socket.h>; the socket module does not have it.
 _SO_ATTACH_REUSEPORT_CBPF = 51
@@ -29,52 +38,71 @@ _MAILBOX_READS = 64
 _MESSAGE_BYTES = 1 << 16 | 1 << 10
 
 _SECRET_BYTES = 32
-_TICKET_KEY_BYTES = 64
+
+# Workers that may have a successor while they still drain, at a time.
+_MOST_SPARE = 16
 
 
 @dataclass
 class WorkerSeat:
     """What one worker process needs for its part of a shared port.
 
-    The descriptors stay open in the process that made the ``SharedPort``: a
-    worker that takes the place of a dead one gets the same, so the kernel's
-    numbering of the sockets never changes and no packet is lost in between.
+    The descriptors stay open in the process that made the ``SharedPort``: what arrives for a
+    worker that is gone is not lost, and the kernel's numbering of the sockets never changes.
 
     Attributes:
-        index: Number of the worker, from 0; first byte of its connection IDs.
+        index: Number of the worker, from 0.
         count: How many workers there are.
-        secret: Key of tokens and stateless resets, the same for all.
-        ticket_key: Key of session tickets, the same for all.
+        number: Of the seat, first byte of its connection IDs. The successor of a worker that
+            still drains has another one.
+        secret: Random, the same for all, for a server that has no secret of its own.
         sockets: Bound UDP sockets, one for each address.
         mailbox: Packets that other workers received for this one.
-        mailboxes: Where to send packets, by worker.
+        mailboxes: Where to send packets, by seat.
+        steering: Which seat gets what, as far as this process knows.
     """
 
     index: int
     count: int
+    number: int
     secret: bytes = field(repr=False)
-    ticket_key: bytes = field(repr=False)
     sockets: list[socket.socket]
     mailbox: socket.socket
     mailboxes: list[socket.socket]
+    steering: Steering
+    _on_steering: Callable[[Steering], object] | None = field(default=None, repr=False)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The part of the engine's settings that workers have in common, and the index."""
-        return {"worker_index": self.index, "worker_count": self.count, "secrets": [self.secret]}
+        """The part of the engine's settings that workers have in common, and the number."""
+        return {
+            "worker_index": self.number,
+            "worker_count": len(self.mailboxes),
+            "secrets": [self.secret],
+        }
 
-    def forward(self, worker: int, packet: bytes) -> None:
+    def follow(self, on_steering: Callable[[Steering], object]) -> None:
+        """Hear of the tables: now, and when they change."""
+        self._on_steering = on_steering
+        on_steering(self.steering)
+
+    def unfollow(self) -> None:
+        """Hear nothing more."""
+        self._on_steering = None
+
+    def steer(self, steering: Steering) -> None:
+        """The tables have changed."""
+        self.steering = steering
+        if self._on_steering is not None:
+            self._on_steering(steering)
+
+    def forward(self, seat: int, packet: bytes) -> None:
         """Hand a packet of another worker over; a full mailbox drops it."""
-        with contextlib.suppress(OSError):
-            self.mailboxes[worker].send(packet)
+        _post(self.mailboxes, seat, packet)
 
     def take(self) -> list[bytes]:
         """Packets that others received for this worker; a bounded number at a time."""
-        packets: list[bytes] = []
-        with contextlib.suppress(BlockingIOError):
-            while len(packets) < _MAILBOX_READS:
-                packets.append(self.mailbox.recv(_MESSAGE_BYTES))
-        return packets
+        return _take(self.mailbox, _MAILBOX_READS)
 
 
 class SharedPort:
@@ -83,13 +111,21 @@ class SharedPort:
     Packets with a connection ID of a worker go to that worker's socket, also
     after the client changed its address. A client's first packets, whose
     connection ID is its own choice, go to a worker that depends on nothing
-    but that ID, so all of a handshake stays together.
+    but that ID, so all of a handshake stays together. See ``Steering``.
+
+    There are more seats than workers, so that the successor of a worker that drains is bound
+    before no new client goes to the old one.
+
+    Where the kernel does not steer, or further sockets cannot be bound beside those that were
+    passed, all workers read the same sockets and hand each other what is not theirs: nothing is
+    lost, but most packets take one step more.
 
     Args:
         host: As for ``Endpoint.bind``.
         port: UDP port; 0 lets the kernel choose one for all.
         count: Workers, 1 to 256.
         family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
+        sockets: Bound sockets to serve instead of binding any; owned from now on.
 
     Raises:
         ServerError: An address cannot be bound, for instance because it is in use.
@@ -97,25 +133,28 @@ class SharedPort:
     """
 
     def __init__(
-        self, host: str | None, port: int, count: int, *, family: int = socket.AF_UNSPEC
+        self,
+        host: str | None,
+        port: int,
+        count: int,
+        *,
+        family: int = socket.AF_UNSPEC,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._count = count
+        self._seats = count + min(count, _MOST_SPARE, MAX_SEATS - count)
         self._secret = secrets.token_bytes(_SECRET_BYTES)
-        self._ticket_key = secrets.token_bytes(_TICKET_KEY_BYTES)
-        self._sockets: list[list[socket.socket]] = [[] for _ in range(count)]
+        self._steering = Steering.initial(count)
+        self._first: list[socket.socket] = list(sockets)
+        # By seat; those of the first are ``_first``. Empty while all workers read those.
+        self._others: list[list[socket.socket]] = []
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
-        addresses = bind_addresses(host, port, family=family)
+        self._unsteered: str | None = None
         try:
-            if addresses is None:
-                assert host is not None
-                require_descriptors(LOOP_DESCRIPTORS)
-                found = asyncio.run(resolve(host, port, family=family))
-                addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
-            for first in bind_udp_sockets(addresses):
-                self._sockets[0].append(first)
-            for first in self._sockets[0]:
-                self._join(first)
-            for _ in range(count):
+            if not sockets:
+                self._first = bind_udp_sockets(_addresses(host, port, family))
+            self._join()
+            for _ in range(self._seats):
                 self._mailboxes.append(_open_mailbox())
         except BaseException as error:
             self.close()
@@ -130,82 +169,136 @@ class SharedPort:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The addresses bound, as (host, port)."""
-        return [sock.getsockname()[:2] for sock in self._sockets[0]]
+        return [sock.getsockname()[:2] for sock in self._first]
 
-    def seat(self, index: int) -> WorkerSeat:
-        """The part of worker ``index``."""
+    @property
+    def seats(self) -> int:
+        """How many workers may live at a time, those that drain included."""
+        return self._seats
+
+    @property
+    def unsteered(self) -> str | None:
+        """Why all workers read the same sockets; None: they do not."""
+        return self._unsteered
+
+    def seat(self, number: int, index: int | None = None) -> WorkerSeat:
+        """A seat, for worker ``index`` (by default that of the same number)."""
         return WorkerSeat(
-            index=index,
+            index=number if index is None else index,
             count=self._count,
+            number=number,
             secret=self._secret,
-            ticket_key=self._ticket_key,
-            sockets=list(self._sockets[index]),
-            mailbox=self._mailboxes[index][0],
+            sockets=list(self._sockets_of(number)),
+            mailbox=self._mailboxes[number][0],
             mailboxes=[sender for _, sender in self._mailboxes],
+            steering=self._steering,
         )
 
-    def keep_only(self, index: int) -> None:
+    def steer(self, steering: Steering) -> None:
+        """From now on packets go where these tables say."""
+        self._steering = steering
+        if self._unsteered is None:
+            for sock in self._first:
+                _attach(sock, steering)
+
+    def rescue(self, number: int) -> None:
+        """Give others what waits for a worker that is gone, as far as there is something."""
+        for message in _take(self._mailboxes[number][0], _MAILBOX_BYTES):
+            self._hand_on(message)
+        if self._unsteered is None:
+            for position, sock in enumerate(self._sockets_of(number)):
+                for found in receive_letters(sock):
+                    self._hand_on(letter(position, found))
+
+    def keep_only(self, number: int) -> None:
         """In a worker: close the sockets and the mailboxes that only others read."""
-        for other in range(self._count):
-            if other != index:
-                _close(self._sockets[other])
+        for other in range(self._seats):
+            if other != number:
+                if self._unsteered is None:
+                    _close(self._sockets_of(other))
                 self._mailboxes[other][0].close()
 
     def close(self) -> None:
         """Give the port back. Idempotent."""
-        for sockets in self._sockets:
+        _close(self._first)
+        for sockets in self._others:
             _close(sockets)
         for pair in self._mailboxes:
             _close(pair)
 
-    def _join(self, first: socket.socket) -> None:
-        """Bind the sockets of the other workers beside that of worker 0.
+    def _sockets_of(self, number: int) -> list[socket.socket]:
+        return self._first if number == 0 or self._unsteered else self._others[number - 1]
 
-        The first was bound alone, so a port that another program uses is
+    def _hand_on(self, message: bytes) -> None:
+        payload = payload_of(message)
+        taker = self._steering.taker(payload) if payload else None
+        if taker is not None:
+            _post([sender for _, sender in self._mailboxes], taker, message)
+
+    def _join(self) -> None:
+        """Bind the sockets of the other seats beside those of the first.
+
+        Those were bound alone, so a port that another program uses is
         found out. The order of binding is the kernel's numbering.
         """
-        if self._count == 1:
+        if len(set(self.addresses)) < len(self._first):
+            self._unsteered = "several of the sockets have one address"
             return
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for sockets in self._sockets[1:]:
-            sockets.append(bind_shared(first))
-        program = array.array("B", steering_program(self._count))
-        address, size = program.buffer_info()
-        first.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_REUSEPORT_CBPF,
-            struct.pack("HP", size // struct.calcsize("HBBI"), address),
-        )
+        self._others = [[] for _ in range(1, self._seats)]
+        try:
+            for first in self._first:
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                for others in self._others:
+                    others.append(bind_shared(first))
+                # Only a socket that has others beside it takes the filter.
+                if self._others:
+                    _attach(first, self._steering)
+        except (ServerError, OSError) as error:
+            cause = error.__cause__ if isinstance(error, ServerError) else error
+            if isinstance(cause, OSError) and is_lack_of_descriptors(cause):
+                raise  # it would be no less with one socket for all
+            for others in self._others:
+                _close(others)
+            self._others = []
+            self._unsteered = str(error) if isinstance(error, ServerError) else _no_filter(error)
 
 
-def steering_program(count: int) -> bytes:
-    """Classic BPF that gives the number of the worker for a UDP payload.
+def _no_filter(error: OSError) -> str:
+    return f"the kernel does not steer packets: {os.strerror(error.errno or 0)}"
 
-    The connection ID begins at byte 1 of a packet with a short header and at
-    byte 6 of one with a long header (RFC 8999 section 5). An ID of ours begins
-    with the worker's index. Others are a client's choice, random and at least
-    8 bytes long (RFC 9000 section 7.2): what follows the first byte chooses.
-    A number that is no worker's makes the kernel choose by address.
 
-    Args:
-        count: Workers, 1 to 256.
-    """
-    load_byte, load_word, jump_if_set, jump_if_at_least, modulo, give = (
-        *(0x30, 0x20, 0x45, 0x35, 0x94, 0x16),
+def _attach(sock: socket.socket, steering: Steering) -> None:
+    """Let the kernel choose among the sockets that share the address of this one."""
+    program = array.array("B", steering_program(steering))
+    address, size = program.buffer_info()
+    sock.setsockopt(
+        socket.SOL_SOCKET,
+        _SO_ATTACH_REUSEPORT_CBPF,
+        struct.pack("HP", size // struct.calcsize("HBBI"), address),
     )
-    instructions = [
-        (load_byte, 0, 0, 0),
-        (jump_if_set, 2, 0, 0x80),
-        (load_byte, 0, 0, 1),
-        (give, 0, 0, 0),
-        (load_byte, 0, 0, 6),
-        (jump_if_at_least, 1, 0, count),
-        (give, 0, 0, 0),
-        (load_word, 0, 0, 7),
-        (modulo, 0, 0, count),
-        (give, 0, 0, 0),
-    ]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+
+
+def _addresses(host: str | None, port: int, family: int) -> list[BindAddress]:
+    addresses = bind_addresses(host, port, family=family)
+    if addresses is None:
+        assert host is not None
+        require_descriptors(LOOP_DESCRIPTORS)
+        found = asyncio.run(resolve(host, port, family=family))
+        addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
+    return addresses
+
+
+def _post(mailboxes: list[socket.socket], seat: int, packet: bytes) -> None:
+    with contextlib.suppress(OSError, IndexError):
+        mailboxes[seat].send(packet)
+
+
+def _take(mailbox: socket.socket, most: int) -> list[bytes]:
+    packets: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while len(packets) < most:
+            packets.append(mailbox.recv(_MESSAGE_BYTES))
+    return packets
 
 
 def _open_mailbox() -> tuple[socket.socket, socket.socket]:

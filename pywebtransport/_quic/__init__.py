@@ -21,6 +21,7 @@ try:
         QuicStream,
         QuicTls,
         live_objects,
+        unread_bytes,
     )
 except ImportError as error:
     raise explained(error) from error
@@ -44,4 +45,5 @@ __all__ = [
     "SockAddr",
     "Waiter",
     "live_objects",
+    "unread_bytes",
 ]

@@ -92,6 +92,11 @@ cdef class QuicEndpoint:
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
     cdef Py_ssize_t _woken     # readers woken in this turn
+    # A turn tells handlers of so much, and leaves the rest to the next one.
+    cdef uint64_t _slice       # nanoseconds
+    cdef uint64_t _slice_end
+    cdef Py_ssize_t _told      # calls since deliver began
+    cdef bint _late            # something is left to be delivered
     cdef object _failure       # first exception of a trampoline
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
     # What collect found, in the order of deliver.
@@ -123,17 +128,9 @@ cdef class QuicEndpoint:
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
+    cdef int _begin(self, uint64_t now) except -1
+    cdef bint _is_over(self) noexcept
     cdef int _deliver(self) except -1
-    cdef int _deliver_lines(self) except -1
-    cdef int _deliver_foreign(self) except -1
-    cdef int _deliver_failed_handshakes(self) except -1
-    cdef int _deliver_handshakes(self) except -1
-    cdef int _deliver_facts(self) except -1
-    cdef int _deliver_streams(self) except -1
-    cdef int _deliver_datagrams(self) except -1
-    cdef int _deliver_groups(self) except -1
-    cdef int _deliver_writable(self) except -1
-    cdef int _deliver_dead(self) except -1
     cdef int _wake(self, object waiter) except -1
 
 

@@ -152,6 +152,8 @@ class QuicEndpoint:
         """
 
     def stop_accepting(self) -> None: ...
+    # homes: by place, the worker that takes its new clients or None; alive: one byte a worker.
+    def set_steering(self, homes: Sequence[int | None], alive: bytes) -> None: ...
     def stats(self) -> dict[str, int]: ...  # members of qe_engine_stats
     def close(self) -> None:
         """Abandon every connection (handlers hear it) and free the engine. Idempotent."""
@@ -310,6 +312,9 @@ class QuicStream:
     def release(self) -> None:
         """The application is done: buffered bytes are dropped and credited. The peer gets credit
         for a new stream once both the engine and the application are done with this one."""
+
+def unread_bytes() -> int:
+    """Bytes that all connections of the process received on streams and that nobody read yet."""
 
 def live_objects() -> dict[str, int]:
     """How many endpoints, sockets, connections, streams, groups exist (leak checks)."""

@@ -31,7 +31,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport errno
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from pywebtransport._quic.quicengine cimport *
@@ -75,6 +75,11 @@ include "stream.pxi"
 include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
+include "deliver.pxi"
+
+
+def unread_bytes():
+    return _unread_bytes
 
 
 def live_objects():

@@ -19,6 +19,18 @@ cdef enum:
     SMALL_TAIL = 1024          # a slab with no more than this in it ends the bulk mode
 
 
+# Bytes in all receive buffers of the process. Endpoints may run in several threads: each
+# changes it with the GIL held.
+cdef int64_t _unread_bytes = 0
+
+
+cdef inline void rbuf_count(RecvBuffer *b, int64_t n) noexcept:
+    """n bytes came, or went."""
+    global _unread_bytes
+    b.buffered += n
+    _unread_bytes += n
+
+
 cdef inline PyObject **rbuf_ring(RecvBuffer *b) noexcept:
     return b.heap if b.heap != NULL else b.slots
 
@@ -86,7 +98,7 @@ cdef int rbuf_append(RecvBuffer *b, const uint8_t *data, size_t n) except -1:
                 room = n
             memcpy(_rbuf_ptr(chunk) + b.tail_len, data, room)
             b.tail_len += room
-            b.buffered += room
+            rbuf_count(b, <int64_t>room)
             n -= room
             if n == 0:
                 return 0
@@ -100,7 +112,7 @@ cdef int rbuf_append(RecvBuffer *b, const uint8_t *data, size_t n) except -1:
         chunk = _rbuf_new(<const char *>data, <Py_ssize_t>n)
         rbuf_push(b, chunk, False)
         b.tail_len = n
-        b.buffered += n
+        rbuf_count(b, <int64_t>n)
         return 0
     size = b.slab
     if size < n:
@@ -109,7 +121,7 @@ cdef int rbuf_append(RecvBuffer *b, const uint8_t *data, size_t n) except -1:
     rbuf_push(b, chunk, False)
     memcpy(_rbuf_ptr(chunk), data, n)
     b.tail_len = n
-    b.buffered += n
+    rbuf_count(b, <int64_t>n)
     return 0
 
 
@@ -122,15 +134,15 @@ cdef bytes rbuf_take(RecvBuffer *b, size_t want):
     if want < end - pos:
         result = PyBytes_FromStringAndSize(_rbuf_ptr(chunk) + pos, <Py_ssize_t>want)
         b.head_pos = pos + want
-        b.buffered -= want
+        rbuf_count(b, -<int64_t>want)
         return result
     if pos != 0:
         result = PyBytes_FromStringAndSize(_rbuf_ptr(chunk) + pos, <Py_ssize_t>(end - pos))
-        b.buffered -= end - pos
+        rbuf_count(b, -<int64_t>(end - pos))
         _rbuf_decref(rbuf_pop(b))
         return result
     chunk = rbuf_pop(b)
-    b.buffered -= end
+    rbuf_count(b, -<int64_t>end)
     if end != <size_t>_rbuf_size(chunk):
         # A slab that was not filled: its reader keeps up, so that the next may
         # be smaller.
@@ -168,7 +180,7 @@ cdef size_t rbuf_copy(RecvBuffer *b, uint8_t *out, size_t n) noexcept:
 cdef void rbuf_skip(RecvBuffer *b, size_t n) noexcept:
     """Remove n <= buffered bytes."""
     cdef size_t part
-    b.buffered -= n
+    rbuf_count(b, -<int64_t>n)
     while n != 0:
         part = rbuf_head_end(b) - b.head_pos
         if n < part:
@@ -214,7 +226,7 @@ cdef int rbuf_unread(RecvBuffer *b, bytes data) except -1:
     rbuf_push(b, <PyObject *>data, True)
     if b.count == 1:
         b.tail_len = n
-    b.buffered += n
+    rbuf_count(b, <int64_t>n)
     return 0
 
 
@@ -225,5 +237,5 @@ cdef void rbuf_clear(RecvBuffer *b) noexcept:
     PyMem_Free(b.heap)
     b.heap = NULL
     b.mask = 1
-    b.buffered = 0
+    rbuf_count(b, -<int64_t>b.buffered)
     b.slab = 0

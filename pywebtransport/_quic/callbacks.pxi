@@ -318,11 +318,13 @@ cdef struct ForeignHead:
     uint8_t ecn
     uint8_t local_len
     uint8_t remote_len
+    uint8_t hops        # how often it was handed on
 
 
-cdef void _cb_foreign_packet(void *eu, unsigned worker, qe_sock *sock, const sockaddr *local,
-                             socklen_t local_len, const sockaddr *remote, socklen_t remote_len,
-                             unsigned ecn, const uint8_t *data, size_t n) noexcept:
+cdef void _cb_foreign_packet(void *eu, unsigned worker, unsigned hops, qe_sock *sock,
+                             const sockaddr *local, socklen_t local_len, const sockaddr *remote,
+                             socklen_t remote_len, unsigned ecn, const uint8_t *data,
+                             size_t n) noexcept:
     cdef QuicEndpoint endpoint = <QuicEndpoint>eu
     cdef QuicSocket known
     cdef ForeignHead head
@@ -338,6 +340,7 @@ cdef void _cb_foreign_packet(void *eu, unsigned worker, qe_sock *sock, const soc
         head.ecn = <uint8_t>ecn
         head.local_len = <uint8_t>local_len
         head.remote_len = <uint8_t>remote_len
+        head.hops = <uint8_t>hops
         packet = PyBytes_FromStringAndSize(
             NULL, <Py_ssize_t>(sizeof(head) + local_len + remote_len + n))
         p = PyBytes_AS_STRING(packet)

@@ -191,6 +191,8 @@ cdef class QuicConnection:
         if endpoint._busy or endpoint._delivering:
             return
         endpoint._check_failure()
+        endpoint._woken = 0
+        endpoint._slice_end = <uint64_t>-1  # all of it, now
         endpoint._deliver()
         endpoint._raise_fatal()
 

@@ -1,5 +1,28 @@
 # One engine. A turn is: read, collect, deliver, transmit (design: two paths).
 
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    enum:
+        CLOCK_MONOTONIC
+
+
+cdef enum:
+    SLICE = 2_000_000          # nanoseconds
+    SLICE_CALLS = 16           # calls without a look at the clock
+    SLICE_WOKEN = 128          # readers that run next, all in one turn of the event loop
+    SLICE_DATAGRAMS = 256      # handed over in one call
+    MAX_PACKETS = 4096         # that wait at an endpoint without sockets
+
+
+cdef inline uint64_t _clock() noexcept:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <uint64_t>t.tv_sec * 1_000_000_000 + <uint64_t>t.tv_nsec
+
+
 @cython.final
 cdef class QuicEndpoint:
     def __cinit__(self):
@@ -22,6 +45,7 @@ cdef class QuicEndpoint:
         self._outgoing = []
         self._closing_socks = []
         self._forks = _forks
+        self._slice = SLICE
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
@@ -136,23 +160,24 @@ cdef class QuicEndpoint:
         if self._e == NULL or sock._c == NULL or sock._endpoint is not self:
             return False
         self._check_process()
-        self._busy = True
-        self._again = False
-        self._flush_scheduled = False
-        self._woken = 0
+        self._begin(now)
         try:
-            self._inside = True
-            with nogil:
-                n = qe_sock_recv(sock._c)
-            self._left()
-            if n < 0:
-                self._report(_error(n, f"Receiving on socket {sock._fd}"))
-            elif sock._c != NULL:
+            if self._late:
+                self._deliver()
+            # What waits to be delivered is not added to: packets stay in the kernel.
+            if not self._late and sock._c != NULL:
                 self._inside = True
-                more = qe_sock_dispatch(sock._c, now)
+                with nogil:
+                    n = qe_sock_recv(sock._c)
                 self._left()
-                self._check_failure()
-            self._deliver()
+                if n < 0:
+                    self._report(_error(n, f"Receiving on socket {sock._fd}"))
+                elif sock._c != NULL:
+                    self._inside = True
+                    more = qe_sock_dispatch(sock._c, now)
+                    self._left()
+                    self._check_failure()
+                self._deliver()
             # Woken readers run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
             if self._woken:
@@ -162,7 +187,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
-        return self._e != NULL and (more > 0 or self._again)
+        return self._e != NULL and (more > 0 or self._again or self._late)
 
     def receive_packets(self, list packets not None, uint64_t now):
         """As receive(), for an endpoint without sockets."""
@@ -170,15 +195,14 @@ cdef class QuicEndpoint:
             return False
         self._check_process()
         self._packets += packets
+        del self._packets[MAX_PACKETS:]  # as a socket that is full
         if self._busy or self._delivering:
             self._again = True
             return True
-        self._busy = True
-        self._again = False
-        self._flush_scheduled = False
-        self._woken = 0
+        self._begin(now)
         try:
-            self._read_packets(now)
+            if not self._late:
+                self._read_packets(now)
             self._deliver()
             if self._woken:
                 self._dirty = True
@@ -187,7 +211,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
-        return self._e != NULL and self._again
+        return self._e != NULL and (self._again or self._late)
 
     cdef int _read_packets(self, uint64_t now) except -1:
         cdef list batch
@@ -223,14 +247,13 @@ cdef class QuicEndpoint:
         if self._busy or self._delivering or self._e == NULL:
             return
         self._check_process()
-        self._busy = True
-        self._again = False
-        self._flush_scheduled = False
-        self._woken = 0
+        self._begin(now)
         try:
+            if self._late:
+                self._deliver()
             for packet in packets:
-                if self._e == NULL:
-                    break
+                if self._e == NULL or self._late:
+                    break  # as at a socket that is full
                 self._take_foreign(packet, now)
             self._check_failure()
             self._deliver()
@@ -267,9 +290,9 @@ cdef class QuicEndpoint:
         sock = self._socks[head.sock]
         cdef int rc
         self._inside = True
-        rc = qe_engine_packet_in(
-            self._e, sock._c, <const sockaddr *>&local, head.local_len,
-            <const sockaddr *>&remote, head.remote_len, head.ecn, <const uint8_t *>p, n, now)
+        rc = qe_engine_packet_handed(
+            self._e, sock._c, <const sockaddr *>&local, head.local_len, <const sockaddr *>&remote,
+            head.remote_len, head.ecn, <const uint8_t *>p, n, head.hops, now)
         self._left()
         if rc < 0:
             self._report(_error(rc, "Receiving from another worker"))
@@ -285,11 +308,9 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return False
         self._check_process()
-        self._busy = True
-        self._again = False
-        self._flush_scheduled = False
+        self._begin(now)
         try:
-            if self._packets:
+            if self._packets and not self._late:
                 self._read_packets(now)
             if self._events:
                 self._deliver()
@@ -297,7 +318,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
-        return self._e != NULL and (left > 0 or self._again)
+        return self._e != NULL and (left > 0 or self._again or self._late)
 
     cdef int _transmit(self, uint64_t now) except -2:
         """Timers and packets, then deliver what that brought. 1: work is left."""
@@ -324,8 +345,24 @@ cdef class QuicEndpoint:
             self._dirty = True
         return left
 
+    cdef int _begin(self, uint64_t now) except -1:
+        self._busy = True
+        self._again = False
+        self._flush_scheduled = False
+        self._woken = 0
+        self._slice_end = _clock() + self._slice
+        return 0
+
+    cdef bint _is_over(self) noexcept:
+        """What is left to be told has to wait for the next turn, if there is one."""
+        if self._e == NULL:
+            return False
+        self._told += 1
+        return self._woken >= SLICE_WOKEN or (
+            self._told >= SLICE_CALLS and _clock() >= self._slice_end)
+
     cdef int _after_turn(self) except -1:
-        if self._dirty:
+        if self._dirty or self._late:
             self._dirty = False
             if self._e != NULL:
                 self._want_flush()
@@ -446,6 +483,18 @@ cdef class QuicEndpoint:
     def stop_accepting(self):
         if self._e != NULL:
             qe_engine_stop_accepting(self._e)
+
+    def set_steering(self, homes, bytes alive not None):
+        cdef int16_t places[256]
+        cdef size_t n = 0
+        if len(homes) > 256 or len(alive) > 256:
+            raise _bad_value("homes", homes, "tables of 256 workers at most")
+        for home in homes:
+            places[n] = -1 if home is None else <int16_t>(<int>home)
+            n += 1
+        if self._e != NULL and qe_engine_set_steering(
+                self._e, places, n, <const uint8_t *>PyBytes_AS_STRING(alive), len(alive)) < 0:
+            raise _bad_value("homes", homes, "a place or more, each None or a worker 0 to 255")
 
     def stats(self):
         cdef qe_engine_stats s
@@ -581,214 +630,43 @@ cdef class QuicEndpoint:
         """Tell handlers, sinks and waiters what collect found. No engine frame is below.
 
         Handlers may do anything, closing the endpoint included: what they
-        cause is appended to the lists and delivered by the same loop.
+        cause is appended to the lists and delivered by the same loop. When the
+        slice of this turn is over, the rest waits for the next one, in its order.
         """
         if self._delivering:
             return 0
         self._delivering = True
+        self._told = 0
+        self._late = False
         try:
-            while self._events:
+            while self._events and not self._late:
                 self._events = False
                 if self._lines:
-                    self._deliver_lines()
+                    _deliver_lines(self)
                 if self._foreign:
-                    self._deliver_foreign()
+                    _deliver_foreign(self)
                 if self._failed_handshakes:
-                    self._deliver_failed_handshakes()
+                    _deliver_failed_handshakes(self)
                 if self._handshakes:
-                    self._deliver_handshakes()
-                if self._facts:
-                    self._deliver_facts()
-                if self._ready:
-                    self._deliver_streams()
-                if self._dgram_conns:
-                    self._deliver_datagrams()
-                if self._group_events:
-                    self._deliver_groups()
-                if self._writable:
-                    self._deliver_writable()
-                if self._dead_streams or self._dead_conns:
-                    self._deliver_dead()
+                    _deliver_handshakes(self)
+                if self._facts and not self._late:
+                    _deliver_facts(self)
+                if self._ready and not self._late:
+                    _deliver_streams(self)
+                if self._dgram_conns and not self._late:
+                    _deliver_datagrams(self)
+                if self._group_events and not self._late:
+                    _deliver_groups(self)
+                if self._writable and not self._late:
+                    _deliver_writable(self)
+                if (self._dead_streams or self._dead_conns) and not self._late:
+                    _deliver_dead(self)
         finally:
             self._delivering = False
-        return 0
-
-    cdef int _deliver_lines(self) except -1:
-        cdef list batch
-        batch, self._lines = self._lines, []
-        for kind, data, conn, last in batch:
-            try:
-                if kind == LINE_KEYLOG:
-                    self._keylog(data)
-                elif kind == LINE_LOG:
-                    self._log(data)
-                else:
-                    self._qlog(conn, data, last)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_foreign(self) except -1:
-        cdef list batch
-        batch, self._foreign = self._foreign, []
-        for worker, packet in batch:
-            try:
-                self._forward(worker, packet)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_failed_handshakes(self) except -1:
-        cdef list batch
-        batch, self._failed_handshakes = self._failed_handshakes, []
-        for address, info in batch:
-            try:
-                self._handshake_failed(address, info)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_handshakes(self) except -1:
-        cdef QuicConnection conn
-        cdef list batch
-        batch, self._handshakes = self._handshakes, []
-        for conn in batch:
-            try:
-                if self._is_server and conn.handler is None:
-                    conn.handler = self._accept(conn)
-                if conn.handler is None:
-                    # RFC 9000 section 20.1: CONNECTION_REFUSED.
-                    conn.close(2, "", application=False)
-                else:
-                    conn.handler.handshake_completed()
-            except BaseException as exc:
-                self._report(exc)
-                if conn.handler is None and conn._c != NULL:
-                    # INTERNAL_ERROR: nobody will look after it.
-                    qe_conn_close(conn._c, 0, 1, NULL, 0)
-                    self._want_flush()
-        return 0
-
-    cdef int _deliver_facts(self) except -1:
-        cdef QuicConnection conn
-        cdef list batch
-        cdef int kind
-        batch, self._facts = self._facts, []
-        for conn, fact, payload in batch:
-            if conn.handler is None:
-                continue
-            kind = fact
-            try:
-                if kind == FACT_STREAMS_AVAILABLE:
-                    conn.handler.streams_available(payload)
-                elif kind == FACT_DATAGRAM_WRITABLE:
-                    conn.handler.datagram_writable()
-                elif kind == FACT_PATH_CHANGED:
-                    conn.handler.path_changed(payload)
-                elif kind == FACT_SESSION_TICKET:
-                    conn.handler.session_ticket(payload)
-                else:
-                    conn.handler.new_token(payload)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_streams(self) except -1:
-        cdef QuicStream stream
-        cdef list batch
-        batch, self._ready = self._ready, []
-        for stream in batch:
-            stream._flags &= ~<uint32_t>F_IN_READY
-            if stream._read_waiter is not None:
-                waiter, stream._read_waiter = stream._read_waiter, None
-                self._woken += 1
-                self._wake(waiter)
-            try:
-                if stream._flags & F_DEFAULT_SINK:
-                    if stream._conn.handler is not None:
-                        stream._conn.handler.stream_ready(stream)
-                elif stream._sink is not None:
-                    stream._sink(stream)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_datagrams(self) except -1:
-        cdef QuicConnection conn
-        cdef list batch, datagrams
-        batch, self._dgram_conns = self._dgram_conns, []
-        for conn in batch:
-            datagrams, conn._dgrams = conn._dgrams, None
-            if conn.handler is None:
-                continue
-            # Who gets them runs next, and may well answer: see receive().
-            self._woken += 1
-            try:
-                conn.handler.datagrams_received(datagrams)
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_groups(self) except -1:
-        cdef QuicGroup group
-        cdef list batch
-        cdef int kind
-        batch, self._group_events = self._group_events, []
-        for group, event, a, b in batch:
-            if group._owner is None:
-                continue
-            kind = event
-            try:
-                if kind == GROUP_BLOCKED:
-                    group._owner.group_blocked(a)
-                elif kind == GROUP_VIOLATED:
-                    group._owner.group_violated(a, b)
-                else:
-                    group._owner.group_credit_due()
-            except BaseException as exc:
-                self._report(exc)
-        return 0
-
-    cdef int _deliver_writable(self) except -1:
-        cdef QuicStream stream
-        cdef list batch
-        batch, self._writable = self._writable, []
-        for stream in batch:
-            stream._flags &= ~<uint32_t>F_IN_WRITABLE
-            if stream._write_waiter is not None and (
-                    stream._c == NULL or stream._flags & (F_STOPPED | F_RESET_SENT)
-                    or qe_stream_queued(stream._c) <= self._write_low):
-                waiter, stream._write_waiter = stream._write_waiter, None
-                self._wake(waiter)
-            if stream._acked_waiter is not None and (
-                    stream._c == NULL or stream._flags & (F_ACKED | F_STOPPED | F_RESET_SENT)):
-                waiter, stream._acked_waiter = stream._acked_waiter, None
-                self._wake(waiter)
-        return 0
-
-    cdef int _deliver_dead(self) except -1:
-        cdef QuicStream stream
-        cdef QuicConnection conn
-        cdef list streams, conns
-        streams, self._dead_streams = self._dead_streams, []
-        conns, self._dead_conns = self._dead_conns, []
-        for stream in streams:
-            stream._wake_all()
-            stream._give_stream_credit()
-            if stream.on_closed is not None:
-                callback, stream.on_closed = stream.on_closed, None
-                try:
-                    callback(stream)
-                except BaseException as exc:
-                    self._report(exc)
-        for conn in conns:
-            if conn.handler is None:
-                continue
-            handler, conn.handler = conn.handler, None
-            try:
-                handler.connection_closed(conn._close_info)
-            except BaseException as exc:
-                self._report(exc)
+        if self._late:
+            self._events = True
+            if not self._busy:
+                self._want_flush()
         return 0
 
     cdef int _wake(self, object waiter) except -1:

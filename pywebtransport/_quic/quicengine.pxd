@@ -1,7 +1,7 @@
 # Declarations of engine/quicengine.h; the comments are there.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -79,6 +79,8 @@ cdef extern from "engine/quicengine.h" nogil:
         qe_retry retry
         uint32_t retry_half_open
         uint32_t max_half_open
+        uint32_t max_half_open_per_address
+        uint32_t max_connections_per_address
         uint32_t max_connections
         uint32_t handshakes_per_address
         uint32_t stateless_resets_per_second
@@ -173,10 +175,10 @@ cdef extern from "engine/quicengine.h" nogil:
         void (*group_blocked)(void *eu, qe_group *group, void *gu, uint64_t limit) noexcept
         void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received,
                                uint64_t limit) noexcept
-        void (*foreign_packet)(void *eu, unsigned worker, qe_sock *sock, const sockaddr *local,
-                               socklen_t local_len, const sockaddr *remote,
-                               socklen_t remote_len, unsigned ecn, const uint8_t *data,
-                               size_t n) noexcept
+        void (*foreign_packet)(void *eu, unsigned worker, unsigned hops, qe_sock *sock,
+                               const sockaddr *local, socklen_t local_len,
+                               const sockaddr *remote, socklen_t remote_len, unsigned ecn,
+                               const uint8_t *data, size_t n) noexcept
         void (*keylog_line)(void *eu, const char *line) noexcept
         void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t n,
                           int fin) noexcept
@@ -189,6 +191,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t accepted
         uint64_t handshake_failed
         uint64_t refused
+        uint64_t refused_for_address
         uint64_t retries_sent
         uint64_t version_negotiations_sent
         uint64_t stateless_resets_sent
@@ -294,6 +297,12 @@ cdef extern from "engine/quicengine.h":
     int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const sockaddr *local,
                             socklen_t local_len, const sockaddr *remote, socklen_t remote_len,
                             unsigned ecn, const uint8_t *data, size_t n, qe_tstamp now)
+    int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const sockaddr *local,
+                                socklen_t local_len, const sockaddr *remote,
+                                socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t n,
+                                unsigned hops, qe_tstamp now)
+    int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places,
+                               const uint8_t *alive, size_t alive_len)
     int qe_engine_process(qe_engine *e, qe_tstamp now)
     qe_tstamp qe_engine_next_tick(qe_engine *e)
     int qe_engine_is_blocked(const qe_engine *e)

@@ -100,6 +100,10 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.max_half_open = _u32(name, value)
     elif name == "max_connections":
         s.max_connections = _u32(name, value)
+    elif name == "max_half_open_per_address":
+        s.max_half_open_per_address = _u32(name, value)
+    elif name == "max_connections_per_address":
+        s.max_connections_per_address = _u32(name, value)
     elif name == "handshakes_per_address":
         s.handshakes_per_address = _u32(name, value)
     elif name == "stateless_resets_per_second":
@@ -171,6 +175,7 @@ cdef dict _engine_stats(const qe_engine_stats *s):
         "accepted": s.accepted,
         "handshake_failed": s.handshake_failed,
         "refused": s.refused,
+        "refused_for_address": s.refused_for_address,
         "retries_sent": s.retries_sent,
         "version_negotiations_sent": s.version_negotiations_sent,
         "stateless_resets_sent": s.stateless_resets_sent,

@@ -26,12 +26,14 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
+from ..session.opening import request_delay
 from ..types import URL, ConnectionState, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
-from ..utils.logs import apply_log_level
+from ..utils.logs import apply_log_level, shared_log
+from ..utils.rounds import Round
 from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
 from .stats import ClientStats
@@ -260,12 +262,21 @@ class WebTransportClient(EventEmitter):
 
     # ------------------------------------------------------------------ internal
 
+    def _look_again(self) -> Round:
+        """Measure the connections; with many this takes several turns of the event loop."""
+        return self._figures.refresh(self._connections)
+
     def _measure(self) -> dict[str, Any]:
         """As ``WebTransportServer.get_server_stats``, of a client."""
+        self._figures.collect(self._connections)
+        return self._measured()
+
+    def _measured(self) -> dict[str, Any]:
+        """The figures, those of the connections as they were last measured."""
         stats = self._stats.to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
-        stats["traffic"] = self._figures.collect(self._connections)
+        stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
         return stats
@@ -370,6 +381,7 @@ class WebTransportClient(EventEmitter):
             await session._decided(None)  # the caller's timeout covers this, too
         except BaseException as error:
             connection = session._connection
+            progress.explain(request_delay(session))
             if isinstance(error, WebTransportNotSupportedError):
                 connection._keep_open = False
             await session.close()
@@ -486,8 +498,12 @@ class WebTransportClient(EventEmitter):
         if connection.state is ConnectionState.FAILED:
             self._stats.connections_lost += 1
             self._last_loss = f"the last one to {host_and_port(*origin)}: {connection.error}"
-            self._logger.warning(
-                "the connection to %s was lost: %s", host_and_port(*origin), connection.error
+            shared_log(self._logger).tell(
+                "lost",
+                logging.WARNING,
+                "the connection to %s was lost: %s",
+                host_and_port(*origin),
+                connection.error,
             )
 
     def _release(self) -> None:

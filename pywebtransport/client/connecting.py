@@ -79,6 +79,11 @@ class Progress:
         self.hint = hint
         self.failures = []
 
+    def explain(self, delay: str | None) -> None:
+        """Why the request was not sent, if it was not."""
+        if delay is not None:
+            self.hint = f"the session was not requested, since {delay}"
+
     def timed_out(self, url: str, timeout: float) -> BaseException:
         """The error of an attempt that ends now: an address that failed may say more."""
         late = TimeoutError(

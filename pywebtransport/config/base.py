@@ -15,6 +15,7 @@ from pywebtransport.config.fields import (
     Path,
     Rule,
     SettingNumbers,
+    SharedSecrets,
     SniCertificates,
     Texts,
     unknown_field,
@@ -39,6 +40,7 @@ from pywebtransport.constants import (
     DEFAULT_INITIAL_MAX_STREAMS_UNI,
     DEFAULT_KEEP_ALIVE,
     DEFAULT_LOG_LEVEL,
+    DEFAULT_MAX_CONNECTION_MEMORY,
     DEFAULT_MAX_DATAGRAM_SIZE,
     DEFAULT_MAX_EARLY_BYTES,
     DEFAULT_MAX_EARLY_STREAMS,
@@ -46,6 +48,7 @@ from pywebtransport.constants import (
     DEFAULT_MAX_INCOMING_STREAMS,
     DEFAULT_MAX_PENDING_EVENTS_PER_SESSION,
     DEFAULT_MAX_READ_BUFFER_SIZE,
+    DEFAULT_MAX_SESSION_MEMORY,
     DEFAULT_MAX_TOTAL_PENDING_EVENTS,
     DEFAULT_MAX_WRITE_BUFFER_SIZE,
     DEFAULT_PENDING_EVENT_TTL,
@@ -126,13 +129,16 @@ COMMON_RULES: Mapping[str, Rule] = {
     "keep_alive": Flag(),
     "keylog_file": Path("new file"),
     "log_level": Choice(LOG_LEVELS),
+    "max_connection_memory": amount("bytes", 65536),
     "max_datagram_size": amount("bytes", 1, 65535),
     "max_early_bytes": amount("bytes", 1024),
     "max_early_streams": amount("streams", 0, LARGEST_COUNT),
     "max_field_section_size": amount("bytes", 1024, 1 << 24),
     "max_incoming_streams": amount("streams", 1, 1 << 31),
+    "max_memory": amount("bytes", 65536, optional=True),
     "max_pending_events_per_session": amount("early arrivals", 0, LARGEST_COUNT),
     "max_read_buffer_size": amount("bytes", 1024),
+    "max_session_memory": amount("bytes", 65536),
     "max_stream_buffer_size": amount("bytes", 1024),
     "max_total_pending_events": amount("early arrivals", 0, 16 * LARGEST_COUNT),
     "max_write_buffer_size": amount("bytes", 1024),
@@ -178,7 +184,8 @@ class BaseConfig:
     connection is dropped."""
 
     congestion_control_algorithm: str = DEFAULT_CONGESTION_CONTROL_ALGORITHM
-    """``cubic``, ``reno`` or ``bbr``."""
+    """``bbr``, ``cubic`` or ``reno``: how fast this end sends. The page about lossy paths says what
+    speaks for which."""
 
     connection_cleanup_interval: float = DEFAULT_CONNECTION_CLEANUP_INTERVAL
     """Seconds. Accepted for compatibility; closed connections free themselves at once."""
@@ -221,8 +228,9 @@ class BaseConfig:
     of a draft that differs from draft-16 by that number alone."""
 
     flow_control_window_auto_scale: bool = DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
-    """Let receive windows grow when the path needs it, up to ``read_buffer_limit``
-    for a stream."""
+    """Let receive windows grow while the application reads: up to ``read_buffer_limit``
+    for a stream, and for a session and a connection to 4 times their first value, or from a
+    smaller one to 16 times that, but not beyond two such streams."""
 
     flow_control_window_size: int = DEFAULT_FLOW_CONTROL_WINDOW_SIZE
     """Bytes that the peer may send on one stream ahead of the application's
@@ -237,16 +245,18 @@ class BaseConfig:
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send in one session, all streams together, ahead
-    of the application's reads. The window of the connection begins with as many,
-    or with two full streams if that is more. 0 stands for the default."""
+    of the application's reads, at first. The window of the connection begins with as
+    many, or with twice ``flow_control_window_size`` if that is more. 0 stands for the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one
-    session. 0 stands for the default."""
+    session, and no more than ``max_incoming_streams``. The sessions of a
+    connection share as many, and 64 more. 0 stands for the default."""
 
     initial_max_streams_uni: int = DEFAULT_INITIAL_MAX_STREAMS_UNI
     """Unidirectional streams that the peer may have open at a time in one
-    session. 0 stands for the default."""
+    session, and no more than ``max_incoming_streams``. The sessions of a
+    connection share as many, and 16 more. 0 stands for the default."""
 
     ip_family: str = "any"
     """Addresses to connect to, or to listen on: ``any`` (IPv6 and IPv4), ``ipv4`` or
@@ -257,7 +267,8 @@ class BaseConfig:
 
     keylog_file: str | None = None
     """File to which TLS secrets are appended in the NSS key log format, for
-    decrypting captures. Never use it in production."""
+    decrypting captures. Only its owner may read it: it is made with mode 0600, and
+    gets it when it exists. A symbolic link is not followed. Never use it in production."""
 
     log_level: str = DEFAULT_LOG_LEVEL
     """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``: the level of the
@@ -265,6 +276,10 @@ class BaseConfig:
     set when one is made. ``INFO``, the default, leaves the level to the program's own
     logging, and a level that the program gave this logger stays. No handler is
     installed: see ``pywebtransport.utils.setup_logging``."""
+
+    max_connection_memory: int = DEFAULT_MAX_CONNECTION_MEMORY
+    """Bytes that one connection may hold on behalf of its peer, beside the windows of its
+    streams: ``max_session_memory`` of all its sessions together, and early arrivals."""
 
     max_datagram_size: int = DEFAULT_MAX_DATAGRAM_SIZE
     """Bytes of the largest DATAGRAM frame that is accepted (RFC 9221). What can
@@ -285,6 +300,12 @@ class BaseConfig:
     """Streams of the peer that may wait in one session for the application to
     take them; further ones are refused."""
 
+    max_memory: int | None = None
+    """Bytes that all connections of the process together may hold on behalf of their
+    peers: what counts for ``max_connection_memory``, and what was received on streams and
+    is not read yet. All clients and servers of a process share this limit; it is set when
+    one is made. None, the default, leaves it as it is, which is 1 GiB at first."""
+
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
     """Early arrivals kept for one session that is not established yet: so many
     streams, and so many datagrams. Further streams are refused with WT_BUFFERED_STREAM_REJECTED;
@@ -294,6 +315,11 @@ class BaseConfig:
     """Bytes received on one stream that may wait for the application: the
     ceiling of its window, which begins at ``flow_control_window_size`` and
     grows while the application keeps up."""
+
+    max_session_memory: int = DEFAULT_MAX_SESSION_MEMORY
+    """Bytes that one session may hold on behalf of its peer, beside the windows of its
+    streams: datagrams that wait for the application, and messages, counted as what they
+    become when they are decoded."""
 
     max_stream_buffer_size: int = MAX_BUFFER_SIZE
     """Bytes that one stream may hold in each direction: ``max_read_buffer_size``
@@ -411,7 +437,7 @@ class BaseConfig:
         self._check_fields()
         self._check_together()
         for name, rule in self._rules.items():
-            if isinstance(rule, Path | SniCertificates):
+            if isinstance(rule, Path | SharedSecrets | SniCertificates):
                 rule.exists(name, getattr(self, name))
 
     @property

@@ -18,7 +18,13 @@ from typing import Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from pywebtransport._plain import shorten
-from pywebtransport.constants import CERTIFICATE_HASH_SIZE, HTTP3_SETTINGS, MAX_VARINT
+from pywebtransport.constants import (
+    CERTIFICATE_HASH_SIZE,
+    HTTP3_SETTINGS,
+    MAX_SHARED_SECRETS,
+    MAX_VARINT,
+    SHARED_SECRET_SIZE,
+)
 from pywebtransport.exceptions import ConfigurationError, invalid_config
 from pywebtransport.types import HeaderMap
 from pywebtransport.utils.hosts import ascii_host
@@ -35,6 +41,7 @@ __all__ = [
     "Path",
     "Rule",
     "SettingNumbers",
+    "SharedSecrets",
     "SniCertificates",
     "Text",
     "Texts",
@@ -82,6 +89,7 @@ class Number(_Rule):
         above: ``low`` itself is not accepted.
         optional: None is accepted.
         zero: What a zero stands for; None: a zero is a value like any other.
+        auto: The word "auto" is accepted.
     """
 
     low: float
@@ -91,6 +99,7 @@ class Number(_Rule):
     above: bool = False
     optional: bool = False
     zero: int | None = None
+    auto: bool = False
 
     @property
     def expected(self) -> str:  # type: ignore[override]
@@ -100,11 +109,15 @@ class Number(_Rule):
         text = f"{kind} of {self.unit} {first} {_digits(self.low)} {join} {_digits(self.high)}"
         if self.zero is not None:
             text += f", or 0 for the default ({_digits(self.zero)})"
+        if self.auto:
+            text += ', or "auto"'
         return text + (", or None" if self.optional else "")
 
-    def convert(self, key: str, value: Any) -> float | int | None:
+    def convert(self, key: str, value: Any) -> float | int | str | None:
         if value is None and self.optional:
             return None
+        if self.auto and isinstance(value, str) and value == "auto":
+            return value
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(key, value, f"{type(value).__name__} is not a number")
         if isinstance(value, float) and not math.isfinite(value):
@@ -418,6 +431,55 @@ class CertificateHashes(_Rule):
 
     def export(self, value: list[bytes]) -> list[str]:
         return [item.hex() for item in value]
+
+
+@dataclass(frozen=True)
+class SharedSecrets(_Rule):
+    """Secrets, or files that hold them; None: one that the server makes."""
+
+    expected: str = (
+        f"None, or up to {MAX_SHARED_SECRETS} secrets, the newest first: bytes, at least "
+        f"{SHARED_SECRET_SIZE}, or the path of a file that holds them"
+    )
+
+    def convert(self, key: str, value: Any) -> list[bytes | str] | None:
+        if value is None:
+            return None
+        if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike | Mapping):
+            value = [value]
+        if not isinstance(value, Collection):
+            self.refuse(key, type(value).__name__)
+        if not 1 <= len(value) <= MAX_SHARED_SECRETS:
+            self.refuse(key, f"{len(value)} secrets")
+        return [self._item(key, item) for item in value]
+
+    def _item(self, key: str, item: Any) -> bytes | str:
+        # Complaints do not show the values.
+        if isinstance(item, Mapping):
+            try:
+                item = bytes.fromhex(item["hex"])
+            except (KeyError, TypeError, ValueError):
+                self.refuse(key, "a dictionary")
+        if isinstance(item, bytes | bytearray | memoryview):
+            secret = bytes(item)
+            if len(secret) < SHARED_SECRET_SIZE:
+                self.refuse(key, f"{len(secret)} bytes")
+            return secret
+        path = os.fspath(item) if isinstance(item, os.PathLike) else item
+        if not isinstance(path, str) or not path or "\0" in path:
+            self.refuse(key, type(item).__name__ if not isinstance(path, str) else path)
+        return path
+
+    def export(self, value: list[bytes | str] | None) -> list[str | dict[str, str]] | None:
+        if value is None:
+            return None
+        return [item if isinstance(item, str) else {"hex": item.hex()} for item in value]
+
+    def exists(self, key: str, value: list[bytes | str] | None) -> None:
+        """Raise :class:`ConfigurationError` when a file is missing; the first may be made."""
+        for index, item in enumerate(value or ()):
+            if isinstance(item, str):
+                Path("file" if index else "new file").exists(key, item)
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from os import PathLike
+from typing import Any, ClassVar, Literal, Self
 
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
     Choice,
     Flag,
+    Number,
     Objects,
     Origins,
     Path,
     Rule,
+    SharedSecrets,
     SniCertificates,
     Text,
     VerifyMode,
@@ -24,12 +27,14 @@ from pywebtransport.constants import (
     DEFAULT_BIND_HOST,
     DEFAULT_CERTFILE,
     DEFAULT_DEV_PORT,
+    DEFAULT_DRAIN_SPREAD,
     DEFAULT_DRAIN_TIMEOUT,
     DEFAULT_GC_POLICY,
     DEFAULT_KEYFILE,
     DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
     DEFAULT_MAX_SESSIONS,
     DEFAULT_MAX_STREAMS_PER_CONNECTION,
+    DEFAULT_PER_ADDRESS,
     DEFAULT_RETRY_POLICY,
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
@@ -43,6 +48,16 @@ from pywebtransport.exceptions import invalid_config
 from pywebtransport.types import Address, MiddlewareProtocol
 
 __all__ = ["ServerConfig"]
+
+
+# Of what all clients may have, so much one address may; and at least so many.
+_SHARE = 0.75
+_SMALLEST_SHARE = 100
+
+
+def _per_address(unit: str) -> Number:
+    """The rule of a limit for each client address."""
+    return Number(1, 1 << 31, unit, integer=True, optional=True, auto=True)
 
 
 @dataclass(kw_only=True)
@@ -67,9 +82,13 @@ class ServerConfig(BaseConfig):
     certfile: str = DEFAULT_CERTFILE
     """PEM file of the server's certificate chain, leaf first."""
 
+    drain_spread: float = DEFAULT_DRAIN_SPREAD
+    """Seconds over which closing the server tells its clients to drain, in batches, so
+    that they do not all come back elsewhere in one moment; 0: all at once."""
+
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
-    """Seconds that closing the server leaves to its sessions after telling
-    them to drain."""
+    """Seconds that closing the server leaves to a client's sessions after telling
+    it to drain."""
 
     gc_policy: str = DEFAULT_GC_POLICY
     """Python's garbage collector: ``server`` keeps it from looking at all sessions again and
@@ -84,9 +103,17 @@ class ServerConfig(BaseConfig):
     """Connections at a time, those whose handshake is not complete aside; further ones
     are refused with CONNECTION_REFUSED."""
 
+    max_connections_per_address: int | Literal["auto"] | None = DEFAULT_PER_ADDRESS
+    """Connections at a time of one client address; further ones are refused with
+    CONNECTION_REFUSED before their handshake. Of IPv6 the first 64 bits count, and
+    what a connection counts for is the address of its handshake. ``auto``: three
+    quarters of ``max_connections``, at least 100. None: no limit, such as behind a
+    forwarder, from whose address all clients come."""
+
     max_half_open_connections: int = DEFAULT_MAX_HALF_OPEN_CONNECTIONS
     """Connections at a time whose handshake is not complete; packets of
-    further ones are dropped."""
+    further ones are dropped. One client address gets 1,024 of them, unless
+    ``max_connections_per_address`` is None."""
 
     max_handshakes_per_address: int = 0
     """New connections per second from one client address, with or without a validated
@@ -95,6 +122,11 @@ class ServerConfig(BaseConfig):
     max_sessions: int = DEFAULT_MAX_SESSIONS
     """Sessions at a time, all connections together; further ones are answered 429, or
     refused with H3_REQUEST_REJECTED on a connection that has as many by itself."""
+
+    max_sessions_per_address: int | Literal["auto"] | None = DEFAULT_PER_ADDRESS
+    """Sessions at a time of one client address, as in ``max_connections_per_address``;
+    further ones are answered 429 with ``retry-after``. ``auto``: three quarters of
+    ``max_sessions``, at least 100. None: no limit."""
 
     max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
     """Streams that this end may have open at a time on one connection, all its
@@ -111,10 +143,23 @@ class ServerConfig(BaseConfig):
     session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
     """Seconds. Accepted for compatibility; closed sessions free themselves at once."""
 
+    shared_secret: bytes | str | PathLike[str] | Sequence[bytes | str | PathLike[str]] | None = (
+        field(default=None, repr=False)
+    )
+    """What the keys of stateless resets, address tokens and session tickets are derived
+    from: 32 bytes or more, a file that holds them (made with mode 0600 when there is
+    none), or a list of these to change from one to another: the first is used for what
+    is given out, up to three older ones for what comes back. With the same secret, a server
+    that was started again tells its clients so within a round trip of their next packet,
+    and machines that serve one name take each other's tokens and tickets. None: a secret
+    of this user's own, in ``$STATE_DIRECTORY/shared-secret`` (systemd), or
+    ``pywebtransport/shared-secret`` in ``$XDG_STATE_HOME`` or ``~/.local/state``. Not shown
+    by ``repr``."""
+
     shutdown_timeout: float = DEFAULT_SHUTDOWN_TIMEOUT
     """Seconds that ``run()`` and ``run_workers()`` leave to shutdown handlers, and to
-    whatever else of the application has to end, after ``drain_timeout`` and
-    ``close_timeout``; then the process ends with status 70."""
+    whatever else of the application has to end, after ``drain_spread``,
+    ``drain_timeout`` and ``close_timeout``; then the process ends with status 70."""
 
     sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
@@ -135,17 +180,21 @@ class ServerConfig(BaseConfig):
         "bind_host": Text("host name or address"),
         "bind_port": amount("a UDP port", 0, 65535),
         "certfile": Path(none=""),
+        "drain_spread": seconds(above=False),
         "drain_timeout": seconds(above=False),
         "gc_policy": Choice(GC_POLICIES),
         "keyfile": Path(none=""),
         "max_connections": amount("connections", 1, 1 << 31),
+        "max_connections_per_address": _per_address("connections"),
         "max_half_open_connections": amount("connections", 1, 1 << 31),
         "max_handshakes_per_address": amount("connections per second", 0, 1 << 31),
         "max_sessions": amount("sessions", 1, 1 << 31),
+        "max_sessions_per_address": _per_address("sessions"),
         "max_streams_per_connection": amount("streams", 1, 1 << 31),
         "middleware": Objects(),
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
+        "shared_secret": SharedSecrets(),
         "shutdown_timeout": seconds(above=False),
         "sni_certificates": SniCertificates(),
         "verify_mode": VerifyMode(),
@@ -216,6 +265,16 @@ class ServerConfig(BaseConfig):
             log_level="WARNING",
         )
 
+    @property
+    def address_connections(self) -> int | None:
+        """Connections that one client address may have at a time; None: no limit."""
+        return _share(self.max_connections_per_address, self.max_connections)
+
+    @property
+    def address_sessions(self) -> int | None:
+        """Sessions that one client address may have at a time; None: no limit."""
+        return _share(self.max_sessions_per_address, self.max_sessions)
+
     def get_bind_address(self) -> Address:
         """Host and UDP port to listen on."""
         return (self.bind_host, self.bind_port)
@@ -241,3 +300,9 @@ class ServerConfig(BaseConfig):
                 value=self.verify_mode.name,
                 reason="client certificates are checked against ca_certs, which is not set",
             )
+
+
+def _share(limit: int | Literal["auto"] | None, of_all: int) -> int | None:
+    if limit == "auto":
+        return max(int(of_all * _SHARE), _SMALLEST_SHARE)
+    return limit

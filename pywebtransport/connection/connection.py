@@ -23,6 +23,7 @@ from ..exceptions import (
 from ..h3.fields import check_fields
 from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
+from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
     check_integer,
@@ -33,6 +34,7 @@ from ..utils.checks import (
     check_timeout,
     validate_port,
 )
+from ..utils.gates import Gates
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
 from ..utils.waiters import Waiters, require_loop
 from . import report
@@ -40,8 +42,10 @@ from .driver import Driver
 from .endpoint import client_endpoint
 from .farewell import Farewell, before, sessions_flushed
 from .info import ConnectionInfo, snapshot
+from .memory import takes_request
 from .migration import migrate
 from .pending import PendingSession
+from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
@@ -72,6 +76,7 @@ class WebTransportConnection(EventEmitter):
         "_closed_at",
         "_closed_waiters",
         "_config",
+        "_datagram_gates",
         "_driver",
         "_endpoint",
         "_error",
@@ -81,8 +86,11 @@ class WebTransportConnection(EventEmitter):
         "_id",
         "_keep_open",
         "_local_streams",
+        "_local_uni",
         "_max_local_streams",
+        "_memory",
         "_migration",
+        "_network",
         "_on_closed",
         "_on_credentials",
         "_on_early_drop",
@@ -96,6 +104,7 @@ class WebTransportConnection(EventEmitter):
         "_session_count",
         "_sessions",
         "_state",
+        "_stream_gates",
         "_ticket",
         "_token",
         "_write_low",
@@ -120,6 +129,7 @@ class WebTransportConnection(EventEmitter):
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
+        self._memory = ByteBudget("max_connection_memory", config.max_connection_memory, PROCESS)
         self._write_low = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._session_count = 0
@@ -128,6 +138,7 @@ class WebTransportConnection(EventEmitter):
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._migration: asyncio.Future[bool] | None = None
+        self._network = ""
         self._farewell: Farewell | None = None
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
@@ -138,7 +149,10 @@ class WebTransportConnection(EventEmitter):
         self._ticket: bytes | None = None
         self._token: bytes | None = None
         self._keep_open = False
-        self._local_streams = 0
+        self._local_streams = self._local_uni = 0
+        # Who waits for a stream, or to send a datagram; made when somebody does.
+        self._stream_gates: Gates | None = None
+        self._datagram_gates: Gates | None = None
         # A client's limit is that of each session.
         self._max_local_streams = (
             config.max_streams_per_connection
@@ -210,6 +224,15 @@ class WebTransportConnection(EventEmitter):
     def remote_address(self) -> Address | None:
         """The peer's address on the current path."""
         return None if self._quic is None else self._quic.remote_address
+
+    @property
+    def client_network(self) -> str:
+        """Server: whom limits per client address count this connection for.
+
+        The address of the handshake, or the /64 of one of IPv6. It stays when the client
+        moves: until a path is validated, its address can be a lie. Empty at a client.
+        """
+        return self._network
 
     @property
     def info(self) -> ConnectionInfo:
@@ -414,16 +437,18 @@ class WebTransportConnection(EventEmitter):
             return
         self._state = ConnectionState.CLOSING
         try:
-            if self._sessions:
-                await asyncio.gather(
-                    *(
-                        session._close_until(before(deadline), code, reason)
-                        for session in list(self._sessions.values())
-                    ),
-                    return_exceptions=True,
-                )
             if self._driver is not None:
-                await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+                async with while_present(self._driver.quic, deadline):
+                    await asyncio.gather(
+                        *(
+                            session._close_until(before(deadline), code, reason)
+                            for session in list(self._sessions.values())
+                        ),
+                        return_exceptions=True,
+                    )
+                    await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+        except builtins.TimeoutError:
+            pass  # whoever is left does not answer
         finally:
             self._close_now(code, reason)
         await self.wait_closed()
@@ -665,15 +690,6 @@ class WebTransportConnection(EventEmitter):
             self._receive_drops += session._datagrams._receive_drops
         self.record_activity()
 
-    def _local_streams_freed(self, count: int) -> None:
-        """Streams that this side opened are done: whoever waits for one may try again."""
-        waited = self._local_streams >= self._max_local_streams
-        self._local_streams -= count
-        if waited and count:
-            for session in tuple(self._sessions.values()):
-                session.streams_available(False)
-                session.streams_available(True)
-
     @property
     def _is_unused(self) -> bool:
         """A client's connection that has no session, and is not kept for further ones."""
@@ -745,7 +761,7 @@ class WebTransportConnection(EventEmitter):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
     def _session_requested(self, h3: H3Session) -> None:
-        if self._on_request is not None:
+        if self._on_request is not None and takes_request(self, h3):
             self._on_request(self, h3)
 
     def _goaway_received(self) -> None:
@@ -796,6 +812,7 @@ class WebTransportConnection(EventEmitter):
         if self._farewell is not None:
             self._farewell.cancel()
         self._closed_at = get_timestamp()
+        self._memory.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():

@@ -12,6 +12,7 @@ from ..exceptions import WebTransportError
 from ..h3.connection import H3Connection
 from ..h3.options import H3Options
 from ..h3.session import H3Session
+from ..utils.turns import Turns
 from .errors import error_from_close
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ class Driver:
     def attach(self, quic: QuicConnection, options: H3Options, *, is_client: bool) -> None:
         """Build the HTTP/3 state over ``quic``."""
         self.quic = quic
-        call_later = asyncio.get_running_loop().call_later
-        self.h3 = h3 = H3Connection(quic, self, call_later, options, is_client=is_client)
+        loop = asyncio.get_running_loop()
+        self.h3 = h3 = H3Connection(
+            quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
+        )
         self.stream_ready = h3.stream_ready
         self.datagrams_received = h3.datagrams_received
         self.streams_available = h3.streams_available

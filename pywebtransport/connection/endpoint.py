@@ -12,8 +12,10 @@ from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
 from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
-from ..utils.logs import apply_log_level
+from ..utils.logs import BoundedLog, apply_log_level
+from ..utils.private_files import open_private, why_not
 from ..utils.text import printable, printable_line
+from .memory import apply_limit, has_room
 from .settings import quic_settings
 
 __all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
@@ -24,6 +26,7 @@ _quic_logger = logging.getLogger("pywebtransport.quic")
 
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
     """An endpoint for outgoing connections."""
+    apply_limit(config)
     return Endpoint(is_server=False, settings=quic_settings(config), tls=tls, **_switches(config))
 
 
@@ -43,11 +46,16 @@ def server_endpoint(
         seat: As one worker of several.
         handshake_failed: Hears of clients that get no connection.
     """
+    apply_limit(config)
+
+    def admit(quic: QuicConnection) -> ConnectionHandler | None:
+        return accept(quic) if has_room(quic) else None
+
     return Endpoint(
         is_server=True,
         settings=quic_settings(config),
         tls=tls,
-        accept=accept,
+        accept=admit,
         seat=seat,
         handshake_failed=handshake_failed,
         **_switches(config),
@@ -107,7 +115,8 @@ def _log_line(line: str) -> None:
 class _Appending:
     """Writes to the end of files; one that cannot be written is told once, and not each time.
 
-    What is lost then is for a developer's eyes: no connection ends because of it.
+    What is lost then is for a developer's eyes: no connection ends because of it. A disk that
+    is full now and then is told of once a minute.
 
     Args:
         field: Of the configuration, for the log.
@@ -116,27 +125,26 @@ class _Appending:
     def __init__(self, field: str) -> None:
         self._field = field
         self._failed = False
+        self._log = BoundedLog(_logger, interval=60.0)
 
     def append(self, path: Path, data: bytes) -> None:
         """Only the owner may read a file that is made here: it tells what was encrypted."""
         try:
-            with open(path, "ab", opener=_private) as file:
+            with open(path, "ab", opener=open_private) as file:
                 file.write(data)
         except OSError as error:
             if not self._failed:
-                _logger.warning(
+                self._log.tell(
+                    "lost",
+                    logging.WARNING,
                     "%s '%s' cannot be written: %s; what does not fit is left out",
                     self._field,
                     printable(path),
-                    printable(error.strerror or error),
+                    printable(why_not(path, error)),
                 )
             self._failed = True
         else:
             self._failed = False
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class _KeyLog(_Appending):
@@ -146,10 +154,10 @@ class _KeyLog(_Appending):
         super().__init__("keylog_file")
         self._path = Path(path)
         try:
-            os.close(_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+            os.close(open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         except OSError as error:
             raise ConfigurationError(
-                f"keylog_file {path!r} cannot be written: {error.strerror}",
+                f"keylog_file {path!r} cannot be written: {why_not(path, error)}",
                 config_key="keylog_file",
                 config_value=path,
             ) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from ..utils.rounds import Round, Rounds
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
 
-__all__ = ["ConnectionFigures", "round_trip_times", "spread", "traffic_counters"]
+__all__ = ["ConnectionFigures", "spread", "traffic_counters"]
 
 # Members of a connection's statistics that only ever grow: an endpoint's sum has to grow, too.
 _COUNTED = (
@@ -28,29 +30,82 @@ _COUNTED = (
 )
 # Members that say how things stand now.
 _PRESENT = ("bytes_in_flight", "dgrams_queued", "streams_alive")
+_AT_ONCE = 200
+"""Connections that one turn has time for: some ten microseconds each."""
+
+
+class _Seen:
+    """The last figures of a connection that lives."""
+
+    __slots__ = ("counted", "present", "rtt", "unread", "waiting")
+
+    def __init__(self) -> None:
+        self.counted = [0] * len(_COUNTED)
+        self.present = [0] * len(_PRESENT)
+        self.unread = self.waiting = 0
+        self.rtt: float | None = None
 
 
 class ConnectionFigures:
     """What the connections of one endpoint did, since the endpoint began.
 
+    The sums are kept, and corrected by what each connection did since it was last looked at, so
+    that looking at many can be spread over several turns of the event loop.
+
     A figure that the QUIC library does not tell (``packets_lost`` with some
     versions) is left out of every result.
     """
 
-    __slots__ = ("_over", "_unknown", "_unread")
+    __slots__ = ("_counted", "_present", "_rounds", "_seen", "_started", "_unknown", "_unread",
+                 "_waiting")  # fmt: skip
 
     def __init__(self) -> None:
-        self._over: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        self._counted = [0] * len(_COUNTED)
+        self._present = [0] * len(_PRESENT)
+        self._unread = self._waiting = 0
         self._unknown: set[str] = set()
-        self._unread = 0
+        self._seen: dict[WebTransportConnection, _Seen] = {}
+        self._rounds = Rounds()
+        self._started: Round | None = None
 
     def connection_over(self, connection: WebTransportConnection) -> None:
         """Keep the last figures of a connection that has ended."""
-        self._add(self._over, connection)
-        self._unread += connection._receive_drops
+        seen = self._seen.pop(connection, None) or _Seen()
+        # Its sessions are over: what they had not read is counted as dropped.
+        self._look(connection, seen)
+        for index, value in enumerate(seen.present):
+            self._present[index] -= value
+        self._waiting -= seen.waiting
 
-    def collect(self, connections: Iterable[WebTransportConnection]) -> dict[str, int]:
-        """Add the figures of the connections that live to those kept.
+    def refresh(self, connections: Collection[WebTransportConnection]) -> Round:
+        """Look at all connections again; with many this takes several turns of the event loop.
+
+        Args:
+            connections: Those that live.
+
+        Returns:
+            To wait for.
+        """
+        if len(self._rounds) > 1 and self._started is not None:
+            # One is under way, and another one waits for it, which is soon enough for everybody.
+            return self._started
+        self._started = self._rounds.begin(tuple(connections), self._refresh)
+        return self._started
+
+    def collect(self, connections: Collection[WebTransportConnection]) -> dict[str, int]:
+        """As ``sums``, up to the last moment when the connections are not too many for one turn.
+
+        With more than that, what some did since the last look is added soon, for the next call.
+        """
+        if len(connections) <= _AT_ONCE:
+            for connection in connections:
+                self._refresh(connection)
+        else:
+            self.refresh(connections)
+        return self.sums()
+
+    def sums(self) -> dict[str, int]:
+        """The figures of all connections as they were last seen.
 
         Returns:
             Counters by their names in the engine, ``dgrams_unread`` (received, and
@@ -58,35 +113,55 @@ class ConnectionFigures:
             stand now: ``bytes_in_flight``, ``streams_alive``, ``dgrams_queued``
             (to be sent) and ``dgrams_waiting`` (to be read).
         """
-        sums = self._over | dict.fromkeys(_PRESENT, 0)
-        unread, waiting = self._unread, 0
-        for connection in connections:
-            self._add(sums, connection)
-            unread += connection._receive_drops
-            for session in connection.sessions:
-                datagrams = session._datagrams
-                if datagrams is not None:
-                    unread += datagrams._receive_drops
-                    waiting += datagrams.get_receive_buffer_size()
-        known = {name: value for name, value in sums.items() if name not in self._unknown}
-        return {**known, "dgrams_unread": unread, "dgrams_waiting": waiting}
+        pairs = (
+            *zip(_COUNTED, self._counted, strict=True),
+            *zip(_PRESENT, self._present, strict=True),
+        )
+        known = {name: value for name, value in pairs if name not in self._unknown}
+        return {**known, "dgrams_unread": self._unread, "dgrams_waiting": self._waiting}
 
-    def _add(self, sums: dict[str, int], connection: WebTransportConnection) -> None:
+    def round_trip_times(self) -> list[float]:
+        """Smoothed round-trip times in seconds, sorted; of those connections that have a sample."""
+        return sorted(seen.rtt for seen in self._seen.values() if seen.rtt is not None)
+
+    def _refresh(self, connection: WebTransportConnection) -> None:
+        if connection._quic is None or connection.is_closed:
+            return  # it has ended meanwhile, and is among the sums
+        seen = self._seen.get(connection)
+        if seen is None:
+            seen = self._seen[connection] = _Seen()
+        self._look(connection, seen)
+
+    def _look(self, connection: WebTransportConnection, seen: _Seen) -> None:
+        """Correct the sums by what changed."""
         quic = connection._quic
-        if quic is None:
-            return
-        stats = quic.stats()
-        for name in sums:
+        if quic is not None:
+            stats = quic.stats()
+            self._correct(_COUNTED, stats, seen.counted, self._counted)
+            self._correct(_PRESENT, stats, seen.present, self._present)
+            rtt = stats["smoothed_rtt"]
+            seen.rtt = rtt / 1e9 if rtt else None
+        unread, waiting = connection._receive_drops, 0
+        for session in connection.sessions:
+            datagrams = session._datagrams
+            if datagrams is not None:
+                unread += datagrams._receive_drops
+                waiting += datagrams.get_receive_buffer_size()
+        # The last drops of a session are added to its connection's: never fewer.
+        self._unread += max(0, unread - seen.unread)
+        self._waiting += waiting - seen.waiting
+        seen.unread, seen.waiting = max(unread, seen.unread), waiting
+
+    def _correct(
+        self, names: tuple[str, ...], stats: dict[str, Any], before: list[int], sums: list[int]
+    ) -> None:
+        for index, name in enumerate(names):
             value = stats[name]
             if value is None:
                 self._unknown.add(name)
-            else:
-                sums[name] += value
-
-
-def round_trip_times(connections: Iterable[WebTransportConnection]) -> list[float]:
-    """Smoothed round-trip times in seconds, sorted; of those connections that have a sample."""
-    return sorted(rtt for connection in connections if (rtt := connection.rtt) is not None)
+            elif value != before[index]:
+                sums[index] += value - before[index]
+                before[index] = value
 
 
 def spread(values: list[float]) -> dict[str, float | None]:

@@ -23,6 +23,7 @@ from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
+from ..utils.logs import shared_log
 from .connection import WebTransportConnection
 from .utils import check_targets, measure_handshake, require_webtransport
 
@@ -402,7 +403,13 @@ class ConnectionLoadBalancer:
         target.refresh_latency()
         target.active.discard(connection)
         if connection.state is ConnectionState.FAILED:
-            _logger.warning("the connection to %s was lost: %s", target.name, connection.error)
+            shared_log(_logger).tell(
+                "lost",
+                logging.WARNING,
+                "the connection to %s was lost: %s",
+                target.name,
+                connection.error,
+            )
 
     # ---------------------------------------------------------------- health checks
 

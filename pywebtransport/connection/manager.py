@@ -134,7 +134,7 @@ class ConnectionManager:
         return {
             **self._registry.stats,
             "active": len(self._registry.items),
-            "states": self._registry.states(),
+            "states": await self._registry.states(),
             "max_connections": self._max_connections,
         }
 

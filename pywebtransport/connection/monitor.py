@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
+from ..utils.rounds import Round
 from ..utils.sampling import Findings, Sample, Sampler
-from .figures import round_trip_times, spread, traffic_counters
-
-if TYPE_CHECKING:
-    from .connection import WebTransportConnection
+from .figures import ConnectionFigures, spread, traffic_counters
 
 __all__ = ["EndpointMonitor"]
 
@@ -22,8 +20,9 @@ _MAX_LOOP_DELAY = 1.0
 class _Watched(Protocol):
     """A client or a server."""
 
-    @property
-    def connections(self) -> tuple[WebTransportConnection, ...]: ...
+    _figures: ConnectionFigures
+
+    def _look_again(self) -> Round: ...
     def _measure(self) -> dict[str, Any]: ...
 
 
@@ -35,7 +34,13 @@ class EndpointMonitor(ABC):
 
     def __init__(self, watched: _Watched, *, interval: float, logger: logging.Logger) -> None:
         self._watched = watched
-        self._sampler = Sampler(self._take, self._judge_all, interval=interval, logger=logger)
+        self._sampler = Sampler(
+            self._take,
+            self._judge_all,
+            interval=interval,
+            logger=logger,
+            prepare=watched._look_again,
+        )
 
     @property
     def is_monitoring(self) -> bool:
@@ -66,7 +71,7 @@ class EndpointMonitor(ABC):
         stats = self._watched._measure()
         return {
             "stats": stats,
-            "rtt": spread(round_trip_times(self._watched.connections)),
+            "rtt": spread(self._watched._figures.round_trip_times()),
             "counters": {**self._counters(stats), **traffic_counters(stats)},
         }
 

@@ -14,6 +14,7 @@ from ..types import ConnectionState, EventType
 from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import ascii_host, host_and_port
+from ..utils.logs import shared_log
 from ..utils.slots import Slots
 from .connection import WebTransportConnection
 
@@ -319,7 +320,13 @@ class ConnectionPool:
             return
         if connection.state is ConnectionState.FAILED:
             where = host_and_port(shelf.key[0], shelf.key[1])
-            _logger.warning("the connection to %s was lost: %s", where, connection.error)
+            shared_log(_logger).tell(
+                "lost",
+                logging.WARNING,
+                "the connection to %s was lost: %s",
+                where,
+                connection.error,
+            )
         self._tidy(shelf)
 
     def _tidy(self, shelf: _Shelf) -> None:

@@ -7,7 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..types import ConnectionState
+from ..utils.logs import shared_log
 from .info import snapshot
+from .memory import process_figures
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -38,6 +40,8 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
         "packets_received": info.packets_received,
         "errors": info.error_count,
         "last_activity": info.last_activity,
+        "memory": connection._memory.figures(),
+        "process_memory": process_figures(),
     }
 
 
@@ -81,7 +85,9 @@ async def monitor_health(
         if rtt is not None and rtt > rtt_timeout:
             report["issues"].append(f"the round-trip time is over {rtt_timeout} s: {rtt:.2f} s")
         for issue in report["issues"]:
-            _logger.warning("connection %s: %s", connection.connection_id, issue)
+            shared_log(_logger).tell(
+                "health", logging.WARNING, "connection %s: %s", connection.connection_id, issue
+            )
         waiter = asyncio.ensure_future(connection.wait_closed())
         try:
             await asyncio.wait({waiter}, timeout=check_interval)

@@ -16,7 +16,10 @@ from ..exceptions import (
 )
 from ..utils.checks import check_interface
 from ..utils.failures import describe_error
+from ..utils.logs import shared_log
+from ..utils.turns import Turns
 from .arguments import check_age, check_payload, check_priority
+from .sending import try_submit
 
 if TYPE_CHECKING:
     from ..types import Data
@@ -26,7 +29,8 @@ __all__ = ["DatagramBroadcaster"]
 
 _logger = logging.getLogger("pywebtransport.datagram")
 
-_PER_TURN = 1000
+_STEP = 8
+"""Transports that are served between two looks at the clock."""
 
 
 @dataclass(slots=True)
@@ -125,9 +129,9 @@ class DatagramBroadcaster:
         """Hand one datagram to every transport.
 
         Never waits for room. Lets the event loop turn once, so that what is
-        queued can be sent before the next one comes; with more than a
-        thousand transports once for each thousand. The first in the order is
-        another one each time.
+        queued can be sent before the next one comes; with many transports some
+        are served in each turn, for two milliseconds or so. The first in the order
+        is another one each time.
 
         Args:
             data: At most ``max_datagram_size`` bytes of each transport.
@@ -154,10 +158,13 @@ class DatagramBroadcaster:
             order = self._order = list(self._counts)
         start = self._turn = (self._turn + 1) % len(order) if order else 0
         sent = 0
-        for first in range(0, len(order), _PER_TURN):
-            for index in range(start + first, start + min(first + _PER_TURN, len(order))):
-                sent += self._hand_over(order[index % len(order)], payload, priority, ttl)
-            await asyncio.sleep(0)
+        turns = Turns.of()
+        for count in range(len(order)):
+            transport = order[(start + count) % len(order)]
+            sent += self._hand_over(transport, payload, priority, ttl)
+            if count % _STEP == 0:
+                await turns.pause()
+        await asyncio.sleep(0)
         return sent
 
     async def close(self) -> None:
@@ -190,7 +197,7 @@ class DatagramBroadcaster:
         if counts is None:
             return False  # left while the loop turned
         try:
-            if transport._submit(payload, priority, ttl):
+            if try_submit(transport, payload, priority, ttl):
                 counts.sent += 1
                 self._total.sent += 1
                 return True
@@ -203,7 +210,9 @@ class DatagramBroadcaster:
         except WebTransportError as error:
             # One that fails keeps nobody else from the datagram.
             if not counts.errors:
-                _logger.warning(
+                shared_log(_logger).tell(
+                    "no broadcast",
+                    logging.WARNING,
                     "no broadcast to session %s: %s; further failures are only counted",
                     transport.session_id,
                     describe_error(error),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -10,11 +9,13 @@ from typing import Self
 from ..exceptions import DatagramError, TimeoutError
 from ..utils import get_timestamp
 from ..utils.checks import check_instance, check_timeout
-from ..utils.waiters import Waiters
+from ..utils.gates import ONLY, Gates, TooLate
 from .arguments import MAX_PRIORITY, check_age, check_limit, check_priority
 from .message import DatagramMessage
 
 __all__ = ["DatagramQueue"]
+
+DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 
 _PRIORITIES = MAX_PRIORITY + 1
 
@@ -22,8 +23,8 @@ _PRIORITIES = MAX_PRIORITY + 1
 class DatagramQueue:
     """Datagrams between coroutines: higher priorities first, in order within one.
 
-    Putting never waits. A full queue drops the oldest datagram of the lowest
-    priority, provided that it is not above the new one; otherwise it refuses
+    Putting never waits. A queue that is full, by number or by bytes, drops the oldest
+    datagram of the lowest priority, provided that it is not above the new one; otherwise it refuses
     the new one. What is older than its ``ttl`` or than ``max_age`` is dropped
     when it would be its turn. All drops are counted.
 
@@ -32,25 +33,36 @@ class DatagramQueue:
         expired: Datagrams given up for their age.
     """
 
-    def __init__(self, *, max_size: int = 1000, max_age: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int = 1000,
+        max_age: float | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         """Ready for use at once.
 
         Args:
             max_size: Most datagrams that wait.
             max_age: Seconds since a datagram's ``timestamp`` after which it is
                 dropped; None: never.
+            max_bytes: Most bytes that they have together; a datagram that is larger by
+                itself is refused.
 
         Raises:
             DatagramError: A limit is not positive.
         """
         check_limit("max_size", max_size)
         check_age("max_age", max_age, optional=True)
+        check_limit("max_bytes", max_bytes)
         self._max_size = max_size
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._max_age = max_age
         self._queues: tuple[deque[DatagramMessage], ...] = tuple(
             deque() for _ in range(_PRIORITIES)
         )
-        self._waiters = Waiters()
+        self._getters = Gates()
         self._closed = False
         self.dropped = 0
         self.expired = 0
@@ -61,7 +73,7 @@ class DatagramQueue:
     async def close(self) -> None:
         """Take no more datagrams and wake everybody who waits. What waits can still be taken."""
         self._closed = True
-        self._waiters.wake()
+        self._getters.fail(self, _closed_error)
 
     async def put(self, datagram: DatagramMessage) -> bool:
         """Add a datagram. Never waits.
@@ -81,21 +93,23 @@ class DatagramQueue:
         if self._is_expired(datagram):
             self.expired += 1
             return False
-        if self.qsize() >= self._max_size:
+        size = len(datagram.data)
+        while self.qsize() >= self._max_size or self._bytes + size > self._max_bytes:
             self.dropped += 1
             lowest = next(filter(None, self._queues[: priority + 1]), None)
-            if lowest is None:
+            if lowest is None or size > self._max_bytes:
                 return False
-            lowest.popleft()
+            self._bytes -= len(lowest.popleft().data)
         self._queues[priority].append(datagram)
-        self._waiters.wake()
+        self._bytes += size
+        self._getters.open(ONLY)
         return True
 
     # Neither of them waits.
     put_nowait = put
 
     async def get(self, *, timeout: float | None = None) -> DatagramMessage:
-        """Take the next datagram, waiting for one.
+        """Take the next datagram, waiting for one; callers that wait are served as they came.
 
         Args:
             timeout: Seconds to wait; None waits until the queue is closed.
@@ -107,32 +121,31 @@ class DatagramQueue:
         Cancellation: safe, no datagram is lost.
         """
         timeout = check_timeout("timeout", timeout)
-        started = time.perf_counter()
-        while True:
-            datagram = self._take()
-            if datagram is not None:
-                return datagram
-            if self._closed:
-                raise DatagramError("the queue is closed and empty")
-            left = None
-            if timeout is not None:
-                left = max(0.0, timeout - (time.perf_counter() - started))
-            if not await self._waiters.wait(left):
-                raise TimeoutError(
-                    f"no datagram within timeout={timeout} s",
-                    timeout_duration=timeout,
-                    operation="get",
-                )
+        datagram = None if self._getters else self._next()
+        if datagram is not None:
+            return datagram
+        try:
+            return await self._getters.wait(ONLY, self, self._next, timeout=timeout)
+        except TooLate:
+            raise TimeoutError(
+                f"no datagram within timeout={timeout} s",
+                timeout_duration=timeout,
+                operation="get",
+            ) from None
 
     async def get_nowait(self) -> DatagramMessage | None:
-        """Take the next datagram, or None when there is none. Never waits."""
-        return self._take()
+        """Take the next datagram, or None when there is none. Never waits.
+
+        Those for which calls of ``get`` wait are theirs.
+        """
+        return self._take() if self.qsize() > self._getters.waiting(ONLY) else None
 
     async def clear(self) -> None:
         """Drop everything that waits (counted)."""
         self.dropped += self.qsize()
         for queue in self._queues:
             queue.clear()
+        self._bytes = 0
 
     def empty(self) -> bool:
         """Nothing waits."""
@@ -145,7 +158,8 @@ class DatagramQueue:
     def get_stats(self) -> dict[str, int]:
         """How many datagrams wait, in all and of each priority, and how many may."""
         sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
-        return {"size": self.qsize(), "max_size": self._max_size, **sizes}
+        limits = {"max_size": self._max_size, "bytes": self._bytes, "max_bytes": self._max_bytes}
+        return {"size": self.qsize(), **limits, **sizes}
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,10 +172,17 @@ class DatagramQueue:
     ) -> None:
         await self.close()
 
+    def _next(self) -> DatagramMessage | None:
+        datagram = self._take()
+        if datagram is None and self._closed:
+            raise _closed_error()
+        return datagram
+
     def _take(self) -> DatagramMessage | None:
         for queue in reversed(self._queues):
             while queue:
                 datagram = queue.popleft()
+                self._bytes -= len(datagram.data)
                 if not self._is_expired(datagram):
                     return datagram
                 self.expired += 1
@@ -171,3 +192,7 @@ class DatagramQueue:
         if datagram.is_expired:
             return True
         return self._max_age is not None and get_timestamp() - datagram.timestamp > self._max_age
+
+
+def _closed_error() -> DatagramError:
+    return DatagramError("the queue is closed and empty")

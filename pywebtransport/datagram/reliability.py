@@ -16,6 +16,8 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..utils.checks import NEVER, check_interface, check_timeout
+from ..utils.gates import ONLY, Gates, TooLate
+from ..utils.turns import Turns
 from ..utils.waiters import Waiters
 from .arguments import check_age, check_limit, check_payload, check_wait
 from .reliable_frames import (
@@ -117,11 +119,9 @@ class DatagramReliabilityLayer:
         self._resumer: asyncio.Future[bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._room = Waiters()
-        self._readable = Waiters()
+        self._senders = Gates()
+        self._readers = Gates()
         self._flushed = Waiters()
-        # Held by the one sender that waits for room; the others wait for it, in order.
-        self._turns = asyncio.Lock()
         self._ack_due = False
         self._bad_frames = 0
         self._mark: int | None = None
@@ -186,7 +186,7 @@ class DatagramReliabilityLayer:
         payload = check_payload(data)
         self._start()
         self._check_payload(payload)
-        if not self._sender.has_room:
+        if self._senders or not self._sender.has_room:
             await self._wait_room()
             self._check_payload(payload)
         self._sender.submit(payload)
@@ -209,16 +209,16 @@ class DatagramReliabilityLayer:
         """
         timeout = check_timeout("timeout", timeout)
         self._start()
-        started = time.monotonic()
-        while (data := self._receiver.take()) is None:
-            self._check()
-            left = _left(timeout, started)
-            if not await self._readable.wait(left):
+        data = None if self._readers else self._take()
+        if data is None:
+            try:
+                data = await self._readers.wait(ONLY, self, self._take, timeout=timeout)
+            except TooLate:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
                     timeout_duration=timeout,
                     operation="receive",
-                )
+                ) from None
         if self._receiver.should_announce:
             self._ack_due = True
             self._pump()
@@ -312,28 +312,39 @@ class DatagramReliabilityLayer:
 
     async def _wait_room(self) -> None:
         """Return when one more datagram may be submitted, or the layer is over."""
-        async with self._turns:
-            while self._over is None and not self._sender.has_room:
-                self._sender.wanted = True
-                try:
-                    await self._room.wait(arm=self._arm)
-                finally:
-                    self._sender.wanted = False
+        self._sender.wanted = True
+        self._arm()
+        try:
+            await self._senders.wait(ONLY, self, self._has_turn)
+        finally:
+            self._sender.wanted = bool(self._senders)
+
+    def _has_turn(self) -> bool | None:
+        return self._over is not None or self._sender.has_room or None
+
+    def _take(self) -> bytes | None:
+        data = self._receiver.take()
+        if data is None:
+            self._check()
+        return data
 
     async def _read(self) -> None:
         """Frames from the transport, as long as there are any."""
+        turns = Turns.of()
         try:
             while self._over is None:
+                # What is here already is taken without a wait, and may be much.
+                await turns.pause()
                 frames = await self._transport.receive_many(_BATCH)
                 now = time.monotonic()
                 for frame in frames:
                     self._arrived(frame, now)
                 if self._receiver.waiting:
-                    self._readable.wake()
+                    self._readers.open(ONLY)
                 if not self._sender.unacknowledged:
                     self._flushed.wake()
-                if self._room and self._sender.has_room:
-                    self._room.wake()
+                if self._sender.has_room:
+                    self._senders.open(ONLY)
                 self._pump()
         except WebTransportError as error:
             self._fail(error)
@@ -439,8 +450,9 @@ class DatagramReliabilityLayer:
         if self._mark is not None and not self._transport.is_closed:
             self._transport.outgoing_high_water_mark = self._mark
         self._mark = None
-        for waiters in (self._room, self._readable, self._flushed):
-            waiters.wake()
+        for gates in (self._senders, self._readers):
+            gates.fail(self, self._over)
+        self._flushed.wake()
 
 
 def _left(timeout: float | None, started: float) -> float | None:

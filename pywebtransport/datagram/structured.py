@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -12,12 +14,15 @@ from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..types import Serializer
 from ..utils.checks import check_instance, check_timeout
+from ..utils.turns import Turns
 from .transport import WebTransportDatagramTransport
 from .utils import is_heartbeat_datagram
 
 __all__ = ["StructuredDatagramTransport"]
 
 _TYPE_ID = struct.Struct("!H")
+# Datagrams between two looks at the clock.
+_STEP = 16
 
 MessageT = TypeVar("MessageT")
 
@@ -34,7 +39,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
     ends with the session.
     """
 
-    __slots__ = ("_codec", "_transport")
+    __slots__ = ("_codec", "_received", "_transport", "_undecoded")
 
     def __init__(
         self,
@@ -55,6 +60,9 @@ class StructuredDatagramTransport(Generic[MessageT]):
         check_instance("datagram_transport", datagram_transport, WebTransportDatagramTransport)
         self._codec = MessageCodec(serializer, registry)
         self._transport = datagram_transport
+        # Of receivers that were cancelled before their message was decoded.
+        self._undecoded: deque[bytes] = deque()
+        self._received = 0
 
     @property
     def datagram_transport(self) -> WebTransportDatagramTransport:
@@ -103,11 +111,21 @@ class StructuredDatagramTransport(Generic[MessageT]):
         timeout = check_timeout("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            data = await self._transport.receive(timeout=timeout)
+            self._received += 1
+            if self._received % _STEP == 0:
+                await Turns.of().pause()
+            if self._undecoded:
+                data = self._undecoded.popleft()
+            else:
+                data = await self._transport.receive(timeout=timeout)
             try:
                 type_id = self._type_id(data)
                 if type_id is not None:
-                    return cast("MessageT", self._codec.decode(type_id, data[_TYPE_ID.size :]))
+                    payload = data[_TYPE_ID.size :]
+                    return cast("MessageT", await self._codec.decode_in_turns(type_id, payload))
+            except asyncio.CancelledError:
+                self._undecoded.appendleft(data)
+                raise
             except SerializationError:
                 self._transport._refresh().receive_errors += 1
                 raise

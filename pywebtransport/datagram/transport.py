@@ -15,10 +15,13 @@ from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTra
 from ..types import Data, EventType, SessionId, SessionState
 from ..utils import get_timestamp
 from ..utils.checks import NEVER, check_interface, check_timeout
-from ..utils.waiters import Waiters, require_loop
+from ..utils.turns import Turns
+from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .arguments import check_age, check_limit, check_payload, check_payloads, check_priority
+from .incoming import IncomingDatagrams
 from .message import DatagramMessage, DatagramStats
 from .queue import DatagramQueue
+from .sending import close_turns, open_turns, send_in_turn, try_submit
 from .utils import create_heartbeat_datagram
 
 if TYPE_CHECKING:
@@ -30,7 +33,8 @@ __all__ = ["DatagramMessage", "DatagramQueue", "DatagramStats", "WebTransportDat
 _NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
-_NO_ARRIVALS: deque[tuple[int, float]] = deque(maxlen=0)
+# Datagrams taken without waiting before others have their turn, less one.
+_IN_A_ROW = 63
 
 
 class WebTransportDatagramTransport(EventEmitter):
@@ -51,7 +55,6 @@ class WebTransportDatagramTransport(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_arrivals",
         "_bytes_received",
         "_bytes_sent",
         "_close_watchers",
@@ -66,13 +69,13 @@ class WebTransportDatagramTransport(EventEmitter):
         "_max_size",
         "_min_size",
         "_outgoing_max_age",
+        "_queue",
         "_receive_drops",
         "_receive_sequence",
-        "_receive_waiters",
         "_received_count",
+        "_receivers",
         "_refused",
         "_send_sequence",
-        "_send_turns",
         "_send_waiters",
         "_session",
         "_stats",
@@ -123,15 +126,12 @@ class WebTransportDatagramTransport(EventEmitter):
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
         self._incoming_limit = limit
-        self._incoming: deque[bytes] | None = None
-        # When the waiting datagrams came: (number of the last one of a batch, seconds).
-        self._arrivals: deque[tuple[int, float]] = _NO_ARRIVALS
+        self._queue: IncomingDatagrams | None = None
+        self._incoming: deque[bytes] | None = None  # that of the queue
         self._incoming_max_age: float | None = config.datagram_max_age
         self._outgoing_max_age: float | None = config.datagram_max_age
-        self._receive_waiters: list[asyncio.Future[bool | None]] = []
+        self._receivers: Line | None = None
         self._send_waiters: Waiters | None = None
-        # Held by the one sender that waits for room; the others wait for it, in order.
-        self._send_turns: asyncio.Lock | None = None
         self._receive_sequence = 0
         self._send_sequence = 0
         self._received_count = 0
@@ -273,16 +273,18 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe; a cancelled send was not queued.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if not self._submit(payload, priority, ttl):
-            await self._submit_in_turn(payload, priority, ttl)
+        if self._session._connection._datagram_gates or not self._submit(payload, priority, ttl):
+            await send_in_turn(self, payload, priority, ttl)
 
     async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
 
+        There is none while calls of ``send`` wait for it.
+
         Raises: as ``send``. Never waits.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if self._submit(payload, priority, ttl):
+        if try_submit(self, payload, priority, ttl):
             return True
         self._refused += 1
         return False
@@ -301,9 +303,10 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: those already queued stay queued.
         """
         payloads = check_payloads(datagrams)
+        connection = self._session._connection
         for payload in payloads:
-            if not self._submit(payload, priority, ttl):
-                await self._submit_in_turn(payload, priority, ttl)
+            if connection._datagram_gates or not self._submit(payload, priority, ttl):
+                await send_in_turn(self, payload, priority, ttl)
         return len(payloads)
 
     async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
@@ -333,10 +336,18 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe, no datagram is lost.
         """
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
+        if not incoming or self._receivers or self._incoming_max_age is not None:
             incoming = await self._wait_readable(timeout)
+        elif not self._receive_sequence & _IN_A_ROW:
+            incoming = await self._give_turn(timeout)
         self._receive_sequence += 1
-        return incoming.popleft()
+        queue = self._queue
+        assert queue is not None  # it is what the datagram waited in
+        data = incoming.popleft()
+        queue.held -= len(data)
+        if queue.held < queue.low:
+            queue.release()
+        return data
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None
@@ -350,17 +361,18 @@ class WebTransportDatagramTransport(EventEmitter):
         if max_count.__class__ is not int or max_count < 1:
             check_limit("max_count", max_count)
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
-            incoming = await self._wait_readable(timeout)
-        count = len(incoming)
-        if count <= max_count:
-            self._receive_sequence += count
-            datagrams = list(incoming)
-            incoming.clear()
-            return datagrams
-        self._receive_sequence += max_count
-        pop = incoming.popleft
-        return [pop() for _ in range(max_count)]
+        if not incoming or self._receivers or self._incoming_max_age is not None:
+            await self._wait_readable(timeout)
+        else:
+            await self._give_turn(timeout)
+        queue = self._queue
+        assert queue is not None  # it is what the datagrams waited in
+        if self._receivers:
+            # Some of them are for others.
+            max_count = min(max_count, len(queue.waiting) - self._receivers.served)
+        datagrams = queue.pop_many(max_count)
+        self._receive_sequence += len(datagrams)
+        return datagrams
 
     async def receive_multiple(
         self, max_count: int = 10, *, timeout: float | None = None
@@ -388,10 +400,12 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises and cancellation: as ``receive``.
         """
         incoming = self._incoming
-        if not incoming or self._incoming_max_age is not None:
-            incoming = await self._wait_readable(timeout)
-        arrived = self._oldest_arrival()
-        data = incoming.popleft()
+        if not incoming or self._receivers or self._incoming_max_age is not None:
+            await self._wait_readable(timeout)
+        queue = self._queue
+        assert queue is not None  # it is what the datagram waited in
+        arrived = queue.oldest_arrival()
+        data = queue.pop()
         self._receive_sequence += 1
         message = DatagramMessage(
             data=data,
@@ -401,22 +415,27 @@ class WebTransportDatagramTransport(EventEmitter):
         return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
 
     async def try_receive(self) -> bytes | None:
-        """Return a waiting datagram, or None. Never waits."""
+        """Return a waiting datagram, or None. Never waits.
+
+        Those for which calls of ``receive`` wait are theirs.
+        """
         self._expire()
-        if not self._incoming:
+        queue = self._queue
+        if queue is None or len(queue.waiting) <= (
+            self._receivers.served if self._receivers else 0
+        ):
             return None
         self._receive_sequence += 1
-        return self._incoming.popleft()
+        return queue.pop()
 
     # ------------------------------------------------------------- buffers, life
 
     async def clear_receive_buffer(self) -> int:
         """Drop the waiting incoming datagrams (counted); returns how many."""
-        count = 0
-        if self._incoming is not None:
-            count = len(self._incoming)
-            self._incoming.clear()
-            self._receive_drops += count
+        if self._queue is None:
+            return 0
+        count = len(self._queue.pop_many(self._queue.limit))
+        self._receive_drops += count
         return count
 
     async def clear_send_buffer(self) -> int:
@@ -559,20 +578,18 @@ class WebTransportDatagramTransport(EventEmitter):
     def _set_limits(self, count: int) -> None:
         """Limit both queues, of which the incoming one may hold more than that."""
         self.outgoing_high_water_mark = self._incoming_limit = count
-        if self._incoming is not None:
-            self._receive_drops += max(0, len(self._incoming) - count)
-            self._incoming = deque(self._incoming, maxlen=count)
+        if self._queue is not None:
+            self._receive_drops += self._queue.set_limit(count)
 
     def _received(self, datagrams: list[bytes]) -> None:
         """Datagrams arrived, all those of one turn (deliver phase)."""
         if self._closed:
             self._receive_drops += len(datagrams)
             return
-        incoming = self._incoming
-        if incoming is None:
-            # The oldest is worth least: a full deque drops it and keeps the new one.
-            incoming = self._incoming = deque(maxlen=self._incoming_limit)
-            self._arrivals = deque()
+        queue = self._queue
+        if queue is None:
+            queue = IncomingDatagrams(self._incoming_limit, self._session._memory)
+            self._queue, self._incoming = queue, queue.waiting
         count = len(datagrams)
         if count == 1:
             least = most = total = len(datagrams[0])
@@ -584,46 +601,28 @@ class WebTransportDatagramTransport(EventEmitter):
             self._max_size = most
         if least < self._min_size:
             self._min_size = least
-        excess = len(incoming) + count - self._incoming_limit
-        if excess > 0:
-            self._receive_drops += excess
         self._received_count += count
-        incoming.extend(datagrams)
-        # Note when they came, and forget it of those that are gone.
-        arrivals = self._arrivals
-        gone = self._received_count - len(incoming)
-        while arrivals and arrivals[0][0] <= gone:
-            arrivals.popleft()
-        arrivals.append((self._received_count, time.monotonic()))
-        waiters = self._receive_waiters
-        while waiters and count:
-            waiter = waiters.pop(0)
-            if not waiter.done():
-                waiter.set_result(None)
-                count -= 1
+        self._receive_drops += queue.add(datagrams, total)
+        if self._receivers is not None:
+            self._serve_receivers()
         if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_RECEIVED):
             for data in datagrams:
                 self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
 
-    def _oldest_arrival(self) -> float:
-        """When the oldest waiting datagram came, on the monotonic clock."""
-        arrivals = self._arrivals
-        if not arrivals:
-            return time.monotonic()
-        gone = self._received_count - self.get_receive_buffer_size()
-        while len(arrivals) > 1 and arrivals[0][0] <= gone:
-            arrivals.popleft()
-        return arrivals[0][1]
-
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
         age = self._incoming_max_age
-        if age is None or not self._incoming:
-            return
-        oldest = time.monotonic() - age
-        while self._incoming and self._oldest_arrival() < oldest:
-            self._incoming.popleft()
-            self._receive_drops += 1
+        if age is not None and self._queue is not None:
+            self._receive_drops += self._queue.expire(age)
+
+    async def _give_turn(self, timeout: float | None) -> deque[bytes]:
+        """As ``_wait_readable``; whoever finds datagrams each time lets others have a turn."""
+        turns = Turns.of(self._session._loop)
+        if turns.is_over:
+            await turns.pause()
+        if not self._incoming or self._receivers:
+            return await self._wait_readable(timeout)
+        return self._incoming
 
     async def _wait_readable(self, timeout: float | None) -> deque[bytes]:
         """Return the queue once a datagram waits in it."""
@@ -632,24 +631,34 @@ class WebTransportDatagramTransport(EventEmitter):
         require_loop(self._session._loop, loop)
         started = time.perf_counter()
         timer: asyncio.TimerHandle | None = None
+        line = self._receivers
+        if line is None:
+            line = self._receivers = Line()
+        is_first = False
         while True:
             self._expire()
-            if self._incoming:
+            if self._incoming and (is_first or not line):
                 break
-            if self.is_closed:
+            if self.is_closed and not self._incoming:
                 raise self._closed_error("no datagram can be received")
-            waiter: asyncio.Future[bool | None] = loop.create_future()
-            self._receive_waiters.append(waiter)
+            turn: Turn = loop.create_future()
+            line.join(turn, first=is_first)
             if limit is not None:
                 left = limit - (time.perf_counter() - started)
-                timer = loop.call_later(left, _expire_waiter, waiter)
+                timer = loop.call_later(left, give_up, turn)
             try:
-                expired = await waiter
+                served = await turn
+            except BaseException:
+                line.leave(turn)
+                self._serve_receivers()
+                raise
             finally:
                 if timer is not None:
                     timer.cancel()
-                self._forget(waiter)
-            if expired:
+            is_first = line.leave(turn)
+            if line.turns:
+                self._serve_receivers(1)  # those who came meanwhile; one of them is for this one
+            if served is None:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
                     timeout_duration=timeout,
@@ -664,38 +673,12 @@ class WebTransportDatagramTransport(EventEmitter):
             stats.max_receive_time = waited
         return self._incoming
 
-    def _forget(self, waiter: asyncio.Future[bool | None]) -> None:
-        """Remove a finished waiter; pass on a wake-up that came with a cancellation."""
-        waiters = self._receive_waiters
-        if not waiters:
-            return
-        if waiter in waiters:
-            waiters.remove(waiter)
-        elif waiter.done() and not waiter.cancelled() and self._incoming:
-            while waiters:
-                follower = waiters.pop(0)
-                if not follower.done():  # else it has given up in this turn, too
-                    follower.set_result(None)
-                    break
-
-    async def _submit_in_turn(self, payload: bytes, priority: int, ttl: float | None) -> None:
-        """Queue one datagram as soon as there is room.
-
-        Only the first in line waits for the room. If all did, one that sends without a
-        pause would take the room of each wake-up and be the first to wait for the next.
-        """
-        started = time.perf_counter()
-        if self._send_turns is None:
-            self._send_turns = asyncio.Lock()
-        if self._send_waiters is None:
-            self._send_waiters = Waiters()
-        async with self._send_turns:
-            while not self._submit(payload, priority, ttl):
-                await self._send_waiters.wait()
-        waited = time.perf_counter() - started
-        stats = self._refresh()
-        stats.total_send_time += waited
-        stats.max_send_time = max(stats.max_send_time, waited)
+    def _serve_receivers(self, taken: int = 0) -> None:
+        """As many of those who wait can go on as there are datagrams, ``taken`` aside."""
+        line, incoming = self._receivers, self._incoming
+        if line is not None and incoming:
+            while line.turns and len(incoming) - taken > line.served:
+                line.serve()
 
     def _writable_future(self) -> asyncio.Future[bool]:
         """Done when the queue has room again; get it in the turn in which it had none."""
@@ -705,6 +688,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def _writable(self) -> None:
         """The queue has room (deliver phase)."""
+        open_turns(self)
         if self._send_waiters is not None:
             self._send_waiters.wake()
 
@@ -714,13 +698,15 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         self._refresh()
         self._closed = True
+        if self._queue is not None:
+            self._queue.close()
         watchers, self._close_watchers = self._close_watchers, None
         for watcher in watchers or ():
             watcher(self)
+        close_turns(self)
         self._writable()
-        for waiter in self._receive_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._receivers is not None:
+            self._receivers.serve_all()
         tasks: Collection[asyncio.Task[None]] = self._heartbeats or ()
         for task in tasks:
             task.cancel()
@@ -775,9 +761,3 @@ class WebTransportDatagramTransport(EventEmitter):
                 with contextlib.suppress(DatagramError):
                     await self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(pause)
-
-
-def _expire_waiter(waiter: asyncio.Future[bool | None]) -> None:
-    """The time given to ``receive`` is over."""
-    if not waiter.done():
-        waiter.set_result(True)

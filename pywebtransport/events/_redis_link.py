@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from ..exceptions import AuthenticationError, ConnectionError, WebTransportError, invalid_config
 from ..utils.extras import require
 from ..utils.text import printable
+from ..utils.turns import Turns
 
-__all__ = ["RedisLink", "load_redis", "parse_redis_url", "redis_error"]
+__all__ = ["OnMessage", "RedisLink", "load_redis", "parse_redis_url", "redis_error"]
 
 _TURN = 100
 """Replies handled before others get a turn of the loop: a flood must not starve them."""
+_STEP = 10
+"""Replies handled between two looks at the clock, likewise."""
 _FAREWELL = 2.0
 """Seconds to wait for the end of a connection that is being closed."""
 _MESSAGES = (b"message", b"pmessage")
+
+OnMessage: TypeAlias = Callable[[list[Any]], Awaitable[None]]
+"""Takes a message as the server sent it; the next one is read when it is done."""
 
 
 def load_redis() -> Any:
@@ -92,7 +98,7 @@ class RedisLink:
     come fast, and the server answers in that order.
     """
 
-    def __init__(self, connection: Any, on_message: Callable[[list[Any]], None]) -> None:
+    def __init__(self, connection: Any, on_message: OnMessage) -> None:
         self._connection = connection
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
@@ -110,7 +116,7 @@ class RedisLink:
         arguments: dict[str, Any],
         *,
         timeout: float,
-        on_message: Callable[[list[Any]], None],
+        on_message: OnMessage,
     ) -> RedisLink:
         """Connect and log in.
 
@@ -217,7 +223,8 @@ class RedisLink:
                 except self._replied as error:
                     reply = error
                 if isinstance(reply, list) and reply and reply[0] in _MESSAGES:
-                    self._on_message(reply)
+                    # Not read faster than it is passed on: the server keeps the rest.
+                    await self._on_message(reply)
                 elif self._waiting:
                     future = self._waiting.popleft()
                     if not future.done():
@@ -229,6 +236,8 @@ class RedisLink:
                 self._heard += 1
                 if self._heard % _TURN == 0:
                     await asyncio.sleep(0)
+                elif self._heard % _STEP == 0:
+                    await Turns.of(self._loop).pause()
         except Exception as error:
             self._error = self._error or error
         except asyncio.CancelledError:

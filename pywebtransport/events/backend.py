@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..utils.checks import check_instance
 from ..utils.failures import log_application_error, name_of
+from ..utils.rounds import Round, Rounds
 from ..utils.text import printable
 
 __all__ = ["Deliver", "EventBackend"]
 
 logger = logging.getLogger("pywebtransport.events")
 
-Deliver: TypeAlias = Callable[[str, bytes], None]
+Deliver: TypeAlias = Callable[[str, bytes], object]
 """Takes the channel and the payload of one message. Runs on the event loop and must not block."""
 
 DEFAULT_MAX_PAYLOAD_SIZE = 1024 * 1024
@@ -140,12 +141,61 @@ def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
     return stop
 
 
-def call_deliver(deliver: Deliver, channel: str, payload: bytes) -> bool:
-    """Hand a message to a subscriber; False when it raised, which is logged."""
-    try:
-        deliver(channel, payload)
-    except (Exception, asyncio.CancelledError) as error:
-        what = f"Subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
-        log_application_error(logger, f"{what}: it", error)
-        return False
-    return True
+class Handing:
+    """Hands messages to subscribers, in the order in which they came.
+
+    Each may have many subscribers, and each of these many members: whoever hands over more
+    waits for the end, or they would be made faster than they are delivered.
+
+    Attributes:
+        delivered: Messages that subscribers took.
+        errors: Messages at which they raised.
+    """
+
+    __slots__ = ("_rounds", "delivered", "errors")
+
+    def __init__(self) -> None:
+        self._rounds = Rounds()
+        self.delivered = self.errors = 0
+
+    async def hand_over(
+        self,
+        subscribers: Iterable[Any],
+        deliver_of: Callable[[Any], Deliver | None],
+        channel: str,
+        payload: bytes,
+    ) -> None:
+        """Hand one message over, and wait until it has arrived.
+
+        Args:
+            subscribers: A snapshot.
+            deliver_of: What to call for one of them; None: it does not want the message.
+            channel: That of the message.
+            payload: Its bytes.
+
+        Cancellation:
+            It is handed over all the same.
+        """
+        longer: list[Round] = []
+
+        def hand(subscriber: Any) -> None:
+            # One that is delivered to may end another.
+            deliver = deliver_of(subscriber)
+            if deliver is not None:
+                self._call(deliver, channel, payload, longer)
+
+        await self._rounds.begin(subscribers, hand).wait()
+        for one in longer:
+            await one.wait()
+
+    def _call(self, deliver: Deliver, channel: str, payload: bytes, longer: list[Round]) -> None:
+        try:
+            result = deliver(channel, payload)
+        except (Exception, asyncio.CancelledError) as error:
+            self.errors += 1
+            what = f"Subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
+            log_application_error(logger, f"{what}: it", error)
+            return
+        self.delivered += 1
+        if isinstance(result, Round) and not result.is_over:
+            longer.append(result)

@@ -19,9 +19,11 @@ from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
+from ..utils.rounds import Round, Rounds
 from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .backend import EventBackend, check_channel, watch_gaps
 from .event import Event
 
@@ -142,6 +144,8 @@ class EventBus:
         self._by_type: dict[str, dict[str, _Subscription]] = {}
         # Of subscriptions that may be gone already.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rounds = Rounds()
+        self._queued = 0
         self._counts = dict.fromkeys(("published", "received", "malformed", "dropped", "errors"), 0)
 
     async def __aenter__(self) -> Self:
@@ -236,8 +240,8 @@ class EventBus:
         """Give an event to all subscribers of its type; does not wait for their handlers.
 
         Without a backend, handlers that are functions have run when it returns,
-        and coroutines have begun. With one, the backend has the event; the bus
-        is started when it was not.
+        and coroutines have begun; of many the event loop runs some in each turn.
+        With one, the backend has the event; the bus is started when it was not.
 
         Raises:
             ConnectionError: The backend is not connected now.
@@ -251,7 +255,7 @@ class EventBus:
         self._check_open()
         if self._backend is None:
             self._counts["published"] += 1
-            self._dispatch(event)
+            await self._dispatch(event).wait()
             # Others get a turn, so that a publisher in a loop does not fill all queues.
             await asyncio.sleep(0)
             return
@@ -303,6 +307,7 @@ class EventBus:
         check_text("subscription_id", subscription_id)
         subscription = self._remove(subscription_id)
         if subscription is not None:
+            self._queued -= len(subscription.queue)
             subscription.queue.clear()
 
     def clear_all_subscriptions(self) -> None:
@@ -325,7 +330,7 @@ class EventBus:
         return {
             "subscriptions": len(self._subscriptions),
             "event_types": len(self._by_type),
-            "queued": sum(len(one.queue) for one in self._subscriptions.values()),
+            "queued": self._queued,
             "running": len(self._tasks),
             **self._counts,
         }
@@ -336,23 +341,27 @@ class EventBus:
 
     # --------------------------------------------------------------- delivery
 
-    def _dispatch(self, event: Event) -> None:
-        for subscription in tuple(self._by_type.get(event.type, {}).values()):
-            # A handler may end the subscription of another.
-            if subscription.id not in self._subscriptions:
-                continue
-            if subscription.once:
-                self._remove(subscription.id)
-            if subscription.task is None:
-                result = self._call(subscription, event)
-                if result is not None:
-                    self._run(subscription, event, result)
-            else:
-                self._enqueue(subscription, event)
+    def _dispatch(self, event: Event) -> Round:
+        subscriptions = tuple(self._by_type.get(event.type, {}).values())
+        return self._rounds.begin(subscriptions, partial(self._hand, event))
+
+    def _hand(self, event: Event, subscription: _Subscription) -> None:
+        # A handler may end the subscription of another.
+        if subscription.id not in self._subscriptions:
+            return
+        if subscription.once:
+            self._remove(subscription.id)
+        if subscription.task is None:
+            result = self._call(subscription, event)
+            if result is not None:
+                self._run(subscription, event, result)
+        else:
+            self._enqueue(subscription, event)
 
     def _enqueue(self, subscription: _Subscription, event: Event) -> None:
         if len(subscription.queue) >= self._max_queue_size:
             subscription.queue.popleft()
+            self._queued -= 1
             self._counts["dropped"] += 1
             if self._counts["dropped"] == 1:
                 logger.warning(
@@ -363,6 +372,7 @@ class EventBus:
                     self._max_queue_size,
                 )
         subscription.queue.append(event)
+        self._queued += 1
 
     def _call(self, subscription: _Subscription, event: Event) -> Awaitable[None] | None:
         """Call the handler; what has to be awaited, if anything."""
@@ -386,6 +396,7 @@ class EventBus:
         self, subscription: _Subscription, event: Event, result: Awaitable[None] | None
     ) -> None:
         """Await the handler, then give it what came meanwhile."""
+        turns = Turns.of()
         try:
             while True:
                 if result is not None:
@@ -399,6 +410,8 @@ class EventBus:
                 if not subscription.queue:
                     return
                 event = subscription.queue.popleft()
+                self._queued -= 1
+                await turns.pause()
                 result = self._call(subscription, event)
         finally:
             subscription.task = None
@@ -444,7 +457,7 @@ class EventBus:
                 original_exception=error,
             ) from error
 
-    def _receive(self, channel: str, payload: bytes) -> None:
+    def _receive(self, channel: str, payload: bytes) -> Round | None:
         self._counts["received"] += 1
         try:
             message = self._serializer.deserialize(data=payload, obj_type=_Message)
@@ -464,8 +477,8 @@ class EventBus:
                     printable(channel),
                     printable(error),
                 )
-            return
-        self._dispatch(event)
+            return None
+        return self._dispatch(event)
 
 
 def _nothing() -> None:

@@ -23,9 +23,11 @@ from ..exceptions import TimeoutError, WebTransportError
 from ..types import EventData, EventHandler, EventType, Timeout
 from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
+from ..utils.logs import shared_log
 from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .event import Event
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
@@ -111,7 +113,12 @@ class _State:
             self.queue.popleft()
             self.dropped += 1
             if self.dropped == 1:
-                logger.warning("A paused emitter dropped its oldest event (%d kept)", MAX_QUEUE)
+                shared_log(logger).tell(
+                    "paused",
+                    logging.WARNING,
+                    "A paused emitter dropped its oldest event (%d kept)",
+                    MAX_QUEUE,
+                )
         # A handler that is being given older events may wait for this one.
         if not self.paused:
             self.wake_waiters(event)
@@ -520,8 +527,13 @@ class EventEmitter:
         if inspect.iscoroutine(result):
             result.close()
         state.dropped += 1
-        logger.error(
-            "Handler %s was not run for %s: %s", name_of(handler), printable(event.type), why
+        shared_log(logger).tell(
+            "not run",
+            logging.ERROR,
+            "Handler %s was not run for %s: %s",
+            name_of(handler),
+            printable(event.type),
+            why,
         )
 
     async def _emitter_deliver(self, state: _State, event: Event) -> int:
@@ -538,12 +550,15 @@ class EventEmitter:
         return failed
 
     async def _emitter_drain(self, state: _State) -> None:
+        turns = Turns.of()
         try:
             while state.queue and not state.paused:
                 event, told = state.queue.popleft()
                 if not told:
                     state.wake_waiters(event)
                 await self._emitter_deliver(state, event)
+                # What was held back may be much, and handlers need not wait for anything.
+                await turns.pause()
         finally:
             state.drain_task = None
 

@@ -13,7 +13,7 @@ from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
-    call_deliver,
+    Handing,
     check_channel,
     check_payload,
     check_room,
@@ -28,13 +28,15 @@ class _Subscription:
 
     id: str
     pattern: str
+    parts: list[str]
     deliver: Deliver
 
 
 class MemoryBackend:
     """An :class:`EventBackend` within the process: no server, no copies, no queue.
 
-    A message is handed to its subscribers before ``publish`` returns. Share one
+    A message is handed to its subscribers before ``publish`` returns; when they are many, over
+    several turns of the event loop. Share one
     between the buses that shall hear each other.
 
     Args:
@@ -58,10 +60,9 @@ class MemoryBackend:
         self._subscriptions: dict[str, _Subscription] = {}
         # The same ones by channel, and those whose pattern has a "*".
         self._exact: dict[str, dict[str, _Subscription]] = {}
-        self._globs: dict[str, tuple[list[str], _Subscription]] = {}
+        self._globs: dict[str, _Subscription] = {}
         self._published = 0
-        self._delivered = 0
-        self._errors = 0
+        self._handing = Handing()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -98,15 +99,15 @@ class MemoryBackend:
         check_payload(payload, self._max_payload_size)
         self._check_started()
         self._published += 1
-        wanted = [*self._exact.get(channel, {}).values()]
-        wanted += [one for parts, one in self._globs.values() if _matches(parts, channel)]
-        for subscription in wanted:
-            # One that is delivered to may end another.
-            if subscription.id in self._subscriptions:
-                if call_deliver(subscription.deliver, channel, payload):
-                    self._delivered += 1
-                else:
-                    self._errors += 1
+
+        def deliver_of(subscription: _Subscription) -> Deliver | None:
+            known = self._subscriptions.get(subscription.id)
+            if known is None or ("*" in known.pattern and not _matches(known.parts, channel)):
+                return None
+            return known.deliver
+
+        subscribers = (*self._exact.get(channel, {}).values(), *self._globs.values())
+        await self._handing.hand_over(subscribers, deliver_of, channel, payload)
         await asyncio.sleep(0)
 
     async def subscribe(self, pattern: str, deliver: Deliver) -> str:
@@ -131,10 +132,10 @@ class MemoryBackend:
         check_callable("deliver", deliver)
         self._check_started()
         check_room(len(self._subscriptions), self._max_subscriptions)
-        subscription = _Subscription(str(next(self._ids)), pattern, deliver)
+        subscription = _Subscription(str(next(self._ids)), pattern, pattern.split("*"), deliver)
         self._subscriptions[subscription.id] = subscription
         if "*" in pattern:
-            self._globs[subscription.id] = (pattern.split("*"), subscription)
+            self._globs[subscription.id] = subscription
         else:
             self._exact.setdefault(pattern, {})[subscription.id] = subscription
         return subscription.id
@@ -158,8 +159,8 @@ class MemoryBackend:
         return {
             "subscriptions": len(self._subscriptions),
             "published": self._published,
-            "delivered": self._delivered,
-            "errors": self._errors,
+            "delivered": self._handing.delivered,
+            "errors": self._handing.errors,
         }
 
     def _check_started(self) -> None:

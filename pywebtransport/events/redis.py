@@ -14,13 +14,13 @@ from ..utils.checks import check_callable, check_count, check_seconds, check_tex
 from ..utils.failures import log_application_error, name_of
 from ..utils.logs import BoundedLog
 from ..utils.text import printable
-from ._redis_link import RedisLink, parse_redis_url, redis_error
+from ._redis_link import OnMessage, RedisLink, parse_redis_url, redis_error
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
     DEFAULT_MAX_SUBSCRIPTIONS,
     Deliver,
     GapListener,
-    call_deliver,
+    Handing,
     check_channel,
     check_payload,
     check_room,
@@ -153,11 +153,12 @@ class RedisBackend:
         self._room = asyncio.Semaphore(_MAX_UNDER_WAY)
         self._counts = dict.fromkeys(
             (
-                *("published", "delivered", "errors", "oversize", "malformed"),
+                *("published", "errors", "oversize", "malformed"),
                 *("gaps", "failed_attempts"),
             ),
             0,
         )
+        self._handing = Handing()
         self._gap_seconds = 0.0
 
     async def __aenter__(self) -> Self:
@@ -311,12 +312,14 @@ class RedisBackend:
             "connected": self._subscriber is not None,
             "subscriptions": len(self._subscriptions),
             **self._counts,
+            "delivered": self._handing.delivered,
+            "errors": self._counts["errors"] + self._handing.errors,
             "gap_seconds": self._gap_seconds,
         }
 
     # ------------------------------------------------------------- connections
 
-    async def _open(self, on_message: Callable[[list[Any]], None]) -> RedisLink:
+    async def _open(self, on_message: OnMessage) -> RedisLink:
         return await RedisLink.open(self._arguments, timeout=self._timeout, on_message=on_message)
 
     async def _keep_connected(self, link: RedisLink) -> None:
@@ -366,7 +369,9 @@ class RedisBackend:
                 await self._answer(link, reply)
             except AuthenticationError as error:
                 self._counts["errors"] += 1
-                logger.error(
+                self._log.tell(
+                    "refused subscription",
+                    logging.ERROR,
                     "Redis refuses the subscription to '%s': %s",
                     printable(channel.pattern),
                     printable(error),
@@ -459,7 +464,7 @@ class RedisBackend:
 
     # ---------------------------------------------------------------- messages
 
-    def _take_message(self, message: list[Any]) -> None:
+    async def _take_message(self, message: list[Any]) -> None:
         # [b"message", channel, payload] or [b"pmessage", pattern, channel, payload]
         channel = self._channels.get((message[0], message[1]))
         if channel is None:
@@ -473,9 +478,8 @@ class RedisBackend:
         except UnicodeDecodeError:
             self._counts["malformed"] += 1
             return
-        for deliver in tuple(channel.delivers.values()):
-            ok = call_deliver(deliver, text, payload)
-            self._counts["delivered" if ok else "errors"] += 1
+        delivers = channel.delivers
+        await self._handing.hand_over(tuple(delivers), delivers.get, text, payload)
 
     def _forget(self, subscription_id: str) -> asyncio.Future[Any] | None:
         """Remove a subscription; the reply of the server, when it has to know."""
@@ -498,5 +502,5 @@ def _escape(text: str) -> str:
     return text
 
 
-def _ignore(message: list[Any]) -> None:
+async def _ignore(message: list[Any]) -> None:
     """The connection for publishing has no subscriptions."""

@@ -24,6 +24,7 @@ from ..utils.failures import describe_error
 from ..utils.logs import BoundedLog
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from .identity import forwarded_fields, says_who
 from .relay import Relay
 
 __all__ = ["WebTransportForwarder"]
@@ -88,9 +89,10 @@ class WebTransportForwarder:
                 ``ClientConfig(max_connections=10000)``: one connection for each session.
             headers: Names of request fields to pass on; default all but those
                 that concern one hop only (``proxy-authorization`` among them).
-            forwarded: Tell the upstream the client's address and the authority it asked
-                for in ``x-forwarded-for`` and ``x-forwarded-host``. Such fields of
-                the client itself are never passed on.
+            forwarded: Tell the upstream who the client is, in ``forwarded`` (RFC 7239),
+                ``x-forwarded-for``, ``-host`` and ``-proto``, and ``x-real-ip``. Such fields
+                of the client itself are never passed on, whatever their spelling, and with
+                False neither.
 
         Raises:
             ConfigurationError: The URL or a field of ``config`` cannot be used.
@@ -250,16 +252,16 @@ class WebTransportForwarder:
         return build_webtransport_url(host=self._host, port=self._port, path=path)
 
     def _request_headers(self, session: WebTransportSession) -> HeaderMap:
-        headers = _without(session.headers, _OWN_FIELDS)
-        if self._names is not None:
-            headers = HeaderMap((k, v) for k, v in headers.lines if k in self._names)
-        for name in ("x-forwarded-for", "x-forwarded-host"):
-            headers.pop(name, None)
+        headers = HeaderMap(
+            (name, value)
+            for name, value in _without(session.headers, _OWN_FIELDS).lines
+            if (self._names is None or name in self._names) and not says_who(name)
+        )
         if self._forwarded:
             remote = session.remote_address
-            if remote is not None:
-                headers["x-forwarded-for"] = remote[0]
-            headers["x-forwarded-host"] = session.authority
+            host = None if remote is None else remote[0]
+            for name, value in forwarded_fields(host, session.authority).items():
+                headers[name] = value
         return headers
 
 

@@ -31,6 +31,10 @@ __all__ = ["Relay"]
 _logger = logging.getLogger("pywebtransport.forwarder")
 
 _CHUNK = 65536
+# Bytes that wait for the network in one direction of a relay, over all its streams, and of one
+# stream at least.
+_WAITING = 16 * 1024 * 1024
+_LEAST = 16 * 1024
 # Seconds of one attempt to open a counterpart; the next one follows.
 _PATIENCE = 60.0
 # For a peer that stopped reading without a code that can be passed on.
@@ -43,9 +47,9 @@ _Sender = WebTransportSendStream | WebTransportStream
 class Relay:
     """Copies between two open sessions until one ends; then the other ends the same way.
 
-    Memory is bounded by the buffers of the sessions: a copy waits for its
-    writer before it reads again, and a stream is taken only after its
-    counterpart could be opened. Resets and stops pass with the code they
+    Memory is bounded: a copy waits for its writer before it reads again, the more
+    streams there are the less each of them may hold, and a stream is taken only
+    after its counterpart could be opened. Resets and stops pass with the code they
     have on the wire, so that one without meaning here keeps its meaning.
 
     Args:
@@ -62,6 +66,8 @@ class Relay:
         # By the session that is read from.
         self._tasks: tuple[set[asyncio.Task[None]], ...] = (set(), set())
         self._deadline = 0.0  # of closing, by the clock of the loop
+        self._marks = tuple(session._write_high for session in self._sessions)
+        self._share = _WAITING
         self.streams = 0
         self.datagrams_dropped = 0
 
@@ -167,9 +173,9 @@ class Relay:
 
     async def _copy(self, reader: _Receiver, writer: _Sender) -> None:
         """One direction of a stream, to its end."""
-        self.streams += 1
+        self._count_stream(1)
         try:
-            while data := await _read(reader):
+            while data := await _read(reader, min(_CHUNK, self._share)):
                 await _write(writer, data)
             await writer.close()
         except StreamResetError:
@@ -179,7 +185,14 @@ class Relay:
         except WebTransportError:
             pass  # ended by what was passed on, or a session is over
         finally:
-            self.streams -= 1
+            self._count_stream(-1)
+
+    def _count_stream(self, change: int) -> None:
+        """Share what may wait among the streams that there are now."""
+        self.streams += change
+        self._share = max(_LEAST, _WAITING // max(1, self.streams))
+        for session, high in zip(self._sessions, self._marks, strict=True):
+            session._write_high = min(high, max(self._share, session._write_low))
 
     # ----------------------------------------------------------------- datagrams
 
@@ -243,11 +256,11 @@ def _pass_stop(reader: _Receiver, quic: Any) -> None:
     reader._stop_wire(_CANCELLED if quic.stop_code is None else quic.stop_code)
 
 
-async def _read(reader: _Receiver) -> bytes:
+async def _read(reader: _Receiver, size: int) -> bytes:
     """The next piece, however long it takes: what is idle here is for the two ends to judge."""
     while True:
         try:
-            return await reader.read(_CHUNK)
+            return await reader.read(size)
         except TimeoutError:
             continue
 

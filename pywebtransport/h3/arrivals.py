@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
 _HEADER_MAX = 16  # two varints
+_QPACK_CHUNK = 4096
+_QPACK_ITEM = 512  # bytes of instructions that count as one item
 _BIDI = encode_varint(FrameType.WEBTRANSPORT_STREAM)
 _UNI = encode_varint(StreamType.WEBTRANSPORT)
 _CRITICAL: dict[int, str] = {
@@ -46,7 +48,9 @@ def abort_stream(stream: Stream, code: int, after: Stream | None = None) -> None
         stream.hold_for(after)
     if stream.is_local or not stream.is_unidirectional:
         stream.reset(code)
-    if not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
+    if stream.is_reset:
+        stream.skip(stream.buffered)  # nobody can read it any more
+    elif not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
         stream.stop_sending(code)
 
 
@@ -63,6 +67,10 @@ class _NoEvents:
     def early_dropped(self, what: str) -> None: ...
 
 
+class _NoLoad:
+    def idle(self, reason: str) -> None: ...
+
+
 class _NoConnection:
     """Stands for a connection that is gone, and leads nowhere."""
 
@@ -72,6 +80,7 @@ class _NoConnection:
     is_closed = True
     lacks_webtransport = True
     events = _NoEvents()
+    load = _NoLoad()
 
     def guard(self, *_: object) -> None: ...
 
@@ -160,6 +169,7 @@ class Arrivals:
             self.settle(stream.stream_id)
         stream.sink = None
         stream.release()
+        self._connection.load.idle("streams that carry nothing")
 
     def _may_be_webtransport(self, stream: Stream) -> bool:
         """Tell whether 0x41 and 0x54 mean WebTransport on this connection."""
@@ -194,6 +204,7 @@ class Arrivals:
             refuse_stream(
                 stream, H3Error.WT_SESSION_GONE, None if request is None else request.stream
             )
+            self._connection.load.idle("streams of sessions that are over")
         elif self._waiting_room().hold_stream(
             session_id, stream, header_size, known=session is not None
         ):
@@ -227,30 +238,46 @@ class Arrivals:
         name = _CRITICAL.get(kind)
         if name is None:
             refuse_stream(stream, H3Error.STREAM_CREATION_ERROR)
+            self._connection.load.idle("streams of unknown types")
             return
         if kind in self._critical:
             raise H3ConnectionError(H3Error.STREAM_CREATION_ERROR, f"a second {name} stream")
         self._critical += (kind,)
         stream.skip(header_size)
         if kind == StreamType.CONTROL:
-            feed: Callable[[bytes], object] = ControlReader(
+            reader = ControlReader(
                 self._connection,
+                self._connection.load,
                 is_client=self._is_client,
                 max_frame_size=self._options.max_control_frame_size,
-            ).feed
-        elif kind == StreamType.QPACK_ENCODER:
-            feed = self._feed_qpack
+            )
+            critical = PeerCritical(self._connection, name, reader.take)
         else:
-            feed = self._connection.qpack.feed_decoder
-        critical = PeerCritical(self._connection, name, feed)
+            take = self._take_encoder if kind == StreamType.QPACK_ENCODER else self._take_decoder
+            critical = PeerCritical(self._connection, name, take, _QPACK_CHUNK)
         stream.sink = critical.ready
         critical.read(stream)
 
-    def _feed_qpack(self, data: bytes) -> None:
+    def _take_encoder(self, data: bytes) -> bool:
+        if not data:
+            return True
+        self._count_qpack(data)
         for stream_id in self._connection.qpack.feed_encoder(data):
             request = self._connection.requests.get(stream_id)
             if request is not None and request.phase is Phase.BLOCKED:
                 self._connection.guard(request.unblocked)
+        return self._connection.is_closed or not self._connection.load.turns.is_over
+
+    def _take_decoder(self, data: bytes) -> bool:
+        if not data:
+            return True
+        self._count_qpack(data)
+        self._connection.qpack.feed_decoder(data)
+        return not self._connection.load.turns.is_over
+
+    def _count_qpack(self, data: bytes) -> None:
+        """Instructions are cheap, and more of them than requests need is allowed, up to a rate."""
+        self._connection.load.idle("QPACK instructions", 1 + len(data) // _QPACK_ITEM)
 
     # Datagrams.
 
@@ -270,7 +297,7 @@ class Arrivals:
             return
         session = self._connection.sessions.get(session_id)
         if session is not None and session.takes_arrivals:
-            session.datagram_arrived(data)
+            session.datagrams_arrived([data])
             return
         over = session is None and self._is_over(session_id)
         if over or self._connection.lacks_webtransport:
@@ -296,19 +323,26 @@ class Arrivals:
         """Tell whether streams or datagrams wait for a session."""
         return self._early is not None and self._early.holds(session_id)
 
-    def deliver(self, session: H3Session) -> None:
-        """Hand over what waited for a session that is now established."""
+    def deliver(self, session: H3Session) -> bool:
+        """Hand over what waited for a session that is now established.
+
+        Returns:
+            False: there is more for a later turn; what comes meanwhile waits behind it.
+        """
         if self._early is None:
-            return
-        streams, datagrams = self._early.take(session.session_id)
-        try:
-            while streams and session.is_live:
-                session.stream_arrived(*streams.pop(0))
-            for datagram in datagrams:
-                session.datagram_arrived(datagram)
-        finally:
-            for stream, _ in streams:
-                refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
+            return True
+        session_id, done = session.session_id, 0
+        while session.is_live and (early := self._early.next_stream(session_id)) is not None:
+            session.stream_arrived(*early)
+            done += 1
+            if self._connection.load.is_over(done) and self._early.holds(session_id):
+                return False
+        streams, datagrams = self._early.take(session_id)
+        if datagrams:
+            session.datagrams_arrived(datagrams)
+        for stream, _ in streams:
+            refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
+        return True
 
     def pin(self, session_id: int) -> None:
         """A session was requested: what waits for it waits for its answer."""

@@ -13,6 +13,7 @@ __all__ = [
     "FLOW_CONTROL_CAPSULES",
     "PROHIBITED_CAPSULES",
     "SESSION_CAPSULES",
+    "SKIPPED",
     "Capsule",
     "CapsuleParser",
     "cut_reason",
@@ -60,6 +61,10 @@ class Capsule(NamedTuple):
     value: bytes
 
 
+SKIPPED: Final = Capsule(-1, b"")
+"""Stands for a capsule that is dropped."""
+
+
 class CapsuleParser:
     """Cuts the payload of DATA frames into capsules, however the bytes were split.
 
@@ -71,72 +76,66 @@ class CapsuleParser:
         max_datagram: Largest value of a DATAGRAM capsule in bytes.
     """
 
-    __slots__ = ("_buffer", "_known", "_max_datagram", "_skip")
+    __slots__ = ("_buffer", "_known", "_max_datagram", "_pos", "_skip")
 
     def __init__(self, known: Collection[int], max_datagram: int) -> None:
         self._known = known
         self._max_datagram = max_datagram
         self._buffer: bytes | bytearray = b""  # a bytearray while a capsule is cut
+        self._pos = 0
         self._skip = 0
 
     @property
     def at_boundary(self) -> bool:
         """No capsule is incomplete: the stream may end here."""
-        return not self._buffer and not self._skip
+        return self._pos == len(self._buffer) and not self._skip
 
     @property
     def buffered(self) -> int:
-        """Bytes held because their capsule is incomplete."""
-        return len(self._buffer)
+        """Bytes that were fed and not yet taken by :meth:`next`."""
+        return len(self._buffer) - self._pos
 
     def feed(self, data: bytes) -> None:
-        """Add received bytes; call :meth:`next` until it returns None before the next feed."""
+        """Add received bytes."""
         if self._skip >= len(data):
             self._skip -= len(data)
             return
         if self._skip:
             data, self._skip = data[self._skip :], 0
-        if not self._buffer:
+        buffer, pos = self._buffer, self._pos
+        self._pos = 0
+        if pos == len(buffer):
             self._buffer = data
-        elif isinstance(self._buffer, bytearray):
-            self._buffer += data
+        elif isinstance(buffer, bytearray):
+            del buffer[:pos]
+            buffer += data
         else:
-            self._buffer = bytearray(self._buffer) + data
+            self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Capsule | None:
-        """The next known capsule; None when more bytes are needed.
+        """The next known capsule, or ``SKIPPED``; None when more bytes are needed.
 
         Raises:
             CapsuleError: the length does not fit the type. Raised as soon as
                 the length is known.
         """
         buffer = self._buffer
-        pos = 0
-        try:
-            while True:
-                header = decode_varint(buffer, pos)
-                length = None if header is None else decode_varint(buffer, header[1])
-                if header is None or length is None:
-                    return None
-                capsule_type, (size, start) = header[0], length
-                end = start + size
-                if not self._is_wanted(capsule_type, size):
-                    self._skip = max(0, end - len(buffer))
-                    pos = min(end, len(buffer))
-                    if self._skip:
-                        return None
-                    continue
-                if end > len(buffer):
-                    return None
-                pos = end
-                return Capsule(capsule_type, bytes(buffer[start:end]))
-        finally:
-            if pos == len(buffer):
-                self._buffer = b""
-            elif isinstance(buffer, bytearray):
-                del buffer[:pos]
-            elif pos:
-                self._buffer = bytearray(buffer[pos:])
+        header = decode_varint(buffer, self._pos)
+        length = None if header is None else decode_varint(buffer, header[1])
+        if header is None or length is None:
+            if self._pos == len(buffer):
+                self._pos, self._buffer = 0, b""
+            return None
+        capsule_type, (size, start) = header[0], length
+        end = start + size
+        if not self._is_wanted(capsule_type, size):
+            self._skip = max(0, end - len(buffer))
+            self._pos = min(end, len(buffer))
+            return SKIPPED
+        if end > len(buffer):
+            return None
+        self._pos = end
+        return Capsule(capsule_type, bytes(buffer[start:end]))
 
     def _is_wanted(self, capsule_type: int, size: int) -> bool:
         if capsule_type not in self._known:

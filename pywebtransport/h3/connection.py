@@ -9,6 +9,7 @@ Handlers report a broken rule by raising one of the private exceptions of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,13 +42,14 @@ from .errors import H3ConnectionError, H3StreamError, SessionAbort
 from .events import ConnectionEvents, SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
+from .load import Load
 from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
 from .session import H3Session, abort_error
 from .settings import check_settings, local_settings
-from .transport import CallLater, QuicTransport, Stream, TimerHandle
+from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel
 from .varint import encode_varint
 
@@ -81,6 +83,7 @@ class H3Connection:
         quic: The QUIC connection.
         events: Where facts about the connection go.
         call_later: Timers.
+        turns: Shares the time of the event loop.
         options: Limits and choices.
         is_client: Which end this is.
 
@@ -90,6 +93,7 @@ class H3Connection:
         settings: Our SETTINGS.
         peer_settings: The peer's.
         sessions: Sessions that have an ID and are not over.
+        newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS are in.
         tunnel_requested: Server: hears of each request for a UDP tunnel (RFC 9298), and answers
@@ -121,6 +125,8 @@ class H3Connection:
         "events",
         "goaway_received",
         "is_client",
+        "load",
+        "newest_stream",
         "options",
         "peer_settings",
         "qpack",
@@ -139,6 +145,7 @@ class H3Connection:
         quic: QuicTransport,
         events: ConnectionEvents,
         call_later: CallLater,
+        turns: Turns,
         options: H3Options,
         *,
         is_client: bool,
@@ -146,12 +153,14 @@ class H3Connection:
         self.quic = quic
         self.events = events
         self.call_later = call_later
+        self.load = Load(options, call_later, turns)
         self.options = options
         self.is_client = is_client
         self.settings = local_settings(options, is_client=is_client).values
         self.dialect: Dialect | None = None
         self.peer_settings = _NO_SETTINGS
         self.sessions: dict[int, H3Session] = {}
+        self.newest_stream = [-4, -4]
         self.goaway_received = False
         self.settings_known = False
         self.webtransport_error: Exception | None = None
@@ -191,6 +200,10 @@ class H3Connection:
             handler(*args)
         except _ENDINGS as error:
             self._end_of(error)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn, as :meth:`guard`."""
+        self.load.later(partial(self.guard, work))
 
     def _end_of(self, error: Exception) -> None:
         """Close what an exception of ``_ENDINGS`` says."""
@@ -278,6 +291,11 @@ class H3Connection:
 
     def connection_closed(self, error: Exception | None) -> None:
         """The QUIC connection is gone: every session ends, every timer is cancelled."""
+        if not self._closed:
+            # What was said last, such as the end of a session, may have been put off.
+            self.load.hurry()
+            for request in list(self.requests.values()):
+                self.guard(request.go_on)
         if not self._closed:
             self._shut(error)
         # Nothing comes from below any more. Events lead back here: with them gone nothing is
@@ -400,7 +418,7 @@ class H3Connection:
                 del self._to_send[session]
                 session.refuse(error or SessionError("no dialect in common"))
                 continue
-            stream = self.quic.open_stream(False)
+            stream = self.open_stream(False)
             if stream is None:
                 return
             del self._to_send[session]
@@ -488,6 +506,8 @@ class H3Connection:
             protocol_token=request.protocol or "",
         )
         stream.session = session
+        # A client whose requests are served now and then is not one that goes on and on.
+        self._refused = max(0, self._refused - 1)
         session.bind(stream, dialect, flow_control=flow_control)
         session.read_offer()
         self.sessions[session.session_id] = session
@@ -516,6 +536,13 @@ class H3Connection:
         self._refused_timer = None
 
     # What sessions and request streams ask for.
+
+    def open_stream(self, unidirectional: bool) -> Any | None:
+        """Open a stream, or None while the peer allows no further one on the connection."""
+        stream = self.quic.open_stream(unidirectional)
+        if stream is not None:
+            self.newest_stream[unidirectional] = stream.stream_id
+        return stream
 
     def route_datagrams(self, session_id: int, receive: Callable[[list[bytes]], object]) -> None:
         """Send the datagrams of a session straight to ``receive``."""
@@ -678,7 +705,7 @@ class H3Connection:
         """Open our control and QPACK streams, as far as the peer allows now."""
         wanted = len(_CRITICAL) if self.options.qpack_max_table_capacity else 1
         while self._started and self._opened < wanted:
-            stream = self.quic.open_stream(True)
+            stream = self.open_stream(True)
             if stream is None:
                 return
             kind = _CRITICAL[self._opened]
@@ -740,6 +767,7 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, let go of streams and timers."""
         self._closed = True
+        self.load.close()
         for timer in (self._settings_timer, self._refused_timer):
             if timer is not None:
                 timer.cancel()

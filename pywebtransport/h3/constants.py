@@ -134,6 +134,7 @@ MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 # Bytes of the name, and of name and value, of a field: what QPACK coders that are in use take.
 MAX_FIELD_NAME: Final = 1024
 MAX_FIELD_LINE: Final = 65500
+MAX_FIELD_LINES: Final = 256  # of one header that is accepted
 MAX_UDP_PAYLOAD: Final = 65527  # bytes of one proxied UDP payload (RFC 9298 section 5)
 MAX_CLOSE_REASON: Final = 1024  # bytes of UTF-8 in WT_CLOSE_SESSION
 MAX_SESSION_STREAMS: Final = 1 << 60  # largest value of WT_MAX_STREAMS and WT_STREAMS_BLOCKED

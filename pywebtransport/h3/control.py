@@ -7,7 +7,8 @@ from typing import Protocol
 
 from .constants import RESERVED_FRAME_TYPES, FrameType, H3Error
 from .errors import H3ConnectionError
-from .frames import SKIP, Frame, FrameParser
+from .frames import SKIP, SKIPPED, Frame, FrameParser
+from .load import Load
 from .settings import read_settings
 from .varint import decode_varint
 
@@ -42,6 +43,7 @@ class ControlReader(FrameParser):
 
     Args:
         events: Where SETTINGS and GOAWAY go.
+        load: Counts what carries nothing.
         is_client: This end is the client.
         max_frame_size: Largest frame in bytes; a larger one is H3_EXCESSIVE_LOAD.
     """
@@ -60,27 +62,39 @@ class ControlReader(FrameParser):
         "_events",
         "_has_settings",
         "_is_client",
+        "_load",
         "_max_frame_size",
         "_max_push_id",
     )
 
-    def __init__(self, events: ControlEvents, *, is_client: bool, max_frame_size: int) -> None:
+    def __init__(
+        self, events: ControlEvents, load: Load, *, is_client: bool, max_frame_size: int
+    ) -> None:
         super().__init__()
         self._events = events
+        self._load = load
         self._is_client = is_client
         self._max_frame_size = max_frame_size
         self._has_settings = False
         self._max_push_id = -1
 
-    def feed(self, data: bytes) -> None:
+    def take(self, data: bytes) -> bool:
         """Take received bytes.
+
+        Returns:
+            False: there is more to handle in a later turn; call again then, with no bytes.
 
         Raises:
             H3ConnectionError: the peer broke a rule.
         """
-        super().feed(data)
+        self.feed(data)
+        done = 0
         while (frame := self.next()) is not None:
             self._handle(frame)
+            done += 1
+            if self._load.is_over(done):
+                return False
+        return True
 
     def judge(self, frame_type: int) -> int:
         """Which frames may come, and when."""
@@ -103,6 +117,9 @@ class ControlReader(FrameParser):
 
     def _handle(self, frame: Frame) -> None:
         kind, payload = frame
+        if frame is SKIPPED:
+            self._load.idle("frames of unknown types")
+            return
         if payload is None:
             raise H3ConnectionError(
                 H3Error.EXCESSIVE_LOAD,
@@ -113,6 +130,7 @@ class ControlReader(FrameParser):
             self._has_settings = True
             self._events.on_settings(read_settings(payload))
         elif kind == FrameType.GOAWAY:
+            self._load.idle("frames that change nothing")
             self._events.on_goaway(_only_varint(kind, payload))
         elif kind == FrameType.MAX_PUSH_ID:
             self._limit_pushes(_only_varint(kind, payload))
@@ -129,6 +147,7 @@ class ControlReader(FrameParser):
             raise H3ConnectionError(
                 H3Error.ID_ERROR, f"MAX_PUSH_ID went from {self._max_push_id} to {push_id}"
             )
+        self._load.idle("frames that change nothing")
         self._max_push_id = push_id
 
     def _check_priority(self, kind: int, payload: bytes) -> None:
@@ -140,6 +159,7 @@ class ControlReader(FrameParser):
             raise H3ConnectionError(
                 H3Error.ID_ERROR, f"PRIORITY_UPDATE for {decoded[0]}, which is no request", kind
             )
+        self._load.idle("frames that change nothing")
 
 
 def _only_varint(kind: int, payload: bytes) -> int:

@@ -21,6 +21,8 @@ __all__ = ["CreditEvents", "NoGroup", "SessionCredit"]
 
 _MAX_STREAMS: Final = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
 _STREAMS_BLOCKED: Final = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
+# Bytes sent that are a reason for a new limit.
+_LEAST_SENT: Final = 256
 _COUNTERS: Final = (
     "bytes_sent",
     "bytes_received",
@@ -75,6 +77,30 @@ _NOBODY = _Nobody()
 def _ignore(_: bytes) -> None: ...
 
 
+class _Reasons:
+    """What the peer's flow-control capsules answered to, by their kind.
+
+    An honest peer raises a limit as this end uses what it allows, and is blocked once at
+    each limit of ours.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def grew(self, kind: int, now: int | None, by: int = 1) -> bool:
+        """The figure has grown since the last capsule of this kind that had a reason."""
+        if now is None or now < self._last.get(kind, 0) + by:
+            return False
+        self._last[kind] = now
+        return True
+
+    def sent(self, now: int) -> bool:
+        """Likewise for the bytes that this end sent: a window is not a few bytes."""
+        return self.grew(CapsuleType.WT_MAX_DATA, now, _LEAST_SENT)
+
+
 class SessionCredit:
     """Credit of one session, both ways.
 
@@ -90,7 +116,9 @@ class SessionCredit:
 
     __slots__ = (
         "_events",
+        "_max_window",
         "_over",
+        "_reasons",
         "_send",
         "_strict",
         "_window",
@@ -112,10 +140,12 @@ class SessionCredit:
         events: CreditEvents,
     ) -> None:
         self._window = options.initial_max_data
+        self._max_window = options.max_data
         self._strict = strict
         self._send = send
         self._events = events
         self._over = False
+        self._reasons = _Reasons()
         self.enabled = enabled
         self.group: Group = quic.new_group(self)
         if not enabled:
@@ -169,8 +199,12 @@ class SessionCredit:
         """A stream of the peer is over: give credit for another one."""
         self._announce_streams(unidirectional, self.peer[unidirectional].done())
 
-    def received(self, kind: int, number: int) -> None:
+    def received(self, kind: int, number: int) -> bool:
         """Act on a flow-control capsule.
+
+        Returns:
+            There was a reason for it: since the last one of its kind this end used what the
+            peer allows, or got a limit of ours that it can be blocked at.
 
         Raises:
             LimitError: the number breaks a rule.
@@ -180,18 +214,26 @@ class SessionCredit:
             if current is not None and check_limit(current, number, equal_is_error=self._strict):
                 self.group.send_limit = number
                 self._events.credit_raised("data", number)
+                return self._reasons.sent(self.group.stats()["bytes_sent"] or 0)
         elif kind in _MAX_STREAMS:
             unidirectional = kind == CapsuleType.WT_MAX_STREAMS_UNI
             if self.local[unidirectional].raise_limit(number, equal_is_error=self._strict):
                 name = "streams_uni" if unidirectional else "streams_bidi"
+                opened = self.local[unidirectional].opened
                 self._events.credit_raised(name, number)
+                return self._reasons.grew(kind, opened)
         elif kind == CapsuleType.WT_DATA_BLOCKED:
+            limit = self.group.recv_limit
             self.group_credit_due()
+            return self._reasons.grew(kind, limit)
         else:
             if number > MAX_SESSION_STREAMS:
                 raise LimitError(f"the peer is blocked at {number} streams: more than 2**60")
             unidirectional = kind == CapsuleType.WT_STREAMS_BLOCKED_UNI
+            limit = self.peer[unidirectional].limit
             self._announce_streams(unidirectional, self.peer[unidirectional].wanted())
+            return self._reasons.grew(kind, limit)
+        return False
 
     def end(self) -> None:
         """The session is over: drop its datagrams and close its group; the figures stay."""
@@ -233,7 +275,12 @@ class SessionCredit:
         current = self.group.recv_limit
         if current is None or self._over:
             return
-        limit = (self.group.stats()["bytes_consumed"] or 0) + self._window
+        consumed = self.group.stats()["bytes_consumed"] or 0
+        if self._window < self._max_window and 2 * consumed >= self._window:
+            # The application reads: what it read so often already may wait for it at a time.
+            self._window = min(2 * self._window, self._max_window)
+            self.group.credit_threshold = max(1, self._window // 2)
+        limit = consumed + self._window
         if limit > current:
             self.group.recv_limit = limit
             self._send(encode_number(CapsuleType.WT_MAX_DATA, limit))

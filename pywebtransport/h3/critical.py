@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .constants import H3Error
@@ -12,9 +13,22 @@ from .transport import Stream
 if TYPE_CHECKING:
     from .connection import H3Connection
 
-__all__ = ["LocalCritical", "PeerCritical"]
+__all__ = ["LocalCritical", "PeerCritical", "read_piece"]
 
 _CHUNK = 65536
+
+
+def read_piece(stream: Stream, size: int = _CHUNK) -> bytes | None:
+    """What came on a stream of the peer, also before its reset or the end of the connection.
+
+    Returns:
+        At most ``size`` bytes; ``b""`` at the FIN; None: nothing now.
+    """
+    if not stream.is_reset and (stream.fin_received or not stream.is_closed):
+        return stream.read(size)
+    data = stream.peek(size)  # there is no reading any more
+    stream.skip(len(data))
+    return data or None
 
 
 class LocalCritical:
@@ -58,37 +72,58 @@ class PeerCritical:
     Args:
         connection: What it belongs to.
         name: For error messages.
-        feed: Takes the bytes.
+        take: Takes bytes; False: it has to go on with them in a later turn, before more.
+        chunk: How many bytes it may get at a time.
     """
 
-    __slots__ = ("_connection", "_feed", "_name")
+    __slots__ = ("_chunk", "_connection", "_name", "_take", "_waits")
 
     def __init__(
-        self, connection: H3Connection, name: str, feed: Callable[[bytes], object]
+        self,
+        connection: H3Connection,
+        name: str,
+        take: Callable[[bytes], bool],
+        chunk: int = _CHUNK,
     ) -> None:
         self._connection = connection
         self._name = name
-        self._feed = feed
+        self._take = take
+        self._chunk = chunk
+        self._waits = False  # for a later turn
 
     def ready(self, stream: Stream) -> None:
         """The stream has news."""
         self._connection.guard(self.read, stream)
 
     def read(self, stream: Stream) -> None:
-        """Read all that the stream holds; it must never end.
+        """Read what the stream holds, as far as the turn allows; it must never end.
 
         Raises:
             H3ConnectionError: it ended, or what it says breaks a rule.
         """
-        while not stream.is_reset:
+        while not self._waits and not stream.is_reset:
             if self._connection.is_closed:
                 return
-            data = stream.read(_CHUNK)
+            data = read_piece(stream, self._chunk)
             if data is None:
                 return
             if not data:
                 break
-            self._feed(data)
+            if not self._take(data):
+                self._put_off(stream)
+        if self._waits:
+            return
         raise H3ConnectionError(
             H3Error.CLOSED_CRITICAL_STREAM, f"the peer closed its {self._name} stream"
         )
+
+    def _put_off(self, stream: Stream) -> None:
+        self._waits = True
+        self._connection.later(partial(self._go_on, stream))
+
+    def _go_on(self, stream: Stream) -> None:
+        self._waits = False
+        if self._take(b""):
+            self.read(stream)
+        else:
+            self._put_off(stream)

@@ -9,6 +9,7 @@ in the stream: their credit is not given back, so the peer is held up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from .options import H3Options
 from .transport import CallLater, Stream, TimerHandle
 
 __all__ = ["EarlyArrivals", "EarlyStream"]
+
+
+# Datagrams of all sessions together have so many times the bytes that those of one may have.
+_SESSIONS = 4
 
 
 class EarlyStream(NamedTuple):
@@ -31,7 +36,7 @@ class _Bucket:
     __slots__ = ("datagram_bytes", "datagrams", "streams", "timer")
 
     def __init__(self) -> None:
-        self.streams: list[EarlyStream] = []
+        self.streams: deque[EarlyStream] = deque()
         self.datagrams: list[bytes] = []
         self.datagram_bytes = 0
         self.timer: TimerHandle | None = None
@@ -55,6 +60,7 @@ class EarlyArrivals:
     __slots__ = (
         "_buckets",
         "_call_later",
+        "_datagram_bytes",
         "_datagrams",
         "_expired",
         "_lost",
@@ -77,6 +83,7 @@ class EarlyArrivals:
         self._buckets: dict[int, _Bucket] = {}
         self._streams = 0
         self._datagrams = 0
+        self._datagram_bytes = 0
         self.dropped = 0
         """Streams and datagrams for which there was no room."""
 
@@ -119,12 +126,18 @@ class EarlyArrivals:
         count, size = 0, len(data)
         if waiting is not None:
             count, size = len(waiting.datagrams), size + waiting.datagram_bytes
-        if size > self._options.max_early_bytes or not self._has_room(count):
+        limit = self._options.max_early_bytes
+        if (
+            size > limit
+            or self._datagram_bytes + len(data) > _SESSIONS * limit
+            or not self._has_room(count)
+        ):
             self.dropped += 1
             return False
         bucket = self._bucket(session_id, known)
         bucket.datagrams.append(data)
         bucket.datagram_bytes = size
+        self._datagram_bytes += len(data)
         self._datagrams += 1
         return True
 
@@ -150,7 +163,19 @@ class EarlyArrivals:
         bucket.cancel_timer()
         self._streams -= len(bucket.streams)
         self._datagrams -= len(bucket.datagrams)
-        return bucket.streams, bucket.datagrams
+        self._datagram_bytes -= bucket.datagram_bytes
+        return list(bucket.streams), bucket.datagrams
+
+    def next_stream(self, session_id: int) -> EarlyStream | None:
+        """Remove and return the stream of a session that came first."""
+        bucket = self._buckets.get(session_id)
+        if bucket is None or not bucket.streams:
+            return None
+        early = bucket.streams.popleft()
+        self._streams -= 1
+        if not bucket.streams and not bucket.datagrams:
+            self.take(session_id)
+        return early
 
     def drop_stream(self, stream: Stream) -> None:
         """Forget one waiting stream."""

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from .varint import decode_varint, encode_varint
 
-__all__ = ["SKIP", "STREAM", "Frame", "FrameParser", "encode_frame"]
+__all__ = ["SKIP", "SKIPPED", "STREAM", "Frame", "FrameParser", "encode_frame"]
 
 SKIP: Final = -1
 """Policy: drop the payload as it comes."""
@@ -28,6 +28,10 @@ class Frame(NamedTuple):
     """None: the frame is larger than the policy allows; its payload is dropped."""
 
 
+SKIPPED: Final = Frame(-1, None)
+"""Stands for a frame whose payload was dropped."""
+
+
 class FrameParser:
     """Cuts a byte stream into frames, however the bytes were split.
 
@@ -37,7 +41,7 @@ class FrameParser:
             collect in bytes. It may raise to refuse the type.
     """
 
-    __slots__ = ("_action", "_buffer", "_policy", "_pos", "_remaining", "_type")
+    __slots__ = ("_action", "_begun", "_buffer", "_policy", "_pos", "_remaining", "_type", "begins")
 
     def __init__(self, policy: Callable[[int], int] | None = None) -> None:
         self._policy = policy
@@ -48,6 +52,9 @@ class FrameParser:
         self._type = -1  # -1: the next bytes are a frame type
         self._action = SKIP
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
+        self._begun = 0
+        self.begins = -1
+        """Payload bytes of the frame that :meth:`next` gave; -1: it gave a further piece of it."""
 
     def judge(self, frame_type: int) -> int:
         """The policy; subclasses may have one of their own."""
@@ -80,30 +87,30 @@ class FrameParser:
             self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
-        """The next frame or piece; None when more bytes are needed."""
-        while True:
-            if self._remaining < 0 and not self._read_header():
-                if self._pos == len(self._buffer):
-                    self._pos, self._buffer = 0, b""
+        """The next frame or piece, or ``SKIPPED``; None when more bytes are needed."""
+        if self._remaining < 0 and not self._read_header():
+            if self._pos == len(self._buffer):
+                self._pos, self._buffer = 0, b""
+            return None
+        available = len(self._buffer) - self._pos
+        if self._action >= 0:
+            if self._remaining > self._action:
+                self._action = SKIP
+                return Frame(self._type, None)
+            if available < self._remaining:
                 return None
-            available = len(self._buffer) - self._pos
-            if self._action >= 0:
-                if self._remaining > self._action:
-                    self._action = SKIP
-                    return Frame(self._type, None)
-                if available < self._remaining:
-                    return None
-                return self._take(self._remaining)
-            if self._action == STREAM:
-                if available == 0 and self._remaining:
-                    return None
-                return self._take(min(available, self._remaining))
-            skipped = min(available, self._remaining)
-            self._pos += skipped
-            self._remaining -= skipped
-            if self._remaining:
+            return self._take(self._remaining)
+        if self._action == STREAM:
+            if available == 0 and self._remaining:
                 return None
-            self._reset()
+            return self._take(min(available, self._remaining))
+        skipped = min(available, self._remaining)
+        self._pos += skipped
+        self._remaining -= skipped
+        if self._remaining:
+            return None
+        self._reset()
+        return SKIPPED
 
     def _read_header(self) -> bool:
         """Read type and length; True once both are known and the payload is due."""
@@ -118,9 +125,11 @@ class FrameParser:
         if decoded is None:
             return False
         self._remaining, self._pos = decoded
+        self._begun = self._remaining
         return True
 
     def _take(self, size: int) -> Frame:
+        self.begins, self._begun = self._begun, -1
         payload = bytes(self._buffer[self._pos : self._pos + size])
         self._pos += size
         self._remaining -= size

@@ -26,6 +26,7 @@ _LONGEST = 1e9  # seconds, as in the configuration
 _RANGES: dict[str, tuple[float, float]] = {
     "max_sessions": (1, MAX_VARINT),
     "initial_max_data": (1, MAX_VARINT),
+    "max_data": (0, MAX_VARINT),
     "initial_max_streams_bidi": (1, MAX_SESSION_STREAMS),
     "initial_max_streams_uni": (1, MAX_SESSION_STREAMS),
     "stream_increment_bidi": (1, MAX_SESSION_STREAMS),
@@ -46,6 +47,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_pending_connects": (0, 65536),
     "max_refused_sessions": (1, 1 << 30),
     "refused_window": (0.001, 3600),
+    "max_idle_items": (1, 1 << 30),
+    "idle_items_per_second": (1, 1 << 30),
 }
 
 
@@ -66,6 +69,8 @@ class H3Options:
     """Sessions alive at once on one connection."""
     initial_max_data: int = 16 * 1024 * 1024
     """Receive window of one session in bytes, over all its streams."""
+    max_data: int = 0
+    """To which that window grows as the application reads; less than the first one: it does not."""
     initial_max_streams_bidi: int = 100
     """Bidirectional streams of one session that the peer may have open."""
     initial_max_streams_uni: int = 100
@@ -103,9 +108,15 @@ class H3Options:
     max_pending_connects: int = 16
     """Requests that may wait for the client's SETTINGS."""
     max_refused_sessions: int = 100
-    """Sessions refused within ``refused_window`` before the connection is closed."""
+    """Sessions refused within ``refused_window`` before the connection is closed; each one that
+    is not refused takes one back."""
     refused_window: float = 10.0
     """Seconds over which refused sessions are counted."""
+    max_idle_items: int = 2000
+    """Frames, capsules, streams and requests that carry nothing, see ``load``, before the
+    connection is closed."""
+    idle_items_per_second: int = 1000
+    """By how much their count falls each second."""
     peer_bidi_streams: int | None = None
     """Bidirectional streams that the transport lets a client have open at once. A session ID
     beyond what that allows closes the connection; None: not checked."""

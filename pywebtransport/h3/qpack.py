@@ -8,12 +8,13 @@ QPACK error codes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import pylsqpack
 
-from .constants import H3Error
+from .constants import MAX_FIELD_LINES, H3Error
 from .errors import H3ConnectionError
 
 __all__ = [
@@ -123,8 +124,8 @@ class Qpack:
             if size > self._max_size:
                 raise FieldSectionTooLarge
             return decoded
-        lines, least, longest = measure_section(section)
-        if least > self._max_size:
+        lines, least, longest = measure_section(section, MAX_FIELD_LINES, self._max_size)
+        if lines > MAX_FIELD_LINES or least > self._max_size:
             self.cancel(stream_id)
             raise FieldSectionTooLarge
         if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
@@ -234,8 +235,15 @@ def count_field_lines(section: bytes) -> int:
     return measure_section(section)[0]
 
 
-def measure_section(section: bytes) -> tuple[int, int, int]:
+def measure_section(
+    section: bytes, max_lines: int = sys.maxsize, max_size: int = sys.maxsize
+) -> tuple[int, int, int]:
     """Walk an encoded field section (RFC 9204 section 4.5) without decoding it.
+
+    Args:
+        section: The bytes.
+        max_lines: Go no further when there are more.
+        max_size: Likewise when it has more bytes.
 
     Returns:
         The number of its lines; how many bytes it has at least, decoded and counted as in
@@ -248,7 +256,7 @@ def measure_section(section: bytes) -> tuple[int, int, int]:
     pos = _skip_integer(section, 0, 8)
     pos = _skip_integer(section, pos, 7)
     lines = least = longest = 0
-    while pos < len(section):
+    while pos < len(section) and lines <= max_lines and least <= max_size:
         first = section[pos]
         low = high = name_low = name_high = 0
         if first & 0x80:  # indexed

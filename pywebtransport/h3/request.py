@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ..exceptions import ConfigurationError, WebTransportError
 from .constants import FrameType, H3Error, Setting
 from .control import refuse_frame
+from .critical import read_piece
 from .errors import H3ConnectionError, H3StreamError, MessageError
 from .fields import check_section_size, encode_fields, parse_request, parse_response
-from .frames import SKIP, STREAM, Frame, FrameParser, encode_frame
+from .frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
 from .qpack import Fields, FieldSectionTooLarge
 from .transport import Stream, TimerHandle
 
@@ -58,6 +59,8 @@ class Phase(Enum):
     """Nothing: the stream is out of our hands."""
 
 
+# A request that is reset before its answer costs as much as so many empty frames.
+_TAKEN_BACK = 10
 _READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
 
 
@@ -76,6 +79,7 @@ class RequestStream:
         "_judged",
         "_parser",
         "_timer",
+        "_waits",
         "connection",
         "phase",
         "session",
@@ -97,6 +101,7 @@ class RequestStream:
         self._parser = FrameParser(self._policy)
         self._ahead: FrameParser | None = None  # while the request waits, see _judge_ahead
         self._judged = 0
+        self._waits = False  # for a later turn
         self._closed_by_peer = False
         self._timer: TimerHandle | None = None
         stream.sink = self.sink
@@ -124,31 +129,28 @@ class RequestStream:
 
     def ready(self, stream: Stream) -> None:
         """The stream has news."""
-        if self.is_done:
+        if self.is_done or self._waits:
             return
-        if stream.is_reset:
-            if self.phase is Phase.OPEN:  # a WT_CLOSE_SESSION may have come just before
-                self._parser.feed(stream.peek(stream.buffered))
-                self._handle_frames()
-            if not self.is_done:
-                self._reset_by_peer(stream.reset_code)
-            return
-        if self.phase is Phase.WAITING:
+        if self.phase is Phase.WAITING and not stream.is_reset:
             self._judge_ahead()
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
-        else:
-            self.advance()
-        if stream.is_stopped and not self.is_done:
+        elif not stream.is_reset or self.phase is Phase.OPEN:
+            self.advance()  # a WT_CLOSE_SESSION may have come just before a reset
+        if self.is_done or self._waits:
+            return
+        if stream.is_reset:
+            self._reset_by_peer(stream.reset_code)
+        elif stream.is_stopped:
             self._stopped_by_peer(stream.stop_code)
 
     def advance(self) -> None:
-        """Read and handle as much as the phase allows."""
-        while True:
+        """Read and handle as much as the phase and the turn allow."""
+        while not self._waits:
             self._handle_frames()
-            if self.phase not in _READING:
+            if self._waits or self.phase not in _READING:
                 return
-            data = self.stream.read(_CHUNK)
+            data = read_piece(self.stream)
             if data is None:
                 return
             if not data:
@@ -157,8 +159,35 @@ class RequestStream:
             self._parser.feed(data)
 
     def _handle_frames(self) -> None:
+        done = 0
         while self.phase in _READING and (frame := self._parser.next()) is not None:
             self._handle(frame)
+            done += 1
+            if self._waits:
+                return
+            if self.connection.load.is_over(done):
+                self._put_off()
+                return
+
+    def _put_off(self) -> None:
+        """Go on in a later turn; what comes meanwhile stays in the stream."""
+        if not self._waits:
+            self._waits = True
+            self.connection.later(self.go_on)
+
+    def go_on(self) -> None:
+        """Work off what was put off, and then what came meanwhile."""
+        if not self._waits:
+            return
+        self._waits = False
+        if self.phase is Phase.OPEN:
+            self._capsules(b"")
+        if not self._waits:
+            self.ready(self.stream)
+
+    def _capsules(self, data: bytes) -> None:
+        if self.session is not None and not self.session.receive_capsules(data):
+            self._put_off()
 
     def _policy(self, frame_type: int) -> int:
         refuse_frame(frame_type, "request")
@@ -182,14 +211,18 @@ class RequestStream:
         )
 
     def _handle(self, frame: Frame) -> None:
-        if frame.type == FrameType.HEADERS:
+        load = self.connection.load
+        if frame is SKIPPED:
+            load.idle("frames of unknown types")
+        elif frame.type == FrameType.HEADERS:
             self._headers(frame.payload)
-        elif frame.payload:
-            if self.phase is Phase.LINGER:
-                if self._closed_by_peer:
-                    self.fail(H3Error.MESSAGE_ERROR)
-            elif self.session is not None:
-                self.session.receive_capsules(frame.payload)
+        else:
+            payload = frame.payload or b""
+            load.data_frame(self._parser.begins)
+            if self.phase is not Phase.LINGER:
+                self._capsules(payload)
+            elif payload and self._closed_by_peer:
+                self.fail(H3Error.MESSAGE_ERROR)
 
     def _judge_ahead(self) -> None:
         """Server: look at the frames behind a request that waits for its answer.
@@ -208,15 +241,25 @@ class RequestStream:
             ahead = self._ahead = FrameParser(self._policy)
             self._judged = 0
             ahead.feed(rest)
-        while ahead.next() is not None:
-            pass
+        if not self._judge(ahead):
+            return
         data = stream.peek(_CHUNK)[self._judged :]
         self._judged += len(data)
         ahead.feed(data)
-        while ahead.next() is not None:
-            pass
+        if not self._judge(ahead):
+            return
         if stream.fin_received and stream.buffered == self._judged and not ahead.at_boundary:
             raise self._cut_short()
+
+    def _judge(self, ahead: FrameParser) -> bool:
+        """False: the rest was put off."""
+        done = 0
+        while ahead.next() is not None:
+            done += 1
+            if self.connection.load.is_over(done):
+                self._put_off()
+                return False
+        return True
 
     def _cut_short(self) -> H3ConnectionError:
         return H3ConnectionError(
@@ -267,7 +310,9 @@ class RequestStream:
             response = parse_response(fields)
         except MessageError as error:
             raise H3StreamError(self, H3Error.MESSAGE_ERROR, str(error)) from None
-        if response.status >= 200 and self.session is not None:
+        if response.status < 200:
+            self.connection.load.idle("interim responses")
+        elif self.session is not None:
             self.session.response_received(response)
 
     def _fin(self) -> None:
@@ -287,7 +332,10 @@ class RequestStream:
     def _reset_by_peer(self, code: int | None) -> None:
         session = self.session
         lingering = self.phase is Phase.LINGER
+        answered = lingering or self.phase is Phase.OPEN
         self.fail(H3Error.REQUEST_CANCELLED)
+        if not answered and not self.connection.is_client:
+            self.connection.load.idle("requests that were taken back", _TAKEN_BACK)
         if session is not None and not lingering:
             session.connect_lost(code, "reset")
 
@@ -402,6 +450,7 @@ class RequestStream:
     def abandon(self) -> None:
         """The connection is gone."""
         self.phase = Phase.DONE
+        self._waits = False
         self._cancel_timer()
         # The parser leads back here: nothing is left to the garbage collector.
         self._parser = _NO_FRAMES

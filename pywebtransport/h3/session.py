@@ -23,6 +23,7 @@ from .capsules import (
     FLOW_CONTROL_CAPSULES,
     PROHIBITED_CAPSULES,
     SESSION_CAPSULES,
+    SKIPPED,
     Capsule,
     CapsuleParser,
     cut_reason,
@@ -488,12 +489,14 @@ class H3Session:
     def _take_arrivals(self) -> None:
         """Hand over what waited, and from now on all that comes."""
         self._timer = None
+        connection = self._connection
         if self._request is None or not self.is_live:
             return
-        self.takes_arrivals = True
-        self._connection.route_datagrams(self.session_id, self._events.datagrams_received)
-        self._connection.arrivals.deliver(self)
-        if self.is_live:
+        if not connection.arrivals.deliver(self):
+            connection.later(self._take_arrivals)
+        elif self.is_live:
+            self.takes_arrivals = True
+            connection.route_datagrams(self.session_id, self._events.datagrams_received)
             self._request.open()
 
     def _answerable(self) -> RequestStream:
@@ -523,7 +526,7 @@ class H3Session:
         credit = self._credit
         stream: Stream | None = None
         if credit is not None and credit.may_open(unidirectional):
-            stream = self._quic.open_stream(unidirectional)
+            stream = self._connection.open_stream(unidirectional)
         if credit is None or stream is None:
             self._connection.wait_for_streams(self, unidirectional)
             return None
@@ -624,10 +627,10 @@ class H3Session:
             self._datagram_refused = True
         return queued
 
-    def datagram_arrived(self, data: bytes) -> None:
-        """A datagram that waited or came in a capsule."""
+    def datagrams_arrived(self, datagrams: list[bytes]) -> None:
+        """Datagrams that waited, or did not come the fast way."""
         if self.is_live:
-            self._events.datagrams_received([data])
+            self._events.datagrams_received(datagrams)
 
     def tell_datagram_writable(self) -> None:
         """The outgoing queue has room: tell those who were refused."""
@@ -658,33 +661,53 @@ class H3Session:
 
     # Capsules.
 
-    def receive_capsules(self, data: bytes) -> None:
-        """Payload of a DATA frame on the CONNECT stream."""
+    def receive_capsules(self, data: bytes) -> bool:
+        """Payload of a DATA frame on the CONNECT stream.
+
+        Returns:
+            False: there is more to handle in a later turn; call again then, before more comes.
+        """
         parser = self._capsules
         if parser is None:
             parser = self._capsules = self._capsule_parser()
         try:
             parser.feed(data)
+            done, load = 0, self._connection.load
             while self.is_live and (capsule := parser.next()) is not None:
                 self._handle(capsule)
+                done += 1
+                if load.is_over(done):
+                    return not self.is_live
         except CapsuleError as error:
             raise SessionAbort(self, H3Error.MESSAGE_ERROR, str(error)) from None
         except LimitError as error:
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
+        return True
 
     def _handle(self, capsule: Capsule) -> None:
         kind, value = capsule
+        load = self._connection.load
+        if capsule is SKIPPED:
+            load.idle("capsules of unknown types")
+            return
         if kind == CapsuleType.WT_CLOSE_SESSION:
             code, reason = parse_close(value)
             self._events.capsule_received(kind, value)
             self._closed_by_peer(code, reason)
             return
+        is_useful = False
         if kind == CapsuleType.DATAGRAM:
+            is_useful = bool(value)
             self._events.datagrams_received([value])
         elif kind == CapsuleType.WT_DRAIN_SESSION:
+            is_useful = not self.draining
             self.tell_draining()
         elif self._credit is not None:
-            self._credit.received(kind, parse_number(kind, value))
+            is_useful = self._credit.received(kind, parse_number(kind, value))
+        if is_useful:
+            load.useful()
+        else:
+            load.idle("capsules that change nothing")
         if self.is_live:  # a callback may have closed the session
             self._events.capsule_received(kind, value)
 

@@ -2,7 +2,7 @@
 
 The compiled classes ``QuicConnection``, ``QuicStream`` and ``QuicGroup`` have
 this shape; tests put an in-memory connection in their place. The HTTP/3 layer
-does no I/O, starts no task, and asks for time only through ``CallLater``.
+does no I/O, starts no task, and asks for time only through ``CallLater`` and ``Turns``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["CallLater", "Group", "GroupOwner", "QuicTransport", "Stream", "TimerHandle"]
+__all__ = ["CallLater", "Group", "GroupOwner", "QuicTransport", "Stream", "TimerHandle", "Turns"]
 
 
 class TimerHandle(Protocol):
@@ -23,6 +23,17 @@ class CallLater(Protocol):
     def __call__(
         self, delay: float, callback: Callable[..., object], /, *args: Any
     ) -> TimerHandle: ...
+
+
+class Turns(Protocol):
+    """Shares the time of the event loop; the shape of ``utils.turns.Turns``."""
+
+    @property
+    def is_over(self) -> bool:
+        """Others have to have their turn now."""
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn."""
 
 
 class GroupOwner(Protocol):

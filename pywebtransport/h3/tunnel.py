@@ -19,7 +19,7 @@ from ..exceptions import (
     WebTransportNotSupportedError,
 )
 from ..types import HeaderMap, HeadersToSend
-from .capsules import CapsuleParser
+from .capsules import SKIPPED, CapsuleParser
 from .constants import (
     CAPSULE_PROTOCOL_FIELD,
     CONNECT_UDP_TOKEN,
@@ -210,7 +210,7 @@ class H3Tunnel:
                 f"the proxy does not offer CONNECT-UDP: it did not send {', '.join(missing)}",
                 remote=True,
             )
-        stream = connection.quic.open_stream(False)
+        stream = connection.open_stream(False)
         if stream is None:
             raise StreamLimitError("the proxy allows no further request on this connection now")
         self = cls(connection, stream, authority, path, fields, events)
@@ -372,14 +372,30 @@ class H3Tunnel:
     def _route(self, datagrams: list[bytes]) -> None:
         self._connection.guard(self.datagrams_received, datagrams)
 
-    def receive_capsules(self, data: bytes) -> None:
-        """Payload of a DATA frame on the request stream."""
+    def receive_capsules(self, data: bytes) -> bool:
+        """Payload of a DATA frame on the request stream.
+
+        Returns:
+            False: there is more to handle in a later turn; call again then, before more comes.
+        """
+        done, load = 0, self._connection.load
         try:
             self._capsules.feed(data)
             while self.is_open and (capsule := self._capsules.next()) is not None:
-                self.datagrams_received([capsule.value])
+                if capsule is SKIPPED:
+                    load.idle("capsules of unknown types")
+                elif len(capsule.value) > 1:  # a context ID and a payload
+                    load.useful()
+                    self.datagrams_received([capsule.value])
+                else:
+                    load.idle("capsules that carry nothing")
+                    self.datagrams_received([capsule.value])
+                done += 1
+                if load.is_over(done):
+                    return not self.is_open
         except CapsuleError as error:
             raise self._broken(str(error), H3Error.DATAGRAM_ERROR) from None
+        return True
 
     def _broken(self, reason: str, code: int) -> Exception:
         request = self._request

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..client import WebTransportClient
-from ..connection.figures import round_trip_times
 from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..server import ServerApp, WebTransportServer
 from ..utils import load_certificate
@@ -90,7 +90,9 @@ class Metrics:
     A collector in the sense of ``prometheus_client``: each scrape measures anew,
     nothing is counted twice and nothing costs anything between scrapes. Make it
     on the event loop of its sources; scrapes from other threads are answered by
-    that loop, and have no metrics once it is closed.
+    that loop, many connections over several of its turns, and have no metrics once it
+    is closed. A scrape on the loop's own thread measures up to 200 connections; of more,
+    the figures are those of the last measurement, and the next one has begun.
 
     ::
 
@@ -172,13 +174,21 @@ class Metrics:
     def collect(self) -> Iterable[Metric]:
         """Measure; called by a registry at each scrape, on any thread."""
         if threading.get_ident() == self._thread:
-            return self._measure()
+            for source in self._all():
+                source._measure()
+            return self._metrics()
         answer: Future[list[Metric]] = Future()
+
+        def finish() -> None:
+            try:
+                answer.set_result(self._metrics())
+            except BaseException as error:
+                answer.set_exception(error)
 
         def measure() -> None:
             if answer.set_running_or_notify_cancel():
                 try:
-                    answer.set_result(self._measure())
+                    self._look_again(finish)
                 except BaseException as error:
                     answer.set_exception(error)
 
@@ -198,9 +208,26 @@ class Metrics:
 
     # ------------------------------------------------------------------ internal
 
-    def _measure(self) -> list[Metric]:
+    def _all(self) -> list[WebTransportServer | WebTransportClient]:
+        return [source for sources in self._sources.values() for source in sources]
+
+    def _look_again(self, then: Callable[[], object]) -> None:
+        """Measure all connections, over some turns of the event loop when they are many."""
+        rounds = [source._look_again() for source in self._all()]
+        left = len(rounds)
+
+        def over() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for one in rounds:
+            one.when_over(over)
+
+    def _metrics(self) -> list[Metric]:
         figures = {
-            side: self._add(source._measure() for source in sources)
+            side: self._add(source._measured() for source in sources)
             for side, sources in self._sources.items()
         }
         return [*self._counters(figures), *self._gauges(figures), self._rtt()]
@@ -256,13 +283,10 @@ class Metrics:
             labels=["side", *self._labels],
         )
         for side, sources in self._sources.items():
-            values = round_trip_times(
-                connection for source in sources for connection in source.connections
+            values = sorted(
+                value for source in sources for value in source._figures.round_trip_times()
             )
-            buckets = [
-                (str(bound), float(sum(value <= bound for value in values)))
-                for bound in _RTT_BOUNDS
-            ]
+            buckets = [(str(bound), float(bisect_right(values, bound))) for bound in _RTT_BOUNDS]
             buckets.append(("+Inf", float(len(values))))
             family.add_metric([side, *self._labels.values()], buckets, sum(values))
         metric: Metric = family

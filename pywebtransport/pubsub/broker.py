@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -25,10 +26,14 @@ from ..exceptions import (
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..session import WebTransportSession
+from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
 from ..types import Serializer
-from ..utils.checks import check_instance, check_signature
+from ..utils.budget import PROCESS, ByteBudget
+from ..utils.checks import check_instance, check_integer, check_signature
+from ..utils.logs import SHARED_BURST, BoundedLog
+from ..utils.rounds import Round, Rounds
 from ..utils.stuck import LAST_WORDS, end_tasks, run_within
 from ..utils.text import printable
 from .delivery import Delivery
@@ -47,15 +52,31 @@ from .messages import (
     PubSubMessage,
 )
 from .queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
+from .room import (
+    DEFAULT_MAX_SESSION_BYTES,
+    DEFAULT_MAX_TOTAL_BYTES,
+    Frame,
+    SessionRoom,
+    Totals,
+)
+from .shares import AddressShares
 from .topics import check_pattern, check_topic, matcher
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, FrameCodec
+from .wire import (
+    CALL_ROOM,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    MAX_FRAME,
+    MAX_SUBSCRIPTION_NUMBER,
+    FrameCodec,
+)
 
 __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
+DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS = 20_000
+# A quarter of what a backend takes by default.
+DEFAULT_MAX_PATTERNS_PER_ADDRESS = 2_500
 MAX_PREFIX_LENGTH = 512
 """Characters before a topic in the name of a channel."""
-MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
 """``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
@@ -101,8 +122,12 @@ class Broker:
         serializer: Serializer | None = None,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
+        max_subscriptions_per_address: int | None = DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS,
+        max_patterns_per_address: int | None = DEFAULT_MAX_PATTERNS_PER_ADDRESS,
         max_queue: int = DEFAULT_MAX_QUEUE,
         max_queue_bytes: int | None = None,
+        max_session_bytes: int | None = None,
+        max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
     ) -> None:
         """A broker without sessions.
 
@@ -114,21 +139,37 @@ class Broker:
             serializer: Of all servers and clients; default ``JSONSerializer``.
             max_message_size: Bytes of one message as it is delivered.
             max_subscriptions: Per session.
+            max_subscriptions_per_address: Of all sessions of one client address together,
+                of IPv6 of its /64; see ``WebTransportConnection.client_network``. None: no limit.
+            max_patterns_per_address: Different patterns that they subscribe to: those are
+                what a backend has a limited number of. None: no limit.
             max_queue: Messages that may wait for one subscriber; it may ask for less.
             max_queue_bytes: Bytes that may wait for one subscriber; a message larger than
                 this is never delivered. Default: 1 MiB, or one message of
                 ``max_message_size`` when that is more.
+            max_session_bytes: Bytes that may wait for all subscriptions of one session
+                together, those that its streams have not sent yet among them. Default: 4 MiB, or
+                ``max_queue_bytes`` when that is more.
+            max_total_bytes: Bytes that may wait for all sessions together. A message that
+                waits for many counts once. They are part of the ``max_memory`` of the process.
 
         Raises:
             ConfigurationError: An argument is of another type, or out of range.
         """
         chosen = DEFAULT_MAX_QUEUE_BYTES if max_queue_bytes is None else max_queue_bytes
+        check_integer("max_total_bytes", max_total_bytes, 1, sys.maxsize)
+        if max_session_bytes is not None:
+            check_integer("max_session_bytes", max_session_bytes, 1, sys.maxsize)
         for key, value in (
             ("max_message_size", max_message_size),
             ("max_subscriptions", max_subscriptions),
+            ("max_subscriptions_per_address", max_subscriptions_per_address),
+            ("max_patterns_per_address", max_patterns_per_address),
             ("max_queue", max_queue),
             ("max_queue_bytes", chosen),
         ):
+            if value is None and key.endswith("_per_address"):
+                continue
             if type(value) is not int or not 1 <= value <= MAX_FRAME - CALL_ROOM:
                 raise invalid_config(
                     key=key,
@@ -168,6 +209,14 @@ class Broker:
         if max_queue_bytes is None:
             chosen = queue_bytes(max_message_size + _HEADER.size)
         self._max_queue_bytes = chosen
+        self._addresses = AddressShares(max_subscriptions_per_address, max_patterns_per_address)
+        self._log = BoundedLog(logger, burst=SHARED_BURST)
+        if max_session_bytes is None:
+            max_session_bytes = max(DEFAULT_MAX_SESSION_BYTES, chosen)
+        self._max_session_bytes = max_session_bytes
+        self._memory = ByteBudget("max_total_bytes", max_total_bytes, PROCESS)
+        self._totals = Totals()
+        self._rounds = Rounds()
         self._groups: dict[str, _Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -197,10 +246,10 @@ class Broker:
         """
         self._closed = True
         self._unwatch()
-        for client in tuple(self._clients):
-            client.end()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DEFAULT_CLOSE_TIMEOUT
+        await self._rounds.begin(tuple(self._clients), _Client.end).wait()
+        self._log.flush()
         if self._leaving:
             await asyncio.wait(tuple(self._leaving), timeout=DEFAULT_CLOSE_TIMEOUT / 2)
             await end_tasks(
@@ -282,24 +331,30 @@ class Broker:
         try:
             await self._backend.publish(self._prefix + topic, frame)
         except _UNAVAILABLE as error:
-            logger.warning("publishing is not possible: %s", printable(error))
+            self._log.tell(
+                "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
+            )
             raise PubSubError("the message bus is not available", topic=topic) from error
         self._published += 1
 
     def get_stats(self) -> dict[str, int]:
         """Counters: sessions, subscriptions, patterns, published, delivered, dropped, waiting.
 
-        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now.
+        ``limited``: subscriptions that were refused for a limit per client address.
+        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now;
+        ``waiting_bytes`` is what counts for ``max_total_bytes``.
         """
-        deliveries = [one for client in self._clients for one in client.subscriptions.values()]
+        totals = self._totals
         return {
             "sessions": len(self._clients),
-            "subscriptions": len(deliveries),
+            "subscriptions": totals.subscriptions,
             "patterns": len(self._groups),
             "published": self._published,
-            "delivered": sum(one.delivered for one in deliveries),
-            "dropped": sum(one.queue.dropped for one in deliveries),
-            "waiting": sum(len(one.queue) for one in deliveries),
+            "delivered": totals.delivered,
+            "dropped": totals.dropped,
+            "waiting": totals.waiting,
+            "waiting_bytes": self._memory.used,
+            "limited": self._log.counts.get("limited", 0),
         }
 
     # ------------------------------------------------------------------ internal
@@ -316,12 +371,15 @@ class Broker:
     def _tell_gap(self, seconds: float | None) -> None:
         """The backend loses messages (None), or did for so many seconds."""
         if seconds is not None:
-            for client in self._clients:
-                for delivery in client.subscriptions.values():
-                    delivery.tell_gap()
+            clients = tuple(self._clients)
+            self._rounds.begin(
+                (one for client in clients for one in tuple(client.subscriptions.values())),
+                Delivery.tell_gap,
+            )
 
     def _delivery(
         self,
+        room: SessionRoom,
         policy: BackpressurePolicy,
         max_queue: int,
         wants_gaps: bool,
@@ -331,6 +389,8 @@ class Broker:
             policy=policy,
             max_queue=max_queue,
             max_bytes=self._max_queue_bytes,
+            room=room,
+            totals=self._totals,
             encode=self._frames.encode,
             wants_gaps=wants_gaps,
             on_end=on_end,
@@ -340,7 +400,9 @@ class Broker:
         """Let a subscription get the messages of a pattern; in force when this returns."""
         group = self._groups.get(pattern)
         if group is None:
-            group = self._groups[pattern] = _Group(self._prefix, pattern, self._frames)
+            group = self._groups[pattern] = _Group(
+                self._prefix, pattern, self._frames, self._memory, self._log
+            )
         group.members.add(delivery)
         try:
             async with group.lock:
@@ -349,7 +411,12 @@ class Broker:
         except BaseException as error:
             self._leave(pattern, delivery)
             if isinstance(error, _UNAVAILABLE):
-                logger.warning("subscribing is not possible: %s", printable(error))
+                self._log.tell(
+                    "subscribe",
+                    logging.WARNING,
+                    "subscribing is not possible: %s",
+                    printable(error),
+                )
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
                 raise SubscriptionLimitError(
@@ -379,8 +446,12 @@ class Broker:
                 try:
                     await self._backend.unsubscribe(group.backend_id)
                 except WebTransportError as error:
-                    logger.warning(
-                        "unsubscribing '%s' failed: %s", printable(group.pattern), printable(error)
+                    self._log.tell(
+                        "unsubscribe",
+                        logging.WARNING,
+                        "unsubscribing '%s' failed: %s",
+                        printable(group.pattern),
+                        printable(error),
                     )
 
 
@@ -389,8 +460,11 @@ class _Group:
 
     __slots__ = (
         "_frames",
+        "_log",
         "_match",
+        "_memory",
         "_prefix",
+        "_rounds",
         "backend_id",
         "channels",
         "lock",
@@ -398,8 +472,16 @@ class _Group:
         "pattern",
     )
 
-    def __init__(self, prefix: str, pattern: str, frames: FrameCodec) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        pattern: str,
+        frames: FrameCodec,
+        memory: ByteBudget,
+        log: BoundedLog,
+    ) -> None:
         self.pattern = pattern
+        self._log = log
         # A backend's star spans levels, so that it may deliver more than is wanted.
         self.channels = prefix + pattern.replace("**", "*")
         self.members: set[Delivery] = set()
@@ -408,28 +490,38 @@ class _Group:
         self._prefix = prefix
         self._match = matcher(pattern)
         self._frames = frames
+        self._memory = memory
+        self._rounds = Rounds()
 
-    def deliver(self, channel: str, payload: bytes) -> None:
-        """One message of the backend, for every member."""
+    def deliver(self, channel: str, payload: bytes) -> Round | None:
+        """One message of the backend, for every member; with many this takes several turns."""
         if not self._match(channel[len(self._prefix) :]):
-            return
+            return None
         if not self._frames.is_message(payload):
-            logger.warning("ignored what is no message on channel '%s'", printable(channel))
-            return
+            self._log.tell(
+                "malformed",
+                logging.WARNING,
+                "ignored what is no message on channel '%s'",
+                printable(channel),
+            )
+            return None
+        frame = Frame(payload, self._memory)
         # Overflow may end a subscription, which changes the set.
-        for member in tuple(self.members):
-            member.push(payload)
+        return self._rounds.begin(tuple(self.members), lambda member: member.push(frame))
 
 
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_session", "subscriptions")
+    __slots__ = ("_broker", "_ended", "_network", "_room", "_session", "subscriptions")
 
     def __init__(self, broker: Broker, session: WebTransportSession) -> None:
         self._broker = broker
         self._session = session
+        connection = session.connection
+        self._network = "" if connection is None else connection.client_network
         self._ended = False
+        self._room = SessionRoom(broker._max_session_bytes, self._settle)
         self.subscriptions: dict[int, Delivery] = {}
 
     async def subscribe(
@@ -455,12 +547,17 @@ class _Client:
                 f"a session may have {broker._max_subscriptions} subscriptions", topic=pattern
             )
 
+        self._check_share(pattern)
+
         def forget() -> None:
             self.subscriptions.pop(subscription, None)
+            broker._addresses.remove(self._network, pattern)
             broker._leave(pattern, delivery)
 
-        delivery = broker._delivery(chosen, min(room, broker._max_queue), gaps, forget)
+        limit = min(room, broker._max_queue)
+        delivery = broker._delivery(self._room, chosen, limit, gaps, forget)
         self.subscriptions[subscription] = delivery
+        broker._addresses.add(self._network, pattern)
         try:
             await broker._check_allowed(self._session, "subscribe", pattern)
             stream = await self._open_stream(pattern)
@@ -479,6 +576,21 @@ class _Client:
             raise
         return {"max_queue": delivery.queue.max_messages}
 
+    def _check_share(self, pattern: str) -> None:
+        """Other addresses want to subscribe as well."""
+        broker = self._broker
+        reason = broker._addresses.refusal(self._network, pattern)
+        if reason is not None:
+            broker._log.tell(
+                "limited",
+                logging.WARNING,
+                "refused a subscription of session %s (client %s): %s",
+                self._session.session_id,
+                self._network,
+                reason,
+            )
+            raise SubscriptionLimitError(reason, topic=pattern)
+
     async def _open_stream(self, pattern: str) -> WebTransportSendStream:
         """The stream of one more subscription; the subscriber shall not wait for a limit.
 
@@ -493,9 +605,7 @@ class _Client:
         except (StreamLimitError, TimeoutError) as error:
             raise SubscriptionLimitError(
                 f"no stream is left for subscription {len(self.subscriptions)} of this session: "
-                "the client's connection allows no further unidirectional stream (its "
-                "initial_max_streams_uni, shared by its sessions), or the server's "
-                "max_streams_per_connection is reached",
+                + _reached(reached_limit(session, True)),
                 topic=pattern,
             ) from error
 
@@ -521,6 +631,11 @@ class _Client:
         for delivery in tuple(self.subscriptions.values()):
             delivery.end()
 
+    def _settle(self) -> None:
+        """Find room: what left the streams takes none any more."""
+        for delivery in self.subscriptions.values():
+            delivery.settle()
+
     def _check_number(self, number: object) -> None:
         if (
             isinstance(number, bool)
@@ -532,6 +647,17 @@ class _Client:
             )
         if number in self.subscriptions:
             raise _invalid(f"subscription {number} exists already")
+
+
+def _reached(limit: ReachedLimit) -> str:
+    """A limit in the words of the subscriber, for whom the peer is this server."""
+    if limit.name.islower():
+        return f"the server has {limit.open} open, and {limit.name}={limit.value}"
+    shared = "" if limit.name.startswith("WT_") else ", shared by its sessions"
+    return (
+        f"the client's connection allows no further unidirectional stream ({limit.name} is "
+        f"{limit.value}, {limit.open} are open: its initial_max_streams_uni{shared})"
+    )
 
 
 def _policy(name: object) -> BackpressurePolicy:

@@ -13,6 +13,7 @@ from ..stream import WebTransportSendStream
 from .exceptions import PubSubErrorCode
 from .messages import BackpressurePolicy, Dropped, Gap
 from .queue import MessageQueue
+from .room import Frame, SessionRoom, Totals
 
 __all__ = ["Delivery"]
 
@@ -22,13 +23,15 @@ logger = logging.getLogger("pywebtransport.pubsub")
 class Delivery:
     """Carries the messages of one subscription to its subscriber.
 
-    A subscriber that keeps up costs no memory: a task runs only while something
-    waits to be sent.
+    A subscriber that keeps up costs no memory and no task: its messages go straight to the
+    stream. A task runs only while something waits for room there.
 
     Args:
         policy: What to do when the queue is full.
         max_queue: Messages that may wait.
         max_bytes: Bytes that may wait.
+        room: What may wait for the whole session.
+        totals: Counts of all subscriptions, to take part in.
         encode: Gives the frame of a notice: of how many messages were dropped, of gaps.
         wants_gaps: The subscriber asked to be told of gaps.
         on_end: Called once, when nothing will be delivered any more.
@@ -39,14 +42,17 @@ class Delivery:
     """
 
     __slots__ = (
+        "_ahead",
         "_encode",
         "_ended",
         "_gaps",
         "_on_end",
         "_pump",
+        "_room",
         "_stream",
         "_told",
         "_told_gaps",
+        "_totals",
         "_wants_gaps",
         "delivered",
         "queue",
@@ -58,12 +64,19 @@ class Delivery:
         policy: BackpressurePolicy,
         max_queue: int,
         max_bytes: int,
+        room: SessionRoom,
+        totals: Totals,
         encode: Callable[[Dropped | Gap], bytes],
         wants_gaps: bool,
         on_end: Callable[[], None],
     ) -> None:
-        self.queue: MessageQueue[bytes] = MessageQueue(policy, max_queue, max_bytes)
+        self.queue: MessageQueue[Frame] = MessageQueue(policy, max_queue, max_bytes, room)
         self.delivered = 0
+        self._room = room
+        self._totals = totals
+        totals.subscriptions += 1
+        # Bytes of the stream that count for the room of the session.
+        self._ahead = 0
         self._encode = encode
         self._wants_gaps = wants_gaps
         self._gaps = self._told_gaps = 0
@@ -87,14 +100,26 @@ class Delivery:
         self._wake()
         watch(stream, self.end)
 
-    def push(self, frame: bytes) -> None:
+    def push(self, frame: Frame) -> None:
         """Deliver one message, or drop one as the policy says. Never waits."""
-        if self._ended:
+        if self._ended or self._write(frame):
             return
-        if self.queue.push(frame, len(frame)):
+        queue, totals = self.queue, self._totals
+        dropped, waiting = queue.dropped, len(queue)
+        fits = queue.push(frame, len(frame.data))
+        totals.dropped += queue.dropped - dropped
+        totals.waiting += len(queue) - waiting
+        if fits:
             self._wake()
         else:
             self.end(PubSubErrorCode.TOO_SLOW)
+
+    def settle(self) -> None:
+        """Give back what left the stream."""
+        unsent = 0 if self._stream is None or self._ended else self._stream.write_buffer_size
+        if unsent < self._ahead:
+            self._room.budget.give_back(self._ahead - unsent)
+            self._ahead = unsent
 
     def tell_gap(self) -> None:
         """Messages may have been lost on their way between servers."""
@@ -112,7 +137,13 @@ class Delivery:
         if self._ended:
             return
         self._ended = True
+        totals = self._totals
+        totals.subscriptions -= 1
+        totals.delivered -= self.delivered
+        totals.dropped -= self.queue.dropped
+        totals.waiting -= len(self.queue)
         self.queue.clear()
+        self.settle()
         pump, self._pump = self._pump, None
         # The pump itself ends by returning.
         if pump is not None and pump is not asyncio.current_task():
@@ -135,6 +166,32 @@ class Delivery:
         unsent = self._stream is not None and self._stream.write_buffer_size > 0
         self.end(0 if unsent else None)
 
+    def _write(self, frame: Frame) -> bool:
+        """Hand a message to the stream when nothing is before it and there is room."""
+        stream, size = self._stream, len(frame.data)
+        if stream is None or self._pump is not None or size > self.queue.max_bytes:
+            return False
+        if not self._room.take_bytes(size):
+            return False
+        try:
+            written = stream._write_now(frame.data)
+        except WebTransportError as error:
+            # The stream is watched, so that mostly end() was first.
+            logger.debug("a subscription ended: %s", error)
+            self._room.budget.give_back(size)
+            self.end()
+            return True
+        if written:
+            self._ahead += size
+            self._count_delivered()
+        else:
+            self._room.budget.give_back(size)
+        return written
+
+    def _count_delivered(self) -> None:
+        self.delivered += 1
+        self._totals.delivered += 1
+
     def _wake(self) -> None:
         if self._pump is None and self._stream is not None:
             self._pump = asyncio.create_task(self._run(self._stream), name="pubsub delivery")
@@ -154,9 +211,14 @@ class Delivery:
                     self._told_gaps = self._gaps
                     await _send(stream, self._encode(Gap(self._told_gaps)))
                     continue
-                frame = queue.pop()
-                self.delivered += 1
-                await _send(stream, frame)
+                data = queue.pop().data
+                self._totals.waiting -= 1
+                self._count_delivered()
+                # It was in the room before, and has left it a moment ago.
+                self._room.budget.take_anyway(len(data))
+                self._ahead += len(data)
+                await _send(stream, data)
+                self.settle()
         except WebTransportError as error:
             # The stream is watched, so that mostly end() was first.
             logger.debug("a subscription ended: %s", error)
@@ -168,13 +230,11 @@ class Delivery:
 
 async def _send(stream: WebTransportSendStream, frame: bytes) -> None:
     """Write one frame whole, however long the subscriber takes to make room for more."""
-    try:
-        await stream.write(frame)
-    except TimeoutError:
-        # The frame is queued; only the room for the next one is missing.
-        while True:
-            try:
-                await stream.flush()
-                return
-            except TimeoutError:
-                continue
+    await stream.write(frame, wait_flush=False)
+    while True:
+        try:
+            # As soon as little is left: what is not sent takes memory, of each subscription.
+            await stream.flush()
+            return
+        except TimeoutError:
+            continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-import itertools
 import logging
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,9 @@ from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
+from ..utils.gates import ONLY
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from .messages import (
     PUBLISH,
@@ -34,9 +36,10 @@ from .messages import (
     BackpressurePolicy,
     Opening,
 )
+from .room import DEFAULT_MAX_SESSION_BYTES, ReceivedRoom
 from .subscription import Subscription
 from .topics import check_pattern, check_topic
-from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME
+from .wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, MAX_SUBSCRIPTION_NUMBER
 
 __all__ = ["PubSubManager"]
 
@@ -71,6 +74,7 @@ class PubSubManager:
         rpc: RpcManager | None = None,
         serializer: Serializer | None = None,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_session_bytes: int | None = None,
     ) -> None:
         """A manager that does nothing yet; enter it.
 
@@ -80,10 +84,18 @@ class PubSubManager:
                 open when this one is closed. Default: one of its own.
             serializer: The broker's; default ``JSONSerializer``, or that of ``rpc``.
             max_message_size: Bytes of one message.
+            max_session_bytes: Bytes that may wait here for all subscriptions together. They
+                are part of the session's ``max_session_memory``. Default: 4 MiB, or one message
+                of ``max_message_size`` when that is more.
 
         Raises:
             ConfigurationError: Neither or contradicting arguments.
         """
+        if max_session_bytes is None:
+            max_session_bytes = DEFAULT_MAX_SESSION_BYTES
+            if type(max_message_size) is int:
+                max_session_bytes = max(max_session_bytes, max_message_size)
+        check_integer("max_session_bytes", max_session_bytes, 1, sys.maxsize)
         check_integer("max_message_size", max_message_size, 1, MAX_FRAME - CALL_ROOM)
         if rpc is not None:
             check_instance("rpc", rpc, RpcManager)
@@ -103,8 +115,9 @@ class PubSubManager:
         self._rpc = rpc
         self._session = rpc.session
         self._max_size = max_message_size
+        self._room = ReceivedRoom(max_session_bytes, self._session._memory)
         self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
-        self._numbers = itertools.count(1)
+        self._last_number = 0
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
@@ -217,7 +230,8 @@ class PubSubManager:
         try:
             await self._rpc.call(PUBLISH, topic, data, timeout=timeout)
         except RpcError as error:
-            if error.remote and isinstance(error.data, dict) and "max_size" in error.data:
+            limits = error.data if error.remote and isinstance(error.data, dict) else {}
+            if any(str(name).startswith("max_") for name in limits):
                 # The broker did not even read the call.
                 raise PubSubError(
                     error.message,
@@ -285,7 +299,7 @@ class PubSubManager:
             )
         return Subscription(
             self,
-            next(self._numbers),
+            self._next_number(),
             topic,
             policy=chosen,
             max_queue=max_queue,
@@ -305,6 +319,15 @@ class PubSubManager:
                 await subscription.close()
 
     # -------------------------------------------------------------------- internal
+
+    def _next_number(self) -> int:
+        """A number that no subscription has; they begin anew, however long the session lives."""
+        number = self._last_number
+        while True:
+            number = number + 1 if number < MAX_SUBSCRIPTION_NUMBER else 1
+            if number not in self._subscriptions:
+                self._last_number = number
+                return number
 
     async def _subscribe(self, subscription: Subscription) -> None:
         if self._closed or self._reader is None:
@@ -352,6 +375,7 @@ class PubSubManager:
 
     async def _read_streams(self) -> None:
         """Give each stream of the broker to its subscription."""
+        turns = Turns.of()
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,
@@ -368,8 +392,9 @@ class PubSubManager:
                 opening = None
             if not self._hand_over(opening, stream, structured):
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
+            await turns.pause()
         for subscription in self.subscriptions:
-            subscription._waiters.wake()
+            subscription._takers.open(ONLY)
 
     def _hand_over(
         self,

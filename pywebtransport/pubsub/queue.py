@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .messages import BackpressurePolicy
 
-__all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue", "queue_bytes"]
+__all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue", "Room", "queue_bytes"]
 
 DEFAULT_MAX_QUEUE = 256
 """Messages that may wait for one subscription, at the broker and at the client."""
@@ -22,6 +22,20 @@ def queue_bytes(message_size: int) -> int:
     return max(DEFAULT_MAX_QUEUE_BYTES, message_size)
 
 
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Room(Protocol[T_contra]):
+    """What several queues share.
+
+    ``take`` gives None when there is no room, and would be none without this queue either.
+    """
+
+    def take(self, item: T_contra, size: int, /) -> bool | None: ...
+
+    def give_back(self, item: T_contra, size: int, /) -> None: ...
+
+
 class MessageQueue(Generic[T]):
     """Messages that wait, limited in number and in bytes.
 
@@ -29,20 +43,30 @@ class MessageQueue(Generic[T]):
         policy: What to do when there is no room.
         max_messages: As many may wait.
         max_bytes: So many bytes may wait.
+        room: Bytes that this queue and others may hold together; None: it has its own alone.
 
     Attributes:
         dropped: Messages that were dropped so far.
+        max_bytes: So many bytes may wait; a larger message never fits.
+        max_messages: As many may wait.
         size: Bytes that wait now.
     """
 
-    __slots__ = ("_items", "_max_bytes", "_policy", "dropped", "max_messages", "size")
+    __slots__ = ("_items", "_policy", "_room", "dropped", "max_bytes", "max_messages", "size")
 
-    def __init__(self, policy: BackpressurePolicy, max_messages: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        policy: BackpressurePolicy,
+        max_messages: int,
+        max_bytes: int,
+        room: Room[T] | None = None,
+    ) -> None:
         self.max_messages = max_messages
         self.dropped = 0
         self.size = 0
         self._policy = policy
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        self._room = room
         self._items: deque[tuple[T, int]] = deque()
 
     def __len__(self) -> int:
@@ -59,13 +83,13 @@ class MessageQueue(Generic[T]):
             False when there is no room and the policy wants the end then.
         """
         items = self._items
-        while len(items) >= self.max_messages or self.size + size > self._max_bytes:
+        while not (fits := self._has_room(item, size)):
             if self._policy is BackpressurePolicy.CLOSE:
                 return False
             self.dropped += 1
-            if self._policy is BackpressurePolicy.DROP_NEWEST or not items:
+            if self._policy is BackpressurePolicy.DROP_NEWEST or not items or fits is None:
                 return True
-            self.size -= items.popleft()[1]
+            self.pop()
         items.append((item, size))
         self.size += size
         return True
@@ -74,9 +98,25 @@ class MessageQueue(Generic[T]):
         """Take the message that waits longest; there must be one."""
         item, size = self._items.popleft()
         self.size -= size
+        if self._room is not None:
+            self._room.give_back(item, size)
         return item
+
+    def put_back(self, item: T, size: int) -> None:
+        """Let a message that was taken be the next one again."""
+        if self._room is None or self._room.take(item, size):
+            self._items.appendleft((item, size))
+            self.size += size
+        else:
+            self.dropped += 1
+
+    def _has_room(self, item: T, size: int) -> bool | None:
+        """Whether one more fits; then it has its share of the common room."""
+        if len(self._items) >= self.max_messages or self.size + size > self.max_bytes:
+            return False
+        return self._room is None or self._room.take(item, size)
 
     def clear(self) -> None:
         """Forget all messages; they do not count as dropped."""
-        self._items.clear()
-        self.size = 0
+        while self._items:
+            self.pop()

@@ -16,11 +16,12 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..serializer._rebuild import rebuild
+from ..serializer._rebuild import rebuild_in_turns
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils.failures import log_application_error
+from ..utils.gates import ONLY, Gates
 from ..utils.text import printable
-from ..utils.waiters import Waiters
+from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from .messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .manager import PubSubManager
 
 __all__ = ["Subscription"]
+
+# Messages between two looks at the clock.
+_STEP = 16
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
@@ -74,12 +78,16 @@ class Subscription:
         # Reading never stops: the windows of streams that nobody reads would add up to
         # that of the connection, and then nothing else on it would move.
         self._queue: MessageQueue[tuple[int, bytes]] = MessageQueue(
-            policy, max_queue or DEFAULT_MAX_QUEUE, queue_bytes(manager._max_size)
+            policy,
+            max_queue or DEFAULT_MAX_QUEUE,
+            queue_bytes(manager._max_size),
+            manager._room,
         )
         self._stream: WebTransportReceiveStream | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._waiters = Waiters()
+        self._takers = Gates()
         self._dropped_there = 0
+        self._asked = 0
         self._subscribed = False
         self._closed = False
         self._error: WebTransportError | None = None
@@ -148,6 +156,8 @@ class Subscription:
                 fit ``data_type``; the next message can be taken.
             PubSubError: The subscription is not made yet, or the broker broke it off.
 
+        Tasks that wait at the same time are served as they came.
+
         Cancellation: safe, no message is lost.
         """
         if not self._subscribed and not self._closed:
@@ -156,24 +166,36 @@ class Subscription:
                 error_code=PubSubErrorCode.INVALID_SUBSCRIPTION,
                 topic=self.topic,
             )
-        while not self._queue:
-            if self._closed:
-                error, self._error = self._error, None
-                if error is not None:
-                    raise error
-                raise StopAsyncIteration
-            if self._manager.is_over:
-                # The session went before the broker opened the stream.
-                self._end(self._manager._session_error())
-                continue
-            await self._waiters.wait()
-        message = self._decoded(*self._queue.pop())
+        self._asked += 1
+        if self._asked % _STEP == 0:
+            await Turns.of().pause()
+        taken = None if self._takers else self._take()
+        if taken is None:
+            taken = await self._takers.wait(ONLY, self, self._take)
+        try:
+            message = await self._decoded(*taken)
+        except asyncio.CancelledError:
+            self._queue.put_back(taken, len(taken[1]))
+            self._takers.open(ONLY)
+            raise
         self.received += 1
-        if self._data_type is not None:
-            message.data = rebuild(message.data, self._data_type)
         return message
 
     # ------------------------------------------------------------------- internal
+
+    def _take(self) -> tuple[int, bytes] | None:
+        """What waits longest; None: nothing yet."""
+        if not self._queue and not self._closed and self._manager.is_over:
+            # The session went before the broker opened the stream.
+            self._end(self._manager._session_error())
+        if self._queue:
+            return self._queue.pop()
+        if self._closed:
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
+            raise StopAsyncIteration
+        return None
 
     async def _subscribe(self) -> Self:
         if self._subscribed or self._closed:
@@ -199,7 +221,11 @@ class Subscription:
     async def _read(self, structured: StructuredStream[Any]) -> None:
         """Move messages from the stream to the queue, until either ends."""
         try:
+            count = 0
             while (received := await _next(structured)) is not None:
+                count += 1
+                if count % _STEP == 0:
+                    await Turns.of().pause()
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
                     self._dropped_there = self._manager._codec.decode(type_id, payload).total
@@ -207,7 +233,7 @@ class Subscription:
                     self.gaps = self._manager._codec.decode(type_id, payload).total
                     self._tell_gap()
                 elif self._queue.push(received, len(payload)):
-                    self._waiters.wake()
+                    self._takers.open(ONLY)
                 else:
                     self._end(self._too_slow(remote=False))
                     return
@@ -235,11 +261,13 @@ class Subscription:
             self._stream.stop_sending(0)
         if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
-        self._waiters.wake()
+        self._takers.open(ONLY)
 
-    def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
-        message = self._manager._codec.decode(type_id, payload)
+    async def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
+        message = await self._manager._codec.decode_in_turns(type_id, payload)
         if isinstance(message, PubSubMessage):
+            if self._data_type is not None:
+                message.data = await rebuild_in_turns(message.data, self._data_type)
             return message
         raise SerializationError(
             f"the broker sent a {type(message).__name__} instead of a message", remote=True
@@ -271,7 +299,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     """What comes next, however long that takes: topics may be silent for hours."""
     while True:
         try:
-            return await structured._receive()
+            with structured._holding() as holding:
+                return await structured._receive(holding)
         except TimeoutError:  # read_timeout of the streams
             continue
 

@@ -10,13 +10,20 @@ from ..stream.structured import _HEADER
 from ..types import Serializer
 from .messages import MESSAGE_TYPE, WIRE_REGISTRY
 
-__all__ = ["CALL_ROOM", "DEFAULT_MAX_MESSAGE_SIZE", "MAX_FRAME", "FrameCodec"]
+__all__ = [
+    "CALL_ROOM",
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "MAX_FRAME",
+    "MAX_SUBSCRIPTION_NUMBER",
+    "FrameCodec",
+]
 
 DEFAULT_MAX_MESSAGE_SIZE = 65_536
 """Bytes of one message as it is delivered: topic and data in the serializer's form."""
 
 CALL_ROOM = 4096
 """Bytes that the call to publish a message may take besides it."""
+MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 MAX_FRAME = 2**32 - 1
 """Bytes of a payload whose length fits its header."""
 

@@ -10,14 +10,23 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ..events import Event
-from ..exceptions import SerializationError, StreamStoppedError, WebTransportError
+from ..exceptions import (
+    SerializationError,
+    StreamError,
+    StreamStoppedError,
+    WebTransportError,
+)
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
 from ..types import EventType
+from ..utils.budget import ByteBudget
 from ..utils.failures import log_application_error
+from ..utils.holding import Holding
+from ..utils.logs import shared_log
 from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.turns import Turns
 from ..utils.waiters import Waiters
 from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from .exceptions import MethodNotFoundError, RpcError, RpcErrorCode
@@ -34,6 +43,11 @@ _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
 
 # The end of the program, and of a coroutine that nobody runs any more.
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+# Calls of one session at a time that nobody else notices.
+_FEW = 16
+# Bytes that a request takes in memory; then its parts take longer than a call itself.
+_LARGE = 65_536
 
 logger = logging.getLogger("pywebtransport.rpc")
 
@@ -71,6 +85,9 @@ class IncomingCalls:
         self._interceptors = interceptors
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
+        # Requests that come in; the other half is for what they become.
+        memory = session._memory
+        self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
     def start(self) -> None:
         """Begin to take streams. Idempotent."""
@@ -119,9 +136,15 @@ class IncomingCalls:
         """One call. Never raises but on cancellation."""
         structured = self._structure(stream)
         try:
-            method, answer = await self._answer(stream, structured)
-            if answer is not None:
-                await self._reply(structured, method, answer)
+            if len(self.tasks) > _FEW:
+                await Turns.of().pause()
+            # What the request became is in memory until it is answered.
+            with Holding(self._session._memory, incoming=self._unread) as holding:
+                method, answer = await self._answer(stream, structured, holding)
+                if answer is not None:
+                    if holding.size > _LARGE:  # then the answer may be, too
+                        await Turns.of().pause()
+                    await self._reply(structured, method, answer)
             await stream.close()
             # By now the request's FIN was read, or the peer broke the protocol.
             stream.stop_sending(StreamCode.DONE)
@@ -134,19 +157,20 @@ class IncomingCalls:
             give_up(stream, StreamCode.CANCELLED)
 
     async def _answer(
-        self, stream: WebTransportStream, structured: StructuredStream[Any]
+        self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
     ) -> tuple[str, Result | Failure | None]:
         """Read the request and run it: the method, and None when there is nothing to answer."""
         try:
-            async with asyncio.timeout(self._request_timeout):
-                received = await structured.receive_obj()
-            request = check_request(received)
+            received = await structured._next(holding, self._request_timeout)
+            if received is None:
+                raise StreamError("the peer finished the stream of a call without a request")
+            request = check_request(received[0])
         except (SerializationError, RpcError) as error:
             logger.debug(
                 "unusable request on stream %d: %s", stream.stream_id, printable(error.message)
             )
             stream.stop_sending(StreamCode.BAD_MESSAGE)
-            return "", Failure(RpcErrorCode.INVALID_REQUEST, error.message, _sizes(error))
+            return "", Failure(RpcErrorCode.INVALID_REQUEST, error.message, _limits(error))
         except builtins.TimeoutError:
             stream.stop_sending(StreamCode.BAD_MESSAGE)
             return "", Failure(
@@ -162,6 +186,8 @@ class IncomingCalls:
             timeout=request.timeout,
             is_notification=isinstance(request, Notification),
         )
+        # The call has what is left of it, until its method returned.
+        del received, request
         if call.is_notification:
             outcome = await self._run(call)
             if isinstance(outcome, Failure):
@@ -226,22 +252,27 @@ class IncomingCalls:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
             # A result, or the data of an error, that cannot be sent: the handler's fault.
-            logger.error(
+            shared_log(logger).tell(
+                "answer",
+                logging.ERROR,
                 "an answer cannot be sent: %s (method '%s')",
                 printable(error.message, 500),
                 printable(method),
             )
             failure = _INTERNAL_ERROR
-            sizes = _sizes(error)
-            if sizes is not None:  # the caller could ask for less
+            limits = _limits(error)
+            if limits is not None:  # the caller could ask for less
                 text = f"the answer cannot be sent: {error.message}"
-                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, sizes)
+                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
             await structured.send_obj(obj=failure)
 
 
-def _sizes(error: WebTransportError) -> dict[str, int] | None:
+def _limits(error: WebTransportError) -> dict[str, int] | None:
     """Of a message that is too large: its size and the limit, which the caller may know."""
-    details = error.details
-    if "max_size" not in details:
-        return None
-    return {"size": details["size"], "max_size": details["max_size"]}
+    known = ("size", "items")
+    found = {
+        name: value
+        for name, value in error.details.items()
+        if name in known or name.startswith("max_")
+    }
+    return found if any(name not in known for name in found) else None

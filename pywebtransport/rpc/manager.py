@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -20,11 +21,14 @@ from ..exceptions import (
 )
 from ..serializer import JSONSerializer
 from ..serializer._messages import MessageCodec
-from ..serializer._rebuild import check_type, rebuild
+from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
+from ..session.opening import reached_limit
 from ..stream import StructuredStream, WebTransportStream
 from ..types import Serializer, Timeout
+from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
+from ..utils.slots import Slots
 from ..utils.tasks import is_being_cancelled
 from .call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
 from .exceptions import (
@@ -66,6 +70,10 @@ DEFAULT_REQUEST_TIMEOUT = 30.0
 # Waiting for a stream without a limit: event loops take no infinity.
 _FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
+# Bytes of requests that are sent at a time: a quarter of what the peer has room for by default.
+_MOST_UNDER_WAY = 4 * 1024 * 1024
+# Smaller ones do not count: as many as may be under way take less.
+_SMALL = 32768
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,8 +152,9 @@ class RpcManager:
             interceptors=self._interceptors,
         )
         self._limit = concurrency_limit
-        self._outgoing_slots = asyncio.Semaphore(concurrency_limit)
+        self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
+        self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
         self._closed = False
 
     # ---------------------------------------------------------------- properties
@@ -408,11 +417,11 @@ class RpcManager:
                 raise
             failure = "not sent" if call.is_notification else "no answer"
             raise RpcTimeoutError(
-                f"{failure} within {call.timeout} seconds; it waited for {progress.waits_for}",
+                f"{failure} within {call.timeout} seconds; it waited for {progress}",
                 method=call.method,
                 timeout_duration=call.timeout,
                 remote=False,
-                details={"waited_for": progress.waits_for},
+                details={"waited_for": str(progress)},
             ) from None
         except asyncio.CancelledError as error:
             if is_being_cancelled():
@@ -425,7 +434,7 @@ class RpcManager:
         self, call: RpcCall, deadline: float | None, result_type: Any, progress: _Progress
     ) -> Any:
         """The innermost part of an outgoing call."""
-        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
+        progress.waits_for = self._slot_wanted()
         async with self._outgoing_slots:
             stream = await self._open(call, progress)
             progress.waits_for = "the peer's answer"
@@ -443,18 +452,22 @@ class RpcManager:
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else rebuild(value, result_type)
+        return value if result_type is None else await rebuild_in_turns(value, result_type)
+
+    def _slot_wanted(self) -> str:
+        before = self._outgoing_slots.waiting
+        queue = f"; {before} calls were before it" if before else ""
+        return f"one of {self._limit} calls to end (concurrency_limit{queue})"
 
     async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
         """The innermost part of an outgoing notification."""
-        progress.waits_for = f"one of {self._limit} calls to end (concurrency_limit)"
+        progress.waits_for = self._slot_wanted()
         async with self._outgoing_slots:
             stream = await self._open(call, progress)
             progress.waits_for = "room to send"
             try:
                 request = _request(Notification, call, deadline)
-                await self._structured(stream).send_obj(obj=request)
-                await stream.close()
+                await self._send(stream, self._structured(stream), request)
             except BaseException:
                 give_up(stream, StreamCode.CANCELLED)
                 raise
@@ -465,8 +478,10 @@ class RpcManager:
     async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
         if not self._closed:
             progress.waits_for = "a stream: a stream limit, of the peer or of this end, is reached"
+            progress.stream_of = self._session
             # The call's own timeout ends it.
             stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
+            progress.stream_of = None
             if not self._closed:
                 self._outgoing.add(stream)
                 return stream
@@ -478,12 +493,9 @@ class RpcManager:
     ) -> Result | Failure:
         structured = self._structured(stream)
         try:
-            try:
-                await structured.send_obj(obj=request)
-                await stream.close()
-            except StreamStoppedError:
-                # The peer wants no more of the request, and may have said why.
-                pass
+            # When the peer wants no more of the request, it may have said why.
+            with contextlib.suppress(StreamStoppedError):
+                await self._send(stream, structured, request)
             answer = await _received(structured)
         except StreamResetError as error:
             raise RpcCancelledError(
@@ -507,6 +519,24 @@ class RpcManager:
             remote=True,
         )
 
+    async def _send(
+        self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
+    ) -> None:
+        """Send a request. The peer has room for some that come in, and refuses more."""
+        header, payload = structured._encode(request)
+        size = len(payload)
+        if size <= _SMALL:
+            await structured._write(header, payload)
+            await stream.close()
+            return
+        await self._under_way.acquire(size)
+        try:
+            await structured._write(header, payload)
+            await stream.close()
+            await stream.wait_acknowledged()
+        finally:
+            self._under_way.give_back(size)
+
     def _was_closed(self, call: RpcCall) -> RpcCancelledError:
         return RpcCancelledError("the manager was closed", method=call.method, remote=False)
 
@@ -522,10 +552,17 @@ class RpcManager:
 class _Progress:
     """What a call waits for, to be named when its time is up."""
 
-    __slots__ = ("waits_for",)
+    __slots__ = ("stream_of", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "an interceptor"
+        self.stream_of: WebTransportSession | None = None  # which limit, is asked only then
+
+    def __str__(self) -> str:
+        if self.stream_of is None or self.stream_of.is_closed:
+            return self.waits_for
+        limit = reached_limit(self.stream_of, False)
+        return f"{self.waits_for} ({limit.owner}: {limit.text})"
 
 
 def _interceptors(given: Any) -> tuple[Interceptor, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..serializer._rebuild import check_type, rebuild
+from ..serializer._rebuild import check_type, rebuild_in_turns
 from .exceptions import InvalidParamsError
 
 __all__ = ["Method"]
@@ -63,17 +63,17 @@ class Method:
         arguments = bound.arguments
         for name, (wanted, kind) in self._types.items():
             if name in arguments:
-                arguments[name] = _typed(name, arguments[name], wanted, kind)
+                arguments[name] = await _typed(name, arguments[name], wanted, kind)
         result = self.function(*bound.args, **bound.kwargs)
         return await result if inspect.isawaitable(result) else result
 
 
-def _typed(name: str, value: Any, wanted: Any, kind: inspect._ParameterKind) -> Any:
+async def _typed(name: str, value: Any, wanted: Any, kind: inspect._ParameterKind) -> Any:
     try:
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            return tuple(rebuild(item, wanted) for item in value)
+            return tuple([await rebuild_in_turns(item, wanted) for item in value])
         if kind is inspect.Parameter.VAR_KEYWORD:
-            return {key: rebuild(item, wanted) for key, item in value.items()}
-        return rebuild(value, wanted)
+            return {key: await rebuild_in_turns(item, wanted) for key, item in value.items()}
+        return await rebuild_in_turns(value, wanted)
     except SerializationError as error:
         raise InvalidParamsError(f"parameter {name!r}: {error.message}") from None

@@ -1,4 +1,4 @@
-"""How large and how deep a message may be."""
+"""How large and how deep a message may be, and how much it may become."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ from ..exceptions import SerializationError
 from ..utils.checks import check_callable, check_integer
 
 __all__ = [
+    "CONTAINER",
     "DEFAULT_MAX_DEPTH",
+    "DEFAULT_MAX_ITEMS",
     "DEFAULT_MAX_SIZE",
     "HIGHEST_DEPTH",
+    "HIGHEST_ITEMS",
     "HIGHEST_SIZE",
+    "NAME",
     "check_hook",
     "check_json_depth",
+    "check_json_items",
     "check_limit",
     "check_size",
     "check_value_depth",
     "checked_bytes",
+    "json_items",
+    "json_memory",
+    "memory_of",
+    "too_many_items",
 ]
 
 DEFAULT_MAX_SIZE = 4 * 1024 * 1024
@@ -30,11 +39,26 @@ DEFAULT_MAX_SIZE = 4 * 1024 * 1024
 DEFAULT_MAX_DEPTH = 64
 """Most levels of arrays and objects within each other."""
 
+DEFAULT_MAX_ITEMS = 131_072
+"""Most items of one message. An item takes some 20 to 40 ns to make: no turn of an event loop is
+long, and 1 MiB of text does not become 30."""
+CONTAINER = 4
+"""Items that an array or an object counts as: making one takes as long as four numbers."""
+NAME = 2
+"""Items that the name of a member counts as: it is hashed, and looked for."""
+
 HIGHEST_SIZE = 2**32 - 1
+HIGHEST_ITEMS = 2**32 - 1
+# Bytes in memory: of a short text and its place in what holds it (a float takes 32); of an empty
+# container besides; of a name and the larger table that it needs.
+_ITEM = 56
+_CONTAINER = 72
+_NAME = 64
 # Rebuilding takes up to three Python frames for each level, of the thousand there are.
 HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_NOT_ITEMS = bytes(set(range(256)) - set(b'"[{,:'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _WORTH_IT = 16
@@ -84,6 +108,70 @@ def checked_bytes(data: Any, max_size: int) -> bytes:
         return bytes(data)
     check_size(len(data), max_size)
     return data
+
+
+def memory_of(size: int, max_items: int, items: int, containers: int = 0, names: int = 0) -> int:
+    """Bytes that a message takes in memory once it is decoded, as far as can be told before.
+
+    Args:
+        size: Its bytes.
+        max_items: The limit: a message with more is not decoded.
+        items: Its values at most, containers among them.
+        containers: How many of them are arrays or objects.
+        names: Of members of objects.
+    """
+    made = _ITEM * items + _CONTAINER * containers + _NAME * names
+    return size + min(made, _ITEM * max_items)
+
+
+def json_memory(data: bytes, max_items: int) -> int:
+    """``memory_of`` a JSON text."""
+    containers = data.count(b"[") + data.count(b"{")
+    return memory_of(len(data), max_items, 1 + data.count(b","), containers, names=data.count(b":"))
+
+
+def json_items(data: bytes) -> int:
+    """Most items that a JSON text can have: what stands in strings counts, too."""
+    containers = data.count(b"[") + data.count(b"{")
+    return 1 + data.count(b",") + NAME * data.count(b":") + CONTAINER * containers
+
+
+def check_json_items(data: bytes, max_items: int) -> None:
+    """Raise SerializationError when a JSON text has too many items; builds none of them.
+
+    A text whose quotes do not match is left to the parser.
+    """
+    # Nearly every message ends here.
+    items = json_items(data)
+    if items > max_items and b'"' in data:
+        items = json_items(_outside_strings(data))
+    if items > max_items:
+        raise too_many_items(items, max_items)
+
+
+def _outside_strings(data: bytes) -> bytes:
+    """What counts as items in a JSON text, without its strings."""
+    # Escaped quotes go, then all that is neither a quote nor counts, then the strings.
+    text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_ITEMS)
+    return b"".join(text.replace(b'""', b"").split(b'"')[::2])
+
+
+def too_many_items(items: int | None, max_items: int) -> SerializationError:
+    """The error for a message that would become too much.
+
+    Args:
+        items: How many it has, containers weighted; None: it was not looked at to the end.
+        max_items: The limit.
+    """
+    details = {"max_items": max_items}
+    if items is not None:
+        details["items"] = items
+    found = "" if items is None else f"{items} items, "
+    return SerializationError(
+        f"the message has {found}more than max_items={max_items} "
+        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME})",
+        details=details,
+    )
 
 
 def check_json_depth(data: bytes, max_depth: int) -> None:

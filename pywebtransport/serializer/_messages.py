@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.text import printable
+from ..utils.turns import Turns
+from ._rebuild import rebuild_in_turns
 from ._texts import shown
+from .json import JSONSerializer
+from .msgpack import MsgPackSerializer
 
 __all__ = ["MessageCodec"]
 
 _MAX_TYPE_ID = 0xFFFF
+# Bytes in memory for each byte of a message, where the serializer cannot tell.
+_GROWTH = 4
+_QUICK = 65_536
+"""Bytes of a message in memory that nobody need wait for: some tens of microseconds."""
 
 
 class MessageCodec:
     """A registry of message types and the serializer for them."""
 
-    __slots__ = ("_deserialize", "_ids", "_serialize", "_types")
+    __slots__ = (
+        "_deserialize",
+        "_ids",
+        "_rebuilds",
+        "_serialize",
+        "_size",
+        "_types",
+    )
 
     def __init__(self, serializer: Serializer, registry: Mapping[int, type[Any]]) -> None:
         """Take a copy of the registry.
@@ -62,6 +79,9 @@ class MessageCodec:
         self._types = dict(registry)
         self._serialize = serializer.serialize
         self._deserialize = serializer.deserialize
+        self._size: Callable[[bytes], int] | None = getattr(serializer, "decoded_size", None)
+        # Those of an application may make of a class what they want.
+        self._rebuilds = type(serializer) in (JSONSerializer, MsgPackSerializer)
 
     def encode(self, obj: Any) -> tuple[int, bytes]:
         """Type ID and payload of an object.
@@ -109,9 +129,59 @@ class MessageCodec:
                 original_exception=error,
             ) from error
 
+    def decoded_size(self, payload: bytes) -> int:
+        """Bytes that a message takes in memory once it is decoded, at most, as far as known."""
+        return _GROWTH * len(payload) if self._size is None else self._size(payload)
+
+    async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
+        """As ``decode``, for what comes from a peer: a large message waits for its turn.
+
+        Objects of an application's classes are made a slice of a turn at a time.
+
+        Args:
+            type_id: What the message is.
+            payload: Its bytes.
+            memory: Its ``decoded_size``, if that is known.
+
+        Cancellation: safe; the message is lost.
+        """
+        if (self.decoded_size(payload) if memory is None else memory) <= _QUICK:
+            return self.decode(type_id, payload)
+        turns = Turns.of()
+        await turns.pause()
+        cls = self._types.get(type_id)
+        if cls is None or not self._rebuilds:
+            with _collector_waiting():
+                return self.decode(type_id, payload)
+        try:
+            with _collector_waiting():
+                plain = self._deserialize(data=payload)
+            await turns.pause()
+            return await rebuild_in_turns(plain, cls)
+        except SerializationError as error:
+            error.details["type_id"] = type_id
+            raise
+
     def knows(self, type_id: int) -> bool:
         """The type ID is registered."""
         return type_id in self._types
+
+
+@contextlib.contextmanager
+def _collector_waiting() -> Iterator[None]:
+    """Let the garbage collector wait until a large message is there.
+
+    Thousands of new objects would else set off collections of everything that the process has,
+    which takes many times as long as the message; and no parser leaves garbage.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _bad_registry(what: str, value: Any) -> ConfigurationError:

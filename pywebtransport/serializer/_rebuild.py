@@ -15,9 +15,10 @@ from collections import Counter, OrderedDict, abc, deque
 from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, Literal, Union
+from typing import Any, Literal, NoReturn, Union
 
 from ..exceptions import SerializationError, invalid_config
+from ..utils.turns import Turns
 from ._kinds import (
     bare,
     field_kinds,
@@ -52,6 +53,7 @@ __all__ = [
     "converter",
     "key_converter",
     "rebuild",
+    "rebuild_in_turns",
     "wrong",
 ]
 
@@ -80,6 +82,8 @@ _SAFE_KEYS = frozenset({str, bytes})
 _FEW_KEYS = 100
 _MAX_SAME_HASH = 32
 _MAX_COMBINATIONS = 10_000
+# Members of an array that are converted between two looks at the clock.
+_STEP = 16
 
 
 def rebuild(value: Any, obj_type: Any) -> Any:
@@ -95,17 +99,47 @@ def rebuild(value: Any, obj_type: Any) -> Any:
     try:
         return converter(obj_type)(value)
     except MismatchError as mismatch:
-        path = getattr(obj_type, "__name__", None) or str(obj_type)
-        path += "".join(reversed(mismatch.path))
-        raise SerializationError(
-            f"{path}: {mismatch.reason}",
-            details={"path": path},
-            original_exception=mismatch.original,
-        ) from mismatch.original
+        raise _misfit(obj_type, mismatch) from mismatch.original
     except RecursionError as error:
-        raise SerializationError(
-            f"the message nests too deeply for {obj_type!r}", original_exception=error
-        ) from error
+        raise _too_deep_for(obj_type, error) from error
+
+
+async def rebuild_in_turns(value: Any, obj_type: Any) -> Any:
+    """As ``rebuild``; a slice of the event loop's turn at a time, for what may be large.
+
+    Cancellation: safe.
+    """
+    convert = converter(obj_type)
+    try:
+        return await _in_turns(convert, value, Turns.of())
+    except MismatchError as mismatch:
+        raise _misfit(obj_type, mismatch) from mismatch.original
+    except RecursionError as error:
+        raise _too_deep_for(obj_type, error) from error
+
+
+async def _in_turns(convert: _Convert, value: Any, turns: Turns) -> Any:
+    """Convert one value, with pauses if it is a container."""
+    if type(value) is not dict and type(value) is not list:
+        return convert(value)
+    pausing = getattr(convert, "in_turns", None)
+    return convert(value) if pausing is None else await pausing(value, turns)
+
+
+def _misfit(obj_type: Any, mismatch: MismatchError) -> SerializationError:
+    path = getattr(obj_type, "__name__", None) or str(obj_type)
+    path += "".join(reversed(mismatch.path))
+    return SerializationError(
+        f"{path}: {mismatch.reason}",
+        details={"path": path},
+        original_exception=mismatch.original,
+    )
+
+
+def _too_deep_for(obj_type: Any, error: RecursionError) -> SerializationError:
+    return SerializationError(
+        f"the message nests too deeply for {obj_type!r}", original_exception=error
+    )
 
 
 def check_type(key: str, kind: Any) -> None:
@@ -168,13 +202,13 @@ def _make(kind: Any) -> _Convert:
     if issubclass(base, enum.Enum):
         return _enumeration(base)
     if is_fixed_tuple(kind):
-        return _fixed_tuple(arguments)
+        return _FixedTuple(arguments)
     if base in ARRAYS:
-        return _array(ARRAYS[base], arguments[0] if arguments else Any)
+        return _Array(ARRAYS[base], arguments[0] if arguments else Any)
     if is_named_tuple(base):
         return _NamedTuple(base, arguments)
     if base in MAPPINGS:
-        return _mapping(MAPPINGS[base], *mapping_kinds(base, arguments))
+        return _Mapping(MAPPINGS[base], *mapping_kinds(base, arguments))
     return _instance(base)
 
 
@@ -306,31 +340,57 @@ def _enumeration(cls: type[enum.Enum]) -> _Convert:
     return convert
 
 
-def _array(make: Callable[[Iterable[Any]], Any], kind: Any) -> _Convert:
-    convert_item = converter(kind)
-    fit = _all_fit(kind)
-    name = getattr(make, "__name__", "array")
+class _Array:
+    """Arrays, of whatever class Python has for them."""
 
-    def convert(value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise wrong(name, value)
-        if not fit(value):
+    __slots__ = ("_convert", "_fit", "_make", "_name")
+
+    def __init__(self, make: Callable[[Iterable[Any]], Any], kind: Any) -> None:
+        self._make = make
+        self._convert = converter(kind)
+        self._fit = _all_fit(kind)
+        self._name = getattr(make, "__name__", "array")
+
+    def __call__(self, value: Any) -> Any:
+        if not self._is_done(value):
             items = []
             for index, item in enumerate(value):
                 try:
-                    items.append(convert_item(item))
+                    items.append(self._convert(item))
                 except MismatchError as mismatch:
                     mismatch.path.append(f"[{index}]")
                     raise
             value = items
+        return self._made(value)
+
+    async def in_turns(self, value: Any, turns: Turns) -> Any:
+        """As calling it, with pauses."""
+        if not self._is_done(value):
+            items = []
+            for index, item in enumerate(value):
+                try:
+                    items.append(await _in_turns(self._convert, item, turns))
+                except MismatchError as mismatch:
+                    mismatch.path.append(f"[{index}]")
+                    raise
+                if index % _STEP == 0:
+                    await turns.pause()
+            value = items
+        return self._made(value)
+
+    def _is_done(self, value: Any) -> bool:
+        if not isinstance(value, list | tuple):
+            raise wrong(self._name, value)
+        return self._fit(value)
+
+    def _made(self, items: Any) -> Any:
+        make = self._make
         try:
             if make is set or make is frozenset:
-                check_hashes(value)
-            return value if type(value) is make else make(value)
+                check_hashes(items)
+            return items if type(items) is make else make(items)
         except TypeError as error:  # members of a set must be hashable
-            raise MismatchError(f"expected {name}: {error}", error) from None
-
-    return convert
+            raise MismatchError(f"expected {self._name}: {error}", error) from None
 
 
 class _NamedTuple:
@@ -341,63 +401,122 @@ class _NamedTuple:
     def __init__(self, cls: Any, arguments: tuple[Any, ...]) -> None:
         self._cls = cls
         self._arguments = arguments
-        self._convert: _Convert | None = None
+        self._convert: _FixedTuple | None = None
 
     def __call__(self, value: Any) -> Any:
+        return self._made(self._converter()(value))
+
+    async def in_turns(self, value: Any, turns: Turns) -> Any:
+        """As calling it, with pauses."""
+        return self._made(await self._converter().in_turns(value, turns))
+
+    def _converter(self) -> _FixedTuple:
         if self._convert is None:
-            self._convert = _fixed_tuple(named_tuple_kinds(self._cls, self._arguments))
+            self._convert = _FixedTuple(named_tuple_kinds(self._cls, self._arguments))
+        return self._convert
+
+    def _made(self, items: tuple[Any, ...]) -> Any:
         try:
-            return self._cls._make(self._convert(value))
+            return self._cls._make(items)
         except TypeError as error:  # a __new__ of the application
             raise MismatchError(f"{self._cls.__name__} refuses the values: {error}", error) from (
                 None
             )
 
 
-def _fixed_tuple(kinds: tuple[Any, ...]) -> _Convert:
-    converters = [converter(kind) for kind in kinds]
+class _FixedTuple:
+    """An array whose members have a type each."""
 
-    def convert(value: Any) -> Any:
-        if not isinstance(value, list | tuple) or len(value) != len(converters):
-            raise wrong(f"array of {len(converters)}", value)
+    __slots__ = ("_converters",)
+
+    def __init__(self, kinds: tuple[Any, ...]) -> None:
+        self._converters = [converter(kind) for kind in kinds]
+
+    def __call__(self, value: Any) -> tuple[Any, ...]:
         items = []
-        for index, (convert_item, item) in enumerate(zip(converters, value, strict=True)):
+        for index, (convert, item) in enumerate(self._pairs(value)):
             try:
-                items.append(convert_item(item))
+                items.append(convert(item))
             except MismatchError as mismatch:
                 mismatch.path.append(f"[{index}]")
                 raise
         return tuple(items)
 
-    return convert
+    async def in_turns(self, value: Any, turns: Turns) -> tuple[Any, ...]:
+        """As calling it, with pauses."""
+        items = []
+        for index, (convert, item) in enumerate(self._pairs(value)):
+            try:
+                items.append(await _in_turns(convert, item, turns))
+            except MismatchError as mismatch:
+                mismatch.path.append(f"[{index}]")
+                raise
+        return tuple(items)
+
+    def _pairs(self, value: Any) -> Iterable[tuple[_Convert, Any]]:
+        converters = self._converters
+        if not isinstance(value, list | tuple) or len(value) != len(converters):
+            raise wrong(f"array of {len(converters)}", value)
+        return zip(converters, value, strict=True)
 
 
-def _mapping(make: Callable[[Iterable[Any]], Any], key_kind: Any, value_kind: Any) -> _Convert:
-    convert_key, convert_value = key_converter(key_kind), converter(value_kind)
-    keys_fit, values_fit = _all_fit(key_kind), _all_fit(value_kind)
+class _Mapping:
+    """Mappings, of whatever class Python has for them."""
 
-    def convert(value: Any) -> Any:
-        if type(value) is not dict:
-            raise wrong("object", value)
-        if keys_fit(value) and values_fit(value.values()):
-            return value if make is dict else make(value.items())
+    __slots__ = ("_convert_key", "_convert_value", "_keys_fit", "_make", "_values_fit")
+
+    def __init__(
+        self, make: Callable[[Iterable[Any]], Any], key_kind: Any, value_kind: Any
+    ) -> None:
+        self._make = make
+        self._convert_key, self._convert_value = key_converter(key_kind), converter(value_kind)
+        self._keys_fit, self._values_fit = _all_fit(key_kind), _all_fit(value_kind)
+
+    def __call__(self, value: Any) -> Any:
+        if self._is_done(value):
+            return self._unchanged(value)
         pairs = []
         for key, item in value.items():
             try:
-                pairs.append((convert_key(key), convert_value(item)))
+                pairs.append((self._convert_key(key), self._convert_value(item)))
             except MismatchError as mismatch:
                 mismatch.path.append(f"[{shown(key)}]")
                 raise
+        return self._made(pairs)
+
+    async def in_turns(self, value: Any, turns: Turns) -> Any:
+        """As calling it, with pauses."""
+        if self._is_done(value):
+            return self._unchanged(value)
+        pairs = []
+        for index, (key, item) in enumerate(value.items()):
+            try:
+                made = self._convert_key(key)
+                pairs.append((made, await _in_turns(self._convert_value, item, turns)))
+            except MismatchError as mismatch:
+                mismatch.path.append(f"[{shown(key)}]")
+                raise
+            if index % _STEP == 0:
+                await turns.pause()
+        return self._made(pairs)
+
+    def _is_done(self, value: Any) -> bool:
+        if type(value) is not dict:
+            raise wrong("object", value)
+        return self._keys_fit(value) and self._values_fit(value.values())
+
+    def _unchanged(self, value: dict[Any, Any]) -> Any:
+        return value if self._make is dict else self._make(value.items())
+
+    def _made(self, pairs: list[tuple[Any, Any]]) -> Any:
         try:
             check_hashes([key for key, _ in pairs])
-            made = make(pairs)
+            made = self._make(pairs)
         except TypeError as error:  # a signalling NaN has no hash
             raise MismatchError(f"expected object: {error}", error) from None
         if len(made) != len(pairs):
             raise MismatchError("two of its keys mean the same")
         return made
-
-    return convert
 
 
 def key_converter(kind: Any) -> _Convert:
@@ -496,6 +615,8 @@ def check_hashes(keys: Collection[Any]) -> None:
     """Refuse keys chosen to have one hash: a table of n of them takes n * n steps."""
     if len(keys) <= _FEW_KEYS or _SAFE_KEYS.issuperset(map(type, keys)):
         return
+    if max(Counter(map(hash, keys)).values()) <= _MAX_SAME_HASH:
+        return
     known: dict[int, list[Any]] = {}
     for key in keys:
         same = known.setdefault(hash(key), [])
@@ -541,21 +662,12 @@ class _Record:
         return self._required <= names <= self._names
 
     def __call__(self, value: Any) -> Any:
-        cls = self._cls
         if type(value) is not dict:
-            if is_dataclass(cls) and isinstance(value, cls):
-                return value
-            raise wrong(f"object ({cls.__name__})", value)
+            return self._instance(value)
         table = self._fields or self._prepare()
         made: dict[str, Any] = {}
         for name, item in value.items():
-            known = table.get(name)
-            if known is None:
-                accepted = ", ".join(sorted(table)) or "none"
-                raise MismatchError(
-                    f"unknown field {shown(name)}; the fields of {cls.__name__} are {accepted}"
-                )
-            exact, convert = known
+            exact, convert = table.get(name) or self._unknown(name)
             if type(item) is exact:
                 made[name] = item
                 continue
@@ -564,6 +676,40 @@ class _Record:
             except MismatchError as mismatch:
                 mismatch.path.append(f".{name}")
                 raise
+        return self._made(made)
+
+    async def in_turns(self, value: Any, turns: Turns) -> Any:
+        """As calling it, with pauses."""
+        if type(value) is not dict:
+            return self._instance(value)
+        table = self._fields or self._prepare()
+        made: dict[str, Any] = {}
+        for name, item in value.items():
+            exact, convert = table.get(name) or self._unknown(name)
+            if type(item) is exact:
+                made[name] = item
+                continue
+            try:
+                made[name] = await _in_turns(convert, item, turns)
+            except MismatchError as mismatch:
+                mismatch.path.append(f".{name}")
+                raise
+        return self._made(made)
+
+    def _instance(self, value: Any) -> Any:
+        """An extension of the parser may have made one."""
+        if is_dataclass(self._cls) and isinstance(value, self._cls):
+            return value
+        raise wrong(f"object ({self._cls.__name__})", value)
+
+    def _unknown(self, name: Any) -> NoReturn:
+        accepted = ", ".join(sorted(self._names)) or "none"
+        raise MismatchError(
+            f"unknown field {shown(name)}; the fields of {self._cls.__name__} are {accepted}"
+        )
+
+    def _made(self, made: dict[str, Any]) -> Any:
+        cls = self._cls
         if not made.keys() >= self._required:
             missing = ", ".join(sorted(self._required - made.keys()))
             raise MismatchError(f"missing field {missing} of {cls.__name__}")
@@ -712,3 +858,16 @@ class _Union:
         if self._any:
             return value
         raise wrong(self._name, value)
+
+    async def in_turns(self, value: Any, turns: Turns) -> Any:
+        """As calling it, with pauses."""
+        convert: _Convert | None = None
+        if type(value) is dict:
+            fitting = (record for record in self.records if record.fits(value.keys()))
+            convert = next(fitting, self._mapping)
+        elif type(value) is list:
+            convert = self._array
+        # A list may be one of the values that are listed.
+        if convert is None or self.listed:
+            return self(value)
+        return await _in_turns(convert, value, turns)

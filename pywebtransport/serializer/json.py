@@ -12,14 +12,18 @@ from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ._limits import (
     DEFAULT_MAX_DEPTH,
+    DEFAULT_MAX_ITEMS,
     DEFAULT_MAX_SIZE,
     HIGHEST_DEPTH,
+    HIGHEST_ITEMS,
     HIGHEST_SIZE,
     check_hook,
     check_json_depth,
+    check_json_items,
     check_limit,
     check_size,
     checked_bytes,
+    json_memory,
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._rebuild import rebuild
@@ -30,6 +34,9 @@ __all__ = ["JSONSerializer"]
 # The quick parsers turn integers beyond 64 bits, which have 19 digits or more, into floats.
 _DIGITS = bytes(48 if chr(code).isdecimal() else 32 for code in range(128)) + b" " * 128
 _LONG = b"0" * 19
+# Without these no number is too large for a float.
+_LARGE = re.compile(rb"[eE]\+?[0-9]{3}")
+_HUGE = b"0" * 309
 # In a text without escaped backslashes.
 _HALF_PAIR = re.compile(
     rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
@@ -59,6 +66,7 @@ class JSONSerializer(Serializer):
         *,
         max_size: int = DEFAULT_MAX_SIZE,
         max_depth: int = DEFAULT_MAX_DEPTH,
+        max_items: int = DEFAULT_MAX_ITEMS,
         **kwargs: Any,
     ) -> None:
         """Choose the limits and how to write.
@@ -66,6 +74,9 @@ class JSONSerializer(Serializer):
         Args:
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
+            max_items: Most values in one message, both ways; an array or object counts as four,
+                the name of a member as two. A message at the limit takes some milliseconds, in
+                which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
                 permits NaN and Infinity both ways, which is not JSON.
@@ -75,6 +86,7 @@ class JSONSerializer(Serializer):
         """
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
+        self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._finite = not kwargs.get("allow_nan", False)
         self._encoder, self._hook = _make_encoder(kwargs)
         # An encoder of the application's has rules of its own.
@@ -82,11 +94,12 @@ class JSONSerializer(Serializer):
         self._names_keys = not own
         own_hook = type(self._encoder) is not json.JSONEncoder or kwargs.get("default") is not None
         self._by_annotations = not own_hook
-        decoder = json.JSONDecoder(
-            parse_float=_finite_float if self._finite else float,
-            parse_constant=_no_constant if self._finite else None,
-        )
-        self._decode_text: Callable[[str], Any] = decoder.decode
+        constant = _no_constant if self._finite else None
+        # The second one is three times as fast, and makes infinity of what is too large.
+        self._decode_large = json.JSONDecoder(
+            parse_float=_finite_float if self._finite else float, parse_constant=constant
+        ).decode
+        self._decode_text = json.JSONDecoder(parse_constant=constant).decode
         self._quick_dumps: Callable[[Any], bytes] | None = None
         if not kwargs:
             self._quick_dumps = _find_dumps()
@@ -100,16 +113,30 @@ class JSONSerializer(Serializer):
 
         Raises:
             SerializationError: Something in it has no form in JSON or could not be read back
-                (``details["path"]`` names the place), or it is too large, too deep, or
-                contains itself.
+                (``details["path"]`` names the place), or it is too large, too deep, has
+                too many items, or contains itself.
         """
         try:
             data = self._dumps(obj)
         except Exception as error:  # hooks and properties of the application may raise anything
             raise refused(obj, "JSON", self._encode, error) from error
         check_size(len(data), self._max_size)
+        check_json_items(data, self._max_items)
         check_json_depth(data, self._max_depth)
         return data
+
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
+
+    def decoded_size(self, data: bytes) -> int:
+        """Bytes that a message takes in memory once it is decoded, at most.
+
+        Args:
+            data: The whole text; it is not parsed.
+        """
+        return json_memory(data, self._max_items)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one JSON text.
@@ -120,13 +147,15 @@ class JSONSerializer(Serializer):
                 lists, dictionaries, unions and so on. None gives plain data.
 
         Raises:
-            SerializationError: The text is malformed, too large or too deep, or does not fit
-                ``obj_type``: ``details["path"]`` names the place, such as ``Order.items[3].price``.
+            SerializationError: The text is malformed, too large or too deep, has too many items, or
+                does not fit ``obj_type``: ``details["path"]`` names the place, such as
+                ``Order.items[3].price``.
         """
         data = checked_bytes(data, self._max_size)
+        check_json_items(data, self._max_items)
         check_json_depth(data, self._max_depth)
         loads = self._quick_loads
-        if loads is None or _LONG in data.translate(_DIGITS):
+        if loads is None or _has_long_integer(data):
             loads = self._loads
         try:
             value = loads(data)
@@ -156,7 +185,9 @@ class JSONSerializer(Serializer):
         return self._encoder.encode(obj).encode()
 
     def _loads(self, data: bytes) -> Any:
-        value = self._decode_text(str(data, "utf-8"))
+        large = _LARGE.search(data) is not None or _HUGE in data.translate(_DIGITS)
+        decode = self._decode_large if large else self._decode_text
+        value = decode(str(data, "utf-8"))
         # An escape can name half a surrogate pair, which is no character.
         if b"\\u" in data and _HALF_PAIR.search(data.replace(rb"\\", b"  ")):
             raise ValueError("an escape names half a surrogate pair")
@@ -221,6 +252,20 @@ def _find_loads() -> _Parse | None:
         return None
     decode: _Parse = msgspec.json.Decoder().decode
     return decode
+
+
+def _has_long_integer(data: bytes) -> bool:
+    """Whether there may be an integer of 19 digits or more: not one, but a fraction, is common."""
+    digits = data.translate(_DIGITS)
+    start = digits.find(_LONG)
+    while start >= 0:
+        end = digits.find(b" ", start)
+        if end < 0:
+            return True
+        if data[start - 1 : start] != b"." and data[end] not in b".eE":
+            return True
+        start = digits.find(_LONG, end)
+    return False
 
 
 def _finite_float(text: str) -> float:

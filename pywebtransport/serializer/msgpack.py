@@ -9,15 +9,21 @@ from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.extras import require
 from ._limits import (
+    CONTAINER,
     DEFAULT_MAX_DEPTH,
+    DEFAULT_MAX_ITEMS,
     DEFAULT_MAX_SIZE,
     HIGHEST_DEPTH,
+    HIGHEST_ITEMS,
     HIGHEST_SIZE,
+    NAME,
     check_hook,
     check_limit,
     check_size,
     check_value_depth,
     checked_bytes,
+    memory_of,
+    too_many_items,
 )
 from ._plain import plain_hook
 from ._rebuild import check_hashes, rebuild
@@ -49,6 +55,7 @@ class MsgPackSerializer(Serializer):
         unpack_kwargs: dict[str, Any] | None = None,
         max_size: int = DEFAULT_MAX_SIZE,
         max_depth: int = DEFAULT_MAX_DEPTH,
+        max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
         """Choose the limits and the options of the package.
 
@@ -57,6 +64,9 @@ class MsgPackSerializer(Serializer):
             unpack_kwargs: As for ``msgpack.unpackb`` (``ext_hook``, ``raw``, ...).
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
+            max_items: Most values in one message, both ways; an array or map counts as four,
+                a key as two. A message at the limit takes some milliseconds, in which the
+                event loop does nothing else.
 
         Raises:
             ConfigurationError: A limit is out of range, the package knows no such keyword, or
@@ -64,6 +74,7 @@ class MsgPackSerializer(Serializer):
         """
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
+        self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._msgpack = msgpack = require("msgpack", extra="msgpack")
         for name, options in (("pack_kwargs", pack_kwargs), ("unpack_kwargs", unpack_kwargs)):
             if options is not None and not isinstance(options, Mapping):
@@ -102,8 +113,8 @@ class MsgPackSerializer(Serializer):
 
         Raises:
             SerializationError: Something in it has no form in MessagePack or could not be read
-                back (``details["path"]`` names the place), or it is too large, too deep, or
-                contains itself.
+                back (``details["path"]`` names the place), or it is too large, too deep, has
+                too many items, or contains itself.
         """
         try:
             packer = self._packers.pop()
@@ -119,6 +130,8 @@ class MsgPackSerializer(Serializer):
             raise refused(obj, "MessagePack", encode, error) from error
         self._packers.append(packer)
         check_size(len(data), self._max_size)
+        if _most_items(data) > self._max_items:
+            self._count(data)
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             # What a hook of the application's made of its objects is seen only in the result.
             check_value_depth(
@@ -126,6 +139,21 @@ class MsgPackSerializer(Serializer):
                 self._max_depth,
             )
         return data
+
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
+
+    def decoded_size(self, data: bytes) -> int:
+        """Bytes that a message takes in memory once it is decoded, at most.
+
+        Args:
+            data: All of its bytes; they are not parsed.
+        """
+        containers = len(data.translate(None, _NOT_CONTAINERS))
+        # A value takes a byte, and so does the name of one.
+        return memory_of(len(data), self._max_items, len(data), containers)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one MessagePack object.
@@ -135,8 +163,8 @@ class MsgPackSerializer(Serializer):
             obj_type: As for ``JSONSerializer.deserialize``.
 
         Raises:
-            SerializationError: The bytes are malformed, too many or nested too deeply, or do not
-                fit ``obj_type``: ``details["path"]`` names the place.
+            SerializationError: The bytes are malformed, too many or nested too deeply, have too
+                many items, or do not fit ``obj_type``: ``details["path"]`` names the place.
         """
         data = checked_bytes(data, self._max_size)
         size = len(data)
@@ -145,7 +173,11 @@ class MsgPackSerializer(Serializer):
             checker = self._msgpack.Unpacker(max_buffer_size=size)
             checker.feed(data)
             checker.skip()
+            if _most_items(data) > self._max_items:
+                self._count(data)
             value = self._parse(data, self._unpack_options)
+        except SerializationError:
+            raise
         except Exception as error:  # the package and hooks of the application raise many kinds
             reason = str(error) or type(error).__name__
             raise SerializationError(
@@ -154,6 +186,28 @@ class MsgPackSerializer(Serializer):
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             check_value_depth(value, self._max_depth)
         return value if obj_type is None else rebuild(value, obj_type)
+
+    def _count(self, data: bytes) -> None:
+        """Raise SerializationError when there are too many items; keeps none of them."""
+        most = self._max_items
+        count = 1
+
+        def add(items: list[Any], each: int = 1) -> None:
+            nonlocal count
+            count += CONTAINER + each * len(items) - bool(items)
+            if count > most:
+                raise too_many_items(None, most)
+
+        counter = self._msgpack.Unpacker(
+            list_hook=add,
+            object_pairs_hook=lambda pairs: add(pairs, 1 + NAME),
+            ext_hook=_any_extension,
+            raw=True,
+            strict_map_key=False,
+            max_buffer_size=len(data),
+        )
+        counter.feed(data)
+        counter.unpack()
 
     def _parse(self, data: bytes, options: dict[str, Any]) -> Any:
         unpack = self._msgpack.unpackb
@@ -164,6 +218,11 @@ class MsgPackSerializer(Serializer):
                 raise
         # Keys that are no strings: slower, for a peer could choose such ones that collide.
         return unpack(data, **options, strict_map_key=False, object_pairs_hook=_table)
+
+
+def _most_items(data: bytes) -> int:
+    """Most items that a message can have: each takes a byte, and a member two."""
+    return (1 + NAME) * len(data) // 2 + CONTAINER * len(data.translate(None, _NOT_CONTAINERS))
 
 
 def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

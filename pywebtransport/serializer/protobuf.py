@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import ConfigurationError, SerializationError
 from ..types import Serializer
 from ..utils.extras import require
-from ._limits import DEFAULT_MAX_SIZE, HIGHEST_SIZE, check_limit, check_size, checked_bytes
+from ._limits import (
+    DEFAULT_MAX_ITEMS,
+    DEFAULT_MAX_SIZE,
+    HIGHEST_ITEMS,
+    HIGHEST_SIZE,
+    check_limit,
+    check_size,
+    checked_bytes,
+    memory_of,
+)
+from ._protobuf_items import check_protobuf_items, heaviest
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -23,7 +33,13 @@ class ProtobufSerializer(Serializer):
     ways, and so are strings that are not UTF-8; unknown fields are kept, as the format wants it.
     """
 
-    def __init__(self, message_class: type[Message], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
+    def __init__(
+        self,
+        message_class: type[Message],
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+        max_items: int = DEFAULT_MAX_ITEMS,
+    ) -> None:
         """Choose the class.
 
         Args:
@@ -31,9 +47,12 @@ class ProtobufSerializer(Serializer):
                 ``google.protobuf.message.Message`` every class is permitted, and whoever
                 deserializes names it as ``obj_type``: that is for registries of several classes.
             max_size: Most bytes of one message, both ways.
+            max_items: Most fields in one message and those within it, both ways; a message in
+                a field counts as four and a quarter of the fields of its class, eight packed
+                numbers as one.
 
         Raises:
-            ConfigurationError: It is no class of messages, ``max_size`` is out of range, or the
+            ConfigurationError: It is no class of messages, a limit is out of range, or the
                 package is missing (``pip install "pywebtransport[protobuf]"``).
         """
         base = require("google.protobuf.message", extra="protobuf").Message
@@ -44,6 +63,7 @@ class ProtobufSerializer(Serializer):
                 config_value=message_class,
             )
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
+        self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._message_class = message_class
         self._default_class = None if message_class is base else message_class
 
@@ -54,8 +74,8 @@ class ProtobufSerializer(Serializer):
             obj: An instance of ``message_class``.
 
         Raises:
-            SerializationError: It is something else, lacks a required field, or is too large or
-                too deep.
+            SerializationError: It is something else, lacks a required field, or is too large,
+                too deep, or has too many items.
         """
         if not isinstance(obj, self._message_class):
             raise SerializationError(
@@ -71,7 +91,24 @@ class ProtobufSerializer(Serializer):
                 f"cannot write {type(obj).__name__}: {error}", original_exception=error
             ) from error
         check_size(len(data), self._max_size)
+        check_protobuf_items(data, obj.DESCRIPTOR, self._max_items)
         return data
+
+    @property
+    def max_items(self) -> int:
+        """Most items of one message."""
+        return self._max_items
+
+    def decoded_size(self, data: bytes) -> int:
+        """Bytes that a message takes in memory once it is decoded, at most.
+
+        Args:
+            data: All of its bytes; they are not parsed.
+        """
+        cls = self._default_class
+        # Of every class of messages the heaviest one is not known.
+        weight = self._max_items if cls is None else heaviest(cls.DESCRIPTOR)
+        return memory_of(len(data), self._max_items, 1 + len(data) // 2 * weight)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Message:
         """Read a message.
@@ -81,8 +118,8 @@ class ProtobufSerializer(Serializer):
             obj_type: ``message_class`` or a class derived from it; default ``message_class``.
 
         Raises:
-            SerializationError: The bytes are malformed or too many, a required field is missing,
-                or ``obj_type`` is another class.
+            SerializationError: The bytes are malformed or too many, have too many items, a required
+                field is missing, or ``obj_type`` is another class.
         """
         cls = self._default_class if obj_type is None else obj_type
         if cls is not self._default_class and not self._accepts(cls):
@@ -95,6 +132,7 @@ class ProtobufSerializer(Serializer):
                 "a ProtobufSerializer for every class of messages needs obj_type to read one"
             )
         data = checked_bytes(data, self._max_size)
+        check_protobuf_items(data, cls.DESCRIPTOR, self._max_items)
         try:
             message: Message = cls()
             message.ParseFromString(data)

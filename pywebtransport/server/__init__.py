@@ -11,6 +11,7 @@ from .middleware import (
     create_rate_limit_middleware,
 )
 from .monitor import ServerMonitor
+from .passed import inherited_sockets
 from .router import RequestRouter
 from .server import WebTransportServer
 from .stats import ServerStats
@@ -44,5 +45,6 @@ __all__ = [
     "current_worker",
     "echo_handler",
     "health_check_handler",
+    "inherited_sockets",
     "run_workers",
 ]

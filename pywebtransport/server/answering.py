@@ -11,6 +11,7 @@ from ..exceptions import SessionRejectedError
 from ..session import WebTransportSession
 from ..types import SessionState
 from ..utils.failures import error_leaves, log_application_error
+from ..utils.logs import shared_log
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from .losses import peer_name
@@ -88,8 +89,8 @@ class Answering:
             return
         try:
             await session.close(code=1, reason="internal error", close_connection=False)
-        except Exception:
-            self._logger.exception("closing session %s failed", session.session_id)
+        except Exception as error:
+            self._failed_too("closing session %s failed", session.session_id, error)
             self._abort(session)
 
     def end_now(self, session: WebTransportSession) -> None:
@@ -100,8 +101,8 @@ class Answering:
             else:
                 session._close_now(1, "internal error")
             session._flush_now()
-        except Exception:
-            self._logger.exception("closing session %s failed", session.session_id)
+        except Exception as error:
+            self._failed_too("closing session %s failed", session.session_id, error)
             self._abort(session)
 
     def reject(
@@ -111,9 +112,9 @@ class Answering:
         session._refused_because = because
         try:
             session.reject(status_code=status)
-        except Exception:
+        except Exception as error:
             if not session.is_closed:
-                self._logger.exception("answering %s failed", printable(session.path))
+                self._failed_too("answering %s failed", printable(session.path), error)
                 self._abort(session)
 
     def request_failed(
@@ -125,8 +126,8 @@ class Answering:
         log_application_error(self._logger, f"{what} its route", error)
         try:
             h3.reject(_INTERNAL_SERVER_ERROR, {})
-        except Exception:
-            self._logger.exception("answering %s failed", printable(h3.path))
+        except Exception as second:
+            self._failed_too("answering %s failed", printable(h3.path), second)
             h3.abort(ErrorCodes.H3_INTERNAL_ERROR)
 
     # ------------------------------------------------------------------ internal
@@ -141,7 +142,9 @@ class Answering:
         # Not by the server: the application did it, or its event loop ends.
         self._stats.handler_errors += 1
         self.end_now(session)
-        self._logger.warning(
+        shared_log(self._logger).tell(
+            "handler cancelled",
+            logging.WARNING,
             "handler of %s was cancelled; session %s is closed",
             printable(session.path),
             session.session_id,
@@ -167,12 +170,16 @@ class Answering:
         if log_application_error(self._logger, what, error, session=session):
             self._stats.handler_errors += 1
 
+    def _failed_too(self, message: str, which: str, error: Exception) -> None:
+        """What should have ended a session raised as well: a mistake of this package."""
+        shared_log(self._logger).tell(message, logging.ERROR, message, which, error=error)
+
     def _abort(self, session: WebTransportSession) -> None:
         """The last resort: without words."""
         try:
             session._h3.abort(ErrorCodes.H3_INTERNAL_ERROR)
-        except Exception:
-            self._logger.exception("aborting session %s failed", session.session_id)
+        except Exception as error:
+            self._failed_too("aborting session %s failed", session.session_id, error)
         session._end(None, "internal error", False, None)
 
 

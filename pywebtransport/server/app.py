@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -16,7 +17,6 @@ from ..config import ServerConfig
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
 from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
-from ..utils.checks import check_bind_address
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
@@ -25,8 +25,9 @@ from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
 from .exiting import ExitGuard, run_to_end
 from .middleware import MiddlewareManager
+from .passed import check_where, inherited_sockets
 from .router import RequestRouter, Route, SessionHandler, check_path
-from .server import WebTransportServer
+from .server import WebTransportServer, check_drain
 from .supervisor import check_caller, run_workers
 from .worker import current_worker
 
@@ -215,18 +216,26 @@ class ServerApp:
                     "cancelled"
                 ) from error
 
-    async def shutdown(self) -> None:
+    async def shutdown(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
         """Close the server gracefully, then run the shutdown handlers. Idempotent.
 
         A shutdown handler that raises is logged; the others still run.
 
+        Args:
+            drain_timeout: Seconds, see ``WebTransportServer.close``.
+            spread: Likewise.
+
         Raises:
-            ConfigurationError: The server belongs to another event loop; nothing was closed.
+            ConfigurationError: An argument is out of range, or the server belongs to another
+                event loop; nothing was closed.
         """
+        check_drain(drain_timeout, spread)
         if not self._server._home.is_gone:
             self._server._home.enter()
         try:
-            await self._server.close()
+            await self._server.close(drain_timeout=drain_timeout, spread=spread)
         finally:
             if self._started:
                 self._started = False
@@ -257,51 +266,71 @@ class ServerApp:
         await self.shutdown()
 
     async def serve(
-        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Listen and serve until cancelled or until the server is closed.
 
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
             **kwargs: Further fields of the configuration to set first.
 
         Raises:
             ServerError: The address cannot be bound.
             CertificateError: A certificate or key cannot be used.
-            ConfigurationError: A bad host or port, or an unknown or bad field in ``kwargs``.
+            ConfigurationError: A bad host or port, bad sockets, or an unknown or bad field in
+                ``kwargs``.
 
         Cancellation: ends serving; ``shutdown`` (or leaving ``async with``) releases.
         """
-        await self.listen(host=host, port=port, **kwargs)
+        await self.listen(host=host, port=port, sockets=sockets, **kwargs)
         await self._server.serve_forever()
 
     async def listen(
-        self, *, host: str | None = None, port: int | None = None, **kwargs: Any
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Run the start-up handlers and begin to listen, without blocking.
 
         Args and errors: as ``serve``. ``server.local_address`` then tells the port.
         """
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
         await self.startup()
-        await self._server.listen(host=host, port=port)
+        await self._server.listen(host=host, port=port, sockets=sockets)
 
-    def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+    def run(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
         During the start such a signal cancels the start-up handler that runs;
         then the shutdown handlers run. A second one ends the process at once.
-        SIGHUP reloads the certificates. Uses uvloop when ``loop_factory=uvloop.new_event_loop`` is
-        given.
+        SIGHUP reloads the certificates and the files of ``shared_secret``. Uses uvloop when
+        ``loop_factory=uvloop.new_event_loop`` is given.
 
         Code of the application that does not end does not hold the process: when
-        ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have passed since it was
-        to end, the log names what still runs (function, session, file and line), and the
-        process ends with status 70, without ``finally`` blocks. A handler that has swallowed
-        its cancellation twice, of the server and of the event loop, is waited for no longer.
+        ``drain_spread``, ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have
+        passed since it was to end, the log names what still runs (function, session, file and
+        line), and the process ends with status 70, without ``finally`` blocks. A handler that has
+        swallowed its cancellation twice, of the server and of the event loop, is waited for no
+        longer.
         SIGALRM is used for that, from the signal to the end.
 
         With ``workers`` above 1, so many processes serve the port, see
@@ -309,9 +338,13 @@ class ServerApp:
         shutdown handlers itself. Limits of the configuration, statistics and
         what handlers keep in memory are then each worker's own.
 
+        A program that systemd started for a socket (``inherited_sockets``) serves that one,
+        whatever host and port are given.
+
         Args:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
             **kwargs: ``loop_factory``, and fields of the configuration to set
                 first, such as ``workers=4``.
 
@@ -320,7 +353,7 @@ class ServerApp:
             thread, which gets the signals; ``serve`` is for those.
         """
         check_caller("run")
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         loop_factory = kwargs.pop("loop_factory", None)
         if loop_factory is not None and not callable(loop_factory):
             raise invalid_config(
@@ -336,22 +369,39 @@ class ServerApp:
                 config=config,
                 host=host,
                 port=port,
+                sockets=sockets,
                 loop_factory=loop_factory,
             )
             return
         guard = ExitGuard(lambda: self._server.config, self._server._logger)
-        run_to_end(lambda: self._run(host, port, guard.arm), guard=guard, loop_factory=loop_factory)
+        passed = inherited_sockets() if sockets is None else []
+        if passed:
+            host, port, sockets = None, None, passed
+        try:
+            run_to_end(
+                lambda: self._run(host, port, sockets, guard.arm),
+                guard=guard,
+                loop_factory=loop_factory,
+            )
+        finally:
+            for sock in passed:
+                sock.close()
 
     # ------------------------------------------------------------------ internal
 
     async def _run(
-        self, host: str | None, port: int | None, ending: Callable[[], object] = bool
+        self,
+        host: str | None,
+        port: int | None,
+        sockets: Sequence[socket.socket] | None = None,
+        ending: Callable[[], object] = bool,
     ) -> None:
         """Serve until told to stop: by a signal, or as a worker.
 
         Args:
             host: As for ``run``.
             port: Likewise.
+            sockets: Likewise.
             ending: Called when the process is to end; a worker knows by itself.
         """
         main = asyncio.current_task()
@@ -372,7 +422,7 @@ class ServerApp:
         with contextlib.nullcontext() if worker is not None else signals:
             try:
                 try:
-                    await self.listen(host=host, port=port)
+                    await self.listen(host=host, port=port, sockets=sockets)
                     starting = False
                     await self._serve_until(stop)
                 finally:

@@ -18,13 +18,19 @@ from ..exceptions import ServerError
 from ..utils.stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
 from ..utils.system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
 
-__all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end"]
+__all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end", "time_to_end"]
 
 STUCK_STATUS = 70
 """Exit status of a process that ended although something of the application went on."""
 
 # Seconds for the report itself: a log that nobody reads may block, too.
 _REPORT_TIME = 2.0
+
+
+def time_to_end(config: ServerConfig) -> float:
+    """Seconds that a process has for all of its end, once it was told."""
+    draining = config.drain_spread + config.drain_timeout
+    return draining + config.close_timeout + config.shutdown_timeout
 
 
 class ExitGuard:
@@ -37,7 +43,7 @@ class ExitGuard:
     Only for the main thread, and for a process of our own: what ``run()`` and workers are.
 
     Args:
-        config: Gives the configuration in force; the three timeouts are read when it is armed.
+        config: Gives the configuration in force; its timeouts are read when it is armed.
         logger: Who tells.
     """
 
@@ -77,8 +83,7 @@ class ExitGuard:
         if self._armed:
             return
         self._armed = True
-        config = self._config()
-        self._seconds = config.drain_timeout + config.close_timeout + config.shutdown_timeout
+        self._seconds = time_to_end(self._config())
         self._previous = signal.signal(signal.SIGALRM, self._expired)
         # 0 would switch it off.
         self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))

@@ -62,8 +62,9 @@ class Losses:
         stats = self._stats
         stats.sessions_rejected += 1
         level = logging.INFO
-        if kind == "limit":
+        if kind in ("limit", "address limit"):
             stats.sessions_limited += 1
+            stats.sessions_limited_by_address += kind == "address limit"
             level = logging.WARNING
         elif kind == "origin":
             stats.origins_rejected += 1
@@ -145,9 +146,23 @@ class Losses:
         failed = engine.get("handshake_failed", 0)
         for count, what, kind in (
             (stats.sessions_rejected, f"of {asked} session requests were rejected", "rejected"),
-            (stats.sessions_limited, "sessions were refused for max_sessions", ""),
+            (
+                stats.sessions_limited - stats.sessions_limited_by_address,
+                "sessions were refused for max_sessions",
+                "",
+            ),
+            (
+                stats.sessions_limited_by_address,
+                "sessions were refused for max_sessions_per_address",
+                "rejected 429 address limit",
+            ),
             (stats.origins_rejected, "requests came from an origin that is not allowed", ""),
             (stats.connections_rejected, "connections were refused", "connection refused"),
+            (
+                stats.connections_limited,
+                "connections were refused for max_connections_per_address",
+                "",
+            ),
             (failed, "handshakes failed", "handshake failed"),
             (
                 stats.connections_unused,

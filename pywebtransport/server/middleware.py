@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 import time
@@ -15,6 +14,8 @@ from ..exceptions import ConfigurationError, SessionRejectedError, invalid_confi
 from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
 from ..utils.checks import check_texts
 from ..utils.failures import name_of
+from ..utils.logs import shared_log
+from ..utils.networks import client_network
 from ..utils.text import printable
 from .callables import check_auth_handler, check_middleware, result_of
 
@@ -82,7 +83,9 @@ class MiddlewareManager:
             answer = await result_of("middleware", middleware, middleware(session=session))
             given: object = answer
             if not isinstance(given, bool):
-                _logger.warning(
+                shared_log(_logger).tell(
+                    f"answer of {name_of(middleware)}",
+                    logging.WARNING,
                     "middleware %s returned %s instead of True or False, which counts as %s",
                     name_of(middleware),
                     printable(type(given).__name__),
@@ -139,7 +142,7 @@ class RateLimiter:
             SessionRejectedError: 429, the limit is reached.
         """
         remote = session.remote_address
-        host = _network(remote[0]) if remote is not None else ""
+        host = client_network(remote[0]) if remote is not None else ""
         now = time.monotonic()
         self._forget(now - self._window)
         times = self._seen.setdefault(host, deque())
@@ -177,22 +180,6 @@ class RateLimiter:
         tb: TracebackType | None,
     ) -> None:
         self._seen.clear()
-
-
-def _network(host: str) -> str:
-    """Whom an address stands for: an IPv4 address itself, 64 bits of one of IPv6."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    if address.is_loopback:
-        return host
-    # Without its zone, which is this machine's own name for a link.
-    return address.packed[:8].hex(":", 2) + "::/64"
 
 
 def create_rate_limit_middleware(

@@ -57,6 +57,8 @@ class ServerMonitor(EndpointMonitor):
     def get_health_status(self) -> dict[str, Any]:
         """Whether the server is well now, by a fresh measurement.
 
+        With more than 200 connections, the figures of some are those of the last measurement.
+
         Returns:
             ``status``: ``healthy``, ``degraded`` or ``unhealthy`` (it accepts
             no sessions); ``reason``: what is wrong, in words.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
-from collections.abc import Awaitable, Callable
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ from ..connection.driver import Driver
 from ..connection.endpoint import server_endpoint
 from ..connection.figures import ConnectionFigures
 from ..connection.settings import h3_options, server_tls
+from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -26,15 +28,20 @@ from ..exceptions import (
 from ..session import SessionManager, WebTransportSession
 from ..types import Address, EventType
 from ..utils import get_timestamp
-from ..utils.checks import check_bind_address
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
+from ..utils.networks import AddressCounts, client_network
+from ..utils.rounds import Round
 from ..utils.stuck import end_tasks
+from ..utils.turns import Turns
 from .answering import Answering
 from .certificates import CertificateWatch
 from .collector import CollectorSeat
+from .draining import Draining, close_all
 from .losses import Losses
+from .passed import check_where, duplicates
 from .sessions import ServerSessions
+from .shared_secret import SharedSecret, load_shared_secret
 from .stats import ServerStats
 from .worker import Worker, current_worker
 
@@ -42,9 +49,11 @@ if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
     from ..h3.session import H3Session
 
-__all__ = ["ServerStats", "WebTransportServer", "check_server_config"]
+__all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
 
 _TOO_MANY_REQUESTS = 429
+# Seconds: for all that a client knows, a place may be free by then.
+_RETRY_LATER = {"retry-after": "10"}
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
@@ -81,14 +90,15 @@ class WebTransportServer(EventEmitter):
         self._endpoint: Endpoint | None = None
         self._home = HomeLoop()
         self._seat: WorkerSeat | None = None
+        self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
+        self._sessions_of = AddressCounts(self._config.address_sessions)
         self._sessions: set[WebTransportSession] = set()
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
@@ -103,7 +113,7 @@ class WebTransportServer(EventEmitter):
         self._listening = asyncio.Lock()
         self._closing = False
         self._closed = False
-        self._idle: asyncio.Event | None = None
+        self._draining: Draining | None = None
 
     # -------------------------------------------------------------- properties
 
@@ -147,7 +157,13 @@ class WebTransportServer(EventEmitter):
 
     # ---------------------------------------------------------------- life cycle
 
-    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+    async def listen(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+    ) -> None:
         """Start listening; call it again for further addresses.
 
         Args:
@@ -155,22 +171,28 @@ class WebTransportServer(EventEmitter):
                 ``::`` (every address of both families). Default ``config.bind_host``.
             port: UDP port; 0 chooses a free one, see ``local_address``.
                 Default ``config.bind_port``.
+            sockets: Bound UDP sockets to serve instead, see ``inherited_sockets``. Once this
+                has returned they belong to the server, which closes them; if it raises, they
+                are as before.
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is none, no certificate is given, or
+            ConfigurationError: ``host`` or ``port`` is none, ``sockets`` are no bound UDP
+                sockets or come with a host or port, no certificate is given, or
                 ``workers`` is above 1 in a process that is no worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
         """
-        check_bind_address(host, port)
+        check_where(host, port, sockets)
         if self._endpoint is not None:
             self._home.enter()
         async with self._listening:
-            await self._listen(host, port)
+            await self._listen(host, port, sockets)
 
-    async def _listen(self, host: str | None, port: int | None) -> None:
+    async def _listen(
+        self, host: str | None, port: int | None, sockets: Sequence[socket.socket] | None
+    ) -> None:
         self._check_not_closed()
         if self._endpoint is None:
             self._configure(self._config)  # whose fields may have been set since it was made
@@ -185,7 +207,7 @@ class WebTransportServer(EventEmitter):
         host = config.bind_host if host is None else host
         port = config.bind_port if port is None else port
         worker = current_worker()
-        seat = None if worker is None else worker.seat_for((host, port))
+        seat = None if worker is None or sockets else worker.seat_for((host, port))
         if config.workers > 1 and seat is None:
             raise _no_seat(config.workers, worker)
         if worker is not None and seat is not None and self._seat is None:
@@ -193,19 +215,31 @@ class WebTransportServer(EventEmitter):
         endpoint = self._endpoint
         if endpoint is None:
             self._seat = seat
+            self._secret = self._load_secret(config)
             endpoint = server_endpoint(
-                config, self._tls(config), self._accept, seat, self._losses.handshake_failed
+                config,
+                self._tls(config, self._secret),
+                self._accept,
+                seat,
+                self._losses.handshake_failed,
             )
         try:
             if seat is not None and seat is self._seat:
                 bound = endpoint.adopt()
+            elif sockets:
+                bound = endpoint.take(duplicates(sockets))
             else:
                 bound = await endpoint.bind(host, port, family=config.address_family)
                 self._check_not_closed()  # while the name was looked up
+            if self._endpoint is None and self._secret is not None:
+                # No packet has been read: nobody waited since the sockets were bound.
+                endpoint.quic.set_secrets(self._secret.engine_secrets(bound[0]))
         except BaseException:
             if self._endpoint is None:
                 endpoint.close()
             raise
+        for sock in sockets or ():
+            sock.close()
         self._home.enter()
         self._endpoint = endpoint
         if self._started_at is None:
@@ -244,31 +278,31 @@ class WebTransportServer(EventEmitter):
             self._stopped = asyncio.Event()
         await self._stopped.wait()
 
-    async def close(self, *, drain_timeout: float | None = None) -> None:
+    async def close(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
-        Clients are told at once (GOAWAY) and have ``drain_timeout`` seconds to
-        end their sessions; the others are then closed with code 0. After that
-        everything together has ``close_timeout`` seconds: what was written and
-        finished is acknowledged before its session closes, and handlers that still
-        run are cancelled. One that goes on all the same is named in the log, with
-        its session and where it is, and left behind.
+        Clients are told (GOAWAY, and a DRAIN capsule for each session) and have ``drain_timeout``
+        seconds to end their sessions; the others are then closed with code 0. After that
+        everything together has ``close_timeout`` seconds: what was written and finished is
+        acknowledged before its session closes, and handlers that still run are cancelled. A
+        client that answers nothing any more is not waited for. A handler that goes on all the
+        same is named in the log, with its session and where it is, and left behind.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
+            spread: Seconds over which the clients are told, in batches, so that they do not all
+                come back elsewhere in one moment; default ``config.drain_spread``. Each has its
+                ``drain_timeout`` from then on.
 
         Raises:
-            ConfigurationError: ``drain_timeout`` is no number of seconds, or the server
-                belongs to another event loop; nothing was closed.
+            ConfigurationError: ``drain_timeout`` or ``spread`` is no number of seconds, or the
+                server belongs to another event loop; nothing was closed.
 
         Cancellation: everything is released all the same, without the wait.
         """
-        if drain_timeout is not None and not (
-            isinstance(drain_timeout, int | float) and drain_timeout >= 0  # NaN is not, either
-        ):
-            raise invalid_config(
-                key="drain_timeout", value=drain_timeout, reason="expected 0 or more seconds"
-            )
+        check_drain(drain_timeout, spread)
         if self._closed:
             return
         if self._home.is_gone:
@@ -280,32 +314,40 @@ class WebTransportServer(EventEmitter):
             return
         self._closing = True
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
+        spread = self._config.drain_spread if spread is None else spread
         close_timeout = self._config.close_timeout
         deadline = loop.time() + close_timeout
+        worker = current_worker()
         try:
+            if worker is not None:
+                worker.closing(self)
             if self._endpoint is not None:
-                self._endpoint.quic.stop_accepting()
-                await self._drain(timeout)
+                quic = self._endpoint.quic
+                quic.stop_accepting()
+                if timeout > 0 or spread > 0:
+                    self._draining = Draining(
+                        lambda: self._connections,
+                        lambda: quic.stats()["half_open"],
+                        self._logger,
+                        "server shutdown",
+                    )
+                    await self._draining.run(timeout, spread)
                 deadline = loop.time() + close_timeout
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
-                await asyncio.gather(
-                    *(
-                        # Handlers have the rest of the time, and what it is for.
-                        connection._close(deadline - close_timeout / 5, reason="server shutdown")
-                        for connection in list(self._connections)
-                    ),
-                    return_exceptions=True,
+                # Handlers have the rest of the time, and what it is for.
+                await close_all(
+                    list(self._connections), "server shutdown", deadline - close_timeout / 5
                 )
         finally:
+            if self._draining is not None:
+                self._draining.stop()
+                self._draining = None
             for connection in list(self._connections):
                 connection._close_now(reason="server shutdown")
-            for timer in self._timers:
-                timer.cancel()
-            self._timers.clear()
             if self._certificates is not None:
                 self._certificates.close()
             if self._collector is not None:
@@ -324,6 +366,8 @@ class WebTransportServer(EventEmitter):
             finally:
                 if endpoint is not None:
                     endpoint.close()
+                if worker is not None:
+                    worker.closed(self)
                 self._closed = True
                 if self._stopped is None:
                     self._stopped = asyncio.Event()
@@ -362,10 +406,10 @@ class WebTransportServer(EventEmitter):
     def reload_certificates(
         self, *, certfile: str | None = None, keyfile: str | None = None
     ) -> None:
-        """Read the certificate files again; new connections use them, old ones go on.
+        """Read the certificate files and those of ``shared_secret`` again.
 
-        A bad pair changes nothing. In a worker process the other workers do the
-        same; see ``run_workers``.
+        New connections use them, old ones go on. A file that cannot be used changes nothing.
+        In a worker process the other workers do the same; see ``run_workers``.
 
         Args:
             certfile: A new path; None: the same as before.
@@ -373,6 +417,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
+            ConfigurationError: A file of ``shared_secret`` cannot be used; all stays as it was.
             ServerError: The server does not listen.
         """
         if self._endpoint is None:
@@ -393,15 +438,26 @@ class WebTransportServer(EventEmitter):
             connections since the start, and what is queued now), and, while
             the server listens, ``engine`` (packets, handshakes).
         """
-        return self._measure()
+        await self._look_again().wait()
+        return self._measured()
 
     async def debug_state(self) -> dict[str, Any]:
         """A snapshot for logs: state, statistics, connections, sessions."""
+        turns = Turns.of()
+        stats = await self.get_server_stats()
+        connections = []
+        for connection in tuple(self._connections):
+            connections.append(connection.get_summary())
+            await turns.pause()
+        sessions = []
+        for session in tuple(self._sessions):
+            sessions.append(await session.get_summary())
+            await turns.pause()
         return {
             "server_info": {"serving": self.is_serving, "local_address": self.local_address},
-            "aggregated_stats": await self.get_server_stats(),
-            "connections": [connection.get_summary() for connection in self._connections],
-            "sessions": [await session.get_summary() for session in self._sessions],
+            "aggregated_stats": stats,
+            "connections": connections,
+            "sessions": sessions,
         }
 
     async def diagnose_issues(self) -> list[str]:
@@ -438,14 +494,18 @@ class WebTransportServer(EventEmitter):
         config.validate()
         apply_log_level(config.log_level)
         self._config = config
+        self._sessions_of = AddressCounts(config.address_sessions)
         self._options = h3_options(config)
 
     def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
         if self._endpoint is None or self._closing:
             return
         config = _with_certificates(self._config, certfile, keyfile)
-        self._endpoint.quic.set_tls(self._tls(config))
-        self._config = config
+        secret = self._load_secret(config)
+        tls = self._tls(config, secret)
+        self._endpoint.quic.set_secrets(secret.engine_secrets(self._endpoint.local_addresses[0]))
+        self._endpoint.quic.set_tls(tls)
+        self._config, self._secret = config, secret
         self._logger.info("certificates reloaded")
         self._watch_certificates()
 
@@ -455,8 +515,21 @@ class WebTransportServer(EventEmitter):
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
 
-    def _tls(self, config: ServerConfig) -> QuicTls:
-        return server_tls(config, ticket_key=None if self._seat is None else self._seat.ticket_key)
+    def _load_secret(self, config: ServerConfig) -> SharedSecret:
+        """That of the configuration; without one that lasts, that of the process."""
+        # The supervisor of workers has told what there is to tell.
+        found = load_shared_secret(config, quiet=self._seat is not None)
+        if found is not None:
+            return found
+        if self._secret is not None:
+            return self._secret
+        random = (
+            secrets.token_bytes(SHARED_SECRET_SIZE) if self._seat is None else self._seat.secret
+        )
+        return SharedSecret([random], is_own=True)
+
+    def _tls(self, config: ServerConfig, secret: SharedSecret) -> QuicTls:
+        return server_tls(config, ticket_key=secret.ticket_key(config))
 
     def _accept(self, quic: QuicConnection) -> Driver:
         """A client completed the handshake (deliver phase)."""
@@ -464,12 +537,16 @@ class WebTransportServer(EventEmitter):
         driver = Driver(connection)
         driver.attach(quic, self._options, is_client=False)
         connection._endpoint = self._endpoint
+        address = quic.remote_address
+        connection._network = "" if address is None else client_network(address[0])
         connection._on_request = self._session_requested
         connection._on_closed = self._connection_closed
         connection._on_early_drop = self._early_dropped
         connection._take(driver)
         self._connections.add(connection)
         self._stats.connections_accepted += 1
+        if self._draining is not None:
+            self._draining.connection_accepted(connection)
         return driver
 
     def _connection_closed(self, connection: WebTransportConnection) -> None:
@@ -487,7 +564,7 @@ class WebTransportServer(EventEmitter):
     def _session_requested(self, connection: WebTransportConnection, h3: H3Session) -> None:
         """A client asks for a session (deliver phase)."""
         try:
-            refusal = self._refusal(h3)
+            refusal = self._refusal(connection, h3)
         except Exception as error:
             self._answering.request_failed(h3, connection, error)
             return
@@ -501,24 +578,30 @@ class WebTransportServer(EventEmitter):
                 peer=connection.remote_address,
                 kind=kind,
             )
-            h3.reject(status, {})
+            h3.reject(status, _RETRY_LATER if status == _TOO_MANY_REQUESTS else {})
             return
         session = WebTransportSession._attach(connection, h3)
         self._sessions.add(session)
+        self._sessions_of.add(connection.client_network)
         session._on_end = self._session_ended
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refusal(self, h3: H3Session) -> tuple[int, str, str] | None:
+    def _refusal(
+        self, connection: WebTransportConnection, h3: H3Session
+    ) -> tuple[int, str, str] | None:
         """Why a request is refused before the application hears of it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
-        if self._closing:
+        if self._closing and not (self._draining and self._draining.admits(connection)):
             return _SERVICE_UNAVAILABLE, "closing", "the server is closing"
         limit = self._config.max_sessions
         if len(self._sessions) >= limit:
             return _TOO_MANY_REQUESTS, "limit", f"max_sessions={limit} is reached"
+        if self._sessions_of.is_full(connection.client_network):
+            reason = f"max_sessions_per_address={self._config.address_sessions} is reached"
+            return _TOO_MANY_REQUESTS, "address limit", reason
         return None
 
     def _may_come_from(self, origin: str, path: str) -> bool:
@@ -527,6 +610,7 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
+        self._sessions_of.remove(session._connection.client_network)
         if _was_accepted(session):
             self._accepted_and_over += 1
         elif isinstance(session._error, SessionRejectedError):
@@ -537,8 +621,8 @@ class WebTransportServer(EventEmitter):
                 origin=session.origin,
                 peer=session.remote_address,
             )
-        if not self._sessions and self._idle is not None:
-            self._idle.set()
+        if self._draining is not None:
+            self._draining.session_ended()
 
     async def _serve(self, session: WebTransportSession) -> None:
         """The life of one session on this side; raises only what ends the program."""
@@ -574,32 +658,20 @@ class WebTransportServer(EventEmitter):
         allowed = self._config.allowed_origins
         return None if allowed is None else tuple(allowed)
 
-    async def _drain(self, timeout: float) -> None:
-        """GOAWAY everywhere, then wait for the sessions to end."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        for connection in list(self._connections):
-            if connection._driver is not None and connection.is_connected:
-                connection._driver.h3.send_goaway()
-                self._timers.append(
-                    loop.call_later(connection.rtt or 0.0, _finish_goaway, connection)
-                )
-        if not self._sessions or timeout <= 0:
-            return
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._idle.wait()
-        except builtins.TimeoutError:
-            self._logger.info(
-                "%d sessions did not end within drain_timeout=%s s", len(self._sessions), timeout
-            )
+    def _look_again(self) -> Round:
+        """Measure the connections; with many this takes several turns of the event loop."""
+        return self._figures.refresh(self._connections)
 
     def _measure(self) -> dict[str, Any]:
+        self._figures.collect(self._connections)
+        return self._measured()
+
+    def _measured(self) -> dict[str, Any]:
+        """The figures, those of the connections as they were last measured."""
         stats = self._refresh().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
-        stats["traffic"] = self._figures.collect(self._connections)
+        stats["traffic"] = self._figures.sums()
         if self._endpoint is not None:
             stats["engine"] = self._endpoint.quic.stats()
         return stats
@@ -611,7 +683,9 @@ class WebTransportServer(EventEmitter):
             map(_was_accepted, self._sessions)
         )
         if self._endpoint is not None:
-            self._stats.connections_rejected = self._endpoint.quic.stats()["refused"]
+            engine = self._endpoint.quic.stats()
+            self._stats.connections_rejected = engine["refused"]
+            self._stats.connections_limited = engine["refused_for_address"]
         worker = current_worker()
         if worker is not None and worker.serves(self):
             self._stats.workers_died = worker.deaths
@@ -628,6 +702,19 @@ def check_server_config(config: Any) -> None:
         raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
 
 
+def check_drain(drain_timeout: Any, spread: Any) -> None:
+    """Check what ``close`` is given; None stands for what the configuration says.
+
+    Raises:
+        ConfigurationError: One of them is no number of seconds.
+    """
+    for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
+        if value is not None and not (
+            isinstance(value, int | float) and value >= 0  # NaN is not, either
+        ):
+            raise invalid_config(key=key, value=value, reason="expected 0 or more seconds")
+
+
 def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
     """Why a server that wants workers cannot listen here."""
     if worker is None:
@@ -636,7 +723,10 @@ def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
             "ServerApp.run(workers=N) or pywebtransport.server.run_workers() in the main program"
         )
     else:
-        how = "this worker shares the host and port that run_workers() was given, and no other"
+        how = (
+            "this worker shares the host and port, or the sockets, that run_workers() was given, "
+            "and no others"
+        )
     return ConfigurationError(
         f"workers={workers}: {how}", config_key="workers", config_value=workers
     )
@@ -657,8 +747,3 @@ def _was_accepted(session: WebTransportSession) -> bool:
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:
     """Origins are compared as serialised (RFC 6454), scheme and host without case."""
     return "*" in origins or origin.lower() in {item.lower() for item in origins}
-
-
-def _finish_goaway(connection: WebTransportConnection) -> None:
-    if connection._driver is not None and not connection.is_closed:
-        connection._driver.h3.finish_goaway()

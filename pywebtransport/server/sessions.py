@@ -10,6 +10,7 @@ from ..exceptions import SessionError
 from ..session import WebTransportSession
 from ..session.manager import SessionManager
 from ..types import SessionId
+from ..utils.checks import check_text
 
 if TYPE_CHECKING:
     from .server import WebTransportServer
@@ -31,7 +32,7 @@ class ServerSessions(SessionManager):
         Raises:
             SessionError: It is not one of the server's, or it is closed.
         """
-        if session not in self._server.sessions:
+        if session not in self._server._sessions:
             raise SessionError(
                 f"session {session.session_id} is not open on this server; the sessions of a "
                 "server come from its clients",
@@ -43,10 +44,23 @@ class ServerSessions(SessionManager):
 
     async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
         """Show a session no longer; the server goes on with it."""
-        session = self._members().get(session_id)
+        session = await self.get_session(session_id)
         if session is not None:
             self._removed.add(session)
         return session
+
+    async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
+        """The session with an ID, or None."""
+        check_text("session_id", session_id)
+        for session in self._server._sessions:
+            if session.session_id == session_id and session not in self._removed:
+                return session
+        return None
+
+    def get_session_count(self) -> int:
+        """How many sessions there are."""
+        shown = self._server._sessions
+        return len(shown) - sum(session in shown for session in self._removed)
 
     async def cleanup_closed_sessions(self) -> int:
         """Always 0: the server itself forgets a session at its end."""
@@ -55,7 +69,7 @@ class ServerSessions(SessionManager):
     def _members(self) -> Mapping[SessionId, WebTransportSession]:
         return {
             session.session_id: session
-            for session in self._server.sessions
+            for session in self._server._sessions
             if session not in self._removed
         }
 

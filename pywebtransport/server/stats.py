@@ -14,15 +14,19 @@ class ServerStats:
 
     Attributes:
         connections_accepted: QUIC connections whose handshake was completed.
-        connections_rejected: Refused for ``max_connections``, for an invalid Retry token,
-            or while the server closes.
+        connections_rejected: Refused for ``max_connections``, for
+            ``max_connections_per_address``, for an invalid Retry token, or while the
+            server closes.
+        connections_limited: Of these, those for ``max_connections_per_address``.
         connection_errors: Accepted ones that ended with an error.
         connections_unused: Accepted ones that ended without a session request.
         protocol_errors: Rules of HTTP/3 or WebTransport that peers broke.
         uptime: Seconds.
         sessions_accepted: Session requests that were answered 200.
         sessions_rejected: Answered with another status.
-        sessions_limited: Of these, those for ``max_sessions``.
+        sessions_limited: Of these, those for ``max_sessions`` or
+            ``max_sessions_per_address``.
+        sessions_limited_by_address: Of these, those for ``max_sessions_per_address``.
         origins_rejected: Of these, those whose origin is not allowed.
         handler_errors: Handlers and middleware that raised.
         early_streams_dropped: Streams that came before their session and found no room, or
@@ -33,6 +37,7 @@ class ServerStats:
 
     connections_accepted: int = 0
     connections_rejected: int = 0
+    connections_limited: int = 0
     connection_errors: int = 0
     connections_unused: int = 0
     protocol_errors: int = 0
@@ -40,6 +45,7 @@ class ServerStats:
     sessions_accepted: int = 0
     sessions_rejected: int = 0
     sessions_limited: int = 0
+    sessions_limited_by_address: int = 0
     origins_rejected: int = 0
     handler_errors: int = 0
     early_streams_dropped: int = 0

@@ -13,18 +13,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from .._loop import SharedPort
+from .._loop import SharedPort, Steering
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
-from ..utils.checks import check_bind_address
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
 from ..utils.system import explain_os_error, require_descriptors
 from .collector import frozen
-from .exiting import STUCK_STATUS
+from .exiting import STUCK_STATUS, time_to_end
+from .passed import check_where, inherited_sockets
+from .shared_secret import load_shared_secret
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
@@ -43,6 +44,7 @@ def run_workers(
     config: ServerConfig,
     host: str | None = None,
     port: int | None = None,
+    sockets: Sequence[socket.socket] | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
@@ -62,42 +64,53 @@ def run_workers(
 
     A connection stays with its worker, also when the client changes its
     address. A worker that dies is replaced: at once the first time, then after
-    0.5, 1, 2, 4, 8, 8 and 8 seconds; its clients hear of it (stateless reset)
-    with their next packet. When one dies 8 times in a row, each time within 10
-    seconds of its start, everything ends.
+    0.5, 1, 2, 4, 8 and 8 seconds; until then the others take its new clients, and its old ones
+    hear of it (stateless reset) with their next packet. When one dies 8 times in a row, each
+    time within 10 seconds of its start, it is tried once a minute, while the others go on. When
+    all of them do so and none is alive, everything ends.
+
+    SIGTERM to one worker closes its servers gracefully. Its successor is started first, and no
+    new client goes to the old one.
 
     SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
-    application does not end names it in the log when ``drain_timeout``,
+    application does not end names it in the log when ``drain_spread``, ``drain_timeout``,
     ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
     see ``ServerApp.run``; this process then does, too (``SystemExit``). A worker
     that has not ended 5 seconds later is killed. A second such signal kills all
-    workers at once. SIGHUP reloads the certificates in all workers, as
-    ``reload_certificates()`` in one of them does.
+    workers at once. SIGHUP reloads the certificates and the files of ``shared_secret``
+    in all workers, as ``reload_certificates()`` in one of them does.
 
     Args:
         main: Called in each worker, in its event loop.
         config: ``workers`` and the timeouts are read here.
         host: Default ``config.bind_host``.
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
+        sockets: Bound UDP sockets to serve instead, by default what systemd passed, see
+            ``inherited_sockets``; from now on they belong to the workers. If no further sockets
+            can be bound to their addresses, as when another user made them, all workers read the
+            same ones and hand packets to each other.
         loop_factory: Makes the event loops, such as ``uvloop.new_event_loop``.
 
     Raises:
-        ConfigurationError: Called in an event loop or not in the main thread.
+        ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
         ServerError: The address cannot be bound, there is no room for so many
             processes, or a worker keeps dying.
         WebTransportError: What ended a worker before it could listen, such as
             a ``CertificateError``; then all workers are stopped.
     """
     check_caller("run_workers")
-    check_bind_address(host, port)
+    check_where(host, port, sockets)
     config.validate()
     apply_log_level(config.log_level)
+    if sockets is None:
+        sockets = inherited_sockets()
     _Supervisor(
         main,
         config,
         config.bind_host if host is None else host,
         config.bind_port if port is None else port,
         loop_factory,
+        sockets,
     ).run()
 
 
@@ -106,9 +119,10 @@ class RestartPolicy:
 
     Args:
         settled: Seconds after which a worker counts as healthy.
-        limit: So many early deaths in a row are given up on.
+        limit: After so many early deaths in a row there is little hope.
         first: Seconds before the second replacement in a row; doubles each time.
-        longest: Longest wait in seconds.
+        longest: Longest wait in seconds while there is hope.
+        rarely: Seconds between the tries that come then.
     """
 
     def __init__(
@@ -118,37 +132,53 @@ class RestartPolicy:
         limit: int = 8,
         first: float = 0.5,
         longest: float = 8.0,
+        rarely: float = 60.0,
     ) -> None:
         self._settled = settled
         self._limit = limit
         self._first = first
         self._longest = longest
+        self._rarely = rarely
         self._early = 0
 
-    def delay(self, lived: float) -> float | None:
-        """Seconds to wait after a worker died that lived so long; None: give up."""
+    @property
+    def is_hopeless(self) -> bool:
+        """The last workers all died early."""
+        return self._early >= self._limit
+
+    def delay(self, lived: float) -> float:
+        """Seconds to wait after a worker died that lived so long."""
         if lived >= self._settled:
             self._early = 0
         self._early += 1
-        if self._early >= self._limit:
-            return None
+        if self.is_hopeless:
+            return self._rarely
         if self._early == 1:
             return 0.0
         return min(self._first * 2.0 ** (self._early - 2), self._longest)
 
 
-class _Slot:
-    """One worker's place: the process that has it now, and when the next one starts."""
+class _Member:
+    """One worker process, from its start to its end."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.policy = RestartPolicy()
+    def __init__(self, slot: _Slot, number: int, control: socket.socket) -> None:
+        self.slot = slot
+        self.number = number  # of its seat
+        self.control: socket.socket | None = control
         self.process: multiprocessing.process.BaseProcess | None = None
-        self.control: socket.socket | None = None
-        self.started_at = 0.0
-        self.restart_at: float | None = None
-        self.listens = False
+        self.started_at = time.monotonic()
+        self.reads = False  # it has a server that reads its sockets
+        # Set once it was told to end: when it is reminded, and when it is killed.
+        self.alarm_at: float | None = None
+        self.deadline: float | None = None
         self.error: BaseException | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    def __str__(self) -> str:
+        return f"worker {self.slot.index} (process {self.pid})"
 
     def send(self, *message: Any) -> None:
         if self.control is not None:
@@ -162,6 +192,22 @@ class _Slot:
             self.control = None
 
 
+class _Slot:
+    """One worker's place: who takes its new clients, and who will next."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.policy = RestartPolicy()
+        self.serving: _Member | None = None
+        self.starting: _Member | None = None
+        self.restart_at: float | None = None
+
+    @property
+    def is_vacant(self) -> bool:
+        """Nobody serves, starts or will start."""
+        return self.serving is None and self.starting is None and self.restart_at is None
+
+
 class _Supervisor:
     """The parent: no event loop, no engine; it waits for signals, messages and deaths."""
 
@@ -172,26 +218,39 @@ class _Supervisor:
         host: str,
         port: int,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._main = main
         self._config = config
         self._address = (host, port)
         self._loop_factory = loop_factory
+        self._sockets = sockets
         self._logger = logging.getLogger("pywebtransport.server")
         self._slots = [_Slot(index) for index in range(config.workers)]
+        self._members: list[_Member] = []
         self._certificates: tuple[str | None, str | None] = (None, None)
         self._all_listen = False
         self._deaths = 0
         self._deadline: float | None = None  # set once stopping
-        self._alarm_at: float | None = None
         self._failure: BaseException | None = None
         self._last_signal: int | None = None
         self._is_stuck = False
 
     def run(self) -> None:
+        # Before there are workers, which then find it.
+        load_shared_secret(self._config)
         self._port = SharedPort(
-            *self._address, self._config.workers, family=self._config.address_family
+            *self._address,
+            self._config.workers,
+            family=self._config.address_family,
+            sockets=self._sockets,
         )
+        if self._port.unsteered is not None and self._config.workers > 1:
+            self._logger.warning(
+                "all workers read the same sockets and hand packets to each other, which costs "
+                "throughput: %s",
+                self._port.unsteered,
+            )
         try:
             self._wake, self._woken = socket.socketpair()
         except OSError as error:
@@ -238,9 +297,9 @@ class _Supervisor:
         """Wait for something to happen and act on it; False: all is over."""
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        for slot in self._slots:
-            if slot.control is not None:
-                poll.register(slot.control, select.POLLIN)
+        for member in self._members:
+            if member.control is not None:
+                poll.register(member.control, select.POLLIN)
         poll.poll(self._patience())
         for number in self._take_signals():
             self._on_signal(number)
@@ -248,39 +307,45 @@ class _Supervisor:
             return False
         # Deaths are judged by all that was said before them.
         dead = [
-            slot
-            for slot in self._slots
-            if slot.process is not None and slot.process.exitcode is not None
+            member
+            for member in self._members
+            if member.process is not None and member.process.exitcode is not None
         ]
-        for slot in self._slots:
-            self._read(slot)
-        for slot in dead:
-            self._bury(slot)
+        for member in list(self._members):
+            self._read(member)
+        for member in dead:
+            self._bury(member)
         self._act_on_time(time.monotonic())
-        return self._deadline is None or any(slot.process is not None for slot in self._slots)
+        return self._deadline is None or bool(self._members)
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due."""
-        due = [slot.restart_at for slot in self._slots if slot.restart_at is not None]
-        if self._deadline is not None:
-            due.append(self._deadline if self._alarm_at is None else self._alarm_at)
-        return None if not due else max(0.0, min(due) - time.monotonic()) * 1000
+        due = [slot.restart_at for slot in self._slots]
+        for member in self._members:
+            due += [member.alarm_at, member.deadline]
+        due.append(self._deadline)
+        times = [time for time in due if time is not None]
+        return None if not times else max(0.0, min(times) - time.monotonic()) * 1000
 
     def _act_on_time(self, now: float) -> None:
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
-                slot.restart_at = None
                 self._restart(slot)
-        if self._alarm_at is not None and self._alarm_at <= now:
-            self._alarm_at = None
-            for slot in self._slots:
-                if slot.process is not None and slot.process.pid is not None:
+        for member in self._members:
+            if member.alarm_at is not None and member.alarm_at <= now:
+                member.alarm_at = None
+                if member.pid is not None:
                     # A loop that is blocked has not heard that it is to end.
-                    os.kill(slot.process.pid, signal.SIGALRM)
+                    os.kill(member.pid, signal.SIGALRM)
         if self._deadline is not None and self._deadline <= now:
-            late = [slot.index for slot in self._slots if slot.process is not None]
-            self._logger.error("workers %s did not end in time; killing them", late)
+            late = [member.slot.index for member in self._members]
+            self._logger.error("workers %s did not end in time; killing them", sorted(late))
             self._kill()
+        for member in self._members:
+            if member.deadline is not None and member.deadline <= now and member.process:
+                self._logger.error("%s did not end in time; killing it", member)
+                member.deadline = None
+                member.process.kill()
 
     def _take_signals(self) -> bytes:
         try:
@@ -303,42 +368,45 @@ class _Supervisor:
     def _start_all(self) -> None:
         for slot in self._slots:
             try:
-                self._start(slot)
+                self._start(slot, slot.index)
             except OSError as error:
                 raise ServerError(
                     f"worker {slot.index} could not be started: {explain_os_error(error)}"
                 ) from error
 
-    def _start(self, slot: _Slot) -> None:
-        """A new process in this place; signals wait until it has its own handlers."""
+    def _start(self, slot: _Slot, number: int) -> None:
+        """A new process in this seat; signals wait until it has its own handlers."""
         require_descriptors(_PROCESS_DESCRIPTORS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for sock in (ours, theirs):
             sock.setblocking(False)
+        member = _Member(slot, number, ours)
         process = _fork.Process(
-            target=self._in_worker, args=(slot, theirs), name=f"worker-{slot.index}"
+            target=self._in_worker, args=(member, theirs), name=f"worker-{slot.index}"
         )
-        slot.control = ours
-        slot.error = None
-        slot.listens = False
-        slot.started_at = time.monotonic()
+        self._members.append(member)
+        slot.starting = member
+        slot.restart_at = None
         old = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             process.start()
+            member.process = process
+        except BaseException:
+            self._forget(member)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
             theirs.close()
-        slot.process = process
 
-    def _in_worker(self, own: _Slot, control: socket.socket) -> None:
+    def _in_worker(self, own: _Member, control: socket.socket) -> None:
         """In the new process: close what is the supervisor's, then run."""
-        for slot in self._slots:
-            slot.drop_control()
+        for member in self._members:
+            member.drop_control()
         for sock in (self._wake, self._woken):
             sock.close()
-        self._port.keep_only(own.index)
+        self._port.keep_only(own.number)
         worker = Worker(
-            self._port.seat(own.index),
+            self._port.seat(own.number, own.slot.index),
             self._address,
             control,
             self._certificates,
@@ -348,21 +416,50 @@ class _Supervisor:
         )
         worker.run(self._main, self._loop_factory, self._config)
 
-    def _read(self, slot: _Slot) -> None:
+    def _free_seat(self) -> int | None:
+        taken = {member.number for member in self._members}
+        return next((seat for seat in range(self._port.seats) if seat not in taken), None)
+
+    def _forget(self, member: _Member) -> None:
+        """It has no process any more."""
+        member.drop_control()
+        self._members.remove(member)
+        slot = member.slot
+        if slot.serving is member:
+            slot.serving = None
+        if slot.starting is member:
+            slot.starting = None
+
+    def _steer(self) -> None:
+        """Packets go to those who read them, new clients to those who take them, from now on."""
+        if not self._all_listen or self._deadline is not None:
+            return
+        steering = Steering(
+            tuple(None if slot.serving is None else slot.serving.number for slot in self._slots),
+            frozenset(member.number for member in self._members if member.reads),
+        )
+        self._port.steer(steering)
+        self._broadcast("steer", steering)
+        if steering.open:
+            for number in range(self._port.seats):
+                if number not in steering.alive:
+                    self._port.rescue(number)
+
+    def _read(self, member: _Member) -> None:
         """What a worker says; its end is noticed by ``SIGCHLD``."""
-        while slot.control is not None:
+        while member.control is not None:
             try:
-                data = slot.control.recv(CONTROL_BYTES)
+                data = member.control.recv(CONTROL_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 data = b""
             if data:
-                self._hear(slot, data)
+                self._hear(member, data)
             else:
-                slot.drop_control()
+                member.drop_control()
 
-    def _hear(self, slot: _Slot, data: bytes) -> None:
+    def _hear(self, member: _Member, data: bytes) -> None:
         try:
             kind, *values = pickle.loads(data)
         except Exception as error:
@@ -371,79 +468,156 @@ class _Supervisor:
         if kind == "failed" and not isinstance(values[0], BaseException):
             values = [RuntimeError(f"a worker could not start: {values[0]!r}")]
         if kind == "listening":
-            self._on_listening(slot, *values)
+            self._on_listening(member, *values)
         elif kind == "reload":
-            self._on_reloaded(slot, *values)
+            self._on_reloaded(member, *values)
+        elif kind == "leaving":
+            self._on_leaving(member)
+        elif kind == "closing":
+            self._on_closing(member)
+        elif kind == "closed":
+            member.reads = False
+            self._steer()
         else:
-            slot.error = values[0]
+            member.error = values[0]
 
-    def _on_listening(self, slot: _Slot, addresses: list[tuple[str, int]]) -> None:
-        assert slot.process is not None
-        slot.listens = True
-        pid = slot.process.pid
+    def _on_listening(self, member: _Member, addresses: list[tuple[str, int]]) -> None:
+        slot = member.slot
+        member.reads = True
+        if slot.starting is not member:
+            return  # told to end meanwhile
+        slot.starting = None
+        old, slot.serving = slot.serving, member
         if self._all_listen:
-            self._logger.info("worker %d (process %d) serves", slot.index, pid)
+            self._logger.info("%s serves", member)
+            self._steer()
+            if old is not None:
+                self._release(old)
             return
-        self._logger.debug("worker %d (process %d) serves", slot.index, pid)
-        if all(each.listens for each in self._slots):
+        self._logger.debug("%s serves", member)
+        if all(each.serving is not None for each in self._slots):
             self._all_listen = True
+            self._steer()
             for address in addresses:
                 self._logger.info(
                     "listening on %s port %d with %d workers", *address, len(self._slots)
                 )
 
-    def _on_reloaded(self, slot: _Slot, certfile: str | None, keyfile: str | None) -> None:
+    def _on_reloaded(self, member: _Member, certfile: str | None, keyfile: str | None) -> None:
         if certfile is not None or keyfile is not None:
             old = self._certificates
             self._certificates = (certfile or old[0], keyfile or old[1])
-        self._broadcast("reload", certfile, keyfile, but=slot)
+        self._broadcast("reload", certfile, keyfile, but=member)
 
-    def _bury(self, slot: _Slot) -> None:
-        """A process ended: replace it, unless everything ends."""
-        process = slot.process
+    def _on_leaving(self, member: _Member) -> None:
+        """It was asked to end: another takes its place first, if there is a seat."""
+        slot = member.slot
+        if self._deadline is not None or slot.serving is not member or not self._all_listen:
+            self._release(member)
+        elif slot.starting is None:
+            self._logger.info("%s leaves; another takes its place", member)
+            self._restart(slot)
+            if slot.starting is None:
+                self._leave_vacant(slot)
+
+    def _on_closing(self, member: _Member) -> None:
+        """Its server closes by itself."""
+        slot = member.slot
+        if self._deadline is not None or slot.serving is not member or not self._all_listen:
+            return
+        slot.serving = None
+        self._steer()
+        if slot.is_vacant:
+            self._replace(slot, f"{member} closes its server", time.monotonic() - member.started_at)
+
+    def _leave_vacant(self, slot: _Slot) -> None:
+        """Let the worker of a place go that nobody could succeed, if others take its clients."""
+        member = slot.serving
+        if member is not None and any(
+            other.serving is not None for other in self._slots if other is not slot
+        ):
+            slot.serving = None
+            self._steer()
+            self._release(member)
+
+    def _release(self, member: _Member) -> None:
+        """No new client goes to it any more: it may drain and end."""
+        if member.deadline is None:
+            member.alarm_at = time.monotonic() + time_to_end(self._config)
+            member.deadline = member.alarm_at + _GRACE
+            member.send("stop")
+
+    def _bury(self, member: _Member) -> None:
+        """A process ended: replace it, unless that has happened, or everything ends."""
+        process, slot = member.process, member.slot
         assert process is not None
         process.join()
         how = _describe(process.exitcode)
+        is_clean = process.exitcode == 0
         self._is_stuck = self._is_stuck or process.exitcode == STUCK_STATUS
-        pid = process.pid
+        who = str(member)
         process.close()
-        slot.process = None
-        slot.drop_control()
+        held = slot.serving is member or slot.starting is member
+        self._forget(member)
         if self._deadline is not None:
-            if how != _describe(0):
-                self._logger.error("worker %d (process %d) %s", slot.index, pid, how)
+            if not is_clean:
+                self._logger.error("%s %s", who, how)
             return
         if not self._all_listen:
-            self._give_up(
-                slot.error
-                or ServerError(f"worker {slot.index} (process {pid}) {how} before it could listen")
-            )
+            self._give_up(member.error or ServerError(f"{who} {how} before it could listen"))
             return
-        self._deaths += 1
-        self._broadcast("deaths", self._deaths)
-        if slot.error is not None:
-            how = f"{how}: {describe_error(slot.error)}"
-        self._replace(slot, f"(process {pid}) {how}")
+        self._steer()
+        if member.deadline is not None and is_clean:
+            self._logger.info("%s %s", who, how)
+        else:
+            self._deaths += 1
+            self._broadcast("deaths", self._deaths)
+        if member.error is not None:
+            how = f"{how}: {describe_error(member.error)}"
+        if not held and not slot.is_vacant:
+            if member.deadline is None or not is_clean:
+                self._logger.warning("%s %s", who, how)
+            return
+        if member.deadline is not None:
+            self._restart(slot)
+            return
+        if slot.starting is None:
+            self._replace(slot, f"{who} {how}", time.monotonic() - member.started_at)
+        if slot.serving is not None:
+            self._leave_vacant(slot)
 
-    def _replace(self, slot: _Slot, what: str) -> None:
-        """Let another process take the place soon, if the last ones did not die too early."""
-        now = time.monotonic()
-        delay = slot.policy.delay(now - slot.started_at)
-        if delay is None:
-            self._logger.error("worker %d %s; giving up", slot.index, what)
-            self._give_up(ServerError(f"worker {slot.index} keeps dying; the last: {what}"))
-            return
+    def _replace(self, slot: _Slot, what: str, lived: float) -> None:
+        """Let another process take the place soon, or after a while if the last died early."""
+        delay = slot.policy.delay(lived)
         when = f"in {delay:g} s" if delay else "now"
-        self._logger.warning("worker %d %s; replacing it %s", slot.index, what, when)
-        slot.restart_at = now + delay
+        if slot.policy.is_hopeless:
+            self._logger.error(
+                "%s; worker %d keeps dying, the next try comes %s", what, slot.index, when
+            )
+            if all(each.policy.is_hopeless and not self._has_life(each) for each in self._slots):
+                self._give_up(
+                    ServerError(f"no worker is left: all of them keep dying; the last: {what}")
+                )
+                return
+        else:
+            self._logger.warning("%s; replacing it %s", what, when)
+        slot.restart_at = time.monotonic() + delay
+
+    @staticmethod
+    def _has_life(slot: _Slot) -> bool:
+        return slot.serving is not None or slot.starting is not None
 
     def _restart(self, slot: _Slot) -> None:
+        slot.restart_at = None
+        seat = self._free_seat()
+        if seat is None:
+            return  # the place is filled when one of the workers that drain has ended
         try:
-            self._start(slot)
+            self._start(slot, seat)
         except OSError as error:
             # The system has no room for a process at the moment.
-            slot.drop_control()
-            self._replace(slot, f"could not be started: {explain_os_error(error)}")
+            what = f"worker {slot.index} could not be started: {explain_os_error(error)}"
+            self._replace(slot, what, 0.0)
 
     def _give_up(self, failure: BaseException) -> None:
         self._failure = failure
@@ -451,30 +625,37 @@ class _Supervisor:
 
     def _stop(self) -> None:
         """Tell all workers to end, and nobody takes their place."""
-        config = self._config
-        patience = config.drain_timeout + config.close_timeout + config.shutdown_timeout
-        self._alarm_at = time.monotonic() + patience
-        self._deadline = self._alarm_at + _GRACE
+        now = time.monotonic()
+        self._deadline = now + time_to_end(self._config) + _GRACE
         for slot in self._slots:
             slot.restart_at = None
+        for member in self._members:
+            if member.deadline is None:
+                member.alarm_at = now + time_to_end(self._config)
+            member.deadline = None
+        everybody_leaves = Steering(
+            (None,) * len(self._slots),
+            frozenset(member.number for member in self._members if member.reads),
+        )
+        self._broadcast("steer", everybody_leaves)
         self._broadcast("stop")
 
-    def _broadcast(self, *message: Any, but: _Slot | None = None) -> None:
-        for slot in self._slots:
-            if slot is not but:
-                slot.send(*message)
+    def _broadcast(self, *message: Any, but: _Member | None = None) -> None:
+        for member in self._members:
+            if member is not but:
+                member.send(*message)
 
     def _kill(self) -> None:
         """End what still runs, without its cooperation."""
-        for slot in self._slots:
-            if slot.process is not None:
-                slot.process.kill()
-        for slot in self._slots:
-            if slot.process is not None:
-                slot.process.join()
-                slot.process.close()
-                slot.process = None
-            slot.drop_control()
+        for member in self._members:
+            if member.process is not None:
+                member.process.kill()
+        for member in list(self._members):
+            if member.process is not None:
+                member.process.join()
+                member.process.close()
+                member.process = None
+            self._forget(member)
 
 
 def check_caller(name: str) -> None:

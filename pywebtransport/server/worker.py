@@ -79,6 +79,7 @@ class Worker:
         self._servers: list[WebTransportServer] = []
         self._main: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._leaving = False
         self._stopping = False
         self._listens = False
         _current = self
@@ -106,6 +107,18 @@ class Worker:
     def serves(self, server: WebTransportServer) -> bool:
         """Whether a server of this worker serves the shared port."""
         return server in self._servers
+
+    def closing(self, server: WebTransportServer) -> None:
+        """A server of this worker takes no new clients any more: the other workers do."""
+        if self.serves(server):
+            self._seat.steer(self._seat.steering.without(self._seat.number))
+            if not self._stopping:
+                self._tell("closing")
+
+    def closed(self, server: WebTransportServer) -> None:
+        """A server of this worker reads nothing any more."""
+        if self.serves(server):
+            self._tell("closed")
 
     def reloaded(self, certfile: str | None, keyfile: str | None) -> None:
         """A server of this worker has new certificates: the other workers follow."""
@@ -141,6 +154,14 @@ class Worker:
                 self._fail(error)
             sys.exit(1)
 
+    def leave(self) -> None:
+        """Stop, as soon as no new client comes here; at once when asked again."""
+        if self._listens and not self._leaving:
+            self._leaving = True
+            self._tell("leaving")
+        else:
+            self.stop()
+
     def stop(self) -> None:
         """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
         self.ending()
@@ -161,7 +182,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         running = self._main = asyncio.ensure_future(main())
         loop.add_reader(self._control.fileno(), self._on_control)
-        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload, None, None)
         try:
             if self._stopping:
@@ -203,6 +224,8 @@ class Worker:
         kind, *values = pickle.loads(data)
         if kind == "stop":
             self.stop()
+        elif kind == "steer":
+            self._seat.steer(*values)
         elif kind == "deaths":
             (self.deaths,) = values
         else:

@@ -121,7 +121,7 @@ class SessionManager:
         return {
             **self._counts(),
             "active_sessions": len(sessions),
-            "states": count_states(sessions),
+            "states": await count_states(sessions),
             "max_sessions": self._max_sessions,
         }
 

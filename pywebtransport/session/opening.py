@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
-from ..exceptions import SessionClosedError, StreamError, StreamLimitError
+from ..exceptions import SessionClosedError, StreamError, StreamLimitError, TimeoutError
 from ..stream import WebTransportSendStream
 from ..utils.checks import NEVER, check_timeout
+from ..utils.gates import Gates, TooLate
+from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
+    from ..connection import WebTransportConnection
     from .session import WebTransportSession
 
-__all__ = ["open_stream", "wait_finished_streams"]
+__all__ = [
+    "ReachedLimit",
+    "credit_grew",
+    "may_open",
+    "open_stream",
+    "reached_limit",
+    "request_delay",
+    "session_over",
+    "stream_over",
+    "try_open",
+    "unanswered",
+    "wait_finished_streams",
+]
+
+# A limit: of a session or (None) of the connection; of this end (None) or of the peer, for a kind.
+_Key = tuple["WebTransportSession | None", bool | None]
+_OWN_CONNECTION: _Key = (None, None)
+# Their names, by bool(unidirectional).
+_OF_CONNECTION = ("MAX_STREAMS_BIDI", "MAX_STREAMS_UNI")
+_OF_SESSION = ("WT_MAX_STREAMS_BIDI", "WT_MAX_STREAMS_UNI")
+_PEER_CONNECTION: tuple[_Key, _Key] = ((None, False), (None, True))  # by bool(unidirectional)
 
 
 async def open_stream(
     session: WebTransportSession, unidirectional: bool, timeout: float | None
 ) -> QuicStream:
-    """Open a stream in turn, waiting for the peer's limit; callers are served as they came.
+    """Open a stream in turn, waiting for the limits; callers are served as they came.
+
+    All those of the connection are, whatever their session: nobody passes one who waits for a
+    limit that both need.
 
     Args:
         session: Where.
@@ -38,18 +66,28 @@ async def open_stream(
         limit = check_timeout("timeout", timeout)
         wait = NEVER if limit is None else limit
     elif _own_limit(session) is not None:
-        raise _limit_reached(session, unidirectional, None)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait
-    while True:
-        waiters = session._open_waiters[unidirectional]
-        if not await waiters.wait(max(0.0, deadline - loop.time())):
-            raise _limit_reached(session, unidirectional, wait)
-        if session.is_closed:
-            raise session._closed_error("no stream can be opened")
-        quic = try_open(session, unidirectional)
-        if quic is not None:
-            return quic
+        raise _limit_reached(session, unidirectional, None, None)
+    connection = session._connection
+    gates = connection._stream_gates
+    if gates is None:
+        gates = connection._stream_gates = Gates(session._loop)
+    closed = partial(_closed_limit, session, unidirectional)
+    try:
+        return await gates.wait(
+            gates.held(_keys(session, unidirectional)) or closed(),
+            session,
+            partial(_attempt, session, unidirectional),
+            closed,
+            wait,
+        )
+    except TooLate as late:
+        raise _limit_reached(session, unidirectional, wait, late) from None
+
+
+def may_open(session: WebTransportSession, unidirectional: bool) -> bool:
+    """Nobody waits whose turn it is first."""
+    gates = session._connection._stream_gates
+    return not gates or gates.held(_keys(session, unidirectional)) is None
 
 
 def try_open(session: WebTransportSession, unidirectional: bool) -> QuicStream | None:
@@ -64,7 +102,66 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> QuicStream |
     if quic is not None:
         connection._local_streams += 1
         session._counted_local += 1
+        if unidirectional:
+            connection._local_uni += 1
+            session._counted_uni += 1
     return quic
+
+
+def credit_grew(session: WebTransportSession, unidirectional: bool) -> None:
+    """The peer allows further streams, of the session or of its connection."""
+    gates = session._connection._stream_gates
+    if gates:
+        gates.open((session, unidirectional))
+        gates.open(_PEER_CONNECTION[unidirectional])
+
+
+def session_over(session: WebTransportSession) -> None:
+    """Nothing is opened any more: tell those who wait, and leave the room to other sessions."""
+    connection = session._connection
+    connection._local_streams -= session._counted_local
+    connection._local_uni -= session._counted_uni
+    gates = connection._stream_gates
+    if gates:
+        gates.fail(session, lambda: session._closed_error("no stream can be opened"))
+        # The one that was going to hear of new credit may have been this session.
+        for key in (_OWN_CONNECTION, *_PEER_CONNECTION):
+            gates.open(key)
+
+
+def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
+    """A stream that this end opened is done: whoever waits for one may try again."""
+    connection = session._connection
+    connection._local_streams -= 1
+    session._counted_local -= 1
+    if unidirectional:
+        connection._local_uni -= 1
+        session._counted_uni -= 1
+    gates = connection._stream_gates
+    if gates:
+        gates.open((session, None))
+        gates.open(_OWN_CONNECTION)
+
+
+def unanswered(session: WebTransportSession, timeout: float) -> TimeoutError:
+    """The error of a client whose request got no answer in ``timeout`` seconds."""
+    delay = request_delay(session)
+    return TimeoutError(
+        f"the server did not answer the session request for '{printable(session.path)}' "
+        f"within {timeout} s" + ("" if delay is None else f": it was not sent, since {delay}"),
+        timeout_duration=timeout,
+        operation="session",
+    )
+
+
+def request_delay(session: WebTransportSession) -> str | None:
+    """Why the request for a client's session is not sent yet; None: it is."""
+    connection = session._connection
+    if session.stream_id is not None:
+        return None
+    if not connection._ready:
+        return "the peer's SETTINGS did not come"
+    return _peer_connection(connection, False).text
 
 
 async def wait_finished_streams(session: WebTransportSession, deadline: float) -> None:
@@ -88,24 +185,138 @@ def _default_wait(session: WebTransportSession) -> float:
     )
 
 
-def _own_limit(session: WebTransportSession) -> str | None:
+def _attempt(session: WebTransportSession, unidirectional: bool) -> QuicStream | None:
+    if session.is_closed:
+        raise session._closed_error("no stream can be opened")
+    return try_open(session, unidirectional)
+
+
+# --------------------------------------------------------------------------- which limit
+
+
+class ReachedLimit(NamedTuple):
+    """A limit that is reached, for the error.
+
+    Attributes:
+        owner: The peer, or the field of this end's configuration.
+        name: As in the configuration, or in the protocol.
+        value: Streams that it allows.
+        open: Streams of this end that are open and count.
+        text: Says all that, and whose it is.
+    """
+
+    owner: str
+    name: str
+    value: int
+    open: int
+    text: str
+
+
+def reached_limit(session: WebTransportSession, unidirectional: bool) -> ReachedLimit:
+    """What keeps a stream from being opened now, and did when one was tried."""
+    return _describe(session, unidirectional, _closed_limit(session, unidirectional))
+
+
+def _keys(session: WebTransportSession, unidirectional: bool) -> tuple[_Key, ...]:
+    """All limits that a new stream has to pass."""
+    return (
+        (session, None),
+        _OWN_CONNECTION,
+        (session, unidirectional),
+        _PEER_CONNECTION[unidirectional],
+    )
+
+
+def _own_limit(session: WebTransportSession) -> _Key | None:
     """The limit of this end that keeps a stream from being opened, if one does."""
     connection = session._connection
     if connection._local_streams >= connection._max_local_streams:
-        return f"max_streams_per_connection={connection._max_local_streams} of this end"
+        return _OWN_CONNECTION
     if session._counted_local >= session._max_streams:
-        return f"max_streams={session._max_streams} of this end"
+        return (session, None)
     return None
 
 
+def _closed_limit(session: WebTransportSession, unidirectional: bool) -> Hashable:
+    """The limit that kept the last attempt from success."""
+    own = _own_limit(session)
+    if own is not None:
+        return own
+    allowed, opened = _session_credit(session, unidirectional)
+    if opened is None or (allowed is not None and opened >= allowed):
+        return (session, unidirectional)
+    return _PEER_CONNECTION[unidirectional]
+
+
+def _session_credit(
+    session: WebTransportSession, unidirectional: bool
+) -> tuple[int | None, int | None]:
+    """Streams that the peer allows in all (None: any number), and those opened (None: not yet)."""
+    facts = session._h3.stats()
+    kind = "uni" if unidirectional else "bidi"
+    return facts.get(f"send_limit_streams_{kind}"), facts.get(f"streams_opened_{kind}")
+
+
+def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -> ReachedLimit:
+    driver = connection._driver
+    value = 0 if driver is None else driver.h3.newest_stream[unidirectional] // 4 + 1
+    count = connection._local_streams - connection._local_uni
+    if unidirectional:
+        count = connection._local_uni
+    name = _OF_CONNECTION[unidirectional]
+    sessions = len(connection._sessions)
+    return ReachedLimit(
+        "the peer",
+        name,
+        value,
+        count,
+        f"its limit for the connection, {name} of QUIC, is {value} since the start; {count} "
+        f"such streams of {sessions} session{'' if sessions == 1 else 's'} are open",
+    )
+
+
+def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable) -> ReachedLimit:
+    connection = session._connection
+    if key == _OWN_CONNECTION:
+        name, value = "max_streams_per_connection", connection._max_local_streams
+        count = connection._local_streams
+        text = f"{count} streams of the connection are open"
+    elif key == (session, None):
+        name, value, count = "max_streams", session._max_streams, session._counted_local
+        text = f"{count} streams of the session are open"
+    elif key == (session, unidirectional):
+        allowed, opened = _session_credit(session, unidirectional)
+        uni = session._counted_uni
+        count = uni if unidirectional else session._counted_local - uni
+        name, value = _OF_SESSION[unidirectional], allowed or 0
+        text = f"its limit for the session, {name}, is {value} since the start; {count} are open"
+        if opened is None:
+            why = request_delay(session) or "it waits for its turn"
+            text = f"the session was not requested yet: {why}"
+    else:
+        return _peer_connection(connection, unidirectional)
+    owner = f"{name}={value} of this end" if name.islower() else "the peer"
+    return ReachedLimit(owner, name, value, count, text)
+
+
 def _limit_reached(
-    session: WebTransportSession, unidirectional: bool, waited: float | None
+    session: WebTransportSession, unidirectional: bool, waited: float | None, late: TooLate | None
 ) -> StreamLimitError:
-    limit = _own_limit(session) or "the peer"
+    limit = reached_limit(session, unidirectional)
+    details: dict[str, Any] = {
+        "limit": limit.name,
+        "value": limit.value,
+        "open": limit.open,
+        "ahead": 0 if late is None else late.ahead,
+    }
+    before = ""
+    if late is not None and late.ahead:
+        before = f"; {late.ahead} callers of this end came before and wait, too"
     return StreamLimitError(
-        f"stream limit reached: {limit} allowed no further "
-        f"{'uni' if unidirectional else 'bi'}directional stream"
-        f"{'' if waited is None else f' within {waited:g} s'}; "
+        f"stream limit reached: {limit.owner} "
+        f"allowed no further {'uni' if unidirectional else 'bi'}directional stream"
+        f"{'' if waited is None else f' within {waited:g} s'}: {limit.text}{before}; "
         "finish streams that are open, or raise the limit",
         timeout_duration=waited,
+        details=details,
     )

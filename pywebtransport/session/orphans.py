@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from ..utils.logs import shared_log
 from ..utils.text import printable
 from ..utils.waiters import running_loop
 
@@ -118,7 +120,9 @@ class Orphans:
         session = self._session()
         if not self._told and session is not None:
             self._told = True
-            session._logger.warning(
+            shared_log(session._logger).tell(
+                "dropped stream",
+                logging.WARNING,
                 "session %s (%s): stream %d was dropped with its sending half open and is "
                 "ended; further ones are only counted",
                 session.session_id,

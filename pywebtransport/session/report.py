@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ProtocolError
+from ..utils.logs import shared_log
 from .stats import SessionStats
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def debug_state(session: WebTransportSession) -> dict[str, Any]:
         "statistics": stats.to_dict(),
         "streams": [stream.debug_state() for stream in session._open_streams()],
         "datagrams": session.datagrams.debug_state(),
+        "memory": session._memory.figures(),
         "connection": {
             "id": session._connection.connection_id,
             "state": session._connection.state,
@@ -134,7 +137,9 @@ async def monitor_health(session: WebTransportSession, check_interval: float) ->
     """Log each issue as a warning, every ``check_interval`` seconds until the session ends."""
     while not session.is_closed:
         for issue in await session.diagnose_issues():
-            session._logger.warning("session %s: %s", session.session_id, issue)
+            shared_log(session._logger).tell(
+                "health", logging.WARNING, "session %s: %s", session.session_id, issue
+            )
         waiter = asyncio.ensure_future(session.wait_closed())
         try:
             await asyncio.wait({waiter}, timeout=check_interval)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
 from ..connection import WebTransportConnection
+from ..connection.memory import session_memory
 from ..constants import MAX_VARINT, ErrorCodes
 from ..datagram import StructuredDatagramTransport, WebTransportDatagramTransport
 from ..events import EventEmitter
@@ -20,7 +21,6 @@ from ..exceptions import (
     SessionClosedError,
     SessionError,
     SessionRejectedError,
-    TimeoutError,
 )
 from ..h3.error_codes import code_from_wire
 from ..h3.fields import check_fields
@@ -57,7 +57,6 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
-from ..utils.text import printable
 from ..utils.waiters import Waiters
 from . import report
 from .ending import (
@@ -68,8 +67,16 @@ from .ending import (
     require_home,
     stream_code_to_wire,
 )
-from .incoming import IncomingStreams
-from .opening import open_stream, try_open
+from .incoming import Acceptors, IncomingStreams, drop_unread
+from .opening import (
+    credit_grew,
+    may_open,
+    open_stream,
+    session_over,
+    stream_over,
+    try_open,
+    unanswered,
+)
 from .orphans import Orphans
 from .stats import SessionStats
 
@@ -102,23 +109,24 @@ class WebTransportSession(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_acceptors",
         "_arrivals",
         "_close_info",
         "_closed_waiters",
         "_config",
         "_connection",
         "_counted_local",
+        "_counted_uni",
         "_datagrams",
         "_ended_early",
         "_error",
         "_h3",
         "_incoming_bidi",
         "_incoming_uni",
-        "_incoming_waiters",
         "_loop",
         "_max_streams",
+        "_memory",
         "_on_end",
-        "_open_waiters",
         "_orphans",
         "_path_params",
         "_ready_waiters",
@@ -180,8 +188,9 @@ class WebTransportSession(EventEmitter):
         self._connection = connection
         self._config: ClientConfig | ServerConfig = config
         self._h3 = h3
-        self._counted_local = 0
+        self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
+        self._memory = session_memory(connection, h3)
         self._write_high = config.write_buffer_limit
         self._write_low = connection._write_low
         # Who uses a stream holds it; see ``orphans``.
@@ -191,8 +200,7 @@ class WebTransportSession(EventEmitter):
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
         self._arrivals = 0
-        self._incoming_waiters = Waiters()
-        self._open_waiters = (Waiters(), Waiters())
+        self._acceptors: Acceptors | None = None
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._close_info: SessionCloseInfo | None = None
@@ -392,12 +400,7 @@ class WebTransportSession(EventEmitter):
         """
         check_timeout("timeout", timeout)
         if not await self._decided(timeout):
-            raise TimeoutError(
-                f"the server did not answer the session request for '{printable(self.path)}' "
-                f"within {timeout} s",
-                timeout_duration=timeout,
-                operation="session",
-            )
+            raise unanswered(self, timeout)
 
     async def _decided(self, timeout: float | None) -> bool:
         """As ``ready``; False when ``timeout`` passed first, None waits without limit."""
@@ -682,14 +685,17 @@ class WebTransportSession(EventEmitter):
             if self._incoming_bidi is None:
                 self._incoming_bidi = deque()
             self._incoming_bidi.append(bidirectional)
-        if self._incoming_waiters.futures:
-            self._incoming_waiters.wake()
+        acceptors = self._acceptors
+        if acceptors is not None and (
+            acceptors.bidirectional.turns or acceptors.unidirectional.turns
+        ):
+            acceptors.serve(self, unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, remote=True)
 
     def streams_available(self, unidirectional: bool) -> None:
         """Stream credit grew (deliver phase)."""
-        self._open_waiters[unidirectional].wake()
+        credit_grew(self, unidirectional)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """Datagrams that did not go straight to their queue (deliver phase)."""
@@ -761,7 +767,8 @@ class WebTransportSession(EventEmitter):
             )
 
     def _become_ready(self) -> None:
-        self._state = SessionState.CONNECTED
+        # The peer may say that it drains before it answers.
+        self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
         if self._h3.is_client:
@@ -789,6 +796,8 @@ class WebTransportSession(EventEmitter):
         try:
             if self._datagrams is not None:
                 self._datagrams._close()
+            self._memory.close()
+            drop_unread(self)
             for stream in self._open_streams():
                 stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
                 stream._check_done()
@@ -796,11 +805,11 @@ class WebTransportSession(EventEmitter):
             self._streams.clear()
             if self._orphans is not None:
                 self._orphans.clear()
-            for waiters in (self._ready_waiters, self._incoming_waiters, self._closed_waiters):
+            for waiters in (self._ready_waiters, self._closed_waiters):
                 waiters.wake()
-            self.streams_available(False)
-            self.streams_available(True)
-            self._connection._local_streams_freed(self._counted_local)
+            if self._acceptors is not None:
+                self._acceptors.end()
+            session_over(self)
             self._connection._remove_session(self)
             if self._on_end is not None:
                 self._on_end(self)
@@ -817,7 +826,7 @@ class WebTransportSession(EventEmitter):
         """Open a stream now, or None when it has to wait for a limit, or for its turn."""
         if self._state in _OVER:
             raise self._closed_error("no stream can be opened")
-        if self._open_waiters[unidirectional].futures:
+        if self._connection._stream_gates and not may_open(self, unidirectional):
             return None
         return try_open(self, unidirectional)
 
@@ -860,12 +869,7 @@ class WebTransportSession(EventEmitter):
             self._orphans.streams.discard(stream)
         if self._streams.pop(quic.stream_id, None) is not None:
             if quic.is_local:
-                waited = self._counted_local >= self._max_streams
-                self._counted_local -= 1
-                self._connection._local_streams_freed(1)
-                if waited:
-                    self.streams_available(False)
-                    self.streams_available(True)
+                stream_over(self, quic.is_unidirectional)
             if self._state is not _CLOSED:
                 self._h3.stream_finished(quic, quic.is_unidirectional)
         if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):

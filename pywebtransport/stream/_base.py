@@ -27,7 +27,7 @@ from ..utils.text import printable
 if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..session import WebTransportSession
-    from ..utils.waiters import Waiters
+    from ..utils.waiters import Line, Waiters
 
 __all__ = ["DONE", "StreamStats"]
 
@@ -149,11 +149,12 @@ class _StreamBase(EventEmitter):
         "_reads",
         "_receive_done",
         "_reset_sent",
+        "_rest",
         "_send_order",
         "_session",
         "_stats",
         "_wait_started",
-        "_write_waiters",
+        "_writers",
         "_writes",
     )
 
@@ -175,9 +176,11 @@ class _StreamBase(EventEmitter):
     _bytes_read: int
     _read_time: float
     _max_read_time: float
-    _write_waiters: Waiters | None
+    _writers: Line | None
     _acked_waiters: Waiters | None
     _reset_sent: bool
+    # What a write of a mutable buffer did not queue yet, and whether the stream ends behind it.
+    _rest: tuple[memoryview, bool] | None
     _send_order: int
     _writes: int
     _bytes_sent: int
@@ -220,7 +223,7 @@ class _StreamBase(EventEmitter):
         self._session = session
         self._quic = quic
         self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
-        self._write_waiters = self._acked_waiters = None
+        self._writers = self._acked_waiters = self._rest = None
         self._done = self._reset_sent = False
         self._receive_done = cls._direction is _SEND_ONLY
         self._arrival = arrival
@@ -340,7 +343,7 @@ class _StreamBase(EventEmitter):
 
     def _has_waiter(self) -> bool:
         """A coroutine waits for something of the stream."""
-        return bool(self._read_waiter or self._write_waiters or self._acked_waiters)
+        return bool(self._read_waiter or self._writers or self._acked_waiters)
 
     def _has_owner(self) -> bool:
         """Somebody listens: an event brings the stream, so that nobody has to hold it."""

@@ -8,6 +8,7 @@ import sys
 from ..exceptions import StreamError, TimeoutError
 from ..types import Data
 from ..utils.checks import check_count, check_data, check_integer, check_timeout
+from ..utils.gates import ONLY, Gates, TooLate
 from ..utils.waiters import Waiters
 
 __all__ = ["StreamBuffer"]
@@ -20,7 +21,7 @@ class StreamBuffer:
     their own. Feeding waits while the buffer is full.
     """
 
-    __slots__ = ("_data", "_eof", "_fed", "_feeding", "_max_size", "_taken")
+    __slots__ = ("_data", "_eof", "_feeding", "_max_size", "_readers", "_taken")
 
     def __init__(self, *, max_size: int = 65536) -> None:
         """An empty buffer.
@@ -35,7 +36,7 @@ class StreamBuffer:
         self._max_size = max_size
         self._data = bytearray()
         self._eof = False
-        self._fed = Waiters()
+        self._readers = Gates()
         self._taken = Waiters()
         self._feeding = asyncio.Lock()  # what one caller feeds stays together
 
@@ -75,13 +76,13 @@ class StreamBuffer:
                     continue
                 self._data += view[:room]
                 view = view[room:]
-                self._fed.wake()
+                self._readers.open(ONLY)
             if eof:
                 self._eof = True
-                self._fed.wake()
+                self._readers.open(ONLY)
 
     async def read(self, size: int = -1, *, timeout: float | None = None) -> tuple[bytes, bool]:
-        """Take bytes out as soon as any are there.
+        """Take bytes out as soon as any are there; readers that wait are served as they came.
 
         Args:
             size: Most bytes to take; -1: all that are there.
@@ -97,19 +98,21 @@ class StreamBuffer:
         """
         check_integer("size", size, -1, sys.maxsize)
         timeout = check_timeout("timeout", timeout)
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        while size and not self._data and not self._eof:
-            left = None if deadline is None else max(0.0, deadline - loop.time())
-            if not await self._fed.wait(left):
+        if size and (self._readers or not self._is_readable()):
+            try:
+                await self._readers.wait(ONLY, self, self._is_readable, timeout=timeout)
+            except TooLate:
                 raise TimeoutError(
                     f"nothing was fed within {timeout} s",
                     timeout_duration=timeout,
                     operation="read",
-                )
+                ) from None
         count = len(self._data) if size < 0 else size
         taken = bytes(self._data[:count])
         del self._data[:count]
         if taken:
             self._taken.wake()
         return taken, self.at_eof
+
+    def _is_readable(self) -> bool | None:
+        return bool(self._data) or self._eof or None

@@ -174,7 +174,7 @@ class StreamManager:
             "active_streams": len(streams),
             "semaphore_locked": not self._slots.free,
             "semaphore_value": self._slots.free,
-            "states": count_states(streams),
+            "states": await count_states(streams),
             "directions": dict(Counter(str(stream.direction) for stream in streams)),
             "max_streams": self._slots.count,
         }

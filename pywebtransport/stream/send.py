@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..types import Data, ErrorCode, StreamDirection
 from ..utils.checks import check_count, check_data, check_integer
-from ..utils.waiters import Waiters
+from ..utils.waiters import Line, Waiters, require_loop
 from ._base import DONE, _StreamBase
 
 __all__ = ["WebTransportSendStream", "check_send_order"]
@@ -36,6 +37,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     ``write`` returns at once while less than ``max_write_buffer_size`` bytes
     wait, and otherwise when enough of them were sent: awaiting it is the
     backpressure. ``config.write_timeout`` (seconds) bounds each such wait.
+
+    Several tasks may write: what each write brings stays together, in the order of the calls.
+    While some wait for room, each further write waits behind them, so that they take turns.
     """
 
     __slots__ = ()
@@ -90,6 +94,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """
         sendable = data if isinstance(data, bytes) else check_data("data", data)
         try:
+            if self._rest is not None:
+                self._queue_rest()
             if isinstance(sendable, bytes):
                 queued = self._quic.write(sendable, end_stream)
                 self._bytes_sent += len(sendable)
@@ -98,11 +104,11 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         except WebTransportError as error:
             raise self._write_failed(error) from None
         self._writes += 1
-        if queued > self._session._write_high and wait_flush:
+        if wait_flush and (queued > self._session._write_high or self._writers):
             await self._drain()
 
     async def writelines(self, lines: list[Data]) -> None:
-        """Write each item in turn; as ``write``.
+        """Write each item in turn; as ``write``. Other tasks may write between them.
 
         Raises: as ``write``; ``ConfigurationError`` before the first one is written.
         """
@@ -129,12 +135,14 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             return
         # Written out: one coroutine frame less for the commonest way to answer.
         try:
+            if self._rest is not None:
+                self._queue_rest()
             queued = self._quic.write(data, True)
         except WebTransportError as error:
             raise self._write_failed(error) from None
         self._bytes_sent += len(data)
         self._writes += 1
-        if queued > self._session._write_high:
+        if queued > self._session._write_high or self._writers:
             await self._drain()
 
     async def flush(self) -> None:
@@ -145,7 +153,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Raises: as ``write``. Cancellation: safe.
         """
         self._session._flush_now()
-        await self._drain()
+        await self._drain(to_the_mark=True)
 
     async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the stream: the peer reads to the end (FIN). Idempotent.
@@ -237,28 +245,65 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     # -------------------------------------------------------------- internal
 
+    def _write_now(self, data: bytes) -> bool:
+        """Queue bytes if little is unsent: no more than the low-water mark; never waits.
+
+        Raises: as ``write``.
+        """
+        if self._quic.queued > self._session._write_low:
+            return False
+        try:
+            self._quic.write(data, False)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        self._bytes_sent += len(data)
+        self._writes += 1
+        return True
+
     def _finish_send(self) -> None:
         """Queue the FIN, once."""
         if self.is_writable:
             try:
-                self._quic.write(b"", True)
+                if self._rest is not None:
+                    self._queue_rest()
+                if not self._quic.fin_written:
+                    self._quic.write(b"", True)
             except WebTransportError as error:
                 raise self._write_failed(error) from None
 
     async def _write_copied(self, view: memoryview, end_stream: bool, wait: bool) -> int:
-        """Queue a mutable buffer in pieces, waiting between them."""
-        total = len(view)
-        offset = 0
-        while True:
-            piece = view[offset : offset + _COPY_CHUNK]
-            offset += len(piece)
-            last = offset >= total
-            queued = self._quic.write(piece, end_stream and last)
-            self._bytes_sent += len(piece)
-            if last:
-                return queued
-            if wait and queued > self._session._write_high:
-                await self._drain()
+        """Queue a mutable buffer in pieces, waiting between them.
+
+        Whoever writes meanwhile has the rest queued at once: a write stays together.
+        """
+        rest: tuple[memoryview, bool] | None = None
+        try:
+            while True:
+                piece, view = view[:_COPY_CHUNK], view[_COPY_CHUNK:]
+                self._rest = rest = (view, end_stream) if len(view) else None
+                queued = self._queue_piece(piece, end_stream and rest is None)
+                if rest is None:
+                    return queued
+                if wait and (queued > self._session._write_high or self._writers):
+                    await self._drain()
+                    if self._rest is not rest:
+                        return self._quic.queued
+        finally:
+            if rest is not None and self._rest is rest:
+                self._rest = None
+
+    def _queue_piece(self, piece: memoryview, end_stream: bool) -> int:
+        queued = self._quic.write(piece, end_stream)
+        self._bytes_sent += len(piece)
+        return queued
+
+    def _queue_rest(self) -> None:
+        """Another write comes: what is left of the one before goes first."""
+        if self._rest is not None:
+            (view, end_stream), self._rest = self._rest, None
+            for start in range(0, len(view), _COPY_CHUNK):
+                piece = view[start : start + _COPY_CHUNK]
+                self._queue_piece(piece, end_stream and start + len(piece) == len(view))
 
     def _abandon(self) -> None:
         if self.is_writable:
@@ -271,31 +316,41 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 self.reset(0)
         super()._abandon()
 
-    async def _drain(self) -> None:
-        """Wait until the write buffer fell to its low-water mark."""
-        if self._write_waiters is None:
-            self._write_waiters = Waiters()
-        waiters = self._write_waiters
-        arm = partial(self._quic.set_write_waiter, waiters)
+    async def _drain(self, *, to_the_mark: bool = False) -> None:
+        """Wait until the write buffer fell to its low-water mark, and all before had their turn.
+
+        Args:
+            to_the_mark: Whatever others have written meanwhile, return only when it is there.
+        """
+        require_loop(self._session._loop, asyncio.get_running_loop())
+        line = self._writers
+        if line is None:
+            line = self._writers = Line()
+        arm = partial(self._quic.set_write_waiter, line)
         timeout = self._session._config.write_timeout
         started = time.perf_counter()
+        served = False
         try:
             while True:
                 self._raise_if_over()
-                if self._quic.queued <= self._session._write_low:
+                low = self._quic.queued <= self._session._write_low
+                if (low and (served or not line)) or (served and not to_the_mark):
                     return
                 try:
-                    if not await waiters.wait(timeout, arm=arm):
-                        self.stats.flow_control_errors += 1
-                        raise TimeoutError(
-                            f"stream {self.stream_id} had no room for write_timeout={timeout} s: "
-                            "the peer does not read fast enough",
-                            timeout_duration=timeout,
-                            operation="write",
-                        )
+                    # Those who were served and did not go on yet let this one follow.
+                    served = await line.wait(
+                        timeout, first=served, pass_on=arm, arm=None if line.served else arm
+                    )
                 finally:
-                    if not waiters:
-                        self._quic.set_write_waiter(None)
+                    self._quic.set_write_waiter(line if line.turns else None)
+                if not served:
+                    self.stats.flow_control_errors += 1
+                    raise TimeoutError(
+                        f"stream {self.stream_id} had no room for write_timeout={timeout} s: "
+                        "the peer does not read fast enough",
+                        timeout_duration=timeout,
+                        operation="write",
+                    )
         except WebTransportError as error:
             raise self._write_failed(error) from None
         finally:
@@ -318,7 +373,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         return self._report(self._application_error(error))
 
     def _wake(self) -> None:
-        for waiters in (self._write_waiters, self._acked_waiters):
-            if waiters is not None:
-                waiters.wake()
+        if self._writers is not None:
+            self._writers.serve_all()
+        if self._acked_waiters is not None:
+            self._acked_waiters.wake()
         super()._wake()

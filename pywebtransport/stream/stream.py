@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Self
 
 from ..types import ErrorCode, StreamDirection
 from ..utils.checks import check_number, check_seconds
+from ..utils.logs import shared_log
 from ._base import StreamStats
 from .buffer import StreamBuffer
 from .receive import WebTransportReceiveStream
@@ -117,5 +119,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         check_number("error_rate_threshold", error_rate_threshold)
         while not self.is_closed:
             for issue in await self.diagnose_issues(error_rate_threshold=error_rate_threshold):
-                self._session._logger.warning("stream %d: %s", self.stream_id, issue)
+                shared_log(self._session._logger).tell(
+                    "stream health", logging.WARNING, "stream %d: %s", self.stream_id, issue
+                )
             await asyncio.sleep(interval)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -13,7 +15,9 @@ from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..types import Serializer, StreamId
 from ..utils.checks import check_instance
+from ..utils.holding import Holding
 from ..utils.text import printable
+from ..utils.turns import Turns
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
 
@@ -24,8 +28,12 @@ DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 
 _HEADER = struct.Struct("!HI")
 _MAX_LENGTH = 2**32 - 1
-# A payload from this size on is not copied behind its header.
-_SEPARATE = 16384
+# A payload from this size on is not copied behind its header, and not looked at before its turn.
+_LARGE = 16384
+# Smaller ones are less than what a stream itself takes.
+_COUNTED = 4096
+# Messages that are received between two looks at the clock.
+_STEP = 16
 
 MessageT = TypeVar("MessageT")
 
@@ -56,7 +64,11 @@ class StructuredStream(Generic[MessageT]):
     ``SerializationError`` and is consumed; the next one can be received. One that is longer
     than ``max_message_size`` raises it before any of its payload is kept, and ends the
     receiving half (STOP_SENDING with ``ErrorCodes.APP_INVALID_REQUEST``); sending still
-    works.
+    works. So does one that ``max_session_memory`` has no room for.
+
+    While a message comes in it counts for ``max_session_memory``. A loop over messages that
+    are there already leaves the event loop to others from time to time, and so does a large
+    message before it is decoded.
 
     Also an asynchronous context manager, as the stream below is one. Over a
     unidirectional stream only one of ``send_obj`` and ``receive_obj`` works.
@@ -68,7 +80,9 @@ class StructuredStream(Generic[MessageT]):
         "_max_message_size",
         "_partial",
         "_receive_lock",
+        "_received",
         "_stream",
+        "_undecoded",
     )
 
     def __init__(
@@ -100,6 +114,9 @@ class StructuredStream(Generic[MessageT]):
         # What a cancelled receive had read: the header, and bytes of what comes next.
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
+        # Messages whose receiver was cancelled before they were decoded.
+        self._undecoded: deque[tuple[int, bytes]] = deque()
+        self._received = 0
 
     # ------------------------------------------------------------- properties
 
@@ -133,24 +150,7 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe; the message is sent whole or, cancelled before it ran, not at all.
         """
-        stream = self._stream
-        if not isinstance(stream, WebTransportSendStream):
-            raise self._one_way("received from")
-        type_id, payload = self._codec.encode(obj)
-        size = len(payload)
-        if size > self._max_message_size:
-            raise SerializationError(
-                f"the {type(obj).__qualname__} message of {size} bytes is larger than "
-                f"max_message_size={self._max_message_size}",
-                details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
-            )
-        header = _HEADER.pack(type_id, size)
-        if size < _SEPARATE:
-            await stream.write(header + payload)
-        else:
-            # The first write never waits, so that no other message comes between.
-            await stream.write(header, wait_flush=False)
-            await stream.write(payload)
+        await self._write(*self._encode(obj))
 
     async def receive_obj(self) -> MessageT:
         """Return the next message, waiting for it.
@@ -163,7 +163,8 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe, no byte is lost.
         """
-        message = await self._receive()
+        with self._holding() as holding:
+            message = await self._next(holding)
         if message is None:
             raise StreamError(
                 f"the peer finished stream {self.stream_id}: there is no further message",
@@ -171,7 +172,7 @@ class StructuredStream(Generic[MessageT]):
                 stream_state=self._stream.state,
                 details={"end_of_stream": True},
             )
-        return cast("MessageT", self._codec.decode(*message))
+        return cast("MessageT", message[0])
 
     def __aiter__(self) -> Self:
         """Iterate over the messages until the peer finishes its side.
@@ -182,10 +183,11 @@ class StructuredStream(Generic[MessageT]):
         return self
 
     async def __anext__(self) -> MessageT:
-        message = await self._receive()
+        with self._holding() as holding:
+            message = await self._next(holding)
         if message is None:
             raise StopAsyncIteration
-        return cast("MessageT", self._codec.decode(*message))
+        return cast("MessageT", message[0])
 
     # ------------------------------------------------------------------ ending
 
@@ -210,37 +212,121 @@ class StructuredStream(Generic[MessageT]):
 
     # ---------------------------------------------------------------- internal
 
-    async def _receive(self) -> tuple[int, bytes] | None:
+    def _encode(self, obj: MessageT) -> tuple[bytes, bytes]:
+        """Header and payload of a message; raises as ``send_obj``."""
+        if not isinstance(self._stream, WebTransportSendStream):
+            raise self._one_way("received from")
+        type_id, payload = self._codec.encode(obj)
+        size = len(payload)
+        if size > self._max_message_size:
+            raise SerializationError(
+                f"the {type(obj).__qualname__} message of {size} bytes is larger than "
+                f"max_message_size={self._max_message_size}",
+                details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
+            )
+        return _HEADER.pack(type_id, size), payload
+
+    async def _write(self, header: bytes, payload: bytes) -> None:
+        stream = cast("WebTransportSendStream", self._stream)
+        if len(payload) < _LARGE:
+            await stream.write(header + payload)
+        else:
+            # The first write never waits, so that no other message comes between.
+            await stream.write(header, wait_flush=False)
+            await stream.write(payload)
+
+    def _holding(self) -> Holding:
+        """What a message takes of the session's memory, for as long as it is entered."""
+        return Holding(self._stream._session._memory, least=_COUNTED)
+
+    async def _next(self, holding: Holding, timeout: float | None = None) -> tuple[object] | None:
+        """The next message, in a tuple; None at the end of the stream.
+
+        Args:
+            holding: Will hold what the message takes in memory.
+            timeout: Seconds that the peer may take; waiting for room does not count.
+
+        Raises:
+            builtins.TimeoutError: The message was not there in time.
+            Otherwise as ``receive_obj``.
+        """
+        self._received += 1
+        if self._received % _STEP == 0:
+            await Turns.of().pause()
+        message = await self._receive(holding, timeout)
+        if message is None:
+            return None
+        type_id, payload = message
+        try:
+            if len(payload) > _LARGE:
+                # Even looking at it takes a while.
+                await Turns.of().pause()
+            memory = self._codec.decoded_size(payload)
+            if not holding.least and not await holding.acquire(memory):
+                raise self._no_room(type_id, memory, "in memory", holding)
+            return (await self._codec.decode_in_turns(type_id, payload, memory),)
+        except asyncio.CancelledError:
+            self._undecoded.appendleft(message)
+            raise
+        finally:
+            holding.decoded()
+
+    async def _receive(
+        self, holding: Holding, timeout: float | None = None
+    ) -> tuple[int, bytes] | None:
         """Type ID and payload of the next message; None at the end of the stream."""
         async with self._receive_lock:
+            if self._undecoded:
+                return self._undecoded.popleft()
             header = self._header
             if header is None:
-                data = await self._fill(_HEADER.size)
+                started = time.monotonic()
+                data = await self._fill_within(_HEADER.size, timeout)
+                if timeout is not None:
+                    timeout = max(0.0, timeout - (time.monotonic() - started))
                 if not data:
                     return None
                 header = _HEADER.unpack(data)
                 if header[1] > self._max_message_size:
                     raise self._too_long(*header)
                 self._header = header
-            payload = await self._fill(header[1]) if header[1] else b""
+            type_id, size = header
+            counted = holding if size > holding.least else None
+            if counted is not None and not counted.fits(size):
+                raise self._no_room(type_id, size, "long", holding)
+            payload = await self._fill_within(size, timeout, counted) if size else b""
             self._header = None
-            return header[0], payload
+            return type_id, payload
 
-    async def _fill(self, size: int) -> bytes:
+    async def _fill_within(
+        self, size: int, timeout: float | None, holding: Holding | None = None
+    ) -> bytes:
+        if timeout is None:
+            return await self._fill(size, holding)
+        async with asyncio.timeout(timeout):
+            return await self._fill(size, holding)
+
+    async def _fill(self, size: int, holding: Holding | None = None) -> bytes:
         """Read ``size`` bytes; none at all when the stream ends before the first of a header.
 
         What was read before a cancellation is kept, and continued with.
+
+        Args:
+            size: How many.
+            holding: Holds what was read; None: so little is not counted.
         """
         stream = self._stream
         if not isinstance(stream, WebTransportReceiveStream):
             raise self._one_way("sent to")
         partial = self._partial
+        self._hold(len(partial), size, holding)
         while True:
             data = await stream.read(size - len(partial))
             if not data:
                 if partial or self._header is not None:
                     raise self._cut_off(len(partial), size)
                 return b""
+            self._hold(len(data), size, holding)
             if not partial and len(data) == size:
                 return data
             # One growing buffer: a list of the pieces of a peer that sends single bytes
@@ -250,12 +336,28 @@ class StructuredStream(Generic[MessageT]):
                 self._partial = bytearray()
                 return bytes(partial)
 
+    def _hold(self, read: int, size: int, holding: Holding | None) -> None:
+        if holding is not None and not holding.take(read):
+            self._partial = bytearray()
+            type_id = 0 if self._header is None else self._header[0]
+            raise self._no_room(type_id, size, "long, besides what is there already,", holding)
+
     def _too_long(self, type_id: int, size: int) -> SerializationError:
         cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
         return SerializationError(
             f"the peer announced a message of {size} bytes with type ID {type_id}, more than "
             f"max_message_size={self._max_message_size}; stream {self.stream_id} is not read on",
             details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
+        )
+
+    def _no_room(self, type_id: int, size: int, what: str, holding: Holding) -> SerializationError:
+        cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
+        budget = holding.budget
+        return SerializationError(
+            f"a message of the peer with type ID {type_id} is {size} bytes {what} "
+            f"which {budget.name}={budget.limit} has no room for; stream {self.stream_id} is not "
+            "read on",
+            details={"size": size, budget.name: budget.limit, "type_id": type_id},
         )
 
     def _cut_off(self, size: int, expected: int) -> StreamError:

@@ -16,10 +16,12 @@ from ..exceptions import (
     StreamStoppedError,
     WebTransportError,
 )
+from .logs import shared_log
 from .text import printable, printable_line
 
 __all__ = [
     "describe_error",
+    "error_kind",
     "error_leaves",
     "is_normal_end",
     "log_application_error",
@@ -63,6 +65,9 @@ def log_application_error(
     path and peer, and the traceback, whatever the log level. Text from outside is
     escaped, in the traceback too.
 
+    A peer may be able to cause the same error over and over: the same kind, raised at the same
+    line, is told 20 times at once and then once a second, with the number of those in between.
+
     What is a normal end (see ``is_normal_end``) is one line at DEBUG. A stream that the
     peer reset or stopped while its session goes on is nobody's mistake, but it ended
     the code that used it: that is a WARNING.
@@ -85,6 +90,11 @@ def log_application_error(
         level = logging.ERROR
     if not logger.isEnabledFor(level):
         return level > logging.DEBUG
+    note: str | None = ""
+    if level > logging.DEBUG:
+        note = shared_log(logger).admit(error_kind(error))
+        if note is None:
+            return True
     where = ""
     if session is not None:
         remote = session.remote_address
@@ -98,8 +108,8 @@ def log_application_error(
         level,
         file,
         line,
-        "%s raised %s%s",
-        (what, describe_error(error), where),
+        "%s raised %s%s%s",
+        (what, describe_error(error), where, note),
         (type(error), error, error.__traceback__) if level > logging.DEBUG else None,
         function,
     )
@@ -174,6 +184,20 @@ def _is_normal(error: BaseException, session: _Session | None) -> bool:
         case WebTransportError() | asyncio.CancelledError():
             return session is not None and session.is_closed
     return False
+
+
+def error_kind(error: BaseException) -> str:
+    """What errors that are told together have in common.
+
+    The type, of a group that of its first leaf, and where it was raised.
+    """
+    leaf = next(error_leaves(error), error)
+    place = ""
+    trace = leaf.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(leaf).__name__} at {place}"
 
 
 def _traceback_text(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..types import EventType
+from .turns import Turns
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -27,6 +28,9 @@ class _Registered(Protocol):
 
     def _unwatch(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
 
+
+# Objects that are looked at between two looks at the clock.
+_STEP = 100
 
 ItemT = TypeVar("ItemT", bound=_Registered)
 
@@ -87,14 +91,19 @@ class Registry(Generic[ItemT]):
             self.remove(key)
         return len(closed)
 
-    def states(self) -> dict[str, int]:
+    async def states(self) -> dict[str, int]:
         """How many objects are in each state."""
-        return count_states(list(self.items.values()))
+        return await count_states(list(self.items.values()))
 
     def _item_closed(self, event: Event) -> None:
         self.remove(self._id_of(event.source))  # type: ignore[arg-type]
 
 
-def count_states(items: list[Any]) -> dict[str, int]:
-    """How many objects are in each state."""
-    return dict(Counter(str(item.state) for item in items))
+async def count_states(items: list[Any]) -> dict[str, int]:
+    """How many objects are in each state; with many this takes several turns of the event loop."""
+    counts: Counter[str] = Counter()
+    turns = Turns.of()
+    for start in range(0, len(items), _STEP):
+        counts.update(str(item.state) for item in items[start : start + _STEP])
+        await turns.pause()
+    return dict(counts)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from .checks import check_integer, check_seconds
+from .rounds import Round
 from .timing import get_timestamp
 
 __all__ = ["Findings", "Sample", "Sampler", "last"]
@@ -35,6 +36,7 @@ class Sampler:
         judge: What is wrong with the sample.
         interval: Seconds between samples.
         logger: Where alerts are logged, as warnings.
+        prepare: Begins what has to be over before a sample is taken; None: nothing has.
         max_samples: Samples remembered; the oldest goes.
         max_alerts: Alerts remembered.
 
@@ -49,6 +51,7 @@ class Sampler:
         *,
         interval: float,
         logger: logging.Logger,
+        prepare: Callable[[], Round] | None = None,
         max_samples: int = 120,
         max_alerts: int = 100,
     ) -> None:
@@ -57,6 +60,7 @@ class Sampler:
         self._judge = judge
         self._interval = interval
         self._logger = logger
+        self._prepare = prepare
         self._timer: asyncio.TimerHandle | None = None
         self._taken_at = 0.0  # on a clock that nobody sets
         self.samples: deque[Sample] = deque(maxlen=max_samples)
@@ -116,7 +120,15 @@ class Sampler:
         now = loop.time()
         # First the timer: a sample that raises does not end the series.
         self._timer = loop.call_later(self._interval, self._again, now + self._interval)
-        self.sample(None if due is None else max(0.0, now - due))
+        delay = None if due is None else max(0.0, now - due)
+        if self._prepare is None:
+            self.sample(delay)
+        else:
+            self._prepare().when_over(lambda: self._prepared(delay))
+
+    def _prepared(self, delay: float | None) -> None:
+        if self.is_running:
+            self.sample(delay)
 
 
 def last(items: deque[_Item], limit: int | None) -> list[_Item]:

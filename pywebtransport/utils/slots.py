@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 
-from pywebtransport.utils.waiters import require_loop
+from pywebtransport.utils.waiters import Line
 
 __all__ = ["Slots"]
 
@@ -27,25 +25,30 @@ class Slots:
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: Line = Line()
 
     @property
     def unused(self) -> bool:
         """Nobody has a slot, nobody waits for one."""
-        return self.free == self.count and not self._waiting
+        return self.free == self.count and not self._waiting.turns
+
+    @property
+    def waiting(self) -> int:
+        """About how many wait: some of them may have given up."""
+        return len(self._waiting.turns)
 
     def take(self) -> bool:
         """Take a slot now; False when none is free, or others wait for one."""
-        if self.free and not self._waiting:
+        if self.free and not self._waiting.turns:
             self.free -= 1
             return True
         return False
 
-    async def acquire(self, timeout: float) -> bool:
+    async def acquire(self, timeout: float | None) -> bool:
         """Take a slot.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most; None waits without limit.
 
         Returns:
             False when ``timeout`` passed first.
@@ -57,32 +60,18 @@ class Slots:
         """
         if self.take():
             return True
-        loop = asyncio.get_running_loop()
-        if self._waiting:
-            require_loop(self._waiting[0].get_loop(), loop)
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
-        timer = loop.call_later(timeout, _expire, future)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # Cancelled in the same turn in which it was served: the next one gets the slot.
-            if not future.cancelled() and future.exception() is None and future.result():
-                self.release()
-            raise
-        finally:
-            timer.cancel()
-            if future in self._waiting:
-                self._waiting.remove(future)
+        return await self._waiting.wait(timeout, pass_on=self.release)
 
     def release(self) -> None:
         """Give a slot back."""
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(True)
-                return
-        self.free += 1
+        if not self._waiting.serve():
+            self.free += 1
+
+    async def __aenter__(self) -> None:
+        await self.acquire(None)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
 
     def fail(self, error: Callable[[], Exception]) -> None:
         """Let everybody who waits go on with an error of their own.
@@ -90,12 +79,4 @@ class Slots:
         Args:
             error: Makes one.
         """
-        waiting, self._waiting = self._waiting, deque()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error())
-
-
-def _expire(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_result(False)
+        self._waiting.fail(error)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from .failures import session_among
+from .logs import shared_log
 from .text import printable
 
 __all__ = [
@@ -72,7 +73,9 @@ async def end_tasks(
     new = [task for task in pending if task not in _given_up]
     if new:
         _given_up.update(new)
-        logger.error(
+        shared_log(logger).tell(
+            "left behind",
+            logging.ERROR,
             "%d %s did not end when they were cancelled, and are left behind: %s",
             len(new),
             what,
@@ -110,7 +113,9 @@ async def run_within(
             task.cancel()
     if task.done():
         return task.result()
-    logger.error("%s did not end in time: %s", what, describe_task(task))
+    shared_log(logger).tell(
+        "cut short", logging.ERROR, "%s did not end in time: %s", what, describe_task(task)
+    )
     await end_tasks([task], timeout=LAST_WORDS, logger=logger, what=what)
     return None
 

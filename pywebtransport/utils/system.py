@@ -12,6 +12,7 @@ __all__ = [
     "LOOP_DESCRIPTORS",
     "explain_os_error",
     "has_free_descriptor",
+    "is_lack_of_descriptors",
     "out_of_descriptors",
     "require_descriptors",
 ]
@@ -32,8 +33,13 @@ def has_free_descriptor() -> bool:
     try:
         require_descriptors(1)
     except OSError as error:
-        return error.errno not in _OUT_OF_FILES
+        return not is_lack_of_descriptors(error)
     return True
+
+
+def is_lack_of_descriptors(error: OSError) -> bool:
+    """Whether it is that, and nothing that is wrong with what was asked for."""
+    return error.errno in _OUT_OF_FILES
 
 
 def require_descriptors(count: int) -> None:

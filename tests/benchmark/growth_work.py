@@ -115,6 +115,9 @@ async def bench(*, keep_alive: float = 30.0) -> AsyncIterator[Bench]:
                 access_log=False,
                 max_connections=MANY_SESSIONS,
                 max_sessions=MANY_SESSIONS,
+                # All clients come from this machine.
+                max_connections_per_address=None,
+                max_sessions_per_address=None,
                 initial_max_streams_bidi=MANY_STREAMS,
                 max_incoming_streams=MANY_STREAMS,
             )

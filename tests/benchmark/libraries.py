@@ -44,7 +44,7 @@ LIBRARIES = {
     library.name: library
     for library in (
         Library(
-            name=OURS, title="pywebtransport (this)", requirement="", congestion=("cubic", "bbr")
+            name=OURS, title="pywebtransport (this)", requirement="", congestion=("bbr", "cubic")
         ),
         Library(
             name="aiopquic",

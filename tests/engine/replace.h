@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "cipher.h"
 #include "engine.h"
 
 enum { LEVEL_ONE_RTT, LEVEL_HANDSHAKE, LEVEL_OTHER };
@@ -16,6 +17,9 @@ enum { LEVEL_ONE_RTT, LEVEL_HANDSHAKE, LEVEL_OTHER };
 static const uint8_t *payload_for(int by_server, int level, size_t len, size_t *n);
 
 static int server_runs; /* whose engine is on the stack */
+static int64_t sent_number[2]; /* the latest 1-RTT packet of client and server */
+/* Changes the header of a packet before it is protected, where a program sets it. */
+static void (*header_for)(int by_server, int level, uint8_t *header, size_t len);
 
 #define SIGNATURE                                                                           \
   uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,         \
@@ -37,6 +41,12 @@ int __wrap_qe_cipher_encrypt_cb(SIGNATURE) {
   size_t n = 0;
   const uint8_t *bytes = NULL;
 
+  if (level == LEVEL_ONE_RTT) {
+    sent_number[server_runs] = qe_cipher_packet_number(ctx->native_handle, nonce, nonce_len);
+  }
+  if (header_for != NULL) {
+    header_for(server_runs, level, (uint8_t *)(uintptr_t)aad, aad_len);
+  }
   if (len <= sizeof(other)) {
     bytes = payload_for(server_runs, level, len, &n);
   }

@@ -151,6 +151,33 @@ static int same_addr(const struct sockaddr_in *a, const struct sockaddr_in *b) {
   return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
 }
 
+static int queue_is_full(const sim_link *l, qe_tstamp wait, size_t len) {
+  if (l->bytes_per_second == 0) {
+    return 0;
+  }
+  if (l->queue == 0) {
+    return wait > 200 * SIM_MS;
+  }
+  return (double)wait * (double)l->bytes_per_second / (double)QE_SECOND + (double)len >
+         (double)l->queue;
+}
+
+/* A token bucket: 1 when the packet goes beyond it. */
+static int exceeds(sim_link *l, qe_tstamp now, size_t len) {
+  if (l->police == 0) {
+    return 0;
+  }
+  double gained = (double)(now - l->tokens_at) * (double)l->police / (double)QE_SECOND;
+  double full = (double)l->police_burst;
+  l->tokens = l->tokens_at == 0 || l->tokens + gained > full ? full : l->tokens + gained;
+  l->tokens_at = now;
+  if (l->tokens < (double)len) {
+    return 1;
+  }
+  l->tokens -= (double)len;
+  return 0;
+}
+
 static void transmit(sim *s, int to_server, const struct sockaddr_in *src,
                      const struct sockaddr_in *dst, unsigned ecn, const uint8_t *data, size_t len) {
   sim_link *l = to_server ? &s->up : &s->down;
@@ -163,8 +190,8 @@ static void transmit(sim *s, int to_server, const struct sockaddr_in *src,
   if (to_server && s->nat && same_addr(src, &s->client.addr)) {
     from = s->nat_addr;
   }
-  if (len > l->mtu || sim_chance(s) < l->loss ||
-      (l->bytes_per_second > 0 && start - s->now > 200 * SIM_MS)) {
+  if (len > l->mtu || sim_chance(s) < l->loss || exceeds(l, s->now, len) ||
+      queue_is_full(l, start - s->now, len)) {
     l->dropped++;
     return;
   }
@@ -176,6 +203,11 @@ static void transmit(sim *s, int to_server, const struct sockaddr_in *src,
     ecn = 3;
   }
   qe_tstamp at = start + l->delay;
+  if (l->jitter > 0) {
+    at += sim_random(s) % l->jitter;
+    at = at > l->last_at ? at : l->last_at;
+    l->last_at = at;
+  }
   if (sim_chance(s) < l->reorder) {
     at += sim_random(s) % (l->delay / 2 + SIM_MS);
   }

@@ -82,7 +82,13 @@ typedef struct sim_link {
   double loss, duplicate, reorder; /* probabilities */
   size_t mtu;                      /* longest UDP payload that passes */
   uint64_t bytes_per_second;       /* 0 = unlimited */
+  uint64_t queue;                  /* bytes that wait for that at most; 0 = 200 ms' worth */
   qe_tstamp busy_until;
+  qe_tstamp jitter; /* up to so much more delay, without reordering */
+  qe_tstamp last_at;
+  uint64_t police, police_burst; /* what exceeds so many bytes per second is dropped; 0 = none */
+  double tokens;
+  qe_tstamp tokens_at;
   double ce; /* probability that an ECT packet is marked */
   uint64_t passed, dropped;
 } sim_link;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "engine.h"
 #include "sim.h"
 #include "udp.h"
 
@@ -442,6 +443,137 @@ static void test_half_open_connections_have_a_budget_of_their_own(void) {
   finish(&s);
 }
 
+static int is_refused(const sim_conn *c) {
+  return c->closes == 1 && c->close.kind == QE_CLOSE_TRANSPORT && c->close.remote &&
+         c->close.code == 2;
+}
+
+/* One address cannot take all places.  What it has counts until its end, wherever it moves. */
+static void test_connections_of_one_address(void) {
+  sim s;
+  qe_engine_stats st;
+  sim_conn *c[2], *srv[2];
+
+  sim_init(&s, 16);
+  s.server.set.max_connections_per_address = 2;
+  REQUIRE(sim_start(&s) == 0);
+  for (int i = 0; i < 2; i++) {
+    c[i] = sim_connect(&s);
+    srv[i] = sim_handshake(&s, c[i]);
+    REQUIRE(srv[i] != NULL);
+  }
+  sim_conn *third = sim_connect(&s);
+  sim_run(&s, QE_SECOND);
+  CHECK(is_refused(third));
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.half_open, 0); /* no handshake was begun for it */
+  CHECK_EQ(st.refused_for_address, 1);
+  CHECK_EQ(st.refused, 1);
+
+  /* The same sockets behind another address: one more finds room, and the old ones move there. */
+  s.nat_addr = s.client.addr;
+  s.nat_addr.sin_addr.s_addr = htonl(0x0a090909);
+  s.nat = 1;
+  for (int i = 0; i < 2; i++) {
+    CHECK(transfer(&s, c[i], srv[i], 1, 1000, 1000));
+    CHECK_EQ(srv[i]->path_changes, 1);
+  }
+  sim_conn *other = sim_connect(&s);
+  CHECK(sim_handshake(&s, other) != NULL);
+  s.nat = 0;
+  sim_conn *again = sim_connect(&s);
+  sim_run(&s, QE_SECOND);
+  CHECK(is_refused(again));
+
+  CHECK_EQ(qe_conn_close(c[0]->c, 1, 0, NULL, 0), 0);
+  sim_run(&s, QE_SECOND);
+  CHECK(sim_handshake(&s, sim_connect(&s)) != NULL);
+  for (sim_conn *each = s.client.conns; each != NULL; each = each->next) {
+    if (each->closes == 0 && each->c != NULL) {
+      qe_conn_close(each->c, 1, 0, NULL, 0);
+    }
+  }
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(qe_cidmap_size(&s.server.engine->clients), 0);
+  finish(&s);
+}
+
+/* Handshakes that run at the same time do not slip past the limit either. */
+static void test_connections_of_one_address_at_once(void) {
+  sim s;
+  qe_engine_stats st;
+  int refused = 0;
+
+  sim_init(&s, 17);
+  s.server.set.max_connections_per_address = 2;
+  REQUIRE(sim_start(&s) == 0);
+  for (int i = 0; i < 6; i++) {
+    REQUIRE(sim_connect(&s) != NULL);
+  }
+  sim_run(&s, QE_SECOND);
+  for (sim_conn *each = s.client.conns; each != NULL; each = each->next) {
+    refused += is_refused(each);
+  }
+  CHECK_EQ(refused, 4);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.connections, 2);
+  CHECK_EQ(st.half_open, 0);
+  CHECK_EQ(st.refused_for_address, 4);
+  finish(&s);
+}
+
+static void test_half_open_connections_of_one_address(void) {
+  sim s;
+  qe_engine_stats st;
+
+  sim_init(&s, 18);
+  s.server.set.max_half_open_per_address = 3;
+  s.server.set.retry = QE_RETRY_OFF;
+  s.client.set.pmtud = s.server.set.pmtud = 0;
+  REQUIRE(sim_start(&s) == 0);
+  s.filter = drop_to_client;
+  for (int i = 0; i < 6; i++) {
+    REQUIRE(sim_connect(&s) != NULL);
+  }
+  sim_run(&s, 100 * SIM_MS);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.half_open, 3);
+  s.filter = NULL;
+  s.nat_addr = s.client.addr;
+  s.nat_addr.sin_addr.s_addr = htonl(0x0a090909);
+  s.nat = 1;
+  CHECK(sim_handshake(&s, sim_connect(&s)) != NULL);
+  s.nat = 0;
+  sim_run(&s, 8 * QE_SECOND); /* those that were dropped ask again, and find room */
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.half_open, 0);
+  CHECK_EQ(st.connections, 7);
+  finish(&s);
+}
+
+/* After a restart, clients must hear of it although somebody asks for answers all the time. */
+static void test_refusals_take_no_place_of_resets(void) {
+  sim s;
+  qe_engine_stats st;
+  uint8_t unknown[1200] = {0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8};
+  uint8_t lost[64] = {0x40, 9, 9, 9, 9, 9, 9, 9, 9};
+
+  sim_init(&s, 19);
+  REQUIRE(sim_start(&s) == 0);
+  for (int i = 0; i < 5000; i++) {
+    sim_inject(&s, 1, &s.client.addr, unknown, sizeof(unknown));
+  }
+  for (int i = 0; i < 1000; i++) {
+    lost[1] = (uint8_t)i;
+    sim_inject(&s, 1, &s.client.addr, lost, sizeof(lost));
+  }
+  sim_run(&s, 10 * SIM_MS);
+  qe_engine_get_stats(s.server.engine, &st);
+  CHECK_EQ(st.stateless_resets_sent, 1000);
+  CHECK(st.version_negotiations_sent >= 100 && st.version_negotiations_sent <= 110);
+  finish(&s);
+}
+
 static void test_handshake_timeout(void) {
   sim s;
   qe_engine_stats st;
@@ -535,6 +667,10 @@ int main(void) {
   RUN(test_address_rate);
   RUN(test_address_rate_with_tokens);
   RUN(test_half_open_connections_have_a_budget_of_their_own);
+  RUN(test_connections_of_one_address);
+  RUN(test_connections_of_one_address_at_once);
+  RUN(test_half_open_connections_of_one_address);
+  RUN(test_refusals_take_no_place_of_resets);
   RUN(test_handshake_timeout);
   RUN(test_refused_by_icmp);
   RUN(test_bad_certificate);

@@ -260,11 +260,13 @@ struct worker {
   size_t last_len;
 };
 
-static void on_foreign(void *eu, unsigned owner, qe_sock *sock, const struct sockaddr *local,
+static void on_foreign(void *eu, unsigned owner, unsigned hops, qe_sock *sock,
+                       const struct sockaddr *local,
                        socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
                        unsigned ecn, const uint8_t *data, size_t len) {
   struct worker *w = eu;
   (void)sock, (void)data;
+  CHECK_EQ(hops, 1);
   w->handed_on++;
   w->last_owner = (int)owner;
   w->last_len = len;

@@ -83,12 +83,12 @@ static void test_mapped_address_counts_as_ipv4(void) {
   qe_addrlimit_free(l);
 }
 
-static void test_ipv6_counts_by_56_bits(void) {
+static void test_ipv6_counts_by_64_bits(void) {
   qe_addrlimit *l;
   REQUIRE(qe_addrlimit_new(&l, 1, 1) == 0);
-  CHECK_EQ(take(l, "2001:db8:0:1200::1", 1, QE_SECOND), 1);
-  CHECK_EQ(take(l, "2001:db8:0:12ff:ffff::9", 1, QE_SECOND), 0);
-  CHECK_EQ(take(l, "2001:db8:0:1300::1", 1, QE_SECOND), 1);
+  CHECK_EQ(take(l, "2001:db8:0:12::1", 1, QE_SECOND), 1);
+  CHECK_EQ(take(l, "2001:db8:0:12:ffff::9", 1, QE_SECOND), 0);
+  CHECK_EQ(take(l, "2001:db8:0:13::1", 1, QE_SECOND), 1);
   qe_addrlimit_free(l);
 }
 
@@ -117,7 +117,7 @@ int main(void) {
   RUN(test_bucket_ignores_time_going_back);
   RUN(test_addresses_have_their_own_buckets);
   RUN(test_mapped_address_counts_as_ipv4);
-  RUN(test_ipv6_counts_by_56_bits);
+  RUN(test_ipv6_counts_by_64_bits);
   RUN(test_flood_of_addresses_does_not_reset_an_active_one);
   return check_report();
 }

@@ -144,6 +144,62 @@ static void test_every_truncation_is_safe(void) {
   CHECK_EQ(scan(payload, sizeof(payload)).count, 1);
 }
 
+/* What qe_idscan() found, as text. */
+static char found_text[256];
+
+static void say(const char *what, uint64_t a, uint64_t b) {
+  size_t n = strlen(found_text);
+  snprintf(found_text + n, sizeof(found_text) - n, "%s %llu %llu; ", what, (unsigned long long)a,
+           (unsigned long long)b);
+}
+
+static void on_new_id(void *ctx, uint64_t seq, uint64_t retire) {
+  (void)ctx;
+  say("new", seq, retire);
+}
+
+static void on_challenge(void *ctx) {
+  (void)ctx;
+  say("challenge", 0, 0);
+}
+
+static void on_retire_id(void *ctx, uint64_t seq) {
+  (void)ctx;
+  say("retire", seq, 0);
+}
+
+static void on_acked(void *ctx, uint64_t first, uint64_t last) {
+  (void)ctx;
+  say("acked", first, last);
+}
+
+static const char *idscan(const uint8_t *bytes, size_t len) {
+  static const qe_idscan_found all = {on_new_id, on_challenge, on_retire_id, on_acked};
+  static const qe_idscan_found none;
+  found_text[0] = '\0';
+  qe_idscan(bytes, len, &none, NULL);
+  qe_idscan(bytes, len, &all, NULL);
+  return found_text;
+}
+
+#define IDSCAN(...) idscan((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+static void test_frames_about_ids_are_found(void) {
+#define ID 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  CHECK(strcmp(IDSCAN(0x18, 5, 3, ID, 0x19, 2, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8),
+               "new 5 3; retire 2 0; challenge 0 0; ") == 0);
+  /* 20 to 18, a gap of two (17, 16), 15; a gap of one (14), 13 to 10 */
+  CHECK(strcmp(IDSCAN(0x02, 20, 0, 2, 2, 1, 0, 0, 3), "acked 18 20; acked 15 15; acked 10 13; ") ==
+        0);
+  CHECK(strcmp(IDSCAN(0x03, 7, 0, 0, 7, 9, 9, 9, 0x19, 1), "acked 0 7; retire 1 0; ") == 0);
+  CHECK(strcmp(IDSCAN(0x02, 7, 0, 0, 8), "") == 0);              /* below 0 */
+  CHECK(strcmp(IDSCAN(0x02, 7, 0, 1, 0, 6, 0), "acked 7 7; ") == 0); /* the second one is */
+  CHECK(strcmp(IDSCAN(0x18, 5, 3, 21), "") == 0);
+  CHECK(strcmp(IDSCAN(0x05, 1, 1, 0x06, 0, 2, 0x19, 0x19, 0x19, 4), "retire 4 0; ") == 0);
+  CHECK_EQ(qe_stopscan((const uint8_t[]){0x18, 5, 3, ID}, 28, NULL, NULL), QE_SCAN_IDS);
+  CHECK_EQ(qe_stopscan((const uint8_t[]){0x01, 0x06, 0, 1, 0x18}, 5, NULL, NULL), 0);
+}
+
 int main(void) {
   RUN(test_plain_frame);
   RUN(test_varint_lengths);
@@ -153,5 +209,6 @@ int main(void) {
   RUN(test_frame_content_is_not_taken_for_frames);
   RUN(test_malformed_stops_quietly);
   RUN(test_every_truncation_is_safe);
+  RUN(test_frames_about_ids_are_found);
   return check_report();
 }

@@ -19,6 +19,7 @@ from pywebtransport import (
 )
 from pywebtransport._loop.endpoint import UdpSocket
 from pywebtransport._quic import QLOG_SUPPORTED
+from pywebtransport.utils.budget import PROCESS
 from tests.integration import raw_h3 as h3
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.integration.raw_peer import linked, raw_server
@@ -227,6 +228,47 @@ async def queues_of_datagrams_end(bed: Bed) -> None:
         stats = near.datagrams
         await until(lambda: stats.stats["receive_drops"] == 3)
         assert await stats.receive_multiple(max_count=10) == [b"3", b"4"]
+
+
+@effect("max_session_memory")
+async def datagrams_of_a_session_end_in_bytes(bed: Bed) -> None:
+    async with bed.pair(max_session_memory=64 * KIB) as (near, far):
+        await held_datagrams(near, far, 16 * KIB)
+
+
+@effect("max_connection_memory")
+async def datagrams_of_a_connection_end_in_bytes(bed: Bed) -> None:
+    async with bed.pair(max_connection_memory=64 * KIB) as (near, far):
+        await held_datagrams(near, far, 64 * KIB)
+
+
+@effect("max_memory")
+async def datagrams_of_the_process_end_in_bytes(bed: Bed) -> None:
+    before = PROCESS.limit
+    try:
+        async with bed.pair(max_memory=64 * KIB) as (near, far):
+            assert PROCESS.limit == 64 * KIB
+            await held_datagrams(near, far, 64 * KIB)
+            assert (await near.debug_state())["memory"]["used"] <= PROCESS.peak
+    finally:
+        PROCESS.limit = before
+    assert PROCESS.used == 0
+
+
+async def held_datagrams(near: WebTransportSession, far: WebTransportSession, limit: int) -> None:
+    """Of 100 datagrams that nobody reads the last ones stay, up to so many bytes."""
+    count, size = 100, 1000
+    for number in range(count):
+        await far.datagrams.send(b"%03d" % number + bytes(size - 3))
+    datagrams = near.datagrams
+    await until(lambda: datagrams.datagrams_received == count)
+    kept = datagrams.get_receive_buffer_size()
+    assert (kept + 1) * size > limit - 4 * KIB  # other things are held, too
+    assert kept * size <= limit
+    assert datagrams.stats["receive_drops"] == count - kept
+    got = await datagrams.receive_many(count)
+    assert [data[:3] for data in got] == [b"%03d" % n for n in range(count - kept, count)]
+    assert near._memory.used <= 32 * KIB
 
 
 @effect("max_datagram_size")

@@ -21,6 +21,7 @@ from pywebtransport.server import WebTransportServer
 from pywebtransport.server.collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.endpoints import pair
+from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
 from tests.support.steps import until
 
@@ -126,6 +127,17 @@ async def the_process_does_not_wait_for_ever(bed: Bed) -> None:
         assert process.returncode == status
 
 
+@effect("drain_spread", only="server")
+async def clients_are_told_one_after_the_other(bed: Bed) -> None:
+    for seconds in (0.0, 1.0):
+        fields = {"drain_spread": seconds, "drain_timeout": 0.1}
+        async with bed.serving(**fields) as served, bed.client() as client:
+            for _ in range(2):
+                await client.connect(served.url())
+            # The second hears of it after half of the time, and has its own after that.
+            assert await elapsed(served.server.close()) >= seconds / 2 + 0.1
+
+
 @effect("max_connections", only="server")
 async def connections_of_a_server_end(bed: Bed) -> None:
     async with bed.serving(max_connections=1) as served, bed.client() as client:
@@ -176,6 +188,31 @@ async def sessions_of_a_server_end(bed: Bed) -> None:
         assert error.status_code == 429
 
 
+async def only_two_at_first(bed: Bed, field: str, error: type[Exception]) -> Any:
+    """Two of one address, and of another; all of them when there is no limit."""
+    async with bed.serving(host="localhost", **{field: 2}) as served, bed.client() as client:
+        for _ in range(2):
+            await client.connect(served.url(host="127.0.0.1"))
+        found = await refused(client.connect(served.url(host="127.0.0.1")), error)
+        await client.connect(served.url(host="[::1]"))
+    async with bed.serving(**{field: None}) as served, bed.client() as client:
+        for _ in range(3):
+            await client.connect(served.url())
+    return found
+
+
+@effect("max_connections_per_address", only="server")
+async def connections_of_an_address_end(bed: Bed) -> None:
+    await only_two_at_first(bed, "max_connections_per_address", ConnectionError)
+
+
+@effect("max_sessions_per_address", only="server")
+async def sessions_of_an_address_end(bed: Bed) -> None:
+    error = await only_two_at_first(bed, "max_sessions_per_address", SessionRejectedError)
+    assert error.status_code == 429
+    assert int(error.headers["retry-after"]) > 0
+
+
 @effect("max_streams_per_connection", only="server")
 async def streams_of_a_connection_end(bed: Bed) -> None:
     async with pair(bed.certs, server={"max_streams_per_connection": 1}) as (_, far):
@@ -198,6 +235,21 @@ async def clients_prove_their_address(bed: Bed) -> None:
     for policy, sent in (("off", 0), ("auto", 0), ("always", 1)):
         async with pair(bed.certs, server={"retry": policy}) as (_, far):
             assert engine_stats(far)["retries_sent"] == sent
+
+
+@effect("shared_secret", only="server")
+async def another_server_takes_its_tickets(bed: Bed) -> None:
+    """``test_restarts.py`` does it with processes."""
+    secret, port = bytes(range(32)), free_port()
+    async with bed.client() as client:
+        for expected in (False, True):
+            async with bed.serving(shared_secret=secret, bind_port=port) as served:
+                session = await client.connect(served.url())
+                assert session.connection is not None
+                assert session.connection._quic is not None
+                assert session.connection._quic.resumed == expected
+                connection = session.connection
+                await until(lambda connection=connection: connection._ticket)
 
 
 @effect("workers", only="server")

@@ -332,6 +332,7 @@ async def raw_client(
     settings: Mapping[int, int] | None = h3.DRAFT16,
     ticket: SessionTicket | None = None,
     on_ticket: Callable[[SessionTicket], None] | None = None,
+    local: str = "127.0.0.1",
     **fields: Any,
 ) -> AsyncIterator[RawPeer]:
     """A client that is connected to ``127.0.0.1``.
@@ -341,6 +342,7 @@ async def raw_client(
         settings: Sent at once with the control and QPACK streams; None: nothing is sent.
         ticket: Resume with it; the block is then entered before the handshake.
         on_ticket: Hears of new tickets.
+        local: The client's address.
         **fields: Of aioquic's QuicConfiguration.
     """
     values: dict[str, Any] = {
@@ -356,7 +358,7 @@ async def raw_client(
     )
     loop = asyncio.get_running_loop()
     transport, peer = await loop.create_datagram_endpoint(
-        lambda: RawPeer(quic), local_addr=("127.0.0.1", 0)
+        lambda: RawPeer(quic), local_addr=(local, 0)
     )
     try:
         peer.connect(("127.0.0.1", port), transmit=ticket is None)

@@ -207,6 +207,30 @@ async def test_certificate_of_another_name(
     assert "name" in str(error)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("alternatives", [(), ("somewhere-else.test",)], ids=["none", "others"])
+async def test_common_names_are_no_names(
+    serving: Serving,
+    client_config: ClientFactory,
+    certs: Certificates,
+    host: str,
+    alternatives: tuple[str, ...],
+) -> None:
+    """RFC 9525: whatever the subject says, only a subjectAltName is a name. A hash needs none."""
+    file = f"{host}-{len(alternatives)}"
+    pair = certs.authority.leaf(file, *alternatives, common_name=host)
+    async with (
+        serving(**pair.files) as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        with pytest.raises(errors.CertificateError) as caught:
+            await client.connect(served.url(host=host))
+        assert "name" in str(caught.value)
+        pinned = client_config(server_certificate_hashes=[pair.hash])
+        async with WebTransportClient(config=pinned) as other:
+            await other.connect(served.url(host=host))
+
+
 async def test_certificate_hash_that_does_not_match(
     serving: Serving, client_config: ClientFactory, certs: Certificates
 ) -> None:

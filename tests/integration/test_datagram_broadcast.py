@@ -234,14 +234,15 @@ async def test_the_first_in_the_order_changes(
 async def test_who_leaves_between_two_turns_gets_nothing(
     serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many transports take several turns of the loop; here one per turn."""
-    monkeypatch.setattr("pywebtransport.datagram.broadcaster._PER_TURN", 1)
+    """Many transports take several turns of the loop; here the slice of a turn is no time."""
+    monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
+    monkeypatch.setattr("pywebtransport.utils.turns._SLICE_NS", 0)
     async with several(serving, client_config, 3) as (servers, _), Noting() as broadcaster:
         for session in servers:
             await broadcaster.add_transport(session.datagrams)
         broadcasting = asyncio.create_task(broadcaster.broadcast(b"x"))
         await asyncio.sleep(0)
-        assert len(broadcaster.order) == 1
+        assert len(broadcaster.order) == 2  # the first look at the clock begins the slice
         last = next(s for s in servers if s.session_id not in broadcaster.order)
         await broadcaster.remove_transport(last.datagrams)
         assert await broadcasting == 2

@@ -154,7 +154,7 @@ async def test_receivers_cancelled_together_leave_the_datagram_to_the_next(
     async with pair() as (client, server):
         datagrams = server.datagrams
         receivers = [asyncio.create_task(datagrams.receive()) for _ in range(4)]
-        await until(lambda: len(datagrams._receive_waiters) == 4)
+        await until(lambda: len(datagrams._receivers or ()) == 4)
 
         def cancel(event: object) -> None:
             # The first has its wake-up and the second has none.

@@ -23,6 +23,7 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 from pywebtransport.forwarder import WebTransportForwarder
+from pywebtransport.forwarder.identity import forwarded_fields
 from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType, SessionCloseInfo, SessionState
@@ -153,6 +154,73 @@ async def test_request_and_response_pass(
             assert "proxy-authorization" not in headers
             assert forwarder.stats["sessions"] == 1
             assert served.server.sessions[0].application_protocol == "b"
+
+
+FORGED = (
+    "forwarded",
+    "x-forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-anything",
+    "x_forwarded_for",
+    "x-forwarded_host",
+    "x-real-ip",
+    "x_real_ip",
+    "x-client-ip",
+    "true-client-ip",
+)
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+@pytest.mark.parametrize("selected", [None, [*FORGED, "x-own"]], ids=["all", "named"])
+async def test_a_client_cannot_say_who_it_is(
+    serving: Serving,
+    client_config: ClientFactory,
+    front: Any,
+    forwarded: bool,
+    selected: list[str] | None,
+) -> None:
+    """Only the forwarder tells the upstream, once, and nothing of the client's is left."""
+    arrived: asyncio.Queue[WebTransportSession] = asyncio.Queue()
+
+    async def accepted(session: WebTransportSession) -> None:
+        arrived.put_nowait(session)
+
+    headers: dict[str, str | list[str]] = {name: ["forged", "twice"] for name in FORGED}
+    async with (
+        serving(accepted) as back,
+        front(back.url(), headers=selected, forwarded=forwarded) as (served, _),
+        WebTransportClient(config=client_config()) as client,
+        client.connect(served.url("/x"), headers=headers | {"x-own": "1"}),
+    ):
+        got = (await arrived.get()).headers
+        authority = f"127.0.0.1:{served.port}"
+        told = {
+            "forwarded": f'for=127.0.0.1;host="{authority}";proto=https',
+            "x-forwarded-for": "127.0.0.1",
+            "x-forwarded-host": authority,
+            "x-forwarded-proto": "https",
+            "x-real-ip": "127.0.0.1",
+        }
+        assert got["x-own"] == "1"
+        for name in {*FORGED, *told}:
+            expected = [told[name]] if forwarded and name in told else []
+            assert got.get_all(name) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "value"),
+    [
+        ("2001:db8::1", "a.test", 'for="[2001:db8::1]";host="a.test";proto=https'),
+        ("fe80::1%eth0", "[::1]:4", 'for="[fe80::1]";host="[::1]:4";proto=https'),
+        ("::ffff:192.0.2.1", "a.test", 'for=192.0.2.1;host="a.test";proto=https'),
+        (None, 'a";for=192.0.2.9', "for=unknown;proto=https"),
+    ],
+)
+def test_the_forwarded_field(host: str | None, authority: str, value: str) -> None:
+    assert forwarded_fields(host, authority)["forwarded"] == value
 
 
 async def test_path_of_the_upstream_and_selected_fields(

@@ -16,10 +16,12 @@ from aioquic.quic.connection import QuicConnection
 from pywebtransport import WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import SessionRejectedError, WebTransportError
 from pywebtransport.server.certificates import expiry_finding, next_look
+from pywebtransport.utils.logs import SHARED_BURST
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_client
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving
+from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
 
 
@@ -359,3 +361,40 @@ async def test_a_flood_of_failures_is_few_lines(
         seconds = loop.time() - started
     assert 1 <= len(lines(caplog, "no QUIC version in common")) <= 2 + seconds
     assert lines(caplog, "not shown")
+
+
+async def test_requests_that_make_a_handler_fail_are_few_lines(
+    serving: Serving, client_config: ClientFactory, expected_logs: ExpectedLogs
+) -> None:
+    """A peer that found a mistake of the application can repeat it as often as it likes."""
+    expected_logs("handler of /boom raised")
+
+    async def boom(session: WebTransportSession) -> None:
+        raise ValueError(session.headers["x-text"])
+
+    records: list[str] = []
+
+    class Counter(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record.getMessage())
+
+    counter = Counter()
+    logger = logging.getLogger("pywebtransport")
+    logger.addHandler(counter)
+    try:
+        async with (
+            serving({"/boom": boom}, access_log=False) as served,
+            WebTransportClient(config=client_config(allow_pooling=True)) as client,
+        ):
+            started = asyncio.get_running_loop().time()
+            for number in range(100):
+                headers = {"x-text": f"text of the peer's {number}"}
+                async with client.connect(served.url("/boom"), headers=headers) as session:
+                    await session.wait_closed()
+            seconds = asyncio.get_running_loop().time() - started
+            assert (await served.server.get_server_stats())["handler_errors"] == 100
+    finally:
+        logger.removeHandler(counter)
+    told = [line for line in records if "handler of /boom raised" in line]
+    assert 1 <= len(told) <= SHARED_BURST + seconds + 1
+    assert len(records) <= len(told) + 10

@@ -223,9 +223,12 @@ async def test_echo_gives_a_stream_up_when_none_can_be_opened_for_the_answer(
         second = await session.create_unidirectional_stream()
         await second.write(b"second")
         far = served.server.sessions[0]
-        await until(lambda: far._open_waiters[True].futures)
-        for future in far._open_waiters[True].futures or ():
-            future.set_result(False)  # as if stream_creation_timeout had passed
+        connection = far._connection
+        await until(lambda: connection._stream_gates)
+        assert connection._stream_gates is not None
+        for gate in connection._stream_gates._gates.values():
+            for place in gate.waiting.values():
+                place.future.set_result(False)  # as if stream_creation_timeout had passed
         with pytest.raises(StreamStoppedError):
             await second.write_all(bytes(16 * 1024 * 1024))  # more than fits on the way
         await first.write_all(b" of two")

@@ -195,36 +195,104 @@ def test_silent_death_before_listening_stops_everything(config: ServerConfig) ->
         run_workers(main, config=config)
 
 
-def test_worker_that_keeps_dying_is_given_up(
+def test_others_go_on_while_a_worker_keeps_dying(
     config: ServerConfig,
     pipe: tuple[Connection, Connection],
     monkeypatch: pytest.MonkeyPatch,
     expected_logs: ExpectedLogs,
 ) -> None:
+    """It is tried rarely then, and serves when it can."""
     read_end, write_end = os.pipe()
+    first = os.getpid()
+
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            pipe[1].send((index(), os.getpid()))
+            if index() == 1:
+                await asyncio.to_thread(os.read, read_end, 1)
+                worker = current_worker()
+                assert worker is not None
+                if worker.deaths < 6:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                pipe[1].send(("served after", worker.deaths))
+                os.kill(first, signal.SIGTERM)
+            else:
+                os.write(write_end, b"12345678")
+            await server.serve_forever()
+
+    monkeypatch.setattr(
+        supervisor,
+        "RestartPolicy",
+        lambda: RestartPolicy(limit=4, first=0.01, longest=0.02, rarely=0.03),
+    )
+    expected_logs(r"worker 1 \(process \d+\) was killed by SIGKILL; worker 1 keeps dying")
+    try:
+        run_workers(main, config=config)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    told = received(pipe)
+    assert told[-1] == ("served after", 6)
+    assert [item[0] for item in told[:-1]].count(1) == 7
+    # One process for the other one, from the start to the end.
+    assert [item[0] for item in told].count(0) == 1
+
+
+def test_worker_that_closes_its_server_is_replaced_while_it_lives(
+    config: ServerConfig, pipe: tuple[Connection, Connection]
+) -> None:
+    (first_read, first_write), (next_read, next_write) = os.pipe(), os.pipe()
+
+    async def main() -> None:
+        async with WebTransportServer(config=config) as server:
+            await server.listen()
+            if index() == 0:
+                os.write(first_write, b"!")
+            elif not pipe[0].poll():
+                pipe[1].send("the first")
+                await asyncio.to_thread(os.read, first_read, 1)
+                await server.close()
+                # It goes on until its successor is there.
+                await asyncio.to_thread(os.read, next_read, 1)
+                to_supervisor(signal.SIGTERM)
+                return
+            else:
+                os.write(next_write, b"!")
+            await server.serve_forever()
+
+    try:
+        run_workers(main, config=config)
+    finally:
+        for end in (first_read, first_write, next_read, next_write):
+            os.close(end)
+    assert received(pipe) == ["the first"]
+
+
+def test_everything_ends_when_all_keep_dying(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch, expected_logs: ExpectedLogs
+) -> None:
+    pipes = [os.pipe(), os.pipe()]
 
     async def main() -> None:
         def then() -> None:
-            if index() == 0:
-                os.write(write_end, b"both listen")
-                return
-            pipe[1].send(index())
-            os.read(read_end, 1)
-            os.kill(os.getpid(), signal.SIGKILL)
+            # Both listen before one dies: until then a death would be another failure.
+            os.write(pipes[1 - index()][1], bytes(100))
+            os.read(pipes[index()][0], 1)
+            os._exit(9)
 
         await serve(config, then)
 
     monkeypatch.setattr(
         supervisor, "RestartPolicy", lambda: RestartPolicy(limit=4, first=0.01, longest=0.02)
     )
-    expected_logs("worker 1 .* was killed by SIGKILL")
+    expected_logs(r"worker \d \(process \d+\) ended with status 9; worker \d keeps dying")
     try:
-        with pytest.raises(ServerError, match=r"worker 1 keeps dying; .* was killed by SIG"):
+        with pytest.raises(ServerError, match=r"no worker is left: .* ended with status 9"):
             run_workers(main, config=config)
     finally:
-        os.close(read_end)
-        os.close(write_end)
-    assert received(pipe) == [1] * 4
+        for end in (*pipes[0], *pipes[1]):
+            os.close(end)
 
 
 def test_system_without_room_for_a_process_is_asked_again(

@@ -19,6 +19,7 @@ from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates, Pair
 from tests.support.endpoints import ClientFactory, Served, Serving
 from tests.support.names import add_hosts
+from tests.support.ports import free_port
 from tests.support.steps import round_trip, until
 
 
@@ -243,6 +244,32 @@ async def test_second_connection_resumes_the_first(
             await session.close()
             await until(lambda: not served.server.sessions)
         assert resumed == [False, True, True]
+
+
+async def ready_and_used(client: WebTransportClient, url: str) -> None:
+    """A server's refusal of a certificate may come after the client's handshake."""
+    session = await client.connect(url)
+    stream = await session.create_bidirectional_stream()
+    await stream.write_all(b"let in?")
+    await stream.read(1)
+
+
+async def test_a_ticket_is_no_way_around_client_certificates(
+    serving: Serving, client_config: ClientFactory, certs: Certificates
+) -> None:
+    """A server that asked nobody and one that demands certificates may share their secret."""
+    fields: dict[str, object] = {"shared_secret": bytes(range(32)), "bind_port": free_port()}
+    async with WebTransportClient(config=client_config()) as client:
+        async with serving(**fields) as served:
+            session = await client.connect(served.url())
+            connection = session.connection
+            assert connection is not None
+            await until(lambda: connection._ticket)
+        fields |= {"verify_mode": "CERT_REQUIRED", "ca_certs": certs.authority.certfile}
+        async with serving(**fields) as served:
+            with pytest.raises(WebTransportError):
+                await ready_and_used(client, served.url())
+            assert not served.server.sessions
 
 
 async def test_resumption_survives_a_reload_or_falls_back(

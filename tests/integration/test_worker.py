@@ -93,6 +93,10 @@ async def test_application_ends_in_order(sit: Sit, client_config: ClientFactory,
             seat.tell("stop")
         elif how == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
+            # No new client may come before it takes no more.
+            assert await seat.hear() == ("leaving",)
+            assert app.server.is_serving
+            seat.tell("stop")
         else:
             seat.control.close()
         await life
@@ -130,6 +134,7 @@ async def test_reloading_is_told_to_the_others_but_not_again(
     assert await in_use() == old.der
     seat.tell("stop")
     await life
+    assert await seat.hear() == ("closed",)
     with pytest.raises(BlockingIOError):
         seat.control.recv(1)
 
@@ -246,11 +251,8 @@ from pywebtransport.exceptions import ServerError
 from pywebtransport.server import WebTransportServer, run_workers, supervisor
 from pywebtransport.utils import generate_self_signed_cert
 
-class GivesUpAtOnce(supervisor.RestartPolicy):
-    def delay(self, lived):
-        return None
-
-supervisor.RestartPolicy = GivesUpAtOnce
+policy = supervisor.RestartPolicy
+supervisor.RestartPolicy = lambda: policy(limit=1)
 certfile, keyfile = generate_self_signed_cert("localhost", tempfile.mkdtemp())
 config = ServerConfig(
     certfile=certfile, keyfile=keyfile, bind_host="127.0.0.1", bind_port=0, workers=2

@@ -16,6 +16,7 @@ import pytest
 from pywebtransport._loop import Endpoint, RemoteAddress, UdpSocket, resolve
 from pywebtransport._quic import CloseInfo, QuicConnection, QuicStream
 from pywebtransport.exceptions import ConnectionError, ServerError, UnreachableError
+from pywebtransport.utils.logs import SHARED_BURST
 from tests.support.ports import free_port
 
 from .harness import Lab, Recorder
@@ -323,6 +324,38 @@ async def test_handler_exception_goes_to_the_loop_or_to_on_error(lab: Lab) -> No
         loop.set_exception_handler(previous)
     assert [str(error) for error in errors] == ["sink"]
     assert [str(context["exception"]) for context in reports] == ["sink"]
+
+
+async def test_packets_that_make_a_handler_fail_are_few_reports(lab: Lab) -> None:
+    """Whoever found one can send it again and again."""
+    reports: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    previous = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+
+    again = asyncio.Event()
+
+    def fail(stream: QuicStream) -> None:
+        again.set()
+        raise ValueError("sink")
+
+    started = loop.time()
+    try:
+        async with net(lab) as pair:
+            conn, _, far = await pair.connect()
+            stream = conn.open_stream(False)
+            assert stream is not None
+            stream.write(b"x")
+            other = await far.incoming.get()
+            other.sink = fail
+            for _ in range(100):
+                again.clear()
+                stream.write(b"y")
+                await again.wait()
+                other.read(100)
+    finally:
+        loop.set_exception_handler(previous)
+    assert 1 <= len(reports) <= SHARED_BURST + loop.time() - started + 1
 
 
 # ------------------------------------------------------------------------ closing

@@ -37,6 +37,8 @@ GOOD: dict[str, list[Any]] = {
     "retry_half_open": [5],
     "max_half_open": [10],
     "max_connections": [1],
+    "max_half_open_per_address": [0, 10],
+    "max_connections_per_address": [0, 1],
     "handshakes_per_address": [0, 1000],
     "stateless_resets_per_second": [10],
     "max_leftovers": [10],

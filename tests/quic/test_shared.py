@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from pywebtransport._loop import Endpoint, SharedPort, bind_addresses, bind_udp_sockets
-from pywebtransport._loop.shared import steering_program
-from pywebtransport.exceptions import ServerError
+from pywebtransport._loop.steering import Steering, steering_program
+from pywebtransport.exceptions import ConfigurationError, ServerError
 from tests.support.steps import until
 
 from .harness import Lab
 
 UDP_SEGMENT = 103
+UDP_GRO = 104
 SHORT = 0x40
 INITIAL, HANDSHAKE = 0xC0, 0xE0
 
@@ -103,11 +104,139 @@ def test_nonsense_arrives_somewhere() -> None:
 
 
 def test_program_is_made_for_any_number_of_workers() -> None:
-    for count in (2, 255, 256):
-        assert len(steering_program(count)) == 10 * struct.calcsize("HBBI")
+    for count in (1, 2, 255, 256):
+        assert len(steering_program(Steering.initial(count))) == 13 * struct.calcsize("HBBI")
     with shared(256) as port, sender(port.addresses[0]) as sock:
+        assert port.seats == 256
         sock.send(short(255))
         assert arrived(port, 256) == [255]
+        # The worst that may be: every second worker drains.
+        half = tuple(None if place % 2 else place for place in range(256))
+        port.steer(Steering(half, frozenset(range(0, 256, 2))))
+        sock.send(short(254))
+        sock.send(short(255))
+        assert 254 in arrived(port, 256)
+        assert port.unsteered is None
+
+
+@pytest.mark.parametrize(
+    "steering",
+    [
+        Steering((0, 4, None), frozenset({0, 1, 4})),
+        Steering((None, None, 5), frozenset({5, 2})),
+        Steering((3, 1, 2), frozenset({0, 1, 2, 3})),
+    ],
+    ids=["vacant place", "one left", "drains"],
+)
+def test_new_clients_reach_only_those_who_take_them(steering: Steering) -> None:
+    """Established ones reach their own worker, and those of a dead one somebody alive."""
+    with shared(3) as port, sender(port.addresses[0]) as sock:
+        assert port.seats == 6
+        port.steer(steering)
+        found = Counter()
+        for number in range(2000):
+            cid = bytes([number % 256]) + os.urandom(7)
+            expected = cid[0] if cid[0] in steering.alive else None
+            for packet in (long(INITIAL, cid), short(*cid)):
+                sock.send(packet)
+                (seat,) = arrived(port, 6)
+                assert seat == (steering.taker(packet) if expected is None else expected)
+                if expected is None:
+                    found[seat] += 1
+        assert set(found) == set(steering.open)
+
+
+def test_nobody_moves_but_the_clients_of_a_place_that_changes() -> None:
+    before = Steering.initial(4)
+    after = Steering((0, 1, None, 7), frozenset({0, 1, 3, 7}))
+    for _ in range(500):
+        packet = long(INITIAL, b"\xff" + os.urandom(7))
+        one, two = before.taker(packet), after.taker(packet)
+        if one in (0, 1):
+            assert two == one
+        elif one == 3:
+            assert two == 7
+        else:
+            assert two in (0, 1, 7)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+async def test_what_waits_for_a_dead_worker_is_handed_on(lab: Lab, host: str) -> None:
+    """In its socket and in its mailbox; trains are taken apart."""
+    with shared(2, host) as port:
+        to = ("::1" if host == "::" else host, port.addresses[0][1])
+        endpoint = Endpoint(
+            is_server=True, tls=lab.server_tls, accept=lambda _: None, seat=port.seat(0)
+        )
+        endpoint.adopt()
+        try:
+            with sender(to) as sock:
+                for waiting in port.seat(1).sockets:
+                    waiting.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
+                sock.send(short(1, 2) + short(1, 3) + short(1, 4))
+                # Nobody is alive in the other seat: these are answered here.
+                port.seat(0).steer(Steering((0, None), frozenset({0})))
+                endpoint.quic.set_steering((0, None), bytes([1]))
+                port.steer(Steering((0, None), frozenset({0})))
+                port.rescue(1)
+                await until(lambda: endpoint.quic.stats()["stateless_resets_sent"] == 3)
+                assert len({sock.recv(2000)[-16:] for _ in range(3)}) == 3
+        finally:
+            endpoint.close()
+
+
+async def test_two_workers_that_disagree_do_not_pass_a_packet_around(lab: Lab) -> None:
+    """Each thinks that the other takes new clients."""
+    with shared(2) as port, sender(port.addresses[0]) as sock:
+        endpoints = []
+        for index in range(2):
+            endpoint = Endpoint(
+                is_server=True, tls=lab.server_tls, accept=lambda _: None, seat=port.seat(index)
+            )
+            endpoint.adopt()
+            other = 1 - index
+            endpoint.quic.set_steering((other,), bytes([1, 1]))
+            endpoints.append(endpoint)
+        try:
+            sock.send(long(INITIAL, bytes([0]) + os.urandom(7)).ljust(1200, b"\0"))
+            await until(
+                lambda: sum(item.quic.stats()["packets_received"] for item in endpoints) == 4
+            )
+            assert sum(item.quic.stats()["foreign_packets"] for item in endpoints) == 3
+        finally:
+            for endpoint in endpoints:
+                endpoint.close()
+
+
+async def test_tables_that_are_wrong_change_nothing(lab: Lab) -> None:
+    endpoint = Endpoint(is_server=True, tls=lab.server_tls, accept=lambda _: None)
+    try:
+        for homes, alive in (((), b""), ((256,), b""), ((-2,), b""), ((0,) * 257, b"")):
+            with pytest.raises(ConfigurationError, match="homes"):
+                endpoint.quic.set_steering(homes, alive)
+        with pytest.raises(ConfigurationError):
+            endpoint.quic.set_steering((0,), bytes(257))
+    finally:
+        endpoint.close()
+
+
+def test_kernel_without_steering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All workers have the same sockets then."""
+    monkeypatch.setattr("pywebtransport._loop.shared._SO_ATTACH_REUSEPORT_CBPF", 9999)
+    with shared(2) as port:
+        assert port.unsteered is not None
+        assert "does not steer packets" in port.unsteered
+        (one,), (two,) = port.seat(0).sockets, port.seat(3).sockets
+        assert one is two
+        port.steer(Steering((3, None), frozenset({0, 3})))
+        with sender(port.addresses[0]) as sock:
+            sock.send(short(1))
+            assert arrived(port, 1) == [0]
+            # Nothing is only for one of them, so nothing is taken out for others.
+            sock.send(short(1))
+            port.rescue(1)
+            assert arrived(port, 1) == [0]
 
 
 def test_port_in_use_is_found_out() -> None:

@@ -89,12 +89,17 @@ class Authority:
         valid_from: timedelta = timedelta(hours=-1),
         valid_for: timedelta = timedelta(days=10),
         key: _Key | None = None,
+        common_name: str | None = None,
     ) -> Pair:
-        """Sign a certificate for server or client use and write it with its key."""
+        """Sign a certificate for server or client use and write it with its key.
+
+        ``file`` is its common name if no other is given. Without ``names`` it has no
+        subjectAltName.
+        """
         key = ec.generate_private_key(ec.SECP256R1()) if key is None else key
         start = datetime.now(UTC) + valid_from
         certificate = (
-            _leaf_builder(key, _name(file), names, start, valid_for)
+            _leaf_builder(key, _name(common_name or file), names, start, valid_for)
             .issuer_name(self._name)
             .add_extension(
                 # OpenSSL's strict checks, Python's default from 3.13 on, want it.
@@ -171,19 +176,20 @@ def _leaf_builder(
     key: _Key, subject: x509.Name, names: tuple[str, ...], start: datetime, valid_for: timedelta
 ) -> x509.CertificateBuilder:
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + valid_for)
-        .add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
-        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     )
+    if not names:
+        return builder
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    return builder.add_extension(alternatives, critical=False)
 
 
 def _write(base: Path, certificate: x509.Certificate, key: _Key) -> Pair:

@@ -4,8 +4,8 @@ FIELDS is a JSON object of ``ServerConfig`` fields. Logs to standard output and 
 SIGTERM. Every bidirectional stream is answered, datagrams come back. Paths:
 
 - ``/who``: the answer is ``PID INDEX CONNECTIONS``: who serves, and its connections.
-- ``/stats``: the answer is the index, the workers that died, and what the engine counted, as
-  JSON.
+- ``/stats``: the answer is the index (null without workers), the workers that died, and what the
+  engine counted, as JSON.
 - ``/exit``: the worker ends with status 3, without a word.
 - ``/certificates``: the stream has two lines, certificate and key to use from now on.
 """
@@ -57,11 +57,10 @@ def make_app(config: ServerConfig) -> ServerApp:
             await stream.read_all()
             figures = await app.server.get_server_stats()
             worker = current_worker()
-            assert worker is not None
             await stream.write_all(
                 json.dumps(
                     {
-                        "index": worker.index,
+                        "index": None if worker is None else worker.index,
                         "workers_died": figures["workers_died"],
                         **figures["engine"],
                     }

@@ -39,7 +39,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m tests.benchmark.relay": [[], ["x"]],
     "scripts/check_c.py": [["nowhere.c"]],
     "scripts/debian_root.py": [[], ["trixie"]],
-    "scripts/fuzz.sh": [["x"]],
+    "scripts/fuzz.sh": [["x", "y"]],
     "scripts/lint-shell.sh": [["x"]],
     "scripts/requirements.py": [[], ["x"]],
     "scripts/sanitize.sh": [[]],
@@ -94,7 +94,9 @@ def test_every_program_is_here() -> None:
 def test_help_is_printed_and_nothing_else_happens(program: str, tmp_path: Path) -> None:
     done = run(program, ["--help"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage:" if not program.endswith(".sh") else ("Builds", *"TCIL"))
+    assert done.stdout.startswith(
+        "usage:" if not program.endswith(".sh") else ("Builds", "Fuzzes", *"TCIL")
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -72,5 +72,5 @@ def test_a_package_that_is_there_and_broken_is_told_so(
 
 def test_installation_page_has_the_extras_for_users() -> None:
     page = (ROOT / "docs" / "intro" / "installation.md").read_text()
-    internal = {"benchmark", "dist", "docs", "lint", "test", "types"}
+    internal = {"benchmark", "dist", "docs", "fuzz", "lint", "test", "types"}
     assert [name for name in EXTRAS if name not in internal and f"`{name}`" not in page] == []

@@ -183,7 +183,7 @@ def test_lines_of_a_kind_are_bounded_and_counted(records: list[logging.LogRecord
     assert [record.getMessage() for record in records] == [
         "refused 0",
         "refused for its origin",
-        "999 more of kind 'limit' were not shown",
+        "999 more of kind 'limit' in the last 1 s were not shown",
     ]
 
 
@@ -195,5 +195,5 @@ def test_a_line_says_how_many_were_not_shown(records: list[logging.LogRecord]) -
     log.tell("limit", logging.INFO, "refused %d", 3)
     assert [record.getMessage() for record in records] == [
         "refused 0",
-        "refused 3 (and 2 more that were not shown)",
+        "refused 3 (and 2 more of these in the last 1 s were not shown)",
     ]

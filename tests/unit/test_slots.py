@@ -44,7 +44,7 @@ async def test_time_runs_out_in_the_turn_of_a_release() -> None:
     assert await slots.acquire(1)
     waiting = asyncio.create_task(slots.acquire(50))
     await asyncio.sleep(0)
-    slots._waiting[0].set_result(False)
+    slots._waiting.turns[0].set_result(None)
     slots.release()  # the slot is not handed to somebody who has given up
     assert not await waiting
     assert slots.unused
@@ -56,7 +56,7 @@ async def test_failing_wakes_everybody_with_an_error_of_their_own() -> None:
     tasks = [asyncio.create_task(slots.acquire(50)) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[0].cancel()
-    slots._waiting[1].set_result(False)
+    slots._waiting.turns[1].set_result(None)
     slots.fail(lambda: ValueError("over"))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)

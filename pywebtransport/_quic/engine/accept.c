@@ -29,6 +29,15 @@ static socklen_t plain_addr(const ngtcp2_addr *a, ngtcp2_sockaddr_union *out) {
   return sizeof(out->in6);
 }
 
+/* A client that gets no connection is told so, unless too many were just now. */
+static int may_refuse(qe_engine *e, qe_tstamp now) {
+  if (qe_bucket_take(&e->refusals, now) && qe_bucket_take(&e->stateless, now)) {
+    return 1;
+  }
+  e->stats.rate_limited++;
+  return 0;
+}
+
 /* Tells of a client that gets an answer and no connection. */
 static void tell_refused(qe_engine *e, const ngtcp2_path *path, enum qe_close_kind kind,
                          uint64_t code, const char *reason) {
@@ -45,8 +54,7 @@ void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
   uint8_t random;
   uint32_t grease;
 
-  if (!qe_bucket_take(&e->stateless, now)) {
-    e->stats.rate_limited++;
+  if (!may_refuse(e, now)) {
     return;
   }
   if (qe_random(&random, 1) != 0 || qe_random((uint8_t *)&grease, sizeof(grease)) != 0) {
@@ -105,8 +113,7 @@ static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *pat
   uint8_t packet[NGTCP2_MAX_UDP_PAYLOAD_SIZE];
 
   e->stats.refused++;
-  if (!qe_bucket_take(&e->stateless, now)) {
-    e->stats.rate_limited++;
+  if (!may_refuse(e, now)) {
     return;
   }
   ngtcp2_ssize n = ngtcp2_crypto_write_connection_close(packet, sizeof(packet), hd->version,
@@ -224,6 +231,11 @@ static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngt
   return result;
 }
 
+int qe_accept_is_full_for(const qe_engine *e, const qe_addrcount *address) {
+  return address != NULL && e->set.max_connections_per_address > 0 &&
+         address->connections >= e->set.max_connections_per_address;
+}
+
 static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
                           unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
   ngtcp2_cid odcid;
@@ -241,7 +253,15 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "too many connections", now);
     return 0;
   }
-  if (e->stats.half_open >= e->set.max_half_open) {
+  const qe_addrcount *address = qe_addrcount_find(&e->clients, path->remote.addr);
+  if (qe_accept_is_full_for(e, address)) {
+    e->stats.refused_for_address++;
+    refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, QE_FULL_FOR_ADDRESS, now);
+    return 0;
+  }
+  if (e->stats.half_open >= e->set.max_half_open ||
+      (address != NULL && e->set.max_half_open_per_address > 0 &&
+       address->half_open >= e->set.max_half_open_per_address)) {
     e->stats.dropped_packets++;
     return 0;
   }

@@ -1,5 +1,6 @@
 #include "cipher.h"
 
+#include <endian.h>
 #include <gnutls/crypto.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <stdlib.h>
@@ -13,6 +14,9 @@ struct qe_cipher {
   uint8_t kind;
   uint8_t used; /* since the hand came by */
   uint8_t key_len;
+  uint8_t phase;
+  uint8_t has_iv;
+  uint64_t iv_end; /* its last eight bytes, where the packet number goes; big endian */
   uint8_t key[];
 };
 
@@ -70,6 +74,31 @@ void qe_cipher_free(void *native_handle) {
   release(x);
   gnutls_memset(x->key, 0, x->key_len);
   free(x);
+}
+
+void qe_cipher_set_iv(void *native_handle, const uint8_t *iv, size_t len, unsigned phase) {
+  qe_cipher *x = from_handle(native_handle);
+  if (x != NULL && len >= sizeof(x->iv_end)) {
+    memcpy(&x->iv_end, iv + len - sizeof(x->iv_end), sizeof(x->iv_end));
+    x->has_iv = 1;
+    x->phase = (uint8_t)(phase & 1);
+  }
+}
+
+int64_t qe_cipher_packet_number(const void *native_handle, const uint8_t *nonce, size_t len) {
+  const qe_cipher *x = from_handle(native_handle);
+  uint64_t end;
+
+  if (x == NULL || !x->has_iv || len < sizeof(x->iv_end)) {
+    return -1;
+  }
+  memcpy(&end, nonce + len - sizeof(end), sizeof(end));
+  return (int64_t)be64toh(end ^ x->iv_end);
+}
+
+int qe_cipher_fits_phase(const void *native_handle, uint8_t first) {
+  const qe_cipher *x = from_handle(native_handle);
+  return x == NULL || !x->has_iv || x->phase == (first >> 2 & 1);
 }
 
 int qe_cipher_is_ready(const void *native_handle) {

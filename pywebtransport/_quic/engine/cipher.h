@@ -35,6 +35,13 @@ void *qe_cipher_new(qe_cipher_pool *pool, qe_cipher_kind kind, void *algorithm, 
                     size_t key_len);
 /* Wipes and frees what qe_cipher_new returned. */
 void qe_cipher_free(void *native_handle);
+/* The IV and the key phase (0 or 1) that belong to a key of 1-RTT packets. */
+void qe_cipher_set_iv(void *native_handle, const uint8_t *iv, size_t len, unsigned phase);
+/* The number of the packet that has this nonce (RFC 9001 section 5.3); -1: a key of the library,
+ * or none with an IV. */
+int64_t qe_cipher_packet_number(const void *native_handle, const uint8_t *nonce, size_t len);
+/* Does the first byte of a short header have this key's phase? 1 for keys of the library. */
+int qe_cipher_fits_phase(const void *native_handle, uint8_t first);
 /* Has it a context now? */
 int qe_cipher_is_ready(const void *native_handle);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "addrcount.h"
 #include "conn_keys.h"
 #include "engine.h"
 #include "hold.h"
@@ -15,6 +16,9 @@ static const uint32_t V1_FIRST[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
 static const uint32_t V2_FIRST[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
 
 #define CLIENT_DCID_LEN 18
+/* Each is answered with a packet of full size; a path takes three, and again after a timeout. */
+#define CHALLENGES_PER_SECOND 20
+#define MAX_CHALLENGES 100
 #define LEFTOVERS_PER_SECOND 4
 
 /* ------------------------------------------------------------------ keys */
@@ -88,6 +92,8 @@ static void qlog_write(void *user_data, uint32_t flags, const void *data, size_t
   QE_UPCALL(c->engine, qlog_data, c, c->user, data, len, (flags & NGTCP2_QLOG_WRITE_FLAG_FIN) != 0);
 }
 
+static const uint16_t NO_PROBE[] = {UINT16_MAX}; /* larger than any UDP payload */
+
 static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
   uint32_t number;
 
@@ -105,9 +111,14 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
     break;
   }
   s->max_tx_udp_payload_size = e->set.max_tx_udp_payload_size;
-  s->no_pmtud = e->set.pmtud == 0 || e->set.known_mtu != 0;
   s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
-  if (s->no_pmtud == 0 && e->pmtud_probes[1] != 0) {
+  if (e->set.pmtud == 0 || e->set.known_mtu != 0) {
+    s->no_pmtud = (uint8_t)qe_no_pmtud_is_safe();
+    if (!s->no_pmtud) { /* nothing is sent for a size above the limit */
+      s->pmtud_probes = NO_PROBE;
+      s->pmtud_probeslen = 1;
+    }
+  } else if (e->pmtud_probes[1] != 0) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
   }
@@ -168,6 +179,8 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
+  qe_libmem_init(&c->libmem);
+  qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
   ngtcp2_path_storage_zero(&c->path);
@@ -247,7 +260,7 @@ int qe_conn_new_client(qe_engine *e, qe_conn **out, const qe_connect_options *op
   }
   c->user = opt->conn_user;
   rv = ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, &callbacks,
-                              &settings, &params, NULL, c);
+                              &settings, &params, &c->libmem.mem, c);
   if (rv != 0) {
     c->ng = NULL;
     rv = library_error(rv);
@@ -306,13 +319,14 @@ int qe_conn_new_server(qe_engine *e, qe_conn **out, const qe_accept_params *p, q
     return QE_ERR_NOMEM;
   }
   rv = ngtcp2_conn_server_new(&c->ng, &p->hd->scid, &scid, p->path, p->hd->version, &callbacks,
-                              &settings, &params, NULL, c);
+                              &settings, &params, &c->libmem.mem, c);
   if (rv != 0) {
     c->ng = NULL;
     rv = library_error(rv);
     goto fail;
   }
-  if ((rv = attach_tls(c, e->tls, NULL, NULL, 0)) != 0 ||
+  if ((rv = qe_addrcount_enter(&e->clients, p->path->remote.addr, &c->address)) != 0 ||
+      (rv = attach_tls(c, e->tls, NULL, NULL, 0)) != 0 ||
       (rv = qe_conn_add_key(c, &c->cids, &e->cids, scid.data, scid.datalen)) != 0 ||
       (rv = qe_conn_add_key(c, &c->cids, &e->cids, p->hd->dcid.data, p->hd->dcid.datalen)) != 0 ||
       (rv = conn_start(c, p->path, now)) != 0) {
@@ -460,6 +474,10 @@ static void conn_unlink(qe_conn *c) {
   } else {
     e->stats.half_open--;
   }
+  if (c->address != NULL) {
+    qe_addrcount_leave(&e->clients, c->address, c->handshake_done);
+    c->address = NULL;
+  }
 }
 
 static void conn_free(qe_conn *c, int report) {
@@ -500,6 +518,7 @@ static void conn_free(qe_conn *c, int report) {
   free(c->tokens.items);
   free(c->peer_cert);
   free(c->moving);
+  free(c->idguard);
   qe_exporter_wipe(&c->exporter);
   free(c->server_name);
   free(c);

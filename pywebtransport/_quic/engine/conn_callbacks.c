@@ -2,6 +2,7 @@
  * Apart from the data upcalls these only take notes; see qe_conn_run_work. */
 #include <stdlib.h>
 
+#include "accept.h"
 #include "cipher.h"
 #include "conn.h"
 #include "conn_keys.h"
@@ -15,6 +16,9 @@
 /* The decrypt hook gets no connection, so the reader leaves a note here. */
 static _Thread_local struct {
   qe_conn *conn;
+  int64_t packet; /* number of the one that is looked into */
+  int is_new;     /* it was not received before */
+  int refused;    /* it asks for more than its share */
   size_t count;
   struct {
     int64_t id;
@@ -50,22 +54,104 @@ void qe_conn_apply_stops(qe_conn *c) {
   current.count = 0;
 }
 
+/* Not before this are IDs of the peer retired, so not before this is there anything to count. */
+static int watch_ids(qe_conn *c) {
+  if (c->idguard == NULL && c->is_server) {
+    c->idguard = malloc(sizeof(*c->idguard));
+    if (c->idguard == NULL) {
+      c->out_of_memory = 1;
+      return -1;
+    }
+    qe_idguard_init(c->idguard, c->peer_ids, current.packet);
+  }
+  return 0;
+}
+
+static void found_new_id(void *ctx, uint64_t seq, uint64_t retire_prior_to) {
+  qe_conn *c = ctx;
+  if (!c->is_server) {
+    return; /* the assert is the server's */
+  }
+  int rv = retire_prior_to > 0 ? watch_ids(c) : 0;
+
+  if (rv == 0 && c->idguard != NULL) {
+    rv = qe_idguard_given(c->idguard, c->peer_ids, seq);
+  } else if (rv == 0 && seq > QE_IDS_MAX) {
+    rv = -1;
+  }
+  if (rv != 0) {
+    qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_TRANSPORT, 0, NGTCP2_CONNECTION_ID_LIMIT_ERROR,
+                "too many connection IDs", 23);
+  } else {
+    c->peer_ids = seq > c->peer_ids ? seq : c->peer_ids;
+  }
+}
+
+static void found_challenge(void *ctx) {
+  qe_conn *c = ctx;
+  watch_ids(c); /* the answer may bind an ID to its path, for a while */
+  current.refused |= !qe_bucket_take(&c->challenges, c->engine->now);
+}
+
+static void found_ack(void *ctx, uint64_t first, uint64_t last) {
+  qe_conn *c = ctx;
+  if (c->idguard != NULL && current.is_new) {
+    qe_idguard_acked(c->idguard, (int64_t)first, (int64_t)last);
+  }
+}
+
+static void found_retire(void *ctx, uint64_t seq) {
+  qe_conn *c = ctx;
+  qe_idguard_retires(c->idguard, seq, current.packet);
+}
+
+static const qe_idscan_found IN_RECEIVED = {
+    .new_id = found_new_id, .challenge = found_challenge, .acked = found_ack};
+static const qe_idscan_found IN_SENT = {.retire_id = found_retire};
+
+static int encrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
+                      const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *plaintext,
+                      size_t plaintext_len, const uint8_t *nonce, size_t nonce_len,
+                      const uint8_t *aad, size_t aad_len) {
+  qe_conn *c = current.conn;
+  if (c != NULL && c->idguard != NULL && aad_len > 0 && (aad[0] & 0x80) == 0) {
+    current.packet = qe_cipher_packet_number(aead_ctx->native_handle, nonce, nonce_len);
+    qe_idscan(plaintext, plaintext_len, &IN_SENT, c);
+  }
+  return qe_cipher_encrypt_cb(dest, aead, aead_ctx, plaintext, plaintext_len, nonce, nonce_len, aad,
+                              aad_len);
+}
+
 static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *ciphertext,
                       size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *aad, size_t aad_len) {
+  qe_conn *c = current.conn;
+  /* aad is the packet header: without the long-header bit it is 1-RTT. */
+  int one_rtt = c != NULL && aad_len > 0 && (aad[0] & 0x80) == 0;
+
+  /* The library tries the key in use on a packet of another phase, and drops what comes out. */
+  if (one_rtt && !qe_cipher_fits_phase(aead_ctx->native_handle, aad[0])) {
+    return NGTCP2_ERR_DECRYPT;
+  }
   int rv = qe_cipher_decrypt_cb(dest, aead, aead_ctx, ciphertext, ciphertext_len, nonce, nonce_len,
                                 aad, aad_len);
-  /* aad is the packet header: without the long-header bit it is 1-RTT. */
-  if (rv == 0 && current.conn != NULL && aad_len > 0 && (aad[0] & 0x80) == 0 &&
-      ciphertext_len > aead->max_overhead) {
-    if (!current.conn->is_server && !current.conn->past_handshake &&
-        qe_scan_early(dest, ciphertext_len - aead->max_overhead)) {
-      return NGTCP2_ERR_DECRYPT; /* as if lost: an honest peer sends it again */
-    }
-    qe_stopscan(dest, ciphertext_len - aead->max_overhead, found_stop, NULL);
+  if (rv != 0 || !one_rtt || ciphertext_len <= aead->max_overhead) {
+    return rv;
   }
-  return rv;
+  size_t len = ciphertext_len - aead->max_overhead;
+  if (!c->is_server && !c->past_handshake && qe_scan_early(dest, len)) {
+    return NGTCP2_ERR_DECRYPT; /* as if lost: an honest peer sends it again */
+  }
+  unsigned seen = qe_stopscan(dest, len, found_stop, NULL);
+  current.packet = qe_cipher_packet_number(aead_ctx->native_handle, nonce, nonce_len);
+  if (seen != 0 || c->idguard != NULL) {
+    current.is_new = c->idguard != NULL && qe_idguard_received(c->idguard, current.packet);
+    current.refused = 0;
+    qe_idscan(dest, len, &IN_RECEIVED, c);
+    return c->end_mode == QE_END_NONE && !current.refused ? 0 : NGTCP2_ERR_DECRYPT;
+  }
+  return 0;
 }
 
 static int fail(qe_conn *c, int rv) {
@@ -159,9 +245,17 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
                 "too many connections", 20);
     return 0;
   }
+  if (c->is_server && qe_accept_is_full_for(e, c->address)) {
+    e->stats.refused++;
+    e->stats.refused_for_address++;
+    qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_TRANSPORT, 0, NGTCP2_CONNECTION_REFUSED,
+                QE_FULL_FOR_ADDRESS, sizeof(QE_FULL_FOR_ADDRESS) - 1);
+    return 0;
+  }
   if (c->is_server) {
     c->ev_new_token = 1;
     e->stats.accepted++;
+    qe_addrcount_complete(c->address);
   }
   c->handshake_done = 1;
   e->stats.half_open--;
@@ -282,10 +376,12 @@ static int dcid_status(ngtcp2_conn *ng, ngtcp2_connection_id_status_type type, u
                        const ngtcp2_cid *cid, const uint8_t *token, void *user_data) {
   qe_conn *c = user_data;
   (void)ng;
-  (void)seq;
   (void)cid;
   if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE) {
     c->past_handshake = 1; /* the first time is in the write that ends the handshake */
+    if (seq > 0 && watch_ids(c) != 0) {
+      return fail(c, QE_ERR_NOMEM);
+    }
   }
   if (token == NULL) {
     return 0;
@@ -517,7 +613,7 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
     cb->recv_new_token = recv_new_token;
   }
   cb->recv_crypto_data = recv_crypto_data;
-  cb->encrypt = qe_cipher_encrypt_cb;
+  cb->encrypt = encrypt_cb;
   cb->decrypt = decrypt_cb;
   cb->hp_mask = qe_cipher_mask_cb;
   cb->rand = rand_cb;

@@ -116,6 +116,7 @@ void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8
   } else {
     qe_conn_apply_stops(c);
     qe_conn_drop_tls(c);
+    qe_libmem_check(c);
   }
   qe_conn_touch(c);
   qe_conn_run_work(c);
@@ -363,7 +364,9 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     }
     memset(&st.pi, 0, sizeof(st.pi));
     c->in_library = 1;
+    qe_conn_set_current(c);
     ngtcp2_ssize n = write_packet(c, &st);
+    qe_conn_set_current(NULL);
     c->in_library = 0;
     if (n < 0) {
       qe_conn_end_library(c, (int)n);

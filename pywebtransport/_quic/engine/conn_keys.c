@@ -25,6 +25,7 @@ static int install(qe_conn *c, const uint8_t *secret, size_t len, qe_cipher_kind
     mask.native_handle =
         qe_cipher_new(pool, QE_CIPHER_MASK, ctx->hp.native_handle, keys.mask, keys.key_len);
     rv = aead.native_handle == NULL || mask.native_handle == NULL ? -1 : 0;
+    qe_cipher_set_iv(aead.native_handle, keys.iv, keys.iv_len, 0);
   }
   if (rv == 0) {
     rv = kind == QE_CIPHER_DECRYPT
@@ -80,6 +81,7 @@ static int prepare(qe_conn *c, uint8_t *next, ngtcp2_crypto_aead_ctx *aead, uint
     memcpy(iv, keys.iv, keys.iv_len);
     aead->native_handle = qe_cipher_new(&c->engine->ciphers, kind, ctx->aead.native_handle,
                                         keys.key, keys.key_len);
+    qe_cipher_set_iv(aead->native_handle, keys.iv, keys.iv_len, (unsigned)c->stats.key_updates);
     rv = aead->native_handle == NULL ? -1 : 0;
   }
   qe_packet_keys_wipe(&keys);

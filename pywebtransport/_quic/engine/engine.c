@@ -8,6 +8,8 @@
 #include "tls.h"
 #include "udp.h"
 
+#define REFUSALS_PER_SECOND 100
+
 /* ----------------------------------------------------------- life, socks */
 
 static void engine_destroy(qe_engine *e) {
@@ -17,6 +19,7 @@ static void engine_destroy(qe_engine *e) {
   qe_cidmap_free(&e->cids);
   qe_cidmap_free(&e->tokens);
   qe_addrlimit_free(e->addresses);
+  qe_cidmap_free(&e->clients);
   gnutls_memset(&e->secrets, 0, sizeof(e->secrets));
   gnutls_memset(e->set.secrets, 0, sizeof(e->set.secrets));
   if (e->tls != NULL) {
@@ -51,13 +54,14 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
   qe_batch_init(&e->batch);
   qe_bucket_init(&e->stateless, settings->stateless_resets_per_second,
                  settings->stateless_resets_per_second);
+  qe_bucket_init(&e->refusals, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND);
   if (settings->max_tx_udp_payload_size > 1452) {
     /* The library's own list of probes ends at Ethernet. */
     e->pmtud_probes[0] = 1444;
     e->pmtud_probes[1] = (uint16_t)settings->max_tx_udp_payload_size;
   }
   if ((rv = qe_cidmap_init(&e->cids)) != 0 || (rv = qe_cidmap_init(&e->tokens)) != 0 ||
-      (rv = qe_timers_init(&e->timers)) != 0) {
+      (rv = qe_cidmap_init(&e->clients)) != 0 || (rv = qe_timers_init(&e->timers)) != 0) {
     goto fail;
   }
   if (settings->is_server && settings->handshakes_per_address > 0 &&
@@ -65,6 +69,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
                              settings->handshakes_per_address)) != 0) {
     goto fail;
   }
+  qe_steer_init(&e->steer, e->set.worker_index, (uint32_t)e->set.worker_count);
   if ((rv = qe_secrets_init(&e->secrets, e->set.secrets, e->set.secret_count)) != 0) {
     goto fail;
   }
@@ -106,6 +111,11 @@ int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n) 
     e->secrets = made;
   }
   return rv;
+}
+
+int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places, const uint8_t *alive,
+                           size_t alive_len) {
+  return qe_steer_set(&e->steer, homes, places, alive, alive_len);
 }
 
 void qe_engine_stop_accepting(qe_engine *e) {
@@ -199,6 +209,10 @@ uint64_t qe_engine_wall(qe_engine *e, qe_tstamp now) {
 
 /* --------------------------------------------------------------- packets */
 
+/* A packet that was handed on so often is answered where it is: workers that learn of changes at
+ * different times must not pass it around. */
+#define QE_MAX_HOPS 3
+
 /* A stateless reset looks like a packet for an unknown connection ID; its last
  * 16 bytes tell whom it is for. */
 static qe_target *find_by_reset_token(const qe_engine *e, const uint8_t *data, size_t len) {
@@ -209,31 +223,9 @@ static qe_target *find_by_reset_token(const qe_engine *e, const uint8_t *data, s
                        NGTCP2_STATELESS_RESET_TOKENLEN);
 }
 
-/* The other worker that a packet belongs to; -1: none.  An ID of ours begins
- * with the index.  Others are a client's choice, in packets with a long header:
- * the bytes behind the first choose, as in the filter that steers packets, so
- * that all of a handshake meets in one place. */
-static int other_owner(const qe_engine *e, const ngtcp2_version_cid *vc, int long_header) {
-  uint32_t count = (uint32_t)e->set.worker_count, owner;
-
-  if (e->set.worker_index < 0 || count == 0 || vc->dcidlen == 0) {
-    return -1;
-  }
-  owner = vc->dcid[0];
-  if (owner >= count) {
-    if (!long_header || vc->dcidlen < 5) {
-      return -1;
-    }
-    owner = (uint32_t)vc->dcid[1] << 24 | (uint32_t)vc->dcid[2] << 16 | (uint32_t)vc->dcid[3] << 8 |
-            vc->dcid[4];
-    owner %= count;
-  }
-  return owner == (uint32_t)e->set.worker_index ? -1 : (int)owner;
-}
-
-int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
-                        socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
-                        unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
+static int packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local, socklen_t local_len,
+                     const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
+                     const uint8_t *data, size_t len, unsigned hops, qe_tstamp now) {
   ngtcp2_version_cid vc;
 
   now = qe_engine_clock(e, now);
@@ -261,13 +253,14 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
   }
   if (t == NULL) {
     if (e->set.is_server) {
-      int owner = other_owner(e, &vc, (data[0] & 0x80) != 0);
-      if (owner < 0) {
+      int owner =
+          qe_steer_owner(&e->steer, vc.dcid, vc.dcidlen, (data[0] & 0x80) != 0, hops > 0);
+      if (owner < 0 || hops >= QE_MAX_HOPS) {
         return qe_accept_packet(e, &path, ecn, data, len, now);
       }
       e->stats.foreign_packets++;
-      QE_UPCALL(e, foreign_packet, (unsigned)owner, sock, local, local_len, remote, remote_len, ecn,
-                data, len);
+      QE_UPCALL(e, foreign_packet, (unsigned)owner, hops + 1, sock, local, local_len, remote,
+                remote_len, ecn, data, len);
       return 0;
     }
     e->stats.dropped_packets++;
@@ -279,6 +272,20 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
     qe_linger_on_packet(e, (qe_linger *)t, &path);
   }
   return 0;
+}
+
+int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
+                        socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
+                        unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
+  return packet_in(e, sock, local, local_len, remote, remote_len, ecn, data, len, 0, now);
+}
+
+int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
+                            socklen_t local_len, const struct sockaddr *remote,
+                            socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
+                            unsigned hops, qe_tstamp now) {
+  return packet_in(e, sock, local, local_len, remote, remote_len, ecn, data, len,
+                   hops == 0 ? 1 : hops, now);
 }
 
 void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, socklen_t len,

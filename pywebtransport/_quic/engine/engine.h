@@ -13,6 +13,7 @@
 #include "linger.h"
 #include "ratelimit.h"
 #include "secrets.h"
+#include "steer.h"
 
 /* Distance below which timers are not told apart: event loops are no finer. */
 #define QE_TICK_FLOOR (QE_MILLISECOND / 2)
@@ -38,6 +39,7 @@ struct qe_engine {
   int has_wall_offset;
 
   qe_secrets secrets;
+  qe_steer steer;
   qe_cipher_pool ciphers;
   qe_cidmap cids;   /* connection ID -> qe_target */
   qe_cidmap tokens; /* stateless reset token of a peer -> qe_conn */
@@ -59,7 +61,9 @@ struct qe_engine {
   int dying;
 
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
+  qe_bucket refusals;  /* of these, the last two: they cost more, and take no reset's place */
   qe_addrlimit *addresses;
+  qe_cidmap clients; /* address prefix -> qe_addrcount */
   uint16_t pmtud_probes[2];
 
   qe_engine_stats stats;

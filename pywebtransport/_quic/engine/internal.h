@@ -88,4 +88,8 @@ static inline uintptr_t qe_path_sock_id(const ngtcp2_path *path) {
 
 int qe_random(uint8_t *out, size_t len); /* 0 or QE_ERR_INTERNAL */
 
+/* With no_pmtud a client that moves and comes back before its new path is validated fails an assert
+ * of the library's. */
+int qe_no_pmtud_is_safe(void);
+
 #endif

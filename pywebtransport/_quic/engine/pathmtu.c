@@ -56,6 +56,7 @@ void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now) {
     m->probe_id = s->id;
     m->probe_end = s->out.sent;
     m->probe_at = now;
+    m->probe_lost = ngtcp2_conn_get_stream_loss_count(c->ng, s->id);
     return;
   }
   if (n > QE_BASE_MTU) {
@@ -85,18 +86,17 @@ void qe_pathmtu_acked(qe_conn *c) {
   c->pathmtu.in_flight = 0;
 }
 
-/* What is lost is sent again when later packets are acknowledged, so that its acknowledgement
- * takes two round trips. */
+/* What is lost is sent again, when later packets are acknowledged or after a probe timeout.  Only
+ * if neither has happened was it the large packet that arrived. */
 void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
   qe_pathmtu *m = &c->pathmtu;
-  ngtcp2_conn_info info;
 
   qe_pathmtu_acked(c);
   if (m->probe_id != id || end < m->probe_end) {
     return;
   }
-  ngtcp2_conn_get_conn_info(c->ng, &info);
-  if (c->engine->now - m->probe_at > info.smoothed_rtt * 3 / 2) {
+  if (c->engine->now - m->probe_at > ngtcp2_conn_get_pto(c->ng) ||
+      ngtcp2_conn_get_stream_loss_count(c->ng, id) != m->probe_lost) {
     wait_for_raise(m, c->engine->now);
     return;
   }

@@ -30,6 +30,7 @@ typedef struct qe_pathmtu {
   int64_t probe_id;     /* that packet ends with bytes of this stream up to probe_end; -1: none */
   uint64_t probe_end;
   qe_tstamp probe_at;
+  size_t probe_lost; /* packets of that stream, by then */
 } qe_pathmtu;
 
 /* Largest UDP payload now. */

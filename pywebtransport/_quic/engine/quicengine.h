@@ -124,9 +124,12 @@ typedef struct qe_settings {
   uint32_t retry_half_open; /* AUTO: Retry from this many half-open connections; default 128 */
   uint32_t max_half_open;               /* beyond: new Initials are dropped; default 4096 */
   uint32_t max_connections;             /* beyond: CONNECTION_REFUSED; default 10000 */
-  uint32_t handshakes_per_address;      /* new connections per second and address (/56 for IPv6);
-                                           0 = no limit; default 0 */
-  uint32_t stateless_resets_per_second; /* also Version Negotiation and refusals; default 100 */
+  /* Of one client address (/64 for IPv6); 0 = no limit. */
+  uint32_t max_half_open_per_address;   /* beyond: its new Initials are dropped; default 1024 */
+  uint32_t max_connections_per_address; /* beyond: CONNECTION_REFUSED; default 0 */
+  uint32_t handshakes_per_address;      /* new connections per second; default 0 */
+  uint32_t stateless_resets_per_second; /* also the bound of all other answers without a connection,
+                                           of which there are 100 at most; default 5000 */
 
   /* What a peer may do per connection before it is closed with
    * QE_CLOSE_EXCESSIVE_LOAD. */
@@ -293,11 +296,12 @@ typedef struct qe_callbacks {
   void (*group_violated)(void *eu, qe_group *group, void *gu, uint64_t received, uint64_t limit);
 
   /* A packet of another worker (settings.worker_count), unless this engine knows
-   * its connection ID: pass it to qe_engine_packet_in there.  The kernel may hand a train of one
-   * address over as a whole, whatever is in it.  NULL drops them. */
-  void (*foreign_packet)(void *eu, unsigned worker, qe_sock *sock, const struct sockaddr *local,
-                         socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
-                         unsigned ecn, const uint8_t *data, size_t len);
+   * its connection ID: pass it to qe_engine_packet_handed there.  The kernel may hand a train of
+   * one address over as a whole, whatever is in it.  NULL drops them. */
+  void (*foreign_packet)(void *eu, unsigned worker, unsigned hops, qe_sock *sock,
+                         const struct sockaddr *local, socklen_t local_len,
+                         const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
+                         const uint8_t *data, size_t len);
 
   void (*keylog_line)(void *eu, const char *line);
   void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t len, int fin);
@@ -335,7 +339,8 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
 /* What is given out from now on is made with the first of 1 to QE_MAX_SECRETS secrets; what
  * comes back may have been made with any of them.  0 or a negative error, which changes nothing. */
 int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n);
-/* Server: refuse new connections (CONNECTION_REFUSED) from now on. */
+/* Server: refuse new connections (CONNECTION_REFUSED) from now on, those for which another worker
+ * takes new clients aside. */
 void qe_engine_stop_accepting(qe_engine *e);
 
 /* One UDP payload.  Returns 0 (also when it was dropped) or QE_ERR_NOMEM. */
@@ -343,6 +348,16 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
                         socklen_t local_len, const struct sockaddr *remote,
                         socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
                         qe_tstamp now);
+/* As qe_engine_packet_in, for what foreign_packet of another worker was given. */
+int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
+                            socklen_t local_len, const struct sockaddr *remote,
+                            socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
+                            unsigned hops, qe_tstamp now);
+/* As a worker: which workers there are.  homes[i] takes the new clients of place i (-1: nobody, so
+ * that all others share them), alive[n] says whether worker n has connections.  Until it is called,
+ * all of settings.worker_count do.  0 or QE_ERR_INVALID, which changes nothing. */
+int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places, const uint8_t *alive,
+                           size_t alive_len);
 /* Expired timers, then packets of every connection with something to send.
  * Returns 1 when work was left for a later call (budget), 0 when all is done,
  * or a negative error. */
@@ -362,6 +377,7 @@ typedef struct qe_engine_stats {
   uint64_t half_open;          /* alive now, in the handshake */
   uint64_t lingering;          /* closing or draining */
   uint64_t accepted, handshake_failed, refused, retries_sent, version_negotiations_sent;
+  uint64_t refused_for_address; /* of refused: for max_connections_per_address */
   uint64_t stateless_resets_sent, dropped_packets, rate_limited;
   uint64_t foreign_packets; /* of other workers */
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */

@@ -1,9 +1,9 @@
 #include "ratelimit.h"
 
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "addrcount.h"
 #include "siphash.h"
 
 /* 1024 x 8 entries of 24 bytes: 192 KiB, thousands of active addresses. */
@@ -76,30 +76,9 @@ void qe_addrlimit_free(qe_addrlimit *l) {
   free(l);
 }
 
-/* The part of the address that one customer shares; returns its length. */
-static size_t prefix_of(const struct sockaddr *addr, uint8_t out[8]) {
-  if (addr->sa_family == AF_INET) {
-    struct sockaddr_in in;
-    memcpy(&in, addr, sizeof(in));
-    memcpy(out, &in.sin_addr, 4);
-    return 4;
-  }
-  if (addr->sa_family == AF_INET6) {
-    struct sockaddr_in6 in6;
-    memcpy(&in6, addr, sizeof(in6));
-    if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)) {
-      memcpy(out, &in6.sin6_addr.s6_addr[12], 4);
-      return 4;
-    }
-    memcpy(out, &in6.sin6_addr, 7);
-    return 7;
-  }
-  return 0;
-}
-
 int qe_addrlimit_take(qe_addrlimit *l, const struct sockaddr *addr, qe_tstamp now) {
-  uint8_t prefix[8];
-  size_t len = prefix_of(addr, prefix);
+  uint8_t prefix[QE_ADDR_PREFIX];
+  size_t len = qe_addr_prefix(addr, prefix);
   uint64_t tag = qe_siphash(&l->key, prefix, len);
   entry *set = l->entries[tag % SETS];
   entry *oldest = &set[0];

@@ -23,7 +23,7 @@ int qe_bucket_take(qe_bucket *b, qe_tstamp now);
 void qe_bucket_give(qe_bucket *b, double tokens);
 
 /*
- * One bucket per address: IPv4 /32 (IPv4-mapped counts as IPv4), IPv6 /56.
+ * One bucket per address, as qe_addr_prefix tells them apart.
  * The memory is fixed: under pressure the address that was idle longest is
  * forgotten and would start anew.
  */

@@ -7,6 +7,7 @@
 #define KIB ((uint64_t)1024)
 #define MIB ((uint64_t)1024 * 1024)
 #define MAX_STREAMS ((uint64_t)1 << 60) /* RFC 9000 section 4.6 */
+#define NO_PMTUD_SAFE 0x010c00          /* 1.12 */
 #define QLOG_SAFE 0x011700              /* 1.23: an overflow in its writer was fixed */
 
 const char *qe_strerror(int err) {
@@ -66,6 +67,10 @@ int qe_qlog_supported(void) {
   return ngtcp2_version(0)->version_num >= QLOG_SAFE;
 }
 
+int qe_no_pmtud_is_safe(void) {
+  return ngtcp2_version(0)->version_num >= NO_PMTUD_SAFE;
+}
+
 int qe_random(uint8_t *out, size_t len) {
   return gnutls_rnd(GNUTLS_RND_RANDOM, out, len) == 0 ? 0 : QE_ERR_INTERNAL;
 }
@@ -95,7 +100,8 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->retry_half_open = 128;
   s->max_half_open = 4096;
   s->max_connections = 10000;
-  s->stateless_resets_per_second = 100;
+  s->max_half_open_per_address = 1024;
+  s->stateless_resets_per_second = 5000;
   s->max_leftovers = 1024;
   s->max_resets_per_second = 20000;
   s->excessive_load_code = 0x107; /* H3_EXCESSIVE_LOAD */

@@ -162,9 +162,11 @@ static bool skip_frame(cursor *c, uint8_t type) {
   }
 }
 
-void qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, void *ctx) {
+unsigned qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, void *ctx) {
+  unsigned seen = 0;
+
   if (len == 0) {
-    return;
+    return seen;
   }
   cursor c = {payload, payload + len};
   while (c.p < c.end) {
@@ -172,11 +174,59 @@ void qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, vo
     if (type == FRAME_STOP_SENDING) {
       uint64_t id, code;
       if (!get_varint(&c, &id) || !get_varint(&c, &code)) {
-        return;
+        return seen;
       }
       found(ctx, (int64_t)id, code);
     } else if (!skip_frame(&c, type)) {
+      return seen;
+    }
+    if (type == FRAME_NEW_CONNECTION_ID || type == FRAME_PATH_CHALLENGE) {
+      seen |= QE_SCAN_IDS;
+    }
+  }
+  return seen;
+}
+
+/* c: behind the type of an ACK that skip_ack() takes. */
+static void walk_ack(cursor c, const qe_idscan_found *found, void *ctx) {
+  uint64_t largest, delay, ranges, length, gap;
+
+  if (!get_varint(&c, &largest) || !get_varint(&c, &delay) || !get_varint(&c, &ranges) ||
+      !get_varint(&c, &length)) {
+    return;
+  }
+  while (length <= largest) { /* below 0 is an error, which the library tells the peer */
+    uint64_t smallest = largest - length;
+    found->acked(ctx, smallest, largest);
+    if (ranges-- == 0 || !get_varint(&c, &gap) || !get_varint(&c, &length) || smallest < gap + 2) {
       return;
+    }
+    largest = smallest - gap - 2; /* RFC 9000 section 19.3.1 */
+  }
+}
+
+void qe_idscan(const uint8_t *payload, size_t len, const qe_idscan_found *found, void *ctx) {
+  if (len == 0) {
+    return;
+  }
+  cursor c = {payload, payload + len};
+  while (c.p < c.end) {
+    uint8_t type = *c.p++;
+    cursor at = c;
+    uint64_t seq, retire;
+    if (type == FRAME_STOP_SENDING ? !skip_varints(&c, 2) : !skip_frame(&c, type)) {
+      return;
+    }
+    if (type == FRAME_NEW_CONNECTION_ID && found->new_id != NULL && get_varint(&at, &seq) &&
+        get_varint(&at, &retire)) {
+      found->new_id(ctx, seq, retire);
+    } else if (type == FRAME_RETIRE_CONNECTION_ID && found->retire_id != NULL &&
+               get_varint(&at, &seq)) {
+      found->retire_id(ctx, seq);
+    } else if (type == FRAME_PATH_CHALLENGE && found->challenge != NULL) {
+      found->challenge(ctx);
+    } else if ((type == FRAME_ACK || type == FRAME_ACK_ECN) && found->acked != NULL) {
+      walk_ack(at, found, ctx);
     }
   }
 }

@@ -15,14 +15,28 @@
 
 typedef void (*qe_stopscan_found)(void *ctx, int64_t stream_id, uint64_t code);
 
+/* There was a frame that concerns IDs and paths: NEW_CONNECTION_ID or PATH_CHALLENGE. */
+#define QE_SCAN_IDS 1u
+
 /* Calls found() for each STOP_SENDING up to the first frame that is malformed
- * or unknown.  Knows RFC 9000 section 19 and RFC 9221. */
-void qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, void *ctx);
+ * or unknown.  Knows RFC 9000 section 19 and RFC 9221.  Returns QE_SCAN_IDS or 0. */
+unsigned qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found, void *ctx);
 
 /* For a client whose library is still in its handshake: does the payload hold a
  * frame that the library would abort on?  HANDSHAKE_DONE, which no honest server
  * can send yet (all of 1.11 to 1.25), and NEW_CONNECTION_ID that retires the ID
  * in use (before 1.22). */
 int qe_scan_early(const uint8_t *payload, size_t len);
+
+/* What qe_idscan looks for; a NULL skips it. */
+typedef struct qe_idscan_found {
+  void (*new_id)(void *ctx, uint64_t seq, uint64_t retire_prior_to);
+  void (*challenge)(void *ctx);
+  void (*retire_id)(void *ctx, uint64_t seq);
+  void (*acked)(void *ctx, uint64_t first, uint64_t last);
+} qe_idscan_found;
+
+/* Calls these for each such frame, and for each range of each ACK, in order. */
+void qe_idscan(const uint8_t *payload, size_t len, const qe_idscan_found *found, void *ctx);
 
 #endif

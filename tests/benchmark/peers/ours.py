@@ -106,6 +106,9 @@ async def serve(options: Options, handler: Callable[[Any], Awaitable[None]]) -> 
         keyfile=options.keyfile,
         max_connections=_CONNECTIONS,
         max_sessions=_CONNECTIONS,
+        # All clients come from this machine.
+        max_connections_per_address=None,
+        max_sessions_per_address=None,
         access_log=False,
         log_level="WARNING",
         **_congestion(options),

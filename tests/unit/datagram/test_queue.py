@@ -28,6 +28,8 @@ async def test_higher_priorities_come_first_and_in_order() -> None:
     assert queue.get_stats() == {
         "size": 9,
         "max_size": 1000,
+        "bytes": 9,
+        "max_bytes": 16 * 1024 * 1024,
         "priority_0": 3,
         "priority_1": 3,
         "priority_2": 3,

@@ -13,7 +13,7 @@ from pywebtransport.h3.options import H3Options
 from pywebtransport.h3.session import H3Session
 from pywebtransport.h3.settings import encode_settings
 from pywebtransport.h3.varint import decode_varint, encode_varint
-from tests.unit.h3.fake_quic import FakeClock, FakeQuic, FakeStream, Pair
+from tests.unit.h3.fake_quic import FakeClock, FakeQuic, FakeStream, FakeTurns, Pair
 
 DRAFT16 = {0x33: 1, 0x2C7CF000: 1, 0x2B61: 1 << 20, 0x2B64: 10, 0x2B65: 10}
 DRAFT16_WITHOUT_FLOW_CONTROL = {0x33: 1, 0x2C7CF000: 1}
@@ -142,12 +142,14 @@ class Bed:
         self, *, is_client: bool, options: H3Options | None = None, start: bool = True
     ) -> None:
         self.clock = FakeClock()
+        self.turns = FakeTurns(self.clock)
         self.quic = FakeQuic(is_client=is_client)
         self.events = ConnectionRecorder()
         self.h3 = H3Connection(
             self.quic,
             self.events,
             self.clock.call_later,
+            self.turns,
             options or H3Options(),
             is_client=is_client,
         )
@@ -349,3 +351,8 @@ class PairBed:
 def recorder(session: H3Session) -> SessionRecorder:
     """What a session of a server told; it lets go of its listener with the last event."""
     return _recorders[session]
+
+
+def forget_recorders() -> None:
+    """Let go of all sessions, for who runs many beds in one process."""
+    _recorders.clear()

@@ -59,6 +59,34 @@ class FakeClock:
         return sum(timer.callback is not None for _, _, timer in self._heap)
 
 
+class FakeTurns:
+    """Turns whose slices end when the test says so.
+
+    Attributes:
+        slice: Questions that are answered with no in each turn; None: all.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.slice: int | None = None
+        self.taken = 0
+        """Turns that put off work was done in."""
+        self._asked = 0
+        self._clock = clock
+
+    @property
+    def is_over(self) -> bool:
+        self._asked += 1
+        return self.slice is not None and self._asked > self.slice
+
+    def later(self, work: Callable[[], object]) -> None:
+        self._clock.call_later(0, self._turn, work)
+
+    def _turn(self, work: Callable[[], object]) -> None:
+        self.taken += 1
+        self._asked = 0
+        work()
+
+
 class FakeGroup:
     """Counts the body bytes of its streams as the engine does."""
 

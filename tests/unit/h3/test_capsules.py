@@ -8,6 +8,7 @@ from pywebtransport.h3.capsules import (
     FLOW_CONTROL_CAPSULES,
     PROHIBITED_CAPSULES,
     SESSION_CAPSULES,
+    SKIPPED,
     Capsule,
     CapsuleParser,
     cut_reason,
@@ -30,7 +31,8 @@ def parse(pieces: list[bytes], known: frozenset[int] = ALL) -> tuple[list[Capsul
     for piece in pieces:
         parser.feed(piece)
         while (capsule := parser.next()) is not None:
-            found.append(capsule)
+            if capsule is not SKIPPED:
+                found.append(capsule)
     return found, parser.at_boundary
 
 
@@ -101,6 +103,7 @@ def test_close_is_parsed_or_refused(value: bytes) -> None:
 def test_unknown_capsules_are_not_kept() -> None:
     parser = CapsuleParser(ALL, 65536)
     parser.feed(encode_varint(0x17) + encode_varint(1 << 40))
+    assert parser.next() is SKIPPED
     for _ in range(64):
         assert parser.next() is None
         assert parser.buffered == 0

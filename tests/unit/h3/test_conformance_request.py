@@ -402,6 +402,17 @@ def test_case_054_refusals_are_forgotten_with_time() -> None:
     assert bed.close_code is None
 
 
+def test_case_054_refusals_are_forgotten_with_sessions_that_are_served() -> None:
+    """A long life at the limit, without any time passing: every second request is refused."""
+    bed = ServerBed(options=H3Options(max_sessions=1, max_refused_sessions=5))
+    for _ in range(1000):
+        served = bed.request()
+        assert bed.request().reset_sent == 0x10B
+        bed.events.requested[-1].abort()
+        assert served.reset_sent is not None
+    assert bed.close_code is None
+
+
 def offered(value: str, *more: str) -> Sequence[str]:
     bed = ServerBed()
     fields = [*CONNECT, *(("wt-available-protocols", text) for text in (value, *more))]

@@ -1,0 +1,233 @@
+# The deliver phase of an endpoint, kind by kind; its order is in QuicEndpoint._deliver.
+
+cdef int _deliver_lines(QuicEndpoint self) except -1:
+    cdef list batch
+    batch, self._lines = self._lines, []
+    for kind, data, conn, last in batch:
+        try:
+            if kind == LINE_KEYLOG:
+                self._keylog(data)
+            elif kind == LINE_LOG:
+                self._log(data)
+            else:
+                self._qlog(conn, data, last)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_foreign(QuicEndpoint self) except -1:
+    cdef list batch
+    batch, self._foreign = self._foreign, []
+    for worker, packet in batch:
+        try:
+            self._forward(worker, packet)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_failed_handshakes(QuicEndpoint self) except -1:
+    cdef list batch
+    batch, self._failed_handshakes = self._failed_handshakes, []
+    for address, info in batch:
+        try:
+            self._handshake_failed(address, info)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_handshakes(QuicEndpoint self) except -1:
+    cdef QuicConnection conn
+    cdef list batch
+    cdef Py_ssize_t done = 0
+    batch, self._handshakes = self._handshakes, []
+    for conn in batch:
+        if self._is_over():
+            self._late = True
+            self._handshakes = batch[done:] + self._handshakes
+            return 0
+        done += 1
+        try:
+            if self._is_server and conn.handler is None:
+                conn.handler = self._accept(conn)
+            if conn.handler is None:
+                # RFC 9000 section 20.1: CONNECTION_REFUSED.
+                conn.close(2, "", application=False)
+            else:
+                conn.handler.handshake_completed()
+        except BaseException as exc:
+            self._report(exc)
+            if conn.handler is None and conn._c != NULL:
+                # INTERNAL_ERROR: nobody will look after it.
+                qe_conn_close(conn._c, 0, 1, NULL, 0)
+                self._want_flush()
+    return 0
+
+cdef int _deliver_facts(QuicEndpoint self) except -1:
+    cdef QuicConnection conn
+    cdef list batch
+    cdef int kind
+    cdef Py_ssize_t done = 0
+    batch, self._facts = self._facts, []
+    for conn, fact, payload in batch:
+        if self._is_over():
+            self._late = True
+            self._facts = batch[done:] + self._facts
+            return 0
+        done += 1
+        if conn.handler is None:
+            continue
+        kind = fact
+        try:
+            if kind == FACT_STREAMS_AVAILABLE:
+                conn.handler.streams_available(payload)
+            elif kind == FACT_DATAGRAM_WRITABLE:
+                conn.handler.datagram_writable()
+            elif kind == FACT_PATH_CHANGED:
+                conn.handler.path_changed(payload)
+            elif kind == FACT_SESSION_TICKET:
+                conn.handler.session_ticket(payload)
+            else:
+                conn.handler.new_token(payload)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_streams(QuicEndpoint self) except -1:
+    cdef QuicStream stream
+    cdef list batch
+    cdef Py_ssize_t done = 0
+    batch, self._ready = self._ready, []
+    for stream in batch:
+        if self._is_over():
+            self._late = True
+            self._ready = batch[done:] + self._ready
+            return 0
+        done += 1
+        stream._flags &= ~<uint32_t>F_IN_READY
+        if stream._read_waiter is not None:
+            waiter, stream._read_waiter = stream._read_waiter, None
+            self._woken += 1
+            self._wake(waiter)
+        try:
+            if stream._flags & F_DEFAULT_SINK:
+                if stream._conn.handler is not None:
+                    stream._conn.handler.stream_ready(stream)
+            elif stream._sink is not None:
+                stream._sink(stream)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_datagrams(QuicEndpoint self) except -1:
+    cdef QuicConnection conn
+    cdef list batch, datagrams
+    cdef Py_ssize_t done = 0
+    batch, self._dgram_conns = self._dgram_conns, []
+    for conn in batch:
+        if self._is_over():
+            self._late = True
+            self._dgram_conns = batch[done:] + self._dgram_conns
+            return 0
+        done += 1
+        datagrams, conn._dgrams = conn._dgrams, None
+        if conn.handler is None:
+            continue
+        if len(datagrams) > SLICE_DATAGRAMS:
+            conn._dgrams = datagrams[SLICE_DATAGRAMS:]
+            del datagrams[SLICE_DATAGRAMS:]
+            self._dgram_conns.append(conn)
+            self._events = True
+        # Who gets them runs next, and may well answer: see receive().
+        self._woken += 1
+        try:
+            conn.handler.datagrams_received(datagrams)
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_groups(QuicEndpoint self) except -1:
+    cdef QuicGroup group
+    cdef list batch
+    cdef int kind
+    cdef Py_ssize_t done = 0
+    batch, self._group_events = self._group_events, []
+    for group, event, a, b in batch:
+        if self._is_over():
+            self._late = True
+            self._group_events = batch[done:] + self._group_events
+            return 0
+        done += 1
+        if group._owner is None:
+            continue
+        kind = event
+        try:
+            if kind == GROUP_BLOCKED:
+                group._owner.group_blocked(a)
+            elif kind == GROUP_VIOLATED:
+                group._owner.group_violated(a, b)
+            else:
+                group._owner.group_credit_due()
+        except BaseException as exc:
+            self._report(exc)
+    return 0
+
+cdef int _deliver_writable(QuicEndpoint self) except -1:
+    cdef QuicStream stream
+    cdef list batch
+    cdef Py_ssize_t done = 0
+    batch, self._writable = self._writable, []
+    for stream in batch:
+        if self._is_over():
+            self._late = True
+            self._writable = batch[done:] + self._writable
+            return 0
+        done += 1
+        stream._flags &= ~<uint32_t>F_IN_WRITABLE
+        if stream._write_waiter is not None and (
+                stream._c == NULL or stream._flags & (F_STOPPED | F_RESET_SENT)
+                or qe_stream_queued(stream._c) <= self._write_low):
+            waiter, stream._write_waiter = stream._write_waiter, None
+            self._wake(waiter)
+        if stream._acked_waiter is not None and (
+                stream._c == NULL or stream._flags & (F_ACKED | F_STOPPED | F_RESET_SENT)):
+            waiter, stream._acked_waiter = stream._acked_waiter, None
+            self._wake(waiter)
+    return 0
+
+cdef int _deliver_dead(QuicEndpoint self) except -1:
+    cdef QuicStream stream
+    cdef QuicConnection conn
+    cdef list streams, conns
+    cdef Py_ssize_t done = 0
+    streams, self._dead_streams = self._dead_streams, []
+    for stream in streams:
+        if self._is_over():
+            self._late = True
+            self._dead_streams = streams[done:] + self._dead_streams
+            return 0
+        done += 1
+        stream._wake_all()
+        stream._give_stream_credit()
+        if stream.on_closed is not None:
+            callback, stream.on_closed = stream.on_closed, None
+            try:
+                callback(stream)
+            except BaseException as exc:
+                self._report(exc)
+    # Their streams came first, in this turn or an earlier one.
+    done = 0
+    conns, self._dead_conns = self._dead_conns, []
+    for conn in conns:
+        if self._is_over():
+            self._late = True
+            self._dead_conns = conns[done:] + self._dead_conns
+            return 0
+        done += 1
+        if conn.handler is None:
+            continue
+        handler, conn.handler = conn.handler, None
+        try:
+            handler.connection_closed(conn._close_info)
+        except BaseException as exc:
+            self._report(exc)
+    return 0

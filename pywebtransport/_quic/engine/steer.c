@@ -1,0 +1,74 @@
+#include "steer.h"
+
+/* Bytes of an ID that the choice needs: the first and the four behind it. */
+#define CHOICE_LEN 5
+
+void qe_steer_init(qe_steer *s, int self, uint32_t count) {
+  memset(s, 0, sizeof(*s));
+  s->self = self;
+  s->places = count;
+  s->open_count = count;
+  for (uint32_t i = 0; i < count; i++) {
+    s->homes[i] = (int16_t)i;
+    s->open[i] = (uint8_t)i;
+    s->alive[i] = 1;
+  }
+}
+
+int qe_steer_set(qe_steer *s, const int16_t *homes, size_t places, const uint8_t *alive,
+                 size_t alive_len) {
+  if (places == 0 || places > QE_MAX_WORKERS || alive_len > QE_MAX_WORKERS) {
+    return QE_ERR_INVALID;
+  }
+  for (size_t i = 0; i < places; i++) {
+    if (homes[i] < -1 || homes[i] >= QE_MAX_WORKERS) {
+      return QE_ERR_INVALID;
+    }
+  }
+  memset(s->alive, 0, sizeof(s->alive));
+  memcpy(s->alive, alive, alive_len);
+  s->places = (uint32_t)places;
+  s->open_count = 0;
+  for (size_t i = 0; i < places; i++) {
+    s->homes[i] = homes[i];
+    if (homes[i] >= 0) {
+      s->open[s->open_count++] = (uint8_t)homes[i];
+    }
+  }
+  return 0;
+}
+
+/* Whom a client's choice leads to; -1: nobody takes new clients. */
+static int choose(const qe_steer *s, const uint8_t *cid) {
+  uint32_t word =
+      (uint32_t)cid[1] << 24 | (uint32_t)cid[2] << 16 | (uint32_t)cid[3] << 8 | (uint32_t)cid[4];
+
+  if (s->open_count == 0) {
+    return -1;
+  }
+  int home = s->homes[word % s->places];
+  return home >= 0 ? home : s->open[word / s->places % s->open_count];
+}
+
+static int is_open(const qe_steer *s, int worker) {
+  return memchr(s->open, worker, s->open_count) != NULL;
+}
+
+int qe_steer_owner(const qe_steer *s, const uint8_t *cid, size_t len, int long_header,
+                   int handed) {
+  if (s->self < 0 || s->places == 0 || len == 0) {
+    return -1;
+  }
+  if (!handed && cid[0] != s->self && s->alive[cid[0]]) {
+    return cid[0];
+  }
+  if (!long_header || len < CHOICE_LEN) {
+    return -1;
+  }
+  /* It looks like an ID of a worker by chance, and came here because of it. */
+  if ((handed || cid[0] == s->self) && is_open(s, s->self)) {
+    return -1;
+  }
+  int owner = choose(s, cid);
+  return owner == s->self ? -1 : owner;
+}

@@ -1,0 +1,83 @@
+"""Whether a peer still answers, for those who would wait for it in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .._quic import QuicConnection
+
+__all__ = ["Presence", "while_present"]
+
+_NS = 1e9
+# Nobody is gone before that many seconds: programs pause, and so do networks.
+_SHORTEST = 1.0
+# A probe, and one after twice and one after four times as long (RFC 9002 section 6.2.1).
+_PROBES = 1 + 2 + 4
+# What a peer may add to a round trip before it acknowledges, and what we assume of an unknown one.
+_ACK_DELAY = 0.025
+_UNKNOWN_RTT = 0.333
+
+
+class Presence:
+    """Judges a peer by what it sends while something waits for its acknowledgement.
+
+    Args:
+        quic: The connection.
+    """
+
+    __slots__ = ("_packets", "_quic", "_since", "patience")
+
+    def __init__(self, quic: QuicConnection) -> None:
+        self._quic = quic
+        figures = quic.stats()
+        self._packets = figures["packets_received"]
+        self._since = asyncio.get_running_loop().time()
+        rtt, variation = figures["smoothed_rtt"], figures["rttvar"]
+        timeout = _UNKNOWN_RTT * 3 if not rtt else (rtt + 4 * (variation or 0)) / _NS + _ACK_DELAY
+        # Seconds of silence after which the peer counts as gone.
+        self.patience = max(_SHORTEST, _PROBES * timeout)
+
+    def is_gone(self) -> bool:
+        """Nothing has come for three probe timeouts, although something had to."""
+        if self._quic.is_closed:
+            return True
+        figures = self._quic.stats()
+        now = asyncio.get_running_loop().time()
+        if figures["packets_received"] != self._packets or not figures["bytes_in_flight"]:
+            self._packets = figures["packets_received"]
+            self._since = now
+        return now - self._since >= self.patience
+
+
+@asynccontextmanager
+async def while_present(quic: QuicConnection, deadline: float) -> AsyncIterator[None]:
+    """Limit what happens inside to a time of the loop, and to the presence of the peer.
+
+    Args:
+        quic: The connection.
+        deadline: Of everything, by the clock of the running loop.
+
+    Raises:
+        TimeoutError: The builtin: time was up, or the peer is gone.
+    """
+    loop = asyncio.get_running_loop()
+    presence = Presence(quic)
+    async with asyncio.timeout_at(deadline) as limit:
+        timers: list[asyncio.TimerHandle] = []
+
+        def look() -> None:
+            if presence.is_gone():
+                limit.reschedule(loop.time())
+            else:
+                timers[:] = [loop.call_later(presence.patience / 4, look)]
+
+        timers.append(loop.call_later(presence.patience, look))
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()

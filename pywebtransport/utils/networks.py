@@ -1,0 +1,63 @@
+"""Whom a client's address stands for, and how much of something each of them has."""
+
+from __future__ import annotations
+
+import ipaddress
+
+__all__ = ["AddressCounts", "client_network"]
+
+
+def client_network(host: str) -> str:
+    """Whom an address stands for: an IPv4 address itself, 64 bits of one of IPv6.
+
+    Whoever has one IPv6 address has all of its /64. An IPv4-mapped one is an IPv4 address.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_loopback:
+        return host
+    # Without its zone, which is this machine's own name for a link.
+    return address.packed[:8].hex(":", 2) + "::/64"
+
+
+class AddressCounts:
+    """How many of something each client address has at a time.
+
+    Whoever adds one keeps the address that it was counted for, and removes it with the same: a
+    client that moves takes nothing along. Memory: one entry for each address that has any.
+
+    Args:
+        limit: Of one address; None: no limit.
+    """
+
+    __slots__ = ("_counts", "_limit")
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._counts: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """How many addresses have any."""
+        return len(self._counts)
+
+    def is_full(self, network: str) -> bool:
+        """Whether an address (by ``client_network``) has as many as it may."""
+        return self._limit is not None and self._counts.get(network, 0) >= self._limit
+
+    def add(self, network: str) -> None:
+        """One more."""
+        self._counts[network] = self._counts.get(network, 0) + 1
+
+    def remove(self, network: str) -> None:
+        """One less."""
+        left = self._counts[network] - 1
+        if left:
+            self._counts[network] = left
+        else:
+            del self._counts[network]

@@ -1,0 +1,125 @@
+"""Work on behalf of peers, in slices: a turn of the event loop belongs to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+__all__ = ["SLICE", "Turns"]
+
+SLICE: Final = 0.002
+"""Seconds of one turn of the event loop that may go to work which can wait."""
+
+_SLICE_NS: Final = int(SLICE * 1e9)
+
+
+class Turns:
+    """Shares the turns of one event loop among all work that peers can make long.
+
+    There is one for each loop, see :meth:`of`.
+
+    Whoever works off what a peer sent (frames, capsules, messages, a list of subscribers) asks
+    :attr:`is_over` from time to time. Once it is True, the rest is left to :meth:`later`, or, in
+    a coroutine, to ``await pause()``. Such work goes on in the order in which it was put off, a
+    slice in each turn, so that sockets and timers are looked at between two slices.
+
+    A few items should be worked off before the first question (some tens of microseconds): who
+    has little to do is then never put off behind those who have much.
+    """
+
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_waiting")
+
+    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Weak: the table of all loops would else keep this one for ever.
+        self._loop: Final = weakref.ref(loop)
+        self._deadline = 0  # of the slice; 0: none was begun in this turn
+        self._waiting: deque[Callable[[], object] | asyncio.Future[None]] = deque()
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
+        """The one of an event loop.
+
+        Args:
+            loop: None: the loop that runs in this thread.
+
+        Raises:
+            RuntimeError: ``loop`` is None and no loop runs.
+        """
+        if loop is None:
+            loop = asyncio.get_running_loop()
+        turns = cls._all.get(loop)
+        if turns is None:
+            turns = cls._all[loop] = cls(loop)
+        return turns
+
+    @property
+    def is_over(self) -> bool:
+        """The slice of this turn is used up; the first question begins it."""
+        now = time.monotonic_ns()
+        if self._deadline:
+            return now >= self._deadline
+        self._begin(now)
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """How much work was put off."""
+        return len(self._waiting)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn, behind what was put off before."""
+        self._put_off(work)
+
+    async def pause(self) -> None:
+        """Wait for a later turn, if the slice of this one is used up.
+
+        Cancellation:
+            Safe.
+        """
+        if not self.is_over:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put_off(future)
+        await future
+        if not self._deadline:
+            # A task is woken in the turn after the call that wakes it: this one begins here.
+            self._begin(time.monotonic_ns())
+
+    def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
+        if not self._deadline:
+            self._begin(time.monotonic_ns())
+        self._waiting.append(work)
+
+    def _begin(self, now: int) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            self._deadline = now + _SLICE_NS
+            # Behind everything of this turn: the next one begins with it.
+            loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._deadline = 0
+        waiting = self._waiting
+        try:
+            # What is put off again now is for the turn after this one.
+            for _ in range(len(waiting)):
+                if self.is_over:
+                    break
+                work = waiting.popleft()
+                if not isinstance(work, asyncio.Future):
+                    work()
+                elif not work.done():
+                    # The coroutine takes its step behind this call: it gets what is left.
+                    work.set_result(None)
+                    break
+        finally:
+            if waiting and not self._deadline:
+                self._begin(time.monotonic_ns())

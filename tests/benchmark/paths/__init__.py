@@ -1,0 +1,1 @@
+"""Congestion control over paths with loss, narrow buffers, policers, jitter and company."""

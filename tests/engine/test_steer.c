@@ -1,0 +1,97 @@
+#include "check.h"
+#include "steer.h"
+
+/* IDs whose choice is the place, or among all that take clients the index, of this number. */
+static uint8_t id[8];
+
+static const uint8_t *choice(uint8_t first, uint32_t word) {
+  id[0] = first;
+  for (int i = 0; i < 4; i++) {
+    id[1 + i] = (uint8_t)(word >> (24 - 8 * i));
+  }
+  return id;
+}
+
+static int owner(const qe_steer *s, uint8_t first, uint32_t word, int long_header, int handed) {
+  return qe_steer_owner(s, choice(first, word), sizeof(id), long_header, handed);
+}
+
+static void test_at_first_everybody_takes_clients(void) {
+  qe_steer s;
+
+  qe_steer_init(&s, 1, 3);
+  CHECK_EQ(owner(&s, 0, 1, 0, 0), 0);
+  CHECK_EQ(owner(&s, 1, 0, 0, 0), -1);
+  CHECK_EQ(owner(&s, 1, 0, 1, 0), -1); /* a choice that looks like one of ours: it came here */
+  CHECK_EQ(owner(&s, 2, 1, 1, 0), 2);
+  CHECK_EQ(owner(&s, 9, 2, 1, 0), 2);
+  CHECK_EQ(owner(&s, 9, 1, 1, 0), -1);
+  CHECK_EQ(owner(&s, 9, 2, 0, 0), -1); /* an unknown ID: answered where it is */
+  CHECK_EQ(qe_steer_owner(&s, choice(9, 2), 4, 1, 0), -1);
+  CHECK_EQ(qe_steer_owner(&s, choice(9, 2), 0, 1, 0), -1);
+
+  qe_steer_init(&s, -1, 0);
+  CHECK_EQ(owner(&s, 0, 0, 1, 0), -1);
+}
+
+static void test_a_worker_that_drains_takes_no_clients(void) {
+  const int16_t homes[] = {0, 5, 2};
+  uint8_t alive[6] = {1, 1, 1, 0, 0, 1};
+  qe_steer s;
+
+  qe_steer_init(&s, 1, 6);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(owner(&s, 1, 1, 0, 0), -1);
+  CHECK_EQ(owner(&s, 1, 1, 1, 0), 5);  /* came here by its first byte alone */
+  CHECK_EQ(owner(&s, 1, 3, 1, 1), 0);  /* and again, from one that knew no better */
+  CHECK_EQ(owner(&s, 3, 7, 0, 0), -1); /* of a worker that is gone */
+  CHECK_EQ(owner(&s, 3, 7, 1, 0), 5);
+
+  /* Its successor: what it was handed stays. */
+  qe_steer_init(&s, 5, 6);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(owner(&s, 1, 1, 1, 1), -1);
+  CHECK_EQ(owner(&s, 1, 0, 1, 1), -1);
+  CHECK_EQ(owner(&s, 1, 1, 0, 1), -1);
+  CHECK_EQ(owner(&s, 1, 1, 1, 0), 1);
+}
+
+static void test_clients_of_a_vacant_place_are_shared(void) {
+  const int16_t homes[] = {4, -1, 2}, nobody[] = {-1, -1, -1};
+  const uint8_t alive[5] = {0, 0, 1, 0, 1};
+  qe_steer s;
+
+  qe_steer_init(&s, 9, 10);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(owner(&s, 9, 0, 1, 0), 4);
+  CHECK_EQ(owner(&s, 9, 2, 1, 0), 2);
+  CHECK_EQ(owner(&s, 9, 1, 1, 0), 4);
+  CHECK_EQ(owner(&s, 9, 4, 1, 0), 2);
+  CHECK_EQ(owner(&s, 9, 7, 1, 0), 4);
+  CHECK_EQ(qe_steer_set(&s, nobody, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(owner(&s, 9, 1, 1, 0), -1);
+  CHECK_EQ(owner(&s, 2, 1, 1, 0), 2);
+}
+
+static void test_tables_out_of_range_change_nothing(void) {
+  const int16_t homes[] = {0}, low[] = {-2}, high[] = {QE_MAX_WORKERS};
+  static const int16_t many[QE_MAX_WORKERS + 1];
+  static const uint8_t alive[QE_MAX_WORKERS + 1];
+  qe_steer s;
+
+  qe_steer_init(&s, 1, 2);
+  CHECK_EQ(qe_steer_set(&s, homes, 0, alive, 1), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, many, QE_MAX_WORKERS + 1, alive, 1), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, homes, 1, alive, QE_MAX_WORKERS + 1), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, low, 1, alive, 1), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, high, 1, alive, 1), QE_ERR_INVALID);
+  CHECK_EQ(owner(&s, 0, 0, 0, 0), 0);
+}
+
+int main(void) {
+  RUN(test_at_first_everybody_takes_clients);
+  RUN(test_a_worker_that_drains_takes_no_clients);
+  RUN(test_clients_of_a_vacant_place_are_shared);
+  RUN(test_tables_out_of_range_change_nothing);
+  return check_report();
+}

@@ -1,0 +1,1 @@
+"""Fuzzing: C targets for libFuzzer, Python targets for atheris, and their corpora."""

@@ -1,0 +1,335 @@
+"""What a peer sends is worked off in slices, and what leads nowhere is counted.
+
+The count falls with time: peers that have a reason for what they send are not closed, however
+long they go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pywebtransport.h3.capsules import encode_close, encode_number
+from pywebtransport.h3.frames import encode_frame
+from pywebtransport.h3.options import H3Options
+from pywebtransport.h3.session import H3Session
+from pywebtransport.h3.varint import decode_varint
+from tests.unit.h3.bed import (
+    Bed,
+    ClientBed,
+    PairBed,
+    ServerBed,
+    SessionRecorder,
+    capsule,
+    data_frame,
+    recorder,
+    varint,
+)
+from tests.unit.h3.fake_quic import FakeStream
+
+EXCESSIVE_LOAD = 0x107
+BOTH = pytest.mark.parametrize("is_client", [False, True], ids=["server", "client"])
+SOME = H3Options(max_idle_items=200, idle_items_per_second=50)
+ALL = H3Options(max_idle_items=1 << 30)
+"""Slices alone, without a limit."""
+
+
+def established(
+    is_client: bool, options: H3Options | None = None
+) -> tuple[Bed, H3Session, SessionRecorder, FakeStream]:
+    bed: Bed
+    if is_client:
+        bed = ClientBed(options=options)
+        session, events, stream = bed.session()
+    else:
+        bed = ServerBed(options=options)
+        session, events, stream = bed.session()
+    return bed, session, events, stream
+
+
+# ---------------------------------------------------------------------------------- slices
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "filler",
+    [capsule(0x17, b""), capsule(0x17, b"x"), capsule(0x00, b""), capsule(0x190B4D41, varint(7))],
+    ids=["unknown", "unknown-1", "datagram", "blocked"],
+)
+@pytest.mark.parametrize("per_frame", [1, 1000])
+def test_capsules_are_handled_in_slices_and_in_order(
+    is_client: bool, filler: bytes, per_frame: int
+) -> None:
+    bed, session, events, stream = established(is_client, ALL)
+    bed.turns.slice = 2
+    marks = [b"%d" % n for n in range(10)]
+    capsules = b"".join(filler * 100 + capsule(0x00, mark) for mark in marks)
+    parts = 1010 if per_frame == 1 else 1
+    if parts == 1:
+        data = data_frame(capsules)
+    else:
+        single = [filler] * 100
+        data = b"".join(b"".join(map(data_frame, [*single, capsule(0x00, mark)])) for mark in marks)
+    stream.feed(data + data_frame(encode_close(7, "end")))
+    assert events.datagrams.count(marks[-1]) == 0
+    assert session.is_live
+    bed.clock.advance(0)
+    assert [d for d in events.datagrams if d] == marks
+    assert events.closed == (7, "end", True)
+    assert bed.turns.taken > 40
+    assert bed.close_code is None
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["fin", "reset", "stop"])
+def test_an_end_that_comes_meanwhile_waits_its_turn(is_client: bool, how: str) -> None:
+    bed, session, events, stream = established(is_client, ALL)
+    bed.turns.slice = 1
+    data = data_frame(capsule(0x17, b"") * 500)
+    if how == "reset":
+        data += data_frame(encode_close(9, "said before"))
+    stream.feed(data)
+    {"fin": lambda: stream.feed(fin=True), "reset": lambda: stream.feed_reset(3)}.get(
+        how, lambda: stream.feed_stop(3)
+    )()
+    assert session.is_live
+    bed.clock.advance(0)
+    code, reason, remote = events.closed
+    assert remote
+    assert (code, reason) == {"fin": (0, ""), "reset": (9, "said before"), "stop": (None, "")}[how]
+
+
+@BOTH
+def test_the_end_of_a_session_is_heard_although_the_connection_ends_too(is_client: bool) -> None:
+    bed, _, events, stream = established(is_client, ALL)
+    bed.turns.slice = 0
+    stream.feed(data_frame(capsule(0x17, b"") * 100 + encode_close(4, "bye")))
+    assert not events.log or events.log[-1][0] != "closed"
+    bed.h3.connection_closed(None)
+    assert events.closed == (4, "bye", True)
+    bed.clock.advance(0)
+    assert bed.clock.pending == 0
+
+
+@BOTH
+def test_what_is_put_off_does_not_outlive_its_session(is_client: bool) -> None:
+    bed, session, events, stream = established(is_client, ALL)
+    bed.turns.slice = 1
+    stream.feed(data_frame(capsule(0x17, b"") * 500 + capsule(0x00, b"late")))
+    session.close(1, "enough")
+    bed.clock.advance(0)
+    assert events.closed == (1, "enough", False)
+    assert events.datagrams == []
+    stream.feed(fin=True)
+    bed.clock.advance(0)
+    assert stream.released
+
+
+@BOTH
+def test_nothing_is_read_ahead_of_what_is_put_off(is_client: bool) -> None:
+    bed, _, _, stream = established(is_client, ALL)
+    bed.turns.slice = 1
+    stream.feed(data_frame(capsule(0x17, b"") * 500))
+    stream.feed(bytes(100_000))
+    assert stream.buffered == 100_000  # credit for it stays with us
+
+
+@BOTH
+def test_control_frames_are_handled_in_slices(is_client: bool) -> None:
+    bed, _, _, _ = established(is_client, ALL)
+    bed.turns.slice = 1
+    bed.send_control(encode_frame(0x21, b"") * 500 + encode_frame(0x07, varint(0)))
+    assert bed.events.goaways == []
+    bed.clock.advance(0)
+    assert bed.events.goaways == [0]
+    assert bed.turns.taken > 20
+
+
+def test_frames_behind_a_request_that_waits_are_judged_in_slices() -> None:
+    bed = ServerBed(options=ALL)
+    bed.turns.slice = 1
+    bed.request(extra=encode_frame(0x21, b"") * 500 + encode_frame(0x04, b""))
+    assert len(bed.events.requested) == 1
+    assert bed.close_code is None
+    bed.clock.advance(0)
+    assert bed.close_code == 0x105
+
+
+def test_early_streams_are_handed_over_in_slices_and_in_order() -> None:
+    options = H3Options(max_early_streams=64)
+    bed = ServerBed(options=options)
+    early = [bed.quic.peer_open(True, varint(0x54) + varint(0) + b"%d" % n) for n in range(40)]
+    bed.request(stream_id=0)
+    session = bed.events.requested[-1]
+    bed.turns.slice = 0
+    session.accept()
+    late = bed.quic.peer_open(True, varint(0x54) + varint(0) + b"late")
+    bed.clock.advance(0)
+    assert recorder(session).streams == [*early, late]
+    assert bed.turns.taken > 3
+
+
+# ---------------------------------------------------------------------------------- limits
+
+
+def open_and_reset(bed: Bed, _: FakeStream) -> None:
+    assert isinstance(bed, ServerBed)
+    bed.request().feed_reset(0x10C)
+
+
+def repeat(data: bytes, *, control: bool = False) -> Callable[[Bed, FakeStream], None]:
+    def act(bed: Bed, stream: FakeStream) -> None:
+        if control:
+            bed.send_control(data)
+        else:
+            stream.feed(data)
+
+    return act
+
+
+def unknown_stream(bed: Bed, _: FakeStream) -> None:
+    bed.quic.peer_open(True, varint(0x21) + b"x")
+
+
+def empty_stream(bed: Bed, _: FakeStream) -> None:
+    bed.quic.peer_open(True, b"", True)
+
+
+def growing_limit(bed: Bed, stream: FakeStream) -> None:
+    """One byte of credit at a time, of which nobody uses any."""
+    bed.grown = getattr(bed, "grown", 1 << 20) + 1  # type: ignore[attr-defined]
+    stream.feed(data_frame(encode_number(0x190B4D3D, bed.grown)))  # type: ignore[attr-defined]
+
+
+NOTHING = {
+    "unknown frames": repeat(encode_frame(0x21, b"")),
+    "unknown frames with a byte": repeat(encode_frame(0x21, b"x")),
+    "empty DATA frames": repeat(data_frame(b"")),
+    "unknown capsules": repeat(data_frame(capsule(0x17, b""))),
+    "large unknown capsules": repeat(data_frame(capsule(0x17, bytes(100)))),
+    "empty datagram capsules": repeat(data_frame(capsule(0x00, b""))),
+    "drains": repeat(data_frame(capsule(0x78AE, b""))),
+    "blocked": repeat(data_frame(encode_number(0x190B4D41, 5))),
+    "limits": growing_limit,
+    "unknown control frames": repeat(encode_frame(0x21, b""), control=True),
+    "goaways": repeat(encode_frame(0x07, varint(0)), control=True),
+    "unknown streams": unknown_stream,
+    "empty streams": empty_stream,
+}
+OF_CLIENTS = {
+    "priorities": repeat(encode_frame(0xF0700, varint(0) + b"u=1"), control=True),
+    "max push IDs": repeat(encode_frame(0x0D, varint(7)), control=True),
+    "requests taken back": open_and_reset,
+}
+CASES = [(name, act, False) for name, act in {**NOTHING, **OF_CLIENTS}.items()] + [
+    (name, act, True) for name, act in NOTHING.items()
+]
+EACH = pytest.mark.parametrize(
+    ("act", "is_client"),
+    [
+        pytest.param(act, is_client, id=f"{name}-to-{'client' if is_client else 'server'}")
+        for name, act, is_client in CASES
+    ],
+)
+
+
+@EACH
+def test_who_goes_on_and_on_is_closed(
+    act: Callable[[Bed, FakeStream], None], is_client: bool
+) -> None:
+    bed, _, _, stream = established(is_client, SOME)
+    for _ in range(2 * SOME.max_idle_items + 10):
+        act(bed, stream)
+        if bed.close_code is not None:
+            break
+    assert bed.close_code == EXCESSIVE_LOAD
+    assert bed.clock.pending == 0
+
+
+@EACH
+def test_who_does_it_now_and_then_is_not(
+    act: Callable[[Bed, FakeStream], None], is_client: bool
+) -> None:
+    """Much longer than the limit would last."""
+    bed, _, _, stream = established(is_client, SOME)
+    for _ in range(SOME.max_idle_items):
+        for _ in range(SOME.idle_items_per_second // 10):
+            act(bed, stream)
+        bed.clock.advance(1)
+        assert bed.close_code is None
+    bed.clock.advance(1)
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_one_capsule_in_many_frames_is_too_much(size: int) -> None:
+    bed, _, _, stream = established(False)
+    stream.feed(data_frame(varint(0x17) + varint(1 << 30)))
+    for _ in range(H3Options().max_idle_items + 1):
+        stream.feed(data_frame(bytes(size)))
+        if bed.close_code is not None:
+            break
+    assert bed.close_code == EXCESSIVE_LOAD
+
+
+def test_one_large_frame_may_come_in_small_pieces() -> None:
+    bed, _, events, stream = established(False)
+    whole = data_frame(b"".join(capsule(0x00, bytes(1000)) for _ in range(10)))
+    for n in range(len(whole)):
+        stream.feed(whole[n : n + 1])
+    assert len(events.datagrams) == 10
+    assert bed.close_code is None
+
+
+@pytest.mark.parametrize("window", [600, 5000])
+def test_small_windows_that_are_used_are_no_load(window: int) -> None:
+    """A thousand updates in no time at all: each answers to bytes that were sent."""
+    options = H3Options(initial_max_data=window, max_idle_items=200)
+    bed = PairBed(options, options)
+    ours, events, theirs, _ = bed.session()
+    for _ in range(20):
+        stream = ours.open_stream(True)
+        assert stream is not None
+        stream.write(bytes(50 * window))
+        bed.pump()
+        got = recorder(theirs).streams[-1]
+        while True:
+            data = got.read(window // 2)
+            if data is None:
+                break
+            bed.pump()
+        stream.write(b"", True)
+        bed.pump()
+        assert got.read() == b""
+        theirs.stream_finished(got, True)
+    assert ours.is_live
+    assert theirs.is_live
+    limits = [entry for entry in events.log if entry[:2] == ("credit", "data")]
+    assert len(limits) > 2 * options.max_idle_items
+    assert bed.client.close_code is bed.server.close_code is None
+
+
+def test_datagrams_in_capsules_are_no_load() -> None:
+    bed, _, events, stream = established(False)
+    count = 10 * H3Options().max_idle_items
+    for _ in range(count):
+        stream.feed(data_frame(capsule(0x00, b"x")))
+    assert len(events.datagrams) == count
+    assert bed.close_code is None
+
+
+def test_the_window_of_a_session_grows_as_the_application_reads() -> None:
+    bed, _, _, connect = established(False, H3Options(initial_max_data=1000, max_data=4000))
+    stream = bed.quic.peer_open(True, varint(0x54) + varint(0))
+    windows = []
+    for n in range(1, 21):
+        before = len(bed.capsules_sent(connect))
+        stream.feed(bytes(500))
+        stream.read()
+        for kind, value in bed.capsules_sent(connect)[before:]:
+            assert kind == 0x190B4D3D
+            limit = decode_varint(value)
+            assert limit is not None
+            windows.append(limit[0] - 500 * n)
+    assert windows[:2] == [2000, 4000]
+    assert set(windows[2:]) == {4000}

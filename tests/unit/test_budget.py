@@ -1,0 +1,162 @@
+"""``ByteBudget``: all levels or none, first come first served, and no byte is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.utils.budget import ByteBudget
+
+
+def levels(session: int, connection: int, process: int) -> tuple[ByteBudget, ...]:
+    top = ByteBudget("process", process)
+    middle = ByteBudget("connection", connection, top)
+    return ByteBudget("session", session, middle), middle, top
+
+
+def test_bytes_are_taken_of_all_levels_or_of_none() -> None:
+    session, connection, process = levels(10, 100, 15)
+    assert session.take(10)
+    other = ByteBudget("session", 10, connection)
+    assert not other.take(6)
+    assert other.lacking(6) is process
+    assert (other.used, connection.used, process.used) == (0, 10, 10)
+    assert (other.refused, process.refused) == (0, 1)
+    assert other.take(5)
+    session.give_back(10)
+    assert (session.used, connection.used, process.used) == (0, 5, 5)
+    assert (session.peak, process.peak) == (10, 15)
+
+
+def test_what_is_held_already_counts_even_above_the_limit() -> None:
+    session, _, process = levels(10, 10, 10)
+    session.take_anyway(25)
+    assert process.used == 25
+    assert not session.take(0)
+    session.give_back(25)
+    assert session.take(10)
+
+
+async def test_those_who_wait_are_served_in_order_and_not_overtaken() -> None:
+    session, _, process = levels(10, 100, 100)
+    assert await session.acquire(10)
+    order: list[int] = []
+
+    async def wait(size: int) -> None:
+        assert await session.acquire(size)
+        order.append(size)
+
+    tasks = [asyncio.create_task(wait(size)) for size in (9, 1, 2)]
+    await asyncio.sleep(0)
+    session.give_back(5)
+    await asyncio.sleep(0)
+    assert order == []
+    assert not session.take(1)
+    session.give_back(5)
+    await asyncio.gather(*tasks[:2])
+    assert order == [9, 1]
+    session.give_back(10)
+    await tasks[2]
+    assert order == [9, 1, 2]
+    session.give_back(2)
+    assert process.used == 0
+
+
+async def test_what_never_fits_is_told_at_once() -> None:
+    session, connection, process = levels(10, 100, 8)
+    assert not await session.acquire(9)
+    assert session.too_small(9) is process
+    assert session.too_small(11) is session
+    assert session.too_small(8) is None
+    assert connection.used == 0
+
+
+async def test_sessions_share_the_room_above() -> None:
+    session, connection, process = levels(10, 100, 10)
+    other = ByteBudget("session", 10, connection)
+    assert session.take(10)
+    first = asyncio.create_task(other.acquire(8))
+    second = asyncio.create_task(session.acquire(4))
+    await asyncio.sleep(0)
+    assert (process.waiting, session.waiting) == (1, 1)
+    session.give_back(10)
+    assert await first
+    await asyncio.sleep(0)
+    # It waited for room in its session; now it waits behind the other one above.
+    assert (process.waiting, session.waiting) == (1, 0)
+    other.give_back(8)
+    assert await second
+    session.give_back(4)
+    assert process.used == 0
+
+
+async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
+    session, _, process = levels(10, 10, 10)
+    assert session.take(10)
+    first = asyncio.create_task(session.acquire(9))
+    second = asyncio.create_task(session.acquire(5))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert session.waiting == 1
+    session.give_back(10)  # the second is served, and cancelled in the same turn
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert (session.used, process.used, session.waiting) == (0, 0, 0)
+
+
+async def test_those_behind_a_cancelled_waiter_go_on_if_there_is_room_for_them() -> None:
+    session, _, _ = levels(10, 10, 10)
+    assert session.take(6)
+    large = asyncio.create_task(session.acquire(8))
+    small = asyncio.create_task(session.acquire(4))
+    await asyncio.sleep(0)
+    large.cancel()
+    assert await small
+    assert session.used == 10
+
+
+def test_another_loop_may_not_wait_beside() -> None:
+    budget = ByteBudget("process", 1)
+    assert budget.take(1)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(budget.acquire(1))
+    loop.run_until_complete(asyncio.sleep(0))
+    with pytest.raises(ConfigurationError, match="event loop"):
+        asyncio.run(budget.acquire(1))
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+    assert budget.waiting == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nothing_is_lost_or_invented(seed: int) -> None:
+    choice = random.Random(seed)
+    process = ByteBudget("process", 50)
+    sessions = [ByteBudget("session", 20, process) for _ in range(4)]
+
+    async def work(session: ByteBudget) -> None:
+        for _ in range(30):
+            size = choice.randint(0, 20)
+            assert await session.acquire(size)
+            assert session.used <= 20
+            assert process.used <= 50
+            try:
+                for _ in range(choice.randint(0, 3)):
+                    await asyncio.sleep(0)
+            finally:
+                session.give_back(size)
+
+    tasks = [asyncio.create_task(work(choice.choice(sessions))) for _ in range(30)]
+    for task in choice.sample(tasks, 15):
+        for _ in range(choice.randint(0, 20)):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(task.cancelled() or task.exception() is None for task in tasks)
+    assert process.used == process.waiting == 0
+    assert all(session.used == session.waiting == 0 for session in sessions)

@@ -1,0 +1,170 @@
+"""``Turns``: long work is cut in slices, and everybody else has turns in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pywebtransport.utils import turns as module
+from pywebtransport.utils.turns import Turns
+
+
+class Clock:
+    """Time that passes only when somebody works."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic_ns()
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += int(seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def worker(clock: Clock, name: str, items: int, log: list[str]) -> Callable[[], None]:
+    """Work off so many items of half a millisecond; what is left, later."""
+    turns = Turns.of()
+    left = [items]
+
+    def go_on() -> None:
+        while left[0]:
+            clock.work(0.0005)
+            left[0] -= 1
+            log.append(name)
+            if turns.is_over:
+                turns.later(go_on)
+                return
+
+    return go_on
+
+
+async def test_work_goes_on_in_slices_in_turn(clock: Clock) -> None:
+    log: list[str] = []
+    first, second = worker(clock, "a", 8, log), worker(clock, "b", 5, log)
+    first()
+    second()  # the slice is used up: one item, and then its turn
+    turn = 0
+    while Turns.of().waiting:
+        turn += 1
+        log.append("|")
+        await asyncio.sleep(0)
+        assert turn < 20
+    assert "".join(log).split("|")[0] == "aaaaab"
+    assert "".join(log).replace("|", "") == "aaaaab" + "aaa" + "bbbb"
+    # At most one slice in a turn, and one item more.
+    assert all(len(part) <= 6 for part in "".join(log).split("|"))
+
+
+async def test_a_coroutine_pauses_only_when_the_slice_is_over(clock: Clock) -> None:
+    turns = Turns.of()
+    assert not turns.is_over
+    await turns.pause()
+    assert turns.waiting == 0
+    clock.work(1)
+    waiting = asyncio.create_task(turns.pause())
+    await asyncio.sleep(0)
+    await waiting
+    assert not turns.is_over
+
+
+async def test_of_many_coroutines_one_goes_on_in_a_turn(clock: Clock) -> None:
+    turns = Turns.of()
+    running = 0
+
+    async def work() -> None:
+        nonlocal running
+        for _ in range(5):
+            clock.work(module.SLICE)
+            running += 1
+            await turns.pause()
+
+    tasks = [asyncio.create_task(work()) for _ in range(20)]
+    await asyncio.sleep(0)
+    done = running  # nobody knew of the others yet
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        assert running - done <= 1
+        done = running
+    assert running == 100
+
+
+async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
+    """Not a second one, because its turn had not begun when it was woken."""
+    turns, loop = Turns.of(), asyncio.get_running_loop()
+    done: list[int] = [0]
+
+    def next_turn() -> None:
+        done.append(0)
+        handles.append(loop.call_soon(next_turn))
+
+    handles = [loop.call_soon(next_turn)]
+    for _ in range(20):
+        await turns.pause()
+        clock.work(module.SLICE)
+        done[-1] += 1
+    handles[-1].cancel()
+    assert sum(done) == 20
+    assert max(done) == 1
+
+
+async def test_a_cancelled_pause_holds_nobody_up(clock: Clock) -> None:
+    turns = Turns.of()
+
+    async def work() -> None:
+        assert turns.waiting or not turns.is_over
+        clock.work(1)
+        await turns.pause()
+
+    tasks = [asyncio.create_task(work()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert turns.waiting == 3
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [task.cancelled() for task in tasks] == [True, False, False]
+    assert turns.waiting == 0
+
+
+async def test_work_that_fails_does_not_stop_the_rest() -> None:
+    turns = Turns.of()
+    loop = asyncio.get_running_loop()
+    seen: list[object] = []
+    loop.set_exception_handler(lambda _, context: seen.append(context["exception"]))
+    error = ZeroDivisionError()
+
+    def fail() -> None:
+        raise error
+
+    done = asyncio.Event()
+    turns.later(fail)
+    turns.later(done.set)
+    await done.wait()
+    loop.set_exception_handler(None)
+    assert seen == [error]
+
+
+def test_each_loop_has_its_own_and_takes_it_along() -> None:
+    async def mine() -> Turns:
+        return Turns.of()
+
+    assert asyncio.run(mine()) is not asyncio.run(mine())
+    with pytest.raises(RuntimeError):
+        Turns.of()
+
+
+def test_nothing_is_scheduled_on_a_loop_that_is_closed() -> None:
+    loop = asyncio.new_event_loop()
+    turns = Turns.of(loop)
+    loop.close()
+    assert not turns.is_over
+    turns.later(lambda: None)
