@@ -116,6 +116,7 @@ HTTP3_SETTINGS: Final = frozenset(
 )
 """Settings of HTTP/3 that have a meaning here, or are forbidden."""
 CONGESTION_CONTROL_ALGORITHMS: Final = ("cubic", "reno", "bbr")
+GC_POLICIES: Final = ("auto", "server", "off")
 IP_FAMILIES: Final = ("any", "ipv4", "ipv6")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 RETRY_POLICIES: Final = ("off", "auto", "always")
@@ -180,6 +181,7 @@ DEFAULT_CERTFILE: Final = ""
 DEFAULT_DEV_PORT: Final = 4433
 DEFAULT_DRAIN_SPREAD: Final = 0.0
 DEFAULT_DRAIN_TIMEOUT: Final = 10.0
+DEFAULT_GC_POLICY: Final = "auto"
 DEFAULT_KEYFILE: Final = ""
 DEFAULT_MAX_HALF_OPEN_CONNECTIONS: Final = 4096
 DEFAULT_MAX_SESSIONS: Final = 10000
@@ -189,4 +191,5 @@ DEFAULT_RETRY_POLICY: Final = "auto"
 DEFAULT_SERVER_MAX_CONNECTIONS: Final = 3000
 DEFAULT_SERVER_VERIFY_MODE: Final = ssl.CERT_NONE
 DEFAULT_SESSION_CLEANUP_INTERVAL: Final = 60.0
+DEFAULT_SHUTDOWN_TIMEOUT: Final = 10.0
 DEFAULT_WORKERS: Final = 1

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
-from ..exceptions import ConnectionError, ServerError
+from ..exceptions import ConnectionError, ServerError, UnreachableError, WebTransportError
 from ..utils.failures import error_kind
 from ..utils.logs import shared_log
+from ..utils.system import explain_os_error
 from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSeat
@@ -125,6 +126,7 @@ class Endpoint:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._is_server = is_server
         self._sockets: list[UdpSocket] = []
         self._flush_handle: asyncio.Handle | None = None
         self._retry_handle: asyncio.Handle | None = None
@@ -257,7 +259,8 @@ class Endpoint:
         """Take over a bound UDP socket; it is closed with the endpoint.
 
         Raises:
-            ServerError: The endpoint is closed.
+            ServerError: The endpoint is closed, or a server cannot watch the socket.
+            UnreachableError: A client cannot: there is no file descriptor left.
             WebTransportError: The engine cannot use the socket; it is closed.
         """
         quic = None
@@ -270,14 +273,22 @@ class Endpoint:
                 features=self._socket_features,
             )
             udp = UdpSocket(sock, quic)
-        except BaseException:
+        except BaseException as error:
             if quic is not None:
                 quic.close()
             sock.close()
+            if isinstance(error, OSError) and not isinstance(error, WebTransportError):
+                raise self._unusable(error) from error
             raise
         self._sockets.append(udp)
         self._loop.add_reader(udp.poller.fileno(), self._on_ready, udp)
         return udp
+
+    def _unusable(self, error: OSError) -> WebTransportError:
+        kind = ServerError if self._is_server else UnreachableError
+        return kind(
+            f"Cannot use a UDP socket: {explain_os_error(error)}", details={"errno": error.errno}
+        )
 
     def close_socket(self, udp: UdpSocket) -> None:
         """Close one socket; connections whose path uses it must migrate. Idempotent."""
@@ -392,14 +403,15 @@ class Endpoint:
         """Send what connections closed in this turn still have to say, then ``close()``.
 
         Args:
-            timeout: Longest wait in seconds for a socket that takes no packets.
+            timeout: Longest wait in seconds for a socket that takes no packets; more than
+                one are taken for one, and fewer than a tenth for a tenth.
 
         Cancellation:
             Safe; the endpoint is closed at once.
         """
         try:
             if not self._closed:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(min(max(timeout, 0.1), 1.0)):
                     await self.wait_sent()
         except builtins.TimeoutError:
             pass

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..exceptions import UnreachableError, invalid_config
 from ..utils.attempts import combine_errors
 from ..utils.hosts import ascii_host
+from ..utils.system import explain_os_error
 from ..utils.text import printable
 from .sockets import unmapped
 
@@ -78,11 +79,12 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         if not found:
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
-    except (socket.gaierror, UnicodeError) as exc:
-        code = exc.errno if isinstance(exc, socket.gaierror) else None
-        text = exc.strerror if isinstance(exc, socket.gaierror) else str(exc)
+    except (OSError, UnicodeError, RuntimeError) as exc:  # the last: there can be no thread
+        code = exc.errno if isinstance(exc, OSError) else None
+        text, known = explain_os_error(exc), isinstance(exc, socket.gaierror | UnicodeError)
+        hint = f"; {_resolve_hint(name)}" if known and "ulimit" not in text else ""
         raise UnreachableError(
-            f"Cannot resolve host '{printable(host)}': {text}; {_resolve_hint(name)}",
+            f"Cannot resolve host '{printable(host)}': {text}{hint}",
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [

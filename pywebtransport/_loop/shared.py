@@ -13,7 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..exceptions import ServerError
+from ..exceptions import ServerError, WebTransportError
+from ..utils.system import (
+    LOOP_DESCRIPTORS,
+    explain_os_error,
+    is_lack_of_descriptors,
+    require_descriptors,
+)
 from .letters import letter, payload_of, receive_letters
 from .resolve import resolve
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets
@@ -150,8 +156,14 @@ class SharedPort:
             self._join()
             for _ in range(self._seats):
                 self._mailboxes.append(_open_mailbox())
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and not isinstance(error, WebTransportError):
+                raise ServerError(
+                    f"Cannot share a port among {count} workers: {explain_os_error(error)}",
+                    bind_address=(host or "", port),
+                    details={"errno": error.errno},
+                ) from error
             raise
 
     @property
@@ -242,6 +254,9 @@ class SharedPort:
                 if self._others:
                     _attach(first, self._steering)
         except (ServerError, OSError) as error:
+            cause = error.__cause__ if isinstance(error, ServerError) else error
+            if isinstance(cause, OSError) and is_lack_of_descriptors(cause):
+                raise  # it would be no less with one socket for all
             for others in self._others:
                 _close(others)
             self._others = []
@@ -267,6 +282,7 @@ def _addresses(host: str | None, port: int, family: int) -> list[BindAddress]:
     addresses = bind_addresses(host, port, family=family)
     if addresses is None:
         assert host is not None
+        require_descriptors(LOOP_DESCRIPTORS)
         found = asyncio.run(resolve(host, port, family=family))
         addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
     return addresses

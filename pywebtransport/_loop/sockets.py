@@ -9,6 +9,7 @@ import socket
 from typing import Any, NamedTuple
 
 from ..exceptions import ServerError, UnreachableError
+from ..utils.system import explain_os_error
 
 __all__ = [
     "BindAddress",
@@ -247,7 +248,7 @@ _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPP
 
 
 def _explain(exc: OSError) -> str:
-    text = exc.strerror or str(exc)
+    text = explain_os_error(exc)
     match exc.errno:
         case errno.EADDRINUSE:
             return f"{text}; stop the program that uses the port, or choose another port (0: any)"
@@ -257,8 +258,6 @@ def _explain(exc: OSError) -> str:
             return f"{text}; this machine has no such address, use one of its own or a wildcard"
         case errno.EAFNOSUPPORT | errno.EPROTONOSUPPORT:
             return f"{text}; this machine lacks the address family, use the other one"
-        case errno.EMFILE | errno.ENFILE:
-            return f"{text}; close something or raise the limit of open files (ulimit -n)"
         case _:
             return text
 

@@ -186,7 +186,7 @@ class WebTransportClient(EventEmitter):
     async def close(self) -> None:
         """Close every session and connection and release the sockets. Idempotent.
 
-        Takes at most about ``close_timeout`` seconds. After the end of the client's event
+        Takes at most about ``close_timeout`` seconds in all. After the end of the client's event
         loop it only gives the sockets back.
 
         Raises:
@@ -199,11 +199,18 @@ class WebTransportClient(EventEmitter):
         if self._home.is_gone:
             self._release()
             return
-        self._home.enter()
+        loop = self._home.enter()
+        await self._close(loop.time() + self._config.close_timeout)
+
+    async def _close(self, deadline: float) -> None:
+        """As ``close``, until a time of the loop that may be somebody else's, too."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
         self._closed = True
         try:
             await asyncio.gather(
-                *(connection.close() for connection in list(self._connections)),
+                *(connection._close(deadline) for connection in list(self._connections)),
                 return_exceptions=True,
             )
         finally:
@@ -212,8 +219,8 @@ class WebTransportClient(EventEmitter):
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:
-                await endpoint.aclose()
-            await EventEmitter.close(self)
+                await endpoint.aclose(timeout=deadline - loop.time())
+            await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
         self._home.enter()

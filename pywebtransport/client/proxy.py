@@ -227,17 +227,26 @@ class WebTransportProxy:
     async def close(self) -> None:
         """Close every session, every tunnel and the connection to the proxy. Idempotent.
 
+        Takes at most about ``close_timeout`` seconds in all.
+
         Cancellation: everything is released all the same.
         """
+        seconds = self._config.close_timeout
+        deadline = asyncio.get_running_loop().time() + seconds
         try:
-            await self._client.close()
+            if self._client._home.is_gone:
+                await self._client.close()
+            else:
+                self._client._home.enter()
+                # Through the tunnels, which need their own end after that.
+                await self._client._close(deadline - seconds / 5)
         finally:
             for path in tuple(self._paths):
                 path.give_up()
             self._current = None
             try:
                 await asyncio.gather(
-                    *(connection.close() for connection in self._connections),
+                    *(connection._close(deadline) for connection in self._connections),
                     return_exceptions=True,
                 )
             finally:

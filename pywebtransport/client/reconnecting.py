@@ -9,6 +9,7 @@ import inspect
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from ..events import Event, EventEmitter
@@ -24,6 +25,7 @@ from ..types import URL, EventType, SessionState
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_callable, check_timeout
 from ..utils.failures import describe_error, log_application_error
+from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.waiters import Waiters
@@ -209,6 +211,10 @@ class ReconnectingClient(EventEmitter):
     async def close(self) -> None:
         """Stop connecting and close the session. Idempotent.
 
+        Takes at most about ``close_timeout`` seconds in all. Listeners and an
+        ``on_session`` that take longer are cancelled; if they go on all the same they
+        are named in the log, and left behind.
+
         Cancellation: everything is released all the same.
         """
         if self._closed:
@@ -217,15 +223,14 @@ class ReconnectingClient(EventEmitter):
             self._closed = True
             await self._client.close()
             return
-        self._client._home.enter()
+        loop = self._client._home.enter()
         self._closed = True
         session, self._session = self._session, None
-        task = self._task
+        seconds = self.config.close_timeout
+        deadline = loop.time() + seconds
         try:
-            if task is not None:
-                task.cancel()
-                if task is not asyncio.current_task():
-                    await asyncio.wait({task})
+            if self._task is not None:
+                self._task.cancel()
             facts = {
                 "url": self._url,
                 "attempt": self._retries + 1,
@@ -233,13 +238,30 @@ class ReconnectingClient(EventEmitter):
                 "code": 0,
                 "reason": "",
             }
-            await self.emit(EventType.CONNECTION_CLOSED, facts)
+            # on_session may close its client: it cannot wait for itself.
+            task = None if self._task is asyncio.current_task() else self._task
+            await asyncio.gather(
+                end_tasks(
+                    [] if task is None else [task],
+                    timeout=seconds,
+                    logger=_logger,
+                    what="tasks of a reconnecting client",
+                ),
+                run_within(
+                    partial(self.emit, EventType.CONNECTION_CLOSED, facts),
+                    timeout=seconds,
+                    logger=_logger,
+                    what="telling that the client was closed",
+                ),
+                self._client._close(deadline),
+                return_exceptions=True,  # or it would not wait for all when it is cancelled
+            )
         finally:
             self._changed.wake()
             try:
-                await self._client.close()
+                await self._client._close(deadline)
             finally:
-                await EventEmitter.close(self)
+                await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
         self._client._home.enter()
@@ -254,7 +276,8 @@ class ReconnectingClient(EventEmitter):
     async def _run(self) -> None:
         """Keep a session up until the client gives up or is closed."""
         delay: float | None = 0.0
-        while delay is not None:
+        # Whoever swallows the cancellation of its hook does not keep a closed client going.
+        while delay is not None and not self._closed:
             await asyncio.sleep(delay)
             attempt = self._retries + 1
             try:

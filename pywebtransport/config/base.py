@@ -194,8 +194,10 @@ class BaseConfig:
     """Seconds. Accepted for compatibility; idle connections end by their own timer."""
 
     connection_idle_timeout: float = DEFAULT_CONNECTION_IDLE_TIMEOUT
-    """Seconds without a packet from the peer after which a connection is
-    lost. The smaller value of both ends counts (RFC 9000 section 10.1)."""
+    """Seconds after which a connection without a packet from the peer is lost, counted
+    from the last one, or from what was sent first after that: with ``keep_alive`` a peer
+    that vanished is given up after at most one and a half times as long. The smaller
+    value of both ends counts (RFC 9000 section 10.1)."""
 
     connection_keepalive_timeout: float = DEFAULT_CONNECTION_KEEPALIVE_TIMEOUT
     """Seconds without packets after which a PING is sent when ``keep_alive`` is

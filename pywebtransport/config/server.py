@@ -29,6 +29,7 @@ from pywebtransport.constants import (
     DEFAULT_DEV_PORT,
     DEFAULT_DRAIN_SPREAD,
     DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_GC_POLICY,
     DEFAULT_KEYFILE,
     DEFAULT_MAX_HALF_OPEN_CONNECTIONS,
     DEFAULT_MAX_SESSIONS,
@@ -38,7 +39,9 @@ from pywebtransport.constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
     DEFAULT_SESSION_CLEANUP_INTERVAL,
+    DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKERS,
+    GC_POLICIES,
     RETRY_POLICIES,
 )
 from pywebtransport.exceptions import invalid_config
@@ -86,6 +89,12 @@ class ServerConfig(BaseConfig):
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
     """Seconds that closing the server leaves to a client's sessions after telling
     it to drain."""
+
+    gc_policy: str = DEFAULT_GC_POLICY
+    """Python's garbage collector: ``server`` keeps it from looking at all sessions again and
+    again, and returns memory after a peak; ``off`` leaves it alone. ``auto`` is ``server``
+    where the process is the server's own, under ``ServerApp.run`` and in workers. It is a
+    matter of the whole process: ``server`` holds while one server that says so listens."""
 
     keyfile: str = DEFAULT_KEYFILE
     """PEM file of the key of ``certfile``."""
@@ -147,6 +156,11 @@ class ServerConfig(BaseConfig):
     ``pywebtransport/shared-secret`` in ``$XDG_STATE_HOME`` or ``~/.local/state``. Not shown
     by ``repr``."""
 
+    shutdown_timeout: float = DEFAULT_SHUTDOWN_TIMEOUT
+    """Seconds that ``run()`` and ``run_workers()`` leave to shutdown handlers, and to
+    whatever else of the application has to end, after ``drain_spread``,
+    ``drain_timeout`` and ``close_timeout``; then the process ends with status 70."""
+
     sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
     ``*.example.org`` matches one label."""
@@ -168,6 +182,7 @@ class ServerConfig(BaseConfig):
         "certfile": Path(none=""),
         "drain_spread": seconds(above=False),
         "drain_timeout": seconds(above=False),
+        "gc_policy": Choice(GC_POLICIES),
         "keyfile": Path(none=""),
         "max_connections": amount("connections", 1, 1 << 31),
         "max_connections_per_address": _per_address("connections"),
@@ -180,6 +195,7 @@ class ServerConfig(BaseConfig):
         "retry": Choice(RETRY_POLICIES),
         "session_cleanup_interval": seconds(),
         "shared_secret": SharedSecrets(),
+        "shutdown_timeout": seconds(above=False),
         "sni_certificates": SniCertificates(),
         "verify_mode": VerifyMode(),
         # The worker's index travels in one byte of its connection IDs.

@@ -40,7 +40,7 @@ from ..utils.waiters import Waiters, require_loop
 from . import report
 from .driver import Driver
 from .endpoint import client_endpoint
-from .farewell import Farewell, sessions_flushed
+from .farewell import Farewell, before, sessions_flushed
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
@@ -407,8 +407,8 @@ class WebTransportConnection(EventEmitter):
     async def close(self, *, code: int = 0, reason: str = "") -> None:
         """Close every session with ``code`` and ``reason``, then the connection.
 
-        Waits, at most ``close_timeout`` seconds, until the peer's QUIC stack has
-        the closing capsules. Idempotent.
+        Waits, at most ``close_timeout`` seconds in all, until the peer's QUIC stack
+        has what was finished and the closing capsules. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
@@ -422,26 +422,31 @@ class WebTransportConnection(EventEmitter):
         """
         check_integer("code", code, 0, MAX_APPLICATION_CODE)
         check_text("reason", reason)
+        loop = asyncio.get_running_loop()
+        if not (self.is_closed or self._state is ConnectionState.IDLE):
+            require_loop(self._closed_waiters.loop, loop)
+        await self._close(loop.time() + self._config.close_timeout, code, reason)
+
+    async def _close(self, deadline: float, code: int = 0, reason: str = "") -> None:
+        """As ``close``, until a time of the loop that may be somebody else's, too."""
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        require_loop(self._closed_waiters.loop, asyncio.get_running_loop())
         if self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
-        timeout = self._config.close_timeout
         try:
             if self._driver is not None:
-                async with while_present(self._driver.quic, timeout):
+                async with while_present(self._driver.quic, deadline):
                     await asyncio.gather(
                         *(
-                            session.close(code=code, reason=reason, close_connection=False)
+                            session._close_until(before(deadline), code, reason)
                             for session in list(self._sessions.values())
                         ),
                         return_exceptions=True,
                     )
-                    await sessions_flushed(self._driver.h3, timeout=timeout, name=self._id)
+                    await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
         except builtins.TimeoutError:
             pass  # whoever is left does not answer
         finally:
@@ -695,10 +700,10 @@ class WebTransportConnection(EventEmitter):
             or self._keep_open
         )
 
-    async def _session_gone(self) -> None:
+    async def _session_gone(self, deadline: float) -> None:
         """The application closed a session; a client's connection goes with its last one."""
         if self._is_unused:
-            await self.close()
+            await self._close(deadline)
 
     def _close_later(self) -> None:
         """As ``_session_gone``, for a caller that is being cancelled."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..h3.connection import H3Connection
 
-__all__ = ["Farewell", "sessions_flushed"]
+__all__ = ["Farewell", "before", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
@@ -22,7 +22,16 @@ _logger = logging.getLogger("pywebtransport.connection")
 _PEER_END = 0.5
 
 
-async def sessions_flushed(h3: H3Connection, *, timeout: float, name: str) -> None:
+def before(deadline: float) -> float:
+    """When what comes before the last step has to end: a tenth of the time is left for that.
+
+    Args:
+        deadline: Of everything, by the clock of the running loop.
+    """
+    return deadline - (deadline - asyncio.get_running_loop().time()) / 10
+
+
+async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:
     """Wait until the peer has read the end of every session.
 
     An acknowledgement only says that its QUIC stack has it: a CONNECTION_CLOSE right
@@ -32,14 +41,13 @@ async def sessions_flushed(h3: H3Connection, *, timeout: float, name: str) -> No
 
     Args:
         h3: The HTTP/3 side of the connection.
-        timeout: Seconds to wait for acknowledgements.
+        deadline: Until when to wait for acknowledgements, by the clock of the loop.
         name: Of the connection, for the log.
 
     Cancellation: safe.
     """
     loop = asyncio.get_running_loop()
     waiters = Waiters()
-    deadline = loop.time() + timeout
     told = False  # every end is acknowledged
     while streams := [
         stream

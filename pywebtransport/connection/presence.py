@@ -54,19 +54,19 @@ class Presence:
 
 
 @asynccontextmanager
-async def while_present(quic: QuicConnection, timeout: float) -> AsyncIterator[None]:
-    """Limit what happens inside to ``timeout`` seconds, and to the presence of the peer.
+async def while_present(quic: QuicConnection, deadline: float) -> AsyncIterator[None]:
+    """Limit what happens inside to a time of the loop, and to the presence of the peer.
 
     Args:
         quic: The connection.
-        timeout: Seconds in all.
+        deadline: Of everything, by the clock of the running loop.
 
     Raises:
         TimeoutError: The builtin: time was up, or the peer is gone.
     """
     loop = asyncio.get_running_loop()
     presence = Presence(quic)
-    async with asyncio.timeout(timeout) as limit:
+    async with asyncio.timeout_at(deadline) as limit:
         timers: list[asyncio.TimerHandle] = []
 
         def look() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from .._quic import QuicTls
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_VARINT
-from ..exceptions import CertificateError
+from ..exceptions import CertificateError, UnreachableError
 from ..h3.options import H3Options
 from ..types import HeaderMap, HeadersToSend
+from ..utils.system import has_free_descriptor, out_of_descriptors
 from ..utils.tls_files import explained
 
 __all__ = [
@@ -134,7 +135,11 @@ def client_tls(config: ClientConfig) -> QuicTls:
 
     Raises:
         CertificateError: A certificate, key or root file cannot be used.
+        UnreachableError: There is no file descriptor left to read them.
     """
+    # Neither a wrong file nor an authority that is not trusted: it may be otherwise soon.
+    if not has_free_descriptor():
+        raise UnreachableError(f"Cannot read certificates: {out_of_descriptors()}")
     # OPTIONAL is a word for servers: a server always shows a certificate.
     checked = config.verify_mode is not ssl.CERT_NONE
     with _explaining(config.certfile, config.keyfile):
@@ -185,6 +190,13 @@ def _explaining(
     try:
         yield
     except CertificateError as error:
+        if not has_free_descriptor():
+            raise CertificateError(
+                f"{error.message}: {out_of_descriptors()}",
+                certificate_path=error.certificate_path,
+                certificate_error=out_of_descriptors(),
+                details=error.details,
+            ) from error
         if not certfile or not keyfile:
             raise
         better = explained(error, certfile, keyfile)

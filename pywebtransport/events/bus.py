@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
+from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
 from ..types import EventData, EventHandler, EventType, Serializer
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.rounds import Round, Rounds
+from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
@@ -188,26 +190,36 @@ class EventBus:
     async def close(self) -> None:
         """End all subscriptions, cancel handlers that run, release the backend. Idempotent.
 
+        Takes at most about 5 seconds in all. A handler, or a backend, that takes longer is
+        cancelled; one that goes on all the same is named in the log, and left behind.
+
         Cancellation: safe; handlers are cancelled even when the caller does
         not wait for their end. The backend may then need another ``close()``.
         """
         self._closed = True
         self.clear_all_subscriptions()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEFAULT_CLOSE_TIMEOUT
         # A handler may close its bus: it cannot wait for itself.
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(
+            self._tasks, timeout=DEFAULT_CLOSE_TIMEOUT / 2, logger=logger, what="event handlers"
+        )
+        if self._backend is not None:
+            await run_within(
+                partial(self._release, self._backend),
+                timeout=deadline - loop.time(),
+                logger=logger,
+                what="releasing the backend of an event bus",
+            )
+
+    async def _release(self, backend: EventBackend) -> None:
         async with self._starting:
-            if self._backend is None:
-                return
             self._unwatch()
             if self._backend_id is not None:
-                await self._backend.unsubscribe(self._backend_id)
+                await backend.unsubscribe(self._backend_id)
                 self._backend_id = None
             if self._close_backend:
-                await self._backend.close()
+                await backend.close()
 
     async def emit(
         self,

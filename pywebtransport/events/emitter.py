@@ -18,11 +18,13 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import TimeoutError, WebTransportError
 from ..types import EventData, EventHandler, EventType, Timeout
 from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.logs import shared_log
+from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
@@ -153,11 +155,16 @@ class EventEmitter:
         """Remove all handlers, end all waiting, cancel handlers that still run. Idempotent.
 
         Callers of :meth:`wait_for` get :class:`WebTransportError`. Events
-        emitted later are ignored.
+        emitted later are ignored. A handler that goes on after its cancellation
+        for 5 seconds is named in the log, and left behind.
 
         Cancellation: safe; handlers are cancelled even when the caller does
         not wait for their end.
         """
+        await self._emitter_close(DEFAULT_CLOSE_TIMEOUT)
+
+    async def _emitter_close(self, timeout: float) -> None:
+        """As ``close``, with so many seconds for the handlers."""
         state = self._emitter_state()
         state.closed = True
         self._forget_listeners()
@@ -166,12 +173,7 @@ class EventEmitter:
         for future in state.waiting:
             if not future.done():
                 future.set_exception(WebTransportError("The emitter was closed while waiting"))
-        # A handler may close its emitter: it cannot wait for itself.
-        tasks = [task for task in state.tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(state.tasks, timeout=timeout, logger=logger, what="event handlers")
 
     async def __aenter__(self) -> Self:
         return self

@@ -202,9 +202,7 @@ class RedisBackend:
             links = [one for one in (self._subscriber, self._publisher) if one is not None]
             for link in links:
                 link.abort(ConnectionError("The backend was closed"))
-            await asyncio.wait([keeper])
-            for link in links:
-                await link.close()
+            await asyncio.gather(asyncio.wait([keeper]), *(link.close() for link in links))
             self._subscriber = self._publisher = None
 
     async def publish(self, channel: str, payload: bytes) -> None:
@@ -420,9 +418,7 @@ class RedisBackend:
 
     async def _close_links(self, link: RedisLink) -> None:
         publisher, self._publisher, self._subscriber = self._publisher, None, None
-        await link.close()
-        if publisher is not None:
-            await publisher.close()
+        await asyncio.gather(*(one.close() for one in (link, publisher) if one is not None))
 
     def _check_connected(self) -> RedisLink:
         link = self._subscriber

@@ -20,6 +20,7 @@ from ..exceptions import (
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 from ..types import EventType, SessionState
 from ..utils.failures import is_normal_end, log_application_error
+from ..utils.tasks import is_being_cancelled
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -64,6 +65,7 @@ class Relay:
         self._sessions = (near, far)
         # By the session that is read from.
         self._tasks: tuple[set[asyncio.Task[None]], ...] = (set(), set())
+        self._deadline = 0.0  # of closing, by the clock of the loop
         self._marks = tuple(session._write_high for session in self._sessions)
         self._share = _WAITING
         self.streams = 0
@@ -98,7 +100,11 @@ class Relay:
             for session in self._sessions:
                 if not session.is_closed:
                     session._close_now(0, "the relay was stopped")
-            await asyncio.gather(*tasks, far.close(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if is_being_cancelled():  # whoever does that has no time
+                far._connection._close_later()
+            else:
+                await far._close_until(self._deadline, 0, "", close_connection=True)
 
     async def _finish(self, ended: int) -> None:
         """One session ended: deliver what came of it, then end the other the same way."""
@@ -107,16 +113,18 @@ class Relay:
             task.cancel()
         info = first.close_info
         assert info is not None
+        seconds = other._config.close_timeout
+        self._deadline = asyncio.get_running_loop().time() + seconds
         if info.code is None:
             if not other.is_closed:
                 other._h3.abort(ErrorCodes.H3_CONNECT_ERROR)
             return
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + other._config.close_timeout
         tasks = self._tasks[ended]  # a stream that is taken now adds to them
-        while tasks and not other.is_closed and (left := deadline - loop.time()) > 0:
+        copied = self._deadline - seconds / 4  # the rest is for their acknowledgement
+        while tasks and not other.is_closed and (left := copied - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        await other.close(code=info.code, reason=info.reason)
+        await other._close_until(self._deadline, info.code, info.reason)
 
     def _start(self, side: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

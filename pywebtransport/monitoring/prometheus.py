@@ -17,6 +17,7 @@ from ..server import ServerApp, WebTransportServer
 from ..utils import load_certificate
 from ..utils.checks import check_instance, check_integer, check_text
 from ..utils.extras import require
+from ..utils.system import explain_os_error
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -371,7 +372,8 @@ class MetricsEndpoint:
             self._running = start(self._port, addr=self._host, registry=registry, **self._files)
         except OSError as error:
             raise ServerError(
-                f"cannot serve metrics on {self._host} port {self._port}: {error}",
+                f"cannot serve metrics on {self._host} port {self._port}: "
+                f"{explain_os_error(error)}",
                 bind_address=(self._host, self._port),
             ) from error
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..events import EventBackend, MemoryBackend
 from ..events.backend import watch_gaps
 from ..exceptions import (
@@ -33,6 +34,7 @@ from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog
 from ..utils.rounds import Round, Rounds
+from ..utils.stuck import LAST_WORDS, end_tasks, run_within
 from ..utils.text import printable
 from .delivery import Delivery
 from .exceptions import (
@@ -238,14 +240,27 @@ class Broker:
         self._unwatch = watch_gaps(self._backend, self._tell_gap)
 
     async def close(self) -> None:
-        """End all subscriptions and close the backend; sessions stay open. Idempotent."""
+        """End all subscriptions and close the backend; sessions stay open. Idempotent.
+
+        Takes at most about 5 seconds in all; what a backend takes longer for is cancelled.
+        """
         self._closed = True
         self._unwatch()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEFAULT_CLOSE_TIMEOUT
         await self._rounds.begin(tuple(self._clients), _Client.end).wait()
         self._log.flush()
-        while self._leaving:
-            await asyncio.wait(tuple(self._leaving))
-        await self._backend.close()
+        if self._leaving:
+            await asyncio.wait(tuple(self._leaving), timeout=DEFAULT_CLOSE_TIMEOUT / 2)
+            await end_tasks(
+                self._leaving, timeout=LAST_WORDS, logger=logger, what="subscriptions of a backend"
+            )
+        await run_within(
+            self._backend.close,
+            timeout=deadline - loop.time(),
+            logger=logger,
+            what="closing the backend of a broker",
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -23,6 +23,7 @@ from ..utils.budget import ByteBudget
 from ..utils.failures import log_application_error
 from ..utils.holding import Holding
 from ..utils.logs import shared_log
+from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
@@ -94,19 +95,15 @@ class IncomingCalls:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
             self._session._watch(EventType.SESSION_CLOSED, self._session_ended)
 
-    async def stop(self) -> None:
-        """Cancel all handlers, and wait for them.
+    async def stop(self, timeout: float) -> None:
+        """Cancel all handlers, and wait for them for so many seconds.
 
         Cancellation: they are cancelled all the same.
         """
         self._session._unwatch(EventType.SESSION_CLOSED, self._session_ended)
-        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         # A handler may stop its own manager.
-        tasks = [task for task in tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
+        await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
         """Take streams while there are slots for them."""

@@ -254,14 +254,19 @@ class RpcManager:
         Handlers that run are cancelled, and their callers told so; calls of this
         end fail with :class:`RpcCancelledError`. Calls of the peer that still wait in
         the session, or come later, get no answer: close the session when it had no
-        other purpose.
+        other purpose. A handler that goes on after its cancellation for
+        ``close_timeout`` seconds is named in the log, and left behind.
 
         Cancellation: everything is stopped all the same; only the waiting ends.
         """
+        await self._close(self._session._config.close_timeout)
+
+    async def _close(self, timeout: float) -> None:
+        """As ``close``, with so many seconds for the handlers."""
         self._closed = True
         for stream in self._outgoing:
             give_up(stream, StreamCode.CANCELLED)
-        await self._incoming.stop()
+        await self._incoming.stop(timeout)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -23,6 +23,7 @@ from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
+from .exiting import ExitGuard, run_to_end
 from .middleware import MiddlewareManager
 from .passed import check_where, inherited_sockets
 from .router import RequestRouter, Route, SessionHandler, check_path
@@ -324,6 +325,14 @@ class ServerApp:
         SIGHUP reloads the certificates and the files of ``shared_secret``. Uses uvloop when
         ``loop_factory=uvloop.new_event_loop`` is given.
 
+        Code of the application that does not end does not hold the process: when
+        ``drain_spread``, ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have
+        passed since it was to end, the log names what still runs (function, session, file and
+        line), and the process ends with status 70, without ``finally`` blocks. A handler that has
+        swallowed its cancellation twice, of the server and of the event loop, is waited for no
+        longer.
+        SIGALRM is used for that, from the signal to the end.
+
         With ``workers`` above 1, so many processes serve the port, see
         ``run_workers``: each is a copy of this one and runs the start-up and
         shutdown handlers itself. Limits of the configuration, statistics and
@@ -352,6 +361,7 @@ class ServerApp:
             )
         if kwargs:
             self._server._configure(self._server.config.update(**kwargs))
+        self._server._owns_process = True
         config = self._server.config
         if config.workers > 1:
             run_workers(
@@ -363,12 +373,16 @@ class ServerApp:
                 loop_factory=loop_factory,
             )
             return
+        guard = ExitGuard(lambda: self._server.config, self._server._logger)
         passed = inherited_sockets() if sockets is None else []
         if passed:
             host, port, sockets = None, None, passed
         try:
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
-                runner.run(self._run(host, port, sockets))
+            run_to_end(
+                lambda: self._run(host, port, sockets, guard.arm),
+                guard=guard,
+                loop_factory=loop_factory,
+            )
         finally:
             for sock in passed:
                 sock.close()
@@ -380,8 +394,16 @@ class ServerApp:
         host: str | None,
         port: int | None,
         sockets: Sequence[socket.socket] | None = None,
+        ending: Callable[[], object] = bool,
     ) -> None:
-        """Serve until told to stop: by a signal, or as a worker."""
+        """Serve until told to stop: by a signal, or as a worker.
+
+        Args:
+            host: As for ``run``.
+            port: Likewise.
+            sockets: Likewise.
+            ending: Called when the process is to end; a worker knows by itself.
+        """
         main = asyncio.current_task()
         assert main is not None
         stop = asyncio.Event()
@@ -395,12 +417,17 @@ class ServerApp:
         worker = current_worker()
         if worker is not None:
             worker.on_stop = on_stop
-        with contextlib.nullcontext() if worker is not None else _signals(on_stop, self._reload):
+            ending = worker.ending
+        signals = _signals(ending, on_stop, self._reload)
+        with contextlib.nullcontext() if worker is not None else signals:
             try:
-                async with self:
+                try:
                     await self.listen(host=host, port=port, sockets=sockets)
                     starting = False
                     await self._serve_until(stop)
+                finally:
+                    ending()
+                    await self.shutdown()
             except asyncio.CancelledError:
                 # What was started is shut down. Someone else may have cancelled it as well.
                 if not (starting and stop.is_set()) or main.uncancel():
@@ -492,8 +519,10 @@ class ServerApp:
 
 
 @contextlib.contextmanager
-def _signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iterator[None]:
-    """Let the running loop act on signals.
+def _signals(
+    ending: Callable[[], object], on_stop: Callable[[], None], on_reload: Callable[[], None]
+) -> Iterator[None]:
+    """Let the running loop act on signals; ``ending`` is called even while it is blocked.
 
     Not by ``add_signal_handler``: a handler that blocks the loop would keep the
     second signal from ending the process.
@@ -510,6 +539,7 @@ def _signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iter
             signal.raise_signal(number)
         else:
             told = True
+            ending()
             loop.call_soon_threadsafe(on_stop)
 
     def reloading(number: int, frame: object) -> None:

@@ -8,8 +8,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ..exceptions import ConfigurationError, invalid_config
+from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..utils.checks import check_bind_address
+from ..utils.system import explain_os_error
 
 __all__ = ["check_sockets", "check_where", "duplicates", "inherited_sockets"]
 
@@ -94,7 +95,7 @@ def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
     """The same sockets under other descriptors: those given stay the caller's until all is well.
 
     Raises:
-        ConfigurationError: There is no room for more descriptors.
+        ServerError: There is no room for more descriptors.
     """
     made: list[socket.socket] = []
     try:
@@ -103,9 +104,8 @@ def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
     except OSError as error:
         for sock in made:
             sock.close()
-        raise invalid_config(
-            key="sockets", value=sockets, reason=f"cannot be taken over: {error.strerror}"
-        ) from error
+        text = f"the sockets cannot be taken over: {explain_os_error(error)}"
+        raise ServerError(text, details={"errno": error.errno}) from error
     return made
 
 

@@ -32,9 +32,11 @@ from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from ..utils.networks import AddressCounts, client_network
 from ..utils.rounds import Round
+from ..utils.stuck import end_tasks
 from ..utils.turns import Turns
 from .answering import Answering
 from .certificates import CertificateWatch
+from .collector import CollectorSeat
 from .draining import Draining, close_all
 from .losses import Losses
 from .passed import check_where, duplicates
@@ -101,6 +103,8 @@ class WebTransportServer(EventEmitter):
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
         self._certificates: CertificateWatch | None = None
+        self._owns_process = False  # set by ``ServerApp.run``
+        self._collector: CollectorSeat | None = None
         self._accepted_and_over = 0
         self._figures = ConnectionFigures()
         self._started_at: float | None = None
@@ -241,12 +245,19 @@ class WebTransportServer(EventEmitter):
         if self._started_at is None:
             self._started_at = get_timestamp()
             self._watch_certificates()
+            if self._wants_collector():
+                self._collector = CollectorSeat(self)
         if worker is not None and seat is not None:
             # The supervisor says where, once for all workers.
             worker.listening(self, bound)
             return
         for address in bound:
             self._logger.info("listening on %s port %d", *address)
+
+    def _wants_collector(self) -> bool:
+        policy = self._config.gc_policy
+        own = self._owns_process or current_worker() is not None
+        return policy == "server" or (policy == "auto" and own)
 
     def _check_not_closed(self) -> None:
         if self._closing or self._closed:
@@ -273,9 +284,11 @@ class WebTransportServer(EventEmitter):
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
         Clients are told (GOAWAY, and a DRAIN capsule for each session) and have ``drain_timeout``
-        seconds to end their sessions; the others are then closed with code 0. What was
-        written and finished is acknowledged before its session closes, within
-        ``close_timeout``. A client that answers nothing any more is not waited for.
+        seconds to end their sessions; the others are then closed with code 0. After that
+        everything together has ``close_timeout`` seconds: what was written and finished is
+        acknowledged before its session closes, and handlers that still run are cancelled. A
+        client that answers nothing any more is not waited for. A handler that goes on all the
+        same is named in the log, with its session and where it is, and left behind.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
@@ -295,13 +308,15 @@ class WebTransportServer(EventEmitter):
         if self._home.is_gone:
             self._release()
             return
-        self._home.enter()
+        loop = self._home.enter()
         if self._closing:
             await self.wait_closed()
             return
         self._closing = True
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
         spread = self._config.drain_spread if spread is None else spread
+        close_timeout = self._config.close_timeout
+        deadline = loop.time() + close_timeout
         worker = current_worker()
         try:
             if worker is not None:
@@ -317,12 +332,16 @@ class WebTransportServer(EventEmitter):
                         "server shutdown",
                     )
                     await self._draining.run(timeout, spread)
+                deadline = loop.time() + close_timeout
                 for session in list(self._sessions):
                     if session.state == "connecting":
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
-                await close_all(list(self._connections), "server shutdown")
+                # Handlers have the rest of the time, and what it is for.
+                await close_all(
+                    list(self._connections), "server shutdown", deadline - close_timeout / 5
+                )
         finally:
             if self._draining is not None:
                 self._draining.stop()
@@ -331,15 +350,19 @@ class WebTransportServer(EventEmitter):
                 connection._close_now(reason="server shutdown")
             if self._certificates is not None:
                 self._certificates.close()
+            if self._collector is not None:
+                self._collector.close()
             self._losses.close()
-            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
             endpoint, self._endpoint = self._endpoint, None
             try:
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_tasks(
+                    self._tasks,
+                    timeout=deadline - loop.time(),
+                    logger=self._logger,
+                    what="session handlers",
+                )
                 if endpoint is not None:
-                    await endpoint.aclose()
+                    await endpoint.aclose(timeout=deadline - loop.time())
             finally:
                 if endpoint is not None:
                     endpoint.close()
@@ -349,7 +372,7 @@ class WebTransportServer(EventEmitter):
                 if self._stopped is None:
                     self._stopped = asyncio.Event()
                 self._stopped.set()
-                await EventEmitter.close(self)
+                await self._emitter_close(deadline - loop.time())
 
     def _release(self) -> None:
         """What is left of ``close`` when the loop is gone: descriptors and memory."""
@@ -357,6 +380,8 @@ class WebTransportServer(EventEmitter):
         for connection in self._connections:
             connection._abandon()
         self._connections.clear()
+        if self._collector is not None:
+            self._collector.close()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import pickle
 import select
 import signal
@@ -20,14 +21,19 @@ from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
 from ..utils.failures import describe_error
 from ..utils.logs import apply_log_level
+from ..utils.system import explain_os_error, require_descriptors
+from .collector import frozen
+from .exiting import STUCK_STATUS, time_to_end
 from .passed import check_where, inherited_sockets
 from .shared_secret import load_shared_secret
 from .worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
 
-# What a worker may need beyond draining and closing, before it is killed; seconds.
-_GRACE = 10.0
+# What a worker may need beyond the timeouts, to end by itself, before it is killed; seconds.
+_GRACE = 5.0
+# What it takes to start one: two sockets and two pipes.
+_PROCESS_DESCRIPTORS = 6
 
 _fork = multiprocessing.get_context("fork")
 
@@ -66,11 +72,13 @@ def run_workers(
     SIGTERM to one worker closes its servers gracefully. Its successor is started first, and no
     new client goes to the old one.
 
-    SIGINT and SIGTERM close all servers gracefully; a worker that has not
-    ended 10 seconds after ``drain_timeout`` and ``close_timeout`` is killed. A
-    second such signal kills all workers at once. SIGHUP reloads the
-    certificates and the files of ``shared_secret`` in all workers, as
-    ``reload_certificates()`` in one of them does.
+    SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
+    application does not end names it in the log when ``drain_spread``, ``drain_timeout``,
+    ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
+    see ``ServerApp.run``; this process then does, too (``SystemExit``). A worker
+    that has not ended 5 seconds later is killed. A second such signal kills all
+    workers at once. SIGHUP reloads the certificates and the files of ``shared_secret``
+    in all workers, as ``reload_certificates()`` in one of them does.
 
     Args:
         main: Called in each worker, in its event loop.
@@ -160,7 +168,9 @@ class _Member:
         self.process: multiprocessing.process.BaseProcess | None = None
         self.started_at = time.monotonic()
         self.reads = False  # it has a server that reads its sockets
-        self.deadline: float | None = None  # set once it was told to end
+        # Set once it was told to end: when it is reminded, and when it is killed.
+        self.alarm_at: float | None = None
+        self.deadline: float | None = None
         self.error: BaseException | None = None
 
     @property
@@ -224,6 +234,7 @@ class _Supervisor:
         self._deadline: float | None = None  # set once stopping
         self._failure: BaseException | None = None
         self._last_signal: int | None = None
+        self._is_stuck = False
 
     def run(self) -> None:
         # Before there are workers, which then find it.
@@ -240,9 +251,14 @@ class _Supervisor:
                 "throughput: %s",
                 self._port.unsteered,
             )
-        self._wake, self._woken = socket.socketpair()
         try:
-            with self._signals():
+            self._wake, self._woken = socket.socketpair()
+        except OSError as error:
+            self._port.close()
+            text = f"workers cannot be started: {explain_os_error(error)}"
+            raise ServerError(text, details={"errno": error.errno}) from error
+        try:
+            with self._signals(), frozen(self._config.gc_policy != "off"):
                 try:
                     self._start_all()
                     while self._step():
@@ -258,6 +274,8 @@ class _Supervisor:
             signal.raise_signal(self._last_signal)
         if self._failure is not None:
             raise self._failure
+        if self._is_stuck:
+            raise SystemExit(STUCK_STATUS)
 
     # ------------------------------------------------------------------ waiting
 
@@ -303,7 +321,8 @@ class _Supervisor:
     def _patience(self) -> float | None:
         """Milliseconds until something is due."""
         due = [slot.restart_at for slot in self._slots]
-        due += [member.deadline for member in self._members]
+        for member in self._members:
+            due += [member.alarm_at, member.deadline]
         due.append(self._deadline)
         times = [time for time in due if time is not None]
         return None if not times else max(0.0, min(times) - time.monotonic()) * 1000
@@ -312,6 +331,12 @@ class _Supervisor:
         for slot in self._slots:
             if slot.restart_at is not None and slot.restart_at <= now:
                 self._restart(slot)
+        for member in self._members:
+            if member.alarm_at is not None and member.alarm_at <= now:
+                member.alarm_at = None
+                if member.pid is not None:
+                    # A loop that is blocked has not heard that it is to end.
+                    os.kill(member.pid, signal.SIGALRM)
         if self._deadline is not None and self._deadline <= now:
             late = [member.slot.index for member in self._members]
             self._logger.error("workers %s did not end in time; killing them", sorted(late))
@@ -346,11 +371,12 @@ class _Supervisor:
                 self._start(slot, slot.index)
             except OSError as error:
                 raise ServerError(
-                    f"worker {slot.index} could not be started: {error.strerror}"
+                    f"worker {slot.index} could not be started: {explain_os_error(error)}"
                 ) from error
 
     def _start(self, slot: _Slot, number: int) -> None:
         """A new process in this seat; signals wait until it has its own handlers."""
+        require_descriptors(_PROCESS_DESCRIPTORS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for sock in (ours, theirs):
             sock.setblocking(False)
@@ -384,10 +410,11 @@ class _Supervisor:
             self._address,
             control,
             self._certificates,
-            self._config.close_timeout,
+            # What main has for itself; cancelled, it needs some of that time, too.
+            min(self._config.close_timeout, self._config.shutdown_timeout / 2),
             self._deaths,
         )
-        worker.run(self._main, self._loop_factory)
+        worker.run(self._main, self._loop_factory, self._config)
 
     def _free_seat(self) -> int | None:
         taken = {member.number for member in self._members}
@@ -516,7 +543,8 @@ class _Supervisor:
     def _release(self, member: _Member) -> None:
         """No new client goes to it any more: it may drain and end."""
         if member.deadline is None:
-            member.deadline = time.monotonic() + self._time_to_end()
+            member.alarm_at = time.monotonic() + time_to_end(self._config)
+            member.deadline = member.alarm_at + _GRACE
             member.send("stop")
 
     def _bury(self, member: _Member) -> None:
@@ -525,19 +553,21 @@ class _Supervisor:
         assert process is not None
         process.join()
         how = _describe(process.exitcode)
+        is_clean = process.exitcode == 0
+        self._is_stuck = self._is_stuck or process.exitcode == STUCK_STATUS
         who = str(member)
         process.close()
         held = slot.serving is member or slot.starting is member
         self._forget(member)
         if self._deadline is not None:
-            if how != _describe(0):
+            if not is_clean:
                 self._logger.error("%s %s", who, how)
             return
         if not self._all_listen:
             self._give_up(member.error or ServerError(f"{who} {how} before it could listen"))
             return
         self._steer()
-        if member.deadline is not None and how == _describe(0):
+        if member.deadline is not None and is_clean:
             self._logger.info("%s %s", who, how)
         else:
             self._deaths += 1
@@ -545,7 +575,7 @@ class _Supervisor:
         if member.error is not None:
             how = f"{how}: {describe_error(member.error)}"
         if not held and not slot.is_vacant:
-            if member.deadline is None or member.error is not None:
+            if member.deadline is None or not is_clean:
                 self._logger.warning("%s %s", who, how)
             return
         if member.deadline is not None:
@@ -586,23 +616,22 @@ class _Supervisor:
             self._start(slot, seat)
         except OSError as error:
             # The system has no room for a process at the moment.
-            what = f"worker {slot.index} could not be started: {error.strerror}"
+            what = f"worker {slot.index} could not be started: {explain_os_error(error)}"
             self._replace(slot, what, 0.0)
 
     def _give_up(self, failure: BaseException) -> None:
         self._failure = failure
         self._stop()
 
-    def _time_to_end(self) -> float:
-        config = self._config
-        return config.drain_spread + config.drain_timeout + config.close_timeout + _GRACE
-
     def _stop(self) -> None:
         """Tell all workers to end, and nobody takes their place."""
-        self._deadline = time.monotonic() + self._time_to_end()
+        now = time.monotonic()
+        self._deadline = now + time_to_end(self._config) + _GRACE
         for slot in self._slots:
             slot.restart_at = None
         for member in self._members:
+            if member.deadline is None:
+                member.alarm_at = now + time_to_end(self._config)
             member.deadline = None
         everybody_leaves = Steering(
             (None,) * len(self._slots),

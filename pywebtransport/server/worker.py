@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from .._loop import WorkerSeat
 from ..exceptions import ServerError, WebTransportError
 from ..utils.failures import log_application_error
+from .exiting import ExitGuard, run_to_end
 
 if TYPE_CHECKING:
+    from ..config import ServerConfig
     from ..types import Address
     from .server import WebTransportServer
 
@@ -66,6 +68,8 @@ class Worker:
         self.count = seat.count
         self.deaths = deaths
         self.on_stop: Callable[[], None] | None = None
+        # Told that the process is to end; of a real one that is its guard.
+        self.ending: Callable[[], object] = bool
         self._seat = seat
         self._address = address
         self._control = control
@@ -126,8 +130,12 @@ class Worker:
         self,
         main: Callable[[], Awaitable[None]],
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        config: ServerConfig,
     ) -> None:
         """Run ``main`` to its end. An exception ends the process with status 1."""
+        guard = ExitGuard(lambda: config, self._logger)
+        guard.listen()
+        self.ending = guard.arm
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Until the loop takes over; the supervisor starts workers with these blocked.
@@ -137,8 +145,7 @@ class Worker:
         signal.signal(signal.SIGINT, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
-                runner.run(self._life(main))
+            run_to_end(lambda: self._life(main), guard=guard, loop_factory=loop_factory)
         except (Exception, asyncio.CancelledError) as error:
             # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
             if self._listens:
@@ -157,6 +164,7 @@ class Worker:
 
     def stop(self) -> None:
         """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
+        self.ending()
         if self._stopping or self._main is None:
             self._stopping = True
             return
@@ -198,6 +206,7 @@ class Worker:
 
     def _on_early_stop(self, number: int, frame: object) -> None:
         self._stopping = True
+        self.ending()
 
     def _on_control(self) -> None:
         try:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..config import ServerConfig
+from ..connection.farewell import before
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
@@ -15,14 +17,23 @@ from ..exceptions import (
     StreamError,
 )
 from ..h3.error_codes import code_to_wire
+from ..types import SessionState
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
 from ..utils.waiters import require_loop, running_loop
+from .opening import wait_finished_streams
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
-__all__ = ["check_ending", "closed_error", "refusal", "require_home", "stream_code_to_wire"]
+__all__ = [
+    "check_ending",
+    "close_until",
+    "closed_error",
+    "refusal",
+    "require_home",
+    "stream_code_to_wire",
+]
 
 
 def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
@@ -41,6 +52,49 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
             session_id=session.session_id,
         )
     require_home(session)
+
+
+async def close_until(
+    session: WebTransportSession,
+    deadline: float,
+    code: int,
+    reason: str,
+    close_connection: bool = False,
+) -> None:
+    """As ``WebTransportSession.close``, until a time that may be that of a larger whole.
+
+    Args:
+        session: Which.
+        deadline: By the clock of its loop.
+        code: As for ``close``.
+        reason: Likewise.
+        close_connection: Likewise.
+
+    Cancellation: as of ``close``.
+    """
+    connection = session._connection
+    session._tell_end()
+    if session._state is SessionState.CLOSED:
+        if close_connection:
+            await connection._session_gone(deadline)
+        return
+    if session._state is SessionState.CLOSING:
+        await session.wait_closed()
+        return
+    was_ready = session.is_ready
+    session._state = SessionState.CLOSING
+    try:
+        if was_ready:
+            last = close_connection and not isinstance(session._config, ServerConfig)
+            await wait_finished_streams(session, before(deadline) if last else deadline)
+    except BaseException:
+        session._close_now(code, reason)
+        if close_connection:
+            connection._close_later()
+        raise
+    session._close_now(code, reason)
+    if close_connection:
+        await connection._session_gone(deadline)
 
 
 def stream_code_to_wire(code: int) -> int:

@@ -20,23 +20,20 @@ _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 class Acceptors:
     """Who waits for streams of the peer: in the order of coming, whichever kinds they want.
 
-    Args:
-        session: Whose streams they are.
+    It does not hold the session, which would outlive its end until the garbage collector comes.
     """
 
-    __slots__ = ("_session", "bidirectional", "unidirectional")
+    __slots__ = ("bidirectional", "unidirectional")
 
-    def __init__(self, session: WebTransportSession) -> None:
-        self._session = session
+    def __init__(self) -> None:
         # Whoever wants both kinds stands in both lines.
         self.bidirectional = Line()
         self.unidirectional = Line()
 
-    def serve(self, unidirectional: bool) -> None:
-        """Tell those who can have a stream of this kind."""
+    def serve(self, session: WebTransportSession, unidirectional: bool) -> None:
+        """Tell those who can have a stream of this kind, of the session that this belongs to."""
         line = self.unidirectional if unidirectional else self.bidirectional
         if line.turns:
-            session = self._session
             streams = session._incoming_uni if unidirectional else session._incoming_bidi
             while streams and line.turns and len(streams) > line.served:
                 line.serve()
@@ -90,7 +87,7 @@ class IncomingStreams(Generic[_StreamT]):
                     raise StopAsyncIteration
             if self._acceptors is None:
                 if session._acceptors is None:
-                    session._acceptors = Acceptors(session)
+                    session._acceptors = Acceptors()
                 self._know(session._acceptors)
                 continue
             stream = await self._wait(self._acceptors)
@@ -113,15 +110,15 @@ class IncomingStreams(Generic[_StreamT]):
         except BaseException:
             acceptors.bidirectional.leave(turn)
             acceptors.unidirectional.leave(turn)
-            acceptors.serve(False)
-            acceptors.serve(True)
+            acceptors.serve(session, False)
+            acceptors.serve(session, True)
             raise
         if self._bidirectional != self._unidirectional:
             line = acceptors.bidirectional if self._bidirectional else acceptors.unidirectional
             line.leave(turn)
             stream = _take(session, self._bidirectional, self._unidirectional)
             if line.turns:
-                acceptors.serve(self._unidirectional)  # those who came meanwhile
+                acceptors.serve(session, self._unidirectional)  # those who came meanwhile
             return stream
         bidi, uni = acceptors.bidirectional, acceptors.unidirectional
         bidi.leave(turn)
@@ -132,8 +129,8 @@ class IncomingStreams(Generic[_StreamT]):
             len(session._incoming_bidi or ()) > bidi.served,
             len(session._incoming_uni or ()) > uni.served,
         )
-        acceptors.serve(False)
-        acceptors.serve(True)
+        acceptors.serve(session, False)
+        acceptors.serve(session, True)
         return stream
 
 

@@ -164,10 +164,8 @@ def request_delay(session: WebTransportSession) -> str | None:
     return _peer_connection(connection, False).text
 
 
-async def wait_finished_streams(session: WebTransportSession, timeout: float) -> None:
-    """Let finished streams be acknowledged before the session ends."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+async def wait_finished_streams(session: WebTransportSession, deadline: float) -> None:
+    """Let finished streams be acknowledged before the session ends, until a time of the loop."""
     for stream in session._open_streams():
         if not isinstance(stream, WebTransportSendStream):
             continue

@@ -45,7 +45,8 @@ class Orphans:
     __slots__ = ("_fresh", "_loop", "_session", "_told", "count", "streams")
 
     def __init__(self, session: WebTransportSession, loop: asyncio.AbstractEventLoop) -> None:
-        self._session = session
+        # Weakly, or the session would outlive its end until the garbage collector comes.
+        self._session = ref(session)
         self._loop = loop
         self._fresh: list[_StreamBase] = []
         self.streams: set[_StreamBase] = set()
@@ -73,14 +74,15 @@ class Orphans:
     def settle(self) -> None:
         """Take over what was dropped since the last time."""
         fresh, self._fresh = self._fresh, []
+        session = self._session()
         for stream in fresh:
-            if self._session.close_info is not None:
+            if session is None or session.close_info is not None:
                 return
             if stream._done:  # meanwhile
                 continue
             quic = stream._quic
             # The garbage collector cleared the references before it let go of the stream.
-            self._session._streams[quic.stream_id] = quic.tag = ref(stream)
+            session._streams[quic.stream_id] = quic.tag = ref(stream)
             self.streams.add(stream)
             if not stream._has_owner():
                 if quic.sink is None:
@@ -115,9 +117,9 @@ class Orphans:
         self.streams.clear()
 
     def _tell(self, stream: _StreamBase) -> None:
-        if not self._told:
+        session = self._session()
+        if not self._told and session is not None:
             self._told = True
-            session = self._session
             shared_log(session._logger).tell(
                 "dropped stream",
                 logging.WARNING,

@@ -59,7 +59,14 @@ from ..utils.checks import (
 )
 from ..utils.waiters import Waiters
 from . import report
-from .ending import check_ending, closed_error, refusal, require_home, stream_code_to_wire
+from .ending import (
+    check_ending,
+    close_until,
+    closed_error,
+    refusal,
+    require_home,
+    stream_code_to_wire,
+)
 from .incoming import Acceptors, IncomingStreams, drop_unread
 from .opening import (
     credit_grew,
@@ -69,7 +76,6 @@ from .opening import (
     stream_over,
     try_open,
     unanswered,
-    wait_finished_streams,
 )
 from .orphans import Orphans
 from .stats import SessionStats
@@ -419,9 +425,9 @@ class WebTransportSession(EventEmitter):
     ) -> None:
         """End the session; the peer learns ``code`` and ``reason``.
 
-        Streams that were finished are first given up to ``close_timeout``
-        seconds to be acknowledged, so nothing written and closed is lost;
-        those not finished are reset. Idempotent.
+        Streams that were finished are first given time to be acknowledged, so
+        nothing written and closed is lost; those not finished are reset. All of
+        it takes at most about ``close_timeout`` seconds. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
@@ -437,27 +443,10 @@ class WebTransportSession(EventEmitter):
         Cancellation: session and connection are closed all the same; only the waiting ends.
         """
         check_ending(self, code, reason)
-        self._tell_end()
-        if self._state is SessionState.CLOSED:
-            if close_connection:
-                await self._connection._session_gone()
-            return
-        if self._state is SessionState.CLOSING:
-            await self.wait_closed()
-            return
-        was_ready = self.is_ready
-        self._state = SessionState.CLOSING
-        try:
-            if was_ready:
-                await wait_finished_streams(self, self._config.close_timeout)
-        except BaseException:
-            self._close_now(code, reason)
-            if close_connection:
-                self._connection._close_later()
-            raise
-        self._close_now(code, reason)
-        if close_connection:
-            await self._connection._session_gone()
+        deadline = self._loop.time() + self._config.close_timeout
+        await self._close_until(deadline, code, reason, close_connection)
+
+    _close_until = close_until
 
     def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
         """End the session at once and without words: the CONNECT stream is reset.
@@ -700,7 +689,7 @@ class WebTransportSession(EventEmitter):
         if acceptors is not None and (
             acceptors.bidirectional.turns or acceptors.unidirectional.turns
         ):
-            acceptors.serve(unidirectional)
+            acceptors.serve(self, unidirectional)
         if self._emitter is not None:
             self._tell_opened(attached, remote=True)
 

@@ -35,6 +35,8 @@ _LOCAL = frozenset(
         errno.EPROTONOSUPPORT,
     }
 )
+# What this process lacks: that attempt says nothing about its address.
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A router, or the neighbour that would be the next, says that there is no way.
 _ON_THE_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH})
 
@@ -45,9 +47,8 @@ def furthest(errors: Sequence[BaseException]) -> int:
     That is the one whose attempt got furthest: an answer to the session request, then
     the certificate, then TLS and QUIC versions, then a server that refuses, a port or
     host that does, silence, a network without a way there, and at last what never left
-    this machine. What is no
-    failure of the network, such as a programming error, comes before all of them. Of
-    equal ones the first counts.
+    this machine. What is no failure of the network, such as a programming error or a lack
+    of file descriptors, comes before all of them. Of equal ones the first counts.
 
     Args:
         errors: At least one.
@@ -119,6 +120,8 @@ def _reached(error: UnreachableError) -> int:
     if error.error_code is not None:
         return 5  # a QUIC server refused
     number = error.details.get("errno")
+    if number in _LACKING:
+        return 10
     if "host" in error.details:
         return 0  # the name has no address
     if number in _LOCAL:

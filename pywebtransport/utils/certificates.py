@@ -17,7 +17,7 @@ from pywebtransport.constants import MAX_HASHED_CERTIFICATE_DAYS
 from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
 from pywebtransport.utils.checks import check_count
 from pywebtransport.utils.hosts import ascii_host
-from pywebtransport.utils.text import printable
+from pywebtransport.utils.system import explain_os_error
 from pywebtransport.utils.tls_files import why_unusable
 
 __all__ = ["certificate_hash", "generate_self_signed_cert", "load_certificate"]
@@ -155,7 +155,7 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
         context.load_cert_chain(certfile, keyfile, password=_no_password)
     except (OSError, ssl.SSLError) as error:
         found = why_unusable(certfile, keyfile)
-        why = error if found is None else f"{found[0]!r}: {found[1]}"
+        why = _why(error) if found is None else f"{found[0]!r}: {found[1]}"
         raise CertificateError(
             f"Certificate {shorten(certfile)} with key {shorten(keyfile)} could not be loaded: "
             f"{why}",
@@ -178,7 +178,7 @@ def _is_file(path: str | os.PathLike[str]) -> bool:
 
 def _why(error: Exception) -> str:
     """What the system says, without the path that it may repeat."""
-    return printable(getattr(error, "strerror", None) or error)
+    return explain_os_error(error)
 
 
 def _leaf(data: bytes, path: str | None) -> bytes:

@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 
+from .system import explain_os_error
+
 __all__ = ["open_private", "why_not"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -64,4 +66,4 @@ def why_not(path: str | os.PathLike[str], error: OSError) -> str:
             kind = 0
         if kind in _KINDS:
             return _KINDS[kind]
-    return error.strerror or str(error)
+    return explain_os_error(error)

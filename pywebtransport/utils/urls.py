@@ -20,6 +20,7 @@ from pywebtransport.utils.checks import (
     validate_port,
 )
 from pywebtransport.utils.hosts import ascii_host, bracketed, ipv6_from_url, is_address
+from pywebtransport.utils.system import explain_os_error
 from pywebtransport.utils.text import printable
 
 __all__ = [
@@ -163,9 +164,9 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UnreachableError(
-            f"Host '{printable(host)}' could not be resolved: {error}",
+            f"Host '{printable(host)}' could not be resolved: {explain_os_error(error)}",
             remote_address=(host, port),
             reason=str(error),
         ) from error

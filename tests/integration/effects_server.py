@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import json
 import logging
 import socket
 from typing import Any
@@ -16,9 +18,11 @@ from pywebtransport import (
 )
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
+from pywebtransport.server.collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.endpoints import pair
 from tests.support.ports import free_port
+from tests.support.processes import ServerProcess
 from tests.support.steps import until
 
 
@@ -95,6 +99,32 @@ async def closing_leaves_time_to_sessions(bed: Bed) -> None:
         async with bed.serving(drain_timeout=seconds) as served, bed.client() as client:
             await client.connect(served.url())
             assert await elapsed(served.server.close()) >= seconds
+
+
+@effect("gc_policy", only="server")
+async def the_collector_leaves_sessions_alone(bed: Bed) -> None:
+    try:
+        for policy in ("off", "auto", "server"):
+            async with bed.serving(gc_policy=policy):
+                assert collector.is_active == (policy == "server")
+            assert not collector.is_active
+    finally:
+        gc.collect()
+        gc.freeze()  # as the tests have it
+
+
+@effect("shutdown_timeout", only="server")
+async def the_process_does_not_wait_for_ever(bed: Bed) -> None:
+    fields = {"bind_host": "127.0.0.1", "bind_port": 0, **bed.certs.server.files}
+    times = {"drain_timeout": 0, "close_timeout": 0.1}
+    for seconds, status in ((0.0, 70), (60.0, 0)):
+        config = json.dumps(fields | times | {"shutdown_timeout": seconds})
+        process = ServerProcess("-m", "tests.support.stuck_process", "patient", "asyncio", config)
+        try:
+            await asyncio.to_thread(process.stop)
+        finally:
+            process.kill()
+        assert process.returncode == status
 
 
 @effect("drain_spread", only="server")

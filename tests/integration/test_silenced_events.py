@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
-from pywebtransport import WebTransportClient
-from pywebtransport.client import PooledClient, ReconnectingClient
-from pywebtransport.connection import ConnectionPool
+from pywebtransport import ServerApp, WebTransportClient
+from pywebtransport.client import ClientMonitor, PooledClient, ReconnectingClient
+from pywebtransport.connection import ConnectionLoadBalancer, ConnectionManager, ConnectionPool
+from pywebtransport.datagram import DatagramBroadcaster
 from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import StreamResetError
+from pywebtransport.monitoring import Metrics
 from pywebtransport.rpc import RpcManager
-from pywebtransport.session import WebTransportSession
-from pywebtransport.stream import StreamPool
+from pywebtransport.server import ServerMonitor, create_logging_middleware
+from pywebtransport.session import SessionManager, WebTransportSession
+from pywebtransport.stream import StreamManager, StreamPool
 from pywebtransport.types import EventType, SessionState
-from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
+from tests.support.endpoints import ClientFactory, PairOfSessions, ServerFactory, Serving
 from tests.support.steps import until
 
 
@@ -112,6 +121,113 @@ async def test_pooled_streams_and_remote_calls(pair: PairOfSessions, silence: Si
             silence(far)
             await near.close()
             await ended.wait()
+
+
+async def silence_all() -> int:
+    """Take every listener of every emitter in this process, in all ways there are."""
+    emitters = [one for one in gc.get_objects() if isinstance(one, EventEmitter)]
+    for emitter in emitters:
+        for event_type in EventType:
+            emitter.off(event_type)
+            emitter.remove_all_listeners(event_type)
+        emitter.off_any()
+        emitter.remove_all_listeners()
+        emitter.set_max_listeners(1)
+        emitter.clear_history()
+    return len(emitters)
+
+
+async def echo(session: WebTransportSession) -> None:
+    async for stream in session.incoming_bidirectional_streams():
+        with contextlib.suppress(StreamResetError):
+            await stream.write_all(await stream.read_all())
+
+
+async def ask(session: WebTransportSession) -> None:
+    stream = await session.create_bidirectional_stream()
+    await stream.write_all(b"x")
+    assert await stream.read_all() == b"x"
+
+
+async def test_bookkeeping_needs_no_listener_of_anything(
+    serving: Serving,
+    server_config: ServerFactory,
+    client_config: ClientFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Pools, managers, balancers, statistics, monitors, middleware: all listeners are gone."""
+    caplog.set_level(logging.INFO, logger="pywebtransport.sessions")
+    app = ServerApp(config=server_config(access_log=False))
+    app.add_middleware(create_logging_middleware())
+    app.route("/")(echo)
+    config = client_config(retry_delay=0.01, max_retry_delay=0.02)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        served = await enter(serving(app))
+        server = served.server
+        client = await enter(WebTransportClient(config=config))
+        metrics = Metrics(server, client)
+        pooled = await enter(PooledClient(config=config, pool_size=2))
+        connections = await enter(ConnectionPool(max_size=2))
+        balancer = await enter(ConnectionLoadBalancer([("127.0.0.1", served.port)]))
+        by_id = await enter(ConnectionManager())
+        reconnecting = await enter(ReconnectingClient(served.url(), config=config))
+        watch = await enter(ServerMonitor(server))
+        watched = await enter(ClientMonitor(client))
+
+        session = await client.connect(served.url())
+        streams = StreamManager(session)
+        pool = StreamPool(session, pool_size=2)
+        sessions = SessionManager()
+        await sessions.add_session(session)
+        broadcaster = DatagramBroadcaster()
+        await broadcaster.add_transport(session.datagrams)
+        assert session.connection is not None
+        await by_id.add_connection(session.connection)
+        lent = await pooled.get_session(served.url())
+        connection = await connections.get_connection(
+            config=config, host="127.0.0.1", port=served.port
+        )
+        balanced = await balancer.get_connection(config=config)
+        first = await reconnecting.get_session(wait_timeout=None)
+        assert first is not None
+        one = await streams.create_bidirectional_stream()
+        other = await pool.get_stream(timeout=5)
+        assert len(server.sessions) >= 3
+
+        assert await silence_all() > 10
+
+        await one.abort(1)
+        await other.abort(1)
+        await until(lambda: streams._stats["total_closed"] == 1)
+        await ask(session)
+        for _ in range(2):  # both places are free
+            assert await pool.get_stream(timeout=5) is not other
+        await first.close(close_connection=False)
+        again = await reconnecting.get_session(wait_timeout=None)
+        assert again is not None
+        assert again is not first
+        await lent.close()
+        await connection.close()
+        await balanced.close()
+        assert pooled.get_stats()["active_sessions"] == 0
+        assert connections.get_stats()["total_active_connections"] == 0
+        assert not any(one["connected"] for one in (await balancer.get_target_stats()).values())
+        await session.close()
+        assert sessions.get_session_count() == 0
+        assert (await by_id.get_stats())["active"] == 0
+        assert await broadcaster.get_transport_count() == 0
+        await until(lambda: len(server.sessions) == 1)
+        stats = await server.get_server_stats()
+        assert stats["active_sessions"] == 1
+        assert stats["sessions_accepted"] >= 4
+        assert client.stats["connections"]["successful"] == 1
+        assert watch._sampler.sample()["stats"]["active_sessions"] == 1
+        assert watched._sampler.sample()["stats"]["active_sessions"] == 0
+        scraped = generate_latest(metrics.registry)
+        assert b'webtransport_sessions{side="server"} 1.0' in scraped
+        ends = [text for text in caplog.messages if " ended " in text]
+        assert len(ends) >= 2
 
 
 async def test_a_limit_of_listeners_is_that_of_the_application(

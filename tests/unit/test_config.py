@@ -108,6 +108,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "certfile": ("c.pem", "c.pem"),
     "drain_spread": (5, 5.0),
     "drain_timeout": (0, 0.0),
+    "gc_policy": ("SERVER", "server"),
     "keyfile": ("k.pem", "k.pem"),
     "max_connections_per_address": (7, 7),
     "max_sessions_per_address": (None, None),
@@ -119,6 +120,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
     "retry": ("ALWAYS", "always"),
     "session_cleanup_interval": (1, 1.0),
     "shared_secret": ((HASH, Path("old")), [HASH, "old"]),
+    "shutdown_timeout": (0, 0.0),
     "sni_certificates": (
         {"*.Example.org": [Path("a.crt"), "a.key"]},
         {"*.example.org": ("a.crt", "a.key")},

@@ -24,6 +24,7 @@ ALLOWED = {
     "events/redis.py": "once for each loss of the connection, which has pauses",
     "server/app.py": "one line for each SIGHUP",
     "server/certificates.py": "a few a day, about files",
+    "server/exiting.py": "once, as the last line of a process",
     "server/shared_secret.py": "about files, at the start and for each SIGHUP",
     "server/supervisor.py": "about worker processes, whose restarts have pauses",
     "server/worker.py": "about the supervisor, and one line for each SIGHUP",
