@@ -39,7 +39,7 @@ class EndpointMonitor(ABC):
             self._judge_all,
             interval=interval,
             logger=logger,
-            prepare=watched._look_again,
+            prepare=lambda: watched._look_again(),
         )
 
     @property
