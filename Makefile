@@ -11,6 +11,11 @@ DEMO_ARGS ?=
 DEMO_BROWSER_ARGS ?=
 # Extra arguments for the benchmarks: make bench BENCH_ARGS="--scenario bulk --compare old.json"
 BENCH_ARGS ?=
+# Seconds for each target, and names of targets, all by default: make fuzz FUZZ_TARGETS="h3_server"
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+# FUZZ_KEEP=1: what covers new code becomes the corpus.
+FUZZ_KEEP ?=
 # Attacks or groups of them, all by default: make attack ATTACKS="capsules streams"
 ATTACKS ?=
 # How long each of them goes on.
@@ -192,9 +197,9 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
-fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside, FUZZ_SECONDS=60 each
+fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside
 	$(call section,fuzz)
-	@scripts/fuzz.sh $(PY)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_TARGETS="$(FUZZ_TARGETS)" FUZZ_KEEP=$(FUZZ_KEEP) scripts/fuzz.sh $(PY)
 
 .PHONY: attack
 attack: build $(VENV)/.stamp-test ## Hostile peers beside a well-behaved one, a report in build/attack

@@ -228,9 +228,8 @@ class BaseConfig:
     of a draft that differs from draft-16 by that number alone."""
 
     flow_control_window_auto_scale: bool = DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
-    """Let receive windows grow while the application reads: up to ``read_buffer_limit``
-    for a stream, and for a session and a connection to 4 times their first value, or from a
-    smaller one to 16 times that, but not beyond two such streams."""
+    """Let receive windows grow when the path needs it, up to ``read_buffer_limit``
+    for a stream."""
 
     flow_control_window_size: int = DEFAULT_FLOW_CONTROL_WINDOW_SIZE
     """Bytes that the peer may send on one stream ahead of the application's
@@ -245,8 +244,8 @@ class BaseConfig:
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send in one session, all streams together, ahead
-    of the application's reads, at first. The window of the connection begins with as
-    many, or with twice ``flow_control_window_size`` if that is more. 0 stands for the default."""
+    of the application's reads. The window of the connection begins with as many,
+    or with two full streams if that is more. 0 stands for the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one

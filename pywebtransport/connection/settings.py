@@ -34,10 +34,8 @@ _VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
 _EXTRA_BIDI = 64
 _EXTRA_UNI = 16
 
-# Growth that auto-tuning may give the windows of connection and session over their initial
-# values: so many times, and from small ones more, up to two full streams.
+# Growth that auto-tuning may give the connection window over its initial value.
 _AUTO_SCALE = 4
-_AUTO_SCALE_SMALL = 16
 
 
 def write_low_water(config: ClientConfig | ServerConfig) -> int:
@@ -49,8 +47,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     """Settings of the QUIC engine (``qe_settings``: nanoseconds, bytes, counts)."""
     is_server = isinstance(config, ServerConfig)
     stream_window = config.read_buffer_limit
-    # A stream that nobody reads must not stop the others.
-    connection_window = max(config.initial_max_data, 2 * config.stream_window)
+    connection_window = max(config.initial_max_data, 2 * stream_window)
     bidi = min(config.initial_max_streams_bidi, config.max_incoming_streams)
     uni = min(config.initial_max_streams_uni, config.max_incoming_streams)
     settings: dict[str, Any] = {
@@ -58,7 +55,10 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "keep_alive": _ns(config.keep_alive_interval or 0.0),
         "initial_max_data": connection_window,
         "initial_max_stream_data": config.stream_window,
-        "max_data_window": _largest_window(config, connection_window),
+        "max_data_window": min(
+            connection_window * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
+            MAX_VARINT,
+        ),
         "max_stream_window": stream_window
         if config.flow_control_window_auto_scale
         else config.stream_window,
@@ -98,14 +98,6 @@ def _address_settings(config: ServerConfig) -> dict[str, Any]:
     return {"max_connections_per_address": connections}
 
 
-def _largest_window(config: ClientConfig | ServerConfig, initial: int) -> int:
-    """Bytes to which auto-tuning may let a window over several streams grow."""
-    if not config.flow_control_window_auto_scale:
-        return initial
-    small = min(_AUTO_SCALE_SMALL * initial, 2 * config.read_buffer_limit)
-    return min(max(_AUTO_SCALE * initial, small), MAX_VARINT)
-
-
 def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
     """Options of the HTTP/3 layer."""
     is_server = isinstance(config, ServerConfig)
@@ -115,7 +107,6 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
         extra_enabling_settings=config.extra_enabling_settings,
         max_sessions=config.max_sessions if isinstance(config, ServerConfig) else 1,
         initial_max_data=config.initial_max_data,
-        max_data=_largest_window(config, config.initial_max_data),
         initial_max_streams_bidi=bidi,
         initial_max_streams_uni=min(config.initial_max_streams_uni, config.max_incoming_streams),
         max_early_streams=config.max_early_streams,

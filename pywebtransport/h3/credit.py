@@ -116,7 +116,6 @@ class SessionCredit:
 
     __slots__ = (
         "_events",
-        "_max_window",
         "_over",
         "_reasons",
         "_send",
@@ -140,7 +139,6 @@ class SessionCredit:
         events: CreditEvents,
     ) -> None:
         self._window = options.initial_max_data
-        self._max_window = options.max_data
         self._strict = strict
         self._send = send
         self._events = events
@@ -275,12 +273,7 @@ class SessionCredit:
         current = self.group.recv_limit
         if current is None or self._over:
             return
-        consumed = self.group.stats()["bytes_consumed"] or 0
-        if self._window < self._max_window and 2 * consumed >= self._window:
-            # The application reads: what it read so often already may wait for it at a time.
-            self._window = min(2 * self._window, self._max_window)
-            self.group.credit_threshold = max(1, self._window // 2)
-        limit = consumed + self._window
+        limit = (self.group.stats()["bytes_consumed"] or 0) + self._window
         if limit > current:
             self.group.recv_limit = limit
             self._send(encode_number(CapsuleType.WT_MAX_DATA, limit))

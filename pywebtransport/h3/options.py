@@ -26,7 +26,6 @@ _LONGEST = 1e9  # seconds, as in the configuration
 _RANGES: dict[str, tuple[float, float]] = {
     "max_sessions": (1, MAX_VARINT),
     "initial_max_data": (1, MAX_VARINT),
-    "max_data": (0, MAX_VARINT),
     "initial_max_streams_bidi": (1, MAX_SESSION_STREAMS),
     "initial_max_streams_uni": (1, MAX_SESSION_STREAMS),
     "stream_increment_bidi": (1, MAX_SESSION_STREAMS),
@@ -69,8 +68,6 @@ class H3Options:
     """Sessions alive at once on one connection."""
     initial_max_data: int = 16 * 1024 * 1024
     """Receive window of one session in bytes, over all its streams."""
-    max_data: int = 0
-    """To which that window grows as the application reads; less than the first one: it does not."""
     initial_max_streams_bidi: int = 100
     """Bidirectional streams of one session that the peer may have open."""
     initial_max_streams_uni: int = 100

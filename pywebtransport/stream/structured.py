@@ -301,6 +301,11 @@ class StructuredStream(Generic[MessageT]):
     async def _fill_within(
         self, size: int, timeout: float | None, holding: Holding | None = None
     ) -> bytes:
+        """As ``_fill``.
+
+        Raises:
+            TimeoutError: The builtin: the bytes were not there in time.
+        """
         if timeout is None:
             return await self._fill(size, holding)
         async with asyncio.timeout(timeout):

@@ -20,7 +20,7 @@ from pywebtransport.h3.capsules import encode_capsule
 from pywebtransport.h3.frames import encode_frame
 from pywebtransport.utils.budget import PROCESS
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
-from tests.support.steps import take_unidirectional, until
+from tests.support.steps import until
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -132,8 +132,8 @@ async def test_a_full_process_takes_no_connection(
         session = await client.connect(served.url("/x"))
         stream = await session.create_unidirectional_stream()
         await stream.write(bytes(MIB), wait_flush=False)
-        await until(lambda: unread_bytes() > 900 * KIB)
-        PROCESS.limit, refused = 512 * KIB, PROCESS.refused
+        await until(lambda: unread_bytes() > 200 * KIB)
+        PROCESS.limit, refused = 128 * KIB, PROCESS.refused
         with pytest.raises((ConnectionError, ClientError)):
             await other.connect(served.url("/x"))
         assert PROCESS.refused == refused + 1
@@ -141,26 +141,6 @@ async def test_a_full_process_takes_no_connection(
         await other.connect(served.url("/x"))
         session.abort()
     await until(lambda: unread_bytes() == 0)
-
-
-async def test_an_idle_connection_gives_little_credit(pair: PairOfSessions) -> None:
-    """What a peer may send before anybody reads; once somebody does, it is more."""
-    async with pair() as (near, far):
-        streams = [await near.create_unidirectional_stream() for _ in range(20)]
-        for stream in streams:
-            await stream.write(bytes(MIB), wait_flush=False)
-        await until(lambda: far._h3.stats()["bytes_received"] >= 1900 * KIB)  # type: ignore[operator]
-        for _ in range(10):  # whatever else may be on its way
-            await near.datagrams.send(b"ping")
-            await far.datagrams.receive(timeout=20)
-        assert 1900 * KIB < unread_bytes() <= 2 * MIB + 64 * KIB
-        readers = [await take_unidirectional(far) for _ in streams]
-        await asyncio.gather(*(stream.close() for stream in streams), *map(read_out, readers))
-        assert far._h3.stats()["bytes_received"] == 20 * MIB
-
-
-async def read_out(stream: Any) -> None:
-    assert len(await stream.read_all()) == MIB
 
 
 @pytest.mark.parametrize("kind", ["capsules", "frames"])

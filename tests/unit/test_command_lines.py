@@ -32,11 +32,15 @@ WRONG: dict[str, list[list[str]]] = {
     "-m examples.demo.browser": [["x"], ["--port", "x"], ["--port", "99999"], ["--size", "x"]],
     "-m examples.demo.client": [[], ["nowhere", HASH], [URL, "zz"], [URL, HASH, "--size", "x"]],
     "-m examples.demo.server": [["x"], ["--port", "99999"], ["--allow-origin", "x"]],
+    "-m tests.attack": [["x"], ["--seconds", "x"]],
     "-m tests.benchmark": [["x"], ["--scenario", "x"]],
     "-m tests.benchmark.core": [[]],
     "-m tests.benchmark.growth": [[]],
     "-m tests.benchmark.guard": [["x"]],
+    "-m tests.benchmark.paths": [[], ["--output", "x", "--table", "x"]],
     "-m tests.benchmark.relay": [[], ["x"]],
+    "-m tests.fuzz": [[], ["x"], ["run", "x"]],
+    "-m tests.soak": [["x"], ["--scale", "x"]],
     "scripts/check_c.py": [["nowhere.c"]],
     "scripts/debian_root.py": [[], ["trixie"]],
     "scripts/fuzz.sh": [["x", "y"]],
@@ -50,6 +54,9 @@ WRONG: dict[str, list[list[str]]] = {
     "scripts/virtualenv.sh": [[], ["check"], ["x", sys.executable, "nowhere"]],
     "vendor/requirements.py": [["x"]],
 }
+
+# Folders of tests with programs in them.
+PROGRAMS = ("attack", "benchmark", "fuzz", "soak")
 
 
 def run(program: str, arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
@@ -83,7 +90,7 @@ def test_every_program_is_here() -> None:
     }
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-        for folder in ("examples/demo", "tests/benchmark")
+        for folder in ("examples/demo", *(f"tests/{name}" for name in PROGRAMS))
         for path in (ROOT / folder).rglob("*.py")
         if 'if __name__ == "__main__"' in path.read_text() and "argparse" in path.read_text()
     }

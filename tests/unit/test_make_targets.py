@@ -33,6 +33,8 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "format": (VIRTUALENV, {"lint"}),
     "types": (VIRTUALENV, {"types"}),
     "fuzz": (BUILD | {"engine", "fuzz"}, {"base", "fuzz"}),
+    "attack": (BUILD, {"base", "test"}),
+    "soak": (BUILD, {"base", "benchmark", "test"}),
     "bench": (BUILD, {"base", "benchmark"}),
     "bench-quick": (BUILD, {"base", "benchmark"}),
     "bench-lossy": (BUILD | {"engine"}, {"base"}),

@@ -14,7 +14,6 @@ from pywebtransport.h3.capsules import encode_close, encode_number
 from pywebtransport.h3.frames import encode_frame
 from pywebtransport.h3.options import H3Options
 from pywebtransport.h3.session import H3Session
-from pywebtransport.h3.varint import decode_varint
 from tests.unit.h3.bed import (
     Bed,
     ClientBed,
@@ -316,20 +315,3 @@ def test_datagrams_in_capsules_are_no_load() -> None:
         stream.feed(data_frame(capsule(0x00, b"x")))
     assert len(events.datagrams) == count
     assert bed.close_code is None
-
-
-def test_the_window_of_a_session_grows_as_the_application_reads() -> None:
-    bed, _, _, connect = established(False, H3Options(initial_max_data=1000, max_data=4000))
-    stream = bed.quic.peer_open(True, varint(0x54) + varint(0))
-    windows = []
-    for n in range(1, 21):
-        before = len(bed.capsules_sent(connect))
-        stream.feed(bytes(500))
-        stream.read()
-        for kind, value in bed.capsules_sent(connect)[before:]:
-            assert kind == 0x190B4D3D
-            limit = decode_varint(value)
-            assert limit is not None
-            windows.append(limit[0] - 500 * n)
-    assert windows[:2] == [2000, 4000]
-    assert set(windows[2:]) == {4000}
