@@ -64,20 +64,35 @@ async def while_present(quic: QuicConnection, deadline: float) -> AsyncIterator[
     Raises:
         TimeoutError: The builtin: time was up, or the peer is gone.
     """
-    loop = asyncio.get_running_loop()
-    presence = Presence(quic)
     async with asyncio.timeout_at(deadline) as limit:
-        timers: list[asyncio.TimerHandle] = []
-
-        def look() -> None:
-            if presence.is_gone():
-                limit.reschedule(loop.time())
-            else:
-                timers[:] = [loop.call_later(presence.patience / 4, look)]
-
-        timers.append(loop.call_later(presence.patience, look))
+        watch = _Watch(Presence(quic), limit)
         try:
             yield
         finally:
-            for timer in timers:
-                timer.cancel()
+            watch.stop()
+
+
+class _Watch:
+    """Brings the end of a time limit forward once the peer is gone.
+
+    No function that refers to itself, or each would wait for the garbage collector, with
+    its connection.
+    """
+
+    __slots__ = ("_limit", "_loop", "_presence", "_timer")
+
+    def __init__(self, presence: Presence, limit: asyncio.Timeout) -> None:
+        self._presence = presence
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(presence.patience, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._presence.is_gone():
+            self._limit.reschedule(self._loop.time())
+        else:
+            self._timer = self._loop.call_later(self._presence.patience / 4, self._look)

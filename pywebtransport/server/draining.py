@@ -57,7 +57,7 @@ class Draining:
         self._told: dict[WebTransportConnection, Presence] = {}
         # When the time of each client is up, in order.
         self._due: deque[tuple[float, WebTransportConnection]] = deque()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[WebTransportConnection, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._timeout = 0.0
@@ -89,10 +89,7 @@ class Draining:
         started = next_at = loop.time()
         self._timeout = timeout
         arrived = started + min(_ARRIVAL, timeout)
-        size = _BATCH
-        if spread > 0:
-            size = max(1, math.ceil(len(self._waiting) / math.ceil(spread / _STEP)))
-        interval = spread / max(1, math.ceil(len(self._waiting) / size))
+        size, interval = self._pace(spread)
         late = 0
         while True:
             now = loop.time()
@@ -102,8 +99,12 @@ class Draining:
                     self._tell(self._waiting.popleft())
             if self._arriving and (now >= arrived or not self._may_come()):
                 self._arriving = False
-                self._waiting.extend(item for item in self._newcomers if not item.is_closed)
+                came = [item for item in self._newcomers if not item.is_closed]
                 self._newcomers.clear()
+                if came:
+                    self._waiting.extend(came)
+                    size, interval = self._pace(started + spread - now)
+                    next_at = min(next_at, now + interval)
             late += self._close_due(now)
             if not self._waiting and not self._arriving and not self._left():
                 break
@@ -115,13 +116,20 @@ class Draining:
 
     def stop(self) -> None:
         """Nothing is sent later any more."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         for task in self._tasks:
             task.cancel()
 
     # ------------------------------------------------------------------ internal
+
+    def _pace(self, seconds: float) -> tuple[int, float]:
+        """How many clients to tell at a time, and how often, to be done after so many seconds."""
+        if seconds <= 0 or not self._waiting:
+            return _BATCH, 0.0
+        size = math.ceil(len(self._waiting) / math.ceil(seconds / _STEP))
+        return size, seconds / math.ceil(len(self._waiting) / size)
 
     def _tell(self, connection: WebTransportConnection) -> None:
         """GOAWAY, a DRAIN capsule for each session, and later the GOAWAY with the last request."""
@@ -134,14 +142,13 @@ class Draining:
         self._told[connection] = Presence(driver.quic)
         loop = asyncio.get_running_loop()
         self._due.append((loop.time() + self._timeout, connection))
+        self._timers[connection] = loop.call_later(connection.rtt or 0.0, self._finish, connection)
 
-        def finish() -> None:
-            self._timers.discard(timer)
-            if not connection.is_closed:
-                driver.h3.finish_goaway()
-
-        timer = loop.call_later(connection.rtt or 0.0, finish)
-        self._timers.add(timer)
+    def _finish(self, connection: WebTransportConnection) -> None:
+        del self._timers[connection]
+        driver = connection._driver
+        if driver is not None and not connection.is_closed:
+            driver.h3.finish_goaway()
 
     def _close_due(self, now: float) -> int:
         """Close those whose time is up, some at a time; tell how many had sessions."""

@@ -23,6 +23,7 @@ from pywebtransport.server import WebTransportServer, current_worker, run_worker
 from pywebtransport.server.supervisor import RestartPolicy
 from tests.support.endpoints import ServerFactory
 from tests.support.leaks import ExpectedLogs
+from tests.support.steps import until
 
 # The limit of a test is watched by a thread of the interpreter, which a fork does not copy.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -345,8 +346,11 @@ def test_failure_while_serving_is_logged_and_replaced(
         async with WebTransportServer(config=config) as server:
             await server.listen()
             if index() == 0:
-                # The first worker 1 failed once its successor writes here.
+                # The first worker 1 failed once its successor writes here, and is gone a bit later.
                 await asyncio.to_thread(os.read, read_end, 1)
+                worker = current_worker()
+                assert worker is not None
+                await until(lambda: worker.deaths == 1)
                 to_supervisor(signal.SIGTERM)
             elif not pipe[0].poll():
                 pipe[1].send("first")
