@@ -304,7 +304,11 @@ class RawPeer(QuicConnectionProtocol):
         senders = [stream.sender for stream in self._quic._streams.values()]
         async with asyncio.timeout(_PATIENCE):
             await self.ping()
-            while any(sender._buffer_start != sender._buffer_stop for sender in senders):
+            # Of a stream that the other end has stopped, nothing more is sent.
+            while any(
+                sender._buffer_start != sender._buffer_stop and sender._reset_error_code is None
+                for sender in senders
+            ):
                 await self.ping()
 
     async def session(self, path: str = "/", **request: Any) -> int:
