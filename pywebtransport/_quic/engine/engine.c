@@ -160,7 +160,6 @@ const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len)
 void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped) {
   e->stats.backlog_packets += (uint64_t)waiting;
   e->stats.backlog_dropped += dropped;
-  e->stats.dropped_packets += dropped;
 }
 
 void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls) {

@@ -383,7 +383,7 @@ typedef struct qe_engine_stats {
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */
   uint64_t send_calls, recv_calls;
   uint64_t backlog_packets; /* read, and waiting for their connection's turn */
-  uint64_t backlog_dropped; /* of dropped_packets: above what one connection may have waiting */
+  uint64_t backlog_dropped; /* above what one connection may have waiting */
 } qe_engine_stats;
 void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st);
 
