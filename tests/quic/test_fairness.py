@@ -82,3 +82,30 @@ def test_slow_handler_of_one_does_not_stop_reading(lab: Lab) -> None:
             assert HONEST in link.far.datagrams
             assert len(handler.datagrams) - taken <= 2 * 256
             slow.run(lambda: len(handler.datagrams) == 1000)
+
+
+def test_datagrams_that_wait_for_a_slow_handler_are_bounded(lab: Lab) -> None:
+    with lab.link() as link:
+        handler = Slow()
+        handler.quic = link.peer
+        link.peer.handler = handler
+        for _ in range(400):
+            if link.peer.stats()["dgrams_missed"]:
+                break
+            while link.conn.send_datagram(b"", b""):
+                pass
+            link.client.endpoint.process(now())
+            link.server.endpoint.receive(link.server.quic_socket, now())
+            link.server.endpoint.process(now())
+            link.client.endpoint.receive(link.client.quic_socket, now())
+        stats = link.peer.stats()
+        assert stats["dgrams_missed"] > 0
+        # What the calls of the last turn took is room again.
+        waiting = stats["dgrams_received"] - stats["dgrams_missed"] - len(handler.datagrams)
+        assert 16384 - 4 * 256 <= waiting <= 16384
+
+        def told() -> bool:
+            found = link.peer.stats()
+            return bool(found["dgrams_received"] == found["dgrams_missed"] + len(handler.datagrams))
+
+        link.run(told)
