@@ -88,9 +88,10 @@ class IncomingStreams(Generic[_StreamT]):
     async def __anext__(self) -> _StreamT:
         session = self._session
         if self._taken >= _AT_ONCE:
-            # What is done with these comes first, and whatever else waits in this loop.
             self._taken = 0
-            await asyncio.sleep(0)
+            if session._incoming_bidi or session._incoming_uni:
+                # What is done with those comes first, and whatever else waits in this loop.
+                await asyncio.sleep(0)
         while True:
             first, second = self._first, self._second
             if (
