@@ -97,6 +97,7 @@ cdef class QuicEndpoint:
     cdef uint64_t _slice_end
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
+    cdef bint _has_backlog     # packets wait for their connection's turn
     cdef object _failure       # first exception of a trampoline
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
     # What collect found, in the order of deliver.
@@ -126,6 +127,8 @@ cdef class QuicEndpoint:
     cdef int _check_process(self) except -1
     cdef int _check_failure(self) except -1
     cdef int _transmit(self, uint64_t now) except -2
+    cdef int _look_for_backlog(self) except -1
+    cdef int _serve_backlog(self, uint64_t now) except -1
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
@@ -165,7 +168,9 @@ cdef class QuicConnection:
     cdef public object handler
     cdef set _streams            # alive in the engine
     cdef set _groups
-    cdef list _dgrams            # received in this turn
+    cdef list _dgrams            # received, to be delivered
+    cdef size_t _dgram_bytes     # of these
+    cdef uint64_t _dgrams_missed  # received when too many waited
     cdef CloseInfo _close_info
     cdef str _alpn
     cdef str _server_name

@@ -243,8 +243,14 @@ cdef void _cb_dgram_received(void *eu, qe_conn *c, void *cu, const uint8_t *data
     try:
         if conn._dgrams is None:
             conn._dgrams = []
+            conn._dgram_bytes = 0
             endpoint._dgram_conns.append(conn)
             endpoint._events = True
+        elif (len(conn._dgrams) >= MAX_DATAGRAMS
+              or conn._dgram_bytes + n > MAX_DATAGRAM_BYTES):
+            conn._dgrams_missed += 1
+            return
+        conn._dgram_bytes += n
         conn._dgrams.append(PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>n))
     except BaseException as exc:
         endpoint._keep(exc)

@@ -86,10 +86,14 @@ cdef class QuicConnection:
 
     def stats(self):
         cdef qe_conn_stats s
+        cdef dict figures
         if self._c == NULL:
-            return _conn_stats(&self._last)
-        qe_conn_get_stats(self._c, &s)
-        return _conn_stats(&s)
+            figures = _conn_stats(&self._last)
+        else:
+            qe_conn_get_stats(self._c, &s)
+            figures = _conn_stats(&s)
+        figures["dgrams_missed"] = self._dgrams_missed
+        return figures
 
     # ----------------------------------------------------------------- streams
 

@@ -135,10 +135,14 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         if len(datagrams) > SLICE_DATAGRAMS:
             conn._dgrams = datagrams[SLICE_DATAGRAMS:]
             del datagrams[SLICE_DATAGRAMS:]
+            for datagram in datagrams:
+                conn._dgram_bytes -= <size_t>PyBytes_GET_SIZE(datagram)
             self._dgram_conns.append(conn)
             self._events = True
         # Who gets them runs next, and may well answer: see receive().
         self._woken += 1
+        if len(datagrams) > SLICE_CALLS:
+            self._told += SLICE_CALLS  # one call, but the work of many: look at the clock
         try:
             conn.handler.datagrams_received(datagrams)
         except BaseException as exc:

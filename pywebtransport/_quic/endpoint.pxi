@@ -14,6 +14,9 @@ cdef enum:
     SLICE_CALLS = 16           # calls without a look at the clock
     SLICE_WOKEN = 128          # readers that run next, all in one turn of the event loop
     SLICE_DATAGRAMS = 256      # handed over in one call
+    SLICE_PACKETS = 256        # of those that wait for their connection's turn
+    MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
+    MAX_DATAGRAM_BYTES = 4_194_304
     MAX_PACKETS = 4096         # that wait at an endpoint without sockets
 
 
@@ -162,22 +165,25 @@ cdef class QuicEndpoint:
         self._check_process()
         self._begin(now)
         try:
-            if self._late:
-                self._deliver()
-            # What waits to be delivered is not added to: packets stay in the kernel.
-            if not self._late and sock._c != NULL:
+            # Whatever waits to be delivered, sockets are read: who floods one must not
+            # make the packets of others wait in the kernel behind its own.
+            self._inside = True
+            with nogil:
+                n = qe_sock_recv(sock._c)
+            self._left()
+            if n >= 0 and sock._c != NULL:
                 self._inside = True
-                with nogil:
-                    n = qe_sock_recv(sock._c)
+                more = qe_sock_dispatch(sock._c, now)
                 self._left()
-                if n < 0:
-                    self._report(_error(n, f"Receiving on socket {sock._fd}"))
-                elif sock._c != NULL:
+                if more > 0 and n > 0 and sock._c != NULL:
                     self._inside = True
-                    more = qe_sock_dispatch(sock._c, now)
+                    n = more = qe_sock_read_ahead(sock._c, now)
                     self._left()
-                    self._check_failure()
-                self._deliver()
+                    self._look_for_backlog()
+                self._check_failure()
+            if n < 0:
+                self._report(_error(n, f"Receiving on socket {sock._fd}"))
+            self._deliver()
             # Woken readers run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
             if self._woken:
@@ -187,7 +193,7 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
-        return self._e != NULL and (more > 0 or self._again or self._late)
+        return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
     def receive_packets(self, list packets not None, uint64_t now):
         """As receive(), for an endpoint without sockets."""
@@ -312,13 +318,41 @@ cdef class QuicEndpoint:
         try:
             if self._packets and not self._late:
                 self._read_packets(now)
+            if self._has_backlog:
+                self._serve_backlog(now)
             if self._events:
                 self._deliver()
             left = self._transmit(now)
         finally:
             self._busy = False
         self._after_turn()
-        return self._e != NULL and (left > 0 or self._again or self._late)
+        return self._e != NULL and (left > 0 or self._again or self._late or self._has_backlog)
+
+    cdef int _look_for_backlog(self) except -1:
+        cdef qe_engine_stats s
+        self._has_backlog = False
+        if self._e != NULL:
+            qe_engine_get_stats(self._e, &s)
+            self._has_backlog = s.backlog_packets > 0
+
+    cdef int _serve_backlog(self, uint64_t now) except -1:
+        """Packets of connections that had more than their share, a quarter of a slice of them."""
+        cdef QuicSocket sock
+        cdef uint64_t end = self._slice_end - self._slice // 4
+        cdef int served = 0
+        cdef int more
+        for sock in list(self._socks):
+            more = 1
+            while more > 0 and sock._c != NULL and self._e != NULL:
+                self._inside = True
+                more = qe_sock_serve(sock._c, SLICE_CALLS, now)
+                self._left()
+                served += SLICE_CALLS
+                if served >= SLICE_PACKETS or _clock() >= end:
+                    break
+        self._check_failure()
+        self._look_for_backlog()
+        return 0
 
     cdef int _transmit(self, uint64_t now) except -2:
         """Timers and packets, then deliver what that brought. 1: work is left."""
@@ -350,7 +384,9 @@ cdef class QuicEndpoint:
         self._again = False
         self._flush_scheduled = False
         self._woken = 0
-        self._slice_end = _clock() + self._slice
+        # Who is behind has two turns in each of the event loop: reading, and working off.
+        self._slice_end = _clock() + (
+            self._slice // 2 if self._late or self._has_backlog else self._slice)
         return 0
 
     cdef bint _is_over(self) noexcept:
@@ -362,7 +398,7 @@ cdef class QuicEndpoint:
             self._told >= SLICE_CALLS and _clock() >= self._slice_end)
 
     cdef int _after_turn(self) except -1:
-        if self._dirty or self._late:
+        if self._dirty or self._late or self._has_backlog:
             self._dirty = False
             if self._e != NULL:
                 self._want_flush()
@@ -653,7 +689,8 @@ cdef class QuicEndpoint:
                     _deliver_facts(self)
                 if self._ready and not self._late:
                     _deliver_streams(self)
-                if self._dgram_conns and not self._late:
+                # A flood of streams does not hold datagrams up: they have no order between them.
+                if self._dgram_conns and not self._handshakes:
                     _deliver_datagrams(self)
                 if self._group_events and not self._late:
                     _deliver_groups(self)

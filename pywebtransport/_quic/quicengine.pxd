@@ -204,6 +204,8 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t bytes_sent
         uint64_t send_calls
         uint64_t recv_calls
+        uint64_t backlog_packets
+        uint64_t backlog_dropped
 
     int QE_SOCK_GSO
     int QE_SOCK_GRO
@@ -310,6 +312,8 @@ cdef extern from "engine/quicengine.h":
     void qe_engine_unblock(qe_engine *e)
     void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st)
     int qe_sock_dispatch(qe_sock *s, qe_tstamp now)
+    int qe_sock_read_ahead(qe_sock *s, qe_tstamp now)
+    int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now)
 
     int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt,
                           qe_tstamp now)

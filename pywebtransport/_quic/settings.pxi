@@ -188,6 +188,8 @@ cdef dict _engine_stats(const qe_engine_stats *s):
         "bytes_sent": s.bytes_sent,
         "send_calls": s.send_calls,
         "recv_calls": s.recv_calls,
+        "backlog_packets": s.backlog_packets,
+        "backlog_dropped": s.backlog_dropped,
     }
 
 

@@ -26,6 +26,7 @@ _COUNTED = (
     "dgrams_lost",
     "dgrams_dropped",
     "dgrams_expired",
+    "dgrams_missed",
     "key_updates",
 )
 # Members that say how things stand now.

@@ -40,6 +40,7 @@ _COUNTERS = (
     ("retries_sent", "Retry packets sent", "retries_sent"),
     ("stateless_resets_sent", "Stateless resets sent", "stateless_resets_sent"),
     ("packets_dropped", "UDP packets that belong to no connection", "dropped_packets"),
+    ("packets_overflowed", "UDP packets above the share of their connection", "backlog_dropped"),
     ("packets_rate_limited", "Answers withheld by the rate limit", "rate_limited"),
     ("sessions_accepted", "Sessions accepted", "sessions_accepted"),
     ("sessions_rejected", "Sessions rejected", "sessions_rejected"),
@@ -70,7 +71,7 @@ _LABELLED = (
     ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "dgrams_lost"),)),
     ("datagrams_dropped", "Datagrams dropped", "reason", (
         ("not_sent", "dgrams_dropped"), ("expired", "dgrams_expired"),
-        ("not_read", "dgrams_unread"))),
+        ("not_read", "dgrams_unread"), ("not_delivered", "dgrams_missed"))),
 )  # fmt: skip
 _GAUGES = (
     ("connections", "QUIC connections alive", "active_connections"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from ..stream import WebTransportReceiveStream, WebTransportStream
 from ..utils.waiters import Line, Turn, require_loop
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .session import WebTransportSession
 
 __all__ = ["Acceptors", "IncomingStreams"]
+
+_AT_ONCE: Final = 16
+"""Streams that one iterator takes in a turn of the event loop: each is likely to start a task."""
 
 _AnyStream = WebTransportStream | WebTransportReceiveStream
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
@@ -47,7 +50,15 @@ class Acceptors:
 class IncomingStreams(Generic[_StreamT]):
     """Iterates over streams the peer opened; several iterators share the queues, in turn."""
 
-    __slots__ = ("_acceptors", "_bidirectional", "_first", "_second", "_session", "_unidirectional")
+    __slots__ = (
+        "_acceptors",
+        "_bidirectional",
+        "_first",
+        "_second",
+        "_session",
+        "_taken",
+        "_unidirectional",
+    )
 
     def __init__(
         self, session: WebTransportSession, *, bidirectional: bool, unidirectional: bool
@@ -56,6 +67,7 @@ class IncomingStreams(Generic[_StreamT]):
         self._bidirectional = bidirectional
         self._unidirectional = unidirectional
         self._acceptors: Acceptors | None = None
+        self._taken = 0  # without waiting
         # The lines of the kinds that are wanted; there are none before anybody waits.
         self._first: Line | None = None
         self._second: Line | None = None
@@ -72,6 +84,11 @@ class IncomingStreams(Generic[_StreamT]):
 
     async def __anext__(self) -> _StreamT:
         session = self._session
+        if self._taken >= _AT_ONCE:
+            self._taken = 0
+            if session._incoming_bidi or session._incoming_uni:
+                # What is done with those comes first, and whatever else waits in this loop.
+                await asyncio.sleep(0)
         while True:
             first, second = self._first, self._second
             if (
@@ -82,6 +99,7 @@ class IncomingStreams(Generic[_StreamT]):
             ):
                 stream = _take(session, self._bidirectional, self._unidirectional)
                 if stream is not None:
+                    self._taken += 1
                     return stream  # type: ignore[return-value]
                 if session.is_closed:
                     raise StopAsyncIteration
@@ -90,6 +108,7 @@ class IncomingStreams(Generic[_StreamT]):
                     session._acceptors = Acceptors()
                 self._know(session._acceptors)
                 continue
+            self._taken = 0
             stream = await self._wait(self._acceptors)
             if stream is not None:
                 return stream  # type: ignore[return-value]

@@ -371,3 +371,29 @@ async def test_bulk_does_not_hold_up_new_connections(
         async with bulk_in(direction, client, server) as streams:
             moved = await check(streams, one, record_figures, count=10, bound=16 * BOUND)
             assert median(moved) <= 2 * BOUND
+
+
+async def test_taking_many_streams_leaves_turns_to_others(pair: PairOfSessions) -> None:
+    """Streams that wait already are taken a few in a turn: each is likely to start a task."""
+    async with pair() as (client, server):
+        count = 100
+        for _ in range(count):
+            stream = await client.create_unidirectional_stream()
+            await stream.write_all(b"x")
+        await until(lambda: len(server._incoming_uni or ()) == count)
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(others())
+        taken: dict[int, int] = {}
+        async for _ in server.incoming_unidirectional_streams():
+            taken[turns] = taken.get(turns, 0) + 1
+            if sum(taken.values()) == count:
+                break
+        other.cancel()
+        assert max(taken.values()) <= 16

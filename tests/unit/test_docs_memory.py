@@ -21,6 +21,18 @@ ROWS = [
 ]
 
 
+def engine_bounds() -> list[int]:
+    """Bytes that the sources of the engine and its binding name."""
+    quic = ROOT / "pywebtransport" / "_quic"
+    packets = re.search(
+        r"QE_FAIR_MAX_BYTES \(\(size_t\)(\d+) << 20\)", (quic / "engine" / "fair.h").read_text()
+    )
+    datagrams = re.search(r"MAX_DATAGRAM_BYTES = ([\d_]+)", (quic / "endpoint.pxi").read_text())
+    assert packets is not None
+    assert datagrams is not None
+    return [int(packets[1]) << 20, int(datagrams[1])]
+
+
 def test_the_table_is_found() -> None:
     assert len(ROWS) > 10
     assert all(len(row) == 5 for row in ROWS)
@@ -32,7 +44,7 @@ def test_defaults_are_those_of_the_configuration(row: list[str]) -> None:
     number, unit = re.fullmatch(r"([\d,]+) (\w+).*", shown).groups()  # type: ignore[union-attr]
     value = int(number.replace(",", "")) * UNITS[unit]
     if name == "none":
-        assert value in (H3Options().max_capsule_backlog, 16 << 20)
+        assert value in (H3Options().max_capsule_backlog, 16 << 20, *engine_bounds())
     elif name == "`max_memory`":
         assert ClientConfig().max_memory is ServerConfig().max_memory is None
         assert PROCESS.limit == value

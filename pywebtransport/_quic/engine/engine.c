@@ -146,6 +146,22 @@ uint32_t qe_engine_recv_batch(const qe_engine *e) {
   return e->set.recv_batch;
 }
 
+const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len) {
+  ngtcp2_version_cid vc;
+
+  if (len == 0 || ngtcp2_pkt_decode_version_cid(&vc, data, len, e->set.cid_len) != 0 ||
+      vc.dcidlen > NGTCP2_MAX_CIDLEN) {
+    return NULL;
+  }
+  qe_target *t = qe_cidmap_get(&e->cids, vc.dcid, vc.dcidlen);
+  return t != NULL && t->kind == QE_TARGET_CONN ? t : NULL;
+}
+
+void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped) {
+  e->stats.backlog_packets += (uint64_t)waiting;
+  e->stats.backlog_dropped += dropped;
+}
+
 void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls) {
   e->stats.send_calls += send_calls;
   e->stats.recv_calls += recv_calls;

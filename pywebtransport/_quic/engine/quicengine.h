@@ -382,6 +382,8 @@ typedef struct qe_engine_stats {
   uint64_t foreign_packets; /* of other workers */
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */
   uint64_t send_calls, recv_calls;
+  uint64_t backlog_packets; /* read, and waiting for their connection's turn */
+  uint64_t backlog_dropped; /* above what one connection may have waiting */
 } qe_engine_stats;
 void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st);
 
@@ -407,6 +409,14 @@ int qe_sock_recv(qe_sock *s);
 /* Feeds what qe_sock_recv read to the engine; handles the error queue.
  * Returns 1 when the kernel probably holds more (batch was full), else 0. */
 int qe_sock_dispatch(qe_sock *s, qe_tstamp now);
+/* After a dispatch that returned 1: empties the kernel's buffer, within bounds, so that nobody
+ * stands behind a flood in it.  The first packets of each connection go to the engine, the others
+ * wait in a queue of their connection, which is bounded: what is above that is dropped.  Returns 1
+ * when the kernel probably holds more, 0, or QE_ERR_SYSCALL. */
+int qe_sock_read_ahead(qe_sock *s, qe_tstamp now);
+/* Feeds at least one packet that waits to the engine, up to `budget`, the connections in turn.
+ * Returns 1 when more waits. */
+int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now);
 
 /* ------------------------------------------------------------- connections */
 

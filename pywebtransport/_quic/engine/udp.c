@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "fair.h"
 #include "log.h"
 #include "udp_cmsg.h"
 #include "udp_sock.h"
@@ -20,6 +21,9 @@
 #define RX_SLOTS_GRO 16
 #define RX_SLOTS_PLAIN 64
 #define RX_ERRORS QE_SOCK_MAX_ERRORS /* ICMP errors taken per call */
+
+/* Of the kernel's buffer, beyond the batch, in one turn; more than fit into the default size. */
+#define AHEAD_MESSAGES 8192
 
 #define DEFAULT_BUFFER ((uint32_t)4 << 20)
 
@@ -133,6 +137,7 @@ int qe_sock_new(qe_sock **out, qe_engine *e, int fd, uint32_t buffer_bytes, int 
 }
 
 static void destroy(qe_sock *s) {
+  qe_fair_free(s->fair);
   if (s->rx != NULL) {
     free(s->rx->slots);
     free(s->rx);
@@ -145,6 +150,7 @@ void qe_sock_free(qe_sock *s) {
     return;
   }
   s->dead = true;
+  qe_engine_count_backlog(s->engine, -(int64_t)qe_fair_packets(s->fair), 0);
   qe_engine_forget_sock(s->engine, s);
   if (!s->dispatching) {
     destroy(s);
@@ -327,27 +333,57 @@ static socklen_t local_address(const qe_sock *s, const qe_cmsg_info *info,
   return s->bound_len;
 }
 
-static void dispatch_message(qe_sock *s, unsigned i, qe_tstamp now) {
+/* What qe_sock_recv read into slot i; false: nothing of use. */
+static bool read_slot(const qe_sock *s, unsigned i, qe_fair_packet *p) {
   struct mmsghdr *m = &s->rx->msgs[i];
-  struct sockaddr_storage local;
   qe_cmsg_info info;
-  size_t len = m->msg_len;
 
-  if (len == 0 || m->msg_hdr.msg_namelen == 0 || (m->msg_hdr.msg_flags & MSG_TRUNC)) {
-    return;
+  p->len = m->msg_len;
+  if (p->len == 0 || m->msg_hdr.msg_namelen == 0 || (m->msg_hdr.msg_flags & MSG_TRUNC)) {
+    return false;
   }
   qe_cmsg_read(&m->msg_hdr, &info);
-  socklen_t local_len = local_address(s, &info, &local);
-  size_t segment = info.segment_size == 0 || info.segment_size > len ? len : info.segment_size;
-  const uint8_t *data = s->rx->iov[i].iov_base;
+  p->local_len = local_address(s, &info, &p->local);
+  p->remote_len = m->msg_hdr.msg_namelen;
+  p->ecn = info.ecn;
+  p->segment =
+      info.segment_size == 0 || info.segment_size > p->len ? p->len : info.segment_size;
+  return true;
+}
 
-  for (size_t at = 0; at < len && !s->dead; at += segment) {
-    size_t n = len - at < segment ? len - at : segment;
+static void feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_storage *remote,
+                 const uint8_t *data, qe_tstamp now) {
+  for (size_t at = 0; at < p->len && !s->dead; at += p->segment) {
+    size_t n = p->len - at < p->segment ? p->len - at : p->segment;
     /* Out of memory drops this datagram: QUIC recovers. */
-    (void)qe_engine_packet_in(s->engine, s, (struct sockaddr *)&local, local_len,
-                              (struct sockaddr *)&s->rx->from[i], m->msg_hdr.msg_namelen, info.ecn,
-                              data + at, n, now);
+    (void)qe_engine_packet_in(s->engine, s, (const struct sockaddr *)&p->local, p->local_len,
+                              (const struct sockaddr *)remote, p->remote_len, p->ecn, data + at, n,
+                              now);
   }
+}
+
+/* Within a connection the order stays: behind what waits, everything waits. */
+static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direct, qe_tstamp now) {
+  const uint8_t *data = s->rx->iov[i].iov_base;
+  qe_fair_packet p;
+
+  if (!read_slot(s, i, &p)) {
+    return;
+  }
+  if (ahead || qe_fair_packets(s->fair) > 0) {
+    /* A train is taken for that of its first packet: they come from one socket of the peer. */
+    const void *owner = qe_engine_owner(s->engine, data, p.segment);
+    p.count = segments(p.len, p.segment);
+    if (qe_fair_waits(s->fair, owner) ||
+        (ahead && (*direct >= s->recv_batch || !qe_fair_admit(s->fair, owner, p.count)))) {
+      memcpy(&p.remote, &s->rx->from[i], sizeof(p.remote));
+      bool kept = qe_fair_put(s->fair, owner, &p, data);
+      qe_engine_count_backlog(s->engine, kept ? p.count : 0, kept ? 0 : p.count);
+      return;
+    }
+    *direct += p.count;
+  }
+  feed(s, &p, &s->rx->from[i], data, now);
 }
 
 static void report_error(qe_sock *s, const struct qe_sock_error *error) {
@@ -364,35 +400,84 @@ static void report_error(qe_sock *s, const struct qe_sock_error *error) {
                            error->mtu > headers ? error->mtu - headers : 0);
 }
 
-int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
-  unsigned count = s->rx_count, errors = s->error_count;
-  int more = s->rx_more || s->errors_wait;
-
-  if (s->dead || s->dispatching) {
-    return 0;
-  }
-  /* Unbound until the first packet went out: learn the port now. */
-  if (count > 0 && ((struct sockaddr_in *)&s->bound)->sin_port == 0) {
-    socklen_t len = sizeof(s->bound);
-    (void)getsockname(s->fd, (struct sockaddr *)&s->bound, &len);
-  }
-  s->rx_count = 0;
-  s->error_count = 0;
-  s->dispatching = true;
-  for (unsigned i = 0; i < count && !s->dead; i++) {
-    dispatch_message(s, i, now);
-  }
-  for (unsigned i = 0; i < errors && !s->dead; i++) {
-    report_error(s, &s->errors[i]);
-  }
+/* Ends what set s->dispatching; false: the socket was freed meanwhile. */
+static bool leave(qe_sock *s) {
   s->dispatching = false;
   if (s->dead) {
     destroy(s);
-    return 0;
+    return false;
   }
   if (s->recv_calls > 0) {
     qe_engine_count_io(s->engine, 0, s->recv_calls);
     s->recv_calls = 0;
   }
-  return more;
+  return true;
+}
+
+static void dispatch_batch(qe_sock *s, bool ahead, unsigned *direct, qe_tstamp now) {
+  unsigned count = s->rx_count, errors = s->error_count;
+
+  s->rx_count = 0;
+  s->error_count = 0;
+  for (unsigned i = 0; i < count && !s->dead; i++) {
+    dispatch_message(s, i, ahead, direct, now);
+  }
+  for (unsigned i = 0; i < errors && !s->dead; i++) {
+    report_error(s, &s->errors[i]);
+  }
+}
+
+int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
+  int more = s->rx_more || s->errors_wait;
+  unsigned direct = 0;
+
+  if (s->dead || s->dispatching) {
+    return 0;
+  }
+  /* Unbound until the first packet went out: learn the port now. */
+  if (s->rx_count > 0 && ((struct sockaddr_in *)&s->bound)->sin_port == 0) {
+    socklen_t len = sizeof(s->bound);
+    (void)getsockname(s->fd, (struct sockaddr *)&s->bound, &len);
+  }
+  s->dispatching = true;
+  dispatch_batch(s, false, &direct, now);
+  return leave(s) ? more : 0;
+}
+
+int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
+  unsigned direct = 0, messages = 0;
+  int n;
+
+  if (s->dead || s->dispatching) {
+    return 0;
+  }
+  if (s->fair == NULL && (s->fair = qe_fair_new()) == NULL) {
+    return 1; /* the kernel keeps them, as it did before */
+  }
+  qe_fair_begin_turn(s->fair);
+  s->dispatching = true;
+  do {
+    n = qe_sock_recv(s);
+    messages += s->rx_count;
+    dispatch_batch(s, true, &direct, now);
+  } while (n > 0 && !s->dead && s->rx_more && messages < AHEAD_MESSAGES);
+  int more = s->rx_more || s->errors_wait;
+  return !leave(s) ? 0 : n < 0 ? n : more;
+}
+
+int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now) {
+  unsigned served = 0;
+  qe_fair_packet *p;
+
+  if (s->dead || s->dispatching || qe_fair_packets(s->fair) == 0) {
+    return 0;
+  }
+  s->dispatching = true;
+  while (!s->dead && served < budget && (p = qe_fair_take(s->fair)) != NULL) {
+    served += p->count;
+    qe_engine_count_backlog(s->engine, -(int64_t)p->count, 0);
+    feed(s, p, &p->remote, p->data, now);
+    free(p);
+  }
+  return leave(s) && qe_fair_packets(s->fair) > 0;
 }

@@ -33,6 +33,10 @@ void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, sockl
 void qe_engine_add_sock(qe_engine *e, qe_sock *s);    /* from qe_sock_new */
 void qe_engine_forget_sock(qe_engine *e, qe_sock *s); /* from qe_sock_free */
 uint32_t qe_engine_recv_batch(const qe_engine *e);    /* settings.recv_batch */
+/* The connection that a packet says it is for, to be compared only; NULL: none. */
+const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len);
+/* Packets that wait at a socket became more or fewer; so many were dropped there. */
+void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped);
 void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls);
 
 #endif

@@ -12,6 +12,7 @@
 #define QE_SOCK_MAX_ERRORS 16
 
 struct qe_rx; /* receive buffers */
+struct qe_fair;
 
 struct qe_sock_error {
   struct sockaddr_storage remote;
@@ -41,6 +42,7 @@ struct qe_sock {
   uint64_t recv_calls;
   struct qe_sock_error errors[QE_SOCK_MAX_ERRORS];
   unsigned error_count;
+  struct qe_fair *fair; /* what waits for its turn; NULL until a batch was full */
 
   /* Sending without GSO: a train that was cut by a full buffer comes back
    * whole; this tells how much of it is already out. */

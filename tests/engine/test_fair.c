@@ -1,0 +1,303 @@
+/*
+ * A flood of one connection does not hold up another: sockets over the real
+ * loopback device, the engine's side played by a recorder.  Counted in packets
+ * and turns; a turn reads, dispatches and reads ahead, as the binding does.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fair.h"
+#include "udp.h"
+
+enum { NOBODY, ALICE, BOB, CAROL, OWNERS, BATCH = 32, NOW = 42 };
+
+struct qe_engine {
+  unsigned fed[OWNERS]; /* packets, and each has its number */
+  unsigned total, out_of_order, wrong_ecn;
+  int64_t waiting;
+  uint64_t dropped;
+  qe_sock *free_on_packet;
+};
+
+static qe_engine engine;
+static int fail_malloc; /* the engine gets no memory */
+static char owners[OWNERS];
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n) {
+  return fail_malloc ? NULL : __real_malloc(n);
+}
+
+int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
+                        socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
+                        unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now) {
+  unsigned who = data[0] % OWNERS, number = data[1] | (unsigned)data[2] << 8;
+
+  (void)sock;
+  CHECK_EQ(now, NOW);
+  CHECK(len >= 3 && local_len == sizeof(struct sockaddr_in) && remote_len == local_len);
+  CHECK_EQ(((const struct sockaddr_in *)local)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+  CHECK_EQ(((const struct sockaddr_in *)remote)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+  e->wrong_ecn += ecn != 2;
+  /* Numbers of what was dropped are missing; nothing comes before an earlier one. */
+  e->out_of_order += number < e->fed[who];
+  e->fed[who]++;
+  e->total++;
+  if (e->free_on_packet != NULL) {
+    qe_sock_free(e->free_on_packet);
+    e->free_on_packet = NULL;
+  }
+  return 0;
+}
+
+const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len) {
+  (void)e;
+  CHECK(len >= 3);
+  return data[0] == NOBODY ? NULL : &owners[data[0] % OWNERS];
+}
+
+void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped) {
+  e->waiting += waiting;
+  e->dropped += dropped;
+}
+
+void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              int sys_errno) {
+  (void)e, (void)remote, (void)len, (void)sys_errno;
+}
+
+void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, socklen_t len,
+                              size_t largest) {
+  (void)e, (void)remote, (void)len, (void)largest;
+}
+
+void qe_engine_add_sock(qe_engine *e, qe_sock *s) {
+  (void)e, (void)s;
+}
+
+void qe_engine_forget_sock(qe_engine *e, qe_sock *s) {
+  (void)e, (void)s;
+}
+
+uint32_t qe_engine_recv_batch(const qe_engine *e) {
+  (void)e;
+  return BATCH;
+}
+
+void qe_engine_count_io(qe_engine *e, uint64_t send_calls, uint64_t recv_calls) {
+  (void)e, (void)send_calls, (void)recv_calls;
+}
+
+/* ----------------------------------------------------------------- helpers */
+
+static unsigned numbers[OWNERS]; /* of the next packet */
+static struct sockaddr_storage to;
+static int sender;
+
+static qe_sock *begin(int features) {
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t len = sizeof(to);
+  int ect0 = 2;
+  qe_sock *s = NULL;
+
+  memset(&engine, 0, sizeof(engine));
+  memset(numbers, 0, sizeof(numbers));
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  CHECK_EQ(bind(fd, (struct sockaddr *)&any, sizeof(any)), 0);
+  CHECK_EQ(getsockname(fd, (struct sockaddr *)&to, &len), 0);
+  CHECK_EQ(qe_sock_new(&s, &engine, fd, 0, features | QE_SOCK_ECN), 0);
+  sender = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  CHECK_EQ(setsockopt(sender, IPPROTO_IP, IP_TOS, &ect0, sizeof(ect0)), 0);
+  return s;
+}
+
+static void end(qe_sock *s) {
+  int fd = qe_sock_fd(s);
+  qe_sock_free(s);
+  CHECK_EQ(engine.waiting, 0);
+  close(fd);
+  close(sender);
+}
+
+static void send_packets(int who, unsigned count) {
+  uint8_t data[100] = {(uint8_t)who};
+
+  for (unsigned i = 0; i < count; i++) {
+    data[1] = (uint8_t)numbers[who];
+    data[2] = (uint8_t)(numbers[who]++ >> 8);
+    CHECK_EQ(sendto(sender, data, sizeof(data), 0, (struct sockaddr *)&to,
+                    sizeof(struct sockaddr_in)),
+             sizeof(data));
+  }
+}
+
+static void turn(qe_sock *s) {
+  int n = qe_sock_recv(s);
+  CHECK(n >= 0);
+  if (qe_sock_dispatch(s, NOW) && n > 0) {
+    CHECK_EQ(qe_sock_read_ahead(s, NOW), 0);
+  }
+}
+
+/* ------------------------------------------------------------------- tests */
+
+static void check_flood(int features, int flooder) {
+  qe_sock *s = begin(features);
+
+  REQUIRE(s != NULL);
+  send_packets(flooder, 1000);
+  send_packets(BOB, 3);
+  turn(s);
+  CHECK_EQ(engine.fed[BOB], 3);
+  CHECK(engine.fed[flooder] <= BATCH + QE_FAIR_QUOTA);
+  CHECK_EQ(engine.fed[flooder] + engine.waiting, 1000);
+  /* In the next turn he passes them, too; those of the flood stay in order. */
+  send_packets(flooder, 10);
+  send_packets(BOB, 5);
+  turn(s);
+  CHECK_EQ(engine.fed[BOB], 8);
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  CHECK_EQ(engine.fed[flooder], 1010);
+  CHECK_EQ(engine.out_of_order + engine.wrong_ecn + engine.dropped + (uint64_t)engine.waiting, 0);
+  end(s);
+}
+
+static void test_flood_is_passed_by_others(void) {
+  check_flood(0, ALICE);
+}
+
+static void test_flood_is_passed_with_gro_and_pktinfo(void) {
+  check_flood(QE_SOCK_GRO | QE_SOCK_PKTINFO, ALICE);
+}
+
+static void test_packets_of_no_connection_are_one_flood(void) {
+  check_flood(QE_SOCK_PKTINFO, NOBODY);
+}
+
+static void test_one_batch_is_not_copied(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  send_packets(ALICE, BATCH - 1);
+  turn(s); /* makes the buffers */
+  CHECK_EQ(engine.fed[ALICE], BATCH - 1);
+  fail_malloc = 1;
+  send_packets(ALICE, BATCH);
+  turn(s); /* full, but nothing is behind it */
+  fail_malloc = 0;
+  CHECK_EQ(engine.fed[ALICE], 2 * BATCH - 1);
+  CHECK_EQ(engine.dropped, 0);
+  end(s);
+}
+
+static void test_those_who_wait_take_turns(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  send_packets(ALICE, 1000);
+  send_packets(BOB, 200);
+  send_packets(CAROL, 200);
+  turn(s);
+  for (unsigned round = 0; round < 200 / QE_FAIR_QUOTA - 1; round++) {
+    unsigned alice = engine.fed[ALICE], bob = engine.fed[BOB], carol = engine.fed[CAROL];
+    CHECK_EQ(qe_sock_serve(s, 3 * QE_FAIR_QUOTA, NOW), 1);
+    CHECK_EQ(engine.fed[ALICE] - alice, QE_FAIR_QUOTA);
+    CHECK_EQ(engine.fed[BOB] - bob, QE_FAIR_QUOTA);
+    CHECK_EQ(engine.fed[CAROL] - carol, QE_FAIR_QUOTA);
+  }
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  CHECK_EQ(engine.total, 1400);
+  CHECK_EQ(engine.out_of_order, 0);
+  end(s);
+}
+
+static void test_no_memory_drops_the_excess(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  send_packets(ALICE, 1);
+  turn(s); /* makes the buffers */
+  send_packets(ALICE, 500);
+  turn(s); /* makes the table */
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  send_packets(ALICE, 500);
+  send_packets(BOB, 1);
+  fail_malloc = 1;
+  turn(s);
+  fail_malloc = 0;
+  CHECK_EQ(engine.fed[BOB], 1);
+  CHECK_EQ(engine.waiting, 0);
+  CHECK_EQ(engine.fed[ALICE] + engine.dropped, 1001);
+  CHECK_EQ(engine.dropped, 500 - BATCH - QE_FAIR_QUOTA);
+  end(s);
+}
+
+static void test_socket_may_be_freed_while_serving(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  int fd = qe_sock_fd(s);
+  send_packets(ALICE, 500);
+  turn(s);
+  engine.free_on_packet = s;
+  CHECK_EQ(qe_sock_serve(s, 100, NOW), 0);
+  CHECK_EQ(engine.fed[ALICE], BATCH + QE_FAIR_QUOTA + 1);
+  CHECK_EQ(engine.waiting, 0);
+  close(fd);
+  close(sender);
+}
+
+static size_t fill_up(qe_fair *f, int who, size_t len) {
+  static uint8_t data[65536];
+  qe_fair_packet head = {.len = len, .segment = len, .count = 1};
+  size_t n = 0;
+
+  while (n < 1000000 && qe_fair_put(f, &owners[who], &head, data)) {
+    n++;
+  }
+  return n * (len + sizeof(head));
+}
+
+static void test_bounds(void) {
+  qe_fair *f = qe_fair_new();
+  size_t alice, bob, carol;
+
+  REQUIRE(f != NULL);
+  alice = fill_up(f, ALICE, 60000);
+  CHECK(alice < QE_FAIR_MAX_BYTES / 2 + 65536 && alice > QE_FAIR_MAX_BYTES / 2 - 65536);
+  bob = fill_up(f, BOB, 1200);
+  CHECK(bob < QE_FAIR_MAX_BYTES / 3 && bob > QE_FAIR_MAX_BYTES / 5);
+  carol = fill_up(f, CAROL, 1200);
+  CHECK(carol > QE_FAIR_MAX_BYTES / 9); /* whoever comes later has room, too */
+  CHECK(alice + bob + carol <= QE_FAIR_MAX_BYTES);
+  qe_fair_free(f);
+
+  f = qe_fair_new();
+  REQUIRE(f != NULL);
+  (void)fill_up(f, ALICE, 1);
+  CHECK_EQ(qe_fair_packets(f), QE_FAIR_MAX_PACKETS);
+  qe_fair_free(f);
+}
+
+int main(void) {
+  RUN(test_flood_is_passed_by_others);
+  RUN(test_flood_is_passed_with_gro_and_pktinfo);
+  RUN(test_packets_of_no_connection_are_one_flood);
+  RUN(test_one_batch_is_not_copied);
+  RUN(test_those_who_wait_take_turns);
+  RUN(test_no_memory_drops_the_excess);
+  RUN(test_socket_may_be_freed_while_serving);
+  RUN(test_bounds);
+  return check_report();
+}
