@@ -34,6 +34,7 @@ WRONG: dict[str, list[list[str]]] = {
     "-m examples.demo.server": [["x"], ["--port", "99999"], ["--allow-origin", "x"]],
     "-m tests.attack": [["x"], ["--seconds", "x"]],
     "-m tests.benchmark": [["x"], ["--scenario", "x"]],
+    "-m tests.benchmark.collector": [["x"], ["--sessions", "x"]],
     "-m tests.benchmark.core": [[]],
     "-m tests.benchmark.growth": [[]],
     "-m tests.benchmark.guard": [["x"]],
