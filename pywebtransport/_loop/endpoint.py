@@ -450,7 +450,7 @@ class Endpoint:
 
     def _steer(self, steering: Steering) -> None:
         if not self._closed:
-            self._quic.set_steering(steering.homes, steering.alive_table)
+            self._quic.set_steering(steering.homes, steering.alive_table, steering.ends)
 
     def _on_mail(self) -> None:
         assert self._seat is not None

@@ -41,10 +41,13 @@ class Steering:
     Attributes:
         homes: By place, the seat that takes its new clients; None: none does.
         alive: Seats whose worker has connections, or may have some.
+        ends: All workers leave, and none follows: a new client is refused. Otherwise a worker
+            that takes none leaves it to others, those to come included.
     """
 
     homes: tuple[int | None, ...]
     alive: frozenset[int]
+    ends: bool = False
 
     @classmethod
     def initial(cls, count: int) -> Steering:
@@ -61,9 +64,9 @@ class Steering:
         """One byte for each possible seat."""
         return bytes(seat in self.alive for seat in range(MAX_SEATS))
 
-    def without(self, seat: int) -> Steering:
-        """The same, but that this seat takes no new clients."""
-        return Steering(tuple(None if home == seat else home for home in self.homes), self.alive)
+    def ended(self) -> Steering:
+        """The same workers, when all of them leave."""
+        return Steering((None,) * len(self.homes), self.alive, ends=True)
 
     def taker(self, payload: bytes) -> int | None:
         """The seat for a packet whose own worker is gone; None: nobody takes new clients.

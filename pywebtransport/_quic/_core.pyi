@@ -153,7 +153,9 @@ class QuicEndpoint:
 
     def stop_accepting(self) -> None: ...
     # homes: by place, the worker that takes its new clients or None; alive: one byte a worker.
-    def set_steering(self, homes: Sequence[int | None], alive: bytes) -> None: ...
+    def set_steering(
+        self, homes: Sequence[int | None], alive: bytes, ends: bool = False
+    ) -> None: ...
     def stats(self) -> dict[str, int]: ...  # members of qe_engine_stats
     def close(self) -> None:
         """Abandon every connection (handlers hear it) and free the engine. Idempotent."""

@@ -520,7 +520,7 @@ cdef class QuicEndpoint:
         if self._e != NULL:
             qe_engine_stop_accepting(self._e)
 
-    def set_steering(self, homes, bytes alive not None):
+    def set_steering(self, homes, bytes alive not None, bint ends=False):
         cdef int16_t places[256]
         cdef size_t n = 0
         if len(homes) > 256 or len(alive) > 256:
@@ -529,7 +529,8 @@ cdef class QuicEndpoint:
             places[n] = -1 if home is None else <int16_t>(<int>home)
             n += 1
         if self._e != NULL and qe_engine_set_steering(
-                self._e, places, n, <const uint8_t *>PyBytes_AS_STRING(alive), len(alive)) < 0:
+                self._e, places, n, <const uint8_t *>PyBytes_AS_STRING(alive), len(alive),
+                ends) < 0:
             raise _bad_value("homes", homes, "a place or more, each None or a worker 0 to 255")
 
     def stats(self):

@@ -434,16 +434,19 @@ class _Supervisor:
         """Packets go to those who read them, new clients to those who take them, from now on."""
         if not self._all_listen or self._deadline is not None:
             return
-        steering = Steering(
-            tuple(None if slot.serving is None else slot.serving.number for slot in self._slots),
-            frozenset(member.number for member in self._members if member.reads),
-        )
+        steering = self._steering()
         self._port.steer(steering)
         self._broadcast("steer", steering)
         if steering.open:
             for number in range(self._port.seats):
                 if number not in steering.alive:
                     self._port.rescue(number)
+
+    def _steering(self) -> Steering:
+        return Steering(
+            tuple(None if slot.serving is None else slot.serving.number for slot in self._slots),
+            frozenset(member.number for member in self._members if member.reads),
+        )
 
     def _read(self, member: _Member) -> None:
         """What a worker says; its end is noticed by ``SIGCHLD``."""
@@ -633,11 +636,7 @@ class _Supervisor:
             if member.deadline is None:
                 member.alarm_at = now + time_to_end(self._config)
             member.deadline = None
-        everybody_leaves = Steering(
-            (None,) * len(self._slots),
-            frozenset(member.number for member in self._members if member.reads),
-        )
-        self._broadcast("steer", everybody_leaves)
+        self._broadcast("steer", self._steering().ended())
         self._broadcast("stop")
 
     def _broadcast(self, *message: Any, but: _Member | None = None) -> None:

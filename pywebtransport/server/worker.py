@@ -110,10 +110,8 @@ class Worker:
 
     def closing(self, server: WebTransportServer) -> None:
         """A server of this worker takes no new clients any more: the other workers do."""
-        if self.serves(server):
-            self._seat.steer(self._seat.steering.without(self._seat.number))
-            if not self._stopping:
-                self._tell("closing")
+        if self.serves(server) and not self._stopping:
+            self._tell("closing")
 
     def closed(self, server: WebTransportServer) -> None:
         """A server of this worker reads nothing any more."""
@@ -219,6 +217,7 @@ class Worker:
             # The supervisor is gone: nobody would look after this process.
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._logger.warning("worker %d: the supervisor is gone", self.index)
+            self._seat.steer(self._seat.steering.ended())
             self.stop()
             return
         kind, *values = pickle.loads(data)

@@ -347,6 +347,72 @@ static void test_packets_of_other_workers(void) {
   sim_free(&s);
 }
 
+/* The first packet of a client. */
+static struct {
+  uint8_t data[1500];
+  size_t len;
+} first_packet;
+
+static int keep_first(sim *s, int to_server, const uint8_t *data, size_t len) {
+  (void)s;
+  if (to_server && first_packet.len == 0 && len <= sizeof(first_packet.data)) {
+    memcpy(first_packet.data, data, len);
+    first_packet.len = len;
+  }
+  return 0;
+}
+
+/* However a client's first packet comes to a worker that takes none: handed on, or silence. */
+static void test_worker_that_leaves_refuses_nobody(void) {
+  sim s;
+  struct worker w = {0};
+  qe_callbacks cb = {.foreign_packet = on_foreign};
+  qe_engine_stats st;
+  struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(4433)};
+  struct sockaddr_in remote = {.sin_family = AF_INET, .sin_port = htons(40001)};
+  const uint8_t alive[2] = {0, 1};
+  const int16_t other[] = {0}, itself[] = {1}, both[] = {1, 0}, nobody[] = {-1};
+
+  sim_init(&s, 9);
+  s.filter = keep_first;
+  REQUIRE(sim_start(&s) == 0 && sim_connect(&s) != NULL);
+  sim_run(&s, 10 * SIM_MS);
+  REQUIRE(first_packet.len >= 1200);
+  s.server.set.worker_index = 1;
+  s.server.set.worker_count = 2;
+  REQUIRE(qe_engine_new(&w.engine, &s.server.set, &cb, &w, s.server_tls, on_answer, &w) == 0);
+  qe_engine_stop_accepting(w.engine);
+
+  CHECK_EQ(give(&w, first_packet.data, first_packet.len), 0);
+  CHECK_EQ(qe_engine_set_steering(w.engine, both, 2, alive, sizeof(alive), 0), 0);
+  CHECK_EQ(give(&w, first_packet.data, first_packet.len), 0);
+  /* Tables that do not know yet, and a gap between two workers. */
+  CHECK_EQ(qe_engine_set_steering(w.engine, itself, 1, alive, sizeof(alive), 0), 0);
+  CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
+  CHECK_EQ(qe_engine_set_steering(w.engine, nobody, 1, alive, sizeof(alive), 0), 0);
+  CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
+  /* The others do not know yet, and have handed it back until it goes no further. */
+  CHECK_EQ(qe_engine_set_steering(w.engine, other, 1, alive, sizeof(alive), 0), 0);
+  CHECK_EQ(qe_engine_packet_handed(w.engine, NULL, (struct sockaddr *)&local, sizeof(local),
+                                   (struct sockaddr *)&remote, sizeof(remote), 2,
+                                   first_packet.data, first_packet.len, 3, QE_SECOND),
+           0);
+  qe_engine_process(w.engine, QE_SECOND);
+  qe_engine_get_stats(w.engine, &st);
+  CHECK_EQ(st.refused, 0);
+  CHECK_EQ(st.dropped_packets, 3);
+  CHECK_EQ(w.answers, 0);
+  /* When nobody follows, it is told. */
+  CHECK_EQ(qe_engine_set_steering(w.engine, nobody, 1, alive, sizeof(alive), 1), 0);
+  CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
+  qe_engine_get_stats(w.engine, &st);
+  CHECK_EQ(st.refused, 1);
+  CHECK_EQ(w.answers, 1);
+  qe_engine_free(w.engine);
+  s.server.set.worker_index = -1;
+  sim_free(&s);
+}
+
 int main(void) {
   if (sim_global_init() != 0) {
     printf("no certificates\n");
@@ -359,6 +425,7 @@ int main(void) {
   RUN(test_too_early);
   RUN(test_worker_index);
   RUN(test_packets_of_other_workers);
+  RUN(test_worker_that_leaves_refuses_nobody);
   sim_global_free();
   return check_report();
 }

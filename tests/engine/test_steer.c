@@ -40,7 +40,7 @@ static void test_a_worker_that_drains_takes_no_clients(void) {
   qe_steer s;
 
   qe_steer_init(&s, 1, 6);
-  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 1, 1, 0, 0), -1);
   CHECK_EQ(owner(&s, 1, 1, 1, 0), 5);  /* came here by its first byte alone */
   CHECK_EQ(owner(&s, 1, 3, 1, 1), 0);  /* and again, from one that knew no better */
@@ -49,7 +49,7 @@ static void test_a_worker_that_drains_takes_no_clients(void) {
 
   /* Its successor: what it was handed stays. */
   qe_steer_init(&s, 5, 6);
-  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 1, 1, 1, 1), -1);
   CHECK_EQ(owner(&s, 1, 0, 1, 1), -1);
   CHECK_EQ(owner(&s, 1, 1, 0, 1), -1);
@@ -62,15 +62,41 @@ static void test_clients_of_a_vacant_place_are_shared(void) {
   qe_steer s;
 
   qe_steer_init(&s, 9, 10);
-  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 9, 0, 1, 0), 4);
   CHECK_EQ(owner(&s, 9, 2, 1, 0), 2);
   CHECK_EQ(owner(&s, 9, 1, 1, 0), 4);
   CHECK_EQ(owner(&s, 9, 4, 1, 0), 2);
   CHECK_EQ(owner(&s, 9, 7, 1, 0), 4);
-  CHECK_EQ(qe_steer_set(&s, nobody, 3, alive, sizeof(alive)), 0);
+  CHECK_EQ(qe_steer_set(&s, nobody, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 9, 1, 1, 0), -1);
   CHECK_EQ(owner(&s, 2, 1, 1, 0), 2);
+}
+
+/* Whatever the tables say, and before the other workers know. */
+static void test_worker_that_leaves_leads_nobody_to_itself(void) {
+  const int16_t homes[] = {0, 1, 2}, alone[] = {1, 1}, nobody[] = {-1};
+  const uint8_t alive[3] = {1, 1, 1};
+  qe_steer s;
+
+  qe_steer_init(&s, 1, 3);
+  qe_steer_leave(&s);
+  for (int again = 0; again < 2; again++) {
+    CHECK_EQ(owner(&s, 9, 0, 1, 0), 0);
+    CHECK_EQ(owner(&s, 9, 1, 1, 0), 0);
+    CHECK_EQ(owner(&s, 1, 4, 1, 0), 2);
+    CHECK_EQ(owner(&s, 1, 4, 1, 1), 2);
+    CHECK_EQ(owner(&s, 1, 4, 0, 0), -1); /* of a connection of its own */
+    CHECK(qe_steer_has_others(&s));
+    CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0); /* crossed its leave */
+  }
+  CHECK_EQ(qe_steer_set(&s, alone, 2, alive, sizeof(alive), 0), 0);
+  CHECK_EQ(owner(&s, 1, 0, 1, 0), -1);
+  CHECK(qe_steer_has_others(&s)); /* to come */
+  CHECK_EQ(qe_steer_set(&s, nobody, 1, alive, sizeof(alive), 1), 0);
+  CHECK(!qe_steer_has_others(&s));
+  qe_steer_init(&s, -1, 0);
+  CHECK(!qe_steer_has_others(&s));
 }
 
 static void test_tables_out_of_range_change_nothing(void) {
@@ -80,11 +106,11 @@ static void test_tables_out_of_range_change_nothing(void) {
   qe_steer s;
 
   qe_steer_init(&s, 1, 2);
-  CHECK_EQ(qe_steer_set(&s, homes, 0, alive, 1), QE_ERR_INVALID);
-  CHECK_EQ(qe_steer_set(&s, many, QE_MAX_WORKERS + 1, alive, 1), QE_ERR_INVALID);
-  CHECK_EQ(qe_steer_set(&s, homes, 1, alive, QE_MAX_WORKERS + 1), QE_ERR_INVALID);
-  CHECK_EQ(qe_steer_set(&s, low, 1, alive, 1), QE_ERR_INVALID);
-  CHECK_EQ(qe_steer_set(&s, high, 1, alive, 1), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, homes, 0, alive, 1, 0), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, many, QE_MAX_WORKERS + 1, alive, 1, 0), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, homes, 1, alive, QE_MAX_WORKERS + 1, 0), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, low, 1, alive, 1, 0), QE_ERR_INVALID);
+  CHECK_EQ(qe_steer_set(&s, high, 1, alive, 1, 0), QE_ERR_INVALID);
   CHECK_EQ(owner(&s, 0, 0, 0, 0), 0);
 }
 
@@ -92,6 +118,7 @@ int main(void) {
   RUN(test_at_first_everybody_takes_clients);
   RUN(test_a_worker_that_drains_takes_no_clients);
   RUN(test_clients_of_a_vacant_place_are_shared);
+  RUN(test_worker_that_leaves_leads_nobody_to_itself);
   RUN(test_tables_out_of_range_change_nothing);
   return check_report();
 }

@@ -31,7 +31,7 @@ class Stream:
     """New clients without end; what became of each.
 
     Attributes:
-        answers: Who served, in order.
+        answers: Who served, in order, with the numbers of the clients.
         failures: What went wrong, with clients that began after ``exempt_until``.
     """
 
@@ -40,17 +40,25 @@ class Stream:
         self._config = config
         self._number = 0
         self._arrived = asyncio.Condition()
-        self.answers: list[Answer] = []
+        self.answers: list[tuple[int, Answer]] = []
         self.failures: list[str] = []
         # A client in the middle of its handshake with a worker that is killed goes with it.
         self.exempt = 0
 
     async def more(self, count: int) -> list[Answer]:
-        """Wait for so many further clients that came from now on, and give their answers."""
-        start = len(self.answers) + STREAMS
+        """Wait for so many further clients that came from now on, and give their answers.
+
+        Not those of clients that are under way: any of them may take longer than others that come
+        later.
+        """
+        last, start = self._number, len(self.answers)
+
+        def further() -> list[Answer]:
+            return [answer for number, answer in self.answers[start:] if number > last]
+
         async with self._arrived:
-            await self._arrived.wait_for(lambda: len(self.answers) >= start + count)
-        return self.answers[start:]
+            await self._arrived.wait_for(lambda: len(further()) >= count)
+        return further()
 
     def exempt_those_under_way(self) -> None:
         """Clients that have begun by now may fail."""
@@ -69,7 +77,7 @@ class Stream:
                     self.failures.append(f"{number}: {error!r}")
                 continue
             async with self._arrived:
-                self.answers.append(answer)
+                self.answers.append((number, answer))
                 self._arrived.notify_all()
 
 
@@ -136,16 +144,43 @@ async def test_all_workers_drain_at_once(
         ):
             found = await by_worker(await open_many(client, process.port))
             old = [(await who(some[0])).pid for some in found.values()]
+            draining = [
+                asyncio.create_task(some[0].wait_for(EventType.SESSION_DRAINING))
+                for some in found.values()
+            ]
+            await asyncio.sleep(0)
             for pid in old:
                 os.kill(pid, signal.SIGTERM)
             for _ in old:
                 await wait_for(process, r"worker \d \(process \d+\) serves")
-            # A worker that was asked first still had the clients that came then.
-            await stream.more(10)
+            # Until then a worker has the clients that come.
+            await asyncio.gather(*draining)
             assert not {answer.pid for answer in await stream.more(60)} & set(old)
             await client.close()
             for _ in old:
                 await wait_for(process, r"worker \d \(process \d+\) ended with status 0")
+
+
+async def test_new_client_is_refused_when_all_workers_end(
+    certs: Certificates, client_config: ClientFactory, loop_name: str
+) -> None:
+    """Nobody follows them: it hears so, instead of trying until its time is over."""
+    with workers(certs, loop_name, drain_timeout=600) as process:
+        async with WebTransportClient(config=client_config()) as client:
+            found = await by_worker(await open_many(client, process.port))
+            draining = [
+                asyncio.create_task(some[0].wait_for(EventType.SESSION_DRAINING))
+                for some in found.values()
+            ]
+            await asyncio.sleep(0)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.gather(*draining)
+            for _ in range(10):
+                async with WebTransportClient(config=client_config()) as late:
+                    with pytest.raises(ConnectionError, match="not accepting connections"):
+                        await late.connect(f"https://127.0.0.1:{process.port}/who")
+            assert await ask(found[0][0])
+        await asyncio.to_thread(process.join)
 
 
 async def test_killed_workers_lose_no_later_client(

@@ -9,17 +9,19 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from pywebtransport._loop import Endpoint, SharedPort, bind_addresses, bind_udp_sockets
+from pywebtransport._loop.resolve import resolve
 from pywebtransport._loop.steering import Steering, steering_program
+from pywebtransport._quic import QuicConnection
 from pywebtransport.exceptions import ConfigurationError, ServerError
 from tests.support.steps import until
 
-from .harness import Lab
+from .harness import Lab, Recorder
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -206,6 +208,57 @@ async def test_two_workers_that_disagree_do_not_pass_a_packet_around(lab: Lab) -
             assert sum(item.quic.stats()["foreign_packets"] for item in endpoints) == 3
         finally:
             for endpoint in endpoints:
+                endpoint.close()
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [((1,), (0,)), ((0,), (1,)), ((None,), (1,))],
+    ids=["the successor does not know", "the old one does not know", "nobody for a while"],
+)
+async def test_client_that_meets_a_worker_which_leaves_is_served_by_its_successor(
+    lab: Lab, tables: tuple[tuple[int | None], tuple[int | None]]
+) -> None:
+    """Its first packet is dropped there, not answered, and comes again when the tables agree."""
+    accepted: list[tuple[int, Recorder]] = []
+    near = Recorder()
+
+    def taker(index: int) -> Callable[[QuicConnection], Recorder]:
+        def accept(_: QuicConnection) -> Recorder:
+            accepted.append((index, Recorder()))
+            return accepted[-1][1]
+
+        return accept
+
+    with shared(2) as port:
+        endpoints = [
+            Endpoint(is_server=True, tls=lab.server_tls, accept=taker(index), seat=port.seat(index))
+            for index in range(2)
+        ]
+        client = Endpoint(is_server=False, tls=lab.client_tls)
+        old = endpoints[0]
+        try:
+            for endpoint, homes in zip(endpoints, tables, strict=True):
+                endpoint.adopt()
+                # The first byte of the client's choice leads nowhere.
+                endpoint.quic.set_steering(homes, bytes(2))
+            old.quic.stop_accepting()
+            # Where it comes first: to the successor if that hands it on, otherwise to the old one.
+            first = 1 if tables[1] == (0,) else 0
+            port.steer(Steering((first,), frozenset({first})))
+            (remote,) = await resolve(*port.addresses[0])
+            client.connect(remote, server_name="localhost", handler=near)
+            await until(lambda: old.quic.stats()["dropped_packets"] or near.closed)
+            for endpoint in endpoints:
+                endpoint.quic.set_steering((1,), bytes([1, 1]))
+            port.steer(Steering((1,), frozenset({0, 1})))
+            await until(lambda: near.handshakes or near.closed)
+            assert near.closed is None
+            await until(lambda: accepted)
+            assert [index for index, _ in accepted] == [1]
+            assert old.quic.stats()["refused"] == 0
+        finally:
+            for endpoint in (client, *endpoints):
                 endpoint.close()
 
 

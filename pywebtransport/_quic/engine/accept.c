@@ -244,6 +244,12 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
   qe_conn *c;
 
   if (e->stop_accepting) {
+    /* It came in spite of the tables, here or there, that lead elsewhere: they are about to agree,
+     * and the client sends it again.  A refusal would be the end of it. */
+    if (qe_steer_has_others(&e->steer)) {
+      e->stats.dropped_packets++;
+      return 0;
+    }
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "not accepting connections", now);
     return 0;
   }

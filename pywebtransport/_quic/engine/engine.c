@@ -114,12 +114,13 @@ int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n) 
 }
 
 int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places, const uint8_t *alive,
-                           size_t alive_len) {
-  return qe_steer_set(&e->steer, homes, places, alive, alive_len);
+                           size_t alive_len, int ends) {
+  return qe_steer_set(&e->steer, homes, places, alive, alive_len, ends);
 }
 
 void qe_engine_stop_accepting(qe_engine *e) {
   e->stop_accepting = 1;
+  qe_steer_leave(&e->steer);
 }
 
 void qe_engine_add_sock(qe_engine *e, qe_sock *s) {

@@ -339,8 +339,9 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
 /* What is given out from now on is made with the first of 1 to QE_MAX_SECRETS secrets; what
  * comes back may have been made with any of them.  0 or a negative error, which changes nothing. */
 int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n);
-/* Server: refuse new connections (CONNECTION_REFUSED) from now on, those for which another worker
- * takes new clients aside. */
+/* Server: refuse new connections (CONNECTION_REFUSED) from now on.  A worker refuses nobody while
+ * there are others, see qe_engine_set_steering: it hands first packets on, or drops them if it
+ * knows nobody who takes them. */
 void qe_engine_stop_accepting(qe_engine *e);
 
 /* One UDP payload.  Returns 0 (also when it was dropped) or QE_ERR_NOMEM. */
@@ -354,10 +355,11 @@ int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *
                             socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
                             unsigned hops, qe_tstamp now);
 /* As a worker: which workers there are.  homes[i] takes the new clients of place i (-1: nobody, so
- * that all others share them), alive[n] says whether worker n has connections.  Until it is called,
- * all of settings.worker_count do.  0 or QE_ERR_INVALID, which changes nothing. */
+ * that all others share them), alive[n] says whether worker n has connections; ends: all workers
+ * leave, and none follows.  Until it is called, all of settings.worker_count do.  0 or
+ * QE_ERR_INVALID, which changes nothing. */
 int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places, const uint8_t *alive,
-                           size_t alive_len);
+                           size_t alive_len, int ends);
 /* Expired timers, then packets of every connection with something to send.
  * Returns 1 when work was left for a later call (budget), 0 when all is done,
  * or a negative error. */

@@ -15,8 +15,21 @@ void qe_steer_init(qe_steer *s, int self, uint32_t count) {
   }
 }
 
+/* Who takes new clients.  A worker that leaves knows of itself before the others do. */
+static void list_open(qe_steer *s) {
+  s->open_count = 0;
+  for (uint32_t i = 0; i < s->places; i++) {
+    if (s->leaves && s->homes[i] == s->self) {
+      s->homes[i] = -1;
+    }
+    if (s->homes[i] >= 0) {
+      s->open[s->open_count++] = (uint8_t)s->homes[i];
+    }
+  }
+}
+
 int qe_steer_set(qe_steer *s, const int16_t *homes, size_t places, const uint8_t *alive,
-                 size_t alive_len) {
+                 size_t alive_len, int ends) {
   if (places == 0 || places > QE_MAX_WORKERS || alive_len > QE_MAX_WORKERS) {
     return QE_ERR_INVALID;
   }
@@ -28,14 +41,19 @@ int qe_steer_set(qe_steer *s, const int16_t *homes, size_t places, const uint8_t
   memset(s->alive, 0, sizeof(s->alive));
   memcpy(s->alive, alive, alive_len);
   s->places = (uint32_t)places;
-  s->open_count = 0;
-  for (size_t i = 0; i < places; i++) {
-    s->homes[i] = homes[i];
-    if (homes[i] >= 0) {
-      s->open[s->open_count++] = (uint8_t)homes[i];
-    }
-  }
+  s->ends = ends;
+  memcpy(s->homes, homes, places * sizeof(*homes));
+  list_open(s);
   return 0;
+}
+
+void qe_steer_leave(qe_steer *s) {
+  s->leaves = 1;
+  list_open(s);
+}
+
+int qe_steer_has_others(const qe_steer *s) {
+  return s->self >= 0 && s->places > 0 && !s->ends;
 }
 
 /* Whom a client's choice leads to; -1: nobody takes new clients. */
