@@ -19,30 +19,15 @@ from pywebtransport.exceptions import (
 from pywebtransport.utils.failures import is_normal_end, log_application_error
 from pywebtransport.utils.logs import BoundedLog
 from pywebtransport.utils.tasks import is_being_cancelled
+from tests.support.records import recorded
 
 LOGGER = logging.getLogger("tests.failures")
 
 
-class _Records(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """What is told on ``LOGGER``, as it is: others must not change the records."""
-    handler = _Records()
-    LOGGER.addHandler(handler)
-    LOGGER.propagate = False
-    LOGGER.setLevel(logging.DEBUG)
-    yield handler.records
-    LOGGER.removeHandler(handler)
-    LOGGER.propagate = True
-    LOGGER.setLevel(logging.NOTSET)
+    with recorded(LOGGER) as found:
+        yield found
 
 
 @dataclass

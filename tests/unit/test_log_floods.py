@@ -12,6 +12,7 @@ import pytest
 from pywebtransport.utils import logs
 from pywebtransport.utils.failures import log_application_error
 from pywebtransport.utils.logs import SHARED_BURST, BoundedLog, shared_log
+from tests.support.records import recorded
 
 PACKAGE = Path(logs.__file__).resolve().parents[1]
 LOUD = {"warning", "error", "exception", "critical", "log"}
@@ -35,25 +36,10 @@ ALLOWED = {
 LOGGER = logging.getLogger("tests.floods")
 
 
-class _Records(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    handler = _Records()
-    LOGGER.addHandler(handler)
-    LOGGER.propagate = False
-    LOGGER.setLevel(logging.DEBUG)
-    yield handler.records
-    LOGGER.removeHandler(handler)
-    LOGGER.propagate = True
-    LOGGER.setLevel(logging.NOTSET)
+    with recorded(LOGGER) as found:
+        yield found
     logs._shared.pop(LOGGER.name, None)
 
 
