@@ -48,8 +48,9 @@ from pywebtransport._error_kinds import (
     is_request_rejected,
     is_retriable_error,
 )
+from pywebtransport._header_map import HeaderMap
 from pywebtransport._plain import one_line, plain, printable, rejection_text, shorten
-from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
+from pywebtransport._states import HeadersToSend, SessionState, StreamState
 
 __all__ = [
     "AuthenticationError",

@@ -6,8 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._states import URL
 from ..exceptions import ClientError
-from ..types import URL
 from ..utils import parse_webtransport_url
 from .client import WebTransportClient
 

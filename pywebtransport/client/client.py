@@ -11,7 +11,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
+from .._header_map import HeaderMap
 from .._loop import Endpoint
+from .._states import URL, ConnectionState, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import client_endpoint
@@ -27,7 +29,6 @@ from ..exceptions import (
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
 from ..session.opening import request_delay
-from ..types import URL, ConnectionState, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop

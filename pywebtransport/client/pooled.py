@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
+from .._states import URL, EventType, SessionState, URLParts
 from ..exceptions import ClientError, SessionError, TimeoutError
 from ..session import WebTransportSession
-from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_count, check_instance, check_seconds
 from ..utils.slots import Slots

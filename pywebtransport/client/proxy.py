@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import RemoteAddress
+from .._states import URL, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..connection.endpoint import tunnel_endpoint
@@ -25,7 +26,6 @@ from ..exceptions import (
 from ..h3.errors import H3StreamError
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
-from ..types import URL, HeadersToSend
 from ..utils.text import printable
 from .client import WebTransportClient
 from .connecting import Connecting, Progress, Wish

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from .._states import URL, EventType, SessionState
 from ..events import Event, EventEmitter
 from ..exceptions import (
     ClientError,
@@ -21,7 +22,6 @@ from ..exceptions import (
     invalid_config,
     is_fatal_error,
 )
-from ..types import URL, EventType, SessionState
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_callable, check_timeout
 from ..utils.failures import describe_error, log_application_error

@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from .._states import URL
 from ..config import ClientConfig
 from ..exceptions import WebTransportError, get_error_category
-from ..types import URL
 from ..utils import Timer, get_timestamp, parse_webtransport_url
 from ..utils.checks import check_count, check_instance
 from .client import WebTransportClient

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
 from .._quic import CloseInfo, QuicConnection, QuicTls
+from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
 from ..events import EventEmitter
@@ -21,7 +22,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..h3.fields import check_fields
-from ..types import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from ..utils import generate_connection_id, get_timestamp
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from .._quic import CloseInfo
+from .._states import Address
 from ..exceptions import (
     CertificateError,
     CertificateHashError,
@@ -18,7 +19,6 @@ from ..exceptions import (
     UnreachableError,
     WebTransportError,
 )
-from ..types import Address
 from ..utils.hosts import bracketed, host_and_port
 from ..utils.text import printable
 

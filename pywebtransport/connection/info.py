@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..types import Address, ConnectionState
+from .._states import Address, ConnectionState
 from ..utils import get_timestamp
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import (
     CertificateError,
@@ -17,7 +18,6 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..types import ConnectionState, EventType
 from ..utils import validate_port
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text

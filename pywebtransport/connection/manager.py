@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from .._states import ConnectionId, EventType
 from ..constants import (
     DEFAULT_CONNECTION_CLEANUP_INTERVAL,
     DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
@@ -14,7 +15,6 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
-from ..types import ConnectionId, EventType
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
 from .connection import WebTransportConnection

@@ -8,9 +8,9 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
-from ..types import ConnectionState, EventType
 from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import ascii_host, host_and_port

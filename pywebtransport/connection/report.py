@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ..types import ConnectionState
+from .._states import ConnectionState
 from ..utils.logs import shared_log
 from .info import snapshot
 from .memory import process_figures

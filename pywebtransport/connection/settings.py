@@ -9,12 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from .._header_map import HeaderMap
 from .._quic import QuicTls
+from .._states import HeadersToSend
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_VARINT
 from ..exceptions import CertificateError, UnreachableError
 from ..h3.options import H3Options
-from ..types import HeaderMap, HeadersToSend
 from ..utils.system import has_free_descriptor, out_of_descriptors
 from ..utils.tls_files import explained
 

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .._loop import Failures
+from .._states import ConnectionState
 from ..config import ClientConfig
 from ..exceptions import (
     ConfigurationError,
@@ -21,7 +22,6 @@ from ..exceptions import (
     invalid_config,
     is_retriable_error,
 )
-from ..types import ConnectionState
 from ..utils import validate_port
 from ..utils.attempts import combine_errors, furthest
 from ..utils.checks import (

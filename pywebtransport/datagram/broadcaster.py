@@ -22,7 +22,7 @@ from .arguments import check_age, check_payload, check_priority
 from .sending import try_submit
 
 if TYPE_CHECKING:
-    from ..types import Data
+    from .._states import Data
     from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramBroadcaster"]

@@ -34,7 +34,7 @@ from .reliable_sender import ReliableSender
 from .utils import is_heartbeat_datagram
 
 if TYPE_CHECKING:
-    from ..types import Data as Payload
+    from .._states import Data as Payload
     from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramReliabilityLayer"]

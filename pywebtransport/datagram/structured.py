@@ -12,7 +12,7 @@ from typing import Generic, Self, TypeVar, cast
 
 from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
-from ..types import Serializer
+from ..serializer._protocol import Serializer
 from ..utils.checks import check_instance, check_timeout
 from ..utils.turns import Turns
 from .transport import WebTransportDatagramTransport

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
-from ..types import Data, EventType, SessionId, SessionState
 from ..utils import get_timestamp
 from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.turns import Turns

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .._states import EventData, EventType, Timeout
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import TimeoutError, WebTransportError
-from ..types import EventData, EventHandler, EventType, Timeout
 from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.logs import shared_log
@@ -28,7 +28,7 @@ from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
-from .event import Event
+from .event import Event, EventHandler
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
 

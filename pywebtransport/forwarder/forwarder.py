@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Self
 
+from .._header_map import HeaderMap
+from .._states import URL
 from ..client import WebTransportClient
 from ..client.connecting import Wish
 from ..config import ClientConfig
@@ -18,7 +20,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..session import WebTransportSession
-from ..types import URL, HeaderMap
 from ..utils import build_webtransport_url, parse_webtransport_url
 from ..utils.failures import describe_error
 from ..utils.logs import BoundedLog

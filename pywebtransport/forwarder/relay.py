@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._states import EventType, SessionState
 from ..constants import ErrorCodes
 from ..exceptions import (
     DatagramTooLargeError,
@@ -18,7 +19,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
-from ..types import EventType, SessionState
 from ..utils.failures import is_normal_end, log_application_error
 from ..utils.tasks import is_being_cancelled
 

@@ -13,6 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
+from .._states import HeadersToSend
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -22,7 +23,6 @@ from ..exceptions import (
     SessionError,
     WebTransportNotSupportedError,
 )
-from ..types import HeadersToSend
 from ..utils.text import printable
 from .arrivals import Arrivals
 from .constants import (

@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from .._header_map import HeaderMap
+from .._states import HeadersToSend
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
@@ -15,7 +17,6 @@ from ..exceptions import (
     SessionError,
     SessionRejectedError,
 )
-from ..types import HeaderMap, HeadersToSend
 from ..utils.text import printable
 from . import error_codes
 from .arrivals import abort_stream, refuse_stream

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .._header_map import HeaderMap
+from .._states import HeadersToSend
 from ..exceptions import (
     ClientError,
     ProtocolError,
@@ -18,7 +20,6 @@ from ..exceptions import (
     WebTransportError,
     WebTransportNotSupportedError,
 )
-from ..types import HeaderMap, HeadersToSend
 from .capsules import SKIPPED, CapsuleParser
 from .constants import (
     CAPSULE_PROTOCOL_FIELD,

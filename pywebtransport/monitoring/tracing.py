@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._header_map import HeaderMap
+from .._states import URL, EventType, Headers, SessionCloseInfo
 from ..client import WebTransportClient
 from ..events import Event
 from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
-from ..types import URL, EventType, HeaderMap, Headers, SessionCloseInfo
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance
 from ..utils.extras import require

@@ -25,11 +25,11 @@ from ..exceptions import (
 )
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
+from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
 from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
 from ..stream.structured import _HEADER
-from ..types import Serializer
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from .._states import Timeout
 from ..exceptions import (
     ConfigurationError,
     SessionClosedError,
@@ -19,10 +20,10 @@ from ..exceptions import (
 )
 from ..rpc import RpcError, RpcManager
 from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
-from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
 from ..utils.gates import ONLY
 from ..utils.text import printable

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..exceptions import SerializationError
 from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
 from ..stream.structured import _HEADER
-from ..types import Serializer
 from .messages import MESSAGE_TYPE, WIRE_REGISTRY
 
 __all__ = [

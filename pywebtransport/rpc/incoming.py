@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+from .._states import EventType
 from ..events import Event
 from ..exceptions import (
     SerializationError,
@@ -18,7 +19,6 @@ from ..exceptions import (
 )
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
-from ..types import EventType
 from ..utils.budget import ByteBudget
 from ..utils.failures import log_application_error
 from ..utils.holding import Holding

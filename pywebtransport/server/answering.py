@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from .._states import SessionState
 from ..constants import ErrorCodes
 from ..exceptions import SessionRejectedError
 from ..session import WebTransportSession
-from ..types import SessionState
 from ..utils.failures import error_leaves, log_application_error
 from ..utils.logs import shared_log
 from ..utils.tasks import is_being_cancelled

@@ -11,8 +11,8 @@ from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._quic import CloseInfo
+    from .._states import Address
     from ..connection import WebTransportConnection
-    from ..types import Address
     from .stats import ServerStats
 
 __all__ = ["Losses", "peer_name"]

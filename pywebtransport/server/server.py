@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, WorkerSeat
+from .._states import Address, EventType
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..connection.driver import Driver
@@ -26,7 +27,6 @@ from ..exceptions import (
     invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
-from ..types import Address, EventType
 from ..utils import get_timestamp
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from .._states import SessionId
 from ..exceptions import SessionError
 from ..session import WebTransportSession
 from ..session.manager import SessionManager
-from ..types import SessionId
 from ..utils.checks import check_text
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from ..utils.failures import log_application_error
 from .exiting import ExitGuard, run_to_end
 
 if TYPE_CHECKING:
+    from .._states import Address
     from ..config import ServerConfig
-    from ..types import Address
     from .server import WebTransportServer
 
 __all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]

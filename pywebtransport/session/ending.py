@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from .._states import SessionState
 from ..config import ServerConfig
 from ..connection.farewell import before
 from ..constants import MAX_APPLICATION_CODE
@@ -17,7 +18,6 @@ from ..exceptions import (
     StreamError,
 )
 from ..h3.error_codes import code_to_wire
-from ..types import SessionState
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
 from ..utils.waiters import require_loop, running_loop

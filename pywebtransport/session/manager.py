@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from .._states import EventType, SessionId, SessionState
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
-from ..types import EventType, SessionId, SessionState
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.registry import Registry, count_states
 from .session import WebTransportSession

@@ -11,6 +11,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
+from .._header_map import HeaderMap
+from .._states import (
+    ErrorCode,
+    EventType,
+    HeadersToSend,
+    SessionCloseInfo,
+    SessionId,
+    SessionState,
+    StreamId,
+)
 from ..connection import WebTransportConnection
 from ..connection.memory import session_memory
 from ..constants import MAX_VARINT, ErrorCodes
@@ -25,6 +35,7 @@ from ..exceptions import (
 from ..h3.error_codes import code_from_wire
 from ..h3.fields import check_fields
 from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
 from ..stream import (
     StreamManager,
     StructuredStream,
@@ -35,17 +46,6 @@ from ..stream import (
 from ..stream._base import DONE, _StreamBase
 from ..stream.send import check_send_order
 from ..stream.structured import DEFAULT_MAX_MESSAGE_SIZE, check_message_size
-from ..types import (
-    ErrorCode,
-    EventType,
-    HeaderMap,
-    HeadersToSend,
-    Serializer,
-    SessionCloseInfo,
-    SessionId,
-    SessionState,
-    StreamId,
-)
 from ..utils import get_timestamp
 from ..utils.checks import (
     check_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..types import SessionId
+from .._states import SessionId
 from ..utils import get_timestamp
 
 __all__ = ["SessionStats"]

@@ -10,6 +10,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
+from .._states import EventType, StreamDirection, StreamId, StreamState
 from ..events import EventEmitter
 from ..exceptions import (
     SessionClosedError,
@@ -19,7 +20,6 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..types import EventType, StreamDirection, StreamId, StreamState
 from ..utils import get_timestamp
 from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable

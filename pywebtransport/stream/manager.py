@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
+from .._states import EventType, StreamId
 from ..constants import (
     DEFAULT_MAX_STREAMS,
     DEFAULT_STREAM_CLEANUP_INTERVAL,
 )
 from ..exceptions import SessionError, StreamError, StreamLimitError
-from ..types import EventType, StreamId, StreamType
 from ..utils.checks import (
     NEVER,
     check_count,
@@ -27,6 +27,7 @@ from ..utils.registry import count_states
 from ..utils.slots import Slots
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
+from .stream import StreamType
 from .utils import finish_stream
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._states import EventType
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionError, TimeoutError
-from ..types import EventType
 from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
 from ..utils.slots import Slots
 from .stream import WebTransportStream

@@ -9,6 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
+from .._states import ErrorCode, EventType, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import (
     ConfigurationError,
@@ -17,7 +18,6 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..types import ErrorCode, EventType, StreamDirection
 from ..utils.checks import check_data, check_integer
 from ..utils.waiters import require_loop
 from ._base import DONE, _StreamBase

@@ -10,9 +10,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from .._states import Data, ErrorCode, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
-from ..types import Data, ErrorCode, StreamDirection
 from ..utils.checks import check_count, check_data, check_integer
 from ..utils.waiters import Line, Waiters, require_loop
 from ._base import DONE, _StreamBase

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
-from ..types import ErrorCode, StreamDirection
+from .._states import ErrorCode, StreamDirection
 from ..utils.checks import check_number, check_seconds
 from ..utils.logs import shared_log
 from ._base import StreamStats
@@ -18,6 +18,7 @@ from .send import WebTransportSendStream
 __all__ = [
     "StreamBuffer",
     "StreamStats",
+    "StreamType",
     "WebTransportReceiveStream",
     "WebTransportSendStream",
     "WebTransportStream",
@@ -123,3 +124,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
                     "stream health", logging.WARNING, "stream %d: %s", self.stream_id, issue
                 )
             await asyncio.sleep(interval)
+
+
+StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
+"""Any of the three classes of streams."""

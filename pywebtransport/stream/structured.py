@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
+from .._states import StreamId
 from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
-from ..types import Serializer, StreamId
+from ..serializer._protocol import Serializer
 from ..utils.checks import check_instance
 from ..utils.holding import Holding
 from ..utils.text import printable

@@ -6,11 +6,10 @@ import sys
 from contextlib import suppress
 
 from ..exceptions import WebTransportError
-from ..types import StreamType
 from ..utils.checks import check_instance, check_integer
 from .receive import WebTransportReceiveStream
 from .send import WebTransportSendStream
-from .stream import WebTransportStream
+from .stream import StreamType, WebTransportStream
 
 __all__ = ["copy_stream_data", "echo_stream"]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..types import EventType
+from .._states import EventType
 from .turns import Turns
 
 if TYPE_CHECKING:
