@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from ._core.stream import StreamType
 from ._header_map import HeaderMap
 from ._states import (
     URL,
@@ -50,7 +51,6 @@ from .serializer._protocol import Serializer
 from .server._protocols import AuthHandlerProtocol, MiddlewareProtocol
 from .server.router import SessionHandler
 from .stream import WebTransportReceiveStream, WebTransportStream
-from .stream.stream import StreamType
 
 __all__ = [
     "URL",

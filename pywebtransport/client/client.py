@@ -11,14 +11,15 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
+from .._core.endpoint import client_endpoint
+from .._core.opening import request_delay
+from .._core.settings import client_tls, h3_options, request_fields
+from .._core.totals import ConnectionTotals
 from .._header_map import HeaderMap
 from .._loop import Endpoint
 from .._states import URL, ConnectionState, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
-from ..connection.endpoint import client_endpoint
-from ..connection.figures import ConnectionFigures
-from ..connection.settings import client_tls, h3_options, request_fields
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -28,7 +29,6 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..session.opening import request_delay
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
@@ -82,7 +82,7 @@ class WebTransportClient(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers = HeaderMap()
         self._stats = ClientStats()
-        self._figures = ConnectionFigures()
+        self._figures = ConnectionTotals()
         self._endpoint: Endpoint | None = None
         self._tls: QuicTls | None = None
         self._options: H3Options | None = None

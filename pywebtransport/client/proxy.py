@@ -10,12 +10,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.endpoint import tunnel_endpoint
+from .._core.settings import client_tls, h3_options
 from .._loop import RemoteAddress
 from .._states import URL, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
-from ..connection.endpoint import tunnel_endpoint
-from ..connection.settings import client_tls, h3_options
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -29,7 +29,7 @@ from ..h3.tunnel import H3Tunnel
 from ..utils.text import printable
 from .client import WebTransportClient
 from .connecting import Connecting, Progress, Wish
-from .template import ProxyTemplate
+from .proxy_template import ProxyTemplate
 
 if TYPE_CHECKING:
     from .._loop import Failures, TunnelEndpoint

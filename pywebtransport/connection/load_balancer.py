@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.connection import WebTransportConnection
 from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import (
@@ -24,7 +25,6 @@ from ..utils.checks import check_instance, check_number, check_seconds, check_te
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import shared_log
-from .connection import WebTransportConnection
 from .utils import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:

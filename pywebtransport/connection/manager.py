@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from .._core.connection import WebTransportConnection
 from .._states import ConnectionId, EventType
 from ..constants import (
     DEFAULT_CONNECTION_CLEANUP_INTERVAL,
@@ -17,7 +18,6 @@ from ..constants import (
 from ..exceptions import ConnectionError
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
-from .connection import WebTransportConnection
 
 __all__ = ["ConnectionManager"]
 

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from .._core.totals import ConnectionTotals, spread, traffic_counters
 from ..utils.rounds import Round
 from ..utils.sampling import Findings, Sample, Sampler
-from .figures import ConnectionFigures, spread, traffic_counters
 
 __all__ = ["EndpointMonitor"]
 
@@ -20,7 +20,7 @@ _MAX_LOOP_DELAY = 1.0
 class _Watched(Protocol):
     """A client or a server."""
 
-    _figures: ConnectionFigures
+    _figures: ConnectionTotals
 
     def _look_again(self) -> Round: ...
     def _measure(self) -> dict[str, Any]: ...

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.connection import WebTransportConnection
 from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
@@ -16,7 +17,6 @@ from ..utils.home import HomeLoop
 from ..utils.hosts import ascii_host, host_and_port
 from ..utils.logs import shared_log
 from ..utils.slots import Slots
-from .connection import WebTransportConnection
 
 if TYPE_CHECKING:
     from ..events import Event

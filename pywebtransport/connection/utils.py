@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from .._core.connection import WebTransportConnection
 from .._loop import Failures
 from .._states import ConnectionState
 from ..config import ClientConfig
@@ -33,7 +34,6 @@ from ..utils.checks import (
     check_timeout,
 )
 from ..utils.hosts import ascii_host, host_and_port
-from .connection import WebTransportConnection
 
 __all__ = [
     "connect_with_retry",

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.datagram_arguments import check_age, check_payload, check_priority
+from .._core.datagram_sending import try_submit
 from ..exceptions import (
     DatagramError,
     DatagramTooLargeError,
@@ -18,12 +20,10 @@ from ..utils.checks import check_interface
 from ..utils.failures import describe_error
 from ..utils.logs import shared_log
 from ..utils.turns import Turns
-from .arguments import check_age, check_payload, check_priority
-from .sending import try_submit
 
 if TYPE_CHECKING:
+    from .._core.datagram_transport import WebTransportDatagramTransport
     from .._states import Data
-    from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramBroadcaster"]
 

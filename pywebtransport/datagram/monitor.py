@@ -11,7 +11,7 @@ from ..utils.checks import check_integer, check_interface, check_number, check_t
 from ..utils.sampling import Findings, Sample, Sampler, last
 
 if TYPE_CHECKING:
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramMonitor"]
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.datagram_arguments import check_age, check_limit, check_payload, check_wait
+from .._core.heartbeats import is_heartbeat_datagram
 from ..exceptions import (
     DatagramError,
     DatagramTooLargeError,
@@ -19,7 +21,6 @@ from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
 from ..utils.turns import Turns
 from ..utils.waiters import Waiters
-from .arguments import check_age, check_limit, check_payload, check_wait
 from .reliable_frames import (
     INITIAL_LIMIT,
     MAX_HEADER,
@@ -31,11 +32,10 @@ from .reliable_frames import (
 )
 from .reliable_receiver import ReliableReceiver
 from .reliable_sender import ReliableSender
-from .utils import is_heartbeat_datagram
 
 if TYPE_CHECKING:
+    from .._core.datagram_transport import WebTransportDatagramTransport
     from .._states import Data as Payload
-    from .transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramReliabilityLayer"]
 

@@ -9,33 +9,21 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._core.datagram_arguments import check_age, check_limit
+from .._core.heartbeats import create_heartbeat_datagram, is_heartbeat_datagram
 from ..exceptions import DatagramTooLargeError, WebTransportError
-from ..utils.checks import check_data, check_interface
-from .arguments import check_age, check_limit
+from ..utils.checks import check_interface
 
 if TYPE_CHECKING:
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
 
 __all__ = ["create_heartbeat_datagram", "datagram_throughput_test", "is_heartbeat_datagram"]
 
-_MAGIC = b"HEARTBEAT:"
-_TIME = struct.Struct("!d")
 # A measuring datagram begins with a random number of the test and when it was sent.
 _STAMP = struct.Struct("!8sQ")
 _BURST = 32
 _MAX_SAMPLES = 1 << 16
 _MIN_GRACE = 0.2
-
-
-def create_heartbeat_datagram() -> bytes:
-    """A small datagram that ``is_heartbeat_datagram`` recognises; carries the sender's clock."""
-    return _MAGIC + _TIME.pack(time.time())
-
-
-def is_heartbeat_datagram(data: bytes) -> bool:
-    """Whether ``data`` was made by ``create_heartbeat_datagram``."""
-    raw = check_data("data", data)
-    return len(raw) == len(_MAGIC) + _TIME.size and bytes(raw[: len(_MAGIC)]) == _MAGIC
 
 
 async def datagram_throughput_test(

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from .._core.opening import ReachedLimit, reached_limit
+from .._core.structured_stream import _HEADER
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..events import EventBackend, MemoryBackend
 from ..events.backend import watch_gaps
@@ -27,9 +29,7 @@ from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
-from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
-from ..stream.structured import _HEADER
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog

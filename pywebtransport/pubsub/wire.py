@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.structured_stream import _HEADER
 from ..exceptions import SerializationError
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..stream.structured import _HEADER
 from .messages import MESSAGE_TYPE, WIRE_REGISTRY
 
 __all__ = [

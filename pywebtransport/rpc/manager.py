@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from .._core.opening import reached_limit
 from .._states import Timeout
 from ..exceptions import (
     ConfigurationError,
@@ -25,7 +26,6 @@ from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
-from ..session.opening import reached_limit
 from ..stream import StructuredStream, WebTransportStream
 from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ..connection.presence import Presence
+from .._core.presence import Presence
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection

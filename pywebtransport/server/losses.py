@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ..connection.errors import handshake_failure
+from .._core.errors import handshake_failure
 from ..utils.logs import BoundedLog
 from ..utils.text import printable
 

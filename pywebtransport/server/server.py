@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.driver import Driver
+from .._core.endpoint import server_endpoint
+from .._core.settings import h3_options, server_tls
+from .._core.totals import ConnectionTotals
 from .._loop import Endpoint, WorkerSeat
 from .._states import Address, EventType
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
-from ..connection.driver import Driver
-from ..connection.endpoint import server_endpoint
-from ..connection.figures import ConnectionFigures
-from ..connection.settings import h3_options, server_tls
 from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
@@ -106,7 +106,7 @@ class WebTransportServer(EventEmitter):
         self._owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
         self._accepted_and_over = 0
-        self._figures = ConnectionFigures()
+        self._figures = ConnectionTotals()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
         # One address after the other: the first makes the endpoint of all.

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from .._core.session import WebTransportSession
 from .._states import EventType, SessionId, SessionState
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.registry import Registry, count_states
-from .session import WebTransportSession
 
 __all__ = ["SessionManager"]
 

@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._core.stream import WebTransportStream, finish_stream
 from .._states import EventType
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionError, TimeoutError
 from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
 from ..utils.slots import Slots
-from .stream import WebTransportStream
-from .utils import finish_stream
 
 if TYPE_CHECKING:
+    from .._core.session import WebTransportSession
     from ..events import Event
-    from ..session import WebTransportSession
 
 __all__ = ["StreamPool"]
 

@@ -284,17 +284,17 @@ async def test_an_event_for_many_handlers_takes_many_turns(
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Looking at a connection takes 1 ms, and nothing else takes time."""
-    from pywebtransport.connection import figures
+    from pywebtransport._core import totals
 
     clock, meter = Clock.installed(monkeypatch), Meter()
-    look = figures.ConnectionFigures._look
+    look = totals.ConnectionTotals._look
 
     def note(self: Any, connection: Any, seen: Any) -> None:
         clock.work(0.001)
         meter.work()
         look(self, connection, seen)
 
-    monkeypatch.setattr(figures.ConnectionFigures, "_look", note)
+    monkeypatch.setattr(totals.ConnectionTotals, "_look", note)
     return meter
 
 
@@ -364,9 +364,9 @@ async def test_figures_only_grow_while_connections_come_and_go(
 async def test_monitor_and_scrape_of_many_connections_take_many_turns(
     serving: Serving, client_config: ClientFactory, looks: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pywebtransport.connection import figures
+    from pywebtransport._core import totals
 
-    monkeypatch.setattr(figures, "_AT_ONCE", 4)
+    monkeypatch.setattr(totals, "_AT_ONCE", 4)
     async with (
         serving() as served,
         WebTransportClient(config=client_config()) as client,

@@ -17,7 +17,7 @@ import pytest
 
 from pywebtransport import WebTransportClient, WebTransportSession
 from pywebtransport.datagram import DatagramQueue, DatagramReliabilityLayer
-from pywebtransport.datagram.message import DatagramMessage
+from pywebtransport._core.datagram_message import DatagramMessage
 from pywebtransport.exceptions import SessionClosedError, StreamLimitError, TimeoutError
 from pywebtransport.stream import (
     StreamBuffer,

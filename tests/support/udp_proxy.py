@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pywebtransport.config import ServerConfig
-from pywebtransport.connection.driver import Driver
+from pywebtransport._core.driver import Driver
 from pywebtransport.h3.tunnel import H3Tunnel
 from pywebtransport.server import WebTransportServer
 

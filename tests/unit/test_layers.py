@@ -25,7 +25,9 @@ BASE = {
     "serializer",
     "utils",
 }
-PUBLIC_OBJECTS = {"session", "stream", "datagram"}
+PROTOCOLS = {"_quic", "_loop", "h3"}
+# The contract's names, and services that use public members of the room below.
+FACES = {"connection", "session", "stream", "datagram"}
 # Frameworks over a session: neither a client nor a server.
 MESSAGING = {"rpc", "pubsub"}
 
@@ -35,13 +37,13 @@ ALLOWED = {
     "_quic": BASE,
     "_loop": BASE | {"_quic"},
     "h3": BASE,
-    "connection": BASE | {"_quic", "_loop", "h3"},
-    **dict.fromkeys(PUBLIC_OBJECTS, BASE | {"_quic", "_loop", "h3", "connection"} | PUBLIC_OBJECTS),
-    "client": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
-    "server": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
-    **dict.fromkeys(MESSAGING, BASE | PUBLIC_OBJECTS | MESSAGING),
-    "forwarder": BASE | PUBLIC_OBJECTS | {"client", "server"},
-    "monitoring": BASE | {"connection", "client", "server"} | PUBLIC_OBJECTS | MESSAGING,
+    "_core": BASE | PROTOCOLS,
+    **dict.fromkeys(FACES, BASE | PROTOCOLS | {"_core"} | FACES),
+    "client": BASE | {"_loop", "h3", "_core"} | FACES,
+    "server": BASE | {"_loop", "h3", "_core"} | FACES,
+    **dict.fromkeys(MESSAGING, BASE | {"_core"} | FACES | MESSAGING),
+    "forwarder": BASE | {"_core", "client", "server"} | FACES,
+    "monitoring": BASE | {"_core", "client", "server"} | FACES | MESSAGING,
 }
 # The top of the package: everything may be imported here.
 TOP = {"__init__", "__main__", "_cli", "types"}

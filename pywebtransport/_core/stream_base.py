@@ -26,8 +26,8 @@ from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
-    from ..session import WebTransportSession
     from ..utils.waiters import Line, Waiters
+    from .session import WebTransportSession
 
 __all__ = ["DONE", "StreamStats"]
 

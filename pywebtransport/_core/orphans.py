@@ -13,8 +13,8 @@ from ..utils.waiters import running_loop
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
-    from ..stream._base import _StreamBase
     from .session import WebTransportSession
+    from .stream_base import _StreamBase
 
 __all__ = ["Orphans"]
 

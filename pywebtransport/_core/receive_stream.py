@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..utils.checks import check_data, check_integer
 from ..utils.waiters import require_loop
-from ._base import DONE, _StreamBase
+from .stream_base import DONE, _StreamBase
 
 if TYPE_CHECKING:
     from .._quic import QuicStream

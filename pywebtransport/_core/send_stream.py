@@ -15,7 +15,7 @@ from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..utils.checks import check_count, check_data, check_integer
 from ..utils.waiters import Line, Waiters, require_loop
-from ._base import DONE, _StreamBase
+from .stream_base import DONE, _StreamBase
 
 __all__ = ["WebTransportSendStream", "check_send_order"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionClosedError, StreamError, StreamLimitError, TimeoutError
-from ..stream import WebTransportSendStream
 from ..utils.checks import NEVER, check_timeout
 from ..utils.gates import Gates, TooLate
 from ..utils.text import printable
+from .send_stream import WebTransportSendStream
 
 if TYPE_CHECKING:
     from .._quic import QuicStream
-    from ..connection import WebTransportConnection
+    from .connection import WebTransportConnection
     from .session import WebTransportSession
 
 __all__ = [

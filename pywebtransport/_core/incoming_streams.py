@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
-from ..stream import WebTransportReceiveStream, WebTransportStream
 from ..utils.waiters import Line, Turn, require_loop
+from .receive_stream import WebTransportReceiveStream
+from .stream import WebTransportStream
 
 if TYPE_CHECKING:
     from .session import WebTransportSession

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from .._states import SessionState
 from ..config import ServerConfig
-from ..connection.farewell import before
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
@@ -21,6 +20,7 @@ from ..h3.error_codes import code_to_wire
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
 from ..utils.waiters import require_loop, running_loop
+from .closing import before
 from .opening import wait_finished_streams
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ..utils.rounds import Round, Rounds
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
 
-__all__ = ["ConnectionFigures", "spread", "traffic_counters"]
+__all__ = ["ConnectionTotals", "spread", "traffic_counters"]
 
 # Members of a connection's statistics that only ever grow: an endpoint's sum has to grow, too.
 _COUNTED = (
@@ -47,7 +47,7 @@ class _Seen:
         self.rtt: float | None = None
 
 
-class ConnectionFigures:
+class ConnectionTotals:
     """What the connections of one endpoint did, since the endpoint began.
 
     The sums are kept, and corrected by what each connection did since it was last looked at, so

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ProtocolError
 from ..utils.logs import shared_log
-from .stats import SessionStats
+from .session_stats import SessionStats
 
 if TYPE_CHECKING:
     from .session import WebTransportSession

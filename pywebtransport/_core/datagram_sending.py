@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..utils.gates import Gates
-from .arguments import check_age, check_priority
+from .datagram_arguments import check_age, check_priority
 
 if TYPE_CHECKING:
-    from .transport import WebTransportDatagramTransport
+    from .datagram_transport import WebTransportDatagramTransport
 
 __all__ = ["close_turns", "open_turns", "send_in_turn", "try_submit"]
 

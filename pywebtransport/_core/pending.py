@@ -11,7 +11,7 @@ from ..utils.text import printable
 
 if TYPE_CHECKING:
     from ..h3.session import H3Session
-    from ..session import WebTransportSession
+    from .session import WebTransportSession
 
 __all__ = ["PendingSession"]
 

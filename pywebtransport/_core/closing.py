@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .._quic import QuicStream
     from ..h3.connection import H3Connection
 
-__all__ = ["Farewell", "before", "sessions_flushed"]
+__all__ = ["Closing", "before", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
@@ -72,7 +72,7 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
                 stream.set_read_waiter(None)
 
 
-class Farewell:
+class Closing:
     """Calls a function when the peer's QUIC stack has the end of every session.
 
     For one who cannot wait: its task is being cancelled, and the loop may be
