@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pywebtransport import StructuredStream, WebTransportError, WebTransportSession
+from pywebtransport._core import session_diagnostics
 from pywebtransport.exceptions import StreamResetError, StreamStoppedError
 from pywebtransport.serializer import JSONSerializer
-from pywebtransport._core import session_diagnostics
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType
 from tests.support.endpoints import PairOfSessions
