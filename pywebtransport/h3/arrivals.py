@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
@@ -12,14 +12,10 @@ from .critical import PeerCritical
 from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError
 from .ids import SettledIds
+from .parts import Connection, SessionPart
 from .request import Phase, RequestStream
 from .transport import Stream
 from .varint import decode_varint, encode_varint
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
-    from .session import H3Session
-    from .tunnel import H3Tunnel
 
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
@@ -74,9 +70,9 @@ class _NoLoad:
 class _NoConnection:
     """Stands for a connection that is gone, and leads nowhere."""
 
-    sessions: Mapping[int, H3Session] = MappingProxyType({})
+    sessions: Mapping[int, SessionPart] = MappingProxyType({})
     requests: Mapping[int, RequestStream] = MappingProxyType({})
-    tunnels: Mapping[int, H3Tunnel] = MappingProxyType({})
+    tunnels: Mapping[int, Any] = MappingProxyType({})
     is_closed = True
     lacks_webtransport = True
     events = _NoEvents()
@@ -105,7 +101,7 @@ class Arrivals:
         "_options",
     )
 
-    def __init__(self, connection: H3Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection: Any = connection
         self._is_client = connection.is_client
         self._options = connection.options
@@ -323,7 +319,7 @@ class Arrivals:
         """Tell whether streams or datagrams wait for a session."""
         return self._early is not None and self._early.holds(session_id)
 
-    def deliver(self, session: H3Session) -> bool:
+    def deliver(self, session: SessionPart) -> bool:
         """Hand over what waited for a session that is now established.
 
         Returns:
@@ -349,7 +345,7 @@ class Arrivals:
         if self._early is not None:
             self._early.pin(session_id)
 
-    def discard(self, session: H3Session) -> None:
+    def discard(self, session: SessionPart) -> None:
         """A session is over or was refused: refuse what waited for it."""
         self.settle(session.session_id)
         if self._early is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .._states import HeadersToSend
 from ..exceptions import (
@@ -39,7 +39,7 @@ from .constants import (
 from .critical import LocalCritical
 from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort
-from .events import ConnectionEvents, SessionEvents
+from .events import SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
 from .load import Load
@@ -53,7 +53,7 @@ from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel
 from .varint import encode_varint
 
-__all__ = ["H3Connection"]
+__all__ = ["ConnectionEvents", "H3Connection"]
 
 _SEND_FIRST = 2**63 - 1
 # What handlers raise about the peer.
@@ -61,6 +61,26 @@ _ENDINGS = (H3ConnectionError, SessionAbort, H3StreamError, ConnectionError)
 # An end without dynamic table opens no QPACK streams (RFC 9204 section 4.2).
 _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
+
+
+class ConnectionEvents(Protocol):
+    """Facts about one HTTP/3 connection."""
+
+    def settings_received(self, settings: Mapping[int, int]) -> None:
+        """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
+
+    def session_requested(self, session: H3Session) -> None:
+        """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
+
+    def goaway_received(self, last_id: int) -> None:
+        """No new session can be opened on this connection."""
+
+    def early_dropped(self, what: str) -> None:
+        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
+        session did not come in time: it is lost."""
+
+    def connection_failed(self, error: Exception) -> None:
+        """The peer broke a rule: the connection is being closed with ``error.error_code``."""
 
 
 class _NoEvents:

@@ -7,11 +7,7 @@ stream.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .request import RequestStream
-    from .session import H3Session
+from typing import Protocol
 
 __all__ = [
     "CapsuleError",
@@ -21,6 +17,20 @@ __all__ = [
     "MessageError",
     "SessionAbort",
 ]
+
+
+class _Abortable(Protocol):
+    """A session or a tunnel."""
+
+    def aborted(self, error: Exception) -> None: ...
+
+
+class _Request(Protocol):
+    """A request stream."""
+
+    @property
+    def session(self) -> _Abortable | None: ...
+    def fail(self, code: int) -> None: ...
 
 
 class H3ConnectionError(Exception):
@@ -36,7 +46,7 @@ class H3ConnectionError(Exception):
 class H3StreamError(Exception):
     """Reset and stop one request stream; what hangs on it ends."""
 
-    def __init__(self, request: RequestStream, code: int, reason: str) -> None:
+    def __init__(self, request: _Request, code: int, reason: str) -> None:
         super().__init__(reason)
         self.request = request
         self.code = code
@@ -46,7 +56,7 @@ class H3StreamError(Exception):
 class SessionAbort(Exception):
     """Abort the CONNECT stream of a session."""
 
-    def __init__(self, session: H3Session, code: int, reason: str) -> None:
+    def __init__(self, session: _Abortable, code: int, reason: str) -> None:
         super().__init__(reason)
         self.session = session
         self.code = code

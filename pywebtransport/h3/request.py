@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from ..exceptions import ConfigurationError, WebTransportError
 from .constants import FrameType, H3Error, Setting
@@ -13,13 +12,9 @@ from .critical import read_piece
 from .errors import H3ConnectionError, H3StreamError, MessageError
 from .fields import check_section_size, encode_fields, parse_request, parse_response
 from .frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
+from .parts import Carried, Connection
 from .qpack import Fields, FieldSectionTooLarge
 from .transport import Stream, TimerHandle
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
-    from .session import H3Session
-    from .tunnel import H3Tunnel
 
 __all__ = ["Phase", "RequestStream"]
 
@@ -89,13 +84,13 @@ class RequestStream:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         stream: Stream,
-        session: H3Session | H3Tunnel | None = None,
+        session: Carried | None = None,
     ) -> None:
         self.connection = connection
         self.stream = stream
-        self.session: H3Session | H3Tunnel | None = session
+        self.session: Carried | None = session
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
         self._parser = FrameParser(self._policy)

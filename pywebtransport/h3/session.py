@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
@@ -50,13 +50,11 @@ from .dialects import DIALECTS, Dialect, never_asks_for_credit
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
 from .fields import Response, check_fields, check_rejection
+from .parts import Connection
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
 from .transport import Group, Stream, TimerHandle
 from .varint import encode_varint
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
 
 __all__ = ["H3Session", "H3SessionState", "abort_error"]
 
@@ -172,7 +170,7 @@ class H3Session:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         *,
         authority: str,
         path: str,

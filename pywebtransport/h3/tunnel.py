@@ -7,7 +7,7 @@ the peer may also come in DATAGRAM capsules.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
@@ -31,11 +31,9 @@ from .constants import (
 )
 from .errors import CapsuleError, H3StreamError
 from .fields import Request, Response, check_fields, check_rejection
+from .parts import Connection
 from .request import RequestStream
 from .varint import decode_varint, encode_varint
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
 
 __all__ = ["H3Tunnel", "TunnelEvents"]
 
@@ -143,7 +141,7 @@ class H3Tunnel:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         stream: Any,
         authority: str,
         path: str,
@@ -171,7 +169,7 @@ class H3Tunnel:
     @classmethod
     def open(
         cls,
-        connection: H3Connection,
+        connection: Connection,
         *,
         authority: str,
         path: str,
@@ -223,7 +221,7 @@ class H3Tunnel:
 
     @classmethod
     def requested(
-        cls, connection: H3Connection, stream: RequestStream, request: Request
+        cls, connection: Connection, stream: RequestStream, request: Request
     ) -> H3Tunnel | None:
         """Server: the tunnel of a request; None when the client cannot have one: it was told."""
         if _missing(connection):
@@ -468,7 +466,7 @@ class H3Tunnel:
         return events
 
 
-def _missing(connection: H3Connection) -> list[str]:
+def _missing(connection: Connection) -> list[str]:
     """What the peer lacks for tunnels, in words."""
     settings = connection.peer_settings
     missing = []
