@@ -262,6 +262,8 @@ if __name__ == "__main__":
     parser.add_argument("--verbose", action="store_true", help="name modules and places")
     parser.add_argument("--package", type=Path, default=PACKAGE, help="another checkout's package")
     arguments = parser.parse_args()
+    if not (arguments.package / "__init__.py").is_file():
+        parser.error(f"no package: {arguments.package}")
     modules = Tree(arguments.package.resolve())
     if arguments.json:
         print(json.dumps(report(modules), indent=2))

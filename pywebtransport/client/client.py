@@ -37,12 +37,12 @@ from ..utils.logs import apply_log_level, shared_log
 from ..utils.rounds import Round
 from ..utils.text import printable
 from .connecting import DIRECT, Connecting, Progress, Wish
+from .reconnecting import ReconnectingClient
 from .stats import ClientStats
 
 if TYPE_CHECKING:
     from .._quic import QuicTls
     from ..h3.options import H3Options
-    from .reconnecting import ReconnectingClient
 
 __all__ = ["ClientStats", "WebTransportClient"]
 
@@ -108,8 +108,6 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The URL is malformed, or a field is out of range.
         """
-        from .reconnecting import ReconnectingClient  # it is built upon this module
-
         parse_webtransport_url(url=url)
         if config is not None:
             check_instance("config", config, ClientConfig)
@@ -525,3 +523,6 @@ class WebTransportClient(EventEmitter):
         self._credentials.move_to_end(origin)
         while len(self._credentials) > _MAX_CREDENTIALS:
             self._credentials.popitem(last=False)
+
+
+ReconnectingClient._client_type = WebTransportClient

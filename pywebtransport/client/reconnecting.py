@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from .._states import URL, EventType, SessionState
 from ..events import Event, EventEmitter
@@ -29,11 +29,11 @@ from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.waiters import Waiters
-from .client import WebTransportClient
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
     from ..session import WebTransportSession
+    from ..utils.home import HomeLoop
 
 __all__ = ["ReconnectingClient"]
 
@@ -41,6 +41,18 @@ __all__ = ["ReconnectingClient"]
 _GRACE = 0.05
 
 _logger = logging.getLogger("pywebtransport.client")
+
+
+class _Client(Protocol):
+    """``WebTransportClient``, as the client above it needs it."""
+
+    _home: HomeLoop
+
+    @property
+    def config(self) -> ClientConfig: ...
+    async def connect(self, url: URL) -> WebTransportSession: ...
+    async def close(self) -> None: ...
+    async def _close(self, deadline: float) -> None: ...
 
 
 class ReconnectingClient(EventEmitter):
@@ -85,6 +97,9 @@ class ReconnectingClient(EventEmitter):
       ``session_id``, ``code``, ``reason``.
     """
 
+    # ``WebTransportClient`` puts itself here: it makes clients of this class, so it imports this.
+    _client_type: ClassVar[Callable[..., _Client]]
+
     def __init__(
         self,
         url: URL,
@@ -111,7 +126,7 @@ class ReconnectingClient(EventEmitter):
         super().__init__()
         parse_webtransport_url(url)
         self._url = url
-        self._client = WebTransportClient(config=config)
+        self._client: _Client = self._client_type(config=config)
         self._on_session = on_session
         self._session: WebTransportSession | None = None
         # Not given out any more, and alive as long as its peer lets it be.

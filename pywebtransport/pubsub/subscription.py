@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from ..exceptions import (
     SerializationError,
@@ -16,7 +16,9 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
+from ..serializer._messages import MessageCodec
 from ..serializer._rebuild import rebuild_in_turns
+from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils.failures import log_application_error
 from ..utils.gates import ONLY, Gates
@@ -25,9 +27,7 @@ from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from .messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
-
-if TYPE_CHECKING:
-    from .manager import PubSubManager
+from .room import ReceivedRoom
 
 __all__ = ["Subscription"]
 
@@ -35,6 +35,23 @@ __all__ = ["Subscription"]
 _STEP = 16
 
 logger = logging.getLogger("pywebtransport.pubsub")
+
+
+class _Manager(Protocol):
+    """``PubSubManager``, as its subscriptions see it."""
+
+    _max_size: int
+    _room: ReceivedRoom
+    _codec: MessageCodec
+
+    @property
+    def session(self) -> WebTransportSession: ...
+    @property
+    def is_over(self) -> bool: ...
+    def _session_error(self) -> SessionClosedError | None: ...
+    async def _subscribe(self, subscription: Any) -> None: ...
+    async def _unsubscribe(self, number: int) -> None: ...
+    def _forget(self, number: int) -> None: ...
 
 
 class Subscription:
@@ -57,7 +74,7 @@ class Subscription:
 
     def __init__(
         self,
-        manager: PubSubManager,
+        manager: _Manager,
         number: int,
         topic: str,
         *,

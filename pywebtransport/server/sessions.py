@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakSet
 
 from .._states import SessionId
+from ..config import ServerConfig
 from ..exceptions import SessionError
 from ..session import WebTransportSession
 from ..session.manager import SessionManager
 from ..utils.checks import check_text
-
-if TYPE_CHECKING:
-    from .server import WebTransportServer
+from .stats import ServerStats
 
 __all__ = ["ServerSessions"]
+
+
+class _Server(Protocol):
+    """``WebTransportServer``, as far as its sessions are concerned."""
+
+    _sessions: set[WebTransportSession]
+
+    @property
+    def config(self) -> ServerConfig: ...
+    def _refresh(self) -> ServerStats: ...
 
 
 class ServerSessions(SessionManager):
     """Shows the sessions of a server. It keeps none itself, so it costs the server nothing."""
 
-    def __init__(self, server: WebTransportServer) -> None:
+    def __init__(self, server: _Server) -> None:
         super().__init__(max_sessions=server.config.max_sessions)
         self._server = server
         self._removed: WeakSet[WebTransportSession] = WeakSet()

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._loop import WorkerSeat
 from ..exceptions import ServerError, WebTransportError
@@ -20,7 +20,6 @@ from .exiting import ExitGuard, run_to_end
 if TYPE_CHECKING:
     from .._states import Address
     from ..config import ServerConfig
-    from .server import WebTransportServer
 
 __all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
 
@@ -41,6 +40,13 @@ def current_worker() -> Worker | None:
     ``current_worker() is None or current_worker().index == 0``.
     """
     return _current
+
+
+class _Server(Protocol):
+    """``WebTransportServer``, as far as its worker process is concerned."""
+
+    async def close(self) -> None: ...
+    def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
 
 
 class Worker:
@@ -76,7 +82,7 @@ class Worker:
         self._certificates = certificates
         self._grace = grace
         self._logger = logging.getLogger("pywebtransport.server")
-        self._servers: list[WebTransportServer] = []
+        self._servers: list[_Server] = []
         self._main: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._leaving = False
@@ -98,22 +104,22 @@ class Worker:
         """The seat, if the shared port was bound for this host and port."""
         return self._seat if address == self._address else None
 
-    def listening(self, server: WebTransportServer, addresses: list[Address]) -> None:
+    def listening(self, server: _Server, addresses: list[Address]) -> None:
         """A server serves the shared port."""
         self._servers.append(server)
         self._listens = True
         self._tell("listening", addresses)
 
-    def serves(self, server: WebTransportServer) -> bool:
+    def serves(self, server: _Server) -> bool:
         """Whether a server of this worker serves the shared port."""
         return server in self._servers
 
-    def closing(self, server: WebTransportServer) -> None:
+    def closing(self, server: _Server) -> None:
         """A server of this worker takes no new clients any more: the other workers do."""
         if self.serves(server) and not self._stopping:
             self._tell("closing")
 
-    def closed(self, server: WebTransportServer) -> None:
+    def closed(self, server: _Server) -> None:
         """A server of this worker reads nothing any more."""
         if self.serves(server):
             self._tell("closed")

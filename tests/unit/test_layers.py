@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 
 BASE = {
-    "_error_kinds",
     "_header_map",
     "_plain",
     "_states",
