@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..utils.waiters import Waiters
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
     from ..h3.connection import H3Connection
 
 __all__ = ["Closing", "before", "sessions_flushed"]
@@ -119,17 +119,17 @@ class Closing:
             self._shut()
 
 
-def _is_readable(stream: QuicStream) -> bool:
+def _is_readable(stream: Stream) -> bool:
     """A read waiter would be woken at once."""
     return bool(stream.buffered or stream.fin_received or stream.is_reset)
 
 
-def _is_told(stream: QuicStream) -> bool:
+def _is_told(stream: Stream) -> bool:
     """The peer has all that was sent, or does not want it."""
     return stream.is_acked or stream.is_stopped
 
 
-def _arm(streams: list[QuicStream], waiters: Waiters) -> None:
+def _arm(streams: list[Stream], waiters: Waiters) -> None:
     """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
     for stream in streams:
         if not stream.is_acked:

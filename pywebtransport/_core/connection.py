@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
-from .._quic import CloseInfo, QuicConnection, QuicTls
+from .._quic import QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
+from .._transport import CloseInfo, Transport
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
 from ..events import EventEmitter
@@ -535,7 +536,7 @@ class WebTransportConnection(EventEmitter):
     # ------------------------------------------------------------------ internal
 
     @property
-    def _quic(self) -> QuicConnection | None:
+    def _quic(self) -> Transport | None:
         return self._driver.quic if self._driver is not None else None
 
     async def _connect(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
-from .._quic import CloseInfo, QuicConnection, QuicStream, QuicTls
+from .._quic import QuicTls
+from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3.connection import H3Connection
 from ..h3.options import H3Options
@@ -43,9 +44,9 @@ class Driver:
     )
 
     h3: H3Connection
-    quic: QuicConnection
+    quic: Transport
     # Set in ``attach`` to the HTTP/3 layer's own methods: the hot facts need no stop here.
-    stream_ready: Callable[[QuicStream], None]
+    stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
     streams_available: Callable[[bool], None]
     datagram_writable: Callable[[], None]
@@ -57,7 +58,7 @@ class Driver:
         self._where = where
         self.handshake: asyncio.Future[None] | None = None
 
-    def attach(self, quic: QuicConnection, options: H3Options, *, is_client: bool) -> None:
+    def attach(self, quic: Transport, options: H3Options, *, is_client: bool) -> None:
         """Build the HTTP/3 state over ``quic``."""
         self.quic = quic
         loop = asyncio.get_running_loop()

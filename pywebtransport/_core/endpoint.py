@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
-from .._quic import CloseInfo, ConnectionHandler, QuicConnection, QuicTls, SockAddr
+from .._quic import QuicConnection, QuicTls
+from .._transport import CloseInfo, ConnectionHandler, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
 from ..utils.logs import BoundedLog, apply_log_level

@@ -7,8 +7,8 @@ import os
 import re
 from typing import Any
 
-from .._quic import CloseInfo
 from .._states import Address
+from .._transport import CloseInfo
 from ..exceptions import (
     CertificateError,
     CertificateHashError,

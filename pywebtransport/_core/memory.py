@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .._quic import QuicConnection, unread_bytes
+from .._quic import unread_bytes
+from .._transport import Transport
 from ..config import ClientConfig, ServerConfig
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.logs import BoundedLog
@@ -33,7 +34,7 @@ def process_figures() -> dict[str, int]:
     return {**PROCESS.figures(), "unread": unread_bytes()}
 
 
-def has_room(quic: QuicConnection) -> bool:
+def has_room(quic: Transport) -> bool:
     """Tell whether the process may hold more; False: the connection is to be refused."""
     unread = unread_bytes()
     if PROCESS.used + unread < PROCESS.limit:

@@ -16,7 +16,7 @@ from ..utils.text import printable
 from .send_stream import WebTransportSendStream
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
@@ -45,7 +45,7 @@ _PEER_CONNECTION: tuple[_Key, _Key] = ((None, False), (None, True))  # by bool(u
 
 async def open_stream(
     session: WebTransportSession, unidirectional: bool, timeout: float | None
-) -> QuicStream:
+) -> Stream:
     """Open a stream in turn, waiting for the limits; callers are served as they came.
 
     All those of the connection are, whatever their session: nobody passes one who waits for a
@@ -90,7 +90,7 @@ def may_open(session: WebTransportSession, unidirectional: bool) -> bool:
     return not gates or gates.held(_keys(session, unidirectional)) is None
 
 
-def try_open(session: WebTransportSession, unidirectional: bool) -> QuicStream | None:
+def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | None:
     """Open a stream now, or None when a limit of the peer or of ours is reached."""
     connection = session._connection
     if (
@@ -98,7 +98,7 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> QuicStream |
         or connection._local_streams >= connection._max_local_streams
     ):
         return None
-    quic: QuicStream | None = session._h3.open_stream(unidirectional)
+    quic: Stream | None = session._h3.open_stream(unidirectional)
     if quic is not None:
         connection._local_streams += 1
         session._counted_local += 1
@@ -185,7 +185,7 @@ def _default_wait(session: WebTransportSession) -> float:
     )
 
 
-def _attempt(session: WebTransportSession, unidirectional: bool) -> QuicStream | None:
+def _attempt(session: WebTransportSession, unidirectional: bool) -> Stream | None:
     if session.is_closed:
         raise session._closed_error("no stream can be opened")
     return try_open(session, unidirectional)

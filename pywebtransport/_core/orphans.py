@@ -12,7 +12,7 @@ from ..utils.text import printable
 from ..utils.waiters import running_loop
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
     from .session import WebTransportSession
     from .stream_base import _StreamBase
 
@@ -131,7 +131,7 @@ class Orphans:
             )
 
 
-def _has_news(quic: QuicStream) -> None:
+def _has_news(quic: Stream) -> None:
     """Data, an end, a reset or a stop came on a stream that nobody holds (deliver phase)."""
     stream = None if quic.tag is None else quic.tag()
     orphans = None if stream is None else stream.session._orphans

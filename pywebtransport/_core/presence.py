@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._quic import QuicConnection
+    from .._transport import Transport
 
 __all__ = ["Presence", "while_present"]
 
@@ -31,7 +31,7 @@ class Presence:
 
     __slots__ = ("_packets", "_quic", "_since", "patience")
 
-    def __init__(self, quic: QuicConnection) -> None:
+    def __init__(self, quic: Transport) -> None:
         self._quic = quic
         figures = quic.stats()
         self._packets = figures["packets_received"]
@@ -54,7 +54,7 @@ class Presence:
 
 
 @asynccontextmanager
-async def while_present(quic: QuicConnection, deadline: float) -> AsyncIterator[None]:
+async def while_present(quic: Transport, deadline: float) -> AsyncIterator[None]:
     """Limit what happens inside to a time of the loop, and to the presence of the peer.
 
     Args:

@@ -23,7 +23,7 @@ from ..utils.waiters import require_loop
 from .stream_base import DONE, _StreamBase
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
 
 __all__ = ["WebTransportReceiveStream"]
 
@@ -455,7 +455,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         super()._wake()
 
 
-def _data_received(quic: QuicStream) -> None:
+def _data_received(quic: Stream) -> None:
     """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
     stream = None if quic.tag is None else quic.tag()
     if stream is None:

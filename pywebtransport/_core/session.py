@@ -78,7 +78,7 @@ from .structured_datagrams import StructuredDatagramTransport
 from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check_message_size
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
     from ..config import ClientConfig, ServerConfig
     from ..h3.session import H3Session
 
@@ -668,7 +668,7 @@ class WebTransportSession(EventEmitter):
         error = refusal(self, status, headers, error)
         self._end(None, str(error), True, error)
 
-    def stream_received(self, stream: QuicStream, unidirectional: bool) -> None:
+    def stream_received(self, stream: Stream, unidirectional: bool) -> None:
         """The peer opened a stream (deliver phase)."""
         self._arrivals = arrival = self._arrivals + 1
         attached: WebTransportStream | WebTransportReceiveStream
@@ -819,7 +819,7 @@ class WebTransportSession(EventEmitter):
         """The typed error for whatever the end of the session made impossible."""
         return closed_error(self, consequence)
 
-    def _open_stream(self, unidirectional: bool) -> QuicStream | None:
+    def _open_stream(self, unidirectional: bool) -> Stream | None:
         """Open a stream now, or None when it has to wait for a limit, or for its turn."""
         if self._state in _OVER:
             raise self._closed_error("no stream can be opened")

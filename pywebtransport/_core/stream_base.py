@@ -25,7 +25,7 @@ from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable
 
 if TYPE_CHECKING:
-    from .._quic import QuicStream
+    from .._transport import Stream
     from ..utils.waiters import Line, Waiters
     from .session import WebTransportSession
 
@@ -108,7 +108,7 @@ _SUMMARY = (
 )
 
 
-def _stream_closed(quic: QuicStream) -> None:
+def _stream_closed(quic: Stream) -> None:
     """The engine is done with a stream (deliver phase); a function, since methods cost more."""
     tag = quic.tag
     stream = None if tag is None else tag()
@@ -161,7 +161,7 @@ class _StreamBase(EventEmitter):
     _direction = StreamDirection.BIDIRECTIONAL
 
     _session: WebTransportSession
-    _quic: QuicStream
+    _quic: Stream
     _error: WebTransportError | None
     _done: bool
     _stats: StreamStats | None
@@ -210,7 +210,7 @@ class _StreamBase(EventEmitter):
         """
 
     @classmethod
-    def _attach(cls, session: WebTransportSession, quic: QuicStream, arrival: int = 0) -> Self:
+    def _attach(cls, session: WebTransportSession, quic: Stream, arrival: int = 0) -> Self:
         """Make the object for a stream.
 
         Args:

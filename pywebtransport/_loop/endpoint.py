@@ -25,7 +25,7 @@ from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_soc
 from .steering import Steering
 
 if TYPE_CHECKING:
-    from .._quic import CloseInfo, ConnectionHandler, SockAddr
+    from .._transport import CloseInfo, ConnectionHandler, SockAddr, Transport
 
 __all__ = ["Endpoint", "UdpSocket"]
 
@@ -348,7 +348,7 @@ class Endpoint:
             token=token,
         )
 
-    def migrate(self, connection: QuicConnection, udp: UdpSocket) -> None:
+    def migrate(self, connection: Transport, udp: UdpSocket) -> None:
         """Move a client connection to another socket of this endpoint.
 
         ``path_changed`` of its handler tells the outcome.

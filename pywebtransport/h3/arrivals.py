@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .._transport import Stream
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
 from .critical import PeerCritical
@@ -14,7 +15,6 @@ from .errors import H3ConnectionError
 from .ids import SettledIds
 from .parts import Connection, SessionPart
 from .request import Phase, RequestStream
-from .transport import Stream
 from .varint import decode_varint, encode_varint
 
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from .._states import HeadersToSend
+from .._transport import CallLater, Stream, TimerHandle, Transport, Turns
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -49,7 +50,6 @@ from .qpack import Qpack
 from .request import Phase, RequestStream
 from .session import H3Session, abort_error
 from .settings import check_settings, local_settings
-from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel
 from .varint import encode_varint
 
@@ -162,7 +162,7 @@ class H3Connection:
 
     def __init__(
         self,
-        quic: QuicTransport,
+        quic: Transport,
         events: ConnectionEvents,
         call_later: CallLater,
         turns: Turns,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from .._transport import Group, Transport
 from .capsules import encode_number
 from .constants import MAX_SESSION_STREAMS, CapsuleType, Setting
 from .errors import LimitError
 from .flow import LocalStreams, PeerStreams, check_limit
 from .options import H3Options
-from .transport import Group, QuicTransport
 from .varint import MAX_VARINT
 
 __all__ = ["CreditEvents", "NoGroup", "SessionCredit"]
@@ -129,7 +129,7 @@ class SessionCredit:
 
     def __init__(
         self,
-        quic: QuicTransport,
+        quic: Transport,
         options: H3Options,
         peer_settings: Mapping[int, int],
         *,

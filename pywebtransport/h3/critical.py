@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from .._transport import Stream
 from .constants import H3Error
 from .errors import H3ConnectionError
 from .parts import Connection
-from .transport import Stream
 
 __all__ = ["LocalCritical", "PeerCritical", "read_piece"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from .._transport import CallLater, Stream, Transport
 from .fields import Request, Response
 from .load import Load
 from .options import H3Options
 from .qpack import Qpack
-from .transport import CallLater, QuicTransport, Stream
 
 __all__ = ["Carried", "Connection", "SessionPart"]
 
@@ -46,7 +46,7 @@ class SessionPart(Carried, Protocol):
 class Connection(Protocol):
     """``H3Connection``, as its parts see it; each member is described there."""
 
-    quic: QuicTransport
+    quic: Transport
     events: Any  # ConnectionEvents
     call_later: CallLater
     load: Load

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
+from .._transport import Stream, TimerHandle
 from ..exceptions import ConfigurationError, WebTransportError
 from .constants import FrameType, H3Error, Setting
 from .control import refuse_frame
@@ -14,7 +15,6 @@ from .fields import check_section_size, encode_fields, parse_request, parse_resp
 from .frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
 from .parts import Carried, Connection
 from .qpack import Fields, FieldSectionTooLarge
-from .transport import Stream, TimerHandle
 
 __all__ = ["Phase", "RequestStream"]
 

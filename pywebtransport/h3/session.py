@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
+from .._transport import Group, Stream, TimerHandle
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
@@ -53,7 +54,6 @@ from .fields import Response, check_fields, check_rejection
 from .parts import Connection
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
-from .transport import Group, Stream, TimerHandle
 from .varint import encode_varint
 
 __all__ = ["H3Session", "H3SessionState", "abort_error"]

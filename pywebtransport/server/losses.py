@@ -10,8 +10,8 @@ from ..utils.logs import BoundedLog
 from ..utils.text import printable
 
 if TYPE_CHECKING:
-    from .._quic import CloseInfo
     from .._states import Address
+    from .._transport import CloseInfo
     from ..connection import WebTransportConnection
     from .stats import ServerStats
 

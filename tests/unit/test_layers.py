@@ -16,6 +16,7 @@ BASE = {
     "_header_map",
     "_plain",
     "_states",
+    "_transport",
     "_version",
     "config",
     "constants",
