@@ -236,7 +236,7 @@ class Worker:
             self._certificates = (certfile or old[0], keyfile or old[1])
         for server in self._servers:
             try:
-                server._load_certificates(certfile, keyfile)
+                server.load_certificates(certfile, keyfile)
             except WebTransportError as error:
                 self._logger.error("worker %d keeps its certificates: %s", self.index, error)
 

@@ -60,7 +60,7 @@ def finish_stream(stream: StreamType) -> None:
     """Close the sending side, so that what was written arrives; stop the receiving side."""
     if isinstance(stream, WebTransportSendStream):
         with suppress(WebTransportError):
-            stream._finish_send()
+            stream.finish()
     if isinstance(stream, WebTransportReceiveStream):
         stream.stop_sending(0)
 
