@@ -18,7 +18,6 @@ from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
 from ..events import EventEmitter
 from ..exceptions import (
     ConnectionError,
-    SessionError,
     TimeoutError,
     WebTransportError,
 )
@@ -45,12 +44,13 @@ from .endpoint import client_endpoint
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
-from .pending import PendingSession
+from .pending import PendingSession, claim, ready_session_id, withdraw
 from .presence import while_present
 from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
+    from ..h3.connection import H3Connection
     from ..h3.options import H3Options
     from ..h3.session import H3Session
     from .session import WebTransportSession
@@ -65,13 +65,24 @@ class WebTransportConnection(EventEmitter):
 
     A client opens one with ``create_client`` (or lets ``WebTransportClient`` do
     it); a server's come from its clients. Several sessions can share one.
+
+    Attributes:
+        last_activity_time: When the connection was last used, Unix time in seconds.
+        active_at: The same by ``time.monotonic()``.
+        keep_open: Client: stay open when the last session ends. Settable.
+        session_ticket: Client: the newest TLS session ticket, for a later connection.
+        address_token: Client: the newest address validation token (RFC 9000 section 8.1.3).
+        session_count: Sessions that were opened so far.
+        error_count: Protocol errors of the peer, and the loss of the path.
+        memory_budget: What the peer makes this end keep (``max_connection_memory``).
+        on_closed: Advanced: called once, when the connection is over, before its listeners.
+        on_credentials: Advanced: called when a ticket or a token arrived.
     """
 
     # Slots take a third of a dictionary; attributes of the application's own are still possible.
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_active_at",
         "_authority",
         "_candidates",
         "_closed_at",
@@ -82,34 +93,35 @@ class WebTransportConnection(EventEmitter):
         "_driver",
         "_endpoint",
         "_error",
-        "_error_count",
         "_established_at",
         "_id",
-        "_keep_open",
         "_local_streams",
         "_local_uni",
         "_max_local_streams",
-        "_memory",
         "_migration",
         "_network",
-        "_on_closed",
-        "_on_credentials",
-        "_on_early_drop",
-        "_on_request",
         "_own_socket",
         "_owns_endpoint",
         "_pending",
         "_ready",
         "_ready_waiters",
         "_receive_drops",
-        "_session_count",
         "_sessions",
         "_state",
         "_stream_gates",
-        "_ticket",
-        "_token",
-        "_write_low",
+        "active_at",
+        "address_token",
+        "error_count",
+        "keep_open",
         "last_activity_time",
+        "memory_budget",
+        "on_closed",
+        "on_credentials",
+        "on_early_drop",
+        "on_request",
+        "session_count",
+        "session_ticket",
+        "write_low_water",
     )
 
     # The layer above puts its class here; imports go down only.
@@ -130,10 +142,12 @@ class WebTransportConnection(EventEmitter):
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried
         self._endpoint: Endpoint | None = None
         self._owns_endpoint = False
-        self._memory = ByteBudget("max_connection_memory", config.max_connection_memory, PROCESS)
-        self._write_low = write_low_water(config)
+        self.memory_budget = ByteBudget(
+            "max_connection_memory", config.max_connection_memory, PROCESS
+        )
+        self.write_low_water = write_low_water(config)
         self._sessions: dict[SessionId, WebTransportSession] = {}
-        self._session_count = 0
+        self.session_count = 0
         self._pending: dict[SessionId, PendingSession] | None = None
         self._ready = False
         self._ready_waiters = Waiters()
@@ -143,13 +157,13 @@ class WebTransportConnection(EventEmitter):
         self._closing: Closing | None = None
         self._own_socket: UdpSocket | None = None  # of the last migration
         self._error: WebTransportError | None = None
-        self._on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
-        self._on_closed: Callable[[WebTransportConnection], None] | None = None
-        self._on_credentials: Callable[[WebTransportConnection], None] | None = None
-        self._on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
-        self._ticket: bytes | None = None
-        self._token: bytes | None = None
-        self._keep_open = False
+        self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self.on_closed: Callable[[WebTransportConnection], None] | None = None
+        self.on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
+        self.session_ticket: bytes | None = None
+        self.address_token: bytes | None = None
+        self.keep_open = False
         self._local_streams = self._local_uni = 0
         # Who waits for a stream, or to send a datagram; made when somebody does.
         self._stream_gates: Gates | None = None
@@ -163,7 +177,7 @@ class WebTransportConnection(EventEmitter):
         self._authority = ""
         self._established_at: float | None = None
         self._closed_at: float | None = None
-        self._error_count = 0
+        self.error_count = 0
         self._receive_drops = 0  # datagrams that sessions which are over did not read in time
         self.record_activity()
 
@@ -267,6 +281,24 @@ class WebTransportConnection(EventEmitter):
         """Why the connection ended; None while it lives."""
         return self._error
 
+    @property
+    def h3(self) -> H3Connection | None:
+        """Advanced: the HTTP/3 layer (``pywebtransport.h3``); None before the handshake.
+
+        It has what no method here stands for: GOAWAY, UDP tunnels, SETTINGS.
+        """
+        return None if self._driver is None else self._driver.h3
+
+    @property
+    def authority(self) -> str:
+        """Client: host and port as requests name them in ``:authority``; empty at a server."""
+        return self._authority
+
+    @property
+    def has_pending_requests(self) -> bool:
+        """A session was requested by ``request_session`` that has no object yet."""
+        return bool(self._pending)
+
     # --------------------------------------------------------------- connecting
 
     async def connect(self, *, host: str, port: int, path: str = "/") -> None:
@@ -286,9 +318,9 @@ class WebTransportConnection(EventEmitter):
         check_text("host", host)
         validate_port(port)
         check_text("path", path)
-        await self._connect(host, port)
+        await self.establish(host, port)
         try:
-            self._request_session(path)
+            self.request_session(path)
         except BaseException:
             self._shut()
             raise
@@ -336,7 +368,7 @@ class WebTransportConnection(EventEmitter):
             application_protocols=offered or (),
             require=bool(required),
         )
-        session = self._session_type._attach(self, h3)
+        session = self._session_type.attach(self, h3)
         pending.replay(session)
         return session
 
@@ -387,21 +419,7 @@ class WebTransportConnection(EventEmitter):
 
         Cancellation: safe.
         """
-        limit = check_timeout("timeout", timeout)
-        if not self._pending:
-            raise SessionError("no session was requested on this connection; call connect() first")
-        session_id, pending = next(iter(self._pending.items()))
-        assert pending.ready is not None
-        try:
-            async with asyncio.timeout(limit):
-                await asyncio.shield(pending.ready)
-        except builtins.TimeoutError:
-            raise TimeoutError(
-                f"the server did not answer the session request within {timeout} s",
-                timeout_duration=timeout,
-                operation="session",
-            ) from None
-        return session_id
+        return await ready_session_id(self._pending, timeout)
 
     # ------------------------------------------------------------------- closing
 
@@ -426,10 +444,18 @@ class WebTransportConnection(EventEmitter):
         loop = asyncio.get_running_loop()
         if not (self.is_closed or self._state is ConnectionState.IDLE):
             require_loop(self._closed_waiters.loop, loop)
-        await self._close(loop.time() + self._config.close_timeout, code, reason)
+        await self.close_until(loop.time() + self._config.close_timeout, code, reason)
 
-    async def _close(self, deadline: float, code: int = 0, reason: str = "") -> None:
-        """As ``close``, until a time of the loop that may be somebody else's, too."""
+    async def close_until(self, deadline: float, code: int = 0, reason: str = "") -> None:
+        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+
+        Args:
+            deadline: By the clock of the running event loop.
+            code: As for ``close``.
+            reason: As for ``close``.
+
+        Cancellation: as of ``close``.
+        """
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
@@ -439,10 +465,10 @@ class WebTransportConnection(EventEmitter):
         self._state = ConnectionState.CLOSING
         try:
             if self._driver is not None:
-                async with while_present(self._driver.quic, deadline):
+                async with while_present(self, deadline):
                     await asyncio.gather(
                         *(
-                            session._close_until(before(deadline), code, reason)
+                            session.close_until(before(deadline), code, reason)
                             for session in list(self._sessions.values())
                         ),
                         return_exceptions=True,
@@ -451,7 +477,7 @@ class WebTransportConnection(EventEmitter):
         except builtins.TimeoutError:
             pass  # whoever is left does not answer
         finally:
-            self._close_now(code, reason)
+            self.close_nowait(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
@@ -496,7 +522,7 @@ class WebTransportConnection(EventEmitter):
     def record_activity(self) -> None:
         """Note that the connection was used now (``last_activity_time``)."""
         self.last_activity_time = get_timestamp()
-        self._active_at = time.monotonic()
+        self.active_at = time.monotonic()
 
     def get_stats(self) -> dict[str, int | None]:
         """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""
@@ -539,12 +565,13 @@ class WebTransportConnection(EventEmitter):
     def _quic(self) -> Transport | None:
         return self._driver.quic if self._driver is not None else None
 
-    async def _connect(
+    async def establish(
         self,
         host: str,
         port: int,
         *,
         endpoint: Endpoint | None = None,
+        owns_endpoint: bool = False,
         tls: QuicTls | None = None,
         options: H3Options | None = None,
         ticket: bytes | None = None,
@@ -552,9 +579,23 @@ class WebTransportConnection(EventEmitter):
         addresses: Sequence[RemoteAddress] | None = None,
         failures: Failures | None = None,
     ) -> None:
-        """Resolve, race the addresses, complete the handshake. ``connect_timeout`` bounds it.
+        """Advanced: as ``connect``, without a session.
 
-        ``failures`` gets the addresses that failed, whatever becomes of the rest.
+        Resolves the name, tries the addresses (RFC 8305) and completes the handshake.
+
+        Args:
+            host: Name or IP literal.
+            port: UDP port.
+            endpoint: Shares this endpoint; None makes one.
+            owns_endpoint: ``endpoint`` belongs to this connection and is closed with it.
+            tls: The TLS settings of a shared endpoint.
+            options: HTTP/3 limits; default from the configuration.
+            ticket: ``session_ticket`` of an earlier connection.
+            token: ``address_token`` of an earlier connection.
+            addresses: Skips name resolution.
+            failures: Receives the addresses that failed, also when another one worked.
+
+        Raises and cancellation: as ``connect``.
         """
         config = self._config
         if not isinstance(config, ClientConfig):
@@ -573,12 +614,14 @@ class WebTransportConnection(EventEmitter):
         try:
             if endpoint is None:
                 endpoint = client_endpoint(config, client_tls(config))
-                self._owns_endpoint = True
+                owns_endpoint = True
             self._endpoint = endpoint
+            self._owns_endpoint = owns_endpoint
             if addresses is None:
                 addresses = await resolve(host, port, family=config.address_family)
             driver = await race(
                 self,
+                self._candidates,
                 addresses,
                 lambda attempt, address: attempt.connect(
                     endpoint,
@@ -602,11 +645,26 @@ class WebTransportConnection(EventEmitter):
             self._candidates = None
         self._take(driver)
 
+    def adopt(self, driver: Driver, endpoint: Endpoint | None, network: str) -> None:
+        """Advanced: serve a connection whose client completed the handshake.
+
+        Args:
+            driver: Joins the QUIC connection with the HTTP/3 layer.
+            endpoint: Where the connection arrived; the caller closes it.
+            network: For ``client_network``.
+        """
+        self._endpoint = endpoint
+        self._network = network
+        self._take(driver)
+
     def _take(self, driver: Driver) -> None:
         """``driver`` carries this connection from now on."""
         self._driver = driver
         driver.active = True
-        self._state = ConnectionState.CONNECTED
+        # The server may have said GOAWAY before the handshake was told.
+        self._state = (
+            ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
+        )
         self._established_at = get_timestamp()
         if driver.quic.is_closed and driver.quic.close_info is not None:
             driver.connection_closed(driver.quic.close_info)
@@ -646,8 +704,14 @@ class WebTransportConnection(EventEmitter):
             events=events,
         )
 
-    def _request_session(self, path: str) -> None:
-        """Client: request a session that gets its object later, see ``wait_for_ready_session``."""
+    def request_session(self, path: str) -> None:
+        """Client: request a session that gets its object later, see ``wait_for_ready_session``.
+
+        Args:
+            path: Path and query.
+
+        Raises: as ``create_session``.
+        """
         config = self._config
         assert isinstance(config, ClientConfig)
         pending = PendingSession(asyncio.get_running_loop().create_future())
@@ -660,26 +724,23 @@ class WebTransportConnection(EventEmitter):
         )
         self._pending = {**(self._pending or {}), self._next_session_id(): pending}
 
+    async def end_sessions(self) -> None:
+        """Withdraw pending requests, and close the sessions as ``session.close()`` does.
+
+        The connection stays open.
+
+        Cancellation: sessions that were not closed yet are closed without the wait.
+        """
+        pending, self._pending = self._pending, None
+        withdraw(pending)
+        closing = [session.close(close_connection=False) for session in self.sessions]
+        await asyncio.gather(*closing)
+
     def _next_session_id(self) -> SessionId:
-        self._session_count += 1
-        return f"{self._id}-{self._session_count}"
+        self.session_count += 1
+        return f"{self._id}-{self.session_count}"
 
-    def _claim(self, session_id: SessionId) -> H3Session:
-        """Hand a session opened by ``connect`` to its object, and then what happened to it."""
-        pending = None if self._pending is None else self._pending.pop(session_id, None)
-        if pending is None or pending.h3 is None:
-            raise SessionError(
-                f"connection {self._id} has no session {session_id!r} without an object; use "
-                "wait_for_ready_session() or create_session()",
-                session_id=session_id,
-            )
-        asyncio.get_running_loop().call_soon(self._replay, session_id, pending)
-        return pending.h3
-
-    def _replay(self, session_id: SessionId, pending: PendingSession) -> None:
-        session = self._sessions.get(session_id)
-        if session is not None:
-            pending.replay(session)
+    _claim = claim
 
     def _add_session(self, session: WebTransportSession) -> None:
         self._sessions[session.session_id] = session
@@ -698,13 +759,13 @@ class WebTransportConnection(EventEmitter):
             isinstance(self._config, ServerConfig)
             or self._sessions
             or self._pending
-            or self._keep_open
+            or self.keep_open
         )
 
     async def _session_gone(self, deadline: float) -> None:
         """The application closed a session; a client's connection goes with its last one."""
         if self._is_unused:
-            await self._close(deadline)
+            await self.close_until(deadline)
 
     def _close_later(self) -> None:
         """As ``_session_gone``, for a caller that is being cancelled."""
@@ -720,14 +781,14 @@ class WebTransportConnection(EventEmitter):
         if self._is_unused and self._quic is not None and not self._quic.is_closed:
             self._shut()
 
-    def _close_now(self, code: int = 0, reason: str = "") -> None:
-        """What closing does without waiting: a cancelled ``close`` still tells the peer."""
+    def close_nowait(self, code: int = 0, reason: str = "") -> None:
+        """As ``close``, without waiting: what was written last may be lost. Idempotent."""
         try:
             for driver in self._candidates or ():
                 driver.quic.close(0)
             for session in tuple(self._sessions.values()):
-                session._close_now(code, reason)
-            self._flush_now()
+                session.close_nowait(code, reason)
+            self.flush_nowait()
         finally:
             self._shut(reason)
 
@@ -740,18 +801,19 @@ class WebTransportConnection(EventEmitter):
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
-                self._flush_now()
+                self.flush_nowait()
             except BaseException:  # whatever it is, nobody waits for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
 
-    def _abandon(self) -> None:
-        """What is left to do when the event loop is gone: give the descriptors back."""
+    def abandon(self) -> None:
+        """Advanced: release the socket after the event loop was closed. The peer is not told."""
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
 
-    def _flush_now(self) -> None:
+    def flush_nowait(self) -> None:
+        """Send what is queued now instead of at the end of the turn of the event loop."""
         if self._endpoint is not None:
             self._endpoint.flush()
 
@@ -762,15 +824,15 @@ class WebTransportConnection(EventEmitter):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
     def _session_requested(self, h3: H3Session) -> None:
-        if self._on_request is not None and takes_request(self, h3):
-            self._on_request(self, h3)
+        if self.on_request is not None and takes_request(self, h3):
+            self.on_request(self, h3)
 
     def _goaway_received(self) -> None:
         if self._state is ConnectionState.CONNECTED:
             self._state = ConnectionState.DRAINING
 
     def _protocol_failed(self, error: Exception) -> None:
-        self._error_count += 1
+        self.error_count += 1
         if isinstance(error, WebTransportError):
             self._error = error
         self._emit_nowait(
@@ -781,16 +843,20 @@ class WebTransportConnection(EventEmitter):
         if self._migration is not None and not self._migration.done():
             self._migration.set_result(validated)
 
-    def _path_lost(self, error: WebTransportError) -> None:
-        """What carries the packets is gone: a connection on an endpoint of its own ends."""
+    def path_lost(self, error: WebTransportError) -> None:
+        """Advanced: what carries the packets is gone. Ends a connection that owns its endpoint.
+
+        Args:
+            error: Why; it becomes ``error``.
+        """
         if not self.is_closed and self._endpoint is not None:
             self._error = error
-            self._error_count += 1
+            self.error_count += 1
             self._endpoint.close()
 
     def _credentials_changed(self) -> None:
-        if self._on_credentials is not None:
-            self._on_credentials(self)
+        if self.on_credentials is not None:
+            self.on_credentials(self)
 
     def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
         if self.is_closed:
@@ -798,7 +864,7 @@ class WebTransportConnection(EventEmitter):
         if self._error is None:
             self._error = error
         clean = info.kind == "application" and info.code in (0, 0x100)
-        expected = (clean or self._state is ConnectionState.CLOSING) and not self._error_count
+        expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
             self._emit_nowait(
@@ -813,7 +879,7 @@ class WebTransportConnection(EventEmitter):
         if self._closing is not None:
             self._closing.cancel()
         self._closed_at = get_timestamp()
-        self._memory.close()
+        self.memory_budget.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()
         if self._migration is not None and not self._migration.done():
@@ -824,6 +890,6 @@ class WebTransportConnection(EventEmitter):
         elif self._own_socket is not None and self._endpoint is not None:
             self._endpoint.flush()
             self._endpoint.loop.call_soon(self._endpoint.close_socket, self._own_socket)
-        if self._on_closed is not None:
-            self._on_closed(self)
+        if self.on_closed is not None:
+            self.on_closed(self)
         self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})

@@ -40,7 +40,7 @@ def summary(connection: WebTransportConnection) -> dict[str, Any]:
         "packets_received": info.packets_received,
         "errors": info.error_count,
         "last_activity": info.last_activity,
-        "memory": connection._memory.figures(),
+        "memory": connection.memory_budget.figures(),
         "process_memory": process_figures(),
     }
 

@@ -29,7 +29,7 @@ def try_submit(
     if _is_held(transport):
         _check(transport, payload, priority, ttl)
         return False
-    return transport._submit(payload, priority, ttl)
+    return transport.submit(payload, priority, ttl)
 
 
 def open_turns(transport: WebTransportDatagramTransport) -> None:
@@ -44,7 +44,7 @@ def close_turns(transport: WebTransportDatagramTransport) -> None:
     """Nothing more is sent in this session: tell those who wait, and leave the room to others."""
     gates = transport._session._connection._datagram_gates
     if gates:
-        gates.fail(transport, lambda: transport._closed_error("no datagram can be sent"))
+        gates.fail(transport, lambda: transport.closed_error("no datagram can be sent"))
         gates.open(_CONNECTION)
 
 
@@ -74,7 +74,7 @@ async def send_in_turn(
         partial(_full_queue, transport),
     )
     waited = time.perf_counter() - started
-    stats = transport._refresh()
+    stats = transport.refresh_stats()
     stats.total_send_time += waited
     stats.max_send_time = max(stats.max_send_time, waited)
 
@@ -82,7 +82,7 @@ async def send_in_turn(
 def _attempt(
     transport: WebTransportDatagramTransport, payload: bytes, priority: int, ttl: float | None
 ) -> bool | None:
-    return transport._submit(payload, priority, ttl) or None
+    return transport.submit(payload, priority, ttl) or None
 
 
 def _full_queue(transport: WebTransportDatagramTransport) -> Hashable:
@@ -110,4 +110,4 @@ def _check(
     if ttl is not None:
         check_age("ttl", ttl)
     if transport.is_closed or len(payload) > transport.max_datagram_size:
-        transport._submit(payload, priority, ttl)  # raises
+        transport.submit(payload, priority, ttl)  # raises

@@ -79,11 +79,11 @@ class WebTransportDatagramTransport(EventEmitter):
         "_receive_sequence",
         "_received_count",
         "_receivers",
-        "_refused",
         "_send_sequence",
         "_send_waiters",
         "_session",
         "_stats",
+        "refused",
     )
 
     def __new__(cls, session: WebTransportSession, **_: Any) -> Self:
@@ -147,7 +147,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._max_size = 0
         self._closed = False
         self._close_watchers: list[_CloseWatcher] | None = None
-        self._refused = 0
+        self.refused = 0
         self._heartbeats: set[asyncio.Task[None]] | None = None
         self._created_at = get_timestamp()
         self._stats: DatagramStats | None = None
@@ -205,7 +205,7 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def datagrams_sent(self) -> int:
         """Datagrams for which ``send`` has returned, without those dropped since."""
-        return self._refresh().datagrams_sent
+        return self.refresh_stats().datagrams_sent
 
     @property
     def incoming_max_age(self) -> float | None:
@@ -252,7 +252,7 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def stats(self) -> dict[str, Any]:
         """Live statistics, see ``DatagramStats``."""
-        return self._refresh().to_dict()
+        return self.refresh_stats().to_dict()
 
     # ----------------------------------------------------------------- sending
 
@@ -278,7 +278,7 @@ class WebTransportDatagramTransport(EventEmitter):
         Cancellation: safe; a cancelled send was not queued.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if self._session._connection._datagram_gates or not self._submit(payload, priority, ttl):
+        if self._session._connection._datagram_gates or not self.submit(payload, priority, ttl):
             await send_in_turn(self, payload, priority, ttl)
 
     async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
@@ -291,7 +291,7 @@ class WebTransportDatagramTransport(EventEmitter):
         payload = data if isinstance(data, bytes) else check_payload(data)
         if try_submit(self, payload, priority, ttl):
             return True
-        self._refused += 1
+        self.refused += 1
         return False
 
     async def send_multiple(
@@ -310,7 +310,7 @@ class WebTransportDatagramTransport(EventEmitter):
         payloads = check_payloads(datagrams)
         connection = self._session._connection
         for payload in payloads:
-            if connection._datagram_gates or not self._submit(payload, priority, ttl):
+            if connection._datagram_gates or not self.submit(payload, priority, ttl):
                 await send_in_turn(self, payload, priority, ttl)
         return len(payloads)
 
@@ -394,7 +394,7 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
-            self._refresh().receive_errors += 1
+            self.refresh_stats().receive_errors += 1
             raise DatagramError(
                 f"datagram of {len(data)} bytes is not JSON: {error}", datagram_size=len(data)
             ) from error
@@ -530,7 +530,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def diagnose_issues(self) -> list[str]:
         """Describe what looks wrong, from measured figures; empty when all is well."""
-        stats = self._refresh()
+        stats = self.refresh_stats()
         issues = []
         if not self.is_closed and self.max_datagram_size == 0:
             issues.append("the peer accepts no datagrams")
@@ -549,10 +549,21 @@ class WebTransportDatagramTransport(EventEmitter):
 
     # --------------------------------------------------------------- internal
 
-    def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
-        """Queue one datagram; False when there is no room."""
+    def submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
+        """Advanced: queue one datagram now, before callers of ``send`` that wait for room.
+
+        Args:
+            payload: As for ``send``.
+            priority: As for ``send``.
+            ttl: As for ``send``.
+
+        Returns:
+            False when there is no room, which is not counted as a drop.
+
+        Raises: as ``send``.
+        """
         if self._closed or self._session._state in _OVER:
-            raise self._closed_error("no datagram can be sent")
+            raise self.closed_error("no datagram can be sent")
         if priority != 0:
             check_priority(priority)
         if ttl is None:
@@ -565,7 +576,7 @@ class WebTransportDatagramTransport(EventEmitter):
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
         except WebTransportError as error:
-            self._refresh().send_failures += 1
+            self.refresh_stats().send_failures += 1
             if self._has_listeners(EventType.DATAGRAM_ERROR):
                 self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
             raise
@@ -593,7 +604,7 @@ class WebTransportDatagramTransport(EventEmitter):
             return
         queue = self._queue
         if queue is None:
-            queue = IncomingDatagrams(self._incoming_limit, self._session._memory)
+            queue = IncomingDatagrams(self._incoming_limit, self._session.memory_budget)
             self._queue, self._incoming = queue, queue.waiting
         count = len(datagrams)
         if count == 1:
@@ -645,7 +656,7 @@ class WebTransportDatagramTransport(EventEmitter):
             if self._incoming and (is_first or not line):
                 break
             if self.is_closed and not self._incoming:
-                raise self._closed_error("no datagram can be received")
+                raise self.closed_error("no datagram can be received")
             turn: Turn = loop.create_future()
             line.join(turn, first=is_first)
             if limit is not None:
@@ -672,7 +683,7 @@ class WebTransportDatagramTransport(EventEmitter):
         waited = time.perf_counter() - started
         stats = self._stats
         if stats is None:
-            stats = self._refresh()
+            stats = self.refresh_stats()
         stats.total_receive_time += waited
         if waited > stats.max_receive_time:
             stats.max_receive_time = waited
@@ -685,8 +696,11 @@ class WebTransportDatagramTransport(EventEmitter):
             while line.turns and len(incoming) - taken > line.served:
                 line.serve()
 
-    def _writable_future(self) -> asyncio.Future[bool]:
-        """Done when the queue has room again; get it in the turn in which it had none."""
+    def writable_future(self) -> asyncio.Future[bool]:
+        """Advanced: done when the outgoing queue has room again, or the transport is closed.
+
+        Ask for it in the turn of the event loop in which ``submit`` returned False.
+        """
         if self._send_waiters is None:
             self._send_waiters = Waiters()
         return self._send_waiters.add(asyncio.get_running_loop())
@@ -701,7 +715,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """The session ended, or the application closed the transport."""
         if self._closed:
             return
-        self._refresh()
+        self.refresh_stats()
         self._closed = True
         if self._queue is not None:
             self._queue.close()
@@ -716,25 +730,33 @@ class WebTransportDatagramTransport(EventEmitter):
         for task in tasks:
             task.cancel()
 
-    def _closed_error(self, consequence: str) -> WebTransportError:
-        """The typed error for whatever the end of the session, or of this alone, prevents."""
+    def closed_error(self, consequence: str) -> WebTransportError:
+        """Make the error for what the end of the session, or of this alone, prevents.
+
+        Args:
+            consequence: What cannot be done, such as ``no datagram can be sent``.
+        """
         if self._session._state in _OVER:
-            return self._session._closed_error(consequence)
+            return self._session.closed_error(consequence)
         return DatagramError(f"the datagrams of this session were closed: {consequence}")
 
-    def _watch_close(self, watcher: _CloseWatcher) -> None:
-        """Call ``watcher`` once, at the moment the transport closes; it must not raise."""
+    def add_close_callback(self, watcher: _CloseWatcher) -> None:
+        """Advanced: call a function once, at the moment the transport closes.
+
+        Args:
+            watcher: Is given the transport; must not block or raise.
+        """
         if self._close_watchers is None:
             self._close_watchers = []
         self._close_watchers.append(watcher)
 
-    def _unwatch_close(self, watcher: _CloseWatcher) -> None:
-        """Forget a watcher; one that was called or never added is fine."""
+    def remove_close_callback(self, watcher: _CloseWatcher) -> None:
+        """Advanced: take back ``add_close_callback``; one that is not there is left alone."""
         if self._close_watchers is not None and watcher in self._close_watchers:
             self._close_watchers.remove(watcher)
 
-    def _refresh(self) -> DatagramStats:
-        """The figures up to now: those counted here and those of the engine."""
+    def refresh_stats(self) -> DatagramStats:
+        """The statistics up to now; ``stats`` gives them as a dictionary."""
         stats = self._stats
         if stats is None:
             stats = self._stats = DatagramStats(
@@ -755,7 +777,7 @@ class WebTransportDatagramTransport(EventEmitter):
         stats.datagrams_acknowledged = figures.get("dgrams_acked") or 0
         stats.datagrams_lost = figures.get("dgrams_lost") or 0
         stats.datagrams_expired = expired
-        stats.send_drops = self._refused + dropped + expired
+        stats.send_drops = self.refused + dropped + expired
         return stats
 
     async def _heartbeat(self, interval: float) -> None:

@@ -125,13 +125,13 @@ class Driver:
     def session_ticket(self, ticket: bytes) -> None:
         """TLS session ticket for a later connection."""
         if self.owner is not None:
-            self.owner._ticket = ticket
+            self.owner.session_ticket = ticket
             self.owner._credentials_changed()
 
     def new_token(self, token: bytes) -> None:
         """Address-validation token for a later connection."""
         if self.owner is not None:
-            self.owner._token = token
+            self.owner.address_token = token
             self.owner._credentials_changed()
 
     # ---------------------------------------------------- facts about HTTP/3
@@ -149,8 +149,8 @@ class Driver:
     def early_dropped(self, what: str) -> None:
         """Something came before its session, and found no room or waited too long."""
         owner = self.owner
-        if owner is not None and owner._on_early_drop is not None:
-            owner._on_early_drop(owner, what)
+        if owner is not None and owner.on_early_drop is not None:
+            owner.on_early_drop(owner, what)
 
     def goaway_received(self, last_id: int) -> None:
         """No further session can be opened."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._states import SessionState
+from .._states import EventType, SessionCloseInfo, SessionState
 from ..config import ServerConfig
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
@@ -17,11 +17,12 @@ from ..exceptions import (
     StreamError,
 )
 from ..h3.error_codes import code_to_wire
+from ..utils import get_timestamp
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
-from ..utils.waiters import require_loop, running_loop
 from .closing import before
-from .opening import wait_finished_streams
+from .incoming_streams import drop_unread
+from .opening import require_home, session_over, wait_finished_streams
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
@@ -30,8 +31,8 @@ __all__ = [
     "check_ending",
     "close_until",
     "closed_error",
+    "end",
     "refusal",
-    "require_home",
     "stream_code_to_wire",
 ]
 
@@ -61,14 +62,14 @@ async def close_until(
     reason: str,
     close_connection: bool = False,
 ) -> None:
-    """As ``WebTransportSession.close``, until a time that may be that of a larger whole.
+    """Advanced: as ``close``, within a time limit that the caller shares with other work.
 
     Args:
         session: Which.
-        deadline: By the clock of its loop.
-        code: As for ``close``.
-        reason: Likewise.
-        close_connection: Likewise.
+        deadline: By the clock of its event loop.
+        code: As for ``close``, not checked.
+        reason: As for ``close``, not checked.
+        close_connection: As for ``close``.
 
     Cancellation: as of ``close``.
     """
@@ -88,13 +89,55 @@ async def close_until(
             last = close_connection and not isinstance(session._config, ServerConfig)
             await wait_finished_streams(session, before(deadline) if last else deadline)
     except BaseException:
-        session._close_now(code, reason)
+        session.close_nowait(code, reason)
         if close_connection:
             connection._close_later()
         raise
-    session._close_now(code, reason)
+    session.close_nowait(code, reason)
     if close_connection:
         await connection._session_gone(deadline)
+
+
+def end(
+    session: WebTransportSession,
+    code: int | None,
+    reason: str,
+    remote: bool,
+    error: Exception | None,
+) -> None:
+    """The one place where a session becomes CLOSED."""
+    if session._state is SessionState.CLOSED:
+        return
+    session._state = SessionState.CLOSED
+    session._stats.closed_at = get_timestamp()
+    session._close_info = SessionCloseInfo(code=code, reason=reason, remote=remote)
+    session._error = error
+    try:
+        if session._datagrams is not None:
+            session._datagrams._close()
+        session.memory_budget.close()
+        drop_unread(session)
+        for stream in session.open_streams():
+            stream._fail(session.closed_error(f"stream {stream.stream_id} ended with it"))
+            stream._check_done()
+    finally:  # nobody waits for ever, whatever went wrong above
+        session._streams.clear()
+        if session._orphans is not None:
+            session._orphans.clear()
+        session._ready_waiters.wake()
+        session._closed_waiters.wake()
+        if session._draining_waiters is not None:
+            session._draining_waiters.wake()
+        if session._acceptors is not None:
+            session._acceptors.end()
+        session_over(session)
+        session._connection._remove_session(session)
+        if session.on_end is not None:
+            session.on_end(session)
+    session._emit_nowait(
+        EventType.SESSION_CLOSED,
+        {"session_id": session._session_id, "code": code, "reason": reason, "remote": remote},
+    )
 
 
 def stream_code_to_wire(code: int) -> int:
@@ -110,16 +153,6 @@ def stream_code_to_wire(code: int) -> int:
         if not 0 <= code <= MAX_APPLICATION_CODE:
             raise StreamError(f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}")
     return code_to_wire(code)
-
-
-def require_home(session: WebTransportSession) -> None:
-    """Check that a session, unless it is over, is used on its own event loop.
-
-    Raises:
-        ConfigurationError: It belongs to another one.
-    """
-    if session.close_info is None:
-        require_loop(session._loop, running_loop())
 
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:

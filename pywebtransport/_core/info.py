@@ -62,7 +62,7 @@ def snapshot(connection: WebTransportConnection) -> ConnectionInfo:
         state=connection._state,
         established_at=connection._established_at,
         closed_at=connection._closed_at,
-        error_count=connection._error_count,
+        error_count=connection.error_count,
         last_activity=connection.last_activity_time,
     )
     quic = connection._quic

@@ -56,7 +56,7 @@ def has_room(quic: Transport) -> bool:
 def session_memory(connection: WebTransportConnection, session: H3Session) -> ByteBudget:
     """The budget of a session; a client's request is the first that it holds."""
     limit = connection.config.max_session_memory
-    memory = ByteBudget("max_session_memory", limit, connection._memory)
+    memory = ByteBudget("max_session_memory", limit, connection.memory_budget)
     if not session.is_client:
         memory.take_anyway(_header_size(session))
     return memory
@@ -70,7 +70,7 @@ def _header_size(session: H3Session) -> int:
 
 def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
     """Tell whether there is room for a session's request; if not, it is answered."""
-    full = connection._memory.lacking(_header_size(session))
+    full = connection.memory_budget.lacking(_header_size(session))
     if full is None:
         return True
     full.refused += 1

@@ -8,25 +8,39 @@ from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._states import SessionState
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
-from ..exceptions import SessionClosedError, StreamError, StreamLimitError, TimeoutError
+from ..exceptions import (
+    SessionClosedError,
+    SessionError,
+    StreamError,
+    StreamLimitError,
+    TimeoutError,
+)
+from ..h3.fields import check_fields
 from ..utils.checks import NEVER, check_timeout
 from ..utils.gates import Gates, TooLate
 from ..utils.text import printable
+from ..utils.waiters import require_loop, running_loop
 from .send_stream import WebTransportSendStream
 
 if TYPE_CHECKING:
+    from .._header_map import HeaderMap
+    from .._states import HeadersToSend
     from .._transport import Stream
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 
 __all__ = [
     "ReachedLimit",
+    "check_answer",
     "credit_grew",
     "may_open",
+    "open_now",
     "open_stream",
     "reached_limit",
     "request_delay",
+    "require_home",
     "session_over",
     "stream_over",
     "try_open",
@@ -37,10 +51,60 @@ __all__ = [
 # A limit: of a session or (None) of the connection; of this end (None) or of the peer, for a kind.
 _Key = tuple["WebTransportSession | None", bool | None]
 _OWN_CONNECTION: _Key = (None, None)
+_OVER = (SessionState.CLOSING, SessionState.CLOSED)
 # Their names, by bool(unidirectional).
 _OF_CONNECTION = ("MAX_STREAMS_BIDI", "MAX_STREAMS_UNI")
 _OF_SESSION = ("WT_MAX_STREAMS_BIDI", "WT_MAX_STREAMS_UNI")
 _PEER_CONNECTION: tuple[_Key, _Key] = ((None, False), (None, True))  # by bool(unidirectional)
+
+
+def check_answer(
+    session: WebTransportSession, verb: str, headers: HeadersToSend | None
+) -> HeaderMap:
+    """Check that a request can be answered, and the fields of the answer.
+
+    Args:
+        session: Which.
+        verb: ``accept`` or ``reject``.
+        headers: Fields to send.
+
+    Returns:
+        The fields.
+
+    Raises:
+        ConfigurationError: A field cannot be sent, or the session belongs to another event loop.
+        SessionError: This end is the client, or the request was answered or withdrawn.
+    """
+    fields = check_fields({} if headers is None else headers)
+    require_home(session)
+    if session._h3.is_client:
+        raise SessionError(f"only a server can {verb} a session", session_id=session.session_id)
+    if session.state is not SessionState.CONNECTING:
+        raise SessionError(
+            f"cannot {verb}: the session request was answered or withdrawn (state {session.state})",
+            session_id=session.session_id,
+            session_state=session.state,
+        )
+    return fields
+
+
+def require_home(session: WebTransportSession) -> None:
+    """Check that a session, unless it is over, is used on its own event loop.
+
+    Raises:
+        ConfigurationError: It belongs to another one.
+    """
+    if session.close_info is None:
+        require_loop(session._loop, running_loop())
+
+
+def open_now(session: WebTransportSession, unidirectional: bool) -> Stream | None:
+    """Open a stream now, or None when it has to wait for a limit, or for its turn."""
+    if session._state in _OVER:
+        raise session.closed_error("no stream can be opened")
+    if session._connection._stream_gates and not may_open(session, unidirectional):
+        return None
+    return try_open(session, unidirectional)
 
 
 async def open_stream(
@@ -123,7 +187,7 @@ def session_over(session: WebTransportSession) -> None:
     connection._local_uni -= session._counted_uni
     gates = connection._stream_gates
     if gates:
-        gates.fail(session, lambda: session._closed_error("no stream can be opened"))
+        gates.fail(session, lambda: session.closed_error("no stream can be opened"))
         # The one that was going to hear of new credit may have been this session.
         for key in (_OWN_CONNECTION, *_PEER_CONNECTION):
             gates.open(key)
@@ -166,7 +230,7 @@ def request_delay(session: WebTransportSession) -> str | None:
 
 async def wait_finished_streams(session: WebTransportSession, deadline: float) -> None:
     """Let finished streams be acknowledged before the session ends, until a time of the loop."""
-    for stream in session._open_streams():
+    for stream in session.open_streams():
         if not isinstance(stream, WebTransportSendStream):
             continue
         quic = stream._quic
@@ -187,7 +251,7 @@ def _default_wait(session: WebTransportSession) -> float:
 
 def _attempt(session: WebTransportSession, unidirectional: bool) -> Stream | None:
     if session.is_closed:
-        raise session._closed_error("no stream can be opened")
+        raise session.closed_error("no stream can be opened")
     return try_open(session, unidirectional)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
 from ..utils.logs import shared_log
@@ -12,11 +12,17 @@ from ..utils.text import printable
 from ..utils.waiters import running_loop
 
 if TYPE_CHECKING:
+    from .._states import StreamId
     from .._transport import Stream
+    from .receive_stream import WebTransportReceiveStream
+    from .send_stream import WebTransportSendStream
     from .session import WebTransportSession
+    from .stream import WebTransportStream
     from .stream_base import _StreamBase
 
-__all__ = ["Orphans"]
+__all__ = ["Orphans", "get_stream", "open_streams"]
+
+_AnyStream: TypeAlias = "WebTransportStream | WebTransportReceiveStream | WebTransportSendStream"
 
 # Bytes of an answer that nobody reads before its sender is told to stop.
 _MAX_UNREAD = 65536
@@ -129,6 +135,27 @@ class Orphans:
                 printable(session.path),
                 stream.stream_id,
             )
+
+
+def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream | None:
+    """The open stream with an ID; None if there is none.
+
+    Args:
+        session: Which.
+        stream_id: QUIC stream ID.
+    """
+    reference = session._streams.get(stream_id)
+    stream = None if reference is None else reference()
+    if stream is not None and session._orphans is not None:
+        session._orphans.release(stream)
+    return stream
+
+
+def open_streams(session: WebTransportSession) -> list[_AnyStream]:
+    """The streams of both ends that are not over, in the order in which they were opened."""
+    if session._orphans is not None:
+        session._orphans.settle()
+    return [s for reference in session._streams.values() if (s := reference()) is not None]
 
 
 def _has_news(quic: Stream) -> None:

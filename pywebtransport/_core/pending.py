@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import ConnectionError, SessionRejectedError
+from ..exceptions import ConnectionError, SessionError, SessionRejectedError, TimeoutError
+from ..utils.checks import check_timeout
 from ..utils.text import printable
 
 if TYPE_CHECKING:
+    from .._states import SessionId
     from ..h3.session import H3Session
+    from .connection import WebTransportConnection
     from .session import WebTransportSession
 
-__all__ = ["PendingSession"]
+__all__ = ["PendingSession", "claim", "ready_session_id", "withdraw"]
 
 
 class PendingSession:
@@ -112,3 +116,53 @@ class PendingSession:
         if name == "streams_available" and (name, args) in self._facts:
             return
         self._facts.append((name, args))
+
+
+def claim(connection: WebTransportConnection, session_id: SessionId) -> H3Session:
+    """Hand a session opened by ``connect`` to its object, and then what happened to it."""
+    pending = None if connection._pending is None else connection._pending.pop(session_id, None)
+    if pending is None or pending.h3 is None:
+        raise SessionError(
+            f"connection {connection.connection_id} has no session {session_id!r} without an "
+            "object; use wait_for_ready_session() or create_session()",
+            session_id=session_id,
+        )
+
+    def replay() -> None:
+        session = connection._sessions.get(session_id)
+        if session is not None:
+            pending.replay(session)
+
+    asyncio.get_running_loop().call_soon(replay)
+    return pending.h3
+
+
+async def ready_session_id(
+    sessions: dict[SessionId, PendingSession] | None, timeout: float
+) -> SessionId:
+    """Wait until the first of the pending sessions was accepted, and give its ID.
+
+    Raises and cancellation: as ``wait_for_ready_session``.
+    """
+    limit = check_timeout("timeout", timeout)
+    if not sessions:
+        raise SessionError("no session was requested on this connection; call connect() first")
+    session_id, pending = next(iter(sessions.items()))
+    assert pending.ready is not None
+    try:
+        async with asyncio.timeout(limit):
+            await asyncio.shield(pending.ready)
+    except builtins.TimeoutError:
+        raise TimeoutError(
+            f"the server did not answer the session request within {timeout} s",
+            timeout_duration=timeout,
+            operation="session",
+        ) from None
+    return session_id
+
+
+def withdraw(sessions: dict[SessionId, PendingSession] | None) -> None:
+    """Close sessions that have no object."""
+    for pending in (sessions or {}).values():
+        if pending.h3 is not None:
+            pending.h3.close()

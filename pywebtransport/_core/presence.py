@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._transport import Transport
+    from .connection import WebTransportConnection
 
 __all__ = ["Presence", "while_present"]
 
@@ -26,14 +26,14 @@ class Presence:
     """Judges a peer by what it sends while something waits for its acknowledgement.
 
     Args:
-        quic: The connection.
+        connection: To the peer; the handshake is done.
     """
 
-    __slots__ = ("_packets", "_quic", "_since", "patience")
+    __slots__ = ("_connection", "_packets", "_since", "patience")
 
-    def __init__(self, quic: Transport) -> None:
-        self._quic = quic
-        figures = quic.stats()
+    def __init__(self, connection: WebTransportConnection) -> None:
+        self._connection = connection
+        figures = connection.get_stats()
         self._packets = figures["packets_received"]
         self._since = asyncio.get_running_loop().time()
         rtt, variation = figures["smoothed_rtt"], figures["rttvar"]
@@ -43,9 +43,9 @@ class Presence:
 
     def is_gone(self) -> bool:
         """Nothing has come for three probe timeouts, although something had to."""
-        if self._quic.is_closed:
+        if self._connection.is_closed:
             return True
-        figures = self._quic.stats()
+        figures = self._connection.get_stats()
         now = asyncio.get_running_loop().time()
         if figures["packets_received"] != self._packets or not figures["bytes_in_flight"]:
             self._packets = figures["packets_received"]
@@ -54,18 +54,18 @@ class Presence:
 
 
 @asynccontextmanager
-async def while_present(quic: Transport, deadline: float) -> AsyncIterator[None]:
+async def while_present(connection: WebTransportConnection, deadline: float) -> AsyncIterator[None]:
     """Limit what happens inside to a time of the loop, and to the presence of the peer.
 
     Args:
-        quic: The connection.
+        connection: To the peer; the handshake is done.
         deadline: Of everything, by the clock of the running loop.
 
     Raises:
         TimeoutError: The builtin: time was up, or the peer is gone.
     """
     async with asyncio.timeout_at(deadline) as limit:
-        watch = _Watch(Presence(quic), limit)
+        watch = _Watch(Presence(connection), limit)
         try:
             yield
         finally:

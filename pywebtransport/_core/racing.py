@@ -20,6 +20,7 @@ _logger = logging.getLogger("pywebtransport.connection")
 
 async def race(
     owner: WebTransportConnection,
+    candidates: list[Driver],
     addresses: Sequence[RemoteAddress],
     start: Callable[[Driver, RemoteAddress], None],
     *,
@@ -30,7 +31,8 @@ async def race(
     """Give the driver whose handshake is done; the others are closed.
 
     Args:
-        owner: Its ``_candidates`` get the drivers that are under way.
+        owner: What the drivers are for.
+        candidates: Gets the drivers that are under way.
         addresses: In order of preference; never empty.
         start: Starts the handshake of one driver.
         where: What was asked for, such as ``example.org:443``, for messages.
@@ -47,8 +49,7 @@ async def race(
     async def attempt(address: RemoteAddress) -> _Attempt:
         driver = Driver(owner, where=where)
         start(driver, address)
-        assert owner._candidates is not None
-        owner._candidates.append(driver)
+        candidates.append(driver)
         assert driver.handshake is not None
         try:
             await driver.handshake

@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..utils.checks import check_data, check_integer
 from ..utils.waiters import require_loop
-from .stream_base import DONE, _StreamBase
+from .stream_base import DONE, _StreamBase, passed
 
 if TYPE_CHECKING:
     from .._transport import Stream
@@ -109,7 +109,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             raise
         self._reads += 1
         if data:
-            self._bytes_read += len(data)
+            self.bytes_read += len(data)
         else:
             self._finish_receive()
         return data
@@ -146,7 +146,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         except WebTransportError as error:
             raise self._read_failed(error) from None
         self._reads += 1
-        self._bytes_read += count
+        self.bytes_read += count
         if count == 0:
             self._finish_receive()
         return count
@@ -185,7 +185,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 chunks.append(data)
                 total += len(data)
                 self._reads += 1
-                self._bytes_read += len(data)
+                self.bytes_read += len(data)
                 if max_size is not None and total > max_size:
                     break
         except WebTransportError as error:
@@ -327,8 +327,15 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         self._stop_wire(self._session._code_to_wire(code))
         return DONE
 
+    def pass_reset_to(self, writer: _StreamBase) -> None:
+        """Advanced, for relays: reset the stream that this one feeds, as the peer reset this.
+
+        Args:
+            writer: Its sending half is reset with the code as it stands on the wire.
+        """
+        writer._reset_wire(passed(self._quic.reset_code))
+
     def _stop_wire(self, wire: int) -> None:
-        """As ``stop_sending``, with the code as it stands on the wire."""
         if not self._receive_done:
             if not self._quic.at_eof:
                 self._quic.stop_sending(wire)
@@ -436,7 +443,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     def _unread(self, data: bytes) -> None:
         if data:
             self._quic.unread(data)
-            self._bytes_read -= len(data)
+            self.bytes_read -= len(data)
 
     def _finish_receive(self) -> None:
         if not self._receive_done:

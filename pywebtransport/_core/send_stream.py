@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -15,7 +15,7 @@ from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..utils.checks import check_count, check_data, check_integer
 from ..utils.waiters import Line, Waiters, require_loop
-from .stream_base import DONE, _StreamBase
+from .stream_base import DONE, _StreamBase, passed
 
 __all__ = ["WebTransportSendStream", "check_send_order"]
 
@@ -29,6 +29,37 @@ _COPY_CHUNK = 262144
 def check_send_order(order: int) -> None:
     """Raise ConfigurationError when ``order`` is no possible ``send_order``."""
     check_integer("send_order", order, -_MAX_ORDER, _MAX_ORDER - 1)
+
+
+class SendEnd(Waiters):
+    """Who waits for the end of the sending half: coroutines, and functions to call.
+
+    The engine wakes it like a future. A task that waits for this one fact, for each remote
+    call and each subscription, would cost more than the call itself.
+
+    Attributes:
+        callbacks: What to call, once, in order.
+    """
+
+    __slots__ = ("callbacks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callbacks: dict[Callable[[], object], None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.futures or self.callbacks)
+
+    def done(self) -> bool:
+        """Nobody waits."""
+        return not self
+
+    def set_result(self, result: None, /) -> None:
+        """Wake everybody, for the engine."""
+        self.wake()
+        callbacks, self.callbacks = self.callbacks, {}
+        for callback in callbacks:
+            callback()
 
 
 class WebTransportSendStream(_StreamBase, EventEmitter):
@@ -69,6 +100,28 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Bytes written but not yet put into a packet."""
         return self._quic.queued
 
+    @property
+    def bytes_acknowledged(self) -> int | None:
+        """Bytes that the peer's QUIC stack acknowledged, for the progress of an upload.
+
+        ``bytesAcknowledged`` of the W3C interface: those from the beginning of the stream up to
+        the first that is missing. It grows to ``bytes_sent``; ``wait_acknowledged`` waits for
+        that. That the peer's application has read them is for its answer to say.
+
+        None when the stream was reset, stopped or lost before that: then it is not known.
+        """
+        quic = self._quic
+        if quic.is_acked:
+            return self.bytes_sent
+        if quic.is_closed or quic.is_stopped or self._reset_sent:
+            return None
+        return max(0, self.bytes_sent - quic.unacked)  # a header of ours is sent before them
+
+    @property
+    def is_stopped(self) -> bool:
+        """The peer sent STOP_SENDING (RFC 9000 section 3.5): it reads no more."""
+        return self._quic.is_stopped
+
     # ---------------------------------------------------------------- writing
 
     async def write(self, data: Data, *, end_stream: bool = False, wait_flush: bool = True) -> None:
@@ -98,13 +151,13 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 self._queue_rest()
             if isinstance(sendable, bytes):
                 queued = self._quic.write(sendable, end_stream)
-                self._bytes_sent += len(sendable)
+                self.bytes_sent += len(sendable)
             else:
                 queued = await self._write_copied(sendable, end_stream, wait_flush)
         except WebTransportError as error:
             raise self._write_failed(error) from None
         self._writes += 1
-        if wait_flush and (queued > self._session._write_high or self._writers):
+        if wait_flush and (queued > self._session.write_high_water or self._writers):
             await self._drain()
 
     async def writelines(self, lines: list[Data]) -> None:
@@ -140,9 +193,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             queued = self._quic.write(data, True)
         except WebTransportError as error:
             raise self._write_failed(error) from None
-        self._bytes_sent += len(data)
+        self.bytes_sent += len(data)
         self._writes += 1
-        if queued > self._session._write_high or self._writers:
+        if queued > self._session.write_high_water or self._writers:
             await self._drain()
 
     async def flush(self) -> None:
@@ -152,8 +205,46 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
         Raises: as ``write``. Cancellation: safe.
         """
-        self._session._flush_now()
+        self._session.flush_nowait()
         await self._drain(to_the_mark=True)
+
+    def try_write(self, data: Data) -> bool:
+        """Queue bytes if little is unsent (``session.write_low_water``); never waits.
+
+        Args:
+            data: As for ``write``.
+
+        Returns:
+            False when there is no room, or others wait to write: nothing was queued.
+
+        Raises: as ``write``.
+        """
+        sendable = data if isinstance(data, bytes) else check_data("data", data)
+        if self._writers or self._rest is not None:
+            return False
+        if self._quic.queued > self._session.write_low_water:
+            return False
+        try:
+            self._quic.write(sendable, False)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        self.bytes_sent += len(sendable)
+        self._writes += 1
+        return True
+
+    def finish(self) -> None:
+        """Finish the stream (FIN), as ``close`` without arguments; never waits. Idempotent.
+
+        Raises: as ``close``.
+        """
+        if self.is_writable:
+            try:
+                if self._rest is not None:
+                    self._queue_rest()
+                if not self._quic.fin_written:
+                    self._quic.write(b"", True)
+            except WebTransportError as error:
+                raise self._write_failed(error) from None
 
     async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the stream: the peer reads to the end (FIN). Idempotent.
@@ -168,7 +259,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             StreamStoppedError: The peer had stopped reading before the FIN.
         """
         if code is None:
-            self._finish_send()
+            self.finish()
         else:
             self.reset(code)
 
@@ -193,14 +284,54 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                     stream_id=self.stream_id,
                     stream_state=self.state,
                 )
-            if self._acked_waiters is None:
-                self._acked_waiters = Waiters()
-            waiters = self._acked_waiters
+            await self._wait_end()
+
+    async def wait_stopped(self) -> ErrorCode | None:
+        """Wait until the peer stops reading, or the sending half is over in another way.
+
+        For a program that produces data as they are wanted, and has nothing to write now: a
+        ``write`` would raise ``StreamStoppedError``.
+
+        Returns:
+            The application code of the peer's STOP_SENDING (RFC 9000 section 3.5); None when it
+            cannot be mapped, or when the peer did not stop: everything up to the FIN was
+            acknowledged, or the stream was reset on this side. ``is_stopped`` tells them apart.
+
+        Raises:
+            SessionClosedError: The session ended first.
+
+        Cancellation: safe.
+        """
+        quic = self._quic
+        while not (quic.is_stopped or quic.is_acked or self._reset_sent):
             try:
-                await waiters.wait(arm=partial(quic.set_acked_waiter, waiters))
-            finally:
-                if not waiters:
-                    quic.set_acked_waiter(None)
+                self._raise_if_over()
+            except WebTransportError as error:
+                raise self._application_error(error) from None
+            await self._wait_end()
+        wire = quic.stop_code
+        return None if wire is None else self._session._code_from_wire(wire)
+
+    def add_stop_callback(self, callback: Callable[[], object]) -> None:
+        """Advanced: call a function once, when ``wait_stopped`` would return or raise.
+
+        At once if that is so already. It costs less than a task, and is called in the turn of
+        the event loop in which the fact arrived.
+
+        Args:
+            callback: Must not block or raise. Adding it twice is the same as once.
+        """
+        end = self._get_send_end()
+        end.callbacks[callback] = None
+        self._quic.set_acked_waiter(end)
+
+    def remove_stop_callback(self, callback: Callable[[], object]) -> None:
+        """Advanced: take back ``add_stop_callback``; one that is not there is left alone."""
+        end = self._send_end
+        if end is not None:
+            end.callbacks.pop(callback, None)
+            if not end:
+                self._quic.set_acked_waiter(None)
 
     def reset(self, code: ErrorCode = 0) -> Awaitable[None]:
         """Abandon the sending side (RESET_STREAM, RFC 9000 3.5).
@@ -214,8 +345,15 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         self._reset_wire(self._session._code_to_wire(code))
         return DONE
 
+    def pass_stop_to(self, reader: _StreamBase) -> None:
+        """Advanced, for relays: stop the stream that feeds this one, as the peer stopped this.
+
+        Args:
+            reader: Its receiving half is stopped with the code as it stands on the wire.
+        """
+        reader._stop_wire(passed(self._quic.stop_code))
+
     def _reset_wire(self, wire: int) -> None:
-        """As ``reset``, with the code as it stands on the wire."""
         if not (self._quic.is_closed or self._quic.is_acked or self._reset_sent):
             self._reset_sent = True
             self._quic.reset(wire)
@@ -245,31 +383,20 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     # -------------------------------------------------------------- internal
 
-    def _write_now(self, data: bytes) -> bool:
-        """Queue bytes if little is unsent: no more than the low-water mark; never waits.
+    def _get_send_end(self) -> SendEnd:
+        if self._send_end is None:
+            self._send_end = SendEnd()
+        return self._send_end
 
-        Raises: as ``write``.
-        """
-        if self._quic.queued > self._session._write_low:
-            return False
+    async def _wait_end(self) -> None:
+        """Wait for news of the sending half; the caller looks what they are."""
+        end = self._get_send_end()
+        set_waiter = self._quic.set_acked_waiter
         try:
-            self._quic.write(data, False)
-        except WebTransportError as error:
-            raise self._write_failed(error) from None
-        self._bytes_sent += len(data)
-        self._writes += 1
-        return True
-
-    def _finish_send(self) -> None:
-        """Queue the FIN, once."""
-        if self.is_writable:
-            try:
-                if self._rest is not None:
-                    self._queue_rest()
-                if not self._quic.fin_written:
-                    self._quic.write(b"", True)
-            except WebTransportError as error:
-                raise self._write_failed(error) from None
+            await end.wait(arm=partial(set_waiter, end))
+        finally:
+            if not end:
+                set_waiter(None)
 
     async def _write_copied(self, view: memoryview, end_stream: bool, wait: bool) -> int:
         """Queue a mutable buffer in pieces, waiting between them.
@@ -284,7 +411,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 queued = self._queue_piece(piece, end_stream and rest is None)
                 if rest is None:
                     return queued
-                if wait and (queued > self._session._write_high or self._writers):
+                if wait and (queued > self._session.write_high_water or self._writers):
                     await self._drain()
                     if self._rest is not rest:
                         return self._quic.queued
@@ -294,7 +421,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     def _queue_piece(self, piece: memoryview, end_stream: bool) -> int:
         queued = self._quic.write(piece, end_stream)
-        self._bytes_sent += len(piece)
+        self.bytes_sent += len(piece)
         return queued
 
     def _queue_rest(self) -> None:
@@ -309,9 +436,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         if self.is_writable:
             # What was written may be all there is; with nothing, or towards a peer that gave
             # the stream up, an end that looks complete would be none.
-            if self._bytes_sent and not self._quic.is_reset:
+            if self.bytes_sent and not self._quic.is_reset:
                 with suppress(WebTransportError):
-                    self._finish_send()
+                    self.finish()
             else:
                 self.reset(0)
         super()._abandon()
@@ -333,7 +460,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         try:
             while True:
                 self._raise_if_over()
-                low = self._quic.queued <= self._session._write_low
+                low = self._quic.queued <= self._session.write_low_water
                 if (low and (served or not line)) or (served and not to_the_mark):
                     return
                 try:
@@ -375,6 +502,6 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     def _wake(self) -> None:
         if self._writers is not None:
             self._writers.serve_all()
-        if self._acked_waiters is not None:
-            self._acked_waiters.wake()
+        if self._send_end is not None:
+            self._send_end.wake()
         super()._wake()

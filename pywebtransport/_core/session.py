@@ -30,7 +30,6 @@ from ..exceptions import (
     SessionRejectedError,
 )
 from ..h3.error_codes import code_from_wire
-from ..h3.fields import check_fields
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..utils import get_timestamp
@@ -45,29 +44,21 @@ from ..utils.checks import (
     validate_session_id,
 )
 from ..utils.waiters import Waiters
+from . import ending, opening, orphans
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
-from .ending import (
-    check_ending,
-    close_until,
-    closed_error,
-    refusal,
-    require_home,
-    stream_code_to_wire,
-)
-from .incoming_streams import Acceptors, IncomingStreams, drop_unread
+from .ending import check_ending, refusal, stream_code_to_wire
+from .incoming_streams import Acceptors, IncomingStreams
 from .memory import session_memory
 from .opening import (
+    check_answer,
     credit_grew,
-    may_open,
     open_stream,
-    session_over,
+    require_home,
     stream_over,
-    try_open,
     unanswered,
 )
-from .orphans import Orphans
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream, check_send_order
 from .session_stats import SessionStats
@@ -94,12 +85,21 @@ _MAX_EXPORT = 255 * 32
 # Looking a member up on its enumeration takes ten times as long as a global name.
 _CLOSED = SessionState.CLOSED
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
+_DRAINING_OR_OVER = (SessionState.DRAINING, *_OVER)
 
 
 class WebTransportSession(EventEmitter):
     """One session. Made by ``WebTransportClient.connect`` or given to a server's handler.
 
     Use as ``async with session:``; leaving the block closes the session.
+
+    Attributes:
+        memory_budget: What the peer makes this end keep (``max_session_memory``).
+        write_high_water: Bytes queued on a stream from which ``write`` waits. Settable.
+        write_low_water: Bytes queued on a stream at which ``write`` goes on.
+        rejection_reason: Server: why the request is rejected, for this end's log. Settable;
+            the client does not see it.
+        on_end: Advanced: called once with the session, when it is over, before its listeners.
     """
 
     # Slots take a third of a dictionary; attributes of the application's own are still possible.
@@ -115,6 +115,7 @@ class WebTransportSession(EventEmitter):
         "_counted_local",
         "_counted_uni",
         "_datagrams",
+        "_draining_waiters",
         "_ended_early",
         "_error",
         "_h3",
@@ -122,8 +123,6 @@ class WebTransportSession(EventEmitter):
         "_incoming_uni",
         "_loop",
         "_max_streams",
-        "_memory",
-        "_on_end",
         "_orphans",
         "_path_params",
         "_ready_waiters",
@@ -131,13 +130,15 @@ class WebTransportSession(EventEmitter):
         "_state",
         "_stats",
         "_streams",
-        "_write_high",
-        "_write_low",
+        "memory_budget",
+        "on_end",
+        "write_high_water",
+        "write_low_water",
     )
 
     _logger = logging.getLogger("pywebtransport.session")
-    # For the server's log; few sessions have words of their own.
-    _refused_because = "the application refused it"
+    # Few sessions have one of their own.
+    rejection_reason = "the application refused it"
 
     def __init__(
         self,
@@ -172,7 +173,13 @@ class WebTransportSession(EventEmitter):
             self._max_streams = max_streams
 
     @classmethod
-    def _attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
+    def attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
+        """Advanced: make the object of a session.
+
+        Args:
+            connection: What carries it.
+            h3: Its HTTP/3 side, which has no object yet.
+        """
         self = cls.__new__(cls)
         self._bind(connection, h3, connection._next_session_id())
         return self
@@ -187,12 +194,12 @@ class WebTransportSession(EventEmitter):
         self._h3 = h3
         self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
-        self._memory = session_memory(connection, h3)
-        self._write_high = config.write_buffer_limit
-        self._write_low = connection._write_low
+        self.memory_budget = session_memory(connection, h3)
+        self.write_high_water = config.write_buffer_limit
+        self.write_low_water = connection.write_low_water
         # Who uses a stream holds it; see ``orphans``.
         self._streams: dict[StreamId, ref[_AnyStream]] = {}
-        self._orphans: Orphans | None = None
+        self._orphans: orphans.Orphans | None = None
         # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
@@ -200,6 +207,7 @@ class WebTransportSession(EventEmitter):
         self._acceptors: Acceptors | None = None
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
+        self._draining_waiters: Waiters | None = None  # made when somebody waits
         self._close_info: SessionCloseInfo | None = None
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
@@ -207,7 +215,7 @@ class WebTransportSession(EventEmitter):
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
         self._path_params: tuple[Any, ...] = ()
-        self._on_end: Callable[[WebTransportSession], None] | None = None
+        self.on_end: Callable[[WebTransportSession], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
@@ -253,6 +261,27 @@ class WebTransportSession(EventEmitter):
         return None if self._state is SessionState.CLOSED else self._connection
 
     @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the session failed: it was rejected, or the connection was lost; else None."""
+        return self._error
+
+    @property
+    def ready_at(self) -> float | None:
+        """When the session was accepted, Unix time in seconds; None before."""
+        return self._stats.ready_at
+
+    @property
+    def dialect(self) -> int | None:
+        """Draft generation of the session (2, 7, 14 or 16); None before it is known."""
+        dialect = self._h3.dialect
+        return None if dialect is None else dialect.draft
+
+    @property
     def headers(self) -> HeaderMap:
         """Header fields of the peer: the request's on a server, the response's on a client.
 
@@ -269,8 +298,15 @@ class WebTransportSession(EventEmitter):
 
     @property
     def path_params(self) -> tuple[Any, ...]:
-        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``."""
+        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``.
+
+        The router sets it.
+        """
         return self._path_params
+
+    @path_params.setter
+    def path_params(self, params: tuple[Any, ...]) -> None:
+        self._path_params = params
 
     @property
     def authority(self) -> str:
@@ -317,6 +353,11 @@ class WebTransportSession(EventEmitter):
         """The peer's address now."""
         return self._connection.remote_address
 
+    @property
+    def client_network(self) -> str:
+        """As ``client_network`` of the connection; known when the session is over, too."""
+        return self._connection.client_network
+
     # ------------------------------------------------- server: answer the request
 
     def accept(
@@ -335,8 +376,7 @@ class WebTransportSession(EventEmitter):
         """
         if application_protocol is not None:
             check_text("application_protocol", application_protocol)
-        fields = {} if headers is None else check_fields(headers)
-        self._require_request("accept")
+        fields = check_answer(self, "accept", headers)
         if application_protocol is not None and application_protocol not in self.offered_protocols:
             raise ConfigurationError(
                 f"application protocol {application_protocol!r} was not offered by the client, "
@@ -363,8 +403,7 @@ class WebTransportSession(EventEmitter):
             ConfigurationError: A field cannot be sent; the request still waits for an answer.
         """
         check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
-        fields = {} if headers is None else check_fields(headers)
-        self._require_request("reject")
+        fields = check_answer(self, "reject", headers)
         if not 300 <= status_code <= 599:
             raise SessionError(
                 f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
@@ -379,11 +418,11 @@ class WebTransportSession(EventEmitter):
     async def initialize(self) -> None:
         """Nothing to do: a session is ready to use when it exists. Kept for the contract."""
 
-    async def ready(self, *, timeout: float = 30.0) -> None:
+    async def ready(self, *, timeout: float | None = 30.0) -> None:
         """Wait until the server accepted the session.
 
         Args:
-            timeout: Seconds.
+            timeout: Seconds; None: no limit.
 
         Raises:
             SessionRejectedError: The server refused; status and headers are on it.
@@ -396,16 +435,11 @@ class WebTransportSession(EventEmitter):
         Cancellation: safe.
         """
         check_timeout("timeout", timeout)
-        if not await self._decided(timeout):
-            raise unanswered(self, timeout)
-
-    async def _decided(self, timeout: float | None) -> bool:
-        """As ``ready``; False when ``timeout`` passed first, None waits without limit."""
         if self._state is SessionState.CONNECTING and not await self._ready_waiters.wait(timeout):
-            return False
+            assert timeout is not None
+            raise unanswered(self, timeout)
         if self._state is SessionState.CLOSED and self._stats.ready_at is None:
-            raise self._error or self._closed_error("it never became ready")
-        return True
+            raise self._error or self.closed_error("it never became ready")
 
     def drain(self) -> Awaitable[None]:
         """Tell the peer that the session will end soon (DRAIN capsule).
@@ -441,9 +475,9 @@ class WebTransportSession(EventEmitter):
         """
         check_ending(self, code, reason)
         deadline = self._loop.time() + self._config.close_timeout
-        await self._close_until(deadline, code, reason, close_connection)
+        await self.close_until(deadline, code, reason, close_connection)
 
-    _close_until = close_until
+    close_until = ending.close_until
 
     def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
         """End the session at once and without words: the CONNECT stream is reset.
@@ -480,6 +514,31 @@ class WebTransportSession(EventEmitter):
         while self._close_info is None:
             await self._closed_waiters.wait()
         return self._close_info
+
+    async def wait_draining(self) -> bool:
+        """Wait until the peer asks this end to finish (``draining`` of the W3C interface).
+
+        The peer sends a WT_DRAIN_SESSION capsule, or GOAWAY on the connection
+        (draft-ietf-webtrans-http3 section 4.7). Streams and datagrams still work: finish
+        what is under way, open a new session for what comes next, and close this one.
+
+        Returns:
+            True: the session drains. False: it ended first.
+
+        Cancellation: safe.
+        """
+        while self._state not in _DRAINING_OR_OVER:
+            if self._draining_waiters is None:
+                self._draining_waiters = Waiters()
+            await self._draining_waiters.wait()
+        return self._state is SessionState.DRAINING
+
+    def release_connection(self) -> None:
+        """Close the connection of a client when no session uses it, without waiting.
+
+        Only needed after ``close(close_connection=False)`` or ``close_nowait``.
+        """
+        self._connection._close_later()
 
     async def __aenter__(self) -> Self:
         return self
@@ -621,7 +680,7 @@ class WebTransportSession(EventEmitter):
         context = bytes(check_data("context", context))
         check_integer("length", length, 1, _MAX_EXPORT)
         if not self.is_ready:
-            raise self._closed_error("no keying material")
+            raise self.closed_error("no keying material")
         return self._h3.export_keying_material(label, context, length)
 
     # ------------------------------------------------------------- observability
@@ -709,6 +768,8 @@ class WebTransportSession(EventEmitter):
         """The peer will end the session soon (deliver phase)."""
         if self._state is SessionState.CONNECTED:
             self._state = SessionState.DRAINING
+            if self._draining_waiters is not None:
+                self._draining_waiters.wake()
         self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
 
     def credit_updated(self, kind: str, limit: int) -> None:
@@ -742,8 +803,15 @@ class WebTransportSession(EventEmitter):
 
     # ------------------------------------------------------------------ internal
 
-    def _close_now(self, code: int, reason: str) -> None:
-        """What closing does without waiting; whatever happens, the session is CLOSED then."""
+    def close_nowait(self, code: int = 0, reason: str = "") -> None:
+        """End the session without waiting; whatever happens, it is CLOSED then.
+
+        The peer is told, but streams that were not acknowledged yet are reset.
+
+        Args:
+            code: As for ``close``, not checked.
+            reason: As for ``close``, not checked.
+        """
         self._tell_end()
         if self._state is not SessionState.CLOSED:
             try:
@@ -751,23 +819,13 @@ class WebTransportSession(EventEmitter):
             finally:
                 self._end(code, reason, False, None)
 
-    def _require_request(self, verb: str) -> None:
-        require_home(self)
-        if self._h3.is_client:
-            raise SessionError(f"only a server can {verb} a session", session_id=self._session_id)
-        if self._state is not SessionState.CONNECTING:
-            raise SessionError(
-                f"cannot {verb}: the session request was answered or withdrawn "
-                f"(state {self._state})",
-                session_id=self._session_id,
-                session_state=self._state,
-            )
-
     def _become_ready(self) -> None:
         # The peer may say that it drains before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
+        if self._draining_waiters is not None and self._state is SessionState.DRAINING:
+            self._draining_waiters.wake()
         if self._h3.is_client:
             # Whoever waits for the session gets it as it was accepted: an end that came in
             # the same turn is told in the next one.
@@ -779,74 +837,31 @@ class WebTransportSession(EventEmitter):
     def _tell_end(self) -> None:
         """The caller of ``connect`` has the session: tell the end that came with it, if any."""
         early, self._ended_early = self._ended_early, None
-        for ending in early or ():
-            self.session_closed(*ending)
+        for one in early or ():
+            self.session_closed(*one)
 
-    def _end(self, code: int | None, reason: str, remote: bool, error: Exception | None) -> None:
-        """The one place where a session becomes CLOSED."""
-        if self._state is SessionState.CLOSED:
-            return
-        self._state = SessionState.CLOSED
-        self._stats.closed_at = get_timestamp()
-        self._close_info = SessionCloseInfo(code=code, reason=reason, remote=remote)
-        self._error = error
-        try:
-            if self._datagrams is not None:
-                self._datagrams._close()
-            self._memory.close()
-            drop_unread(self)
-            for stream in self._open_streams():
-                stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
-                stream._check_done()
-        finally:  # nobody waits for ever, whatever went wrong above
-            self._streams.clear()
-            if self._orphans is not None:
-                self._orphans.clear()
-            for waiters in (self._ready_waiters, self._closed_waiters):
-                waiters.wake()
-            if self._acceptors is not None:
-                self._acceptors.end()
-            session_over(self)
-            self._connection._remove_session(self)
-            if self._on_end is not None:
-                self._on_end(self)
-        self._emit_nowait(
-            EventType.SESSION_CLOSED,
-            {"session_id": self._session_id, "code": code, "reason": reason, "remote": remote},
-        )
+    _end = ending.end
 
-    def _closed_error(self, consequence: str) -> SessionClosedError:
-        """The typed error for whatever the end of the session made impossible."""
-        return closed_error(self, consequence)
+    def closed_error(self, consequence: str) -> SessionClosedError:
+        """Make the error for what the end of the session prevents.
 
-    def _open_stream(self, unidirectional: bool) -> Stream | None:
-        """Open a stream now, or None when it has to wait for a limit, or for its turn."""
-        if self._state in _OVER:
-            raise self._closed_error("no stream can be opened")
-        if self._connection._stream_gates and not may_open(self, unidirectional):
-            return None
-        return try_open(self, unidirectional)
+        Args:
+            consequence: What cannot be done, such as ``no stream can be opened``.
+        """
+        return ending.closed_error(self, consequence)
 
-    def _stream(self, stream_id: StreamId) -> _AnyStream | None:
-        """The open stream with an ID."""
-        reference = self._streams.get(stream_id)
-        stream = None if reference is None else reference()
-        if stream is not None and self._orphans is not None:
-            self._orphans.release(stream)
-        return stream
+    _open_stream = opening.open_now
 
-    def _open_streams(self) -> list[_AnyStream]:
-        """The streams that are not over, in the order in which they were opened."""
-        if self._orphans is not None:
-            self._orphans.settle()
-        return [s for reference in self._streams.values() if (s := reference()) is not None]
+    get_stream = orphans.get_stream
+
+    open_streams = orphans.open_streams
 
     def _adopt(self, stream: _StreamBase) -> None:
         """The application dropped a stream that is not over (any thread, any moment)."""
         (self._orphans or self._make_orphans()).adopt(stream)
 
-    def _make_orphans(self) -> Orphans:
-        self._orphans = Orphans(self, self._loop)
+    def _make_orphans(self) -> orphans.Orphans:
+        self._orphans = orphans.Orphans(self, self._loop)
         return self._orphans
 
     def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
@@ -872,14 +887,12 @@ class WebTransportSession(EventEmitter):
         if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
 
-    def _code_to_wire(self, code: int) -> int:
-        return stream_code_to_wire(code)
+    _code_to_wire = staticmethod(stream_code_to_wire)
+    _code_from_wire = staticmethod(code_from_wire)
 
-    def _code_from_wire(self, wire: int) -> int | None:
-        return code_from_wire(wire)
-
-    def _flush_now(self) -> None:
-        self._connection._flush_now()
+    def flush_nowait(self) -> None:
+        """Send what is queued now instead of at the end of the turn of the event loop."""
+        self._connection.flush_nowait()
 
 
 WebTransportConnection._session_type = WebTransportSession

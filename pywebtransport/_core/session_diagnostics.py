@@ -77,9 +77,9 @@ def debug_state(session: WebTransportSession) -> dict[str, Any]:
             "dialect": getattr(session._h3.dialect, "draft", None),
         },
         "statistics": stats.to_dict(),
-        "streams": [stream.debug_state() for stream in session._open_streams()],
+        "streams": [stream.debug_state() for stream in session.open_streams()],
         "datagrams": session.datagrams.debug_state(),
-        "memory": session._memory.figures(),
+        "memory": session.memory_budget.figures(),
         "connection": {
             "id": session._connection.connection_id,
             "state": session._connection.state,
@@ -117,7 +117,7 @@ def _stream_issues(session: WebTransportSession) -> list[str]:
     latest = time.time() - _IDLE_AGE
     idle = [
         stream
-        for stream in session._open_streams()
+        for stream in session.open_streams()
         if stream._created_at < latest
         and not stream._arrival
         and not stream._has_waiter()

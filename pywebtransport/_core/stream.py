@@ -25,6 +25,20 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
     _direction = StreamDirection.BIDIRECTIONAL
 
+    @property
+    def is_reusable(self) -> bool:
+        """Both halves are open, nobody reads, and no byte of the peer is left unread.
+
+        What a pool asks before it lends the stream again.
+        """
+        quic = self._quic
+        return (
+            self.is_writable
+            and not self._receive_done
+            and self._read_waiter is None
+            and not (quic.fin_received or quic.is_reset or quic.buffered)
+        )
+
     async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 
@@ -32,7 +46,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         Arguments and errors: as for a ``WebTransportSendStream``.
         """
         if code is None:
-            self._finish_send()
+            self.finish()
         else:
             self.reset(code)
 
@@ -127,6 +141,6 @@ def finish_stream(stream: StreamType) -> None:
     """Close the sending side, so that what was written arrives; stop the receiving side."""
     if isinstance(stream, WebTransportSendStream):
         with suppress(WebTransportError):
-            stream._finish_send()
+            stream.finish()
     if isinstance(stream, WebTransportReceiveStream):
         stream.stop_sending(0)

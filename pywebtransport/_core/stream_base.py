@@ -6,11 +6,13 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Generator
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
 from .._states import EventType, StreamDirection, StreamId, StreamState
+from ..constants import ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import (
     SessionClosedError,
@@ -26,10 +28,11 @@ from ..utils.text import printable
 
 if TYPE_CHECKING:
     from .._transport import Stream
-    from ..utils.waiters import Line, Waiters
+    from ..utils.waiters import Line
+    from .send_stream import SendEnd
     from .session import WebTransportSession
 
-__all__ = ["DONE", "StreamStats"]
+__all__ = ["DONE", "StreamStats", "passed"]
 
 
 class _Done:
@@ -44,6 +47,7 @@ class _Done:
 DONE: Awaitable[None] = _Done()
 
 _SEND_ONLY = StreamDirection.SEND_ONLY
+_CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
 
 
 @dataclass(kw_only=True)
@@ -116,11 +120,27 @@ def _stream_closed(quic: Stream) -> None:
         stream._check_done()
 
 
+def _pass_ends(stream: _StreamBase, counterpart: _StreamBase, quic: Stream) -> None:
+    if quic.is_reset and not stream._receive_done:  # else there is nothing to lose any more
+        counterpart._reset_wire(passed(quic.reset_code))
+    if quic.is_stopped:
+        counterpart._stop_wire(passed(quic.stop_code))
+
+
+def passed(code: int | None) -> int:
+    """A wire code for another session; the engine gives None where it is unknown."""
+    return _CANCELLED if code is None else code
+
+
 class _StreamBase(EventEmitter):
     """One WebTransport stream over one QUIC stream.
 
     Streams are made by the session (``create_*_stream``, ``incoming_*``), not
     by hand; the constructor attaches to a stream that the session already has.
+
+    Attributes:
+        bytes_sent: Bytes that writes have queued.
+        bytes_read: Bytes that reads have returned.
 
     A stream belongs to whoever holds it: session and engine refer to it weakly. See
     ``session.orphans`` for what becomes of one that is dropped before it is over.
@@ -133,10 +153,7 @@ class _StreamBase(EventEmitter):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_acked_waiters",
         "_arrival",
-        "_bytes_read",
-        "_bytes_sent",
         "_closed_at",
         "_created_at",
         "_done",
@@ -150,12 +167,15 @@ class _StreamBase(EventEmitter):
         "_receive_done",
         "_reset_sent",
         "_rest",
+        "_send_end",
         "_send_order",
         "_session",
         "_stats",
         "_wait_started",
         "_writers",
         "_writes",
+        "bytes_read",
+        "bytes_sent",
     )
 
     _direction = StreamDirection.BIDIRECTIONAL
@@ -173,22 +193,22 @@ class _StreamBase(EventEmitter):
     _wait_started: float
     _receive_done: bool
     _reads: int
-    _bytes_read: int
+    bytes_read: int
     _read_time: float
     _max_read_time: float
     _writers: Line | None
-    _acked_waiters: Waiters | None
+    _send_end: SendEnd | None
     _reset_sent: bool
     # What a write of a mutable buffer did not queue yet, and whether the stream ends behind it.
     _rest: tuple[memoryview, bool] | None
     _send_order: int
     _writes: int
-    _bytes_sent: int
+    bytes_sent: int
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
         validate_stream_id(stream_id)
         check_interface("session", session, "WebTransportSession", "incoming_streams")
-        stream = session._stream(stream_id)
+        stream = session.get_stream(stream_id)
         if type(stream) is cls:
             return stream
         raise StreamError(
@@ -223,11 +243,11 @@ class _StreamBase(EventEmitter):
         self._session = session
         self._quic = quic
         self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
-        self._writers = self._acked_waiters = self._rest = None
+        self._writers = self._send_end = self._rest = None
         self._done = self._reset_sent = False
         self._receive_done = cls._direction is _SEND_ONLY
         self._arrival = arrival
-        self._reads = self._writes = self._bytes_read = self._bytes_sent = self._send_order = 0
+        self._reads = self._writes = self.bytes_read = self.bytes_sent = self._send_order = 0
         self._read_time = self._max_read_time = 0.0
         self._created_at = time()
         quic.on_closed = _stream_closed
@@ -323,14 +343,14 @@ class _StreamBase(EventEmitter):
         if quic.is_closed or self._reset_sent or self._send_over():
             return False
         if self._direction is _SEND_ONLY:
-            return self._bytes_sent > 0  # an unused one may be meant to hold a place
+            return self.bytes_sent > 0  # an unused one may be meant to hold a place
         # What comes after a STOP_SENDING is told to nobody, not even its end.
         return self._receive_done or quic.fin_received or quic.is_reset
 
     def _is_one_way(self) -> bool:
         """A bidirectional stream on which only the peer sent, until one of both ended that."""
         quic = self._quic
-        return not self._bytes_sent and (self._receive_done or quic.fin_received or quic.is_reset)
+        return not self.bytes_sent and (self._receive_done or quic.fin_received or quic.is_reset)
 
     def _is_half_open(self) -> bool:
         """One half is over and the other one is not."""
@@ -343,7 +363,8 @@ class _StreamBase(EventEmitter):
 
     def _has_waiter(self) -> bool:
         """A coroutine waits for something of the stream."""
-        return bool(self._read_waiter or self._writers or self._acked_waiters)
+        end = self._send_end
+        return bool(self._read_waiter or self._writers or (end is not None and end.futures))
 
     def _has_owner(self) -> bool:
         """Somebody listens: an event brings the stream, so that nobody has to hold it."""
@@ -352,6 +373,26 @@ class _StreamBase(EventEmitter):
             return False
         names = {*state.handlers, *state.once, *state.waiters} - {EventType.STREAM_CLOSED}
         return bool(names or state.any_handlers)
+
+    def pass_ends_to(self, counterpart: _StreamBase) -> None:
+        """Advanced, for relays: pass the peer's reset and stop on as soon as they arrive.
+
+        A copy would not see them while it waits: for something to read, or for room. The
+        codes are passed as they stand on the wire, so that one without a meaning here keeps
+        its own. What was read to the end is not reset.
+
+        Args:
+            counterpart: A reset of this stream resets that one's sending half; a stop stops
+                its receiving half.
+        """
+        self._quic.sink = partial(_pass_ends, self, counterpart)
+        _pass_ends(self, counterpart, self._quic)
+
+    def _reset_wire(self, wire: int) -> None:
+        """Abandon the sending half, if there is one, with a code as it stands on the wire."""
+
+    def _stop_wire(self, wire: int) -> None:
+        """Stop the receiving half, if there is one, with a code as it stands on the wire."""
 
     def _discard(self) -> None:
         """Nobody is going to read what arrives."""
@@ -368,8 +409,8 @@ class _StreamBase(EventEmitter):
         if self._closed_at is None and self.is_closed:
             self._closed_at = time()  # both halves are over; an acknowledgement may be missing
         stats.closed_at = self._closed_at
-        stats.bytes_sent = self._bytes_sent
-        stats.bytes_received = self._bytes_read
+        stats.bytes_sent = self.bytes_sent
+        stats.bytes_received = self.bytes_read
         stats.writes_count = self._writes
         stats.reads_count = self._reads
         stats.total_read_time = self._read_time
@@ -440,7 +481,7 @@ class _StreamBase(EventEmitter):
                 details={"code": wire},
             )
         if details.get("connection_closed"):
-            return self._session._closed_error(f"stream {self.stream_id} ended with it")
+            return self._session.closed_error(f"stream {self.stream_id} ended with it")
         return error
 
     def _fail(self, error: SessionClosedError) -> None:

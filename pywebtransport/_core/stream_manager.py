@@ -124,7 +124,7 @@ class StreamManager:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         check_instance("stream", stream, WebTransportReceiveStream, WebTransportSendStream)
-        if self._session._stream(stream.stream_id) is not stream:
+        if self._session.get_stream(stream.stream_id) is not stream:
             raise StreamError(
                 f"stream {stream.stream_id} is not an open stream of session "
                 f"{self._session.session_id}",
@@ -136,7 +136,7 @@ class StreamManager:
     async def get_stream(self, stream_id: StreamId) -> StreamType | None:
         """The open stream with an ID, or None."""
         validate_stream_id(stream_id)
-        stream = self._session._stream(stream_id)
+        stream = self._session.get_stream(stream_id)
         return None if stream is None or stream in self._removed else stream
 
     async def remove_stream(self, stream_id: StreamId) -> StreamType | None:
@@ -196,7 +196,7 @@ class StreamManager:
         """
         self._closed = True
         self._slots.fail(_closed_error)
-        self._session._unwatch(EventType.SESSION_CLOSED, self._session_closed)
+        self._session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
         await self.close_all_streams()
 
     async def __aiter__(self) -> AsyncIterator[StreamType]:
@@ -219,7 +219,7 @@ class StreamManager:
 
     def _streams(self) -> list[StreamType]:
         removed = self._removed
-        return [stream for stream in self._session._open_streams() if stream not in removed]
+        return [stream for stream in self._session.open_streams() if stream not in removed]
 
     async def _create(
         self, create: Callable[..., Awaitable[_Made]], timeout: float | None
@@ -231,11 +231,11 @@ class StreamManager:
         wait = 0.0 if timeout is None else NEVER if limit is None else limit
         if not self._listening:
             self._listening = True
-            session._watch(EventType.SESSION_CLOSED, self._session_closed)
+            session.add_watcher(EventType.SESSION_CLOSED, self._session_closed)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         if session.is_closed:
-            raise session._closed_error("no stream can be opened")
+            raise session.closed_error("no stream can be opened")
         if not self._slots.take() and not (wait and await self._slots.acquire(wait)):
             raise StreamLimitError(
                 f"stream limit reached: max_streams={self._slots.count} streams of the manager "
@@ -252,7 +252,7 @@ class StreamManager:
         except BaseException:
             self._slots.release()
             raise
-        stream._watch(EventType.STREAM_CLOSED, self._stream_closed)
+        stream.add_watcher(EventType.STREAM_CLOSED, self._stream_closed)
         self._stats["total_created"] += 1
         return stream
 
@@ -261,7 +261,7 @@ class StreamManager:
         self._slots.release()
 
     def _session_closed(self, event: Event) -> None:
-        self._slots.fail(lambda: self._session._closed_error("no stream can be opened"))
+        self._slots.fail(lambda: self._session.closed_error("no stream can be opened"))
 
 
 def _closed_error() -> SessionError:

@@ -127,7 +127,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
                 self._undecoded.appendleft(data)
                 raise
             except SerializationError:
-                self._transport._refresh().receive_errors += 1
+                self._transport.refresh_stats().receive_errors += 1
                 raise
             if deadline is not None:
                 timeout = max(0.0, deadline - time.monotonic())

@@ -151,7 +151,7 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe; the message is sent whole or, cancelled before it ran, not at all.
         """
-        await self._write(*self._encode(obj))
+        await self.send_encoded(*self.encode(obj))
 
     async def receive_obj(self) -> MessageT:
         """Return the next message, waiting for it.
@@ -164,8 +164,8 @@ class StructuredStream(Generic[MessageT]):
 
         Cancellation: safe, no byte is lost.
         """
-        with self._holding() as holding:
-            message = await self._next(holding)
+        with self.holding() as holding:
+            message = await self.receive_held(holding)
         if message is None:
             raise StreamError(
                 f"the peer finished stream {self.stream_id}: there is no further message",
@@ -184,8 +184,8 @@ class StructuredStream(Generic[MessageT]):
         return self
 
     async def __anext__(self) -> MessageT:
-        with self._holding() as holding:
-            message = await self._next(holding)
+        with self.holding() as holding:
+            message = await self.receive_held(holding)
         if message is None:
             raise StopAsyncIteration
         return cast("MessageT", message[0])
@@ -213,8 +213,11 @@ class StructuredStream(Generic[MessageT]):
 
     # ---------------------------------------------------------------- internal
 
-    def _encode(self, obj: MessageT) -> tuple[bytes, bytes]:
-        """Header and payload of a message; raises as ``send_obj``."""
+    def encode(self, obj: MessageT) -> tuple[bytes, bytes]:
+        """Advanced: header and payload of a message, for ``send_encoded``; sends nothing.
+
+        Raises: as ``send_obj``.
+        """
         if not isinstance(self._stream, WebTransportSendStream):
             raise self._one_way("received from")
         type_id, payload = self._codec.encode(obj)
@@ -227,7 +230,11 @@ class StructuredStream(Generic[MessageT]):
             )
         return _HEADER.pack(type_id, size), payload
 
-    async def _write(self, header: bytes, payload: bytes) -> None:
+    async def send_encoded(self, header: bytes, payload: bytes) -> None:
+        """Advanced: send what ``encode`` gave.
+
+        Raises and cancellation: as ``send_obj``.
+        """
         stream = cast("WebTransportSendStream", self._stream)
         if len(payload) < _LARGE:
             await stream.write(header + payload)
@@ -236,12 +243,14 @@ class StructuredStream(Generic[MessageT]):
             await stream.write(header, wait_flush=False)
             await stream.write(payload)
 
-    def _holding(self) -> Holding:
-        """What a message takes of the session's memory, for as long as it is entered."""
-        return Holding(self._stream._session._memory, least=_COUNTED)
+    def holding(self) -> Holding:
+        """Advanced: what a message takes of the session's memory, for as long as it is entered."""
+        return Holding(self._stream.session.memory_budget, least=_COUNTED)
 
-    async def _next(self, holding: Holding, timeout: float | None = None) -> tuple[object] | None:
-        """The next message, in a tuple; None at the end of the stream.
+    async def receive_held(
+        self, holding: Holding, timeout: float | None = None
+    ) -> tuple[object] | None:
+        """Advanced: the next message, in a tuple; None at the end of the stream.
 
         Args:
             holding: Will hold what the message takes in memory.
@@ -254,7 +263,7 @@ class StructuredStream(Generic[MessageT]):
         self._received += 1
         if self._received % _STEP == 0:
             await Turns.of().pause()
-        message = await self._receive(holding, timeout)
+        message = await self.receive_encoded(holding, timeout)
         if message is None:
             return None
         type_id, payload = message
@@ -272,10 +281,13 @@ class StructuredStream(Generic[MessageT]):
         finally:
             holding.decoded()
 
-    async def _receive(
+    async def receive_encoded(
         self, holding: Holding, timeout: float | None = None
     ) -> tuple[int, bytes] | None:
-        """Type ID and payload of the next message; None at the end of the stream."""
+        """Advanced: type ID and payload of the next message; None at the end of the stream.
+
+        Args, errors and cancellation: as ``receive_held``.
+        """
         async with self._receive_lock:
             if self._undecoded:
                 return self._undecoded.popleft()

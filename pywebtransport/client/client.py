@@ -77,7 +77,8 @@ class WebTransportClient(EventEmitter):
         self._config = ClientConfig() if config is None else config.copy()
         self._config.validate()
         apply_log_level(self._config.log_level)
-        self._home = HomeLoop()
+        #: The event loop that the client belongs to, from its first use on.
+        self.home_loop = HomeLoop()
         self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers = HeaderMap()
@@ -170,7 +171,7 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self._open(url, timeout, headers))
+        return Connecting(self.open_session(url, timeout, headers))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Request fields of every later ``connect``, under its own ``headers``.
@@ -195,26 +196,32 @@ class WebTransportClient(EventEmitter):
         """
         if self._closed:
             return
-        if self._home.is_gone:
+        if self.home_loop.is_gone:
             self._release()
             return
-        loop = self._home.enter()
-        await self._close(loop.time() + self._config.close_timeout)
+        loop = self.home_loop.enter()
+        await self.close_until(loop.time() + self._config.close_timeout)
 
-    async def _close(self, deadline: float) -> None:
-        """As ``close``, until a time of the loop that may be somebody else's, too."""
+    async def close_until(self, deadline: float) -> None:
+        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+
+        Args:
+            deadline: By the clock of the running event loop.
+
+        Cancellation: as of ``close``.
+        """
         if self._closed:
             return
         loop = asyncio.get_running_loop()
         self._closed = True
         try:
             await asyncio.gather(
-                *(connection._close(deadline) for connection in list(self._connections)),
+                *(connection.close_until(deadline) for connection in list(self._connections)),
                 return_exceptions=True,
             )
         finally:
             for connection in (*self._connections, *self._opening):
-                connection._close_now()
+                connection.close_nowait()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:
@@ -222,7 +229,7 @@ class WebTransportClient(EventEmitter):
             await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
-        self._home.enter()
+        self.home_loop.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         return self
@@ -259,19 +266,19 @@ class WebTransportClient(EventEmitter):
             )
         return issues
 
-    # ------------------------------------------------------------------ internal
+    # ------------------------------------------------- for monitors and frameworks
 
-    def _look_again(self) -> Round:
-        """Measure the connections; with many this takes several turns of the event loop."""
+    def begin_round(self) -> Round:
+        """Advanced: measure all connections; with many this takes several turns of the loop."""
         return self._figures.refresh(self._connections)
 
-    def _measure(self) -> dict[str, Any]:
-        """As ``WebTransportServer.get_server_stats``, of a client."""
+    def measure(self) -> dict[str, Any]:
+        """As ``WebTransportServer.get_server_stats``, of a client. Measures at once."""
         self._figures.collect(self._connections)
-        return self._measured()
+        return self.last_measured()
 
-    def _measured(self) -> dict[str, Any]:
-        """The figures, those of the connections as they were last measured."""
+    def last_measured(self) -> dict[str, Any]:
+        """As ``measure``, with the connections as they were measured last."""
         stats = self._stats.to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
@@ -280,15 +287,29 @@ class WebTransportClient(EventEmitter):
             stats["engine"] = self._endpoint.quic.stats()
         return stats
 
-    async def _open(
+    def round_trip_times(self) -> list[float]:
+        """Smoothed round-trip times of the connections, seconds, as they were measured last."""
+        return list(self._figures.round_trip_times())
+
+    async def open_session(
         self,
         url: URL,
         timeout: float | None,
         headers: HeadersToSend | None,
         wish: Wish = DIRECT,
     ) -> WebTransportSession:
+        """Advanced: as ``connect``, with another way to connect.
+
+        Args:
+            url: As for ``connect``.
+            timeout: As for ``connect``.
+            headers: As for ``connect``.
+            wish: What to do otherwise than the configuration says.
+
+        Raises and cancellation: as ``connect``.
+        """
         host, port, path = parse_webtransport_url(url=url)
-        loop = self._home.enter()
+        loop = self.home_loop.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         checked = check_fields({} if headers is None else headers)
@@ -361,45 +382,46 @@ class WebTransportClient(EventEmitter):
         fresh: bool,
     ) -> WebTransportSession:
         """One request; ``fresh``: on a new connection, even where they may be shared."""
-        session: WebTransportSession | None = None
+        found: tuple[WebTransportSession, WebTransportConnection] | None = None
         if self._config.allow_pooling:
             # One at a time per authority: the second finds the connection of the first.
             lock = self._connecting.setdefault((host, port), asyncio.Lock())
             async with lock:
                 if not fresh:
-                    session = await self._open_pooled(host, port, path, fields, wish)
-                if session is None:
+                    found = await self._open_pooled(host, port, path, fields, wish)
+                if found is None:
                     connection = await self._open_connection(host, port, progress, wish)
-                    connection._keep_open = True
-                    session = await self._request(connection, path, fields, wish)
+                    connection.keep_open = True
+                    found = await self._request(connection, path, fields, wish), connection
         else:
             connection = await self._open_connection(host, port, progress, wish)
-            session = await self._request(connection, path, fields, wish)
+            found = await self._request(connection, path, fields, wish), connection
+        session, connection = found
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
-            await session._decided(None)  # the caller's timeout covers this, too
+            await session.ready(timeout=None)  # the caller's timeout covers this, too
         except BaseException as error:
-            connection = session._connection
             progress.explain(request_delay(session))
             if isinstance(error, WebTransportNotSupportedError):
-                connection._keep_open = False
+                connection.keep_open = False
             await session.close()
-            if not (connection._keep_open or connection.is_closed or connection.sessions):
-                connection._shut()
+            if not (connection.keep_open or connection.is_closed or connection.sessions):
+                connection.close_nowait()
             raise
         return session
 
     async def _open_pooled(
         self, host: str, port: int, path: str, fields: HeaderMap, wish: Wish
-    ) -> WebTransportSession | None:
-        """A session on a connection that exists, or None."""
+    ) -> tuple[WebTransportSession, WebTransportConnection] | None:
+        """A session on a connection that exists, and that; or None."""
         for connection, origin in list(self._connections.items()):
             if origin != (host, port) or not connection.is_connected:
                 continue
             try:
-                return await connection.create_session(
+                session = await connection.create_session(
                     path, headers=fields, application_protocols=wish.application_protocols
                 )
+                return session, connection
             except WebTransportError as error:
                 self._logger.debug("cannot share %r: %s", connection, error)
         return None
@@ -412,7 +434,7 @@ class WebTransportClient(EventEmitter):
                 path, headers=fields, application_protocols=wish.application_protocols
             )
         except BaseException:
-            connection._shut()
+            connection.close_nowait()
             raise
 
     @property
@@ -423,8 +445,8 @@ class WebTransportClient(EventEmitter):
         """It is kept for further sessions, and has none."""
         return connection.is_connected and not connection.sessions
 
-    def _lacks_room(self, host: str, port: int) -> bool:
-        """Nothing but the end of other sessions can give an origin a session now."""
+    def lacks_room(self, host: str, port: int) -> bool:
+        """Whether ``max_connections`` allows an origin no session until another one ends."""
         return self._is_full and not any(
             self._is_unused(connection)
             or (self._config.allow_pooling and origin == (host, port) and connection.is_connected)
@@ -439,7 +461,7 @@ class WebTransportClient(EventEmitter):
             # A connection that is kept for its origin must not keep others away for ever.
             unused = min(
                 filter(self._is_unused, self._connections),
-                key=lambda connection: connection._active_at,
+                key=lambda connection: connection.active_at,
                 default=None,
             )
             if unused is not None:
@@ -455,14 +477,14 @@ class WebTransportClient(EventEmitter):
         origin = (host, port)
         ticket, token = self._credentials.get(origin, (None, None))
         connection = WebTransportConnection(config=config)
-        connection._on_closed = self._forget
-        connection._on_credentials = self._remember
+        connection.on_closed = self._forget
+        connection.on_credentials = self._remember
         self._opening.add(connection)
         try:
             if wish.dial is not None:
                 await wish.dial(connection, host, port, progress)
             else:
-                await connection._connect(
+                await connection.establish(
                     host,
                     port,
                     endpoint=self._get_endpoint(),
@@ -509,7 +531,7 @@ class WebTransportClient(EventEmitter):
         """What is left of ``close`` when the loop is gone: descriptors and memory."""
         self._closed = True
         for connection in (*self._connections, *self._opening):
-            connection._abandon()
+            connection.abandon()
         self._connections.clear()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
@@ -517,9 +539,11 @@ class WebTransportClient(EventEmitter):
 
     def _remember(self, connection: WebTransportConnection) -> None:
         origin = self._connections.get(connection)
-        if origin is None or (connection._ticket is None and connection._token is None):
+        if origin is None or (
+            connection.session_ticket is None and connection.address_token is None
+        ):
             return
-        self._credentials[origin] = (connection._ticket, connection._token)
+        self._credentials[origin] = (connection.session_ticket, connection.address_token)
         self._credentials.move_to_end(origin)
         while len(self._credentials) > _MAX_CREDENTIALS:
             self._credentials.popitem(last=False)

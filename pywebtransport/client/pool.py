@@ -107,7 +107,7 @@ class ClientPool:
         """
         parse_webtransport_url(url)
         for client in self._clients:
-            client._home.enter()
+            client.home_loop.enter()
         tasks = [asyncio.ensure_future(client.connect(url)) for client in self._clients]
         try:
             await asyncio.wait(tasks)

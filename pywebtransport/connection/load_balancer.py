@@ -289,7 +289,7 @@ class ConnectionLoadBalancer:
             )
         finally:
             for connection in connections:
-                connection._close_now()
+                connection.close_nowait()
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -299,7 +299,7 @@ class ConnectionLoadBalancer:
         if self._home.is_gone:
             self._closed = True
             for connection in (*self._active, *self._opening):
-                connection._abandon()
+                connection.abandon()
             return
         self._home.enter()
         self._closed = True
@@ -309,7 +309,7 @@ class ConnectionLoadBalancer:
         if self._checks is not None:
             self._checks.cancel()
         for connection in list(self._opening):
-            connection._close_now()
+            connection.close_nowait()
         await self.close_all_connections()
         if self._checks is not None:
             await asyncio.wait({self._checks})
@@ -386,7 +386,7 @@ class ConnectionLoadBalancer:
             await require_webtransport(connection, config.connect_timeout)
             self._require_open()
         except BaseException:
-            connection._close_now()
+            connection.close_nowait()
             raise
         finally:
             self._opening.discard(connection)
@@ -394,7 +394,7 @@ class ConnectionLoadBalancer:
         target.failure = None
         target.active.add(connection)
         self._active[connection] = target
-        connection._watch(EventType.CONNECTION_CLOSED, self._connection_closed)
+        connection.add_watcher(EventType.CONNECTION_CLOSED, self._connection_closed)
         return connection
 
     def _connection_closed(self, event: Event) -> None:

@@ -97,16 +97,16 @@ class DatagramBroadcaster:
         _check_transport(transport)
         self._check_open()
         if transport.is_closed:
-            raise transport._closed_error("it cannot take part in broadcasts")
+            raise transport.closed_error("it cannot take part in broadcasts")
         if transport not in self._counts:
             self._counts[transport] = _Counts()
             self._order = None
-            transport._watch_close(self._transport_closed)
+            transport.add_close_callback(self._transport_closed)
 
     async def remove_transport(self, transport: WebTransportDatagramTransport) -> None:
         """Remove a transport; one that is not there is fine. What it has queued is still sent."""
         _check_transport(transport)
-        transport._unwatch_close(self._transport_closed)
+        transport.remove_close_callback(self._transport_closed)
         self._forget(transport)
 
     async def get_transport_count(self) -> int:
@@ -171,7 +171,7 @@ class DatagramBroadcaster:
         """Forget all transports, which stay open. Idempotent."""
         self._closed = True
         for transport in self._counts:
-            transport._unwatch_close(self._transport_closed)
+            transport.remove_close_callback(self._transport_closed)
         self._counts.clear()
         self._order = None
 
@@ -220,14 +220,14 @@ class DatagramBroadcaster:
             counts.errors += 1
             self._total.errors += 1
         else:
-            transport._refused += 1
+            transport.refused += 1
             counts.dropped += 1
             self._total.dropped += 1
         return False
 
     def _transport_closed(self, transport: Any) -> None:
         if transport in self._counts:
-            transport._unwatch_close(self._transport_closed)
+            transport.remove_close_callback(self._transport_closed)
             self._removed += 1
             self._forget(transport)
 

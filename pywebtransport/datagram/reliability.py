@@ -369,11 +369,11 @@ class DatagramReliabilityLayer:
             return
         try:
             if self._ack_due:
-                self._ack_due = not self._transport._submit(
+                self._ack_due = not self._transport.submit(
                     self._receiver.acknowledgement(), _ACK_PRIORITY, None
                 )
             if self._ack_due or not self._sender.transmit(time.monotonic(), self._submit):
-                self._resumer = self._transport._writable_future()
+                self._resumer = self._transport.writable_future()
                 self._resumer.add_done_callback(self._resume)
         except WebTransportError as error:
             self._fail(error)
@@ -381,7 +381,7 @@ class DatagramReliabilityLayer:
         self._arm()
 
     def _submit(self, frame: bytes) -> bool:
-        return self._transport._submit(frame, _DATA_PRIORITY, None)
+        return self._transport.submit(frame, _DATA_PRIORITY, None)
 
     def _resume(self, future: asyncio.Future[bool]) -> None:
         self._resumer = None
@@ -419,7 +419,7 @@ class DatagramReliabilityLayer:
 
     def _fail(self, error: WebTransportError) -> None:
         """The transport refused to go on."""
-        closed_error = self._transport._closed_error
+        closed_error = self._transport.closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):
             self._finish(lambda: closed_error("the reliability layer is over"))

@@ -70,12 +70,12 @@ async def datagram_throughput_test(
     check_age("duration", duration)
     check_limit("datagram_size", datagram_size)
     if transport.is_closed:
-        raise transport._closed_error("no datagram can be sent")
+        raise transport.closed_error("no datagram can be sent")
     if datagram_size > transport.max_datagram_size:
         raise DatagramTooLargeError(
             datagram_size=datagram_size, max_size=transport.max_datagram_size
         )
-    before = transport._refresh().to_dict()
+    before = transport.refresh_stats().to_dict()
     echoes = _Echoes()
     reader = asyncio.get_running_loop().create_task(echoes.read(transport))
     errors = 0
@@ -90,7 +90,7 @@ async def datagram_throughput_test(
     finally:
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
-    after = transport._refresh().to_dict()
+    after = transport.refresh_stats().to_dict()
     counted = {
         name: after[name] - before[name]
         for name in (
@@ -178,7 +178,7 @@ async def _settle(
     """Wait while datagrams leave the queue, are acknowledged or come back."""
     seen: tuple[int, ...] | None = None
     while not transport.is_closed:
-        stats = transport._refresh()
+        stats = transport.refresh_stats()
         fates = stats.datagrams_acknowledged + stats.datagrams_lost
         fates -= before["datagrams_acknowledged"] + before["datagrams_lost"]
         sent = stats.datagrams_sent - before["datagrams_sent"]

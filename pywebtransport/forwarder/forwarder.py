@@ -206,7 +206,7 @@ class WebTransportForwarder:
         url = self._url(session.path)
         wish = Wish(application_protocols=tuple(session.offered_protocols))
         opening = asyncio.ensure_future(
-            self._client._open(url, None, self._request_headers(session), wish)
+            self._client.open_session(url, None, self._request_headers(session), wish)
         )
         gone = asyncio.ensure_future(session.wait_closed())
         upstream: WebTransportSession | None = None

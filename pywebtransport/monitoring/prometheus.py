@@ -176,7 +176,7 @@ class Metrics:
         """Measure; called by a registry at each scrape, on any thread."""
         if threading.get_ident() == self._thread:
             for source in self._all():
-                source._measure()
+                source.measure()
             return self._metrics()
         answer: Future[list[Metric]] = Future()
 
@@ -214,7 +214,7 @@ class Metrics:
 
     def _look_again(self, then: Callable[[], object]) -> None:
         """Measure all connections, over some turns of the event loop when they are many."""
-        rounds = [source._look_again() for source in self._all()]
+        rounds = [source.begin_round() for source in self._all()]
         left = len(rounds)
 
         def over() -> None:
@@ -228,7 +228,7 @@ class Metrics:
 
     def _metrics(self) -> list[Metric]:
         figures = {
-            side: self._add(source._measured() for source in sources)
+            side: self._add(source.last_measured() for source in sources)
             for side, sources in self._sources.items()
         }
         return [*self._counters(figures), *self._gauges(figures), self._rtt()]
@@ -284,9 +284,7 @@ class Metrics:
             labels=["side", *self._labels],
         )
         for side, sources in self._sources.items():
-            values = sorted(
-                value for source in sources for value in source._figures.round_trip_times()
-            )
+            values = sorted(value for source in sources for value in source.round_trip_times())
             buckets = [(str(bound), float(bisect_right(values, bound))) for bound in _RTT_BOUNDS]
             buckets.append(("+Inf", float(len(values))))
             family.add_metric([side, *self._labels.values()], buckets, sum(values))

@@ -171,7 +171,7 @@ class Tracing:
         if session.is_closed:
             self._finish(span, session.close_info)
         else:
-            session._watch(EventType.SESSION_CLOSED, ended)
+            session.add_watcher(EventType.SESSION_CLOSED, ended)
 
     def _finish(self, span: Span, info: SessionCloseInfo | None) -> None:
         if info is not None:

@@ -32,7 +32,6 @@ from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from .exceptions import MethodNotFoundError, RpcError, RpcErrorCode
 from .messages import Failure, Notification, Result, StreamCode, check_request, give_up
 from .method import Method
-from .watch import unwatch, watch
 
 __all__ = ["IncomingCalls", "Structure"]
 
@@ -86,21 +85,21 @@ class IncomingCalls:
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
         # Requests that come in; the other half is for what they become.
-        memory = session._memory
+        memory = session.memory_budget
         self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
     def start(self) -> None:
         """Begin to take streams. Idempotent."""
         if self._acceptor is None:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
-            self._session._watch(EventType.SESSION_CLOSED, self._session_ended)
+            self._session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
 
     async def stop(self, timeout: float) -> None:
         """Cancel all handlers, and wait for them for so many seconds.
 
         Cancellation: they are cancelled all the same.
         """
-        self._session._unwatch(EventType.SESSION_CLOSED, self._session_ended)
+        self._session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its own manager.
         tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
@@ -139,7 +138,7 @@ class IncomingCalls:
             if len(self.tasks) > _FEW:
                 await Turns.of().pause()
             # What the request became is in memory until it is answered.
-            with Holding(self._session._memory, incoming=self._unread) as holding:
+            with Holding(self._session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be, too
@@ -161,7 +160,7 @@ class IncomingCalls:
     ) -> tuple[str, Result | Failure | None]:
         """Read the request and run it: the method, and None when there is nothing to answer."""
         try:
-            received = await structured._next(holding, self._request_timeout)
+            received = await structured.receive_held(holding, self._request_timeout)
             if received is None:
                 raise StreamError("the peer finished the stream of a call without a request")
             request = check_request(received[0])
@@ -201,11 +200,12 @@ class IncomingCalls:
             raise StreamStoppedError("the caller gave up before its request was handled")
         task = asyncio.current_task()
         assert task is not None  # this is a coroutine
-        watch(stream, partial(self._caller_gone, task))
+        caller_gone = partial(self._caller_gone, task)
+        stream.add_stop_callback(caller_gone)
         try:
             return call.method, await self._run(call)
         finally:
-            unwatch(stream)
+            stream.remove_stop_callback(caller_gone)
 
     async def _run(self, call: RpcCall) -> Result | Failure:
         """Run the handler inside of the interceptors; whatever happens is the answer."""

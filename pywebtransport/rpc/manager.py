@@ -260,10 +260,16 @@ class RpcManager:
 
         Cancellation: everything is stopped all the same; only the waiting ends.
         """
-        await self._close(self._session._config.close_timeout)
+        await self.close_within(self._session.config.close_timeout)
 
-    async def _close(self, timeout: float) -> None:
-        """As ``close``, with so many seconds for the handlers."""
+    async def close_within(self, timeout: float) -> None:
+        """Advanced: as ``close``.
+
+        Args:
+            timeout: Seconds that handlers have; ``close`` takes ``close_timeout``.
+
+        Cancellation: as of ``close``.
+        """
         self._closed = True
         for stream in self._outgoing:
             give_up(stream, StreamCode.CANCELLED)
@@ -524,15 +530,15 @@ class RpcManager:
         self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
     ) -> None:
         """Send a request. The peer has room for some that come in, and refuses more."""
-        header, payload = structured._encode(request)
+        header, payload = structured.encode(request)
         size = len(payload)
         if size <= _SMALL:
-            await structured._write(header, payload)
+            await structured.send_encoded(header, payload)
             await stream.close()
             return
         await self._under_way.acquire(size)
         try:
-            await structured._write(header, payload)
+            await structured.send_encoded(header, payload)
             await stream.close()
             await stream.wait_acknowledged()
         finally:

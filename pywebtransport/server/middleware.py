@@ -259,7 +259,7 @@ def create_logging_middleware() -> MiddlewareProtocol:
                 printable(data.get("reason", "")),
             )
 
-        session._watch(EventType.SESSION_CLOSED, ended)
+        session.add_watcher(EventType.SESSION_CLOSED, ended)
         return True
 
     return log_session

@@ -20,11 +20,14 @@ __all__ = ["ServerSessions"]
 class _Server(Protocol):
     """``WebTransportServer``, as far as its sessions are concerned."""
 
-    _sessions: set[WebTransportSession]
-
     @property
     def config(self) -> ServerConfig: ...
-    def _refresh(self) -> ServerStats: ...
+    @property
+    def sessions(self) -> tuple[WebTransportSession, ...]: ...
+    @property
+    def open_session_count(self) -> int: ...
+    def has_session(self, session: WebTransportSession) -> bool: ...
+    def refresh_stats(self) -> ServerStats: ...
 
 
 class ServerSessions(SessionManager):
@@ -41,7 +44,7 @@ class ServerSessions(SessionManager):
         Raises:
             SessionError: It is not one of the server's, or it is closed.
         """
-        if session not in self._server._sessions:
+        if not self._server.has_session(session):
             raise SessionError(
                 f"session {session.session_id} is not open on this server; the sessions of a "
                 "server come from its clients",
@@ -61,15 +64,16 @@ class ServerSessions(SessionManager):
     async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
         """The session with an ID, or None."""
         check_text("session_id", session_id)
-        for session in self._server._sessions:
+        for session in self._server.sessions:
             if session.session_id == session_id and session not in self._removed:
                 return session
         return None
 
     def get_session_count(self) -> int:
         """How many sessions there are."""
-        shown = self._server._sessions
-        return len(shown) - sum(session in shown for session in self._removed)
+        server = self._server
+        removed = sum(map(server.has_session, self._removed))
+        return server.open_session_count - removed
 
     async def cleanup_closed_sessions(self) -> int:
         """Always 0: the server itself forgets a session at its end."""
@@ -78,12 +82,12 @@ class ServerSessions(SessionManager):
     def _members(self) -> Mapping[SessionId, WebTransportSession]:
         return {
             session.session_id: session
-            for session in self._server._sessions
+            for session in self._server.sessions
             if session not in self._removed
         }
 
     def _counts(self) -> dict[str, int]:
-        stats = self._server._refresh()
+        stats = self._server.refresh_stats()
         return {
             "sessions_accepted": stats.sessions_accepted,
             "sessions_rejected": stats.sessions_rejected,

@@ -46,7 +46,7 @@ class _Server(Protocol):
     """``WebTransportServer``, as far as its worker process is concerned."""
 
     async def close(self) -> None: ...
-    def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
+    def load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
 
 
 class Worker:
@@ -242,7 +242,7 @@ class Worker:
             self._certificates = (certfile or old[0], keyfile or old[1])
         for server in self._servers:
             try:
-                server._load_certificates(certfile, keyfile)
+                server.load_certificates(certfile, keyfile)
             except WebTransportError as error:
                 self._logger.error("worker %d keeps its certificates: %s", self.index, error)
 

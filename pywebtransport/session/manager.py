@@ -135,7 +135,7 @@ class SessionManager:
             await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
         finally:
             for session in sessions:
-                session._close_now(0, "")
+                session.close_nowait(0, "")
 
     async def shutdown(self) -> None:
         """Close every session and take no more. Idempotent.

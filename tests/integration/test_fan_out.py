@@ -134,16 +134,16 @@ async def test_what_nobody_takes_is_bounded_at_the_client_too(
         PubSubManager(session, max_session_bytes=limit) as pubsub,
     ):
         subscriptions = [await pubsub.subscribe("news") for _ in range(10)]
-        before = session._memory.used
+        before = session.memory_budget.used
         while sum(one.dropped for one in subscriptions) < 50:
             await broker.publish("news", "x" * 50_000)
             await asyncio.sleep(0)
             assert pubsub._room.budget.used <= limit
-        assert session._memory.used - before >= 250_000
+        assert session.memory_budget.used - before >= 250_000
         for one in subscriptions:
             await one.close()
         assert pubsub._room.budget.used == 0
-        assert session._memory.used == before
+        assert session.memory_budget.used == before
 
 
 @pytest.mark.parametrize("key", ["max_session_bytes", "max_total_bytes"])

@@ -273,7 +273,7 @@ async def _await(result: Any) -> None:
     made = await result
     # What a wrong argument did not keep from being made is not left behind.
     if isinstance(made, WebTransportConnection):
-        made._close_now()
+        made.close_nowait()
 
 
 def complaint(error: BaseException | None) -> str:
