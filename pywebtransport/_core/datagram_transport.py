@@ -453,7 +453,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def get_send_buffer_size(self) -> int:
         """How many outgoing datagrams of this session wait."""
-        return self._h3.stats().get("dgrams_queued") or 0
+        return self._h3.stats().get("datagrams_queued") or 0
 
     def get_queue_stats(self) -> dict[str, dict[str, int]]:
         """Depths and limits of both queues."""
@@ -770,12 +770,12 @@ class WebTransportDatagramTransport(EventEmitter):
         stats.min_datagram_size = self._min_size
         stats.total_datagram_size = self._bytes_sent + self._bytes_received
         figures = self._h3.stats()
-        dropped = figures.get("dgrams_dropped") or 0
-        expired = figures.get("dgrams_expired") or 0
+        dropped = figures.get("datagrams_dropped") or 0
+        expired = figures.get("datagrams_expired") or 0
         stats.datagrams_sent = self._send_sequence - dropped - expired
-        stats.datagrams_transmitted = figures.get("dgrams_sent") or 0
-        stats.datagrams_acknowledged = figures.get("dgrams_acked") or 0
-        stats.datagrams_lost = figures.get("dgrams_lost") or 0
+        stats.datagrams_transmitted = figures.get("datagrams_sent") or 0
+        stats.datagrams_acknowledged = figures.get("datagrams_acked") or 0
+        stats.datagrams_lost = figures.get("datagrams_lost") or 0
         stats.datagrams_expired = expired
         stats.send_drops = self.refused + dropped + expired
         return stats

@@ -67,7 +67,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "max_streams_bidi": bidi + (_EXTRA_BIDI if is_server else 0),
         "max_streams_uni": uni + _EXTRA_UNI,
         "max_datagram_frame_size": config.max_datagram_size,
-        "dgram_queue_count": config.datagram_queue_size,
+        "datagram_queue_count": config.datagram_queue_size,
         "stream_write_low": write_low_water(config),
         "pmtud": config.pmtud,
         "ecn": config.ecn,

@@ -20,17 +20,17 @@ _COUNTED = (
     "streams_opened_local",
     "streams_opened_remote",
     "resets_received",
-    "dgrams_sent",
-    "dgrams_received",
-    "dgrams_acked",
-    "dgrams_lost",
-    "dgrams_dropped",
-    "dgrams_expired",
-    "dgrams_missed",
+    "datagrams_sent",
+    "datagrams_received",
+    "datagrams_acked",
+    "datagrams_lost",
+    "datagrams_dropped",
+    "datagrams_expired",
+    "datagrams_missed",
     "key_updates",
 )
 # Members that say how things stand now.
-_PRESENT = ("bytes_in_flight", "dgrams_queued", "streams_alive")
+_PRESENT = ("bytes_in_flight", "datagrams_queued", "streams_alive")
 _AT_ONCE = 200
 """Connections that one turn has time for: some ten microseconds each."""
 
@@ -109,17 +109,17 @@ class ConnectionTotals:
         """The figures of all connections as they were last seen.
 
         Returns:
-            Counters by their names in the engine, ``dgrams_unread`` (received, and
+            Counters by their names in the engine, ``datagrams_unread`` (received, and
             dropped because the application did not read in time), and how things
-            stand now: ``bytes_in_flight``, ``streams_alive``, ``dgrams_queued``
-            (to be sent) and ``dgrams_waiting`` (to be read).
+            stand now: ``bytes_in_flight``, ``streams_alive``, ``datagrams_queued``
+            (to be sent) and ``datagrams_waiting`` (to be read).
         """
         pairs = (
             *zip(_COUNTED, self._counted, strict=True),
             *zip(_PRESENT, self._present, strict=True),
         )
         known = {name: value for name, value in pairs if name not in self._unknown}
-        return {**known, "dgrams_unread": self._unread, "dgrams_waiting": self._waiting}
+        return {**known, "datagrams_unread": self._unread, "datagrams_waiting": self._waiting}
 
     def round_trip_times(self) -> list[float]:
         """Smoothed round-trip times in seconds, sorted; of those connections that have a sample."""
@@ -180,8 +180,8 @@ def traffic_counters(stats: dict[str, Any]) -> dict[str, int]:
     return {
         "bytes_sent": engine.get("bytes_sent", 0),
         "bytes_received": engine.get("bytes_received", 0),
-        "datagrams_sent": traffic["dgrams_sent"],
-        "datagrams_received": traffic["dgrams_received"],
-        "datagrams_lost": traffic["dgrams_lost"],
-        "datagrams_dropped": traffic["dgrams_dropped"] + traffic["dgrams_unread"],
+        "datagrams_sent": traffic["datagrams_sent"],
+        "datagrams_received": traffic["datagrams_received"],
+        "datagrams_lost": traffic["datagrams_lost"],
+        "datagrams_dropped": traffic["datagrams_dropped"] + traffic["datagrams_unread"],
     }

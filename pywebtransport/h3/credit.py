@@ -27,13 +27,13 @@ _COUNTERS: Final = (
     "bytes_sent",
     "bytes_received",
     "bytes_consumed",
-    "dgrams_queued",
-    "dgrams_queued_bytes",
-    "dgrams_sent",
-    "dgrams_acked",
-    "dgrams_lost",
-    "dgrams_dropped",
-    "dgrams_expired",
+    "datagrams_queued",
+    "datagrams_queued_bytes",
+    "datagrams_sent",
+    "datagrams_acked",
+    "datagrams_lost",
+    "datagrams_dropped",
+    "datagrams_expired",
 )
 
 

@@ -66,12 +66,12 @@ _LABELLED = (
     ("streams_opened", "QUIC streams opened", "initiator", (
         ("local", "streams_opened_local"), ("remote", "streams_opened_remote"))),
     ("datagrams", "DATAGRAM frames", "direction", (
-        ("sent", "dgrams_sent"), ("received", "dgrams_received"))),
-    ("datagrams_acknowledged", "DATAGRAM frames acknowledged", None, ((None, "dgrams_acked"),)),
-    ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "dgrams_lost"),)),
+        ("sent", "datagrams_sent"), ("received", "datagrams_received"))),
+    ("datagrams_acknowledged", "DATAGRAM frames acknowledged", None, ((None, "datagrams_acked"),)),
+    ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "datagrams_lost"),)),
     ("datagrams_dropped", "Datagrams dropped", "reason", (
-        ("not_sent", "dgrams_dropped"), ("expired", "dgrams_expired"),
-        ("not_read", "dgrams_unread"), ("not_delivered", "dgrams_missed"))),
+        ("not_sent", "datagrams_dropped"), ("expired", "datagrams_expired"),
+        ("not_read", "datagrams_unread"), ("not_delivered", "datagrams_missed"))),
 )  # fmt: skip
 _GAUGES = (
     ("connections", "QUIC connections alive", "active_connections"),
@@ -80,7 +80,7 @@ _GAUGES = (
     ("streams", "QUIC streams alive", "streams_alive"),
     ("bytes_in_flight", "Bytes sent and not acknowledged", "bytes_in_flight"),
 )
-_QUEUES = (("outgoing", "dgrams_queued"), ("incoming", "dgrams_waiting"))
+_QUEUES = (("outgoing", "datagrams_queued"), ("incoming", "datagrams_waiting"))
 
 Source = WebTransportServer | ServerApp | WebTransportClient
 

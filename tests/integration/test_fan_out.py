@@ -323,14 +323,14 @@ async def test_statistics_of_many_connections_take_many_turns(
             before = sums()
             stats = await asking
             assert stats["active_connections"] == 30 or stats["active_connections"] == 29
-            later = [(await one)["traffic"]["dgrams_received"] for one in again]
+            later = [(await one)["traffic"]["datagrams_received"] for one in again]
         # Eight are looked at before the first question.
         assert max(looks.turns) <= 2 * 8
         # 21 that ask together are answered by two rounds; one connection ends, at both ends.
         assert sum(looks.turns) <= 62
         await until(lambda: served.server._figures.collect(served.server.connections)
-                    ["dgrams_received"] == 30)  # fmt: skip
-        assert stats["traffic"]["dgrams_received"] >= before["dgrams_received"]
+                    ["datagrams_received"] == 30)  # fmt: skip
+        assert stats["traffic"]["datagrams_received"] >= before["datagrams_received"]
         assert later == sorted(later)
         assert stats["traffic"]["streams_opened_remote"] >= 30
 
@@ -339,7 +339,7 @@ async def test_figures_only_grow_while_connections_come_and_go(
     serving: Serving, client_config: ClientFactory
 ) -> None:
     async with serving() as served, WebTransportClient(config=client_config()) as client:
-        grown = ("dgrams_received", "streams_opened_remote", "stream_bytes_received")
+        grown = ("datagrams_received", "streams_opened_remote", "stream_bytes_received")
         before = dict.fromkeys(grown, 0)
         for number in range(8):
             session = await client.connect(served.url())
@@ -347,15 +347,15 @@ async def test_figures_only_grow_while_connections_come_and_go(
             connection = next(iter(served.server.connections))
             if number % 2:
                 await served.server.get_server_stats()
-            await until(lambda c=connection: c.get_stats()["dgrams_received"] == 1)
+            await until(lambda c=connection: c.get_stats()["datagrams_received"] == 1)
             await session.close()
             for connection in client.connections:
                 await connection.close()
             await until(lambda: not served.server.connections)
             traffic = (await served.server.get_server_stats())["traffic"]
-            assert traffic["dgrams_received"] == number + 1
+            assert traffic["datagrams_received"] == number + 1
             assert all(traffic[name] >= before[name] for name in grown)
-            assert (traffic["streams_alive"], traffic["dgrams_waiting"]) == (0, 0)
+            assert (traffic["streams_alive"], traffic["datagrams_waiting"]) == (0, 0)
             assert traffic["bytes_in_flight"] == 0
             before = traffic
         assert not served.server._figures._seen

@@ -149,7 +149,7 @@ class FakeGroup:
             "bytes_consumed": self.bytes_consumed,
             "send_limit": self._send_limit,
             "recv_limit": self._recv_limit,
-            "dgrams_queued": 0,
+            "datagrams_queued": 0,
         }
 
     def clear_datagrams(self) -> int:
