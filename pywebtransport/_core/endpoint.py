@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._loop import Endpoint, TunnelEndpoint, WorkerSeat
+from .._loop import Endpoint, TunnelEndpoint, WorkerSockets
 from .._quic import QuicConnection, QuicTls
 from .._transport import CloseInfo, ConnectionHandler, SockAddr
 from ..config import ClientConfig, ServerConfig
@@ -35,7 +35,7 @@ def server_endpoint(
     config: ServerConfig,
     tls: QuicTls,
     accept: Callable[[QuicConnection], ConnectionHandler | None],
-    seat: WorkerSeat | None = None,
+    seat: WorkerSockets | None = None,
     handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
 ) -> Endpoint:
     """An endpoint that accepts connections.

@@ -36,7 +36,7 @@ from ..utils.hosts import host_and_port
 from ..utils.logs import apply_log_level, shared_log
 from ..utils.rounds import Round
 from ..utils.text import printable
-from .connecting import DIRECT, Connecting, Progress, Wish
+from .connecting import DIRECT, Connecting, ConnectOverrides, Progress
 from .reconnecting import ReconnectingClient
 from .stats import ClientStats
 
@@ -296,7 +296,7 @@ class WebTransportClient(EventEmitter):
         url: URL,
         timeout: float | None,
         headers: HeadersToSend | None,
-        wish: Wish = DIRECT,
+        overrides: ConnectOverrides = DIRECT,
     ) -> WebTransportSession:
         """Advanced: as ``connect``, with another way to connect.
 
@@ -304,7 +304,7 @@ class WebTransportClient(EventEmitter):
             url: As for ``connect``.
             timeout: As for ``connect``.
             headers: As for ``connect``.
-            wish: What to do otherwise than the configuration says.
+            overrides: What to do otherwise than the configuration says.
 
         Raises and cancellation: as ``connect``.
         """
@@ -327,7 +327,7 @@ class WebTransportClient(EventEmitter):
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                session = await self._open_session(host, port, path, checked, progress, wish)
+                session = await self._open_session(host, port, path, checked, progress, overrides)
         except BaseException as error:
             stats.connections_failed += 1
             if scope.expired() and isinstance(error, builtins.TimeoutError):
@@ -343,7 +343,13 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_session(
-        self, host: str, port: int, path: str, headers: HeaderMap, progress: Progress, wish: Wish
+        self,
+        host: str,
+        port: int,
+        path: str,
+        headers: HeaderMap,
+        progress: Progress,
+        overrides: ConnectOverrides,
     ) -> WebTransportSession:
         fields = check_fields(request_fields(self._config))
         for extra in (self._default_headers, headers):
@@ -353,7 +359,9 @@ class WebTransportClient(EventEmitter):
         pause = config.retry_delay
         for retry in itertools.count():
             try:
-                return await self._open_once(host, port, path, fields, progress, wish, retry > 0)
+                return await self._open_once(
+                    host, port, path, fields, progress, overrides, retry > 0
+                )
             except WebTransportError as error:
                 if self._closed or retry >= config.max_retries or not is_request_rejected(error):
                     raise
@@ -378,7 +386,7 @@ class WebTransportClient(EventEmitter):
         path: str,
         fields: HeaderMap,
         progress: Progress,
-        wish: Wish,
+        overrides: ConnectOverrides,
         fresh: bool,
     ) -> WebTransportSession:
         """One request; ``fresh``: on a new connection, even where they may be shared."""
@@ -388,14 +396,14 @@ class WebTransportClient(EventEmitter):
             lock = self._connecting.setdefault((host, port), asyncio.Lock())
             async with lock:
                 if not fresh:
-                    found = await self._open_pooled(host, port, path, fields, wish)
+                    found = await self._open_pooled(host, port, path, fields, overrides)
                 if found is None:
-                    connection = await self._open_connection(host, port, progress, wish)
+                    connection = await self._open_connection(host, port, progress, overrides)
                     connection.keep_open = True
-                    found = await self._request(connection, path, fields, wish), connection
+                    found = await self._request(connection, path, fields, overrides), connection
         else:
-            connection = await self._open_connection(host, port, progress, wish)
-            found = await self._request(connection, path, fields, wish), connection
+            connection = await self._open_connection(host, port, progress, overrides)
+            found = await self._request(connection, path, fields, overrides), connection
         session, connection = found
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
@@ -411,7 +419,7 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_pooled(
-        self, host: str, port: int, path: str, fields: HeaderMap, wish: Wish
+        self, host: str, port: int, path: str, fields: HeaderMap, overrides: ConnectOverrides
     ) -> tuple[WebTransportSession, WebTransportConnection] | None:
         """A session on a connection that exists, and that; or None."""
         for connection, origin in list(self._connections.items()):
@@ -419,7 +427,7 @@ class WebTransportClient(EventEmitter):
                 continue
             try:
                 session = await connection.create_session(
-                    path, headers=fields, application_protocols=wish.application_protocols
+                    path, headers=fields, application_protocols=overrides.application_protocols
                 )
                 return session, connection
             except WebTransportError as error:
@@ -427,11 +435,15 @@ class WebTransportClient(EventEmitter):
         return None
 
     async def _request(
-        self, connection: WebTransportConnection, path: str, fields: HeaderMap, wish: Wish
+        self,
+        connection: WebTransportConnection,
+        path: str,
+        fields: HeaderMap,
+        overrides: ConnectOverrides,
     ) -> WebTransportSession:
         try:
             return await connection.create_session(
-                path, headers=fields, application_protocols=wish.application_protocols
+                path, headers=fields, application_protocols=overrides.application_protocols
             )
         except BaseException:
             connection.close_nowait()
@@ -454,7 +466,7 @@ class WebTransportClient(EventEmitter):
         )
 
     async def _open_connection(
-        self, host: str, port: int, progress: Progress, wish: Wish
+        self, host: str, port: int, progress: Progress, overrides: ConnectOverrides
     ) -> WebTransportConnection:
         config = self._config
         while self._is_full:
@@ -481,8 +493,8 @@ class WebTransportClient(EventEmitter):
         connection.on_credentials = self._remember
         self._opening.add(connection)
         try:
-            if wish.dial is not None:
-                await wish.dial(connection, host, port, progress)
+            if overrides.dial is not None:
+                await overrides.dial(connection, host, port, progress)
             else:
                 await connection.establish(
                     host,

@@ -28,7 +28,7 @@ from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
 from ..utils.text import printable
 from .client import WebTransportClient
-from .connecting import Connecting, Progress, Wish
+from .connecting import Connecting, ConnectOverrides, Progress
 from .proxy_template import ProxyTemplate
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ class WebTransportProxy:
         headers: HeadersToSend | None,
     ) -> WebTransportSession:
         fields = check_fields(proxy_headers or {})
-        wish = Wish(dial=partial(self._dial, fields))
-        return await self._client.open_session(target_url, timeout, headers, wish)
+        overrides = ConnectOverrides(dial=partial(self._dial, fields))
+        return await self._client.open_session(target_url, timeout, headers, overrides)
 
     # ------------------------------------------------------------------- closing
 

@@ -14,7 +14,7 @@ from .._core.driver import Driver
 from .._core.endpoint import server_endpoint
 from .._core.settings import h3_options, server_tls
 from .._core.totals import ConnectionTotals
-from .._loop import Endpoint, WorkerSeat
+from .._loop import Endpoint, WorkerSockets
 from .._states import Address, EventType
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
@@ -89,7 +89,7 @@ class WebTransportServer(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self.home_loop = HomeLoop()
-        self._seat: WorkerSeat | None = None
+        self._seat: WorkerSockets | None = None
         self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._loop import WorkerSeat
+from .._loop import WorkerSockets
 from ..exceptions import ServerError, WebTransportError
 from ..utils.failures import log_application_error
 from .exiting import ExitGuard, run_to_end
@@ -61,7 +61,7 @@ class Worker:
 
     def __init__(
         self,
-        seat: WorkerSeat,
+        seat: WorkerSockets,
         address: Address,
         control: socket.socket,
         certificates: tuple[str | None, str | None],
@@ -100,7 +100,7 @@ class Worker:
         """Files that replaced those of the configuration since the start, or None."""
         return self._certificates
 
-    def seat_for(self, address: Address) -> WorkerSeat | None:
+    def seat_for(self, address: Address) -> WorkerSockets | None:
         """The seat, if the shared port was bound for this host and port."""
         return self._seat if address == self._address else None
 
