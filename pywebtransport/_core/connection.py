@@ -14,7 +14,7 @@ from .._quic import QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from .._transport import CloseInfo, Transport
 from ..config import ClientConfig, ServerConfig
-from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT
+from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT, ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import (
     ConnectionError,
@@ -863,7 +863,7 @@ class WebTransportConnection(EventEmitter):
             return
         if self._error is None:
             self._error = error
-        clean = info.kind == "application" and info.code in (0, 0x100)
+        clean = info.kind == "application" and info.code in (0, ErrorCodes.H3_NO_ERROR)
         expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
         self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
         if not expected:
