@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from .._transport import Stream
@@ -13,8 +11,9 @@ from .critical import PeerCritical
 from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError
 from .ids import SettledIds
+from .nothing import NO_CONNECTION
 from .parts import Connection, SessionPart
-from .request import Phase, RequestStream
+from .request import Phase
 from .varint import decode_varint, encode_varint
 
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
@@ -55,33 +54,6 @@ def refuse_stream(stream: Stream, code: int, after: Stream | None = None) -> Non
     abort_stream(stream, code, after)
     stream.sink = None
     stream.release()
-
-
-class _NoEvents:
-    """Hears of what is lost with a connection that is gone."""
-
-    def early_dropped(self, what: str) -> None: ...
-
-
-class _NoLoad:
-    def idle(self, reason: str) -> None: ...
-
-
-class _NoConnection:
-    """Stands for a connection that is gone, and leads nowhere."""
-
-    sessions: Mapping[int, SessionPart] = MappingProxyType({})
-    requests: Mapping[int, RequestStream] = MappingProxyType({})
-    tunnels: Mapping[int, Any] = MappingProxyType({})
-    is_closed = True
-    lacks_webtransport = True
-    events = _NoEvents()
-    load = _NoLoad()
-
-    def guard(self, *_: object) -> None: ...
-
-
-_NO_CONNECTION = _NoConnection()
 
 
 class Arrivals:
@@ -374,7 +346,7 @@ class Arrivals:
             for stream, _ in early.clear():
                 stream.sink = None
                 stream.release()
-        self._connection = _NO_CONNECTION
+        self._connection = NO_CONNECTION
 
     def _early_sink(self, stream: Stream) -> None:
         """A stream that waits has news."""

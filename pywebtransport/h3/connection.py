@@ -44,6 +44,7 @@ from .events import SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
 from .load import Load
+from .nothing import NO_CONNECTION_EVENTS
 from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
@@ -81,19 +82,6 @@ class ConnectionEvents(Protocol):
 
     def connection_failed(self, error: Exception) -> None:
         """The peer broke a rule: the connection is being closed with ``error.error_code``."""
-
-
-class _NoEvents:
-    """Hears of a connection that is gone."""
-
-    def settings_received(self, settings: Mapping[int, int]) -> None: ...
-    def session_requested(self, session: H3Session) -> None: ...
-    def early_dropped(self, what: str) -> None: ...
-    def goaway_received(self, last_id: int) -> None: ...
-    def connection_failed(self, error: Exception) -> None: ...
-
-
-_NO_EVENTS = _NoEvents()
 
 
 class H3Connection:
@@ -320,7 +308,7 @@ class H3Connection:
             self._shut(error)
         # Nothing comes from below any more. Events lead back here: with them gone nothing is
         # left to the garbage collector.
-        self.events = _NO_EVENTS
+        self.events = NO_CONNECTION_EVENTS
 
     # Sessions of a client.
 

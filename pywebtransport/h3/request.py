@@ -13,6 +13,7 @@ from .critical import read_piece
 from .errors import H3ConnectionError, H3StreamError, MessageError
 from .fields import check_section_size, encode_fields, parse_request, parse_response
 from .frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
+from .nothing import NO_FRAMES
 from .parts import Carried, Connection
 from .qpack import Fields, FieldSectionTooLarge
 
@@ -31,10 +32,6 @@ _WRONG_STREAM = frozenset(
         FrameType.PRIORITY_UPDATE_PUSH,
     }
 )
-
-
-# The parser of a stream that is out of our hands; nothing is fed to it.
-_NO_FRAMES = FrameParser(lambda _: SKIP)
 
 
 class Phase(Enum):
@@ -448,7 +445,7 @@ class RequestStream:
         self._waits = False
         self._cancel_timer()
         # The parser leads back here: nothing is left to the garbage collector.
-        self._parser = _NO_FRAMES
+        self._parser = NO_FRAMES
         self._ahead = None
         self.stream.sink = None
         self.stream.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from .._header_map import HeaderMap
 from .._states import HeadersToSend
 from ..exceptions import (
     ClientError,
@@ -31,13 +30,13 @@ from .constants import (
 )
 from .errors import CapsuleError, H3StreamError
 from .fields import Request, Response, check_fields, check_rejection
+from .nothing import NO_HEADERS, NO_OWNER, NO_TUNNEL_EVENTS
 from .parts import Connection
 from .request import RequestStream
 from .varint import decode_varint, encode_varint
 
 __all__ = ["H3Tunnel", "TunnelEvents"]
 
-_NO_HEADERS: Final = HeaderMap()  # not changed
 _DATAGRAM_CAPSULE: Final = frozenset({CapsuleType.DATAGRAM})
 # A context ID takes at most 8 bytes.
 _MAX_PAYLOAD: Final = MAX_UDP_PAYLOAD + 8
@@ -62,32 +61,6 @@ class TunnelEvents(Protocol):
 
     def tunnel_closed(self, error: Exception | None) -> None:
         """Last call: an established tunnel ended. None: in good order, by either end."""
-
-
-class _NoEvents:
-    """Before the application registers its callbacks, and after the last call."""
-
-    def tunnel_established(self) -> None: ...
-    def tunnel_rejected(
-        self, status: int | None, headers: Mapping[str, str], error: Exception
-    ) -> None: ...
-    def packets_received(self, packets: list[bytes]) -> None: ...
-    def tunnel_writable(self) -> None: ...
-    def tunnel_closed(self, error: Exception | None) -> None: ...
-
-
-_NO_EVENTS = _NoEvents()
-
-
-class _NoOwner:
-    """The group of a tunnel has datagrams only, and no credit to tell of."""
-
-    def group_blocked(self, limit: int) -> None: ...
-    def group_violated(self, received: int, limit: int) -> None: ...
-    def group_credit_due(self) -> None: ...
-
-
-_NO_OWNER = _NoOwner()
 
 
 class _Capsules(CapsuleParser):
@@ -151,7 +124,7 @@ class H3Tunnel:
         self._connection = connection
         self._request: RequestStream | None = None
         self._capsules = _Capsules(_DATAGRAM_CAPSULE, _MAX_PAYLOAD)
-        self._group = connection.quic.new_group(_NO_OWNER)
+        self._group = connection.quic.new_group(NO_OWNER)
         self._refused = False
         self.stream_id: int = stream.stream_id
         self._prefix = encode_varint(self.stream_id // 4) + b"\0"
@@ -233,7 +206,7 @@ class H3Tunnel:
             request.authority,
             request.path,
             request.headers,
-            _NO_EVENTS,
+            NO_TUNNEL_EVENTS,
         )
         self._request = stream
         stream.session = self
@@ -453,11 +426,11 @@ class H3Tunnel:
         if answered:
             events.tunnel_closed(error)
         else:
-            events.tunnel_rejected(None, _NO_HEADERS, error)
+            events.tunnel_rejected(None, NO_HEADERS, error)
 
     def _end(self) -> TunnelEvents:
         """Enter the closed state; what is left to tell goes to the events returned."""
-        events, self.events = self.events, _NO_EVENTS
+        events, self.events = self.events, NO_TUNNEL_EVENTS
         self.is_open = False
         self.is_closed = True
         self._request = None
