@@ -19,6 +19,7 @@ from ..connection.figures import ConnectionFigures
 from ..connection.settings import client_tls, h3_options, request_fields
 from ..events import EventEmitter
 from ..exceptions import (
+    ClientArgumentError,
     ClientError,
     WebTransportError,
     WebTransportNotSupportedError,
@@ -319,7 +320,13 @@ class WebTransportClient(EventEmitter):
         if timeout is None:
             timeout = self._config.connect_timeout
         elif isinstance(timeout, int | float) and timeout <= 0:
-            raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+            wrong = ClientArgumentError(
+                f"timeout must be > 0 seconds, got {timeout}",
+                config_key="timeout",
+                config_value=timeout,
+            )
+            wrong.target_url = url
+            raise wrong
         limit = check_timeout("timeout", timeout)
         stats = self._stats
         stats.connections_attempted += 1

@@ -132,15 +132,15 @@ RUNS = {
     "docs/howto/reconnecting.md": Run(
         after={
             1: """
-                config = ClientConfig(server_certificate_hashes=[certificate_hash])
-                async with watched(url, config) as reconnecting:
-                    assert await reconnecting.get_session(wait_timeout=20)
-                """,
-            2: """
                 watching = asyncio.create_task(watch(session))
                 for one in app.server.sessions:
                     one.drain()
                 await watching
+                """,
+            2: """
+                config = ClientConfig(server_certificate_hashes=[certificate_hash])
+                async with watched(url, config) as reconnecting:
+                    assert await reconnecting.get_session(wait_timeout=20)
                 """,
         }
     ),

@@ -99,7 +99,7 @@ async def test_wait_stopped_gives_the_code_of_the_peer(pair: PairOfSessions, cod
 
 
 async def test_wait_stopped_ends_when_all_was_acknowledged_or_reset(pair: PairOfSessions) -> None:
-    async with pair() as (near, far):
+    async with pair() as (near, _):
         finished = await near.create_unidirectional_stream()
         await finished.write_all(b"all there is")
         waiting = asyncio.create_task(finished.wait_stopped())
@@ -174,7 +174,7 @@ async def test_stop_callbacks_are_called_once_and_can_be_taken_back(pair: PairOf
 
 
 async def test_callbacks_taken_back_leave_no_waiter(pair: PairOfSessions) -> None:
-    async with pair() as (near, far):
+    async with pair() as (near, _):
         stream = await near.create_unidirectional_stream()
         heard: list[int] = []
         callback = lambda: heard.append(1)  # noqa: E731 - the same object twice
