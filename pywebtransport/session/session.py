@@ -854,9 +854,7 @@ class WebTransportSession(EventEmitter):
         return ending.closed_error(self, consequence)
 
     _open_stream = opening.open_now
-
     get_stream = orphans.get_stream
-
     open_streams = orphans.open_streams
 
     def _adopt(self, stream: _StreamBase) -> None:
