@@ -10,6 +10,10 @@
     |   |-- SessionRejectedError
     |   `-- WebTransportNotSupportedError
     |-- ConfigurationError              (also ValueError)
+    |   |-- ClientArgumentError         (also ClientError)
+    |   |-- DatagramArgumentError       (also DatagramError)
+    |   |-- SessionArgumentError        (also SessionError)
+    |   `-- StreamArgumentError         (also StreamError)
     |-- ConnectionError                 (also builtins.ConnectionError)
     |   |-- IdleTimeoutError
     |   |-- ProxyError
@@ -53,9 +57,11 @@ __all__ = [
     "AuthenticationError",
     "CertificateError",
     "CertificateHashError",
+    "ClientArgumentError",
     "ClientError",
     "ConfigurationError",
     "ConnectionError",
+    "DatagramArgumentError",
     "DatagramError",
     "DatagramTooLargeError",
     "FlowControlError",
@@ -65,9 +71,11 @@ __all__ = [
     "ProxyError",
     "SerializationError",
     "ServerError",
+    "SessionArgumentError",
     "SessionClosedError",
     "SessionError",
     "SessionRejectedError",
+    "StreamArgumentError",
     "StreamError",
     "StreamLimitError",
     "StreamResetError",
@@ -289,7 +297,10 @@ class WebTransportNotSupportedError(ClientError):
 
 
 class ConfigurationError(WebTransportError, ValueError):
-    """A configuration field is unknown, has a bad value, or contradicts another."""
+    """A wrong argument, or a field of a configuration that is unknown or has a bad value.
+
+    Nothing has happened. Some methods raise a subclass that is also the error of their kind.
+    """
 
     category = "configuration"
     _fields: ClassVar[tuple[str, ...]] = ("config_key", "config_value")
@@ -721,6 +732,30 @@ class StreamLimitError(StreamError, TimeoutError):
         self.stream_state = stream_state
         self.timeout_duration = timeout_duration
         self.operation = operation
+
+
+class ClientArgumentError(ConfigurationError, ClientError):
+    """A wrong argument of a client's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *ClientError._fields)
+
+
+class DatagramArgumentError(ConfigurationError, DatagramError):
+    """A wrong argument of a method for datagrams."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *DatagramError._fields)
+
+
+class SessionArgumentError(ConfigurationError, SessionError):
+    """A wrong argument of a session's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *SessionError._fields)
+
+
+class StreamArgumentError(ConfigurationError, StreamError):
+    """A wrong argument of a stream's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *StreamError._fields)
 
 
 def certificate_not_found(path: str) -> CertificateError:

@@ -1,4 +1,4 @@
-"""What the datagram classes accept: a wrong type is refused as anywhere, a wrong range by them."""
+"""What the datagram classes accept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from ..exceptions import DatagramError, invalid_config
+from ..exceptions import DatagramArgumentError, invalid_config
 from ..utils.checks import check_data, check_integer
 
 __all__ = [
@@ -35,48 +35,56 @@ def check_payloads(datagrams: Any) -> list[bytes]:
     """The bytes of several datagrams.
 
     Raises:
-        DatagramError: They are one datagram, or no collection.
-        ConfigurationError: One of them is no buffer and no text.
+        ConfigurationError: They are one datagram or no collection, or one of them is neither a
+            buffer nor a string.
     """
     one = isinstance(datagrams, str | bytes | bytearray | memoryview)
     if one or not isinstance(datagrams, Collection):
         kind = type(datagrams).__name__
-        raise DatagramError(
-            f"datagrams must be a sequence of datagrams, got {'one ' if one else ''}{kind}"
+        raise _wrong(
+            f"datagrams must be a sequence of datagrams, got {'one ' if one else ''}{kind}",
+            "datagrams",
+            datagrams,
         )
     return [check_payload(data) for data in datagrams]
 
 
 def check_priority(priority: Any) -> None:
-    """Raise ConfigurationError for no whole number, DatagramError for one that is not 0 to 2."""
+    """Raise ConfigurationError when ``priority`` is not 0, 1 or 2."""
     check_integer("priority", priority, -sys.maxsize, sys.maxsize)
     if not 0 <= priority <= MAX_PRIORITY:
-        raise DatagramError(f"priority must be 0 to {MAX_PRIORITY}, got {priority}")
+        raise _wrong(f"priority must be 0 to {MAX_PRIORITY}, got {priority}", "priority", priority)
 
 
 def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
-    """Raise ConfigurationError for no number, DatagramError for one that is not above 0."""
+    """Raise ConfigurationError when ``seconds`` is not a number above 0."""
     if seconds is None and optional:
         return
     _check_number(name, seconds)
     if not seconds > 0:
-        raise DatagramError(
-            f"{name} must be > 0 seconds{' or None' if optional else ''}, got {seconds}"
+        raise _wrong(
+            f"{name} must be > 0 seconds{' or None' if optional else ''}, got {seconds}",
+            name,
+            seconds,
         )
 
 
 def check_wait(name: str, seconds: Any) -> None:
-    """Raise ConfigurationError for no number, DatagramError for one that is below 0."""
+    """Raise ConfigurationError when ``seconds`` is not a number of 0 or more."""
     _check_number(name, seconds)
     if not seconds >= 0:
-        raise DatagramError(f"{name} must be >= 0 seconds, got {seconds}")
+        raise _wrong(f"{name} must be >= 0 seconds, got {seconds}", name, seconds)
 
 
 def check_limit(name: str, count: Any, least: int = 1) -> None:
-    """Raise ConfigurationError for no whole number, DatagramError for one below ``least``."""
+    """Raise ConfigurationError when ``count`` is not a whole number from ``least`` on."""
     check_integer(name, count, -sys.maxsize, sys.maxsize)
     if count < least:
-        raise DatagramError(f"{name} must be >= {least}, got {count}")
+        raise _wrong(f"{name} must be >= {least}, got {count}", name, count)
+
+
+def _wrong(message: str, name: str, value: Any) -> DatagramArgumentError:
+    return DatagramArgumentError(message, config_key=name, config_value=value)
 
 
 def _check_number(name: str, value: Any) -> None:

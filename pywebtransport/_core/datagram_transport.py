@@ -114,8 +114,8 @@ class WebTransportDatagramTransport(EventEmitter):
             sender_get_timeout: Accepted for the contract; nothing polls.
 
         Raises:
-            DatagramError: ``high_water_mark`` is below 1, or this is a subclass and the
-                session has its transport already.
+            ConfigurationError: ``high_water_mark`` is below 1.
+            DatagramError: This is a subclass and the session has its transport already.
         """
         if high_water_mark is not None:
             check_limit("high_water_mark", high_water_mark)
@@ -269,11 +269,9 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises:
             DatagramTooLargeError: ``.max_size`` tells the limit; nothing was sent.
-            DatagramError: Bad priority or ttl, the peer accepts no datagrams, or ``close`` was
-                called.
+            DatagramError: The peer accepts no datagrams, or ``close`` was called.
             SessionClosedError: The session is over.
-            ConfigurationError: ``data`` is no bytes and no text, or another argument is none
-                of its kind.
+            ConfigurationError: An argument is wrong; nothing was sent.
 
         Cancellation: safe; a cancelled send was not queued.
         """
@@ -303,7 +301,7 @@ class WebTransportDatagramTransport(EventEmitter):
             How many were queued: all of them.
 
         Raises: as ``send``; the ones before the offending one were queued.
-            DatagramError also when ``datagrams`` is one datagram, not a sequence of them.
+            ConfigurationError when ``datagrams`` is one datagram, not a sequence of them.
 
         Cancellation: those already queued stay queued.
         """
@@ -479,7 +477,7 @@ class WebTransportDatagramTransport(EventEmitter):
             The task; cancel it to stop. It ends by itself with the session.
 
         Raises:
-            DatagramError: ``interval`` is not positive.
+            ConfigurationError: ``interval`` is not positive.
         """
         check_age("interval", interval)
         task = asyncio.get_running_loop().create_task(self._heartbeat(interval))

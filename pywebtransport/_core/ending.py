@@ -11,10 +11,11 @@ from ..config import ServerConfig
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
+    SessionArgumentError,
     SessionClosedError,
     SessionError,
     SessionRejectedError,
-    StreamError,
+    StreamArgumentError,
 )
 from ..h3.error_codes import code_to_wire
 from ..utils import get_timestamp
@@ -41,16 +42,16 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
     """Check what ``close`` is given.
 
     Raises:
-        SessionError: The code is out of range.
-        ConfigurationError: The code is no whole number, or the reason no text; or the session
-            belongs to another event loop.
+        ConfigurationError: The code is out of range or no number, or the reason is not a string;
+            or the session belongs to another event loop.
     """
     check_integer("code", code, -sys.maxsize, sys.maxsize)
     check_text("reason", reason)
     if not 0 <= code <= MAX_APPLICATION_CODE:
-        raise SessionError(
+        raise SessionArgumentError(
             f"close code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
-            session_id=session.session_id,
+            config_key="code",
+            config_value=code,
         )
     require_home(session)
 
@@ -144,14 +145,17 @@ def stream_code_to_wire(code: int) -> int:
     """Check the code an application ends a stream with, and map it to the wire's.
 
     Raises:
-        StreamError: The code is out of range.
-        ConfigurationError: It is no whole number.
+        ConfigurationError: The code is out of range or no number.
     """
     # The exact type first: this runs for every reset and stop.
     if code.__class__ is not int or not 0 <= code <= MAX_APPLICATION_CODE:
         check_integer("code", code, -sys.maxsize, sys.maxsize)
         if not 0 <= code <= MAX_APPLICATION_CODE:
-            raise StreamError(f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}")
+            raise StreamArgumentError(
+                f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
+                config_key="code",
+                config_value=code,
+            )
     return code_to_wire(code)
 
 

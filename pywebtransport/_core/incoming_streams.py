@@ -56,15 +56,15 @@ class IncomingStreams(Generic[_StreamT]):
         "_bidirectional",
         "_first",
         "_second",
-        "_session",
         "_taken",
         "_unidirectional",
+        "session",
     )
 
     def __init__(
         self, session: WebTransportSession, *, bidirectional: bool, unidirectional: bool
     ) -> None:
-        self._session = session
+        self.session = session
         self._bidirectional = bidirectional
         self._unidirectional = unidirectional
         self._acceptors: Acceptors | None = None
@@ -84,7 +84,7 @@ class IncomingStreams(Generic[_StreamT]):
         return self
 
     async def __anext__(self) -> _StreamT:
-        session = self._session
+        session = self.session
         if self._taken >= _AT_ONCE:
             self._taken = 0
             if session._incoming_bidi or session._incoming_uni:
@@ -116,7 +116,7 @@ class IncomingStreams(Generic[_StreamT]):
 
     async def _wait(self, acceptors: Acceptors) -> _AnyStream | None:
         """Stand in line for a stream; None: the session is over."""
-        session = self._session
+        session = self.session
         loop = asyncio.get_running_loop()
         if loop is not session._loop:
             require_loop(session._loop, loop)

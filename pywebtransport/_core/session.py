@@ -25,8 +25,8 @@ from ..constants import MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import (
     ConfigurationError,
+    SessionArgumentError,
     SessionClosedError,
-    SessionError,
     SessionRejectedError,
 )
 from ..h3.error_codes import code_from_wire
@@ -398,15 +398,17 @@ class WebTransportSession(EventEmitter):
             headers: Extra response fields; a list of values makes several lines of a field.
 
         Raises:
-            SessionError: The request was answered already, or the client is gone; or the
-                status is out of range.
-            ConfigurationError: A field cannot be sent; the request still waits for an answer.
+            ConfigurationError: The status is out of range (then also a ``SessionError``), or a
+                field cannot be sent; the request still waits for an answer.
+            SessionError: The request was answered already, or the client is gone.
         """
         check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
         fields = check_answer(self, "reject", headers)
         if not 300 <= status_code <= 599:
-            raise SessionError(
-                f"status_code must be 300 to 599, got {status_code}", session_id=self._session_id
+            raise SessionArgumentError(
+                f"status_code must be 300 to 599, got {status_code}",
+                config_key="status_code",
+                config_value=status_code,
             )
         self._h3.reject(status_code, fields)
         error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
@@ -467,9 +469,8 @@ class WebTransportSession(EventEmitter):
                 session uses it. Only a client's own connections are closed.
 
         Raises:
-            SessionError: ``code`` is out of range.
-            ConfigurationError: ``code`` is no number, or ``reason`` no text. As with any
-                other wrong argument, nothing has happened then.
+            ConfigurationError: ``code`` is out of range (then also a ``SessionError``) or no
+                number, or ``reason`` is not a string. Nothing has happened then.
 
         Cancellation: session and connection are closed all the same; only the waiting ends.
         """
@@ -851,9 +852,7 @@ class WebTransportSession(EventEmitter):
         return ending.closed_error(self, consequence)
 
     _open_stream = opening.open_now
-
     get_stream = orphans.get_stream
-
     open_streams = orphans.open_streams
 
     def _adopt(self, stream: _StreamBase) -> None:

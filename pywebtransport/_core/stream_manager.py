@@ -69,7 +69,7 @@ class StreamManager:
         """
         check_count("max_streams", max_streams)
         check_interface("session", session, "WebTransportSession", "incoming_streams")
-        self._session = session
+        self.session = session
         self._slots = Slots(max_streams)
         self._removed: WeakSet[StreamType] = WeakSet()
         self._stats = {"total_created": 0, "total_closed": 0}
@@ -107,13 +107,13 @@ class StreamManager:
 
         Cancellation: safe; no stream is opened.
         """
-        return await self._create(self._session.create_bidirectional_stream, timeout)
+        return await self._create(self.session.create_bidirectional_stream, timeout)
 
     async def create_unidirectional_stream(
         self, *, timeout: float | None = None
     ) -> WebTransportSendStream:
         """As ``create_bidirectional_stream``; only this end sends on the stream."""
-        return await self._create(self._session.create_unidirectional_stream, timeout)
+        return await self._create(self.session.create_unidirectional_stream, timeout)
 
     async def add_stream(self, stream: StreamType) -> None:
         """Show a stream of the session that was removed; others are shown anyway.
@@ -124,10 +124,10 @@ class StreamManager:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         check_instance("stream", stream, WebTransportReceiveStream, WebTransportSendStream)
-        if self._session.get_stream(stream.stream_id) is not stream:
+        if self.session.get_stream(stream.stream_id) is not stream:
             raise StreamError(
                 f"stream {stream.stream_id} is not an open stream of session "
-                f"{self._session.session_id}",
+                f"{self.session.session_id}",
                 stream_id=stream.stream_id,
                 stream_state=stream.state,
             )
@@ -136,7 +136,7 @@ class StreamManager:
     async def get_stream(self, stream_id: StreamId) -> StreamType | None:
         """The open stream with an ID, or None."""
         validate_stream_id(stream_id)
-        stream = self._session.get_stream(stream_id)
+        stream = self.session.get_stream(stream_id)
         return None if stream is None or stream in self._removed else stream
 
     async def remove_stream(self, stream_id: StreamId) -> StreamType | None:
@@ -196,7 +196,7 @@ class StreamManager:
         """
         self._closed = True
         self._slots.fail(_closed_error)
-        self._session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
         await self.close_all_streams()
 
     async def __aiter__(self) -> AsyncIterator[StreamType]:
@@ -219,7 +219,7 @@ class StreamManager:
 
     def _streams(self) -> list[StreamType]:
         removed = self._removed
-        return [stream for stream in self._session.open_streams() if stream not in removed]
+        return [stream for stream in self.session.open_streams() if stream not in removed]
 
     async def _create(
         self, create: Callable[..., Awaitable[_Made]], timeout: float | None
@@ -227,7 +227,7 @@ class StreamManager:
         limit = check_timeout("timeout", timeout)
         if self._closed:
             raise _closed_error()
-        session = self._session
+        session = self.session
         wait = 0.0 if timeout is None else NEVER if limit is None else limit
         if not self._listening:
             self._listening = True
@@ -261,7 +261,7 @@ class StreamManager:
         self._slots.release()
 
     def _session_closed(self, event: Event) -> None:
-        self._slots.fail(lambda: self._session.closed_error("no stream can be opened"))
+        self._slots.fail(lambda: self.session.closed_error("no stream can be opened"))
 
 
 def _closed_error() -> SessionError:

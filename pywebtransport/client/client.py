@@ -22,6 +22,7 @@ from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..events import EventEmitter
 from ..exceptions import (
+    ClientArgumentError,
     ClientError,
     WebTransportError,
     WebTransportNotSupportedError,
@@ -318,7 +319,13 @@ class WebTransportClient(EventEmitter):
         if timeout is None:
             timeout = self._config.connect_timeout
         elif isinstance(timeout, int | float) and timeout <= 0:
-            raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+            wrong = ClientArgumentError(
+                f"timeout must be > 0 seconds, got {timeout}",
+                config_key="timeout",
+                config_value=timeout,
+            )
+            wrong.target_url = url
+            raise wrong
         limit = check_timeout("timeout", timeout)
         stats = self._stats
         stats.connections_attempted += 1

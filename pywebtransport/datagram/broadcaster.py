@@ -143,7 +143,8 @@ class DatagramBroadcaster:
             How many transports took it.
 
         Raises:
-            DatagramError: Bad priority or ttl, or the broadcaster is closed.
+            ConfigurationError: An argument is wrong.
+            DatagramError: The broadcaster is closed.
 
         Cancellation: those that have it by then send it.
         """

@@ -50,7 +50,7 @@ class DatagramQueue:
                 itself is refused.
 
         Raises:
-            DatagramError: A limit is not positive.
+            ConfigurationError: A limit is not positive.
         """
         check_limit("max_size", max_size)
         check_age("max_age", max_age, optional=True)

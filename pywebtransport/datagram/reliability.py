@@ -93,7 +93,7 @@ class DatagramReliabilityLayer:
             close_timeout: Most seconds that ``close`` waits for acknowledgements.
 
         Raises:
-            DatagramError: An argument is out of range.
+            ConfigurationError: An argument is out of range.
         """
         check_interface(
             "datagram_transport",

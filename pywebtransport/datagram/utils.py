@@ -58,7 +58,7 @@ async def datagram_throughput_test(
 
     Raises:
         DatagramTooLargeError: ``datagram_size`` does not fit.
-        DatagramError: An argument is not positive.
+        ConfigurationError: An argument is not positive.
         SessionClosedError: The session is over before the beginning.
 
     Cancellation: safe; what is queued is still sent.

@@ -77,7 +77,7 @@ class IncomingCalls:
     ) -> None:
         self.methods: dict[str, Method] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self._session = session
+        self.session = session
         self._structure = structure
         self._limit = limit
         self._request_timeout = request_timeout
@@ -92,21 +92,21 @@ class IncomingCalls:
         """Begin to take streams. Idempotent."""
         if self._acceptor is None:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
-            self._session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
+            self.session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
 
     async def stop(self, timeout: float) -> None:
         """Cancel all handlers, and wait for them for so many seconds.
 
         Cancellation: they are cancelled all the same.
         """
-        self._session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its own manager.
         tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
         """Take streams while there are slots for them."""
-        async for stream in self._session.incoming_bidirectional_streams():
+        async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
             task.add_done_callback(partial(self._handled, stream))
@@ -128,7 +128,7 @@ class IncomingCalls:
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
         # Of a session that ends all streams are over; that is the above's business.
-        if not self._session.is_closed:
+        if not self.session.is_closed:
             task.cancel()
 
     async def _handle(self, stream: WebTransportStream) -> None:
@@ -138,7 +138,7 @@ class IncomingCalls:
             if len(self.tasks) > _FEW:
                 await Turns.of().pause()
             # What the request became is in memory until it is answered.
-            with Holding(self._session.memory_budget, incoming=self._unread) as holding:
+            with Holding(self.session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be, too
@@ -176,7 +176,7 @@ class IncomingCalls:
                 RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
             )
         call = RpcCall(
-            session=self._session,
+            session=self.session,
             direction=RpcDirection.INCOMING,
             method=request.method,
             params=request.params or (),
@@ -236,7 +236,7 @@ class IncomingCalls:
                 )
             # The peer learns only that something happened.
             what = f"handler of '{printable(call.method)}'"
-            log_application_error(logger, what, error, session=self._session)
+            log_application_error(logger, what, error, session=self.session)
             return _INTERNAL_ERROR
 
     async def _invoke(self, call: RpcCall) -> Any:

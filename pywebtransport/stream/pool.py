@@ -65,7 +65,7 @@ class StreamPool:
         """
         check_count("pool_size", pool_size)
         check_interface("session", session, "WebTransportSession", "incoming_streams")
-        self._session = session
+        self.session = session
         self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
         self._idle: list[WebTransportStream] = []
         # With the bytes sent and read before; see _is_answered.
@@ -99,7 +99,7 @@ class StreamPool:
         if timeout is None:
             timeout = float(
                 getattr(
-                    self._session.config,
+                    self.session.config,
                     "stream_creation_timeout",
                     DEFAULT_STREAM_CREATION_TIMEOUT,
                 )
@@ -169,7 +169,7 @@ class StreamPool:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         self._closed = True
-        self._session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
         self._slots.fail(_closed_error)
         for stream in (*self._idle, *self._active):
             self._drop(stream)
@@ -201,7 +201,7 @@ class StreamPool:
         return None
 
     async def _open(self, timeout: float) -> WebTransportStream:
-        stream = await self._session.create_bidirectional_stream(timeout=timeout)
+        stream = await self.session.create_bidirectional_stream(timeout=timeout)
         if self._closed:
             finish_stream(stream)
             raise _closed_error()
@@ -238,7 +238,7 @@ class StreamPool:
         self._forget(event.source)  # type: ignore[arg-type]
 
     def _session_closed(self, event: Event) -> None:
-        self._slots.fail(lambda: self._session.closed_error("no stream can be opened"))
+        self._slots.fail(lambda: self.session.closed_error("no stream can be opened"))
         for stream in (*self._idle, *self._active):
             self._forget(stream)
 
