@@ -113,8 +113,10 @@ _RETRIABLE_ERRNOS = frozenset(
 
 
 class ErrorOrigin(TypedDict, total=False):
-    """Who caused an error and in which words; accepted by every exception."""
+    """What every exception accepts besides facts of its own; see ``WebTransportError``."""
 
+    error_code: int | None
+    details: dict[str, Any] | None
     reason: str
     remote: bool | None
 
@@ -188,15 +190,9 @@ class AuthenticationError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("auth_method",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        auth_method: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, auth_method: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.auth_method = auth_method
 
 
@@ -210,13 +206,11 @@ class CertificateError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         certificate_path: str | None = None,
         certificate_error: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.certificate_path = certificate_path
         self.certificate_error = certificate_error
 
@@ -236,15 +230,9 @@ class ClientError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("target_url",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        target_url: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, target_url: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.target_url = target_url
 
 
@@ -274,18 +262,14 @@ class SessionRejectedError(ClientError):
         *,
         status_code: int = 403,
         headers: HeadersToSend | None = None,
-        error_code: int | None = None,
         target_url: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
             message = rejection_text(status_code, headers, target_url)
-        super().__init__(
-            message, error_code=error_code, target_url=target_url, details=details, **origin
-        )
+        super().__init__(message, target_url=target_url, **origin)
         self.status_code = status_code
         self.headers = HeaderMap.of(headers or {})
         self.details.setdefault("status_code", status_code)
@@ -309,13 +293,11 @@ class ConfigurationError(WebTransportError, ValueError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         config_key: str | None = None,
         config_value: Any | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.config_key = config_key
         self.config_value = config_value
 
@@ -330,12 +312,10 @@ class ConnectionError(WebTransportError, builtins.ConnectionError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         remote_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.remote_address = remote_address
 
 
@@ -381,18 +361,10 @@ class ProxyError(ConnectionError):
         target: str = "",
         status_code: int | None = None,
         headers: Mapping[str, str] | None = None,
-        error_code: int | None = None,
         remote_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(
-            message,
-            error_code=error_code,
-            remote_address=remote_address,
-            details=details,
-            **origin,
-        )
+        super().__init__(message, remote_address=remote_address, **origin)
         self.proxy_url = proxy_url
         self.target = target
         self.status_code = status_code
@@ -409,13 +381,11 @@ class DatagramError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         datagram_size: int | None = None,
         max_size: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.datagram_size = datagram_size
         self.max_size = max_size
 
@@ -433,24 +403,15 @@ class DatagramTooLargeError(DatagramError):
         self,
         message: str | None = None,
         *,
-        error_code: int | None = None,
         datagram_size: int | None = None,
         max_size: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         if message is None:
             size = "" if datagram_size is None else f" of {datagram_size} bytes"
             limit = "what" if max_size is None else f"the {max_size} bytes that"
             message = f"A datagram{size} is larger than {limit} fit now; send less or use a stream"
-        super().__init__(
-            message,
-            error_code=error_code,
-            datagram_size=datagram_size,
-            max_size=max_size,
-            details=details,
-            **origin,
-        )
+        super().__init__(message, datagram_size=datagram_size, max_size=max_size, **origin)
 
 
 class FlowControlError(WebTransportError):
@@ -463,14 +424,12 @@ class FlowControlError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         stream_id: int | None = None,
         limit_exceeded: int | None = None,
         current_value: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.stream_id = stream_id
         self.limit_exceeded = limit_exceeded
         self.current_value = current_value
@@ -483,15 +442,9 @@ class HandshakeError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("handshake_stage",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        handshake_stage: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, handshake_stage: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.handshake_stage = handshake_stage
 
 
@@ -502,15 +455,9 @@ class ProtocolError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("frame_type",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        frame_type: int | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, frame_type: int | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.frame_type = frame_type
 
 
@@ -524,12 +471,10 @@ class SerializationError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
-        details: dict[str, Any] | None = None,
         original_exception: Exception | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.original_exception = original_exception
 
 
@@ -543,12 +488,10 @@ class ServerError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         bind_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.bind_address = bind_address
 
 
@@ -563,12 +506,10 @@ class SessionError(WebTransportError):
         message: str,
         *,
         session_id: str | None = None,
-        error_code: int | None = None,
         session_state: SessionState | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.session_id = session_id
         self.session_state = session_state
 
@@ -623,12 +564,10 @@ class StreamError(WebTransportError):
         message: str,
         *,
         stream_id: int | None = None,
-        error_code: int | None = None,
         stream_state: StreamState | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.stream_id = stream_id
         self.stream_state = stream_state
 
@@ -690,13 +629,11 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         timeout_duration: float | None = None,
         operation: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.timeout_duration = timeout_duration
         self.operation = operation
 
@@ -720,14 +657,12 @@ class StreamLimitError(StreamError, TimeoutError):
         message: str,
         *,
         stream_id: int | None = None,
-        error_code: int | None = None,
         stream_state: StreamState | None = None,
         timeout_duration: float | None = None,
         operation: str | None = "open stream",
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        WebTransportError.__init__(self, message, error_code=error_code, details=details, **origin)
+        WebTransportError.__init__(self, message, **origin)
         self.stream_id = stream_id
         self.stream_state = stream_state
         self.timeout_duration = timeout_duration
