@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._states import EventType, SessionCloseInfo, SessionState
+from .._states import SessionCloseInfo, SessionState
 from ..config import ServerConfig
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
@@ -135,9 +135,8 @@ def end(
         session._connection._remove_session(session)
         if session.on_end is not None:
             session.on_end(session)
-    session._emit_nowait(
-        EventType.SESSION_CLOSED,
-        {"session_id": session._session_id, "code": code, "reason": reason, "remote": remote},
+    session._tell_closed(
+        {"session_id": session._session_id, "code": code, "reason": reason, "remote": remote}
     )
 
 

@@ -454,6 +454,20 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     def _receive_over(self) -> bool:
         return self._quic.is_reset or self._error is not None
 
+    def _tell_data(self) -> bool:
+        """Tell listeners of bytes that arrived; False: there are no listeners."""
+        if not self._has_listeners(EventType.STREAM_DATA_RECEIVED):
+            return False
+        quic = self._quic
+        size = quic.bytes_received - self._data_told
+        if size > 0:
+            self._data_told += size
+            self._emit_nowait(
+                EventType.STREAM_DATA_RECEIVED,
+                {"stream_id": quic.stream_id, "size": size, "fin": quic.fin_received},
+            )
+        return True
+
     def _wake(self) -> None:
         waiter = self._read_waiter
         if waiter is not None and not waiter.done():
@@ -465,18 +479,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 def _data_received(quic: Stream) -> None:
     """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
     stream = None if quic.tag is None else quic.tag()
-    if stream is None:
-        return
-    if not stream._has_listeners(EventType.STREAM_DATA_RECEIVED):
+    if stream is not None and not stream._tell_data():
         quic.sink = None
-        return
-    size = quic.bytes_received - stream._data_told
-    if size > 0:
-        stream._data_told += size
-        stream._emit_nowait(
-            EventType.STREAM_DATA_RECEIVED,
-            {"stream_id": quic.stream_id, "size": size, "fin": quic.fin_received},
-        )
 
 
 def _expire(waiter: asyncio.Future[bool | None]) -> None:

@@ -843,6 +843,9 @@ class WebTransportSession(EventEmitter):
 
     _end = ending.end
 
+    def _tell_closed(self, facts: dict[str, Any]) -> None:
+        self._emit_nowait(EventType.SESSION_CLOSED, facts)
+
     def closed_error(self, consequence: str) -> SessionClosedError:
         """Make the error for what the end of the session prevents.
 

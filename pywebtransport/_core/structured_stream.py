@@ -22,12 +22,18 @@ from ..utils.turns import Turns
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream
 
-__all__ = ["DEFAULT_MAX_MESSAGE_SIZE", "StructuredStream", "check_message_size"]
+__all__ = [
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "MESSAGE_HEADER",
+    "StructuredStream",
+    "check_message_size",
+]
 
 DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 """Most bytes of the payload of one message."""
 
-_HEADER = struct.Struct("!HI")
+MESSAGE_HEADER = struct.Struct("!HI")
+"""Type ID and length of the payload, before each message on a stream."""
 _MAX_LENGTH = 2**32 - 1
 # A payload from this size on is not copied behind its header, and not looked at before its turn.
 _LARGE = 16384
@@ -228,7 +234,7 @@ class StructuredStream(Generic[MessageT]):
                 f"max_message_size={self._max_message_size}",
                 details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
             )
-        return _HEADER.pack(type_id, size), payload
+        return MESSAGE_HEADER.pack(type_id, size), payload
 
     async def send_encoded(self, header: bytes, payload: bytes) -> None:
         """Advanced: send what ``encode`` gave.
@@ -294,12 +300,12 @@ class StructuredStream(Generic[MessageT]):
             header = self._header
             if header is None:
                 started = time.monotonic()
-                data = await self._fill_within(_HEADER.size, timeout)
+                data = await self._fill_within(MESSAGE_HEADER.size, timeout)
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - started))
                 if not data:
                     return None
-                header = _HEADER.unpack(data)
+                header = MESSAGE_HEADER.unpack(data)
                 if header[1] > self._max_message_size:
                     raise self._too_long(*header)
                 self._header = header

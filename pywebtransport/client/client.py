@@ -568,4 +568,4 @@ class WebTransportClient(EventEmitter):
             self._credentials.popitem(last=False)
 
 
-ReconnectingClient._client_type = WebTransportClient
+ReconnectingClient.client_type = WebTransportClient

@@ -98,7 +98,7 @@ class ReconnectingClient(EventEmitter):
     """
 
     # ``WebTransportClient`` puts itself here: it makes clients of this class, so it imports this.
-    _client_type: ClassVar[Callable[..., _Client]]
+    client_type: ClassVar[Callable[..., _Client]]
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ReconnectingClient(EventEmitter):
         super().__init__()
         parse_webtransport_url(url)
         self._url = url
-        self._client: _Client = self._client_type(config=config)
+        self._client: _Client = self.client_type(config=config)
         self._on_session = on_session
         self._session: WebTransportSession | None = None
         # Not given out any more, and alive as long as its peer lets it be.

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from .._core.opening import ReachedLimit, reached_limit
-from .._core.structured_stream import _HEADER
+from .._core.structured_stream import MESSAGE_HEADER
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..events import EventBackend, MemoryBackend
 from ..events.backend import watch_gaps
@@ -207,7 +207,7 @@ class Broker:
         self._max_subscriptions = max_subscriptions
         self._max_queue = max_queue
         if max_queue_bytes is None:
-            chosen = queue_bytes(max_message_size + _HEADER.size)
+            chosen = queue_bytes(max_message_size + MESSAGE_HEADER.size)
         self._max_queue_bytes = chosen
         self._addresses = AddressShares(max_subscriptions_per_address, max_patterns_per_address)
         self._log = BoundedLog(logger, burst=SHARED_BURST)

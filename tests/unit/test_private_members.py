@@ -13,17 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
-# The room, as long as some of it stands in the packages that have the contract's names.
-ROOM = """
-connection/connection.py connection/driver.py connection/endpoint.py connection/errors.py
-connection/farewell.py connection/figures.py connection/info.py connection/memory.py
-connection/migration.py connection/pending.py connection/presence.py connection/report.py
-connection/settings.py
-session/ending.py session/incoming.py session/opening.py session/orphans.py session/report.py
-session/session.py
-stream/_base.py stream/receive.py stream/send.py stream/stream.py
-datagram/incoming.py datagram/queue.py datagram/sending.py datagram/transport.py
-""".split()  # noqa: SIM905
 # Of the standard library and of protobuf, where an underscore is part of a documented name, or
 # there is no other way.
 FOREIGN = {
@@ -40,8 +29,7 @@ FOREIGN = {
 
 
 def is_room(path: Path) -> bool:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0] == "_core" or relative.as_posix() in ROOM
+    return path.relative_to(PACKAGE).parts[0] == "_core"
 
 
 def is_private(name: str) -> bool:

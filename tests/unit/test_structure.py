@@ -14,7 +14,7 @@ PROGRAM = ROOT / "scripts" / "structure.py"
 # The room whose modules may know each other.
 ROOM = "pywebtransport._core."
 # Put the new number here when there are fewer.
-REACHES = 6
+REACHES = 0
 
 
 def count(package: Path) -> dict[str, Any]:
