@@ -103,38 +103,12 @@ class WebTransportSession(EventEmitter):
     """
 
     # Slots take a third of a dictionary; attributes of the application's own are still possible.
-    __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_acceptors",
-        "_arrivals",
-        "_close_info",
-        "_closed_waiters",
-        "_config",
-        "_connection",
-        "_counted_local",
-        "_counted_uni",
-        "_datagrams",
-        "_draining_waiters",
-        "_ended_early",
-        "_error",
-        "_h3",
-        "_incoming_bidi",
-        "_incoming_uni",
-        "_loop",
-        "_max_streams",
-        "_orphans",
-        "_path_params",
-        "_ready_waiters",
-        "_session_id",
-        "_state",
-        "_stats",
-        "_streams",
-        "memory_budget",
-        "on_end",
-        "write_high_water",
-        "write_low_water",
-    )
+    __slots__ = ("__dict__", "__weakref__", "_acceptors", "_arrivals", "_close_info",
+                 "_closed_waiters", "_config", "_connection", "_counted_local", "_counted_uni",
+                 "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
+                 "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
+                 "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
+                 "memory_budget", "on_end", "write_high_water", "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
     # Few sessions have one of their own.
