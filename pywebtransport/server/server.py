@@ -722,6 +722,7 @@ class WebTransportServer(EventEmitter):
         return stats
 
     def refresh_stats(self) -> ServerStats:
+        """The statistics, up to now."""
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
         self._stats.sessions_accepted = self.sessions_over + sum(map(_was_accepted, self._sessions))
