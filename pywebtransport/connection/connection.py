@@ -76,6 +76,8 @@ class WebTransportConnection(EventEmitter):
         memory_budget: What the peer makes this end keep (``max_connection_memory``).
         on_closed: Advanced: called once, when the connection is over, before its listeners.
         on_credentials: Advanced: called when a ticket or a token arrived.
+        on_request: Advanced, server: called with each request for a session, to answer it.
+        on_early_drop: Advanced, server: called when what came before its session was dropped.
     """
 
     # Slots take a third of a dictionary; attributes of the application's own are still possible.
