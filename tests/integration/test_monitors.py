@@ -212,8 +212,8 @@ async def test_closing_a_client_forgets_no_counts(
             session = await client.connect(served.url())
             await session.datagrams.send(b"x")
             await session.datagrams.receive(timeout=20)
-            before = client._measure()["traffic"]
-        after = client._measure()["traffic"]
+            before = client.measure()["traffic"]
+        after = client.measure()["traffic"]
         assert client.connections == ()
         assert after["dgrams_received"] == before["dgrams_received"] == 1
         assert after["streams_opened_local"] == before["streams_opened_local"] > 0
