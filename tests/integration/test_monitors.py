@@ -169,7 +169,7 @@ async def test_failed_handshakes_are_noticed(
         attempts = [client.connect(served.url()) for _ in range(10)]
         for outcome in await asyncio.gather(*attempts, return_exceptions=True):
             assert isinstance(outcome, Exception)
-        engine = served.server._measure
+        engine = served.server.measure
         await until(lambda: engine()["engine"]["handshake_failed"] == 10)
         monitor._sampler.sample()
         assert [alert["name"] for alert in monitor.get_alerts()] == ["handshakes_failed"]
