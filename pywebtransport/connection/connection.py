@@ -713,6 +713,7 @@ class WebTransportConnection(EventEmitter):
 
         Raises: as ``create_session``.
         """
+        check_text("path", path)
         config = self._config
         assert isinstance(config, ClientConfig)
         pending = PendingSession(asyncio.get_running_loop().create_future())
@@ -783,7 +784,7 @@ class WebTransportConnection(EventEmitter):
             self._shut()
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """As ``close``, without waiting: what was written last may be lost. Idempotent."""
+        """Advanced: as ``close``, without waiting: what was written last may be lost. Idempotent."""
         try:
             for driver in self._candidates or ():
                 driver.quic.close(0)

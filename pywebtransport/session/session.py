@@ -807,7 +807,7 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------------------------ internal
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """End the session without waiting; whatever happens, it is CLOSED then.
+        """Advanced: end the session without waiting; whatever happens, it is CLOSED then.
 
         The peer is told, but streams that were not acknowledged yet are reset.
 
@@ -846,7 +846,7 @@ class WebTransportSession(EventEmitter):
     _end = ending.end
 
     def closed_error(self, consequence: str) -> SessionClosedError:
-        """Make the error for what the end of the session prevents.
+        """Advanced: make the error for what the end of the session prevents.
 
         Args:
             consequence: What cannot be done, such as ``no stream can be opened``.
