@@ -784,7 +784,7 @@ class WebTransportConnection(EventEmitter):
             self._shut()
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """Advanced: as ``close``, without waiting: what was written last may be lost. Idempotent."""
+        """Advanced: as ``close``, without waiting: what was written last may be lost."""
         try:
             for driver in self._candidates or ():
                 driver.quic.close(0)
