@@ -77,6 +77,8 @@ class WebTransportConnection(EventEmitter):
         memory_budget: What the peer makes this end keep (``max_connection_memory``).
         on_closed: Advanced: called once, when the connection is over, before its listeners.
         on_credentials: Advanced: called when a ticket or a token arrived.
+        on_request: Advanced, server: called with each request for a session, to answer it.
+        on_early_drop: Advanced, server: called when what came before its session was dropped.
     """
 
     # Slots take a third of a dictionary; attributes of the application's own are still possible.
@@ -678,6 +680,7 @@ class WebTransportConnection(EventEmitter):
 
         Raises: as ``create_session``.
         """
+        check_text("path", path)
         config = self._config
         assert isinstance(config, ClientConfig)
         pending = PendingSession(asyncio.get_running_loop().create_future())
@@ -748,7 +751,7 @@ class WebTransportConnection(EventEmitter):
             self._shut()
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """As ``close``, without waiting: what was written last may be lost. Idempotent."""
+        """Advanced: as ``close``, without waiting: what was written last may be lost."""
         try:
             for driver in self._candidates or ():
                 driver.quic.close(0)

@@ -729,7 +729,7 @@ class WebTransportDatagramTransport(EventEmitter):
             task.cancel()
 
     def closed_error(self, consequence: str) -> WebTransportError:
-        """Make the error for what the end of the session, or of this alone, prevents.
+        """Advanced: make the error for what the end of the session, or of this alone, prevents.
 
         Args:
             consequence: What cannot be done, such as ``no datagram can be sent``.

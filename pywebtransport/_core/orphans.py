@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
+from ..utils.checks import validate_stream_id
 from ..utils.logs import shared_log
 from ..utils.text import printable
 from ..utils.waiters import running_loop
@@ -144,6 +145,7 @@ def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream 
         session: Which.
         stream_id: QUIC stream ID.
     """
+    validate_stream_id(stream_id)
     reference = session._streams.get(stream_id)
     stream = None if reference is None else reference()
     if stream is not None and session._orphans is not None:

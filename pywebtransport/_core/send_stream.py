@@ -310,7 +310,10 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 raise self._application_error(error) from None
             await self._wait_end()
         wire = quic.stop_code
-        return None if wire is None else self._session._code_from_wire(wire)
+        code = None if wire is None else self._session._code_from_wire(wire)
+        if code is None and self._error is not None and quic.is_stopped:
+            raise self._error  # the stop was part of the end of the session
+        return code
 
     def add_stop_callback(self, callback: Callable[[], object]) -> None:
         """Advanced: call a function once, when ``wait_stopped`` would return or raise.

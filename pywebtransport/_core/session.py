@@ -779,7 +779,7 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------------------------ internal
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """End the session without waiting; whatever happens, it is CLOSED then.
+        """Advanced: end the session without waiting; whatever happens, it is CLOSED then.
 
         The peer is told, but streams that were not acknowledged yet are reset.
 
@@ -821,7 +821,7 @@ class WebTransportSession(EventEmitter):
         self._emit_nowait(EventType.SESSION_CLOSED, facts)
 
     def closed_error(self, consequence: str) -> SessionClosedError:
-        """Make the error for what the end of the session prevents.
+        """Advanced: make the error for what the end of the session prevents.
 
         Args:
             consequence: What cannot be done, such as ``no stream can be opened``.

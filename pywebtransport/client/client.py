@@ -290,7 +290,7 @@ class WebTransportClient(EventEmitter):
 
     def round_trip_times(self) -> list[float]:
         """Smoothed round-trip times of the connections, seconds, as they were measured last."""
-        return list(self._figures.round_trip_times())
+        return self._figures.round_trip_times()
 
     async def open_session(
         self,

@@ -709,7 +709,7 @@ class WebTransportServer(EventEmitter):
 
     def round_trip_times(self) -> list[float]:
         """Smoothed round-trip times of the connections, seconds, as they were measured last."""
-        return list(self._figures.round_trip_times())
+        return self._figures.round_trip_times()
 
     def last_measured(self) -> dict[str, Any]:
         """As ``measure``, with the connections as they were measured last."""

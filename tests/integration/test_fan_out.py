@@ -138,11 +138,11 @@ async def test_what_nobody_takes_is_bounded_at_the_client_too(
         while sum(one.dropped for one in subscriptions) < 50:
             await broker.publish("news", "x" * 50_000)
             await asyncio.sleep(0)
-            assert pubsub._room.budget.used <= limit
+            assert pubsub.room.budget.used <= limit
         assert session.memory_budget.used - before >= 250_000
         for one in subscriptions:
             await one.close()
-        assert pubsub._room.budget.used == 0
+        assert pubsub.room.budget.used == 0
         assert session.memory_budget.used == before
 
 

@@ -61,7 +61,7 @@ async def test_bytes_acknowledged_of_an_answer(pair: PairOfSessions) -> None:
         await other.write_all(b"answer")
         await other.wait_acknowledged()
         assert other.bytes_acknowledged == len(b"answer")
-        assert stream.bytes_acknowledged == len(b"question")
+        await until(lambda: stream.bytes_acknowledged == len(b"question"))
 
 
 async def test_bytes_acknowledged_of_a_stream_that_was_given_up_are_unknown(
@@ -120,7 +120,7 @@ async def test_the_end_of_the_session_ends_wait_stopped(pair: PairOfSessions) ->
         await stream.write(b"!")
         waiting = asyncio.create_task(stream.wait_stopped())
         await take(far)
-        await far.close(code=7, reason="enough")
+        await near.close(code=7, reason="enough")
         with pytest.raises(SessionClosedError) as caught:
             await waiting
         assert caught.value.code == 7
@@ -193,7 +193,7 @@ async def test_try_write_takes_what_fits_below_the_low_water_mark(pair: PairOfSe
         stream = await near.create_unidirectional_stream()
         assert stream.try_write("text ")
         assert stream.try_write(bytearray(b"buffer "))
-        await stream.write(payload(MIB), wait_flush=False)
+        await stream.write(payload(8 * MIB), wait_flush=False)
         assert stream.write_buffer_size > near.write_low_water
         sent = stream.bytes_sent
         assert not stream.try_write(b"too much")
@@ -205,8 +205,8 @@ async def test_try_write_takes_what_fits_below_the_low_water_mark(pair: PairOfSe
         assert stream.try_write(b"end")
         stream.finish()
         stream.finish()
-        assert await reading == b"text buffer " + payload(MIB) + b"end"
-        with pytest.raises(StreamError, match="finished"):
+        assert await reading == b"text buffer " + payload(8 * MIB) + b"end"
+        with pytest.raises(StreamError):
             stream.try_write(b"after the end")
 
 
@@ -232,7 +232,7 @@ async def test_a_stream_is_reusable_between_a_question_and_the_next(pair: PairOf
 
 @pytest.mark.parametrize("dialect", [7, 14, 16])
 async def test_wait_draining_hears_the_capsule(pair: PairOfSessions, dialect: int) -> None:
-    fields: dict[str, Any] = {"dialects": (dialect,)}
+    fields: dict[str, Any] = {"dialects": [dialect]}
     async with pair(client=fields, server=fields) as (near, far):
         assert near.dialect == far.dialect == dialect
         waiting = [asyncio.create_task(near.wait_draining()) for _ in range(2)]
@@ -281,12 +281,15 @@ async def test_error_and_ready_at_tell_what_became_of_a_session(pair: PairOfSess
         assert near.error is None
         assert near.ready_at is not None
         assert far.ready_at is not None
-        assert far.client_network == "127.0.0.1"
+        assert far.connection is not None
+        network = far.connection.client_network
+        assert far.client_network == network != ""
         assert near.client_network == ""
         await near.close(code=3)
         await far.wait_closed()
         assert near.error is far.error is None
         # Both are known when the session is over.
-        assert far.client_network == "127.0.0.1"
+        assert far.connection is None
+        assert far.client_network == network
         assert near.dialect is not None
         assert near.ready_at is not None
