@@ -256,6 +256,7 @@ bench-guard-record: build system-guard ## Record the counts of this Python and t
 	$(call section,regression guard: record)
 	@$(PY) -m tests.benchmark.guard --record
 
+# The reference is made of docstrings, those of the extension too: so it is built first.
 .PHONY: docs
 docs: build $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html; a warning is an error
 	$(call section,documentation)
