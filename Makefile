@@ -181,7 +181,7 @@ sanitize: system-build system-python system-test ## C tests and Python tests und
 	@scripts/sanitize.sh $(PYTHON) $(PYTEST_ARGS)
 
 # A file follows a schema that check-jsonschema brings along: nothing is fetched.
-follows = $(BIN)/check-jsonschema --quiet --builtin-schema $(1) $(2)
+follows = found=$$($(BIN)/check-jsonschema --builtin-schema $(1) $(2)) || { echo "$$found"; exit 1; }
 
 .PHONY: lint
 lint: system-build system-lint $(VENV)/.stamp-base $(VENV)/.stamp-lint ## Style: ruff, formatting, spelling, C without warnings, shell scripts, workflows
