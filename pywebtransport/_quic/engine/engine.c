@@ -270,8 +270,7 @@ static int packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local, 
   }
   if (t == NULL) {
     if (e->set.is_server) {
-      int owner =
-          qe_steer_owner(&e->steer, vc.dcid, vc.dcidlen, (data[0] & 0x80) != 0, hops > 0);
+      int owner = qe_steer_owner(&e->steer, vc.dcid, vc.dcidlen, (data[0] & 0x80) != 0, hops > 0);
       if (owner < 0 || hops >= QE_MAX_HOPS) {
         return qe_accept_packet(e, &path, ecn, data, len, now);
       }
