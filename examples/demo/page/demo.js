@@ -1,5 +1,5 @@
-// The browser half of the demonstration: every check measures something and
-// compares what came back with what was sent.
+// The browser half of the demo: every check measures something and compares
+// the received data with the sent data.
 
 const OPENS = 5;
 const DATAGRAMS = 100;
@@ -122,7 +122,7 @@ function checkDatagrams() {
       sentAt.set(number, performance.now());
       await writer.write(data);
     }
-    // Datagrams may be lost: wait for the rest, but not for ever.
+    // Datagrams may be lost: wait for the rest, but not forever.
     const deadline = new Promise((resolve) => setTimeout(resolve, 3000));
     await Promise.race([collect, deadline]);
     if (durations.length < DATAGRAMS / 2) {
