@@ -61,9 +61,9 @@ class Kind:
         return {
             "application protocols": "yes" if self.offers_protocols else "no `protocols`",
             "stream codes that a page can send": f"up to {LARGEST_CODE_TOLD}",
-            "stream codes that a page receives": "all"
-            if shown == _ALL
-            else f"up to {shown}, others as 0",
+            "stream codes that a page receives": (
+                "all" if shown == _ALL else f"up to {shown}, others as 0"
+            ),
             "`cancel()` of a reader": "STOP_SENDING" if self.tells_cancel else "nothing is sent",
             "pending read when the stream is reset": (
                 "has the code" if self.tells_reset_to_reader else "`TypeError`, no code"
@@ -71,9 +71,9 @@ class Kind:
             "`close()` while streams are busy": (
                 "code and reason arrive" if self.waits_to_say_close else "they may be lost"
             ),
-            "when the user leaves the page": "session goes on"
-            if self.keeps_pages
-            else "session ends",
+            "when the user leaves the page": (
+                "session goes on" if self.keeps_pages else "session ends"
+            ),
         }
 
 
