@@ -89,7 +89,7 @@ def _draw_group(
     figure, grid = pyplot.subplots(
         rows,
         columns,
-        figsize=(2.6 + 2.45 * columns, rows * (0.23 * tallest + 0.95) + 0.3),
+        figsize=(7.5, rows * (0.23 * tallest + 0.95) + 0.3),
         squeeze=False,
         layout="constrained",
     )
