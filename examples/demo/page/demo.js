@@ -1,5 +1,5 @@
-// The browser half of the demonstration: every check measures something and
-// compares what came back with what was sent.
+// The browser half of the demo: every check measures something and compares
+// the received data with the sent data.
 
 const OPENS = 5;
 const DATAGRAMS = 100;
@@ -131,6 +131,7 @@ function checkDatagrams() {
       // One at a time, since browsers drop datagrams that queue up; a lost one has no answer.
       await Promise.race([answer, collect, timeout(200)]);
     }
+    // Datagrams may be lost: wait for the rest, but not forever.
     await Promise.race([collect, timeout(3000)]);
     if (durations.length < DATAGRAMS / 2) {
       throw new Error(`${durations.length} of ${DATAGRAMS} came back`);
