@@ -42,6 +42,9 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 SOURCES := setup.py pyproject.toml vendor/libraries.toml vendor/requirements.py \
   $(shell find pywebtransport/_quic -name '*.c' ! -name '_core.c' -o -name '*.h' -o -name '*.p[yx][xdi]')
 
+# For clang-format: all C but what Cython generates.
+C_FILES = $(shell find pywebtransport tests -name '*.[ch]' ! -name '_core.c' ! -path '*/build/*')
+
 define section
 @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 endef
@@ -177,18 +180,34 @@ sanitize: system-build system-python system-test ## C tests and Python tests und
 	$(call section,Python tests under sanitizers)
 	@scripts/sanitize.sh $(PYTHON) $(PYTEST_ARGS)
 
+# A file follows a schema that check-jsonschema brings along: nothing is fetched.
+follows = found=$$($(BIN)/check-jsonschema --builtin-schema $(1) $(2)) || { echo "$$found"; exit 1; }
+
 .PHONY: lint
-lint: system-build system-lint $(VENV)/.stamp-base $(VENV)/.stamp-lint ## Style: ruff, formatting, C without warnings, shell scripts
+lint: system-build system-lint $(VENV)/.stamp-base $(VENV)/.stamp-lint ## Style: ruff, formatting, spelling, C without warnings, shell scripts, workflows
 	$(call section,lint)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	@$(BIN)/codespell .
+	@$(BIN)/pre-commit validate-config
+	@$(call follows,vendor.github-workflows,.github/workflows/*.yml)
+	@$(call follows,custom.github-workflows-require-timeout,.github/workflows/*.yml)
+	@$(call follows,vendor.github-issue-forms,.github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml)
+	@$(call follows,vendor.github-issue-config,.github/ISSUE_TEMPLATE/config.yml)
+	@$(call follows,vendor.readthedocs,.readthedocs.yaml)
 	@$(PY) scripts/check_c.py
 	@scripts/lint-shell.sh
 
 .PHONY: format
-format: $(VENV)/.stamp-lint ## Format the Python sources
+format: $(VENV)/.stamp-lint ## Format the Python and C sources
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: hooks
+hooks: $(VENV)/.stamp-lint ## Let git check each commit with ruff, clang-format and codespell
+	@$(BIN)/pre-commit install
 
 .PHONY: types
 types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests
@@ -237,6 +256,7 @@ bench-guard-record: build system-guard ## Record the counts of this Python and t
 	$(call section,regression guard: record)
 	@$(PY) -m tests.benchmark.guard --record
 
+# The reference is made of docstrings, those of the extension too: so it is built first.
 .PHONY: docs
 docs: build $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html; a warning is an error
 	$(call section,documentation)

@@ -1,6 +1,6 @@
-"""A ticker: a server sends the time to every session, a client shows what it gets.
+"""A ticker: a server sends the time to every session, and a client shows what it receives.
 
-Datagrams to slow receivers are dropped, never queued without bound; nobody waits for anybody.
+Datagrams for slow receivers are dropped when their queue is full, so nobody waits for a slow one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def make_app(certfile: str, keyfile: str, broadcaster: DatagramBroadcaster) -> S
 
     @app.route("/ticker")
     async def join(session: WebTransportSession) -> None:
-        await broadcaster.add_transport(session.datagrams)  # leaves by itself at its end
+        await broadcaster.add_transport(session.datagrams)  # removed when the session ends
 
     return app
 
@@ -62,10 +62,12 @@ async def watch(url: str, certificate_hash: str, count: int = 5) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    server = commands.add_parser("server", help="send the time to whoever comes")
+    server = commands.add_parser("server", help="send the time to all sessions")
     server.add_argument("port", type=int, nargs="?", default=4433)
     server.set_defaults(run=serve)
-    client = commands.add_parser("client", help="show what comes; arguments as the server prints")
+    client = commands.add_parser(
+        "client", help="show what arrives; takes the URL and hash that the server prints"
+    )
     client.add_argument("url")
     client.add_argument("certificate_hash", metavar="hash")
     client.set_defaults(run=watch)

@@ -4,8 +4,8 @@
     python examples/chat.py server --port 4434 --redis redis://localhost
     python examples/chat.py client https://localhost:4433/chat HASH --name ann --room python
 
-The server prints its address and the hash of its certificate; clients at
-different servers with the same Redis talk to each other.
+The server prints its URL and the hash of its certificate. Clients of different
+servers that use the same Redis can talk to each other.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 @dataclass
 class Line:
-    """What somebody said."""
+    """A line of the conversation."""
 
     author: str
     text: str
 
 
 def may(session: WebTransportSession, action: str, topic: str) -> bool:
-    """Rooms are open to everybody, one by one; nothing else is."""
+    """Everybody may use a single room; other topics and patterns are forbidden."""
     return topic.startswith("rooms.") and "*" not in topic
 
 
@@ -60,7 +60,7 @@ def serve(port: int, redis: str | None) -> None:
 
 
 async def talk(url: str, hash_of_certificate: str, name: str, room: str) -> None:
-    """Send lines of standard input to the room, and show what others say there."""
+    """Send the lines of standard input to the room, and show what others say there."""
     config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
     topic = f"rooms.{room}"
     async with (
@@ -87,11 +87,11 @@ async def show(subscription: Subscription, name: str) -> None:
 
 
 async def standard_input() -> AsyncIterator[str]:
-    """Lines without their ends. Not by a thread, which Ctrl-C could not interrupt."""
+    """Lines without line ends. Uses no thread, because Ctrl-C could not interrupt it."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_reader(sys.stdin, lambda: None)
-    except PermissionError:  # a file, /dev/null: always ready, so nobody can wait for it
+    except PermissionError:  # a file or /dev/null is always ready: no need to wait
         for text in sys.stdin:
             yield text.rstrip("\n")
         return
@@ -103,7 +103,7 @@ async def standard_input() -> AsyncIterator[str]:
 
 
 def main() -> None:
-    """Understand the command line."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description="A chat in rooms.")
     commands = parser.add_subparsers(required=True)
     server = commands.add_parser("server", help="serve until interrupted")

@@ -1,4 +1,4 @@
-"""An echo client: a datagram and a stream to an echo server and back."""
+"""An echo client: sends a datagram and a stream to an echo server and prints the answers."""
 
 import argparse
 import asyncio

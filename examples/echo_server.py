@@ -1,4 +1,4 @@
-"""An echo server: every datagram and every stream comes back to its sender."""
+"""An echo server: sends every datagram and every stream back to the client."""
 
 import argparse
 import asyncio
@@ -30,11 +30,11 @@ async def echo_datagrams(session: WebTransportSession) -> None:
 
 async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
     with contextlib.suppress(WebTransportError):  # the client reset the stream
-        async with stream:  # ends both halves, whatever happens
-            if isinstance(stream, WebTransportStream):  # bidirectional: answer on it
+        async with stream:  # ends both halves, even after an error
+            if isinstance(stream, WebTransportStream):  # bidirectional: answer on the same stream
                 async for data in stream:
                     await stream.write(data)
-            else:  # unidirectional: answer on one of our own
+            else:  # unidirectional: answer on a new stream
                 data = await stream.read_all(max_size=1_000_000)
                 async with await session.create_unidirectional_stream() as reply:
                     await reply.write(data)

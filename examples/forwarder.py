@@ -1,4 +1,4 @@
-"""A forwarder: sessions for /echo are relayed to another server, such as echo_server.py."""
+"""A forwarder: relays sessions for /echo to another server, such as echo_server.py."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 def make_app(upstream: str, upstream_hash: str, certfile: str, keyfile: str) -> ServerApp:
     app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
     forwarder = WebTransportForwarder(
-        upstream,  # such as https://localhost:4433: the path of the request is kept
+        upstream,  # e.g. https://localhost:4433; the path of the request is kept
         config=ClientConfig.create(
             server_certificate_hashes=[upstream_hash], max_connections=10_000
         ),
@@ -23,8 +23,8 @@ def make_app(upstream: str, upstream_hash: str, certfile: str, keyfile: str) -> 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("upstream", help="its URL, without a path")
-    parser.add_argument("hash", help="SHA-256 of its certificate, hexadecimal")
+    parser.add_argument("upstream", help="URL of the other server, without a path")
+    parser.add_argument("hash", help="SHA-256 of its certificate, in hex")
     parser.add_argument("port", type=int, nargs="?", default=4434)
     arguments = parser.parse_args()
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")

@@ -1,4 +1,4 @@
-"""An echo client behind a UDP proxy (MASQUE). The session is end to end: the proxy sees nothing."""
+"""An echo client behind a UDP proxy (MASQUE). The session is encrypted end to end."""
 
 import argparse
 import asyncio

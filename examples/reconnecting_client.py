@@ -1,4 +1,4 @@
-"""A client that outlives its sessions: each is opened again, and its state restored."""
+"""A client that opens a new session when one ends, and restores its state."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ async def ask(session: WebTransportSession, question: str) -> str:
 
 
 async def log_in(session: WebTransportSession) -> None:
-    """Runs on each new session, before anybody else gets it."""
+    """Runs on each new session, before ``get_session`` returns it."""
     print(await ask(session, "this is Ada"))
 
 
@@ -37,7 +37,7 @@ async def main(url: str, certificate_hash: str, pause: float = 0.0) -> None:
                 try:
                     answer = await ask(session, question)
                 except (SessionError, StreamError):
-                    continue  # the session ended under us: ask again on the next one
+                    continue  # the session ended: ask again on the next one
             print(answer)
             await asyncio.sleep(pause)
 
@@ -46,7 +46,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("certificate_hash", metavar="hash")
-    parser.add_argument("pause", type=float, nargs="?", default=1.0, help="seconds per question")
+    parser.add_argument(
+        "pause", type=float, nargs="?", default=1.0, help="seconds between questions"
+    )
     try:
         asyncio.run(main(**vars(parser.parse_args())))
     except WebTransportError as error:

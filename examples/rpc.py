@@ -1,6 +1,6 @@
-"""Remote calls both ways over one session: a shop, and a customer whom it asks back.
+"""Remote calls in both directions over one session, between a shop and a customer.
 
-python examples/rpc.py        runs both ends
+Run it without arguments: python examples/rpc.py
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 @dataclass
 class Item:
-    """What can be bought, in cents."""
+    """Something to buy. The price is in cents."""
 
     name: str
     price: int
@@ -32,7 +32,7 @@ class Item:
 
 @dataclass
 class Order:
-    """What was bought."""
+    """The items that were bought."""
 
     items: list[Item]
     total: int
@@ -43,14 +43,14 @@ SOLD_OUT = 1
 
 
 def item(name: str) -> Item:
-    """A method: its parameters and its result have types."""
+    """A method. Its parameters and its result have types."""
     if name not in PRICES:
         raise RpcError(f"there is no {name} left", error_code=SOLD_OUT, data=sorted(PRICES))
     return Item(name, PRICES[name])
 
 
 async def shop(session: WebTransportSession) -> None:
-    """The handler of a session: offer methods until the session ends."""
+    """The handler of a session: offers methods until the session ends."""
     rpc = RpcManager(session, interceptors=[only_with_a_token])
 
     async def order(items: list[Item]) -> Order:
@@ -65,14 +65,14 @@ async def shop(session: WebTransportSession) -> None:
 
 
 async def only_with_a_token(call: RpcCall, proceed: Proceed) -> Any:
-    """An interceptor: runs around every call, here to let only some pass."""
+    """An interceptor: runs around every call. This one lets only some calls pass."""
     if call.direction is RpcDirection.INCOMING and call.metadata.get("token") != "secret":
         raise RpcError("who are you?", error_code=401)
     return await proceed()
 
 
 async def buy(session: WebTransportSession) -> None:
-    """The customer."""
+    """What the customer does."""
 
     async def with_token(call: RpcCall, proceed: Proceed) -> Any:
         call.metadata["token"] = "secret"
@@ -98,7 +98,7 @@ async def buy(session: WebTransportSession) -> None:
 
 
 async def main() -> None:
-    """Both ends in one process."""
+    """Run both ends in one process."""
     with tempfile.TemporaryDirectory() as directory:
         certfile, keyfile = generate_self_signed_cert(hostname="localhost", output_dir=directory)
         app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))

@@ -1,8 +1,8 @@
-"""A chat room of several servers: what is said at one is heard at all, through Redis.
+"""A chat room that spans several servers, which exchange messages through Redis.
 
 python shared_room.py 4433 redis://localhost:6379     a server; prints its URL and certificate hash
-python shared_room.py 4434 redis://localhost:6379     another one, here or on another machine
-python shared_room.py URL HASH                        a member; each line typed is said
+python shared_room.py 4434 redis://localhost:6379     another server, here or on another machine
+python shared_room.py URL HASH                        a member; type lines to send them
 """
 
 import argparse
@@ -31,7 +31,7 @@ def make_app(certfile: str, keyfile: str, bus: EventBus) -> ServerApp:
     @app.route("/room")
     async def room(session: WebTransportSession) -> None:
         async def tell(event: Event) -> None:
-            with contextlib.suppress(WebTransportError):  # the member is gone
+            with contextlib.suppress(WebTransportError):  # the member has left
                 async with await session.create_unidirectional_stream() as stream:
                     await stream.write(event.data["text"])
 
@@ -77,11 +77,11 @@ async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) ->
 
 
 async def typed_lines() -> AsyncIterable[str]:
-    """Lines of standard input. Not by a thread, which Ctrl-C could not interrupt."""
+    """Lines of standard input. Uses no thread, because Ctrl-C could not interrupt it."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_reader(sys.stdin, lambda: None)
-    except PermissionError:  # a file, /dev/null: always ready, so nobody can wait for it
+    except PermissionError:  # a file or /dev/null is always ready: no need to wait
         for text in sys.stdin:
             yield text.rstrip("\n")
         return

@@ -1,7 +1,7 @@
-"""A chat: dataclasses as JSON over one bidirectional stream for each member.
+"""A chat: dataclasses as JSON over one bidirectional stream per member.
 
 python structured_chat.py                         the room; prints its URL and certificate hash
-python structured_chat.py URL HASH ann            ann joins; each line typed is said
+python structured_chat.py URL HASH ann            ann joins; type lines to send them
 """
 
 import argparse
@@ -27,14 +27,14 @@ from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 @dataclass
 class Join:
-    """First message of a member."""
+    """The first message of a member."""
 
     name: str
 
 
 @dataclass
 class Say:
-    """Member to room: a text. Room to members: the same, with who said it."""
+    """From a member to the room: a text. From the room to members: the text and its speaker."""
 
     text: str
     speaker: str | None = None
@@ -42,7 +42,7 @@ class Say:
 
 @dataclass
 class Members:
-    """Room to members: who is there now."""
+    """From the room to members: the names of all present members."""
 
     names: list[str] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ async def tell_all(message: Message) -> None:
 
 async def chat(session: WebTransportSession) -> None:
     async for stream in session.incoming_bidirectional_streams():
-        # Members are strangers: their messages are small.
+        # Do not trust members: limit the size of their messages.
         member = Chat(stream, JSONSerializer(max_depth=4), MESSAGES, max_message_size=10_000)
         async with member:
             await listen_to(member)
@@ -86,7 +86,7 @@ async def listen_to(member: Chat) -> None:
                     await tell_all(Say(text, speaker=room[member]))
     except SerializationError as error:
         print(f"a member was not understood: {error}", file=sys.stderr)
-    except WebTransportError:  # the member is gone
+    except WebTransportError:  # the member has left
         pass
     finally:
         room.pop(member, None)
@@ -94,7 +94,7 @@ async def listen_to(member: Chat) -> None:
 
 
 def make_app(certfile: str, keyfile: str) -> ServerApp:
-    # Who does not read for five seconds is out: the others should not wait for longer.
+    # Remove a member who does not read for five seconds, so that the others do not wait.
     config = ServerConfig.create(certfile=certfile, keyfile=keyfile, write_timeout=5.0)
     app = ServerApp(config=config)
     app.route("/chat")(chat)
@@ -124,16 +124,16 @@ async def join(url: str, hash_of_certificate: str, name: str, lines: AsyncIterab
         showing = asyncio.create_task(show(messages))
         async for line in lines:
             await messages.send_obj(Say(line))
-        await messages.close()  # the room closes its side, which ends the other task
+        await messages.close()  # the room closes its side too, which ends the other task
         await showing
 
 
 async def typed_lines() -> AsyncIterable[str]:
-    """Lines of standard input. Not by a thread, which Ctrl-C could not interrupt."""
+    """Lines of standard input. Uses no thread, because Ctrl-C could not interrupt it."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_reader(sys.stdin, lambda: None)
-    except PermissionError:  # a file, /dev/null: always ready, so nobody can wait for it
+    except PermissionError:  # a file or /dev/null is always ready: no need to wait
         for text in sys.stdin:
             yield text.rstrip("\n")
         return

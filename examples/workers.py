@@ -1,6 +1,6 @@
-"""A server on all processors: ``python workers.py [PORT [WORKERS]]``.
+"""A server that uses all processors: ``python workers.py [PORT [WORKERS]]``.
 
-Each session is told which process serves it.
+It tells each client which process serves its session.
 """
 
 import argparse
@@ -21,13 +21,13 @@ app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
 
 @app.on_startup
 async def connect_database() -> None:
-    """Runs in every worker, after the processes have parted."""
+    """Runs in every worker process, after the fork."""
 
 
 @app.route("/who")
 async def who(session: WebTransportSession) -> None:
     worker = current_worker()
-    index = worker.index if worker else 0  # with workers=1 there are none
+    index = worker.index if worker else 0  # with workers=1 there is no worker process
     async for stream in session.incoming_bidirectional_streams():
         async with stream:
             await stream.write_all(f"worker {index}, process {os.getpid()}")

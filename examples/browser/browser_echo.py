@@ -1,7 +1,7 @@
-"""The echo server for a page in a browser: prints a link, open it.
+"""The echo server for a page in a browser. It prints a link; open it in your browser.
 
-The page comes from http://localhost, which browsers treat as secure, so no
-certificate is needed for the page; the WebTransport server is known by its hash.
+The page is served from http://localhost, which browsers treat as secure, so the page
+needs no certificate. The page knows the hash of the WebTransport server's certificate.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""``make demo``: a server process, a client process, and a clean end of both."""
+"""``make demo``: starts a server process and a client process, and ends both cleanly."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from .process import ServerProcessError, server_process
 
 
 async def run(size: int) -> int:
-    """Run both processes; return the exit code of the demonstration."""
+    """Run both processes and return the exit code of the demo."""
     async with server_process() as server:
         print(f"server process {server.pid} listens at {server.url}", flush=True)
         client = await asyncio.create_subprocess_exec(
@@ -31,7 +31,7 @@ def main() -> int:
         "--size",
         type=arguments.size,
         default=os.environ.get("DEMO_SIZE") or "256MiB",
-        help="of each bulk transfer; by default $DEMO_SIZE or 256MiB",
+        help="size of each bulk transfer; by default $DEMO_SIZE or 256MiB",
     )
     try:
         return asyncio.run(run(parser.parse_args().size))

@@ -1,4 +1,4 @@
-"""Types of command line arguments, which say what they take."""
+"""Types of command line arguments, with error messages that say what is accepted."""
 
 from argparse import ArgumentTypeError
 
@@ -11,7 +11,7 @@ def size(text: str) -> int:
     """Turn "256MiB" into a number of bytes.
 
     Raises:
-        ArgumentTypeError: The text is not a positive number of bytes, KiB, MiB or GiB.
+        ArgumentTypeError: The string is not a positive number of bytes, KiB, MiB or GiB.
     """
     digits = text.strip().rstrip("BKMGIbkmgi")
     unit = text.strip()[len(digits) :].upper()
@@ -26,7 +26,7 @@ def port(text: str) -> int:
     """Turn "8080" into a number.
 
     Raises:
-        ArgumentTypeError: It is no port, and not 0 for a free one.
+        ArgumentTypeError: The string is neither a port nor 0, which means a free port.
     """
     if not text.isdecimal() or int(text) > 65535:
         raise ArgumentTypeError(f"port {text!r}: expected a number from 0 to 65535")

@@ -1,7 +1,7 @@
-"""``make demo-browser``: a page that shows the demonstration in a browser.
+"""``make demo-browser``: a page that shows the demo in a browser.
 
 Serves the page on http://localhost (a secure context, so that a browser offers
-WebTransport there) beside a demonstration server whose certificate the page
+WebTransport there) and starts a demo server whose certificate the page
 knows by hash. ``--check`` opens the page in headless Chromium, prints what the
 page reports, and exits 0 when every check passed.
 """
@@ -33,11 +33,11 @@ Report = list[dict[str, Any]]
 
 
 class BrowserError(RuntimeError):
-    """There is no browser, or it did not report."""
+    """No browser was found, or the browser sent no report."""
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page, tells it where the WebTransport server is, and takes its report."""
+    """Serves the page, tells it the URL of the WebTransport server, and receives its report."""
 
     def __init__(self, port: int, size: int) -> None:
         super().__init__(("127.0.0.1", port), partial(PageHandler, directory=str(PAGE)))
@@ -48,11 +48,11 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def origin(self) -> str:
-        """Origin of the page, as the browser will name it."""
+        """Origin of the page, as the browser sends it."""
         return f"http://localhost:{self.server_port}"
 
     def take_report(self, report: Report) -> None:
-        """Print a report of the page and remember the first one (on the loop's thread)."""
+        """Print a report of the page and keep the first one (on the loop's thread)."""
         for result in report:
             outcome = "ok" if result["passed"] else "FAILED"
             print(f"  {outcome:<7} {result['name']:<16} {result['figure']}", flush=True)
@@ -61,12 +61,12 @@ class PageServer(ThreadingHTTPServer):
 
 
 class PageHandler(SimpleHTTPRequestHandler):
-    """Static files, ``config.json`` and ``report``."""
+    """Serves static files and ``config.json``, and receives ``report``."""
 
     server: PageServer
 
     def do_GET(self) -> None:
-        """Answer with a file of the page, or with the configuration."""
+        """Answer with a file of the page or with the configuration."""
         if self.path != "/config.json":
             super().do_GET()
             return
@@ -89,7 +89,7 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
-        """Take the results of the page."""
+        """Receive the results from the page."""
         length = int(self.headers.get("Content-Length") or 0)
         if self.path != "/report" or not 0 < length <= MAX_REPORT:
             self.send_error(400, "expected a report")
@@ -100,7 +100,7 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep the terminal for the results."""
+        """Log nothing: the terminal shows the results."""
 
 
 @contextmanager
@@ -118,10 +118,10 @@ def page_server(port: int, size: int) -> Iterator[PageServer]:
 
 @asynccontextmanager
 async def headless_browser(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Open ``url`` in a headless Chromium with a profile of its own, and end it afterwards.
+    """Open ``url`` in a headless Chromium with a new profile, and end it afterwards.
 
     Raises:
-        BrowserError: No Chromium or Chrome is installed (the variable BROWSER names another).
+        BrowserError: No Chromium or Chrome is installed (set the variable BROWSER to use another).
     """
     names = [os.environ["BROWSER"]] if os.environ.get("BROWSER") else BROWSERS
     executable = next(filter(None, map(shutil.which, names)), None)
@@ -156,7 +156,7 @@ async def report_of_browser(page: PageServer) -> Report:
     """Open the page in a headless browser and return its report.
 
     Raises:
-        BrowserError: The browser ended, or 180 s passed, without a report.
+        BrowserError: The browser ended without a report, or sent none within 180 s.
     """
     async with headless_browser(f"{page.origin}/") as process:
         ended = asyncio.ensure_future(process.wait())
@@ -172,7 +172,7 @@ async def report_of_browser(page: PageServer) -> Report:
 
 
 async def run(*, port: int, size: int, check: bool) -> int:
-    """Serve the page; with ``check`` until it reported, otherwise until interrupted."""
+    """Serve the page: with ``check`` until the report arrives, otherwise until interrupted."""
     with page_server(port, size) as page:
         async with server_process("--allow-origin", page.origin) as target:
             page.target = target
@@ -190,7 +190,7 @@ def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo.browser", description=__doc__)
     parser.add_argument(
-        "--port", type=types.port, default=8080, help="of the page; 0 takes a free one"
+        "--port", type=types.port, default=8080, help="port of the page; 0 means a free port"
     )
     parser.add_argument("--size", type=types.size, default="64MiB")
     parser.add_argument("--check", action="store_true", help="run in headless Chromium and exit")

@@ -1,6 +1,6 @@
-"""The client of the demonstration: measures a server and checks every byte.
+"""The client of the demo: measures a server and checks every byte.
 
-Exits 0 when every check passed, 1 at the first that did not.
+Exits with 0 if all checks pass, and with 1 at the first check that fails.
 """
 
 import argparse
@@ -50,11 +50,11 @@ console = Console(highlight=False)
 
 
 class CheckFailedError(Exception):
-    """An answer of the server is not what it has to be."""
+    """The server sent a wrong answer."""
 
 
 def check(actual: object, expected: object, what: str) -> None:
-    """Compare and complain in words."""
+    """Raise an error that describes the difference, if there is one."""
     if actual != expected:
         raise CheckFailedError(f"{what}: expected {expected!r}, got {actual!r}")
 
@@ -65,7 +65,7 @@ def report(what: str, figure: str) -> None:
 
 
 class SpeedColumn(ProgressColumn):
-    """Speed of a transfer in MiB/s."""
+    """The speed of a transfer in MiB/s."""
 
     def render(self, task: Task) -> Text:
         """Return the text of the column."""
@@ -88,7 +88,7 @@ def progress_bar(what: str, size: int) -> Iterator[tuple[Progress, TaskID]]:
 
 
 async def measure_open(url: str, config: ClientConfig) -> None:
-    """A new connection with its handshake, and a session on it, several times."""
+    """Open a new connection with a session on it, several times."""
     durations = []
     for _ in range(OPENS):
         async with WebTransportClient(config=config) as client:
@@ -99,7 +99,7 @@ async def measure_open(url: str, config: ClientConfig) -> None:
 
 
 async def measure_datagrams(session: WebTransportSession) -> None:
-    """Datagrams one after the other; a lost one is counted, a wrong one is an error."""
+    """Echo datagrams one after the other. Count lost ones; a wrong one is an error."""
     durations = []
     for number in range(DATAGRAMS):
         data = number.to_bytes(4, "big") + b" datagram"
@@ -107,7 +107,7 @@ async def measure_datagrams(session: WebTransportSession) -> None:
         await session.datagrams.send(data=data)
         try:
             answer = await session.datagrams.receive(timeout=DATAGRAM_TIMEOUT)
-            while answer[:4] < data[:4]:  # a late answer to one that was given up
+            while answer[:4] < data[:4]:  # a late answer to an earlier datagram
                 answer = await session.datagrams.receive(timeout=DATAGRAM_TIMEOUT)
         except TimeoutError:
             continue
@@ -120,7 +120,7 @@ async def measure_datagrams(session: WebTransportSession) -> None:
 
 
 async def measure_bidirectional(session: WebTransportSession) -> None:
-    """One bidirectional stream there and back."""
+    """Echo one bidirectional stream."""
     message = b"hello on a bidirectional stream"
     start = time.perf_counter()
     stream = await session.create_bidirectional_stream()
@@ -130,7 +130,7 @@ async def measure_bidirectional(session: WebTransportSession) -> None:
 
 
 async def measure_unidirectional(session: WebTransportSession) -> None:
-    """One unidirectional stream there, another one back."""
+    """Send a unidirectional stream and receive the answer on another."""
     message = b"hello on a unidirectional stream"
     start = time.perf_counter()
     stream = await session.create_unidirectional_stream()
@@ -144,7 +144,7 @@ async def measure_unidirectional(session: WebTransportSession) -> None:
 
 
 async def measure_ping_pong(session: WebTransportSession) -> None:
-    """64 bytes there and back on one stream, one after the other."""
+    """Send 64 bytes back and forth on one stream, many times."""
     message = bytes(range(64))
     stream = await session.create_bidirectional_stream()
     start = time.perf_counter()
@@ -212,7 +212,7 @@ async def run(*, url: str, certificate_hash: str, size: int) -> None:
 def main() -> int:
     """Parse the command line, run, and turn the outcome into an exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", help="of the server, without a path")
+    parser.add_argument("url", help="URL of the server, without a path")
     parser.add_argument("certificate_hash", help="SHA-256 of the server certificate, in hex")
     parser.add_argument("--size", type=types.size, default="256MiB")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The bytes of the bulk transfers: the same on both sides, verified by CRC-32.
+"""The bytes of the bulk transfers: the same at both ends, verified with CRC-32.
 
 A transfer is one pseudo-random block sent again and again. CRC-32 is chosen
 because it is cheap next to the transfer itself and a browser can compute it too.

@@ -1,4 +1,4 @@
-"""Starts the server as a process of its own and stops it the way a user would."""
+"""Starts the server as a separate process and stops it as a user would."""
 
 import asyncio
 import builtins
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class RunningServer:
-    """Where the server listens and which certificate it shows."""
+    """The URL of the server and the hash of its certificate."""
 
     url: str
     certificate_hash: str
@@ -31,7 +31,7 @@ class ServerProcessError(RuntimeError):
 
 @asynccontextmanager
 async def server_process(*arguments: str) -> AsyncIterator[RunningServer]:
-    """Run the demonstration server; on exit interrupt it and check its exit code.
+    """Run the demo server; on exit, interrupt it and check its exit code.
 
     Args:
         arguments: Command line of ``examples.demo.server``.

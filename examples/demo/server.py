@@ -1,4 +1,4 @@
-"""The server of the demonstration: ``/echo``, ``/upload`` and ``/download``.
+"""The server of the demo: ``/echo``, ``/upload`` and ``/download``.
 
 Prints one JSON line when it listens (``url`` and ``certificate_hash``), runs until
 SIGINT or SIGTERM, and then ends with exit code 0.
@@ -44,7 +44,7 @@ async def echo_datagrams(session: WebTransportSession) -> None:
 
 
 async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
-    """Send what a stream carries back: on itself, or on a new unidirectional stream."""
+    """Echo a stream: on the same stream, or on a new unidirectional stream."""
     if isinstance(stream, WebTransportStream):
         while data := await stream.read(size=READ_SIZE):
             await stream.write(data=data)
@@ -55,7 +55,7 @@ async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveS
 
 
 async def receive_upload(_: WebTransportSession, stream: WebTransportReceiveStream) -> None:
-    """Count and check what arrives; answer with the count and the CRC-32 as JSON."""
+    """Count the bytes that arrive; answer with the count and the CRC-32 as JSON."""
     size = crc = 0
     while data := await stream.read(size=READ_SIZE):
         size += len(data)
@@ -93,7 +93,7 @@ async def serve_streams(session: WebTransportSession, handler: StreamHandler) ->
 
 
 def create_app(config: ServerConfig) -> ServerApp:
-    """Return the demonstration server."""
+    """Return the demo server."""
     app = ServerApp(config=config)
 
     @app.route(path="/echo")
@@ -114,7 +114,7 @@ def create_app(config: ServerConfig) -> ServerApp:
 
 
 async def serve(*, host: str, port: int, allowed_origins: list[str] | None) -> None:
-    """Serve with a fresh certificate until a signal arrives."""
+    """Serve with a new certificate until a signal arrives."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,8 +140,8 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="localhost")
-    parser.add_argument("--port", type=types.port, default=0, help="0 takes a free port")
-    parser.add_argument("--allow-origin", action="append", help="of a page that may connect")
+    parser.add_argument("--port", type=types.port, default=0, help="port; 0 means a free port")
+    parser.add_argument("--allow-origin", action="append", help="origin of a page that may connect")
     arguments = parser.parse_args()
     try:
         asyncio.run(

@@ -51,8 +51,10 @@ def markdown(found: dict[str, Any]) -> str:
     for one in found["results"]:
         groups.setdefault(one["group"], []).append(one)
     for group, members in groups.items():
-        parts.append(f"\n**{group}**\n\n| the peer sends or does | p99 quiet | beside | during | ")
-        parts.append("ratio | CPU | memory before, peak, after | became of the peer | |\n")
+        parts.append(
+            f"\n**{group}**\n\n| what the peer does | p99 quiet | p99 elsewhere | p99 during | "
+        )
+        parts.append("ratio | CPU | memory before, peak, after | peer | result |\n")
         parts.append("|---|---|---|---|---|---|---|---|---|\n")
         for one in members:
             quiet, beside, during, ratio, cpu, _, before, peak, after = _cells(one)

@@ -85,25 +85,30 @@ def _draw_group(
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     tallest = max(len(bars(lines, name, metric)) for name, metric in shown)
+    # As wide as the text of a page, so that letters keep their size.
     figure, grid = pyplot.subplots(
         rows,
         columns,
-        figsize=(6.6 * columns, rows * (0.29 * tallest + 1.2)),
+        figsize=(7.5, rows * (0.23 * tallest + 0.95) + 0.3),
         squeeze=False,
         layout="constrained",
     )
     axes: list[Any] = [one for row in grid for one in row]
-    for one, (name, metric) in zip(axes, shown, strict=False):
-        _draw_panel(one, bars(lines, name, metric), SCENARIOS[name].title, metric)
+    for index, (one, (name, metric)) in enumerate(zip(axes, shown, strict=False)):
+        panel = bars(lines, name, metric)
+        _draw_panel(one, panel, SCENARIOS[name].title, metric)
+        if index % columns and _labels(panel) == _labels(bars(lines, *shown[index - 1])):
+            one.tick_params(axis="y", labelleft=False)
     for one in axes[len(shown) :]:
         one.set_visible(False)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10, fontweight="bold")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
 def _draw_panel(axes: Axes, shown: list[Bar], title: str, metric: Metric) -> None:
     from matplotlib.colors import to_rgba
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     places = range(len(shown))
     medians = [bar[2] for bar in shown]
@@ -117,11 +122,14 @@ def _draw_panel(axes: Axes, shown: list[Bar], title: str, metric: Metric) -> Non
     )
     axes.set_yticks(places, [bar[0] for bar in shown], fontsize=8)
     axes.invert_yaxis()
-    axes.set_title(f"{title}: {metric.title}", fontsize=9)
+    axes.set_title(f"{title}:\n{metric.title}", fontsize=9)
     better = "more" if metric.more else "less"
-    axes.set_xlabel(f"{metric.unit} ({better} is better)", fontsize=8)
+    unit = metric.unit.replace("us", "µs")
+    axes.set_xlabel(f"{unit} ({better} is better)", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.margins(x=0.16)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.margins(x=0.28)
     for place, bar in zip(places, shown, strict=True):
         axes.annotate(
             number(bar[2]),
@@ -129,10 +137,14 @@ def _draw_panel(axes: Axes, shown: list[Bar], title: str, metric: Metric) -> Non
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
-            fontsize=7,
+            fontsize=8,
         )
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _labels(shown: list[Bar]) -> list[str]:
+    return [bar[0] for bar in shown]
 
 
 def _alpha(bar: Bar) -> float:

@@ -56,20 +56,24 @@ class Kind:
     waits_to_say_close: bool = True
 
     def limits(self) -> dict[str, str]:
-        """What is its own, as the table in docs/howto/browsers.md says it."""
+        """What differs between browsers, as the table in docs/howto/browsers.md says it."""
         shown = self.largest_code_shown
         return {
             "application protocols": "yes" if self.offers_protocols else "no `protocols`",
-            "codes of streams that a page gives": f"up to {LARGEST_CODE_TOLD}",
-            "and that it sees": "all" if shown == _ALL else f"up to {shown}, others as 0",
+            "stream codes that a page can send": f"up to {LARGEST_CODE_TOLD}",
+            "stream codes that a page receives": (
+                "all" if shown == _ALL else f"up to {shown}, others as 0"
+            ),
             "`cancel()` of a reader": "STOP_SENDING" if self.tells_cancel else "nothing is sent",
-            "read that waits at a reset": (
+            "pending read when the stream is reset": (
                 "has the code" if self.tells_reset_to_reader else "`TypeError`, no code"
             ),
             "`close()` while streams are busy": (
                 "code and reason arrive" if self.waits_to_say_close else "they may be lost"
             ),
-            "page that is left": "session goes on" if self.keeps_pages else "session ends",
+            "when the user leaves the page": (
+                "session goes on" if self.keeps_pages else "session ends"
+            ),
         }
 
 

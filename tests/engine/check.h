@@ -16,54 +16,53 @@
 
 static unsigned check_passed, check_failed, check_failures;
 
-#define CHECK(cond)                                                       \
-  do {                                                                    \
-    if (!(cond)) {                                                        \
-      check_failures++;                                                   \
-      printf("  %s:%d: CHECK(%s) does not hold\n", __FILE__, __LINE__, #cond); \
-    }                                                                     \
+#define CHECK(cond)                                                                                \
+  do {                                                                                             \
+    if (!(cond)) {                                                                                 \
+      check_failures++;                                                                            \
+      printf("  %s:%d: CHECK(%s) does not hold\n", __FILE__, __LINE__, #cond);                     \
+    }                                                                                              \
   } while (0)
 
 /* Integers of any type; compared and shown as 64-bit values. */
-#define CHECK_EQ(a, b)                                                                   \
-  do {                                                                                   \
-    int64_t check_a = (int64_t)(a), check_b = (int64_t)(b);                              \
-    if (check_a != check_b) {                                                            \
-      check_failures++;                                                                  \
-      printf("  %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a,        \
-             (long long)check_a, #b, (long long)check_b);                                \
-    }                                                                                    \
+#define CHECK_EQ(a, b)                                                                             \
+  do {                                                                                             \
+    int64_t check_a = (int64_t)(a), check_b = (int64_t)(b);                                        \
+    if (check_a != check_b) {                                                                      \
+      check_failures++;                                                                            \
+      printf("  %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a,                  \
+             (long long)check_a, #b, (long long)check_b);                                          \
+    }                                                                                              \
   } while (0)
 
-#define CHECK_STR(a, b)                                                                  \
-  do {                                                                                   \
-    const char *check_a = (a), *check_b = (b);                                           \
-    if (strcmp(check_a, check_b) != 0) {                                                 \
-      check_failures++;                                                                  \
-      printf("  %s:%d: %s is \"%s\", expected \"%s\"\n", __FILE__, __LINE__, #a, check_a, \
-             check_b);                                                                   \
-    }                                                                                    \
+#define CHECK_STR(a, b)                                                                            \
+  do {                                                                                             \
+    const char *check_a = (a), *check_b = (b);                                                     \
+    if (strcmp(check_a, check_b) != 0) {                                                           \
+      check_failures++;                                                                            \
+      printf("  %s:%d: %s is \"%s\", expected \"%s\"\n", __FILE__, __LINE__, #a, check_a,          \
+             check_b);                                                                             \
+    }                                                                                              \
   } while (0)
 
 /* The text contains the part. */
-#define CHECK_HAS(text, part)                                                            \
-  do {                                                                                   \
-    const char *check_a = (text), *check_b = (part);                                     \
-    if (strstr(check_a, check_b) == NULL) {                                              \
-      check_failures++;                                                                  \
-      printf("  %s:%d: \"%s\" does not contain \"%s\"\n", __FILE__, __LINE__, check_a,   \
-             check_b);                                                                   \
-    }                                                                                    \
+#define CHECK_HAS(text, part)                                                                      \
+  do {                                                                                             \
+    const char *check_a = (text), *check_b = (part);                                               \
+    if (strstr(check_a, check_b) == NULL) {                                                        \
+      check_failures++;                                                                            \
+      printf("  %s:%d: \"%s\" does not contain \"%s\"\n", __FILE__, __LINE__, check_a, check_b);   \
+    }                                                                                              \
   } while (0)
 
 /* For what the rest of a test depends on: leaves the test. */
-#define REQUIRE(cond)                                                       \
-  do {                                                                      \
-    if (!(cond)) {                                                          \
-      check_failures++;                                                     \
-      printf("  %s:%d: REQUIRE(%s) does not hold\n", __FILE__, __LINE__, #cond); \
-      return;                                                               \
-    }                                                                       \
+#define REQUIRE(cond)                                                                              \
+  do {                                                                                             \
+    if (!(cond)) {                                                                                 \
+      check_failures++;                                                                            \
+      printf("  %s:%d: REQUIRE(%s) does not hold\n", __FILE__, __LINE__, #cond);                   \
+      return;                                                                                      \
+    }                                                                                              \
   } while (0)
 
 #define RUN(fn) check_run(#fn, fn)

@@ -16,14 +16,14 @@ enum { LEVEL_ONE_RTT, LEVEL_HANDSHAKE, LEVEL_OTHER };
  * follows.  NULL leaves the packet as it is. */
 static const uint8_t *payload_for(int by_server, int level, size_t len, size_t *n);
 
-static int server_runs; /* whose engine is on the stack */
+static int server_runs;        /* whose engine is on the stack */
 static int64_t sent_number[2]; /* the latest 1-RTT packet of client and server */
 /* Changes the header of a packet before it is protected, where a program sets it. */
 static void (*header_for)(int by_server, int level, uint8_t *header, size_t len);
 
-#define SIGNATURE                                                                           \
-  uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,         \
-      const uint8_t *plain, size_t len, const uint8_t *nonce, size_t nonce_len,             \
+#define SIGNATURE                                                                                  \
+  uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,                \
+      const uint8_t *plain, size_t len, const uint8_t *nonce, size_t nonce_len,                    \
       const uint8_t *aad, size_t aad_len
 
 /* The linker puts these in front of the engine's own functions (--wrap). */
@@ -35,7 +35,7 @@ int __wrap_qe_engine_process(qe_engine *e, qe_tstamp at);
 int __wrap_qe_cipher_encrypt_cb(SIGNATURE) {
   static uint8_t other[65536];
   /* Version 1: the type is in two bits of a long header. */
-  int level = !(aad[0] & 0x80)            ? LEVEL_ONE_RTT
+  int level = !(aad[0] & 0x80)          ? LEVEL_ONE_RTT
               : (aad[0] & 0x30) == 0x20 ? LEVEL_HANDSHAKE
                                         : LEVEL_OTHER;
   size_t n = 0;

@@ -13,9 +13,9 @@
 
 static struct {
   uint8_t bytes[1200];
-  size_t len;     /* of what replaces the client's next 1-RTT packets; 0: nothing */
+  size_t len; /* of what replaces the client's next 1-RTT packets; 0: nothing */
   uint8_t dcid[8];
-  int with_dcid;  /* those packets go to dcid */
+  int with_dcid; /* those packets go to dcid */
 } forged;
 
 static const uint8_t *payload_for(int by_server, int level, size_t len, size_t *n) {

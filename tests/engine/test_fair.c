@@ -133,9 +133,9 @@ static void send_packets(int who, unsigned count) {
   for (unsigned i = 0; i < count; i++) {
     data[1] = (uint8_t)numbers[who];
     data[2] = (uint8_t)(numbers[who]++ >> 8);
-    CHECK_EQ(sendto(sender, data, sizeof(data), 0, (struct sockaddr *)&to,
-                    sizeof(struct sockaddr_in)),
-             sizeof(data));
+    CHECK_EQ(
+        sendto(sender, data, sizeof(data), 0, (struct sockaddr *)&to, sizeof(struct sockaddr_in)),
+        sizeof(data));
   }
 }
 

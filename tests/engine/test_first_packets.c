@@ -20,8 +20,8 @@ typedef struct form {
   size_t len;
 } form;
 
-#define FORM(name, ...) \
-  { name, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}) }
+#define FORM(name, ...)                                                                            \
+  {name, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})}
 #define EIGHT(x) x, x, x, x, x, x, x, x
 #define TOKEN EIGHT(0x55), EIGHT(0x55)
 #define MAX8 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff

@@ -10,11 +10,11 @@
 #include "replace.h"
 #include "sim.h"
 
-#define ROOM 1100      /* of a payload */
+#define ROOM 1100 /* of a payload */
 #define PACKET 1200
 #define PACKETS 5000
-#define DEAREST 100    /* packets of data, in processor time; the worst takes 15 */
-#define PIECES 4900    /* in one stream; the library closes at 5000 */
+#define DEAREST 100 /* packets of data, in processor time; the worst takes 15 */
+#define PIECES 4900 /* in one stream; the library closes at 5000 */
 #define MEMORY (QE_LIBMEM_SPARE + ((uint64_t)17 << 20)) /* 16 MiB of credit, and one packet */
 
 enum outcome { STAYS, ENDS };
@@ -69,10 +69,10 @@ static void fill_with(const uint8_t *frame, size_t n) {
   }
 }
 
-#define SAME(name, ...)                         \
-  static void name(void) {                      \
-    static const uint8_t frame[] = {__VA_ARGS__}; \
-    fill_with(frame, sizeof(frame));            \
+#define SAME(name, ...)                                                                            \
+  static void name(void) {                                                                         \
+    static const uint8_t frame[] = {__VA_ARGS__};                                                  \
+    fill_with(frame, sizeof(frame));                                                               \
   }
 
 SAME(pings, 0x01)
@@ -211,9 +211,9 @@ static void ack_of_what_was_not_sent(void) {
 
 /* ------------------------------------------------------------------- time */
 
-#define IN_SIGNATURE                                                                            \
-  qe_engine *e, qe_sock *sock, const struct sockaddr *local, socklen_t local_len,               \
-      const struct sockaddr *remote, socklen_t remote_len, unsigned ecn, const uint8_t *bytes,  \
+#define IN_SIGNATURE                                                                               \
+  qe_engine *e, qe_sock *sock, const struct sockaddr *local, socklen_t local_len,                  \
+      const struct sockaddr *remote, socklen_t remote_len, unsigned ecn, const uint8_t *bytes,     \
       size_t len, qe_tstamp at
 
 int __real_qe_engine_packet_in(IN_SIGNATURE);

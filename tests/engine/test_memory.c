@@ -32,7 +32,7 @@ static void test_no_memory_for_packets_is_no_reason_to_spin(void) {
   sim_run(&s, QE_SECOND);
   CHECK(!s.stuck);
   CHECK_EQ(s.client.packets, 0);
-  CHECK(refusals > 10); /* it is tried again by and by, */
+  CHECK(refusals > 10);  /* it is tried again by and by, */
   CHECK(refusals < 500); /* not all the time */
   arena_refused = 0;
   REQUIRE(sim_handshake(&s, c) != NULL); /* and nothing is lost by it */

@@ -59,8 +59,7 @@ static void test_chacha20_and_the_next_secret(void) {
   uint8_t secret[32], next[32];
   qe_packet_keys k;
 
-  size_t len =
-      from_hex(secret, "9ac312a7f877468ebe69422748ad00a15443f18203a07d6060f688f30f21632b");
+  size_t len = from_hex(secret, "9ac312a7f877468ebe69422748ad00a15443f18203a07d6060f688f30f21632b");
   CHECK_EQ(qe_packet_keys_derive(&k, NGTCP2_PROTO_VER_V1, &ctx, secret, len, 1), 0);
   check_bytes(k.key, k.key_len, "c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8");
   check_bytes(k.iv, k.iv_len, "e0459b3474bdd0e44a41c144");

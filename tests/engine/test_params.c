@@ -123,14 +123,26 @@ static void use(const char *what) {
   sim_free(&s);
 }
 
-static const uint64_t IDS[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a,
-                               0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x20, 0x2ab2, 0x1234567};
+static const uint64_t IDS[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05,   0x06,
+                               0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c,   0x0d,
+                               0x0e, 0x0f, 0x10, 0x11, 0x20, 0x2ab2, 0x1234567};
 enum { NIDS = sizeof(IDS) / sizeof(IDS[0]) };
 
 static void test_numbers(void) {
-  static const uint64_t values[] = {0,    1,     2,       20,      21,       1199,
-                                    1200, 16383, 16384,   65527,   65536,    (uint64_t)1 << 32,
-                                    (uint64_t)1 << 60, ((uint64_t)1 << 60) + 1,
+  static const uint64_t values[] = {0,
+                                    1,
+                                    2,
+                                    20,
+                                    21,
+                                    1199,
+                                    1200,
+                                    16383,
+                                    16384,
+                                    65527,
+                                    65536,
+                                    (uint64_t)1 << 32,
+                                    (uint64_t)1 << 60,
+                                    ((uint64_t)1 << 60) + 1,
                                     ((uint64_t)1 << 62) - 1};
   change.what = CHANGE_SET;
   change.len = 8;

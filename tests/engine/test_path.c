@@ -261,9 +261,9 @@ struct worker {
 };
 
 static void on_foreign(void *eu, unsigned owner, unsigned hops, qe_sock *sock,
-                       const struct sockaddr *local,
-                       socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
-                       unsigned ecn, const uint8_t *data, size_t len) {
+                       const struct sockaddr *local, socklen_t local_len,
+                       const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
+                       const uint8_t *data, size_t len) {
   struct worker *w = eu;
   (void)sock, (void)data;
   CHECK_EQ(hops, 1);
@@ -394,8 +394,8 @@ static void test_worker_that_leaves_refuses_nobody(void) {
   /* The others do not know yet, and have handed it back until it goes no further. */
   CHECK_EQ(qe_engine_set_steering(w.engine, other, 1, alive, sizeof(alive), 0), 0);
   CHECK_EQ(qe_engine_packet_handed(w.engine, NULL, (struct sockaddr *)&local, sizeof(local),
-                                   (struct sockaddr *)&remote, sizeof(remote), 2,
-                                   first_packet.data, first_packet.len, 3, QE_SECOND),
+                                   (struct sockaddr *)&remote, sizeof(remote), 2, first_packet.data,
+                                   first_packet.len, 3, QE_SECOND),
            0);
   qe_engine_process(w.engine, QE_SECOND);
   qe_engine_get_stats(w.engine, &st);

@@ -192,7 +192,7 @@ static void test_frames_about_ids_are_found(void) {
   CHECK(strcmp(IDSCAN(0x02, 20, 0, 2, 2, 1, 0, 0, 3), "acked 18 20; acked 15 15; acked 10 13; ") ==
         0);
   CHECK(strcmp(IDSCAN(0x03, 7, 0, 0, 7, 9, 9, 9, 0x19, 1), "acked 0 7; retire 1 0; ") == 0);
-  CHECK(strcmp(IDSCAN(0x02, 7, 0, 0, 8), "") == 0);              /* below 0 */
+  CHECK(strcmp(IDSCAN(0x02, 7, 0, 0, 8), "") == 0);                  /* below 0 */
   CHECK(strcmp(IDSCAN(0x02, 7, 0, 1, 0, 6, 0), "acked 7 7; ") == 0); /* the second one is */
   CHECK(strcmp(IDSCAN(0x18, 5, 3, 21), "") == 0);
   CHECK(strcmp(IDSCAN(0x05, 1, 1, 0x06, 0, 2, 0x19, 0x19, 0x19, 4), "retire 4 0; ") == 0);

@@ -254,7 +254,7 @@ static void pin(const tlscert_spec *leaf, int right_hash, const char *text) {
   qe_tls_options c = client_options(), s = server_options();
   c.ca_file = NULL;
   c.verify = QE_VERIFY_NONE;
-  c.cert_hashes = (const uint8_t(*)[32])hashes;
+  c.cert_hashes = (const uint8_t (*)[32])hashes;
   c.cert_hash_count = 2;
   s.cert_file = tlscert_path("pin.crt");
   s.key_file = tlscert_path("pin.key");
@@ -575,7 +575,7 @@ static void test_ticket_is_bound_to_name_and_rules(void) {
   c.ca_file = NULL;
   c.verify = QE_VERIFY_NONE;
   qe_tls *careless = new_tls(&c);
-  c.cert_hashes = (const uint8_t(*)[32])hashes;
+  c.cert_hashes = (const uint8_t (*)[32])hashes;
   c.cert_hash_count = 1;
   qe_tls *pinned = new_tls(&c);
   c.cert_hash_count = 2;
@@ -830,7 +830,7 @@ static void test_bad_options_are_refused(void) {
   c.verify = (enum qe_verify)7;
   CHECK_EQ(qe_tls_new(&tls, &c), QE_ERR_INVALID);
   CHECK_HAS(qe_last_error(), "verify is 7");
-  s.cert_hashes = (const uint8_t(*)[32])hash;
+  s.cert_hashes = (const uint8_t (*)[32])hash;
   s.cert_hash_count = 1;
   CHECK_EQ(qe_tls_new(&tls, &s), QE_ERR_INVALID);
 }

@@ -60,8 +60,7 @@ static int start(sim *s, uint64_t seed, sim_conn **c, sim_conn **srv) {
 
 /* Sends bytes in CRYPTO frames of 1-RTT packets. */
 static void say(sim *s, sim_conn *from, const uint8_t *data, size_t len) {
-  CHECK_EQ(ngtcp2_conn_submit_crypto_data(from->c->ng, NGTCP2_ENCRYPTION_LEVEL_1RTT, data, len),
-           0);
+  CHECK_EQ(ngtcp2_conn_submit_crypto_data(from->c->ng, NGTCP2_ENCRYPTION_LEVEL_1RTT, data, len), 0);
   qe_conn_touch(from->c);
   sim_run(s, QE_SECOND);
 }

@@ -12,8 +12,7 @@ static qe_exporter exporter; /* of the client */
 static void compare(const char *label, size_t label_len, const char *context, size_t context_len,
                     size_t len) {
   static uint8_t ours[255 * 32], theirs[255 * 32];
-  CHECK_EQ(qe_export(&exporter, label, label_len, (const uint8_t *)context, context_len,
-                     ours, len),
+  CHECK_EQ(qe_export(&exporter, label, label_len, (const uint8_t *)context, context_len, ours, len),
            0);
   CHECK_EQ(gnutls_prf_rfc5705(pair.client.session, label_len, label, context_len, context, len,
                               (char *)theirs),

@@ -54,8 +54,7 @@ static int set_fields(gnutls_x509_crt_t crt, const tlscert_spec *spec) {
       (rv = gnutls_x509_crt_set_basic_constraints(crt, spec->ca ? 1 : 0, -1)) != 0) {
     return rv;
   }
-  return spec->purpose == NULL ? 0
-                               : gnutls_x509_crt_set_key_purpose_oid(crt, spec->purpose, 0);
+  return spec->purpose == NULL ? 0 : gnutls_x509_crt_set_key_purpose_oid(crt, spec->purpose, 0);
 }
 
 int tlscert_make(tlscert *out, const tlscert_spec *spec, const tlscert *issuer) {

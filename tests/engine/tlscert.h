@@ -11,14 +11,14 @@
 enum { TLSCERT_EC, TLSCERT_RSA };
 
 typedef struct tlscert_spec {
-  const char *cn;          /* common name */
-  const char *const *dns;  /* NULL-terminated; may be NULL */
-  const char *const *ip;   /* the same, textual */
-  int key;                 /* TLSCERT_* */
-  int64_t from, until;     /* seconds relative to now */
-  int ca;                  /* may sign others */
-  int version;             /* 0 = 3 */
-  const char *purpose;     /* extended key usage OID; NULL = none */
+  const char *cn;         /* common name */
+  const char *const *dns; /* NULL-terminated; may be NULL */
+  const char *const *ip;  /* the same, textual */
+  int key;                /* TLSCERT_* */
+  int64_t from, until;    /* seconds relative to now */
+  int ca;                 /* may sign others */
+  int version;            /* 0 = 3 */
+  const char *purpose;    /* extended key usage OID; NULL = none */
 } tlscert_spec;
 
 typedef struct tlscert {

@@ -11,7 +11,7 @@ __all__ = ["markdown"]
 def markdown(phases: Iterable[dict[str, Any]]) -> str:
     """A row for each phase."""
     lines = [
-        "| what | done | minutes | memory of server, client | rise in the second half | faults |",
+        "| phase | count | minutes | memory of server, client | rise in the second half | faults |",
         "|---|---|---|---|---|---|",
     ]
     for phase in phases:

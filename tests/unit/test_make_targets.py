@@ -31,6 +31,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
+    "hooks": (VIRTUALENV, {"lint"}),
     "types": (VIRTUALENV, {"types"}),
     "fuzz": (BUILD | {"engine", "fuzz"}, {"base", "fuzz"}),
     "attack": (BUILD, {"base", "test"}),

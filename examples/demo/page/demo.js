@@ -1,5 +1,5 @@
-// The browser half of the demonstration: every check measures something and
-// compares what came back with what was sent.
+// The browser half of the demo: every check measures something and compares
+// the received data with the sent data.
 
 const OPENS = 5;
 const DATAGRAMS = 100;
@@ -20,6 +20,10 @@ const checks = [
 let config;
 
 // --- helpers ---------------------------------------------------------------
+
+function timeout(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
 
 function connect(path) {
   const value = Uint8Array.from(config.certificateHash.match(/../g), (pair) => parseInt(pair, 16));
@@ -107,6 +111,7 @@ function checkDatagrams() {
     const reader = session.datagrams.readable.getReader();
     const sentAt = new Map();
     const durations = [];
+    let answered = () => {};
     const collect = (async () => {
       while (durations.length < DATAGRAMS) {
         const { value, done } = await reader.read();
@@ -114,17 +119,20 @@ function checkDatagrams() {
         const number = new DataView(value.buffer, value.byteOffset).getUint32(0);
         assertEqual(value.length, 16, "datagram size");
         durations.push(performance.now() - sentAt.get(number));
+        answered();
       }
     })();
     for (let number = 0; number < DATAGRAMS; number++) {
       const data = new Uint8Array(16);
       new DataView(data.buffer).setUint32(0, number);
       sentAt.set(number, performance.now());
+      const answer = new Promise((resolve) => { answered = resolve; });
       await writer.write(data);
+      // One at a time, since browsers drop datagrams that queue up; a lost one has no answer.
+      await Promise.race([answer, collect, timeout(200)]);
     }
-    // Datagrams may be lost: wait for the rest, but not for ever.
-    const deadline = new Promise((resolve) => setTimeout(resolve, 3000));
-    await Promise.race([collect, deadline]);
+    // Datagrams may be lost: wait for the rest, but not forever.
+    await Promise.race([collect, timeout(3000)]);
     if (durations.length < DATAGRAMS / 2) {
       throw new Error(`${durations.length} of ${DATAGRAMS} came back`);
     }

@@ -162,8 +162,7 @@ size_t qe_accept_new_token(qe_engine *e, const ngtcp2_addr *remote, uint8_t *out
   if (qe_secrets_token_key(&e->secrets, 0, QE_TOKEN_REGULAR, wall, 0, key) != 0) {
     return 0;
   }
-  ngtcp2_ssize n =
-      ngtcp2_crypto_generate_regular_token(out, key, sizeof(key), &addr.sa, len, wall);
+  ngtcp2_ssize n = ngtcp2_crypto_generate_regular_token(out, key, sizeof(key), &addr.sa, len, wall);
   return n > 0 ? (size_t)n : 0;
 }
 

@@ -131,8 +131,8 @@ static int make(qe_cipher *x, size_t nonce_len) {
     /* The library has no call for this one; its handles are those of GnuTLS. */
     gnutls_datum_t key = {x->key, x->key_len};
     gnutls_cipher_hd_t context = NULL;
-    rv = gnutls_cipher_init(&context, (gnutls_cipher_algorithm_t)(intptr_t)x->algorithm, &key,
-                            NULL);
+    rv =
+        gnutls_cipher_init(&context, (gnutls_cipher_algorithm_t)(intptr_t)x->algorithm, &key, NULL);
     x->context = context;
   } else {
     ngtcp2_crypto_aead aead = {x->algorithm, 0};

@@ -37,7 +37,7 @@ typedef struct qe_keys {
   struct {
     uint8_t len;
     uint8_t data[NGTCP2_MAX_CIDLEN];
-  } * items;
+  } *items;
   size_t n, cap;
 } qe_keys;
 
@@ -98,19 +98,19 @@ struct qe_conn {
 
   qe_bucket resets;
   qe_bucket challenges; /* PATH_CHALLENGE frames that are answered */
-  qe_bucket leftovers; /* streams that ended here and stay in the library until the end */
+  qe_bucket leftovers;  /* streams that ended here and stay in the library until the end */
   uint64_t paced_bytes; /* sent since the library last computed a pause */
   qe_tstamp last_event; /* the largest time the library was given */
 
   struct qe_addrcount *address; /* server: where it counts, see addrcount.h */
-  ngtcp2_path_storage path;    /* last reported */
+  ngtcp2_path_storage path;     /* last reported */
   qe_pathmtu pathmtu;
   ngtcp2_path_storage *moving; /* client: target of the latest migration, or NULL */
-  qe_keys cids;       /* ours, in engine->cids */
-  uint64_t peer_ids;  /* largest sequence number of the IDs that the peer has given */
-  qe_idguard *idguard; /* server: NULL until one of them may have to be retired */
-  qe_keys tokens;     /* the peer's stateless reset tokens, in engine->tokens */
-  uint8_t *peer_cert; /* DER of the leaf */
+  qe_keys cids;                /* ours, in engine->cids */
+  uint64_t peer_ids;           /* largest sequence number of the IDs that the peer has given */
+  qe_idguard *idguard;         /* server: NULL until one of them may have to be retired */
+  qe_keys tokens;              /* the peer's stateless reset tokens, in engine->tokens */
+  uint8_t *peer_cert;          /* DER of the leaf */
   size_t peer_cert_len;
   qe_exporter exporter;
   qe_tls_after after; /* the peer's TLS messages after the handshake */

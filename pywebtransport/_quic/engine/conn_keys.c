@@ -17,11 +17,10 @@ static int install(qe_conn *c, const uint8_t *secret, size_t len, qe_cipher_kind
   if (ctx->aead.native_handle == NULL) {
     return -1;
   }
-  int rv = qe_packet_keys_derive(&keys, ngtcp2_conn_get_negotiated_version(c->ng), ctx, secret, len,
-                                 1);
+  int rv =
+      qe_packet_keys_derive(&keys, ngtcp2_conn_get_negotiated_version(c->ng), ctx, secret, len, 1);
   if (rv == 0) {
-    aead.native_handle =
-        qe_cipher_new(pool, kind, ctx->aead.native_handle, keys.key, keys.key_len);
+    aead.native_handle = qe_cipher_new(pool, kind, ctx->aead.native_handle, keys.key, keys.key_len);
     mask.native_handle =
         qe_cipher_new(pool, QE_CIPHER_MASK, ctx->hp.native_handle, keys.mask, keys.key_len);
     rv = aead.native_handle == NULL || mask.native_handle == NULL ? -1 : 0;
@@ -53,13 +52,13 @@ static int on_secrets(gnutls_session_t s, gnutls_record_encryption_level_t tls_l
                ? -1
                : 0;
   }
-  if (rx != NULL && ngtcp2_crypto_derive_and_install_rx_key(c->ng, NULL, NULL, NULL, level, rx,
-                                                            len) != 0) {
+  if (rx != NULL &&
+      ngtcp2_crypto_derive_and_install_rx_key(c->ng, NULL, NULL, NULL, level, rx, len) != 0) {
     return -1;
   }
-  return tx == NULL ? 0
-                    : ngtcp2_crypto_derive_and_install_tx_key(c->ng, NULL, NULL, NULL, level, tx,
-                                                              len);
+  return tx == NULL
+             ? 0
+             : ngtcp2_crypto_derive_and_install_tx_key(c->ng, NULL, NULL, NULL, level, tx, len);
 }
 
 void qe_conn_hook_secrets(gnutls_session_t s) {
@@ -79,8 +78,8 @@ static int prepare(qe_conn *c, uint8_t *next, ngtcp2_crypto_aead_ctx *aead, uint
   }
   if (rv == 0) {
     memcpy(iv, keys.iv, keys.iv_len);
-    aead->native_handle = qe_cipher_new(&c->engine->ciphers, kind, ctx->aead.native_handle,
-                                        keys.key, keys.key_len);
+    aead->native_handle =
+        qe_cipher_new(&c->engine->ciphers, kind, ctx->aead.native_handle, keys.key, keys.key_len);
     qe_cipher_set_iv(aead->native_handle, keys.iv, keys.iv_len, (unsigned)c->stats.key_updates);
     rv = aead->native_handle == NULL ? -1 : 0;
   }
@@ -97,12 +96,12 @@ int qe_conn_update_key_cb(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secre
   (void)ng;
 
   c->stats.key_updates++; /* the first call only prepares; see qe_conn_get_stats */
-  if (prepare(c, rx_secret, rx_aead_ctx, rx_iv, current_rx_secret, secret_len,
-              QE_CIPHER_DECRYPT) != 0) {
+  if (prepare(c, rx_secret, rx_aead_ctx, rx_iv, current_rx_secret, secret_len, QE_CIPHER_DECRYPT) !=
+      0) {
     return NGTCP2_ERR_CALLBACK_FAILURE;
   }
-  if (prepare(c, tx_secret, tx_aead_ctx, tx_iv, current_tx_secret, secret_len,
-              QE_CIPHER_ENCRYPT) != 0) {
+  if (prepare(c, tx_secret, tx_aead_ctx, tx_iv, current_tx_secret, secret_len, QE_CIPHER_ENCRYPT) !=
+      0) {
     qe_cipher_free(rx_aead_ctx->native_handle);
     rx_aead_ctx->native_handle = NULL;
     return NGTCP2_ERR_CALLBACK_FAILURE;

@@ -29,7 +29,7 @@ typedef struct qe_dgram_queue {
   size_t count, bytes;
   size_t max_count, max_bytes;
   qe_tstamp first_deadline; /* none is earlier; may be earlier than all */
-  int refused; /* a push was refused since the queue was last half empty */
+  int refused;              /* a push was refused since the queue was last half empty */
 } qe_dgram_queue;
 
 /* Told about every datagram that leaves the queue unsent. */

@@ -32,8 +32,7 @@ size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now) {
   if (c->pathmtu.cap == 0) {
     return ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
   }
-  return may_probe(c, now) ? ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng)
-                           : c->pathmtu.cap;
+  return may_probe(c, now) ? ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng) : c->pathmtu.cap;
 }
 
 static void wait_for_raise(qe_pathmtu *m, qe_tstamp now) {

@@ -43,22 +43,22 @@ typedef uint64_t qe_tstamp; /* monotonic nanoseconds */
 
 enum qe_error {
   QE_OK = 0,
-  QE_ERR_NOMEM = -1,            /* an allocation failed */
-  QE_ERR_INVALID = -2,          /* an argument is out of its range */
-  QE_ERR_CLOSED = -3,           /* the connection or stream is closed or closing */
-  QE_ERR_STREAM_LIMIT = -4,     /* the peer's stream limit is reached; see streams_available */
-  QE_ERR_STREAM_SHUT = -5,      /* this direction of the stream is finished or reset */
-  QE_ERR_BLOCKED = -6,          /* a queue is full; try again after the matching callback */
-  QE_ERR_DGRAM_TOO_LARGE = -7,  /* larger than qe_conn_max_datagram_size() */
-  QE_ERR_DGRAM_DISABLED = -8,   /* the peer does not accept DATAGRAM frames */
-  QE_ERR_TLS = -9,              /* TLS set-up failed; see qe_last_error() */
-  QE_ERR_CERTIFICATE = -10,     /* a certificate or key could not be used; see qe_last_error() */
-  QE_ERR_SYSCALL = -11,         /* a system call failed; errno is kept */
-  QE_ERR_LIMIT = -12,           /* a configured limit (connections, ...) is reached */
-  QE_ERR_NOT_READY = -13,       /* the handshake is not complete */
-  QE_ERR_UNSUPPORTED = -14,     /* the library version or the kernel lacks it */
-  QE_ERR_MIGRATION = -15,       /* refused: disabled by the peer, or no spare connection ID */
-  QE_ERR_INTERNAL = -16         /* an invariant did not hold */
+  QE_ERR_NOMEM = -1,           /* an allocation failed */
+  QE_ERR_INVALID = -2,         /* an argument is out of its range */
+  QE_ERR_CLOSED = -3,          /* the connection or stream is closed or closing */
+  QE_ERR_STREAM_LIMIT = -4,    /* the peer's stream limit is reached; see streams_available */
+  QE_ERR_STREAM_SHUT = -5,     /* this direction of the stream is finished or reset */
+  QE_ERR_BLOCKED = -6,         /* a queue is full; try again after the matching callback */
+  QE_ERR_DGRAM_TOO_LARGE = -7, /* larger than qe_conn_max_datagram_size() */
+  QE_ERR_DGRAM_DISABLED = -8,  /* the peer does not accept DATAGRAM frames */
+  QE_ERR_TLS = -9,             /* TLS set-up failed; see qe_last_error() */
+  QE_ERR_CERTIFICATE = -10,    /* a certificate or key could not be used; see qe_last_error() */
+  QE_ERR_SYSCALL = -11,        /* a system call failed; errno is kept */
+  QE_ERR_LIMIT = -12,          /* a configured limit (connections, ...) is reached */
+  QE_ERR_NOT_READY = -13,      /* the handshake is not complete */
+  QE_ERR_UNSUPPORTED = -14,    /* the library version or the kernel lacks it */
+  QE_ERR_MIGRATION = -15,      /* refused: disabled by the peer, or no spare connection ID */
+  QE_ERR_INTERNAL = -16        /* an invariant did not hold */
 };
 
 /* Static English text for a QE_ERR_* value; never NULL. */
@@ -113,17 +113,17 @@ typedef struct qe_settings {
   int pmtud;                        /* 1 */
   int known_mtu; /* 1: the path is known to carry max_tx_udp_payload_size: packets have it from
                     the first on, and nothing is probed; default 0 */
-  int ecn;                          /* 1 */
-  int pacing;                       /* 1 */
-  enum qe_cc cc;                    /* QE_CC_CUBIC */
+  int ecn;       /* 1 */
+  int pacing;    /* 1 */
+  enum qe_cc cc; /* QE_CC_CUBIC */
   int prefer_v2; /* client starts with v1 and offers v2; server chooses v2 if offered */
-  int enable_migration;             /* 1; 0 sets disable_active_migration */
+  int enable_migration; /* 1; 0 sets disable_active_migration */
 
   /* Server only. */
-  enum qe_retry retry;                  /* QE_RETRY_AUTO */
+  enum qe_retry retry;      /* QE_RETRY_AUTO */
   uint32_t retry_half_open; /* AUTO: Retry from this many half-open connections; default 128 */
-  uint32_t max_half_open;               /* beyond: new Initials are dropped; default 4096 */
-  uint32_t max_connections;             /* beyond: CONNECTION_REFUSED; default 10000 */
+  uint32_t max_half_open;   /* beyond: new Initials are dropped; default 4096 */
+  uint32_t max_connections; /* beyond: CONNECTION_REFUSED; default 10000 */
   /* Of one client address (/64 for IPv6); 0 = no limit. */
   uint32_t max_half_open_per_address;   /* beyond: its new Initials are dropped; default 1024 */
   uint32_t max_connections_per_address; /* beyond: CONNECTION_REFUSED; default 0 */
@@ -139,10 +139,10 @@ typedef struct qe_settings {
   uint32_t max_resets_per_second; /* RESET_STREAM + STOP_SENDING received; default 20000 */
   uint64_t excessive_load_code;   /* application error code for it; default 0x107 */
 
-  uint8_t cid_len;   /* our connection IDs; 8..18, default 8 */
-  int worker_index;  /* -1 = none; else 0..255 is put into the first byte of each of our CIDs */
-  int worker_count;  /* 0 = no others; else packets that belong to another of so many workers
-                        go to the foreign_packet callback */
+  uint8_t cid_len;  /* our connection IDs; 8..18, default 8 */
+  int worker_index; /* -1 = none; else 0..255 is put into the first byte of each of our CIDs */
+  int worker_count; /* 0 = no others; else packets that belong to another of so many workers
+                       go to the foreign_packet callback */
   /* What servers share that take each other's tokens and stateless resets for their own;
    * none = a random one.  See qe_engine_set_secrets. */
   uint8_t secrets[QE_MAX_SECRETS][32];
@@ -153,8 +153,8 @@ typedef struct qe_settings {
   uint32_t recv_batch; /* default 256 */
   uint32_t send_batch; /* default 256 KiB */
 
-  int qlog;   /* 1: qlog_data callback; refused with QE_ERR_UNSUPPORTED where not safe */
-  int debug;  /* 1: the library's own log goes to the log_line callback */
+  int qlog;  /* 1: qlog_data callback; refused with QE_ERR_UNSUPPORTED where not safe */
+  int debug; /* 1: the library's own log goes to the log_line callback */
 } qe_settings;
 
 /* Fill with the defaults above. */
@@ -188,7 +188,7 @@ typedef struct qe_tls_options {
    * validity <= 14 days). */
   const uint8_t (*cert_hashes)[32];
   size_t cert_hash_count;
-  int keylog; /* 1: keylog_line callback */
+  int keylog;  /* 1: keylog_line callback */
   int tickets; /* server: issue session tickets; client: report them */
   /* Server: key of the tickets, to share it; NULL = random, for this object alone. */
   const uint8_t (*ticket_key)[QE_TICKET_KEY_LEN];
@@ -211,26 +211,26 @@ typedef struct qe_stream qe_stream; /* valid until stream_closed returned */
 typedef struct qe_group qe_group;   /* a set of streams and datagrams that share credit */
 
 enum qe_close_kind {
-  QE_CLOSE_APPLICATION = 0,   /* CONNECTION_CLOSE with an application code (0x1d) */
-  QE_CLOSE_TRANSPORT = 1,     /* CONNECTION_CLOSE with a QUIC code (0x1c), also 0x100+alert */
-  QE_CLOSE_IDLE = 2,          /* idle timeout, no packet */
+  QE_CLOSE_APPLICATION = 0, /* CONNECTION_CLOSE with an application code (0x1d) */
+  QE_CLOSE_TRANSPORT = 1,   /* CONNECTION_CLOSE with a QUIC code (0x1c), also 0x100+alert */
+  QE_CLOSE_IDLE = 2,        /* idle timeout, no packet */
   QE_CLOSE_HANDSHAKE_TIMEOUT = 3,
   QE_CLOSE_STATELESS_RESET = 4,
-  QE_CLOSE_VERSION = 5,       /* no common version */
-  QE_CLOSE_REFUSED = 6,       /* ICMP: port or host unreachable during the handshake */
-  QE_CLOSE_INTERNAL = 7       /* out of memory or a library error on our side */
+  QE_CLOSE_VERSION = 5, /* no common version */
+  QE_CLOSE_REFUSED = 6, /* ICMP: port or host unreachable during the handshake */
+  QE_CLOSE_INTERNAL = 7 /* out of memory or a library error on our side */
 };
 
 typedef struct qe_close_info {
   enum qe_close_kind kind;
-  int remote;             /* 1: the peer did it */
-  uint64_t code;          /* application or transport code; 0 for the other kinds */
+  int remote;    /* 1: the peer did it */
+  uint64_t code; /* application or transport code; 0 for the other kinds */
   uint8_t reason[QE_REASON_MAX];
   size_t reason_len;
   int handshake_done;
   /* TLS failures on our side: text such as "certificate is expired", else "". */
   char tls_error[512];
-  int sys_errno;          /* QE_CLOSE_REFUSED: the errno of the ICMP error */
+  int sys_errno; /* QE_CLOSE_REFUSED: the errno of the ICMP error */
 } qe_close_info;
 
 /* --------------------------------------------------------------- callbacks */
@@ -346,9 +346,8 @@ void qe_engine_stop_accepting(qe_engine *e);
 
 /* One UDP payload.  Returns 0 (also when it was dropped) or QE_ERR_NOMEM. */
 int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
-                        socklen_t local_len, const struct sockaddr *remote,
-                        socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
-                        qe_tstamp now);
+                        socklen_t local_len, const struct sockaddr *remote, socklen_t remote_len,
+                        unsigned ecn, const uint8_t *data, size_t len, qe_tstamp now);
 /* As qe_engine_packet_in, for what foreign_packet of another worker was given. */
 int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *local,
                             socklen_t local_len, const struct sockaddr *remote,
@@ -375,13 +374,13 @@ int qe_engine_in_upcall(const qe_engine *e);
 void qe_engine_unblock(qe_engine *e);
 
 typedef struct qe_engine_stats {
-  uint64_t connections;        /* alive now, handshake complete */
-  uint64_t half_open;          /* alive now, in the handshake */
-  uint64_t lingering;          /* closing or draining */
+  uint64_t connections; /* alive now, handshake complete */
+  uint64_t half_open;   /* alive now, in the handshake */
+  uint64_t lingering;   /* closing or draining */
   uint64_t accepted, handshake_failed, refused, retries_sent, version_negotiations_sent;
   uint64_t refused_for_address; /* of refused: for max_connections_per_address */
   uint64_t stateless_resets_sent, dropped_packets, rate_limited;
-  uint64_t foreign_packets; /* of other workers */
+  uint64_t foreign_packets;                                            /* of other workers */
   uint64_t packets_received, bytes_received, packets_sent, bytes_sent; /* UDP payloads */
   uint64_t send_calls, recv_calls;
   uint64_t backlog_packets; /* read, and waiting for their connection's turn */
@@ -432,7 +431,7 @@ typedef struct qe_connect_options {
   qe_tls *tls;             /* NULL: the engine's */
   const uint8_t *ticket;   /* from session_ticket; NULL = full handshake */
   size_t ticket_len;
-  const uint8_t *token;    /* from new_token; NULL = none */
+  const uint8_t *token; /* from new_token; NULL = none */
   size_t token_len;
   void *conn_user;
 } qe_connect_options;
@@ -491,8 +490,8 @@ typedef struct qe_conn_stats {
   uint64_t smoothed_rtt, latest_rtt, min_rtt, rttvar; /* ns; 0 = no sample yet */
   uint64_t cwnd, ssthresh, bytes_in_flight;           /* bytes; ssthresh UINT64_MAX = none */
   uint64_t bytes_sent, bytes_received, packets_sent, packets_received; /* UDP payloads */
-  uint64_t packets_lost;                              /* UINT64_MAX: the library does not tell */
-  uint64_t stream_bytes_sent, stream_bytes_received;  /* payload bytes handed over */
+  uint64_t packets_lost;                             /* UINT64_MAX: the library does not tell */
+  uint64_t stream_bytes_sent, stream_bytes_received; /* payload bytes handed over */
   uint64_t dgrams_sent, dgrams_received, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
   uint64_t dgrams_queued;
   uint64_t streams_opened_local, streams_opened_remote, streams_alive;
@@ -500,7 +499,7 @@ typedef struct qe_conn_stats {
   uint32_t max_udp_payload; /* path MTU in use */
   uint32_t version;         /* QUIC version in use */
   uint64_t key_updates;
-  uint64_t mtu_falls;       /* times that the path turned out to take smaller packets */
+  uint64_t mtu_falls; /* times that the path turned out to take smaller packets */
 } qe_conn_stats;
 void qe_conn_get_stats(qe_conn *c, qe_conn_stats *st);
 

@@ -72,8 +72,7 @@ static int is_open(const qe_steer *s, int worker) {
   return memchr(s->open, worker, s->open_count) != NULL;
 }
 
-int qe_steer_owner(const qe_steer *s, const uint8_t *cid, size_t len, int long_header,
-                   int handed) {
+int qe_steer_owner(const qe_steer *s, const uint8_t *cid, size_t len, int long_header, int handed) {
   if (s->self < 0 || s->places == 0 || len == 0) {
     return -1;
   }

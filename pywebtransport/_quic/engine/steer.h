@@ -19,9 +19,9 @@ typedef struct qe_steer {
   int ends;        /* nobody will: all workers leave, and none follows */
   uint32_t places; /* 0: there are no others */
   uint32_t open_count;
-  int16_t homes[QE_MAX_WORKERS];      /* the worker of a place that takes new clients, or -1 */
-  uint8_t open[QE_MAX_WORKERS];       /* all of those, in order */
-  uint8_t alive[QE_MAX_WORKERS];      /* the worker has connections, or may have some */
+  int16_t homes[QE_MAX_WORKERS]; /* the worker of a place that takes new clients, or -1 */
+  uint8_t open[QE_MAX_WORKERS];  /* all of those, in order */
+  uint8_t alive[QE_MAX_WORKERS]; /* the worker has connections, or may have some */
 } qe_steer;
 
 /* Workers 0..count - 1 are alive and take new clients. */

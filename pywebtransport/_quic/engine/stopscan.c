@@ -116,49 +116,49 @@ static bool skip_new_connection_id(cursor *c) {
 
 static bool skip_frame(cursor *c, uint8_t type) {
   switch (type) {
-    case FRAME_PADDING:
-      while (c->p < c->end && *c->p == FRAME_PADDING) {
-        c->p++;
-      }
-      return true;
-    case FRAME_PING:
-    case FRAME_HANDSHAKE_DONE:
-      return true;
-    case FRAME_ACK:
-    case FRAME_ACK_ECN:
-      return skip_ack(c, type == FRAME_ACK_ECN);
-    case FRAME_RESET_STREAM:
-      return skip_varints(c, 3);
-    case FRAME_CRYPTO:
-      return skip_varints(c, 1) && skip_block(c);
-    case FRAME_NEW_TOKEN:
-    case FRAME_DATAGRAM_LEN:
-      return skip_block(c);
-    case FRAME_MAX_DATA:
-    case FRAME_MAX_STREAMS_BIDI:
-    case FRAME_MAX_STREAMS_UNI:
-    case FRAME_DATA_BLOCKED:
-    case FRAME_STREAMS_BLOCKED_BIDI:
-    case FRAME_STREAMS_BLOCKED_UNI:
-    case FRAME_RETIRE_CONNECTION_ID:
-      return skip_varints(c, 1);
-    case FRAME_MAX_STREAM_DATA:
-    case FRAME_STREAM_DATA_BLOCKED:
-      return skip_varints(c, 2);
-    case FRAME_NEW_CONNECTION_ID:
-      return skip_new_connection_id(c);
-    case FRAME_PATH_CHALLENGE:
-    case FRAME_PATH_RESPONSE:
-      return skip_bytes(c, PATH_DATA_LEN);
-    case FRAME_CONNECTION_CLOSE:
-      return skip_varints(c, 2) && skip_block(c);
-    case FRAME_CONNECTION_CLOSE_APP:
-      return skip_varints(c, 1) && skip_block(c);
-    case FRAME_DATAGRAM:
-      c->p = c->end;
-      return true;
-    default:
-      return type >= FRAME_STREAM_FIRST && type <= FRAME_STREAM_LAST && skip_stream(c, type);
+  case FRAME_PADDING:
+    while (c->p < c->end && *c->p == FRAME_PADDING) {
+      c->p++;
+    }
+    return true;
+  case FRAME_PING:
+  case FRAME_HANDSHAKE_DONE:
+    return true;
+  case FRAME_ACK:
+  case FRAME_ACK_ECN:
+    return skip_ack(c, type == FRAME_ACK_ECN);
+  case FRAME_RESET_STREAM:
+    return skip_varints(c, 3);
+  case FRAME_CRYPTO:
+    return skip_varints(c, 1) && skip_block(c);
+  case FRAME_NEW_TOKEN:
+  case FRAME_DATAGRAM_LEN:
+    return skip_block(c);
+  case FRAME_MAX_DATA:
+  case FRAME_MAX_STREAMS_BIDI:
+  case FRAME_MAX_STREAMS_UNI:
+  case FRAME_DATA_BLOCKED:
+  case FRAME_STREAMS_BLOCKED_BIDI:
+  case FRAME_STREAMS_BLOCKED_UNI:
+  case FRAME_RETIRE_CONNECTION_ID:
+    return skip_varints(c, 1);
+  case FRAME_MAX_STREAM_DATA:
+  case FRAME_STREAM_DATA_BLOCKED:
+    return skip_varints(c, 2);
+  case FRAME_NEW_CONNECTION_ID:
+    return skip_new_connection_id(c);
+  case FRAME_PATH_CHALLENGE:
+  case FRAME_PATH_RESPONSE:
+    return skip_bytes(c, PATH_DATA_LEN);
+  case FRAME_CONNECTION_CLOSE:
+    return skip_varints(c, 2) && skip_block(c);
+  case FRAME_CONNECTION_CLOSE_APP:
+    return skip_varints(c, 1) && skip_block(c);
+  case FRAME_DATAGRAM:
+    c->p = c->end;
+    return true;
+  default:
+    return type >= FRAME_STREAM_FIRST && type <= FRAME_STREAM_LAST && skip_stream(c, type);
   }
 }
 

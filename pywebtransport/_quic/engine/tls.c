@@ -21,9 +21,9 @@
 #define ALPN_MAX_LEN 31
 
 /* TLS 1.3 only.  AES-GCM first: GnuTLS's ChaCha20 is ten times slower. */
-#define PRIORITY                                                                      \
-  "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"               \
-  ":+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"    \
+#define PRIORITY                                                                                   \
+  "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"                            \
+  ":+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"                 \
   ":%DISABLE_TLS13_COMPAT_MODE"
 
 /* A certificate for one SNI name.  Replaced ones stay: sessions may use them. */
@@ -41,8 +41,8 @@ struct qe_tls {
   qe_verify_policy policy;
   gnutls_priority_t priority;
   gnutls_certificate_credentials_t cred;
-  sni_entry *sni;         /* newest first */
-  gnutls_datum_t roots;   /* PEM of ca_file, for the credentials of SNI names */
+  sni_entry *sni;       /* newest first */
+  gnutls_datum_t roots; /* PEM of ca_file, for the credentials of SNI names */
   char *roots_path;
   gnutls_datum_t *alpn;
   size_t alpn_count;
@@ -62,7 +62,7 @@ typedef struct session_data {
   uint64_t expires; /* of the ticket in use: until then its certificates are valid */
   uint8_t exporter_len;
   uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret behind exported keys */
-  gnutls_keylog_func keylog; /* GnuTLS's own: it serves SSLKEYLOGFILE */
+  gnutls_keylog_func keylog;              /* GnuTLS's own: it serves SSLKEYLOGFILE */
 } session_data;
 
 /* ----------------------------------------------------------- configuration */
@@ -189,9 +189,8 @@ static int set_ticket_key(qe_tls *tls, const qe_tls_options *opt) {
 
 static int set_up(qe_tls *tls, const qe_tls_options *opt) {
   const char *where = NULL;
-  int rv = gnutls_priority_init2(&tls->priority,
-                                 opt->is_server ? PRIORITY ":%SERVER_PRECEDENCE" : PRIORITY,
-                                 &where, 0);
+  int rv = gnutls_priority_init2(
+      &tls->priority, opt->is_server ? PRIORITY ":%SERVER_PRECEDENCE" : PRIORITY, &where, 0);
   if (rv != 0) {
     tls->priority = NULL;
     return qe_set_error(QE_ERR_TLS, "GnuTLS refuses the algorithms at \"%s\": %s",
@@ -371,8 +370,8 @@ static int on_client_hello(gnutls_session_t s) {
     return 0;
   }
   /* No name, or one that is too long to be real: the default certificate. */
-  if (gnutls_server_name_get(s, name, &len, &type, 0) != 0 || type != GNUTLS_NAME_DNS ||
-      len == 0 || len >= sizeof(name)) {
+  if (gnutls_server_name_get(s, name, &len, &type, 0) != 0 || type != GNUTLS_NAME_DNS || len == 0 ||
+      len >= sizeof(name)) {
     return 0;
   }
   name[len] = '\0';
@@ -480,16 +479,15 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
 }
 
 /* A ticket that cannot be used means a full handshake, no more. */
-static void use_ticket(gnutls_session_t s, session_data *data, const uint8_t *ticket,
-                       size_t len) {
+static void use_ticket(gnutls_session_t s, session_data *data, const uint8_t *ticket, size_t len) {
   uint8_t binding[QE_TICKET_BINDING_LEN];
   size_t inner_len = 0;
 
   if (ticket_binding(data, binding) != 0) {
     return;
   }
-  const uint8_t *inner = qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len,
-                                          &data->expires);
+  const uint8_t *inner =
+      qe_ticket_unwrap(ticket, len, binding, (uint64_t)time(NULL), &inner_len, &data->expires);
   if (inner != NULL) {
     (void)gnutls_session_set_data(s, inner, inner_len);
   }
@@ -529,8 +527,7 @@ static int on_message(gnutls_session_t s, unsigned type, unsigned when, unsigned
   if (type == GNUTLS_HANDSHAKE_FINISHED) {
     return on_finished(s, data);
   }
-  if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && !data->tls->is_server &&
-      data->tls->tickets) {
+  if (type == GNUTLS_HANDSHAKE_NEW_SESSION_TICKET && !data->tls->is_server && data->tls->tickets) {
     data->got_ticket = true;
     report_ticket(s, data);
   }

@@ -15,16 +15,16 @@
 
 static const char *errno_text(int err) {
   switch (err) {
-    case ENOENT:
-    case ENOTDIR:
-      return "not found";
-    case EACCES:
-    case EPERM:
-      return "permission denied";
-    case EISDIR:
-      return "is a directory";
-    default:
-      return "cannot be read";
+  case ENOENT:
+  case ENOTDIR:
+    return "not found";
+  case EACCES:
+  case EPERM:
+    return "permission denied";
+  case EISDIR:
+    return "is a directory";
+  default:
+    return "cannot be read";
   }
 }
 
@@ -98,38 +98,38 @@ static int import_chain(const char *path, const gnutls_datum_t *pem, gnutls_x509
   int rv = gnutls_x509_crt_list_import2(chain, count, pem, GNUTLS_X509_FMT_PEM,
                                         GNUTLS_X509_CRT_LIST_SORT);
   switch (rv) {
-    case GNUTLS_E_SUCCESS:
-      return 0;
-    case GNUTLS_E_MEMORY_ERROR:
-      return QE_ERR_NOMEM;
-    case GNUTLS_E_NO_CERTIFICATE_FOUND:
-    case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
-      return qe_set_error(QE_ERR_CERTIFICATE,
-                          "certificate file %s: no certificate in PEM format found", path);
-    default:
-      return qe_set_error(QE_ERR_CERTIFICATE, "certificate file %s: not a valid certificate: %s",
-                          path, gnutls_strerror(rv));
+  case GNUTLS_E_SUCCESS:
+    return 0;
+  case GNUTLS_E_MEMORY_ERROR:
+    return QE_ERR_NOMEM;
+  case GNUTLS_E_NO_CERTIFICATE_FOUND:
+  case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
+    return qe_set_error(QE_ERR_CERTIFICATE,
+                        "certificate file %s: no certificate in PEM format found", path);
+  default:
+    return qe_set_error(QE_ERR_CERTIFICATE, "certificate file %s: not a valid certificate: %s",
+                        path, gnutls_strerror(rv));
   }
 }
 
 static int import_key(const char *path, const gnutls_datum_t *pem, gnutls_x509_privkey_t key) {
   int rv = gnutls_x509_privkey_import2(key, pem, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN);
   switch (rv) {
-    case GNUTLS_E_SUCCESS:
-      return 0;
-    case GNUTLS_E_MEMORY_ERROR:
-      return QE_ERR_NOMEM;
-    case GNUTLS_E_DECRYPTION_FAILED:
-      return qe_set_error(QE_ERR_CERTIFICATE,
-                          "private key file %s: encrypted; store the key without a password", path);
-    case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
-    case GNUTLS_E_BASE64_DECODING_ERROR:
-    case GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE:
-      return qe_set_error(QE_ERR_CERTIFICATE, "private key file %s: no key in PEM format found",
-                          path);
-    default:
-      return qe_set_error(QE_ERR_CERTIFICATE, "private key file %s: not a valid key: %s", path,
-                          gnutls_strerror(rv));
+  case GNUTLS_E_SUCCESS:
+    return 0;
+  case GNUTLS_E_MEMORY_ERROR:
+    return QE_ERR_NOMEM;
+  case GNUTLS_E_DECRYPTION_FAILED:
+    return qe_set_error(QE_ERR_CERTIFICATE,
+                        "private key file %s: encrypted; store the key without a password", path);
+  case GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR:
+  case GNUTLS_E_BASE64_DECODING_ERROR:
+  case GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE:
+    return qe_set_error(QE_ERR_CERTIFICATE, "private key file %s: no key in PEM format found",
+                        path);
+  default:
+    return qe_set_error(QE_ERR_CERTIFICATE, "private key file %s: not a valid key: %s", path,
+                        gnutls_strerror(rv));
   }
 }
 
@@ -203,8 +203,7 @@ int qe_tls_load_roots(gnutls_certificate_credentials_t cred, const char *path,
   }
   if (rv == 0 || rv == GNUTLS_E_NO_CERTIFICATE_FOUND ||
       rv == GNUTLS_E_BASE64_UNEXPECTED_HEADER_ERROR) {
-    return qe_set_error(QE_ERR_CERTIFICATE, "CA file %s: no certificate in PEM format found",
-                        path);
+    return qe_set_error(QE_ERR_CERTIFICATE, "CA file %s: no certificate in PEM format found", path);
   }
   return qe_set_error(QE_ERR_CERTIFICATE, "CA file %s: not a valid certificate: %s", path,
                       gnutls_strerror(rv));

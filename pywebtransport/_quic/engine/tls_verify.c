@@ -112,8 +112,8 @@ static void names_text(gnutls_x509_crt_t crt, char *out, size_t size) {
 
 static void dn_text(gnutls_x509_crt_t crt, bool issuer, char *out, size_t size) {
   gnutls_datum_t dn = {NULL, 0};
-  int rv = issuer ? gnutls_x509_crt_get_issuer_dn3(crt, &dn, 0)
-                  : gnutls_x509_crt_get_dn3(crt, &dn, 0);
+  int rv =
+      issuer ? gnutls_x509_crt_get_issuer_dn3(crt, &dn, 0) : gnutls_x509_crt_get_dn3(crt, &dn, 0);
   (void)snprintf(out, size, "%s", rv == 0 && dn.data != NULL ? (const char *)dn.data : "?");
   if (rv == 0) {
     gnutls_free(dn.data);

@@ -346,8 +346,7 @@ static bool read_slot(const qe_sock *s, unsigned i, qe_fair_packet *p) {
   p->local_len = local_address(s, &info, &p->local);
   p->remote_len = m->msg_hdr.msg_namelen;
   p->ecn = info.ecn;
-  p->segment =
-      info.segment_size == 0 || info.segment_size > p->len ? p->len : info.segment_size;
+  p->segment = info.segment_size == 0 || info.segment_size > p->len ? p->len : info.segment_size;
   return true;
 }
 

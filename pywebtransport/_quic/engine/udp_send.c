@@ -69,8 +69,8 @@ static void add(batch *b, const qe_packets *t, place at, const manner *m) {
   h->msg_iov = iov;
   h->msg_iovlen = 1;
   qe_cmsg_write(h, &b->control[b->count], &what);
-  b->after[b->count] = at.offset + len < t->len ? (place){at.train, at.offset + len}
-                                                : (place){at.train + 1, 0};
+  b->after[b->count] =
+      at.offset + len < t->len ? (place){at.train, at.offset + len} : (place){at.train + 1, 0};
   b->count++;
 }
 
@@ -204,8 +204,7 @@ static bool send_run(const qe_packets *trains, size_t n, place *at, uint64_t *ca
 
 static size_t resume_offset(const qe_packets *t) {
   const qe_sock *s = t->sock;
-  return s->cut_sent > 0 && s->cut_sent < t->len && fingerprint(t) == s->cut_mark ? s->cut_sent
-                                                                                   : 0;
+  return s->cut_sent > 0 && s->cut_sent < t->len && fingerprint(t) == s->cut_mark ? s->cut_sent : 0;
 }
 
 size_t qe_udp_send(const qe_packets *trains, size_t n) {

@@ -58,20 +58,20 @@ static inline bool qe_is_unreachable(int err) {
  * comes next, so they may well belong to an earlier packet to someone else. */
 static inline bool qe_is_late_error(int err) {
   switch (err) {
-    case ECONNREFUSED:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case ENETDOWN:
-    case ENONET:
-    case ENOPROTOOPT:
-    case EPROTO:
-    case EMSGSIZE:
-    case EACCES:
-    case EOPNOTSUPP:
-      return true;
-    default:
-      return false;
+  case ECONNREFUSED:
+  case EHOSTUNREACH:
+  case ENETUNREACH:
+  case EHOSTDOWN:
+  case ENETDOWN:
+  case ENONET:
+  case ENOPROTOOPT:
+  case EPROTO:
+  case EMSGSIZE:
+  case EACCES:
+  case EOPNOTSUPP:
+    return true;
+  default:
+    return false;
   }
 }
 

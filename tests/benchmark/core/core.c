@@ -80,7 +80,8 @@ static work *work_new(void) {
 
 static void put(qe_stream *s, const void *data, size_t len, int fin) {
   int rv = qe_stream_write(s, data, len, NULL, fin);
-  if (rv != 0 && rv != QE_ERR_STREAM_SHUT && rv != QE_ERR_CLOSED) app.failed = 1;
+  if (rv != 0 && rv != QE_ERR_STREAM_SHUT && rv != QE_ERR_CLOSED)
+    app.failed = 1;
 }
 
 /* Keeps a bulk sender's queue full; the block is pinned, so nothing is copied. */
@@ -100,7 +101,8 @@ static void open_connection(void);
 
 static void sample(void) {
   uint64_t t = now_ns();
-  if (app.samples) app.samples[app.finished] = t - app.op_start;
+  if (app.samples)
+    app.samples[app.finished] = t - app.op_start;
   app.op_start = t;
   app.finished++;
 }
@@ -110,7 +112,8 @@ static void finish(void) {
 }
 
 static void send_ping_datagram(void) {
-  if (qe_conn_send_datagram(app.conn, NULL, NULL, 0, block, 64, 0, QE_NEVER) != 0) app.failed = 1;
+  if (qe_conn_send_datagram(app.conn, NULL, NULL, 0, block, 64, 0, QE_NEVER) != 0)
+    app.failed = 1;
 }
 
 static void pump_datagrams(void) {
@@ -124,28 +127,35 @@ static void pump_datagrams(void) {
 static void on_handshake(void *eu, qe_conn *c, void *cu) {
   (void)eu;
   (void)cu;
-  if (app.is_server) return;
+  if (app.is_server)
+    return;
   app.conn = c;
   app.ready = 1;
-  if (app.scenario == CONNECT) qe_conn_close(c, 1, 0, NULL, 0);
+  if (app.scenario == CONNECT)
+    qe_conn_close(c, 1, 0, NULL, 0);
 }
 
 static void on_closed(void *eu, qe_conn *c, void *cu, const qe_close_info *info) {
   (void)eu;
   (void)c;
   (void)cu;
-  if (app.is_server) return;
+  if (app.is_server)
+    return;
   if (app.scenario != CONNECT) {
-    if (!app.done) fprintf(stderr, "core: closed, kind %d code %llu\n", info->kind,
-                           (unsigned long long)info->code);
+    if (!app.done)
+      fprintf(stderr, "core: closed, kind %d code %llu\n", info->kind,
+              (unsigned long long)info->code);
     app.failed = !app.done;
     app.done = 1;
     return;
   }
-  if (!info->handshake_done) app.failed = 1;
+  if (!info->handshake_done)
+    app.failed = 1;
   sample();
-  if (app.finished == app.count) finish();
-  else if (app.started < app.count) open_connection();
+  if (app.finished == app.count)
+    finish();
+  else if (app.started < app.count)
+    open_connection();
 }
 
 static void on_stream_opened(void *eu, qe_conn *c, void *cu, qe_stream *s) {
@@ -162,7 +172,8 @@ static int server_data(qe_stream *s, work *w, const uint8_t *data, size_t len, i
     put(s, data, len, fin);
     break;
   case SINK:
-    if (fin) put(s, &w->received, sizeof(w->received), 1);
+    if (fin)
+      put(s, &w->received, sizeof(w->received), 1);
     break;
   case SOURCE:
     if (len == sizeof(w->left) && w->received == len) {
@@ -177,21 +188,26 @@ static int server_data(qe_stream *s, work *w, const uint8_t *data, size_t len, i
 static int on_data(void *eu, qe_stream *s, void *su, const uint8_t *data, size_t len, int fin) {
   work *w = su;
   (void)eu;
-  if (len) qe_stream_consume(s, len);
-  if (app.is_server) return server_data(s, w, data, len, fin);
+  if (len)
+    qe_stream_consume(s, len);
+  if (app.is_server)
+    return server_data(s, w, data, len, fin);
   w->received += len;
   switch (app.scenario) {
   case UPLOAD:
     if (fin) {
       uint64_t got = 0;
-      if (len == sizeof(got)) memcpy(&got, data, len);
-      if (got != app.count) app.failed = 1;
+      if (len == sizeof(got))
+        memcpy(&got, data, len);
+      if (got != app.count)
+        app.failed = 1;
       finish();
     }
     break;
   case DOWNLOAD:
     if (fin) {
-      if (w->received != app.count) app.failed = 1;
+      if (w->received != app.count)
+        app.failed = 1;
       finish();
     }
     break;
@@ -199,17 +215,22 @@ static int on_data(void *eu, qe_stream *s, void *su, const uint8_t *data, size_t
     if (w->received == 64) {
       w->received = 0;
       sample();
-      if (app.finished == app.count) finish();
-      else put(s, block, 64, 0);
+      if (app.finished == app.count)
+        finish();
+      else
+        put(s, block, 64, 0);
     }
     break;
   case STREAMS:
     if (fin) {
-      if (w->received != 1024) app.failed = 1;
+      if (w->received != 1024)
+        app.failed = 1;
       sample();
       app.in_flight--;
-      if (app.finished == app.count) finish();
-      else if (app.started < app.count) open_stream();
+      if (app.finished == app.count)
+        finish();
+      else if (app.started < app.count)
+        open_stream();
     }
     break;
   default:
@@ -226,7 +247,8 @@ static void on_writable(void *eu, qe_stream *s, void *su) {
 static void on_stream_closed(void *eu, qe_stream *s, void *su) {
   work *w = su;
   (void)eu;
-  if (app.is_server) qe_conn_extend_streams(qe_stream_conn(s), 0, 1);
+  if (app.is_server)
+    qe_conn_extend_streams(qe_stream_conn(s), 0, 1);
   if (w) {
     w->next_free = spare;
     spare = w;
@@ -238,8 +260,7 @@ static void on_available(void *eu, qe_conn *c, void *cu, int uni) {
   (void)c;
   (void)cu;
   if (!app.is_server && !uni && app.scenario == STREAMS && app.op_start)
-    while (app.in_flight < app.at_once && app.started < app.count &&
-           qe_conn_streams_left(c, 0) > 0)
+    while (app.in_flight < app.at_once && app.started < app.count && qe_conn_streams_left(c, 0) > 0)
       open_stream();
 }
 
@@ -252,13 +273,16 @@ static void on_dgram(void *eu, qe_conn *c, void *cu, const uint8_t *data, size_t
   (void)eu;
   (void)cu;
   if (app.is_server) {
-    if (app.mode == ECHO) qe_conn_send_datagram(c, NULL, NULL, 0, data, len, 0, QE_NEVER);
+    if (app.mode == ECHO)
+      qe_conn_send_datagram(c, NULL, NULL, 0, data, len, 0, QE_NEVER);
     return;
   }
   if (app.scenario == DATAGRAM_ECHO) {
     sample();
-    if (app.finished == app.count) finish();
-    else send_ping_datagram();
+    if (app.finished == app.count)
+      finish();
+    else
+      send_ping_datagram();
   }
 }
 
@@ -266,7 +290,8 @@ static void on_dgram_writable(void *eu, qe_conn *c, void *cu) {
   (void)eu;
   (void)c;
   (void)cu;
-  if (!app.is_server && app.scenario == DATAGRAMS) pump_datagrams();
+  if (!app.is_server && app.scenario == DATAGRAMS)
+    pump_datagrams();
 }
 
 /* ------------------------------------------------------------------- loop */
@@ -281,17 +306,22 @@ static void turn(int extra_fd, int *extra_ready) {
     wait.tv_sec = 0;
     wait.tv_nsec = (long)(tick - t);
   }
-  if (ppoll(fds, extra_fd >= 0 ? 2 : 1, &wait, NULL) < 0 && errno != EINTR) die("poll");
+  if (ppoll(fds, extra_fd >= 0 ? 2 : 1, &wait, NULL) < 0 && errno != EINTR)
+    die("poll");
   if (fds[0].revents) {
     int more;
     do {
-      if (qe_sock_recv(app.sock) < 0) break;
+      if (qe_sock_recv(app.sock) < 0)
+        break;
       more = qe_sock_dispatch(app.sock, now_ns());
-      if (more) qe_engine_process(app.engine, now_ns());
+      if (more)
+        qe_engine_process(app.engine, now_ns());
     } while (more);
   }
-  if (extra_ready) *extra_ready = extra_fd >= 0 && fds[1].revents;
-  while (qe_engine_process(app.engine, now_ns()) > 0) continue;
+  if (extra_ready)
+    *extra_ready = extra_fd >= 0 && fds[1].revents;
+  while (qe_engine_process(app.engine, now_ns()) > 0)
+    continue;
 }
 
 static void set_up(void) {
@@ -317,7 +347,8 @@ static void set_up(void) {
   qe_settings_init(&settings, app.is_server);
   settings.max_data_window = 4 * settings.initial_max_data; /* as the package sets them */
   settings.max_stream_window = 8 * settings.initial_max_stream_data;
-  if (qe_engine_new(&app.engine, &settings, &cb, NULL, app.tls, NULL, NULL) != 0) die("engine");
+  if (qe_engine_new(&app.engine, &settings, &cb, NULL, app.tls, NULL, NULL) != 0)
+    die("engine");
   if (qe_sock_new(&app.sock, app.engine, app.fd, 0,
                   QE_SOCK_GSO | QE_SOCK_GRO | QE_SOCK_ECN | QE_SOCK_PKTINFO) != 0)
     die("socket options");
@@ -325,16 +356,22 @@ static void set_up(void) {
 
 static int run_server(const char *cert, const char *key, const char *mode) {
   static const char *const alpn[] = {"core"};
-  qe_tls_options opt = {.is_server = 1, .alpn = alpn, .alpn_count = 1, .cert_file = cert,
-                        .key_file = key, .verify = QE_VERIFY_NONE};
+  qe_tls_options opt = {.is_server = 1,
+                        .alpn = alpn,
+                        .alpn_count = 1,
+                        .cert_file = cert,
+                        .key_file = key,
+                        .verify = QE_VERIFY_NONE};
   int ended = 0;
   app.is_server = 1;
   app.mode = !strcmp(mode, "sink") ? SINK : !strcmp(mode, "source") ? SOURCE : ECHO;
-  if (qe_tls_new(&app.tls, &opt) != 0) die("certificate");
+  if (qe_tls_new(&app.tls, &opt) != 0)
+    die("certificate");
   set_up();
   printf("%d\n", ntohs(app.local.sin_port));
   fflush(stdout);
-  while (!ended) turn(STDIN_FILENO, &ended);
+  while (!ended)
+    turn(STDIN_FILENO, &ended);
   qe_engine_free(app.engine);
   return 0;
 }
@@ -342,13 +379,16 @@ static int run_server(const char *cert, const char *key, const char *mode) {
 /* ------------------------------------------------------------------ client */
 
 static void open_connection(void) {
-  qe_connect_options opt = {.sock = app.sock, .local = (struct sockaddr *)&app.local,
+  qe_connect_options opt = {.sock = app.sock,
+                            .local = (struct sockaddr *)&app.local,
                             .local_len = sizeof(app.local),
                             .remote = (struct sockaddr *)&app.remote,
-                            .remote_len = sizeof(app.remote), .server_name = "localhost"};
+                            .remote_len = sizeof(app.remote),
+                            .server_name = "localhost"};
   qe_conn *conn;
   app.started++;
-  if (qe_engine_connect(app.engine, &conn, &opt, now_ns()) != 0) die("connect");
+  if (qe_engine_connect(app.engine, &conn, &opt, now_ns()) != 0)
+    die("connect");
 }
 
 static void open_stream(void) {
@@ -411,33 +451,41 @@ static int run_client(const char *port, const char *name, const char *count) {
       app.at_once = table[i].at_once;
     }
   app.count = strtoull(count, NULL, 10);
-  if (!app.at_once || !app.count) die("unknown scenario or count");
+  if (!app.at_once || !app.count)
+    die("unknown scenario or count");
   if (app.scenario != UPLOAD && app.scenario != DOWNLOAD &&
       !(app.samples = calloc(app.count + 1, sizeof(uint64_t))))
     die("out of memory");
   app.remote.sin_family = AF_INET;
   app.remote.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   app.remote.sin_port = htons((uint16_t)atoi(port));
-  if (qe_tls_new(&app.tls, &opt) != 0) die("TLS");
+  if (qe_tls_new(&app.tls, &opt) != 0)
+    die("TLS");
   set_up();
   if (app.scenario != CONNECT) {
     open_connection();
-    while (!app.ready && !app.failed) turn(-1, NULL);
+    while (!app.ready && !app.failed)
+      turn(-1, NULL);
     app.started = 0;
   }
   cpu = cpu_seconds();
   start = app.op_start = now_ns();
   for (i = 0; i < app.at_once && app.started < app.count; i++) {
-    if (app.scenario == CONNECT) open_connection();
-    else if (app.scenario == DATAGRAM_ECHO) send_ping_datagram();
-    else if (app.scenario == DATAGRAMS) pump_datagrams();
-    else open_stream();
+    if (app.scenario == CONNECT)
+      open_connection();
+    else if (app.scenario == DATAGRAM_ECHO)
+      send_ping_datagram();
+    else if (app.scenario == DATAGRAMS)
+      pump_datagrams();
+    else
+      open_stream();
   }
   while (!app.done && !app.failed) {
     turn(-1, NULL);
     if (app.scenario == DATAGRAMS && app.dgrams_out == app.count) {
       qe_conn_get_stats(app.conn, &st);
-      if (st.dgrams_acked + st.dgrams_lost >= app.count) finish();
+      if (st.dgrams_acked + st.dgrams_lost >= app.count)
+        finish();
     }
   }
   elapsed = now_ns() - start;
@@ -459,8 +507,10 @@ static int run_client(const char *port, const char *name, const char *count) {
 
 int main(int argc, char **argv) {
   memset(block, 'x', sizeof(block));
-  if (argc == 5 && !strcmp(argv[1], "server")) return run_server(argv[2], argv[3], argv[4]);
-  if (argc == 5 && !strcmp(argv[1], "client")) return run_client(argv[2], argv[3], argv[4]);
+  if (argc == 5 && !strcmp(argv[1], "server"))
+    return run_server(argv[2], argv[3], argv[4]);
+  if (argc == 5 && !strcmp(argv[1], "client"))
+    return run_client(argv[2], argv[3], argv[4]);
   fprintf(stderr, "usage: core server CERT KEY MODE | core client PORT SCENARIO COUNT\n");
   return 2;
 }

@@ -52,8 +52,8 @@ static int real_wait(int fd, struct epoll_event *events, int max, int timeout) {
 }
 
 int clock_gettime(clockid_t clock, struct timespec *ts) {
-  if (clock != CLOCK_MONOTONIC && clock != CLOCK_MONOTONIC_RAW &&
-      clock != CLOCK_MONOTONIC_COARSE && clock != CLOCK_BOOTTIME) {
+  if (clock != CLOCK_MONOTONIC && clock != CLOCK_MONOTONIC_RAW && clock != CLOCK_MONOTONIC_COARSE &&
+      clock != CLOCK_BOOTTIME) {
     return real_clock(clock, ts);
   }
   if (virtual_now == 0) {
