@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-
 #define CID_SLOT (1 + NGTCP2_MAX_CIDLEN)
 
 void qe_linger_init(qe_linger_list *list, qe_cidmap *cids, qe_timers *timers, qe_batch *batch) {
