@@ -106,7 +106,9 @@ cdef class QuicEndpoint:
     cdef list _failed_handshakes  # (address, CloseInfo)
     cdef list _handshakes
     cdef list _facts
-    cdef list _ready
+    cdef object _ready         # connections with streams that have news, which had no share yet,
+    cdef object _ready_again   # and those that had one
+    cdef bint _ready_first     # of which kind the last one was
     cdef list _dgram_conns
     cdef list _group_events
     cdef list _writable
@@ -132,7 +134,8 @@ cdef class QuicEndpoint:
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
-    cdef bint _is_over(self) noexcept
+    cdef int _leave_time(self) except -1
+    cdef bint _is_over(self, uint64_t reserve=*, Py_ssize_t places=*) noexcept
     cdef int _deliver(self) except -1
     cdef int _wake(self, object waiter) except -1
 
@@ -168,6 +171,7 @@ cdef class QuicConnection:
     cdef public object handler
     cdef set _streams            # alive in the engine
     cdef set _groups
+    cdef list _ready             # streams that have news, in order; None: none has
     cdef list _dgrams            # received, to be delivered
     cdef size_t _dgram_bytes     # of these
     cdef uint64_t _dgrams_missed  # received when too many waited

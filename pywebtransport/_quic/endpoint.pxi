@@ -11,8 +11,10 @@ cdef extern from "<time.h>" nogil:
 
 cdef enum:
     SLICE = 2_000_000          # nanoseconds
-    SLICE_CALLS = 16           # calls without a look at the clock
-    SLICE_WOKEN = 128          # readers that run next, all in one turn of the event loop
+    SLICE_CALLS = 4            # calls without a look at the clock
+    SLICE_WOKEN = 128          # coroutines that run next, all in one turn of the event loop
+    SHARE_FIRST = 16           # streams of one connection while others wait: the first time,
+    SHARE_AGAIN = 4            # and each further time
     SLICE_DATAGRAMS = 256      # handed over in one call
     SLICE_PACKETS = 256        # of those that wait for their connection's turn
     MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
@@ -38,7 +40,8 @@ cdef class QuicEndpoint:
         self._failed_handshakes = []
         self._handshakes = []
         self._facts = []
-        self._ready = []
+        self._ready = _deque()
+        self._ready_again = _deque()
         self._dgram_conns = []
         self._group_events = []
         self._writable = []
@@ -183,6 +186,7 @@ cdef class QuicEndpoint:
                 self._check_failure()
             if n < 0:
                 self._report(_error(n, f"Receiving on socket {sock._fd}"))
+            self._leave_time()
             self._deliver()
             # Woken readers run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
@@ -366,6 +370,7 @@ cdef class QuicEndpoint:
             for conn in self._conns:
                 conn._return_lost()
         self._inside = True
+        qe_engine_set_until(self._e, _clock() + self._slice // 2)
         left = qe_engine_process(self._e, now)
         self._left()
         if self._outgoing:
@@ -387,15 +392,32 @@ cdef class QuicEndpoint:
         # Who is behind has two turns in each of the event loop: reading, and working off.
         self._slice_end = _clock() + (
             self._slice // 2 if self._late or self._has_backlog else self._slice)
+        if self._e != NULL:
+            qe_engine_set_until(self._e, self._slice_end)
         return 0
 
-    cdef bint _is_over(self) noexcept:
-        """What is left to be told has to wait for the next turn, if there is one."""
+    cdef int _leave_time(self) except -1:
+        """Reading took its part of the slice: at least a quarter is for telling."""
+        self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
+        return 0
+
+    cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
+        """What is left to be told has to wait for the next turn, if there is one.
+
+        So much time, and so many coroutines to wake, are left to others.
+        """
         if self._e == NULL:
             return False
+        if self._woken + places >= SLICE_WOKEN:
+            return True
         self._told += 1
-        return self._woken >= SLICE_WOKEN or (
-            self._told >= SLICE_CALLS and _clock() >= self._slice_end)
+        if self._told < SLICE_CALLS:
+            return False
+        if _clock() + reserve >= self._slice_end:
+            self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
+            return True
+        self._told = 0
+        return False
 
     cdef int _after_turn(self) except -1:
         if self._dirty or self._late or self._has_backlog:
@@ -668,8 +690,10 @@ cdef class QuicEndpoint:
 
         Handlers may do anything, closing the endpoint included: what they
         cause is appended to the lists and delivered by the same loop. When the
-        slice of this turn is over, the rest waits for the next one, in its order.
+        slice of this turn is over, the rest waits for the next one: streams in
+        turns of their connections, everything else in its order.
         """
+        cdef bint behind
         if self._delivering:
             return 0
         self._delivering = True
@@ -688,8 +712,9 @@ cdef class QuicEndpoint:
                     _deliver_handshakes(self)
                 if self._facts and not self._late:
                     _deliver_facts(self)
-                if self._ready and not self._late:
-                    _deliver_streams(self)
+                behind = False
+                if (self._ready or self._ready_again) and not self._late:
+                    behind = _deliver_streams(self) > 0
                 # A flood of streams does not hold datagrams up: they have no order between them.
                 if self._dgram_conns and not self._handshakes:
                     _deliver_datagrams(self)
@@ -699,6 +724,8 @@ cdef class QuicEndpoint:
                     _deliver_writable(self)
                 if (self._dead_streams or self._dead_conns) and not self._late:
                     _deliver_dead(self)
+                if behind:
+                    self._late = True
         finally:
             self._delivering = False
         if self._late:

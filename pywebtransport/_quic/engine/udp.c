@@ -25,6 +25,9 @@
 /* Of the kernel's buffer, beyond the batch, in one turn; more than fit into the default size. */
 #define AHEAD_MESSAGES 8192
 
+/* Messages between two looks at the clock. */
+#define DISPATCH_STEP 4
+
 #define DEFAULT_BUFFER ((uint32_t)4 << 20)
 
 struct qe_rx {
@@ -414,12 +417,25 @@ static bool leave(qe_sock *s) {
   return true;
 }
 
+/* From now on packets are kept for their connection's turn, as from the kernel's buffer.  False:
+ * there is no memory for that. */
+static bool begin_ahead(qe_sock *s) {
+  if (s->fair == NULL && (s->fair = qe_fair_new()) == NULL) {
+    return false;
+  }
+  qe_fair_begin_turn(s->fair);
+  return true;
+}
+
 static void dispatch_batch(qe_sock *s, bool ahead, unsigned *direct, qe_tstamp now) {
   unsigned count = s->rx_count, errors = s->error_count;
 
   s->rx_count = 0;
   s->error_count = 0;
   for (unsigned i = 0; i < count && !s->dead; i++) {
+    if (!ahead && i > 0 && i % DISPATCH_STEP == 0 && qe_engine_is_late(s->engine)) {
+      ahead = begin_ahead(s);
+    }
     dispatch_message(s, i, ahead, direct, now);
   }
   for (unsigned i = 0; i < errors && !s->dead; i++) {
@@ -441,7 +457,7 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
   }
   s->dispatching = true;
   dispatch_batch(s, false, &direct, now);
-  return leave(s) ? more : 0;
+  return !leave(s) ? 0 : more || qe_fair_packets(s->fair) > 0;
 }
 
 int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
@@ -451,10 +467,9 @@ int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
   if (s->dead || s->dispatching) {
     return 0;
   }
-  if (s->fair == NULL && (s->fair = qe_fair_new()) == NULL) {
+  if (!begin_ahead(s)) {
     return 1; /* the kernel keeps them, as it did before */
   }
-  qe_fair_begin_turn(s->fair);
   s->dispatching = true;
   do {
     n = qe_sock_recv(s);
