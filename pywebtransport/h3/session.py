@@ -17,6 +17,7 @@ from ..exceptions import (
 )
 from ..types import HeaderMap, HeadersToSend
 from ..utils.text import printable
+from ..utils.turns import for_each
 from . import error_codes
 from .arrivals import abort_stream, refuse_stream
 from .capsules import (
@@ -310,6 +311,7 @@ class H3Session:
         """Give the session its CONNECT stream; a client may do so again for a retry."""
         if self._credit is not None:
             self._credit.end()
+            self._credit.close()
         self._request = request
         self.session_id = request.stream_id
         self.dialect = dialect
@@ -817,6 +819,11 @@ class H3Session:
             self._request.fail(H3Error.INTERNAL_ERROR if code is None else code)
         self._lost(error, remote=False)
 
+    def detach(self) -> None:
+        """The QUIC connection is gone; :meth:`connection_lost` follows, perhaps in a later turn."""
+        self._request = None  # nothing can be written any more
+        self.takes_arrivals = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """The QUIC connection is gone."""
         if error is None:
@@ -874,17 +881,25 @@ class H3Session:
         """Enter CLOSED: no stream, datagram or timer of the session is left."""
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
-        self._connection.session_over(self)
-        if self._streams:
-            streams, self._streams = self._streams, {}
-            if not self._connection.is_closed:
-                for stream in streams.values():
-                    abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
+        connection, credit = self._connection, self._credit
+        connection.session_over(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._credit is not None:
-            self._credit.end()
+        if credit is not None:
+            credit.end()
+        streams, self._streams = self._streams, {}
+        if streams and not connection.is_closed:
+            # Until all of them are cut off they stay within the limits of the session.
+            end = None if credit is None else credit.close
+            for_each(connection.load.turns, streams.values(), self._cut_off, end)
+        elif credit is not None:
+            credit.close()
+
+    def _cut_off(self, stream: Stream) -> None:
+        """The session is over; its streams go with it, unless the whole connection did."""
+        if not self._connection.is_closed:
+            abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
 
     def _error(self, message: str) -> SessionError:
         return SessionError(f"session {self.session_id}: {message}")

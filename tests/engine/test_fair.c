@@ -23,6 +23,7 @@ struct qe_engine {
   unsigned total, out_of_order, wrong_ecn;
   int64_t waiting;
   uint64_t dropped;
+  unsigned late_from; /* packets after which the time of a call is over; 0: it has no end */
   qe_sock *free_on_packet;
 };
 
@@ -62,6 +63,10 @@ const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len)
   (void)e;
   CHECK(len >= 3);
   return data[0] == NOBODY ? NULL : &owners[data[0] % OWNERS];
+}
+
+bool qe_engine_is_late(const qe_engine *e) {
+  return e->late_from > 0 && e->total >= e->late_from;
 }
 
 void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped) {
@@ -168,6 +173,26 @@ static void check_flood(int features, int flooder) {
   }
   CHECK_EQ(engine.fed[flooder], 1010);
   CHECK_EQ(engine.out_of_order + engine.wrong_ecn + engine.dropped + (uint64_t)engine.waiting, 0);
+  end(s);
+}
+
+/* The batch fits into the kernel's answer, but not into the time. */
+static void test_batch_ends_with_its_time(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  engine.late_from = 8;
+  send_packets(ALICE, BATCH - 4);
+  send_packets(BOB, 3);
+  turn(s);
+  CHECK_EQ(engine.fed[BOB], 3);
+  CHECK(engine.fed[ALICE] >= 8 && engine.fed[ALICE] <= 8 + 4 + QE_FAIR_QUOTA);
+  CHECK_EQ(engine.fed[ALICE] + engine.waiting, BATCH - 4);
+  CHECK(engine.waiting > 0);
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  CHECK_EQ(engine.fed[ALICE], BATCH - 4);
+  CHECK_EQ(engine.out_of_order + engine.dropped + (uint64_t)engine.waiting, 0);
   end(s);
 }
 
@@ -294,6 +319,7 @@ int main(void) {
   RUN(test_flood_is_passed_by_others);
   RUN(test_flood_is_passed_with_gro_and_pktinfo);
   RUN(test_packets_of_no_connection_are_one_flood);
+  RUN(test_batch_ends_with_its_time);
   RUN(test_one_batch_is_not_copied);
   RUN(test_those_who_wait_take_turns);
   RUN(test_no_memory_drops_the_excess);
