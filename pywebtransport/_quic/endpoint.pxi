@@ -180,6 +180,9 @@ cdef class QuicEndpoint:
                 self._left()
                 if more > 0 and n > 0 and sock._c != NULL:
                     self._inside = True
+                    if self._e != NULL:
+                        # For those who do not stand behind a flood.
+                        qe_engine_set_until(self._e, _clock() + self._slice // 4)
                     n = more = qe_sock_read_ahead(sock._c, now)
                     self._left()
                     self._look_for_backlog()
