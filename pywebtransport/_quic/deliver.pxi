@@ -113,7 +113,7 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
 
 cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
     """The rest of the slice is for facts of other kinds."""
-    return self._is_over(self._slice // 4, SLICE_WOKEN // 4)
+    return self._is_over(self._slice // 4, self._most_woken // 4)
 
 cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
     cdef QuicStream stream
@@ -135,6 +135,7 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         try:
             if stream._flags & F_DEFAULT_SINK:
                 if conn.handler is not None:
+                    self._woken += 1  # somebody takes it, or a task is made for it
                     conn.handler.stream_ready(stream)
             elif stream._sink is not None:
                 stream._sink(stream)
@@ -148,6 +149,7 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
     cdef list batch, datagrams
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t most
+    cdef uint64_t begun, took
     batch, self._dgram_conns = self._dgram_conns, []
     for conn in batch:
         if self._is_over():
@@ -158,7 +160,9 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         datagrams, conn._dgrams = conn._dgrams, None
         if conn.handler is None:
             continue
-        most = SLICE_DATAGRAMS if len(batch) == 1 else SLICE_DATAGRAMS // 4
+        most = SLICE_DATAGRAMS
+        if len(batch) > 1 or conn._dgrams_slow:
+            most = SLICE_DATAGRAMS // 8
         if len(datagrams) > most:
             conn._dgrams = datagrams[most:]
             del datagrams[most:]
@@ -170,10 +174,13 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         self._woken += 1
         if len(datagrams) > SLICE_CALLS:
             self._told = SLICE_CALLS  # one call, but the work of many: look at the clock
+        begun = _clock()
         try:
             conn.handler.datagrams_received(datagrams)
         except BaseException as exc:
             self._report(exc)
+        took = _clock() - begun
+        conn._dgrams_slow = took * SLICE_DATAGRAMS > <uint64_t>len(datagrams) * self._slice
     return 0
 
 cdef int _deliver_groups(QuicEndpoint self) except -1:

@@ -12,7 +12,9 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     SLICE = 2_000_000          # nanoseconds
     SLICE_CALLS = 4            # calls without a look at the clock
-    SLICE_WOKEN = 128          # coroutines that run next, all in one turn of the event loop
+    LEAST_WOKEN = 16           # coroutines that run next, all in one turn of the event loop:
+    MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
+    WOKEN_COST = 40_000        # nanoseconds of one of them, before any is known
     SHARE_FIRST = 16           # streams of one connection while others wait: the first time,
     SHARE_AGAIN = 4            # and each further time
     SLICE_DATAGRAMS = 256      # handed over in one call
@@ -52,6 +54,9 @@ cdef class QuicEndpoint:
         self._closing_socks = []
         self._forks = _forks
         self._slice = SLICE
+        self._most_woken = SLICE // WOKEN_COST
+        self._outside = WOKEN_COST
+        self._outside_woken = 1
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
@@ -390,13 +395,27 @@ cdef class QuicEndpoint:
     cdef int _begin(self, uint64_t now) except -1:
         self._busy = True
         self._again = False
+        cdef uint64_t begun = _clock()
+        self._learn_cost(begun)
         self._flush_scheduled = False
         self._woken = 0
         # Who is behind has two turns in each of the event loop: reading, and working off.
-        self._slice_end = _clock() + (
+        self._slice_end = begun + (
             self._slice // 2 if self._late or self._has_backlog else self._slice)
         if self._e != NULL:
             qe_engine_set_until(self._e, self._slice_end)
+        return 0
+
+    cdef int _learn_cost(self, uint64_t begun) except -1:
+        """How long those take that are woken: what passes outside when a flush is due."""
+        cdef double most
+        if self._ended == 0 or self._woken == 0:
+            return 0
+        # Of both a share of an eighth is forgotten each time.
+        self._outside = self._outside * 0.875 + <double>(begun - self._ended)
+        self._outside_woken = self._outside_woken * 0.875 + <double>self._woken
+        most = <double>self._slice * self._outside_woken / self._outside
+        self._most_woken = <Py_ssize_t>max(<double>LEAST_WOKEN, min(<double>MOST_WOKEN, most))
         return 0
 
     cdef int _leave_time(self) except -1:
@@ -411,7 +430,7 @@ cdef class QuicEndpoint:
         """
         if self._e == NULL:
             return False
-        if self._woken + places >= SLICE_WOKEN:
+        if self._woken + places >= self._most_woken:
             return True
         self._told += 1
         if self._told < SLICE_CALLS:
@@ -427,6 +446,8 @@ cdef class QuicEndpoint:
             self._dirty = False
             if self._e != NULL:
                 self._want_flush()
+        # Without a flush to come, the loop may sleep before it calls again.
+        self._ended = _clock() if self._flush_scheduled else 0
         if self._fatal is not None:
             self._raise_fatal()
         return 0

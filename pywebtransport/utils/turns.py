@@ -20,7 +20,7 @@ SLICE: Final = 0.002
 _SLICE_NS: Final = int(SLICE * 1e9)
 _STEP: Final = 8
 """How many items are worked off between two questions."""
-_WOKEN: Final = 128
+_WOKEN: Final = 32
 """Coroutines that may be woken in one turn: all of them take their step in the next one."""
 
 
