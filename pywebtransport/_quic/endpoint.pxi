@@ -12,10 +12,10 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     SLICE = 2_000_000          # nanoseconds
     SLICE_CALLS = 4            # calls without a look at the clock
-    LEAST_WOKEN = 16           # coroutines that run next, all in one turn of the event loop:
+    LEAST_WOKEN = 24           # coroutines that run next, all in one turn of the event loop:
     MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
     WOKEN_COST = 40_000        # nanoseconds of one of them, before any is known
-    SHARE_FIRST = 16           # streams of one connection while others wait: the first time,
+    SHARE_FIRST = 8            # streams of one connection while others wait: the first time,
     SHARE_AGAIN = 4            # and each further time
     SLICE_DATAGRAMS = 256      # handed over in one call
     SLICE_PACKETS = 256        # of those that wait for their connection's turn
@@ -186,8 +186,7 @@ cdef class QuicEndpoint:
                 if more > 0 and n > 0 and sock._c != NULL:
                     self._inside = True
                     if self._e != NULL:
-                        # For those who do not stand behind a flood.
-                        qe_engine_set_until(self._e, _clock() + self._slice // 4)
+                        qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
                     n = more = qe_sock_read_ahead(sock._c, now)
                     self._left()
                     self._look_for_backlog()

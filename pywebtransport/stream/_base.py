@@ -469,6 +469,7 @@ class _StreamBase(EventEmitter):
             or not (self._receive_done or self._receive_over())
         ):
             return
+        self._ending()  # whether the session ended first can be told only now
         self._done = True
         # Without these the stream and its engine's side would hold each other until the
         # garbage collector looks.

@@ -19,7 +19,7 @@ from tests.support.steps import until
 
 MOST = 2 * 128
 """Coroutines that go on in one turn: as many as the engine wakes, and as many as others do."""
-STREAMS = 10_000
+STREAMS = 900  # as many as the peer allows a session at defaults, nearly
 FIELDS: dict[str, Any] = {
     "initial_max_streams_bidi": STREAMS + 10,
     "initial_max_streams_uni": STREAMS + 10,

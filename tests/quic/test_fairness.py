@@ -169,8 +169,9 @@ def test_streams_of_a_flood_take_turns_with_those_of_others(lab: Lab, flooders: 
             turns += 1
             server.endpoint.receive(server.quic_socket, now())
             server.endpoint.process(now())
-        assert turns <= 2
-        assert log.index(honest.far) - before <= 32
+        # The others may have had no share so far; that is a few streams of each, not all of them.
+        assert turns <= 2 * (flooders + 1)
+        assert log.index(honest.far) - before <= 16 * (flooders + 1)
         assert len(log) < 250  # the flood was not over
         # Nothing is lost, and each connection's streams are told of in their order.
         for link in flood:
