@@ -91,7 +91,7 @@ cdef class QuicEndpoint:
     cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
-    cdef Py_ssize_t _woken     # coroutines woken in this turn, and streams handed over
+    cdef Py_ssize_t _woken     # coroutines woken in this turn
     cdef Py_ssize_t _most_woken
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
     cdef double _outside_woken

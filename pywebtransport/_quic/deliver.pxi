@@ -135,7 +135,6 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         try:
             if stream._flags & F_DEFAULT_SINK:
                 if conn.handler is not None:
-                    self._woken += 1  # somebody takes it, or a task is made for it
                     conn.handler.stream_ready(stream)
             elif stream._sink is not None:
                 stream._sink(stream)
