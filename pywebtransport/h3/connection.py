@@ -39,7 +39,7 @@ from .constants import (
 )
 from .critical import LocalCritical
 from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
-from .errors import H3ConnectionError, H3StreamError, SessionAbort
+from .errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
 from .events import ConnectionEvents, SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
@@ -48,7 +48,7 @@ from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
-from .session import H3Session, abort_error
+from .session import H3Session
 from .settings import check_settings, local_settings
 from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
-    FlowControlError,
-    ProtocolError,
     SessionError,
     SessionRejectedError,
 )
@@ -58,7 +56,7 @@ from .varint import encode_varint
 if TYPE_CHECKING:
     from .connection import H3Connection
 
-__all__ = ["H3Session", "H3SessionState", "abort_error"]
+__all__ = ["H3Session", "H3SessionState"]
 
 _SWEEP_AT = 64
 
@@ -820,8 +818,8 @@ class H3Session:
         self._lost(error, remote=False)
 
     def detach(self) -> None:
-        """The QUIC connection is gone; :meth:`connection_lost` follows, perhaps in a later turn."""
-        self._request = None  # nothing can be written any more
+        """The QUIC connection is gone; :meth:`connection_lost` follows, maybe in a later turn."""
+        self._request = None
         self.takes_arrivals = False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -889,24 +887,13 @@ class H3Session:
         if credit is not None:
             credit.end()
         streams, self._streams = self._streams, {}
-        if streams and not connection.is_closed:
-            # Until all of them are cut off they stay within the limits of the session.
-            end = None if credit is None else credit.close
-            for_each(connection.load.turns, streams.values(), self._cut_off, end)
-        elif credit is not None:
-            credit.close()
+        # Until all of them are cut off they stay within the limits of the session.
+        end = None if credit is None else credit.close
+        for_each(connection.load.turns, streams.values(), self._cut_off, end)
 
     def _cut_off(self, stream: Stream) -> None:
-        """The session is over; its streams go with it, unless the whole connection did."""
         if not self._connection.is_closed:
             abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
 
     def _error(self, message: str) -> SessionError:
         return SessionError(f"session {self.session_id}: {message}")
-
-
-def abort_error(error: SessionAbort) -> Exception:
-    """The public error for a session that this end breaks off because of the peer."""
-    if error.code == H3Error.WT_FLOW_CONTROL_ERROR:
-        return FlowControlError(error.reason, error_code=error.code, remote=True)
-    return ProtocolError(error.reason, error_code=error.code, remote=True)

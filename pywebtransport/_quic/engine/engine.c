@@ -355,13 +355,7 @@ void qe_engine_set_until(qe_engine *e, qe_tstamp until) {
 }
 
 bool qe_engine_is_late(const qe_engine *e) {
-  struct timespec ts = {0};
-
-  if (e->until == QE_NEVER) {
-    return false;
-  }
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (uint64_t)ts.tv_sec * QE_SECOND + (uint64_t)ts.tv_nsec >= e->until;
+  return e->until != QE_NEVER && qe_udp_clock() >= e->until;
 }
 
 /* False: more of them are due, for a later call. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "fair.h"
 #include "log.h"
@@ -38,6 +39,13 @@ struct qe_rx {
   uint8_t *slots;
   unsigned nslots;
 };
+
+qe_tstamp qe_udp_clock(void) {
+  struct timespec ts = {0};
+
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (qe_tstamp)ts.tv_sec * 1000000000 + (qe_tstamp)ts.tv_nsec;
+}
 
 /* ------------------------------------------------------------------ set-up */
 

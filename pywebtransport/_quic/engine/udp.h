@@ -19,6 +19,9 @@
  * sock is NULL counts as taken. */
 size_t qe_udp_send(const qe_packets *trains, size_t n);
 
+/* CLOCK_MONOTONIC in nanoseconds. */
+qe_tstamp qe_udp_clock(void);
+
 /* Called by udp.c; implemented by engine.c. */
 
 /* The network says that remote cannot be reached (sys_errno: ECONNREFUSED,
