@@ -40,7 +40,7 @@ from ..utils.waiters import Waiters, require_loop
 from . import report
 from .driver import Driver
 from .endpoint import client_endpoint
-from .farewell import Farewell, before, sessions_flushed
+from .farewell import Farewell, before, close_sessions, sessions_flushed
 from .info import ConnectionInfo, snapshot
 from .memory import takes_request
 from .migration import migrate
@@ -439,13 +439,8 @@ class WebTransportConnection(EventEmitter):
         try:
             if self._driver is not None:
                 async with while_present(self._driver.quic, deadline):
-                    await asyncio.gather(
-                        *(
-                            session._close_until(before(deadline), code, reason)
-                            for session in list(self._sessions.values())
-                        ),
-                        return_exceptions=True,
-                    )
+                    sessions = list(self._sessions.values())
+                    await close_sessions(sessions, before(deadline), code, reason)
                     await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
         except builtins.TimeoutError:
             pass  # whoever is left does not answer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from ..config import ServerConfig
 from ..connection.farewell import before
@@ -20,16 +22,19 @@ from ..h3.error_codes import code_to_wire
 from ..types import SessionState
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
+from ..utils.turns import Turns, for_each
 from ..utils.waiters import require_loop, running_loop
 from .opening import wait_finished_streams
 
 if TYPE_CHECKING:
-    from .session import WebTransportSession
+    from ..stream._base import _StreamBase
+    from .session import WebTransportSession, _AnyStream
 
 __all__ = [
     "check_ending",
     "close_until",
     "closed_error",
+    "end_streams",
     "refusal",
     "require_home",
     "stream_code_to_wire",
@@ -95,6 +100,33 @@ async def close_until(
     session._close_now(code, reason)
     if close_connection:
         await connection._session_gone(deadline)
+
+
+def end_streams(session: WebTransportSession) -> None:
+    """The session is over, and its streams are: wake who waits for one, some in each turn."""
+    orphans = session._orphans
+    held: set[_StreamBase] = set()
+    if orphans is not None:
+        orphans.settle()
+        held = orphans.clear()
+    streams, session._streams = session._streams, {}
+    turns = Turns.of(session._loop)
+    for_each(turns, streams.values(), partial(_end_stream, turns), held.clear)
+
+
+def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
+    stream = reference()
+    if stream is None:
+        return
+    quic = stream._quic
+    if stream._arrival and not quic.fin_received:
+        # Nobody took it: what did not come whole is worth nothing. It and the session hold each
+        # other, so that its bytes would stay until the garbage collector comes by.
+        quic.skip(quic.buffered)
+    if stream._has_waiter():
+        turns.woke()
+        stream._wake()
+    stream._check_done()
 
 
 def stream_code_to_wire(code: int) -> int:

@@ -63,11 +63,12 @@ from .ending import (
     check_ending,
     close_until,
     closed_error,
+    end_streams,
     refusal,
     require_home,
     stream_code_to_wire,
 )
-from .incoming import Acceptors, IncomingStreams, drop_unread
+from .incoming import Acceptors, IncomingStreams
 from .opening import (
     credit_grew,
     may_open,
@@ -797,14 +798,8 @@ class WebTransportSession(EventEmitter):
             if self._datagrams is not None:
                 self._datagrams._close()
             self._memory.close()
-            drop_unread(self)
-            for stream in self._open_streams():
-                stream._fail(self._closed_error(f"stream {stream.stream_id} ended with it"))
-                stream._check_done()
+            end_streams(self)
         finally:  # nobody waits for ever, whatever went wrong above
-            self._streams.clear()
-            if self._orphans is not None:
-                self._orphans.clear()
             for waiters in (self._ready_waiters, self._closed_waiters):
                 waiters.wake()
             if self._acceptors is not None:

@@ -56,6 +56,7 @@ struct qe_engine {
 
   qe_chunk *released; /* pinned buffers to give back, copies to free */
   unsigned upcalls;   /* depth */
+  qe_tstamp until;    /* see qe_engine_set_until */
   int starved;        /* no memory for packets in the last process call */
   int stop_accepting;
   int dying;
