@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..utils.turns import Turns
 from ..utils.waiters import Waiters
 
 if TYPE_CHECKING:
     from .._transport import Stream
     from ..h3.connection import H3Connection
+    from .session import WebTransportSession
 
-__all__ = ["Closing", "before", "sessions_flushed"]
+__all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
@@ -29,6 +31,34 @@ def before(deadline: float) -> float:
         deadline: Of everything, by the clock of the running loop.
     """
     return deadline - (deadline - asyncio.get_running_loop().time()) / 10
+
+
+async def close_sessions(
+    sessions: Iterable[WebTransportSession], deadline: float, code: int, reason: str
+) -> None:
+    """Close sessions at the same time; so many begin in each turn that others have theirs.
+
+    Args:
+        sessions: Which.
+        deadline: By the clock of the loop.
+        code: As for ``WebTransportSession.close``.
+        reason: Likewise.
+
+    Cancellation: all of them are closed at once.
+    """
+    loop = asyncio.get_running_loop()
+    turns = Turns.of(loop)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        for session in sessions:
+            tasks.append(loop.create_task(session.close_until(deadline, code, reason)))
+            turns.woke()
+            await turns.pause()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
 
 
 async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:

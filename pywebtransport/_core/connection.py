@@ -38,7 +38,7 @@ from ..utils.gates import Gates
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
 from ..utils.waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
-from .closing import Closing, before, sessions_flushed
+from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
 from .endpoint import client_endpoint
 from .info import ConnectionInfo, snapshot
@@ -434,13 +434,8 @@ class WebTransportConnection(EventEmitter):
         try:
             if self._driver is not None:
                 async with while_present(self, deadline):
-                    await asyncio.gather(
-                        *(
-                            session.close_until(before(deadline), code, reason)
-                            for session in list(self._sessions.values())
-                        ),
-                        return_exceptions=True,
-                    )
+                    sessions = list(self._sessions.values())
+                    await close_sessions(sessions, before(deadline), code, reason)
                     await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
         except builtins.TimeoutError:
             pass  # whoever is left does not answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
@@ -104,7 +105,11 @@ class Driver:
         if owner is None:
             return
         error = self.error(owner, info)
-        self.h3.connection_closed(error)
+        self.h3.connection_closed(error, partial(self._sessions_told, owner, info, error))
+
+    def _sessions_told(
+        self, owner: WebTransportConnection, info: CloseInfo, error: WebTransportError
+    ) -> None:
         if self.handshake is not None and not self.handshake.done():
             self.handshake.set_exception(error)
         if self.active:

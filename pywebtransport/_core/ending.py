@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from .._states import SessionCloseInfo, SessionState
 from ..config import ServerConfig
@@ -21,12 +23,12 @@ from ..h3.error_codes import code_to_wire
 from ..utils import get_timestamp
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
+from ..utils.turns import Turns, for_each
 from .closing import before
-from .incoming_streams import drop_unread
 from .opening import require_home, session_over, wait_finished_streams
 
 if TYPE_CHECKING:
-    from .session import WebTransportSession
+    from .session import WebTransportSession, _AnyStream
 
 __all__ = [
     "check_ending",
@@ -117,14 +119,8 @@ def end(
         if session._datagrams is not None:
             session._datagrams._close()
         session.memory_budget.close()
-        drop_unread(session)
-        for stream in session.open_streams():
-            stream._fail(session.closed_error(f"stream {stream.stream_id} ended with it"))
-            stream._check_done()
+        _end_streams(session)
     finally:  # nobody waits for ever, whatever went wrong above
-        session._streams.clear()
-        if session._orphans is not None:
-            session._orphans.clear()
         session._ready_waiters.wake()
         session._closed_waiters.wake()
         if session._draining_waiters is not None:
@@ -138,6 +134,33 @@ def end(
     session._tell_closed(
         {"session_id": session._session_id, "code": code, "reason": reason, "remote": remote}
     )
+
+
+def _end_streams(session: WebTransportSession) -> None:
+    """Wake the callers that wait for a stream of the session, some in each turn."""
+    orphans = session._orphans
+    held: set[_StreamBase] = set()
+    if orphans is not None:
+        orphans.settle()
+        held = orphans.clear()
+    streams, session._streams = session._streams, {}
+    turns = Turns.of(session._loop)
+    for_each(turns, streams.values(), partial(_end_stream, turns), held.clear)
+
+
+def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
+    stream = reference()
+    if stream is None:
+        return
+    quic = stream._quic
+    if stream._arrival and not quic.fin_received:
+        # Nobody took it, so an incomplete stream is worth nothing. It and the session hold each
+        # other, so its bytes would stay until the garbage collector comes by.
+        quic.skip(quic.buffered)
+    if stream._has_waiter():
+        turns.woke()
+        stream._wake()
+    stream._check_done()
 
 
 def stream_code_to_wire(code: int) -> int:

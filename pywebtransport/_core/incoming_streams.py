@@ -154,18 +154,6 @@ class IncomingStreams(Generic[_StreamT]):
         return stream
 
 
-def drop_unread(session: WebTransportSession) -> None:
-    """The session is over: of streams that nobody took, what did not come whole is worth nothing.
-
-    They and the session hold each other, so their bytes would stay until the garbage collector
-    comes by.
-    """
-    for streams in (session._incoming_bidi, session._incoming_uni):
-        for stream in streams or ():
-            if not stream._quic.fin_received:
-                stream._quic.skip(stream._quic.buffered)
-
-
 def _take(
     session: WebTransportSession, bidirectional: bool, unidirectional: bool
 ) -> _AnyStream | None:

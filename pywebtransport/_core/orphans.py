@@ -118,10 +118,11 @@ class Orphans:
         if stream in self.streams and stream._quic.sink is _has_news:
             stream._quic.sink = None
 
-    def clear(self) -> None:
-        """The session is over, and every stream with it."""
+    def clear(self) -> set[_StreamBase]:
+        """The session is over, and every stream with it; returns those that were held."""
         self._fresh.clear()
-        self.streams.clear()
+        held, self.streams = self.streams, set()
+        return held
 
     def _tell(self, stream: _StreamBase) -> None:
         session = self._session()

@@ -57,7 +57,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         quic = self._quic
         if self._receive_done or quic.is_reset:
             return False
-        return quic.buffered > 0 or (self._error is None and not quic.at_eof)
+        return quic.buffered > 0 or (self._session._close_info is None and not quic.at_eof)
 
     def at_eof(self) -> bool:
         """The peer's FIN was reached: every byte has been read."""
@@ -388,8 +388,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 stream_id=self.stream_id,
                 stream_state=self.state,
             )
-        if self._error is not None:
-            raise self._error
+        ended = self._ending()
+        if ended is not None:
+            raise ended
         if self._read_waiter is not None:
             raise StreamError(
                 f"another coroutine is already reading stream {self.stream_id}; "
@@ -452,7 +453,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 self._check_done()
 
     def _receive_over(self) -> bool:
-        return self._quic.is_reset or self._error is not None
+        return self._quic.is_reset or self._session._close_info is not None
 
     def _tell_data(self) -> bool:
         """Tell listeners of bytes that arrived; False: there are no listeners."""

@@ -82,7 +82,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     @property
     def is_writable(self) -> bool:
         """More bytes can be written."""
-        return self._error is None and not self._reset_sent and self._quic.can_write
+        over = self._session._close_info is not None or self._reset_sent
+        return not over and self._quic.can_write
 
     @property
     def send_order(self) -> int:
@@ -492,8 +493,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     def _raise_if_over(self) -> None:
         """Raise what ended the sending side, if anything did."""
         quic = self._quic
-        if self._error is not None and not quic.is_acked:
-            raise self._error
+        ended = self._ending()
+        if ended is not None and not quic.is_acked:
+            raise ended
         if quic.is_stopped or self._reset_sent or (quic.is_closed and not quic.is_acked):
             # The engine knows the exact reason; an empty write makes it say so.
             quic.write(b"")

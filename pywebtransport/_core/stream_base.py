@@ -15,7 +15,6 @@ from .._states import EventType, StreamDirection, StreamId, StreamState
 from ..constants import ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import (
-    SessionClosedError,
     StreamError,
     StreamResetError,
     StreamStoppedError,
@@ -307,7 +306,7 @@ class _StreamBase(EventEmitter):
         return (
             self._done
             or self._quic.is_closed
-            or self._error is not None
+            or self._session._close_info is not None
             or (self._send_over() and self._read_over())
         )
 
@@ -464,8 +463,9 @@ class _StreamBase(EventEmitter):
 
     def _application_error(self, error: WebTransportError) -> WebTransportError:
         """Replace the raw wire code of an engine error by the application's code."""
-        if self._error is not None:
-            return self._error
+        ended = self._ending()
+        if ended is not None:
+            return ended
         details = error.details
         if isinstance(error, StreamResetError | StreamStoppedError):
             wire = details.get("code")
@@ -484,11 +484,15 @@ class _StreamBase(EventEmitter):
             return self._session.closed_error(f"stream {self.stream_id} ended with it")
         return error
 
-    def _fail(self, error: SessionClosedError) -> None:
-        """The session is over: every waiter wakes with ``error``."""
-        if self._error is None and not self._done:
-            self._error = error
-        self._wake()
+    def _ending(self) -> WebTransportError | None:
+        """The error for what the end of the session made impossible; None: it is not over.
+
+        Whoever asks makes it: most streams of a session that ends are asked by nobody, and
+        those who wait are woken one after the other.
+        """
+        if self._error is None and not self._done and self._session._close_info is not None:
+            self._error = self._session.closed_error(f"stream {self.stream_id} ended with it")
+        return self._error
 
     def _wake(self) -> None:
         """Wake whoever waits on this stream; each direction extends it."""
@@ -506,6 +510,7 @@ class _StreamBase(EventEmitter):
             or not (self._receive_done or self._receive_over())
         ):
             return
+        self._ending()  # whether the session ended first can be told only now
         self._done = True
         # Without these the stream and its engine's side would hold each other until the
         # garbage collector looks.

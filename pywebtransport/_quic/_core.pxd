@@ -91,7 +91,11 @@ cdef class QuicEndpoint:
     cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
-    cdef Py_ssize_t _woken     # readers woken in this turn
+    cdef Py_ssize_t _woken     # coroutines woken in this turn
+    cdef Py_ssize_t _most_woken
+    cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
+    cdef double _outside_woken
+    cdef uint64_t _ended       # when the last turn ended; 0: nothing followed at once
     # A turn tells handlers of so much, and leaves the rest to the next one.
     cdef uint64_t _slice       # nanoseconds
     cdef uint64_t _slice_end
@@ -106,7 +110,9 @@ cdef class QuicEndpoint:
     cdef list _failed_handshakes  # (address, CloseInfo)
     cdef list _handshakes
     cdef list _facts
-    cdef list _ready
+    cdef object _ready         # connections with streams that have news, which had no share yet,
+    cdef object _ready_again   # and those that had one
+    cdef bint _ready_first     # of which kind the last one was
     cdef list _dgram_conns
     cdef list _group_events
     cdef list _writable
@@ -132,7 +138,9 @@ cdef class QuicEndpoint:
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
-    cdef bint _is_over(self) noexcept
+    cdef int _learn_cost(self, uint64_t begun) except -1
+    cdef int _leave_time(self) except -1
+    cdef bint _is_over(self, uint64_t reserve=*, Py_ssize_t places=*) noexcept
     cdef int _deliver(self) except -1
     cdef int _wake(self, object waiter) except -1
 
@@ -168,8 +176,10 @@ cdef class QuicConnection:
     cdef public object handler
     cdef set _streams            # alive in the engine
     cdef set _groups
+    cdef list _ready             # streams that have news, in order; None: none has
     cdef list _dgrams            # received, to be delivered
     cdef size_t _dgram_bytes     # of these
+    cdef bint _dgrams_slow       # a large batch of them takes longer than a slice
     cdef uint64_t _dgrams_missed  # received when too many waited
     cdef CloseInfo _close_info
     cdef str _alpn

@@ -38,6 +38,7 @@ from pywebtransport._quic.quicengine cimport *
 
 import os as _os
 import warnings as _warnings
+from collections import deque as _deque
 
 from pywebtransport import exceptions as _exc
 

@@ -93,16 +93,40 @@ cdef int _deliver_facts(QuicEndpoint self) except -1:
     return 0
 
 cdef int _deliver_streams(QuicEndpoint self) except -1:
+    """The connections in turn: whoever had its share stands behind those that had none.
+
+    1: there are more, for a later turn.
+    """
+    cdef QuicConnection conn
+    while self._ready or self._ready_again:
+        if _is_streams_slice_over(self):
+            return 1
+        # In turn, so that connections which come and go do not starve the others.
+        self._ready_first = not self._ready_first
+        if self._ready and (self._ready_first or not self._ready_again):
+            conn = self._ready.popleft()
+            _deliver_streams_of(self, conn, SHARE_FIRST)
+        else:
+            conn = self._ready_again.popleft()
+            _deliver_streams_of(self, conn, SHARE_AGAIN)
+    return 0
+
+cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
+    """The rest of the slice is for facts of other kinds."""
+    return self._is_over(self._slice // 4, self._most_woken // 4)
+
+cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
     cdef QuicStream stream
-    cdef list batch
-    cdef Py_ssize_t done = 0
-    batch, self._ready = self._ready, []
-    for stream in batch:
-        if self._is_over():
-            self._late = True
-            self._ready = batch[done:] + self._ready
+    cdef list streams = conn._ready
+    cdef Py_ssize_t at = 0
+    while at < len(streams):
+        if at and (_is_streams_slice_over(self)
+                   or (at >= share and (self._ready or self._ready_again))):
+            del streams[:at]
+            self._ready_again.append(conn)
             return 0
-        done += 1
+        stream = streams[at]
+        at += 1
         stream._flags &= ~<uint32_t>F_IN_READY
         if stream._read_waiter is not None:
             waiter, stream._read_waiter = stream._read_waiter, None
@@ -110,18 +134,21 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
             self._wake(waiter)
         try:
             if stream._flags & F_DEFAULT_SINK:
-                if stream._conn.handler is not None:
-                    stream._conn.handler.stream_ready(stream)
+                if conn.handler is not None:
+                    conn.handler.stream_ready(stream)
             elif stream._sink is not None:
                 stream._sink(stream)
         except BaseException as exc:
             self._report(exc)
+    conn._ready = None
     return 0
 
 cdef int _deliver_datagrams(QuicEndpoint self) except -1:
     cdef QuicConnection conn
     cdef list batch, datagrams
     cdef Py_ssize_t done = 0
+    cdef Py_ssize_t most
+    cdef uint64_t begun, took
     batch, self._dgram_conns = self._dgram_conns, []
     for conn in batch:
         if self._is_over():
@@ -132,9 +159,12 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         datagrams, conn._dgrams = conn._dgrams, None
         if conn.handler is None:
             continue
-        if len(datagrams) > SLICE_DATAGRAMS:
-            conn._dgrams = datagrams[SLICE_DATAGRAMS:]
-            del datagrams[SLICE_DATAGRAMS:]
+        most = SLICE_DATAGRAMS
+        if len(batch) > 1 or conn._dgrams_slow:
+            most = SLICE_DATAGRAMS // 8
+        if len(datagrams) > most:
+            conn._dgrams = datagrams[most:]
+            del datagrams[most:]
             for datagram in datagrams:
                 conn._dgram_bytes -= <size_t>PyBytes_GET_SIZE(datagram)
             self._dgram_conns.append(conn)
@@ -142,11 +172,14 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         # Who gets them runs next, and may well answer: see receive().
         self._woken += 1
         if len(datagrams) > SLICE_CALLS:
-            self._told += SLICE_CALLS  # one call, but the work of many: look at the clock
+            self._told = SLICE_CALLS  # one call, but the work of many: look at the clock
+        begun = _clock()
         try:
             conn.handler.datagrams_received(datagrams)
         except BaseException as exc:
             self._report(exc)
+        took = _clock() - begun
+        conn._dgrams_slow = took * SLICE_DATAGRAMS > <uint64_t>len(datagrams) * self._slice
     return 0
 
 cdef int _deliver_groups(QuicEndpoint self) except -1:
@@ -191,10 +224,12 @@ cdef int _deliver_writable(QuicEndpoint self) except -1:
                 stream._c == NULL or stream._flags & (F_STOPPED | F_RESET_SENT)
                 or qe_stream_queued(stream._c) <= self._write_low):
             waiter, stream._write_waiter = stream._write_waiter, None
+            self._woken += 1
             self._wake(waiter)
         if stream._acked_waiter is not None and (
                 stream._c == NULL or stream._flags & (F_ACKED | F_STOPPED | F_RESET_SENT)):
             waiter, stream._acked_waiter = stream._acked_waiter, None
+            self._woken += 1
             self._wake(waiter)
     return 0
 
@@ -202,14 +237,18 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
     cdef QuicStream stream
     cdef QuicConnection conn
     cdef list streams, conns
+    cdef list kept = []
     cdef Py_ssize_t done = 0
     streams, self._dead_streams = self._dead_streams, []
     for stream in streams:
         if self._is_over():
             self._late = True
-            self._dead_streams = streams[done:] + self._dead_streams
+            self._dead_streams = kept + streams[done:] + self._dead_streams
             return 0
         done += 1
+        if stream._flags & F_IN_READY:
+            kept.append(stream)  # what it brought comes first
+            continue
         stream._wake_all()
         stream._give_stream_credit()
         if stream.on_closed is not None:
@@ -218,15 +257,21 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
                 callback(stream)
             except BaseException as exc:
                 self._report(exc)
+    if kept:
+        self._dead_streams = kept + self._dead_streams
     # Their streams came first, in this turn or an earlier one.
     done = 0
+    kept = []
     conns, self._dead_conns = self._dead_conns, []
     for conn in conns:
         if self._is_over():
             self._late = True
-            self._dead_conns = conns[done:] + self._dead_conns
+            self._dead_conns = kept + conns[done:] + self._dead_conns
             return 0
         done += 1
+        if conn._ready is not None:
+            kept.append(conn)
+            continue
         if conn.handler is None:
             continue
         handler, conn.handler = conn.handler, None
@@ -234,4 +279,6 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
             handler.connection_closed(conn._close_info)
         except BaseException as exc:
             self._report(exc)
+    if kept:
+        self._dead_conns = kept + self._dead_conns
     return 0

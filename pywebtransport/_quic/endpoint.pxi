@@ -11,8 +11,12 @@ cdef extern from "<time.h>" nogil:
 
 cdef enum:
     SLICE = 2_000_000          # nanoseconds
-    SLICE_CALLS = 16           # calls without a look at the clock
-    SLICE_WOKEN = 128          # readers that run next, all in one turn of the event loop
+    SLICE_CALLS = 4            # calls without a look at the clock
+    LEAST_WOKEN = 24           # coroutines that run next, all in one turn of the event loop:
+    MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
+    WOKEN_COST = 40_000        # nanoseconds of one of them, before any is known
+    SHARE_FIRST = 8            # streams of one connection while others wait: the first time,
+    SHARE_AGAIN = 4            # and each further time
     SLICE_DATAGRAMS = 256      # handed over in one call
     SLICE_PACKETS = 256        # of those that wait for their connection's turn
     MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
@@ -38,7 +42,8 @@ cdef class QuicEndpoint:
         self._failed_handshakes = []
         self._handshakes = []
         self._facts = []
-        self._ready = []
+        self._ready = _deque()
+        self._ready_again = _deque()
         self._dgram_conns = []
         self._group_events = []
         self._writable = []
@@ -49,6 +54,9 @@ cdef class QuicEndpoint:
         self._closing_socks = []
         self._forks = _forks
         self._slice = SLICE
+        self._most_woken = SLICE // WOKEN_COST
+        self._outside = WOKEN_COST
+        self._outside_woken = 1
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
@@ -177,12 +185,15 @@ cdef class QuicEndpoint:
                 self._left()
                 if more > 0 and n > 0 and sock._c != NULL:
                     self._inside = True
+                    if self._e != NULL:
+                        qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
                     n = more = qe_sock_read_ahead(sock._c, now)
                     self._left()
                     self._look_for_backlog()
                 self._check_failure()
             if n < 0:
                 self._report(_error(n, f"Receiving on socket {sock._fd}"))
+            self._leave_time()
             self._deliver()
             # Woken readers run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
@@ -366,6 +377,7 @@ cdef class QuicEndpoint:
             for conn in self._conns:
                 conn._return_lost()
         self._inside = True
+        qe_engine_set_until(self._e, _clock() + self._slice // 2)
         left = qe_engine_process(self._e, now)
         self._left()
         if self._outgoing:
@@ -382,26 +394,59 @@ cdef class QuicEndpoint:
     cdef int _begin(self, uint64_t now) except -1:
         self._busy = True
         self._again = False
+        cdef uint64_t begun = _clock()
+        self._learn_cost(begun)
         self._flush_scheduled = False
         self._woken = 0
         # Who is behind has two turns in each of the event loop: reading, and working off.
-        self._slice_end = _clock() + (
+        self._slice_end = begun + (
             self._slice // 2 if self._late or self._has_backlog else self._slice)
+        if self._e != NULL:
+            qe_engine_set_until(self._e, self._slice_end)
         return 0
 
-    cdef bint _is_over(self) noexcept:
-        """What is left to be told has to wait for the next turn, if there is one."""
+    cdef int _learn_cost(self, uint64_t begun) except -1:
+        """How long those take that are woken: what passes outside when a flush is due."""
+        cdef double most
+        if self._ended == 0 or self._woken == 0:
+            return 0
+        # Of both a share of an eighth is forgotten each time.
+        self._outside = self._outside * 0.875 + <double>(begun - self._ended)
+        self._outside_woken = self._outside_woken * 0.875 + <double>self._woken
+        most = <double>self._slice * self._outside_woken / self._outside
+        self._most_woken = <Py_ssize_t>max(<double>LEAST_WOKEN, min(<double>MOST_WOKEN, most))
+        return 0
+
+    cdef int _leave_time(self) except -1:
+        """Reading took its part of the slice: at least a quarter is for telling."""
+        self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
+        return 0
+
+    cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
+        """What is left to be told has to wait for the next turn, if there is one.
+
+        So much time, and so many coroutines to wake, are left to others.
+        """
         if self._e == NULL:
             return False
+        if self._woken + places >= self._most_woken:
+            return True
         self._told += 1
-        return self._woken >= SLICE_WOKEN or (
-            self._told >= SLICE_CALLS and _clock() >= self._slice_end)
+        if self._told < SLICE_CALLS:
+            return False
+        if _clock() + reserve >= self._slice_end:
+            self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
+            return True
+        self._told = 0
+        return False
 
     cdef int _after_turn(self) except -1:
         if self._dirty or self._late or self._has_backlog:
             self._dirty = False
             if self._e != NULL:
                 self._want_flush()
+        # Without a flush to come, the loop may sleep before it calls again.
+        self._ended = _clock() if self._flush_scheduled else 0
         if self._fatal is not None:
             self._raise_fatal()
         return 0
@@ -668,8 +713,10 @@ cdef class QuicEndpoint:
 
         Handlers may do anything, closing the endpoint included: what they
         cause is appended to the lists and delivered by the same loop. When the
-        slice of this turn is over, the rest waits for the next one, in its order.
+        slice of this turn is over, the rest waits for the next one: streams in
+        turns of their connections, everything else in its order.
         """
+        cdef bint behind
         if self._delivering:
             return 0
         self._delivering = True
@@ -688,8 +735,9 @@ cdef class QuicEndpoint:
                     _deliver_handshakes(self)
                 if self._facts and not self._late:
                     _deliver_facts(self)
-                if self._ready and not self._late:
-                    _deliver_streams(self)
+                behind = False
+                if (self._ready or self._ready_again) and not self._late:
+                    behind = _deliver_streams(self) > 0
                 # A flood of streams does not hold datagrams up: they have no order between them.
                 if self._dgram_conns and not self._handshakes:
                     _deliver_datagrams(self)
@@ -699,6 +747,8 @@ cdef class QuicEndpoint:
                     _deliver_writable(self)
                 if (self._dead_streams or self._dead_conns) and not self._late:
                     _deliver_dead(self)
+                if behind:
+                    self._late = True
         finally:
             self._delivering = False
         if self._late:

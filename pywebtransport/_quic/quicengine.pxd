@@ -305,6 +305,7 @@ cdef extern from "engine/quicengine.h":
                                 unsigned hops, qe_tstamp now)
     int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places,
                                const uint8_t *alive, size_t alive_len, int ends)
+    void qe_engine_set_until(qe_engine *e, qe_tstamp until)
     int qe_engine_process(qe_engine *e, qe_tstamp now)
     qe_tstamp qe_engine_next_tick(qe_engine *e)
     int qe_engine_is_blocked(const qe_engine *e)

@@ -392,7 +392,11 @@ cdef class QuicStream:
         cdef QuicEndpoint endpoint
         if not self._flags & F_IN_READY:
             endpoint = self._conn._endpoint
-            endpoint._ready.append(self)
+            if self._conn._ready is None:
+                self._conn._ready = [self]
+                endpoint._ready.append(self._conn)
+            else:
+                self._conn._ready.append(self)
             self._flags |= F_IN_READY
             endpoint._events = True
             if not endpoint._busy:
@@ -511,9 +515,11 @@ cdef class QuicStream:
             endpoint._wake(waiter)
         if self._write_waiter is not None:
             waiter, self._write_waiter = self._write_waiter, None
+            endpoint._woken += 1
             endpoint._wake(waiter)
         if self._acked_waiter is not None:
             waiter, self._acked_waiter = self._acked_waiter, None
+            endpoint._woken += 1
             endpoint._wake(waiter)
         return 0
 

@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 from ..utils.failures import is_normal_end, log_application_error
-from ..utils.tasks import is_being_cancelled
+from ..utils.tasks import cancel_in_turns, is_being_cancelled
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -92,8 +92,7 @@ class Relay:
             for session, drain in zip(self._sessions, drains, strict=True):
                 session.remove_watcher(EventType.SESSION_DRAINING, drain)
             tasks = [*ends, *self._tasks[0], *self._tasks[1]]
-            for task in tasks:
-                task.cancel()
+            cancel_in_turns(tasks)
             # Nothing of this is left behind, even when a second cancellation comes.
             for session in self._sessions:
                 if not session.is_closed:
@@ -107,8 +106,7 @@ class Relay:
     async def _finish(self, ended: int) -> None:
         """One session ended: deliver what came of it, then end the other the same way."""
         first, other = self._sessions[ended], self._sessions[1 - ended]
-        for task in self._tasks[1 - ended]:
-            task.cancel()
+        cancel_in_turns(self._tasks[1 - ended])
         info = first.close_info
         assert info is not None
         seconds = other.config.close_timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._transport import Stream
+from ..utils.turns import for_each
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
 from .critical import PeerCritical
@@ -230,11 +231,15 @@ class Arrivals:
         if not data:
             return True
         self._count_qpack(data)
-        for stream_id in self._connection.qpack.feed_encoder(data):
-            request = self._connection.requests.get(stream_id)
-            if request is not None and request.phase is Phase.BLOCKED:
-                self._connection.guard(request.unblocked)
-        return self._connection.is_closed or not self._connection.load.turns.is_over
+        turns = self._connection.load.turns
+        for_each(turns, self._connection.qpack.feed_encoder(data), self._unblock)
+        return self._connection.is_closed or not turns.is_over
+
+    def _unblock(self, stream_id: int) -> None:
+        """What the header of a request was waiting for has come."""
+        request = self._connection.requests.get(stream_id)
+        if request is not None and request.phase is Phase.BLOCKED:
+            self._connection.guard(request.unblocked)
 
     def _take_decoder(self, data: bytes) -> bool:
         if not data:

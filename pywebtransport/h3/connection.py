@@ -25,6 +25,7 @@ from ..exceptions import (
     WebTransportNotSupportedError,
 )
 from ..utils.text import printable
+from ..utils.turns import for_each
 from .arrivals import Arrivals
 from .constants import (
     CONNECT_UDP_TOKEN,
@@ -39,7 +40,7 @@ from .constants import (
 )
 from .critical import LocalCritical
 from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
-from .errors import H3ConnectionError, H3StreamError, SessionAbort
+from .errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
 from .events import SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
@@ -49,7 +50,7 @@ from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
-from .session import H3Session, abort_error
+from .session import H3Session
 from .settings import check_settings, local_settings
 from .tunnel import H3Tunnel
 from .varint import encode_varint
@@ -125,8 +126,10 @@ class H3Connection:
         "_routes",
         "_settings_timer",
         "_started",
+        "_telling",
         "_to_send",
         "_waiting",
+        "_when_told",
         "arrivals",
         "call_later",
         "dialect",
@@ -197,6 +200,8 @@ class H3Connection:
         self._refused = 0
         self._settings_timer: TimerHandle | None = None
         self._refused_timer: TimerHandle | None = None
+        self._telling = False  # sessions that the connection is gone
+        self._when_told: Callable[[], object] | None = None
 
     # The catch point.
 
@@ -297,8 +302,15 @@ class H3Connection:
         for tunnel in list(self.tunnels.values()):
             tunnel.tell_writable()
 
-    def connection_closed(self, error: Exception | None) -> None:
-        """The QUIC connection is gone: every session ends, every timer is cancelled."""
+    def connection_closed(
+        self, error: Exception | None, then: Callable[[], object] = lambda: None
+    ) -> None:
+        """The QUIC connection is gone: every session ends, every timer is cancelled.
+
+        Args:
+            error: How it ended; None: this end closed it.
+            then: Called once all sessions have heard of it; that of many takes several turns.
+        """
         if not self._closed:
             # What was said last, such as the end of a session, may have been put off.
             self.load.hurry()
@@ -309,6 +321,10 @@ class H3Connection:
         # Nothing comes from below any more. Events lead back here: with them gone nothing is
         # left to the garbage collector.
         self.events = NO_CONNECTION_EVENTS
+        if self._telling:
+            self._when_told = then
+        else:
+            then()
 
     # Sessions of a client.
 
@@ -788,10 +804,18 @@ class H3Connection:
             self._control.sink = None
         self._held.clear()
         self.arrivals.shut()
-        for session in [*self._to_send, *self.sessions.values()]:
-            session.connection_lost(error)
-        for tunnel in list(self.tunnels.values()):
-            tunnel.connection_lost(error)
+        ended: list[H3Session | H3Tunnel]
+        ended = [*self._to_send, *self.sessions.values(), *self.tunnels.values()]
+        for one in ended:
+            one.detach()
+        self._telling = True
+        for_each(self.load.turns, ended, lambda one: one.connection_lost(error), self._all_told)
+
+    def _all_told(self) -> None:
+        self._telling = False
+        then, self._when_told = self._when_told, None
+        if then is not None:
+            then()
 
     def _settings_late(self) -> None:
         self._settings_timer = None

@@ -193,12 +193,15 @@ class SessionCredit:
         return False
 
     def end(self) -> None:
-        """The session is over: drop its datagrams and close its group; the figures stay."""
+        """The session is over: drop its datagrams; :meth:`close` follows."""
         self._over = True
         self.group.clear_datagrams()
-        self.group.close()
         # Both lead back to the session: nothing is left to the garbage collector.
         self._send, self._events = _ignore, NOBODY
+
+    def close(self) -> None:
+        """No stream of the session can send any more: close its group; the figures stay."""
+        self.group.close()
 
     def stats(self) -> dict[str, int | None]:
         """Counters and limits."""

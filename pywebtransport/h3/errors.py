@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..exceptions import FlowControlError, ProtocolError
+from .constants import H3Error
+
 __all__ = [
     "CapsuleError",
     "H3ConnectionError",
@@ -16,6 +19,7 @@ __all__ = [
     "LimitError",
     "MessageError",
     "SessionAbort",
+    "abort_error",
 ]
 
 
@@ -73,3 +77,10 @@ class CapsuleError(Exception):
 
 class LimitError(Exception):
     """A flow-control rule of the session was broken."""
+
+
+def abort_error(error: SessionAbort) -> Exception:
+    """The public error for a session that this end breaks off because of the peer."""
+    if error.code == H3Error.WT_FLOW_CONTROL_ERROR:
+        return FlowControlError(error.reason, error_code=error.code, remote=True)
+    return ProtocolError(error.reason, error_code=error.code, remote=True)

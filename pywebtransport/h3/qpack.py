@@ -259,8 +259,8 @@ def measure_section(
     while pos < len(section) and lines <= max_lines and least <= max_size:
         first = section[pos]
         low = high = name_low = name_high = 0
-        if first & 0x80:  # indexed
-            pos = _skip_integer(section, pos, 6)
+        if first & 0x80:  # indexed; most of these have one byte
+            pos = pos + 1 if first & 0x3F != 0x3F else _skip_integer(section, pos, 6)
         elif first & 0x40:  # literal with name reference
             low, high, pos = _measure_string(section, _skip_integer(section, pos, 4), 7)
         elif first & 0x20:  # literal with literal name

@@ -13,12 +13,11 @@ from .._transport import Group, Stream, TimerHandle
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
-    FlowControlError,
-    ProtocolError,
     SessionError,
     SessionRejectedError,
 )
 from ..utils.text import printable
+from ..utils.turns import for_each
 from . import error_codes
 from .arrivals import abort_stream, refuse_stream
 from .capsules import (
@@ -57,7 +56,7 @@ from .protocols import format_offer, format_protocol, parse_offer, parse_protoco
 from .request import RequestStream
 from .varint import encode_varint
 
-__all__ = ["H3Session", "H3SessionState", "abort_error"]
+__all__ = ["H3Session", "H3SessionState"]
 
 _SWEEP_AT = 64
 
@@ -287,6 +286,7 @@ class H3Session:
         """Give the session its CONNECT stream; a client may do so again for a retry."""
         if self._credit is not None:
             self._credit.end()
+            self._credit.close()
         self._request = request
         self.session_id = request.stream_id
         self.dialect = dialect
@@ -794,6 +794,11 @@ class H3Session:
             self._request.fail(H3Error.INTERNAL_ERROR if code is None else code)
         self._lost(error, remote=False)
 
+    def detach(self) -> None:
+        """The QUIC connection is gone; :meth:`connection_lost` follows, maybe in a later turn."""
+        self._request = None
+        self.takes_arrivals = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """The QUIC connection is gone."""
         if error is None:
@@ -851,24 +856,21 @@ class H3Session:
         """Enter CLOSED: no stream, datagram or timer of the session is left."""
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
-        self._connection.session_over(self)
-        if self._streams:
-            streams, self._streams = self._streams, {}
-            if not self._connection.is_closed:
-                for stream in streams.values():
-                    abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
+        connection, credit = self._connection, self._credit
+        connection.session_over(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._credit is not None:
-            self._credit.end()
+        if credit is not None:
+            credit.end()
+        streams, self._streams = self._streams, {}
+        # Until all of them are cut off they stay within the limits of the session.
+        end = None if credit is None else credit.close
+        for_each(connection.load.turns, streams.values(), self._cut_off, end)
+
+    def _cut_off(self, stream: Stream) -> None:
+        if not self._connection.is_closed:
+            abort_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
 
     def _error(self, message: str) -> SessionError:
         return SessionError(f"session {self.session_id}: {message}")
-
-
-def abort_error(error: SessionAbort) -> Exception:
-    """The public error for a session that this end breaks off because of the peer."""
-    if error.code == H3Error.WT_FLOW_CONTROL_ERROR:
-        return FlowControlError(error.reason, error_code=error.code, remote=True)
-    return ProtocolError(error.reason, error_code=error.code, remote=True)

@@ -414,6 +414,10 @@ class H3Tunnel:
             self._request.fail(H3Error.REQUEST_CANCELLED if code is None else code)
         self._lost(error)
 
+    def detach(self) -> None:
+        """The QUIC connection is gone; :meth:`connection_lost` follows, perhaps in a later turn."""
+        self._request = None  # nothing can be written any more
+
     def connection_lost(self, error: Exception | None) -> None:
         """The QUIC connection is gone."""
         self._lost(error if error is not None else ClientError("the connection was closed"))

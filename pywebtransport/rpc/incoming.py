@@ -24,7 +24,7 @@ from ..utils.failures import log_application_error
 from ..utils.holding import Holding
 from ..utils.logs import shared_log
 from ..utils.stuck import end_tasks
-from ..utils.tasks import is_being_cancelled
+from ..utils.tasks import cancel_in_turns, is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
 from ..utils.waiters import Waiters
@@ -121,10 +121,9 @@ class IncomingCalls:
 
     def _session_ended(self, event: Event) -> None:
         """Nobody waits for answers any more, and nobody hears what notifications do."""
-        for task in self.tasks:
-            # A handler that closes its session goes on after that.
-            if task is not asyncio.current_task():
-                task.cancel()
+        # A handler that closes its session goes on after that.
+        current = asyncio.current_task()
+        cancel_in_turns(task for task in self.tasks if task is not current)
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
         # Of a session that ends all streams are over; that is the above's business.

@@ -142,12 +142,16 @@ class ByteBudget:
     def close(self) -> None:
         """Its owner is over: give back to the larger budgets what is still taken of them.
 
-        Whoever waits goes on. What is taken and given back from now on counts here alone.
+        Whoever waits goes on, and so do others that waited for what is given back. What is
+        taken and given back from now on counts here alone.
         """
+        larger: list[ByteBudget] = []
         level = self.parent
         self.parent = None
+        held = self.used
         while level is not None:
-            level.used -= self.used
+            larger.append(level)
+            level.used -= held
             for claim in [c for c in level._claims or () if c.budget is self]:
                 level._claims.remove(claim)  # type: ignore[union-attr]
                 _grant(claim)
@@ -155,6 +159,8 @@ class ByteBudget:
         for claim in self._claims or ():
             _grant(claim)
         self._claims = None
+        for level in larger:
+            level._serve()
 
     def figures(self) -> dict[str, int]:
         """For statistics: bytes ``used``, ``peak`` and ``limit``, and how often ``refused``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from pywebtransport._states import Timeout
@@ -16,8 +16,10 @@ from pywebtransport.utils.checks import (
     check_text,
     check_timeout,
 )
+from pywebtransport.utils.turns import Turns, for_each
 
 __all__ = [
+    "cancel_in_turns",
     "create_task_with_timeout",
     "is_being_cancelled",
     "run_with_timeout",
@@ -25,6 +27,22 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and when they are many, some in each turn of the running event loop.
+
+    Each takes a step when it is cancelled; those of all the streams of a peer would take them
+    in one turn.
+    """
+    turns = Turns.of()
+
+    def cancel(task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            turns.woke()
+            task.cancel()
+
+    for_each(turns, tasks, cancel)
 
 
 async def create_task_with_timeout(

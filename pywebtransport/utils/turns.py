@@ -6,15 +6,22 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import ClassVar, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import ClassVar, Final, Protocol, TypeVar
 
-__all__ = ["SLICE", "Turns"]
+__all__ = ["SLICE", "Turns", "for_each"]
+
+_T = TypeVar("_T")
 
 SLICE: Final = 0.002
 """Seconds of one turn of the event loop that may go to work which can wait."""
 
 _SLICE_NS: Final = int(SLICE * 1e9)
+_STEP: Final = 8
+"""How many items are worked off between two questions."""
+_WOKEN: Final = 32
+"""Coroutines that may be woken in one turn: all of them take their step in the next one."""
 
 
 class Turns:
@@ -31,7 +38,7 @@ class Turns:
     has little to do is then never put off behind those who have much.
     """
 
-    __slots__ = ("__weakref__", "_deadline", "_loop", "_waiting")
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_waiting", "_woken")
 
     _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
         weakref.WeakKeyDictionary()
@@ -42,6 +49,7 @@ class Turns:
         self._loop: Final = weakref.ref(loop)
         self._deadline = 0  # of the slice; 0: none was begun in this turn
         self._waiting: deque[Callable[[], object] | asyncio.Future[None]] = deque()
+        self._woken = 0  # in this turn
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
@@ -65,7 +73,7 @@ class Turns:
         """The slice of this turn is used up; the first question begins it."""
         now = time.monotonic_ns()
         if self._deadline:
-            return now >= self._deadline
+            return now >= self._deadline or self._woken >= _WOKEN
         self._begin(now)
         return False
 
@@ -73,6 +81,12 @@ class Turns:
     def waiting(self) -> int:
         """How much work was put off."""
         return len(self._waiting)
+
+    def woke(self, count: int = 1) -> None:
+        """Coroutines were woken: what they do next counts, too."""
+        if not self._deadline:
+            self._begin(time.monotonic_ns())
+        self._woken += count
 
     def later(self, work: Callable[[], object]) -> None:
         """Go on with ``work`` in a later turn, behind what was put off before."""
@@ -102,6 +116,7 @@ class Turns:
         loop = self._loop()
         if loop is not None and not loop.is_closed():
             self._deadline = now + _SLICE_NS
+            self._woken = 0
             # Behind everything of this turn: the next one begins with it.
             loop.call_soon(self._next_turn)
 
@@ -123,3 +138,55 @@ class Turns:
         finally:
             if waiting and not self._deadline:
                 self._begin(time.monotonic_ns())
+
+
+class _Turns(Protocol):
+    @property
+    def is_over(self) -> bool: ...
+    def later(self, work: Callable[[], object]) -> None: ...
+
+
+def for_each(
+    turns: _Turns,
+    items: Iterable[_T],
+    action: Callable[[_T], object],
+    then: Callable[[], object] | None = None,
+) -> bool:
+    """Do something for each of many, a slice in each turn.
+
+    Few are done before this returns.
+
+    Args:
+        turns: Of the event loop.
+        items: Those that there are now; each is let go once it is done.
+        action: Called with each. When it raises, the others have their turn later.
+        then: Called once all were done.
+
+    Returns:
+        All were done; else the rest is for later turns.
+    """
+    return _go_on(turns, deque(items), action, then)
+
+
+def _go_on(
+    turns: _Turns,
+    items: deque[_T],
+    action: Callable[[_T], object],
+    then: Callable[[], object] | None,
+) -> bool:
+    done = 0
+    while items:
+        if done == _STEP:
+            done = 0
+            if turns.is_over:
+                turns.later(partial(_go_on, turns, items, action, then))
+                return False
+        done += 1
+        try:
+            action(items.popleft())
+        except BaseException:
+            turns.later(partial(_go_on, turns, items, action, then))
+            raise
+    if then is not None:
+        then()
+    return True

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #endif
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct qe_engine {
   unsigned total, out_of_order, wrong_ecn;
   int64_t waiting;
   uint64_t dropped;
+  unsigned late_from; /* packets after which the time of a call is over; 0: it has no end */
   qe_sock *free_on_packet;
 };
 
@@ -62,6 +64,10 @@ const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len)
   (void)e;
   CHECK(len >= 3);
   return data[0] == NOBODY ? NULL : &owners[data[0] % OWNERS];
+}
+
+bool qe_engine_is_late(const qe_engine *e) {
+  return e->late_from > 0 && e->total >= e->late_from;
 }
 
 void qe_engine_count_backlog(qe_engine *e, int64_t waiting, uint64_t dropped) {
@@ -168,6 +174,58 @@ static void check_flood(int features, int flooder) {
   }
   CHECK_EQ(engine.fed[flooder], 1010);
   CHECK_EQ(engine.out_of_order + engine.wrong_ecn + engine.dropped + (uint64_t)engine.waiting, 0);
+  end(s);
+}
+
+/* The batch fits into the kernel's answer, but not into the time. */
+static void test_batch_ends_with_its_time(void) {
+  qe_sock *s = begin(0);
+
+  REQUIRE(s != NULL);
+  engine.late_from = 8;
+  send_packets(ALICE, BATCH - 4);
+  send_packets(BOB, 3);
+  turn(s);
+  CHECK_EQ(engine.fed[ALICE], 8);
+  CHECK_EQ(engine.total + engine.waiting, BATCH - 4 + 3);
+  /* Those that wait take turns, as always. */
+  qe_sock_serve(s, QE_FAIR_QUOTA, NOW);
+  qe_sock_serve(s, 3, NOW);
+  CHECK_EQ(engine.fed[BOB], 3);
+  CHECK_EQ(engine.fed[ALICE], 8 + QE_FAIR_QUOTA);
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  CHECK_EQ(engine.fed[ALICE], BATCH - 4);
+  CHECK_EQ(engine.out_of_order + engine.dropped + (uint64_t)engine.waiting, 0);
+  end(s);
+}
+
+/* Nor does a train: what is left of it waits, and is served in pieces. */
+static void test_train_ends_with_its_time(void) {
+  const uint16_t size = 100;
+  uint8_t data[40 * 100] = {0};
+  qe_sock *s = begin(QE_SOCK_GRO);
+
+  REQUIRE(s != NULL);
+  for (unsigned i = 0; i < 40; i++) {
+    data[i * size] = ALICE;
+    data[i * size + 1] = (uint8_t)i;
+  }
+  CHECK_EQ(setsockopt(sender, SOL_UDP, UDP_SEGMENT, &(int){size}, sizeof(int)), 0);
+  CHECK_EQ(
+      sendto(sender, data, sizeof(data), 0, (struct sockaddr *)&to, sizeof(struct sockaddr_in)),
+      sizeof(data));
+  engine.late_from = 8;
+  turn(s);
+  CHECK(engine.fed[ALICE] >= 8 && engine.fed[ALICE] <= 16);
+  CHECK_EQ(engine.fed[ALICE] + engine.waiting, 40);
+  unsigned before = engine.fed[ALICE];
+  qe_sock_serve(s, 1, NOW);
+  CHECK(engine.fed[ALICE] > before && engine.fed[ALICE] <= before + 8);
+  while (qe_sock_serve(s, 16, NOW)) {
+  }
+  CHECK_EQ(engine.fed[ALICE], 40);
+  CHECK_EQ(engine.out_of_order + engine.dropped + (uint64_t)engine.waiting, 0);
   end(s);
 }
 
@@ -294,6 +352,8 @@ int main(void) {
   RUN(test_flood_is_passed_by_others);
   RUN(test_flood_is_passed_with_gro_and_pktinfo);
   RUN(test_packets_of_no_connection_are_one_flood);
+  RUN(test_batch_ends_with_its_time);
+  RUN(test_train_ends_with_its_time);
   RUN(test_one_batch_is_not_copied);
   RUN(test_those_who_wait_take_turns);
   RUN(test_no_memory_drops_the_excess);

@@ -24,11 +24,13 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.forwarder import WebTransportForwarder
 from pywebtransport.forwarder.identity import forwarded_fields
+from pywebtransport.forwarder.relay import Relay
 from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType, SessionCloseInfo, SessionState
+from tests.integration.bulk import KIB
 from tests.integration.test_backpressure import MIB, Writer
-from tests.support.endpoints import ClientFactory, Served, ServerFactory, Serving
+from tests.support.endpoints import ClientFactory, PairOfSessions, Served, ServerFactory, Serving
 from tests.support.payload import digest, payload
 from tests.support.steps import (
     cancelled_at,
@@ -600,6 +602,35 @@ async def test_reader_that_stops_bounds_the_memory_of_all(
         assert writer.accepted <= bound
         assert digest(await receiving.read_all()) == digest(writer.data)
         await writer.task
+
+
+async def test_streams_share_what_may_wait(pair: PairOfSessions) -> None:
+    """The more there are, the less each of them holds; what was given up comes back."""
+    async with pair() as (client, server):
+        sessions = (server, client)
+        marks = [session._write_high for session in sessions]
+        relay = Relay(server, client)
+
+        def highest() -> list[int]:
+            return [session._write_high for session in sessions]
+
+        for _ in range(1000):
+            relay._count_stream(1)
+            share = max(16 * KIB, 16 * MIB // relay.streams)
+            assert relay._share == share
+            assert highest() == [
+                min(mark, max(share, session._write_low))
+                for session, mark in zip(sessions, marks, strict=True)
+            ]
+        # Below a stream's own mark, and together not more than all of them may hold.
+        assert all(now < mark for now, mark in zip(highest(), marks, strict=True))
+        assert relay._share * relay.streams <= 16 * MIB
+        for _ in range(4000):
+            relay._count_stream(1)
+        assert relay._share == 16 * KIB
+        for _ in range(5000):
+            relay._count_stream(-1)
+        assert (relay.streams, highest()) == (0, marks)
 
 
 async def test_limit_of_streams_of_one_side_holds_the_other_up(chain: ChainFactory) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from .harness import Lab, Link, Recorder
+from pywebtransport._quic import QuicStream
+
+from .harness import Lab, Link, Recorder, Waiter
 
 FLOOD = 3000
 HONEST = b"honest"
@@ -114,3 +118,89 @@ def test_datagrams_that_wait_for_a_slow_handler_are_bounded(lab: Lab) -> None:
         # What the calls of the last turn took is room again.
         assert 16384 - 4 * 256 <= waiting() <= 16384
         link.run(lambda: waiting() == 0)
+
+
+class SlowStreams(Recorder):
+    """Takes a millisecond for each stream that has news."""
+
+    def __init__(self, log: list[Recorder]) -> None:
+        super().__init__()
+        self.log = log
+
+    def stream_ready(self, stream: QuicStream) -> None:
+        super().stream_ready(stream)
+        self.log.append(self)
+        end = time.monotonic() + 0.001
+        while time.monotonic() < end:
+            pass
+
+
+@pytest.mark.parametrize("flooders", [1, 4])
+def test_streams_of_a_flood_take_turns_with_those_of_others(lab: Lab, flooders: int) -> None:
+    """Counted in calls: a stream does not wait for all those that were there before."""
+    log: list[Recorder] = []
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(lab.link(server={"settings": {"max_streams_bidi": 300}}))
+        server = first.server
+        links = [first]
+        for _ in range(flooders):
+            client = stack.enter_context(lab.side(False))
+            links.append(Link(server, client).establish())
+        for link in links:
+            link.settle()
+            handler = SlowStreams(log)
+            handler.quic = link.peer
+            link.peer.handler = link._far = handler
+        *flood, honest = links
+        for link in flood:
+            for _ in range(250):
+                stream = link.conn.open_stream(False)
+                assert stream is not None
+                stream.write(b"x")
+            link.client.endpoint.process(now())
+        server.endpoint.receive(server.quic_socket, now())
+        assert log
+        stream = honest.conn.open_stream(False)
+        assert stream is not None
+        stream.write(HONEST)
+        honest.client.endpoint.process(now())
+        before, turns = len(log), 0
+        while honest.far not in log:
+            turns += 1
+            server.endpoint.receive(server.quic_socket, now())
+            server.endpoint.process(now())
+        # The others may have had no share so far; that is a few streams of each, not all of them.
+        assert turns <= 2 * (flooders + 1)
+        assert log.index(honest.far) - before <= 16 * (flooders + 1)
+        assert len(log) < 250  # the flood was not over
+        # Nothing is lost, and each connection's streams are told of in their order.
+        for link in flood:
+            link.run(lambda link=link: len(link.far.streams) == 250)  # type: ignore[misc]
+            ids = [stream.stream_id for stream in link.far.streams]
+            assert ids == sorted(ids)
+
+
+def test_streams_that_die_wake_some_coroutines_in_a_turn(lab: Lab) -> None:
+    """Each takes its step in the next turn of the event loop: all of one peer would be many."""
+    with lab.link(server={"settings": {"max_streams_bidi": 1000}}) as link:
+        link.settle()
+        for _ in range(1000):
+            stream = link.conn.open_stream(False)
+            assert stream is not None
+            stream.write(b"x")
+        link.run(lambda: len(link.far.streams) == 1000)
+        waiters = [Waiter() for _ in range(1000)]
+        for stream, waiter in zip(link.far.streams, waiters, strict=True):
+            assert stream.read() == b"x"
+            stream.set_read_waiter(waiter)
+        link.conn.close(0)
+        link.client.endpoint.process(now())
+        endpoint = link.server.endpoint
+        woken = [0]
+        for _ in range(100):
+            endpoint.receive(link.server.quic_socket, now())
+            woken.append(sum(waiter.woken for waiter in waiters))
+            if link.far.closed is not None:
+                break
+        assert woken[-1] == 1000
+        assert max(b - a for a, b in itertools.pairwise(woken)) <= 128

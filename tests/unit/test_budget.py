@@ -119,6 +119,58 @@ async def test_those_behind_a_cancelled_waiter_go_on_if_there_is_room_for_them()
     assert session.used == 10
 
 
+def test_a_closed_budget_gives_back_what_was_taken_of_the_larger_ones() -> None:
+    session, connection, process = levels(10, 100, 100)
+    other = ByteBudget("session", 10, connection)
+    assert session.take(7)
+    assert other.take(2)
+    session.close()
+    assert (session.used, connection.used, process.used) == (7, 2, 2)
+    # What its owner still holds, or takes, is nobody else's business any more.
+    session.give_back(3)
+    assert session.take(6)
+    assert (session.used, connection.used, process.used) == (10, 2, 2)
+    assert not session.take(1)
+    session.close()
+    assert (connection.used, process.used) == (2, 2)
+
+
+async def test_closing_lets_go_who_waits_for_room_in_it_and_above() -> None:
+    """The session is over: nobody would give back what they wait for."""
+    session, connection, process = levels(10, 12, 100)
+    other = ByteBudget("session", 10, connection)
+    assert session.take(8)
+    here = asyncio.create_task(session.acquire(4))
+    assert other.take(4)
+    last = ByteBudget("session", 10, connection)
+    above = asyncio.create_task(last.acquire(5))
+    await asyncio.sleep(0)
+    assert (session.waiting, connection.waiting) == (1, 1)
+    session.close()
+    assert await here
+    # The other session had only to wait for this one's bytes.
+    assert await above
+    assert (session.used, last.used, connection.used, process.used) == (12, 5, 9, 9)
+    assert session.waiting == connection.waiting == process.waiting == 0
+    session.give_back(12)
+    assert process.used == 9
+
+
+async def test_closing_lets_go_who_waits_above_for_it() -> None:
+    session, connection, process = levels(10, 10, 100)
+    other = ByteBudget("session", 10, connection)
+    assert other.take(8)
+    waiting = asyncio.create_task(session.acquire(5))
+    await asyncio.sleep(0)
+    assert connection.waiting == 1
+    session.close()
+    assert await waiting
+    assert (session.used, connection.used, process.used) == (5, 8, 8)
+    assert connection.waiting == 0
+    session.give_back(5)
+    assert (session.used, connection.used) == (0, 8)
+
+
 def test_another_loop_may_not_wait_beside() -> None:
     budget = ByteBudget("process", 1)
     assert budget.take(1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pywebtransport.utils import turns as module
-from pywebtransport.utils.turns import Turns
+from pywebtransport.utils.turns import Turns, for_each
 
 
 class Clock:
@@ -168,3 +168,65 @@ def test_nothing_is_scheduled_on_a_loop_that_is_closed() -> None:
     loop.close()
     assert not turns.is_over
     turns.later(lambda: None)
+
+
+async def test_each_of_many_has_its_turn_in_slices(clock: Clock) -> None:
+    done: list[int] = []
+    ended: list[bool] = []
+
+    def work(number: int) -> None:
+        clock.work(0.0001)
+        done.append(number)
+
+    assert not for_each(Turns.of(), range(1000), work, lambda: ended.append(True))
+    most = before = 0
+    while not ended:
+        most, before = max(most, len(done) - before), len(done)
+        await asyncio.sleep(0)
+    assert done == list(range(1000))
+    # As many as fit into a slice, and those done before the first and the last question.
+    assert most <= module.SLICE / 0.0001 + 2 * 8
+    assert for_each(Turns.of(), range(5), work)
+    assert done[-5:] == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_woken_counts_like_time(clock: Clock) -> None:
+    """It takes no time to wake a coroutine; but each of them takes its step in the next turn."""
+    turns, loop = Turns.of(), asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(1000)]
+    ended: list[int] = []  # in which turn
+    turn = 0
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        await future
+        ended.append(turn)
+
+    def wake(future: asyncio.Future[None]) -> None:
+        turns.woke()
+        future.set_result(None)
+
+    tasks = [asyncio.create_task(wait(future)) for future in futures]
+    await asyncio.sleep(0)
+    for_each(turns, futures, wake)
+    while len(ended) < 1000:
+        turn += 1
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert max(ended.count(number) for number in set(ended)) <= 32 + 8
+    assert len(set(ended)) >= 1000 / (32 + 8)
+
+
+async def test_one_of_many_that_fails_does_not_stop_the_others() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        done.append(number)
+        if number == 3:
+            raise ZeroDivisionError
+
+    ended = asyncio.Event()
+    with pytest.raises(ZeroDivisionError):
+        for_each(Turns.of(), range(10), work, ended.set)
+    assert done == [0, 1, 2, 3]
+    await ended.wait()
+    assert done == list(range(10))

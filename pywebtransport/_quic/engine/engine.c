@@ -54,6 +54,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
   e->set = *settings;
   e->cb = *cb;
   e->user = engine_user;
+  e->until = QE_NEVER;
   qe_batch_init(
       &e->batch,
       (qe_outlet){
@@ -352,10 +353,25 @@ int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt
 
 /* --------------------------------------------------------------- process */
 
-static void run_timers(qe_engine *e, qe_tstamp now) {
+/* Connections, or timers, between two looks at the clock. */
+#define PROCESS_STEP 16
+
+void qe_engine_set_until(qe_engine *e, qe_tstamp until) {
+  e->until = until;
+}
+
+bool qe_engine_is_late(const qe_engine *e) {
+  return e->until != QE_NEVER && qe_udp_clock() >= e->until;
+}
+
+/* False: more of them are due, for a later call. */
+static bool run_timers(qe_engine *e, qe_tstamp now) {
   qe_timer *top;
 
-  while ((top = qe_timers_top(&e->timers)) != NULL && top->at <= now) {
+  for (size_t done = 0; (top = qe_timers_top(&e->timers)) != NULL && top->at <= now; done++) {
+    if (done > 0 && done % PROCESS_STEP == 0 && qe_engine_is_late(e)) {
+      return false;
+    }
     qe_target *t = qe_target_of_timer(top);
     if (t->kind == QE_TARGET_LINGER) {
       qe_linger_remove(&e->lingers, (qe_linger *)t);
@@ -364,6 +380,7 @@ static void run_timers(qe_engine *e, qe_tstamp now) {
       qe_conn_expire((qe_conn *)t, now);
     }
   }
+  return true;
 }
 
 int qe_engine_process(qe_engine *e, qe_tstamp now) {
@@ -373,9 +390,12 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
   e->last_process = now;
   e->batch.starved = 0;
   qe_batch_flush(&e->batch);
-  run_timers(e, now);
-  /* One round: each connection that asks for a visit now gets one. */
-  for (size_t n = e->dirty_count; n > 0 && e->dirty_head != NULL; n--) {
+  budget_left_work = !run_timers(e, now);
+  /* One round at most: each connection that asks for a visit now gets one. */
+  for (size_t n = e->dirty_count, done = 0; done < n && e->dirty_head != NULL; done++) {
+    if (done > 0 && done % PROCESS_STEP == 0 && qe_engine_is_late(e)) {
+      break;
+    }
     budget_left_work |= qe_conn_service(e->dirty_head, now);
   }
   qe_batch_flush(&e->batch);

@@ -54,6 +54,7 @@ struct qe_engine {
 
   qe_chunk *released; /* pinned buffers to give back, copies to free */
   unsigned upcalls;   /* depth */
+  qe_tstamp until;    /* see qe_engine_set_until */
   int stop_accepting;
   int dying;
 

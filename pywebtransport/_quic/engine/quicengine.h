@@ -359,9 +359,13 @@ int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *
  * QE_ERR_INVALID, which changes nothing. */
 int qe_engine_set_steering(qe_engine *e, const int16_t *homes, size_t places, const uint8_t *alive,
                            size_t alive_len, int ends);
+/* How long one of the calls that read packets or process may go on, by CLOCK_MONOTONIC; what is
+ * left then waits for a later call.  A little is done in any case.  QE_NEVER, as at first: without
+ * a limit. */
+void qe_engine_set_until(qe_engine *e, qe_tstamp until);
 /* Expired timers, then packets of every connection with something to send.
- * Returns 1 when work was left for a later call (budget), 0 when all is done,
- * or a negative error. */
+ * Returns 1 when work was left for a later call (budget, time), 0 when all is
+ * done, or a negative error. */
 int qe_engine_process(qe_engine *e, qe_tstamp now);
 /* When qe_engine_process must be called next at the latest; QE_NEVER if idle. */
 qe_tstamp qe_engine_next_tick(qe_engine *e);
@@ -407,8 +411,9 @@ int qe_sock_fd(const qe_sock *s);
  * Returns UDP datagrams (GRO: segments) read, 0 when nothing waits, or
  * QE_ERR_SYSCALL. */
 int qe_sock_recv(qe_sock *s);
-/* Feeds what qe_sock_recv read to the engine; handles the error queue.
- * Returns 1 when the kernel probably holds more (batch was full), else 0. */
+/* Feeds what qe_sock_recv read to the engine; handles the error queue.  When its time is over
+ * (qe_engine_set_until), the rest waits as after qe_sock_read_ahead.
+ * Returns 1 when the kernel probably holds more (batch was full) or packets wait, else 0. */
 int qe_sock_dispatch(qe_sock *s, qe_tstamp now);
 /* After a dispatch that returned 1: empties the kernel's buffer, within bounds, so that nobody
  * stands behind a flood in it.  The first packets of each connection go to the engine, the others

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "fair.h"
 #include "log.h"
@@ -25,6 +26,9 @@
 /* Of the kernel's buffer, beyond the batch, in one turn; more than fit into the default size. */
 #define AHEAD_MESSAGES 8192
 
+/* Packets between two looks at the clock. */
+#define FEED_STEP 8u
+
 #define DEFAULT_BUFFER ((uint32_t)4 << 20)
 
 struct qe_rx {
@@ -35,6 +39,13 @@ struct qe_rx {
   uint8_t *slots;
   unsigned nslots;
 };
+
+qe_tstamp qe_udp_clock(void) {
+  struct timespec ts = {0};
+
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (qe_tstamp)ts.tv_sec * 1000000000 + (qe_tstamp)ts.tv_nsec;
+}
 
 /* ------------------------------------------------------------------ set-up */
 
@@ -350,39 +361,82 @@ static bool read_slot(const qe_sock *s, unsigned i, qe_fair_packet *p) {
   return true;
 }
 
-static void feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_storage *remote,
-                 const uint8_t *data, qe_tstamp now) {
-  for (size_t at = 0; at < p->len && !s->dead; at += p->segment) {
+/* False: there is no memory for packets that have to wait. */
+static bool can_keep(qe_sock *s) {
+  if (s->fair == NULL) {
+    s->fair = qe_fair_new();
+  }
+  return s->fair != NULL;
+}
+
+/* Feeds a train, or as much of it as there is time for.  Returns the bytes that it fed. */
+static size_t feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_storage *remote,
+                   const uint8_t *data, qe_tstamp now) {
+  size_t at = 0;
+
+  while (at < p->len && !s->dead) {
     size_t n = p->len - at < p->segment ? p->len - at : p->segment;
+    if (s->fed == FEED_STEP) {
+      s->fed = 0;
+      s->late = qe_engine_is_late(s->engine) && can_keep(s);
+    }
+    if (s->late) {
+      break;
+    }
+    s->fed++;
     /* Out of memory drops this datagram: QUIC recovers. */
     (void)qe_engine_packet_in(s->engine, s, (const struct sockaddr *)&p->local, p->local_len,
                               (const struct sockaddr *)remote, p->remote_len, p->ecn, data + at, n,
                               now);
+    at += n;
+  }
+  return at;
+}
+
+/* Keeps a train for its connection's turn, in pieces that are worked off one by one. */
+static void keep(qe_sock *s, const void *owner, const qe_fair_packet *train, const uint8_t *data) {
+  qe_fair_packet p = *train;
+  size_t most = train->segment * FEED_STEP;
+
+  for (size_t at = 0; at < train->len; at += p.len) {
+    p.len = train->len - at < most ? train->len - at : most;
+    p.count = segments(p.len, p.segment);
+    bool kept = qe_fair_put(s->fair, owner, &p, data + at);
+    qe_engine_count_backlog(s->engine, kept ? p.count : 0, kept ? 0 : p.count);
   }
 }
 
 /* Within a connection the order stays: behind what waits, everything waits. */
 static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direct, qe_tstamp now) {
   const uint8_t *data = s->rx->iov[i].iov_base;
+  const void *owner = NULL;
   qe_fair_packet p;
+  size_t at = 0;
 
   if (!read_slot(s, i, &p)) {
     return;
   }
-  if (ahead || qe_fair_packets(s->fair) > 0) {
+  memcpy(&p.remote, &s->rx->from[i], sizeof(p.remote));
+  p.count = segments(p.len, p.segment);
+  bool waits = s->late;
+  if (ahead || waits || qe_fair_packets(s->fair) > 0) {
     /* A train is taken for that of its first packet: they come from one socket of the peer. */
-    const void *owner = qe_engine_owner(s->engine, data, p.segment);
-    p.count = segments(p.len, p.segment);
-    if (qe_fair_waits(s->fair, owner) ||
-        (ahead && (*direct >= s->recv_batch || !qe_fair_admit(s->fair, owner, p.count)))) {
-      memcpy(&p.remote, &s->rx->from[i], sizeof(p.remote));
-      bool kept = qe_fair_put(s->fair, owner, &p, data);
-      qe_engine_count_backlog(s->engine, kept ? p.count : 0, kept ? 0 : p.count);
+    owner = qe_engine_owner(s->engine, data, p.segment);
+    waits = waits || qe_fair_waits(s->fair, owner) ||
+            (ahead && (*direct >= s->recv_batch || !qe_fair_admit(s->fair, owner, p.count)));
+    *direct += waits ? 0 : p.count;
+  }
+  if (!waits) {
+    at = feed(s, &p, &p.remote, data, now);
+    if (at == p.len || s->dead) {
       return;
     }
-    *direct += p.count;
+    if (owner == NULL) {
+      owner = qe_engine_owner(s->engine, data, p.segment);
+    }
   }
-  feed(s, &p, &s->rx->from[i], data, now);
+  p.len -= at;
+  keep(s, owner, &p, data + at);
 }
 
 static void report_error(qe_sock *s, const struct qe_sock_error *error) {
@@ -426,6 +480,12 @@ static void dispatch_batch(qe_sock *s, bool ahead, unsigned *direct, qe_tstamp n
   }
 }
 
+/* A call that feeds packets begins. */
+static void begin_time(qe_sock *s) {
+  s->late = false;
+  s->fed = 0;
+}
+
 int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
   int more = s->rx_more || s->errors_wait;
   unsigned direct = 0;
@@ -439,8 +499,9 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
     (void)getsockname(s->fd, (struct sockaddr *)&s->bound, &len);
   }
   s->dispatching = true;
+  begin_time(s);
   dispatch_batch(s, false, &direct, now);
-  return leave(s) ? more : 0;
+  return !leave(s) ? 0 : more || qe_fair_packets(s->fair) > 0;
 }
 
 int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
@@ -450,9 +511,10 @@ int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
   if (s->dead || s->dispatching) {
     return 0;
   }
-  if (s->fair == NULL && (s->fair = qe_fair_new()) == NULL) {
+  if (!can_keep(s)) {
     return 1; /* the kernel keeps them, as it did before */
   }
+  begin_time(s);
   qe_fair_begin_turn(s->fair);
   s->dispatching = true;
   do {
@@ -475,7 +537,8 @@ int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now) {
   while (!s->dead && served < budget && (p = qe_fair_take(s->fair)) != NULL) {
     served += p->count;
     qe_engine_count_backlog(s->engine, -(int64_t)p->count, 0);
-    feed(s, p, &p->remote, p->data, now);
+    begin_time(s); /* no piece is longer than a step: the caller looks at the clock */
+    (void)feed(s, p, &p->remote, p->data, now);
     free(p);
   }
   return leave(s) && qe_fair_packets(s->fair) > 0;

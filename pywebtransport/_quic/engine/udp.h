@@ -8,6 +8,7 @@
 #ifndef QE_UDP_H
 #define QE_UDP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -17,6 +18,9 @@
 /* The default packets_out; see qe_packets_out for the contract.  A train whose
  * sock is NULL counts as taken. */
 size_t qe_udp_send(const qe_packets *trains, size_t n);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+qe_tstamp qe_udp_clock(void);
 
 /* Called by udp.c; implemented by engine.c. */
 
@@ -33,6 +37,8 @@ void qe_engine_on_narrow_path(qe_engine *e, const struct sockaddr *remote, sockl
 void qe_engine_add_sock(qe_engine *e, qe_sock *s);    /* from qe_sock_new */
 void qe_engine_forget_sock(qe_engine *e, qe_sock *s); /* from qe_sock_free */
 uint32_t qe_engine_recv_batch(const qe_engine *e);    /* settings.recv_batch */
+/* The time of the call that reads packets is over, see qe_engine_set_until. */
+bool qe_engine_is_late(const qe_engine *e);
 /* The connection that a packet says it is for, to be compared only; NULL: none. */
 const void *qe_engine_owner(const qe_engine *e, const uint8_t *data, size_t len);
 /* Packets that wait at a socket became more or fewer; so many were dropped there. */

@@ -42,7 +42,9 @@ struct qe_sock {
   uint64_t recv_calls;
   struct qe_sock_error errors[QE_SOCK_MAX_ERRORS];
   unsigned error_count;
-  struct qe_fair *fair; /* what waits for its turn; NULL until a batch was full */
+  struct qe_fair *fair; /* what waits for its turn; NULL until something waited */
+  unsigned fed;         /* packets since the last look at the clock */
+  bool late;            /* the time of this call is over: what comes now waits */
 
   /* Sending without GSO: a train that was cut by a full buffer comes back
    * whole; this tells how much of it is already out. */

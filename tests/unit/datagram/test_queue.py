@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pywebtransport.datagram import DatagramMessage, DatagramQueue
-from pywebtransport.exceptions import DatagramError, TimeoutError
+from pywebtransport.exceptions import ConfigurationError, DatagramError, TimeoutError
 
 
 def message(data: bytes, priority: int = 0, **fields: float) -> DatagramMessage:
@@ -50,6 +50,37 @@ async def test_a_full_queue_drops_the_oldest_of_the_lowest_priority() -> None:
     assert await queue.put(message(b"too low", 0)) is False
     assert queue.dropped == 4
     assert await drain(queue) == [b"high", b"high 2", b"middle"]
+
+
+async def test_bytes_are_limited_like_numbers() -> None:
+    queue = DatagramQueue(max_size=100, max_bytes=10)
+    for data, priority in ((b"low", 0), (b"midd", 1), (b"lo2", 0)):
+        assert await queue.put(message(data, priority))
+    assert queue.get_stats()["bytes"] == 10
+    # As many as it takes are dropped, the oldest of the lowest priority first.
+    assert await queue.put(message(b"high5", 2))
+    assert queue.dropped == 2
+    assert queue.get_stats()["bytes"] == 9
+    # One that has no room beside those above it is refused, and so is one that never fits.
+    assert await queue.put(message(b"xy", 0)) is False
+    assert await queue.put(message(bytes(11), 2)) is False
+    assert queue.dropped == 4
+    assert queue.qsize() == 2
+    assert await queue.put(message(b"x", 0))
+    assert await drain(queue) == [b"high5", b"midd", b"x"]
+    assert queue.get_stats()["bytes"] == 0
+    # Empty datagrams take none, and what is cleared gives its bytes back.
+    assert await queue.put(message(bytes(10)))
+    assert await queue.put(message(b""))
+    await queue.clear()
+    assert queue.get_stats()["bytes"] == 0
+    assert await queue.put(message(bytes(10), 0))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10"])
+def test_a_limit_of_bytes_is_a_positive_number(limit: object) -> None:
+    with pytest.raises((DatagramError, ConfigurationError), match="max_bytes"):
+        DatagramQueue(max_bytes=limit)  # type: ignore[arg-type]
 
 
 async def test_expired_datagrams_are_never_handed_out() -> None:

@@ -682,6 +682,45 @@ def test_an_oversized_section_that_had_to_wait() -> None:
     assert bed.close_code is None
 
 
+LINES = 256
+
+
+@pytest.mark.parametrize("capacity", [0, 4096])
+@pytest.mark.parametrize("size", [1, 10], ids=["short", "long"])
+def test_a_request_may_have_so_many_lines(size: int, capacity: int) -> None:
+    """However few bytes they are: each becomes an object, and is looked at."""
+    bed = ServerBed(options=H3Options(qpack_max_table_capacity=capacity))
+    more = [("x" * size, "") for _ in range(LINES - len(CONNECT))]
+    bed.session([*CONNECT, *more])
+    stream = bed.request([*CONNECT, *more, ("y", "")])
+    assert bed.status(stream) == "431"
+    assert len(bed.events.requested) == 1
+    assert bed.close_code is None
+    bed.session()  # the connection goes on
+
+
+def test_lines_of_one_byte_are_counted_before_they_are_decoded() -> None:
+    bed = ServerBed(options=H3Options(max_field_section_size=1 << 24))
+    for lines in (LINES + 1, 60_000):
+        stream = bed.quic.peer_open(False, encode_frame(0x01, b"\0\0" + b"\xd1" * lines))
+        assert bed.status(stream) == "431"
+    assert bed.close_code is None
+
+
+def test_a_response_may_have_so_many_lines() -> None:
+    bed = ClientBed()
+    session, events = bed.open()
+    bed.respond(session, 200, [("x", "") for _ in range(LINES - 1)])
+    assert events.names() == ["established"]
+    session, events = bed.open()
+    bed.respond(session, 200, [("x", "") for _ in range(LINES)])
+    status, _, error = events.only("rejected")
+    assert status is None
+    assert "too large" in str(error)
+    assert bed.stream_of(session).reset_sent == 0x107
+    assert bed.close_code is None
+
+
 def test_a_limit_broken_by_what_waited_refuses_the_rest() -> None:
     bed = ServerBed(options=H3Options(initial_max_streams_uni=2))
     early = [bed.quic.peer_open(True, b"\x40\x54\x00") for _ in range(5)]

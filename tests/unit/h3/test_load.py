@@ -32,6 +32,7 @@ BOTH = pytest.mark.parametrize("is_client", [False, True], ids=["server", "clien
 SOME = H3Options(max_idle_items=200, idle_items_per_second=50)
 ALL = H3Options(max_idle_items=1 << 30)
 """Slices alone, without a limit."""
+UNLIMITED = {0x33: 1, 0x2C7CF000: 1, 0x2B61: 1 << 20, 0x2B64: 1 << 20, 0x2B65: 1 << 20}
 
 
 def established(
@@ -108,6 +109,83 @@ def test_the_end_of_a_session_is_heard_although_the_connection_ends_too(is_clien
     bed.h3.connection_closed(None)
     assert events.closed == (4, "bye", True)
     bed.clock.advance(0)
+    assert bed.clock.pending == 0
+
+
+MANY = 10_000
+
+
+def many_streams(bed: Bed, session: H3Session) -> list[FakeStream]:
+    """The session has so many streams; each has sent a byte more than goes out."""
+    assert session.dialect is not None
+    for _ in range(MANY):
+        stream = session.open_stream(True)
+        assert stream is not None
+    return [s for s in bed.quic.local(True) if s.group is not None]
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "peer"])
+def test_the_end_of_a_session_with_many_streams_takes_many_turns(how: str) -> None:
+    bed = ServerBed(UNLIMITED, ALL)
+    session, events, connect = bed.session()
+    streams = many_streams(bed, session)
+    group = streams[0].group
+    assert group is not None
+    bed.turns.slice = 10  # questions in each turn
+    if how == "peer":
+        connect.feed(data_frame(encode_close(5, "enough")))
+    elif how == "close":
+        session.close(5, "enough")
+    else:
+        session.abort()
+    # The session is over at once; its streams are cut off in slices, and keep its limits so long.
+    assert len(events.closed) == 3
+    assert not session.is_live
+    done = sum(stream.reset_sent is not None for stream in streams)
+    assert 0 < done < 200
+    assert not group.is_closed
+    taken = bed.turns.taken
+    bed.clock.advance(0)
+    assert bed.turns.taken - taken > 50
+    assert all(stream.reset_sent == 0x170D7B68 for stream in streams)
+    assert group.is_closed
+
+
+def test_streams_that_wait_to_be_cut_off_go_with_their_connection() -> None:
+    bed = ServerBed(UNLIMITED, ALL)
+    session, _, _ = bed.session()
+    streams = many_streams(bed, session)
+    bed.turns.slice = 10
+    session.close()
+    bed.h3.close()
+    done = sum(stream.reset_sent is not None for stream in streams)
+    bed.clock.advance(0)
+    assert sum(stream.reset_sent is not None for stream in streams) == done < MANY
+    assert streams[0].group is not None
+    assert streams[0].group.is_closed
+
+
+def test_the_end_of_a_connection_with_many_sessions_takes_many_turns() -> None:
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    sessions = [bed.session()[1] for _ in range(500)]
+    ended: list[int] = []
+    bed.turns.slice = 2
+    bed.h3.connection_closed(None, lambda: ended.append(told()))
+
+    def told() -> int:
+        return sum("closed" in events.names() for events in sessions)
+
+    assert 0 < told() < 100
+    # What the application does with those that have not heard of it yet does no harm.
+    waiting = next(s for s in bed.events.requested if "closed" not in recorder(s).names())
+    waiting.close(3, "me, too")
+    assert recorder(waiting).closed == (3, "me, too", False)
+    taken = bed.turns.taken
+    bed.clock.advance(0)
+    assert bed.turns.taken - taken > 10
+    assert ended == [500]
+    assert all(len(events.names()) == 1 for events in sessions)
+    assert bed.h3.sessions == {}
     assert bed.clock.pending == 0
 
 

@@ -1,0 +1,152 @@
+"""What ends with a session or a connection ends in slices; counted in turns of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pywebtransport import WebTransportClient
+from pywebtransport.exceptions import SessionClosedError, WebTransportError
+from pywebtransport.session import WebTransportSession
+from pywebtransport.utils.tasks import cancel_in_turns
+from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
+from tests.support.steps import until
+
+MOST = 2 * 128
+"""Coroutines that go on in one turn: as many as the engine wakes, and as many as others do."""
+STREAMS = 900  # as many as the peer allows a session at defaults, nearly
+FIELDS: dict[str, Any] = {
+    "initial_max_streams_bidi": STREAMS + 10,
+    "initial_max_streams_uni": STREAMS + 10,
+}
+
+
+class Turn:
+    """Numbers the turns of the loop, and counts what happened in each."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.counts: Counter[int] = Counter()
+
+    def happened(self) -> None:
+        self.counts[self.number] += 1
+
+    async def count(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.number += 1
+
+
+@asynccontextmanager
+async def turns() -> AsyncIterator[Turn]:
+    turn = Turn()
+    task = asyncio.create_task(turn.count())
+    try:
+        yield turn
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait(turn: Turn, work: Any) -> BaseException | None:
+    """The error with which it ends, counted in the turn in which it does."""
+    try:
+        await work
+    except WebTransportError as error:
+        turn.happened()
+        return error
+    return None
+
+
+@pytest.mark.parametrize("by", ["this end", "the peer", "connection"])
+async def test_readers_of_many_streams_go_on_some_in_each_turn(
+    pair: PairOfSessions, by: str
+) -> None:
+    async with (
+        pair(
+            client={"max_streams": STREAMS + 10, **FIELDS},
+            server={"max_streams_per_connection": STREAMS + 10, **FIELDS},
+        ) as (client, server),
+        turns() as turn,
+    ):
+        streams = [await client.create_unidirectional_stream() for _ in range(STREAMS)]
+        for stream in streams:
+            await stream.write(b"x")
+        incoming = []
+        async for arrived in server.incoming_unidirectional_streams():
+            incoming.append(arrived)
+            if len(incoming) == STREAMS:
+                break
+        for one in incoming:
+            assert await one.read() == b"x"
+        readers = [asyncio.create_task(wait(turn, one.read())) for one in incoming]
+        await until(lambda: all(one._read_waiter is not None for one in incoming))
+        begun = turn.number
+        if by == "this end":
+            await server.close(code=7)
+        elif by == "the peer":
+            await client.close(code=7, close_connection=False)
+        else:
+            client._connection._shut()
+        # One that is not told yet knows of the end all the same.
+        await server.wait_closed()
+        assert incoming[-1].is_closed
+        assert not incoming[-1].is_readable
+        errors = await asyncio.gather(*readers)
+        assert all(isinstance(error, SessionClosedError) for error in errors)
+        assert max(turn.counts.values()) <= MOST
+        assert turn.number - begun >= STREAMS / MOST
+        assert len(server._streams) == 0
+
+
+async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Whoever waits for the connection goes on when all of its sessions are over."""
+    count = 300
+    sessions: list[WebTransportSession] = []
+
+    async def hold(session: WebTransportSession) -> None:
+        sessions.append(session)
+        await session.wait_closed()
+
+    async with (
+        serving({"/": hold}, **FIELDS, max_sessions_per_address=None) as server,
+        WebTransportClient(config=client_config(**FIELDS)) as client,
+    ):
+        first = await client.connect(server.url("/"))
+        connection = first._connection
+        for _ in range(count - 1):
+            await connection.create_session(path="/")
+        await until(lambda: len(sessions) == count)
+        far = sessions[0]._connection
+        connection._endpoint.close()  # type: ignore[union-attr]
+        assert connection.is_closed == (not connection.sessions)
+        await connection.wait_closed()
+        assert not connection.sessions
+        assert first.is_closed
+        await far.close()
+        assert all(session.is_closed for session in sessions)
+
+
+async def test_cancelled_tasks_take_their_steps_some_in_each_turn() -> None:
+    async with turns() as turn:
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                turn.happened()
+
+        tasks = [asyncio.create_task(work()) for _ in range(2000)]
+        await asyncio.sleep(0)
+        cancel_in_turns(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        assert turn.counts.total() == 2000
+        assert max(turn.counts.values()) <= 128 + 8
