@@ -29,6 +29,7 @@ from .opening import require_home, session_over, wait_finished_streams
 
 if TYPE_CHECKING:
     from .session import WebTransportSession, _AnyStream
+    from .stream_base import _StreamBase
 
 __all__ = [
     "check_ending",
