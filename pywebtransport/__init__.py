@@ -3,6 +3,18 @@
 The names most programs need are here; the modules below hold the rest.
 """
 
+from ._states import (
+    URL,
+    Address,
+    ConnectionState,
+    EventType,
+    Headers,
+    SessionId,
+    SessionState,
+    StreamDirection,
+    StreamId,
+    StreamState,
+)
 from ._version import __version__
 from .client import WebTransportClient
 from .config import ClientConfig, ServerConfig
@@ -29,6 +41,7 @@ from .exceptions import (
     TimeoutError,
     WebTransportError,
 )
+from .serializer._protocol import Serializer
 from .server import ServerApp, create_development_server
 from .session import WebTransportSession
 from .stream import (
@@ -36,19 +49,6 @@ from .stream import (
     WebTransportReceiveStream,
     WebTransportSendStream,
     WebTransportStream,
-)
-from .types import (
-    URL,
-    Address,
-    ConnectionState,
-    EventType,
-    Headers,
-    Serializer,
-    SessionId,
-    SessionState,
-    StreamDirection,
-    StreamId,
-    StreamState,
 )
 
 __all__ = [

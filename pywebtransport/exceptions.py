@@ -10,6 +10,10 @@
     |   |-- SessionRejectedError
     |   `-- WebTransportNotSupportedError
     |-- ConfigurationError              (also ValueError)
+    |   |-- ClientArgumentError         (also ClientError)
+    |   |-- DatagramArgumentError       (also DatagramError)
+    |   |-- SessionArgumentError        (also SessionError)
+    |   `-- StreamArgumentError         (also StreamError)
     |-- ConnectionError                 (also builtins.ConnectionError)
     |   |-- IdleTimeoutError
     |   |-- ProxyError
@@ -39,25 +43,25 @@ pickled and copied. ``asyncio.CancelledError`` is never wrapped.
 from __future__ import annotations
 
 import builtins
+import errno
+import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport._error_kinds import (
-    get_error_category,
-    is_fatal_error,
-    is_request_rejected,
-    is_retriable_error,
-)
+from pywebtransport._header_map import HeaderMap
 from pywebtransport._plain import one_line, plain, printable, rejection_text, shorten
-from pywebtransport.types import HeaderMap, HeadersToSend, SessionState, StreamState
+from pywebtransport._states import HeadersToSend, SessionState, StreamState
+from pywebtransport.constants import ErrorCodes
 
 __all__ = [
     "AuthenticationError",
     "CertificateError",
     "CertificateHashError",
+    "ClientArgumentError",
     "ClientError",
     "ConfigurationError",
     "ConnectionError",
+    "DatagramArgumentError",
     "DatagramError",
     "DatagramTooLargeError",
     "FlowControlError",
@@ -67,9 +71,11 @@ __all__ = [
     "ProxyError",
     "SerializationError",
     "ServerError",
+    "SessionArgumentError",
     "SessionClosedError",
     "SessionError",
     "SessionRejectedError",
+    "StreamArgumentError",
     "StreamError",
     "StreamLimitError",
     "StreamResetError",
@@ -91,10 +97,26 @@ __all__ = [
     "stream_closed",
 ]
 
+# HTTP statuses that ask to try again later (RFC 9110, RFC 8470).
+_RETRIABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RETRIABLE_ERRNOS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOBUFS,
+    }
+)
+
 
 class ErrorOrigin(TypedDict, total=False):
-    """Who caused an error and in which words; accepted by every exception."""
+    """What every exception accepts besides facts of its own; see ``WebTransportError``."""
 
+    error_code: int | None
+    details: dict[str, Any] | None
     reason: str
     remote: bool | None
 
@@ -168,15 +190,9 @@ class AuthenticationError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("auth_method",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        auth_method: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, auth_method: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.auth_method = auth_method
 
 
@@ -190,13 +206,11 @@ class CertificateError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         certificate_path: str | None = None,
         certificate_error: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.certificate_path = certificate_path
         self.certificate_error = certificate_error
 
@@ -216,15 +230,9 @@ class ClientError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("target_url",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        target_url: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, target_url: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.target_url = target_url
 
 
@@ -254,18 +262,14 @@ class SessionRejectedError(ClientError):
         *,
         status_code: int = 403,
         headers: HeadersToSend | None = None,
-        error_code: int | None = None,
         target_url: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         if not origin.get("remote"):
             headers = _checked_answer(status_code, headers)
         if message is None:
             message = rejection_text(status_code, headers, target_url)
-        super().__init__(
-            message, error_code=error_code, target_url=target_url, details=details, **origin
-        )
+        super().__init__(message, target_url=target_url, **origin)
         self.status_code = status_code
         self.headers = HeaderMap.of(headers or {})
         self.details.setdefault("status_code", status_code)
@@ -277,7 +281,10 @@ class WebTransportNotSupportedError(ClientError):
 
 
 class ConfigurationError(WebTransportError, ValueError):
-    """A configuration field is unknown, has a bad value, or contradicts another."""
+    """A wrong argument, or a field of a configuration that is unknown or has a bad value.
+
+    Nothing has happened. Some methods raise a subclass that is also the error of their kind.
+    """
 
     category = "configuration"
     _fields: ClassVar[tuple[str, ...]] = ("config_key", "config_value")
@@ -286,13 +293,11 @@ class ConfigurationError(WebTransportError, ValueError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         config_key: str | None = None,
         config_value: Any | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.config_key = config_key
         self.config_value = config_value
 
@@ -307,12 +312,10 @@ class ConnectionError(WebTransportError, builtins.ConnectionError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         remote_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.remote_address = remote_address
 
 
@@ -358,18 +361,10 @@ class ProxyError(ConnectionError):
         target: str = "",
         status_code: int | None = None,
         headers: Mapping[str, str] | None = None,
-        error_code: int | None = None,
         remote_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(
-            message,
-            error_code=error_code,
-            remote_address=remote_address,
-            details=details,
-            **origin,
-        )
+        super().__init__(message, remote_address=remote_address, **origin)
         self.proxy_url = proxy_url
         self.target = target
         self.status_code = status_code
@@ -386,13 +381,11 @@ class DatagramError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         datagram_size: int | None = None,
         max_size: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.datagram_size = datagram_size
         self.max_size = max_size
 
@@ -410,24 +403,15 @@ class DatagramTooLargeError(DatagramError):
         self,
         message: str | None = None,
         *,
-        error_code: int | None = None,
         datagram_size: int | None = None,
         max_size: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
         if message is None:
             size = "" if datagram_size is None else f" of {datagram_size} bytes"
             limit = "what" if max_size is None else f"the {max_size} bytes that"
             message = f"A datagram{size} is larger than {limit} fit now; send less or use a stream"
-        super().__init__(
-            message,
-            error_code=error_code,
-            datagram_size=datagram_size,
-            max_size=max_size,
-            details=details,
-            **origin,
-        )
+        super().__init__(message, datagram_size=datagram_size, max_size=max_size, **origin)
 
 
 class FlowControlError(WebTransportError):
@@ -440,14 +424,12 @@ class FlowControlError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         stream_id: int | None = None,
         limit_exceeded: int | None = None,
         current_value: int | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.stream_id = stream_id
         self.limit_exceeded = limit_exceeded
         self.current_value = current_value
@@ -460,15 +442,9 @@ class HandshakeError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("handshake_stage",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        handshake_stage: str | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, handshake_stage: str | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.handshake_stage = handshake_stage
 
 
@@ -479,15 +455,9 @@ class ProtocolError(WebTransportError):
     _fields: ClassVar[tuple[str, ...]] = ("frame_type",)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        frame_type: int | None = None,
-        details: dict[str, Any] | None = None,
-        **origin: Unpack[ErrorOrigin],
+        self, message: str, *, frame_type: int | None = None, **origin: Unpack[ErrorOrigin]
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.frame_type = frame_type
 
 
@@ -501,12 +471,10 @@ class SerializationError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
-        details: dict[str, Any] | None = None,
         original_exception: Exception | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.original_exception = original_exception
 
 
@@ -520,12 +488,10 @@ class ServerError(WebTransportError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         bind_address: tuple[str, int] | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.bind_address = bind_address
 
 
@@ -540,12 +506,10 @@ class SessionError(WebTransportError):
         message: str,
         *,
         session_id: str | None = None,
-        error_code: int | None = None,
         session_state: SessionState | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.session_id = session_id
         self.session_state = session_state
 
@@ -600,12 +564,10 @@ class StreamError(WebTransportError):
         message: str,
         *,
         stream_id: int | None = None,
-        error_code: int | None = None,
         stream_state: StreamState | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.stream_id = stream_id
         self.stream_state = stream_state
 
@@ -667,13 +629,11 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
         self,
         message: str,
         *,
-        error_code: int | None = None,
         timeout_duration: float | None = None,
         operation: str | None = None,
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        super().__init__(message, error_code=error_code, details=details, **origin)
+        super().__init__(message, **origin)
         self.timeout_duration = timeout_duration
         self.operation = operation
 
@@ -697,18 +657,40 @@ class StreamLimitError(StreamError, TimeoutError):
         message: str,
         *,
         stream_id: int | None = None,
-        error_code: int | None = None,
         stream_state: StreamState | None = None,
         timeout_duration: float | None = None,
         operation: str | None = "open stream",
-        details: dict[str, Any] | None = None,
         **origin: Unpack[ErrorOrigin],
     ) -> None:
-        WebTransportError.__init__(self, message, error_code=error_code, details=details, **origin)
+        WebTransportError.__init__(self, message, **origin)
         self.stream_id = stream_id
         self.stream_state = stream_state
         self.timeout_duration = timeout_duration
         self.operation = operation
+
+
+class ClientArgumentError(ConfigurationError, ClientError):
+    """A wrong argument of a client's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *ClientError._fields)
+
+
+class DatagramArgumentError(ConfigurationError, DatagramError):
+    """A wrong argument of a method for datagrams."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *DatagramError._fields)
+
+
+class SessionArgumentError(ConfigurationError, SessionError):
+    """A wrong argument of a session's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *SessionError._fields)
+
+
+class StreamArgumentError(ConfigurationError, StreamError):
+    """A wrong argument of a stream's method."""
+
+    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *StreamError._fields)
 
 
 def certificate_not_found(path: str) -> CertificateError:
@@ -779,3 +761,109 @@ def _checked_answer(status: Any, headers: Any) -> HeaderMap:
             wrong, reason = {name: value}, "expected texts or whole numbers"
             raise invalid_config(key="headers", value=wrong, reason=reason)
     return fields
+
+
+def is_retriable_error(exception: Exception) -> bool:
+    """Tell whether the same operation may succeed when it is tried again later.
+
+    True for lost and refused connections, timeouts, reached stream limits, requests
+    that the server did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), and
+    rejections whose status says so (408, 425, 429, 500, 502, 503, 504); also
+    for the matching errors of the standard library. An error that stands for
+    several (``details["attempts"]``) is retriable only if all of them are.
+
+    Args:
+        exception: Any exception.
+    """
+    attempts = _attempts(exception)
+    if attempts:
+        return all(attempt.get("retriable") is True for attempt in attempts)
+    match exception:
+        case SessionRejectedError():
+            return exception.status_code in _RETRIABLE_STATUSES
+        case ProxyError() if exception.status_code is not None:
+            return exception.status_code in _RETRIABLE_STATUSES
+        case builtins.ConnectionError() | builtins.TimeoutError():
+            return True
+        case WebTransportError() if is_request_rejected(exception):
+            return True
+        case socket.gaierror():
+            return exception.errno == socket.EAI_AGAIN
+        case OSError():
+            return exception.errno in _RETRIABLE_ERRNOS
+        case _:
+            return False
+
+
+def is_request_rejected(exception: BaseException) -> bool:
+    """Tell whether a server left a session request alone (H3_REQUEST_REJECTED).
+
+    It did nothing for it, so that the same request may be sent again at once, on
+    another connection (RFC 9114 section 4.1.1).
+
+    Args:
+        exception: Any exception. Codes of the application are none of HTTP/3.
+    """
+    return (
+        isinstance(exception, ClientError | SessionError)
+        and not isinstance(exception, SessionClosedError | SessionRejectedError)
+        and exception.error_code == ErrorCodes.H3_REQUEST_REJECTED
+    )
+
+
+def is_fatal_error(exception: Exception) -> bool:
+    """Tell whether trying again is useless until something is changed.
+
+    True for configuration, certificate, authentication, handshake and protocol
+    errors, for servers without WebTransport, and for rejections with a status
+    that does not ask to try again. Errors of one stream, datagram or message
+    are not fatal: the session goes on.
+
+    Args:
+        exception: Any exception.
+    """
+    match exception:
+        case SessionRejectedError():
+            return exception.status_code not in _RETRIABLE_STATUSES
+        case ProxyError():
+            return exception.status_code not in {None, *_RETRIABLE_STATUSES}
+        case (
+            AuthenticationError()
+            | CertificateError()
+            | ConfigurationError()
+            | HandshakeError()
+            | ProtocolError()
+            | WebTransportNotSupportedError()
+        ):
+            return True
+        case _:
+            return False
+
+
+def get_error_category(exception: Exception) -> str:
+    """Name the kind of an error, for logs and metrics.
+
+    Args:
+        exception: Any exception.
+
+    Returns:
+        ``authentication``, ``certificate``, ``client``, ``configuration``,
+        ``connection``, ``datagram``, ``flow_control``, ``handshake``,
+        ``protocol``, ``serialization``, ``server``, ``session``, ``stream``,
+        ``timeout``, ``webtransport`` (the base class itself), or ``unknown``.
+    """
+    match exception:
+        case WebTransportError():
+            return exception.category
+        case builtins.TimeoutError():
+            return "timeout"
+        case OSError():
+            return "connection"
+        case _:
+            return "unknown"
+
+
+def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
+    """What an error says about several tries that it stands for; empty for most."""
+    found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []

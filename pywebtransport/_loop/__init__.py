@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .endpoint import Endpoint, UdpSocket
 from .resolve import FALLBACK_DELAY, Failures, RemoteAddress, connect_staggered, resolve
-from .shared import SharedPort, WorkerSeat
+from .shared import SharedPort, WorkerSockets
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
 from .steering import Steering
 from .tunnel import TunnelEndpoint
@@ -19,7 +19,7 @@ __all__ = [
     "Steering",
     "TunnelEndpoint",
     "UdpSocket",
-    "WorkerSeat",
+    "WorkerSockets",
     "bind_addresses",
     "bind_shared",
     "bind_udp_sockets",

@@ -20,12 +20,12 @@ from ..utils.logs import shared_log
 from ..utils.system import explain_os_error
 from ..utils.waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
-from .shared import WorkerSeat
+from .shared import WorkerSockets
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
 from .steering import Steering
 
 if TYPE_CHECKING:
-    from .._quic import CloseInfo, ConnectionHandler, SockAddr
+    from .._transport import CloseInfo, ConnectionHandler, SockAddr, Transport
 
 __all__ = ["Endpoint", "UdpSocket"]
 
@@ -121,7 +121,7 @@ class Endpoint:
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         packets_out: Callable[[list[bytes]], object] | None = None,
-        seat: WorkerSeat | None = None,
+        seat: WorkerSockets | None = None,
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -348,7 +348,7 @@ class Endpoint:
             token=token,
         )
 
-    def migrate(self, connection: QuicConnection, udp: UdpSocket) -> None:
+    def migrate(self, connection: Transport, udp: UdpSocket) -> None:
         """Move a client connection to another socket of this endpoint.
 
         ``path_changed`` of its handler tells the outcome.

@@ -25,7 +25,7 @@ from .resolve import resolve
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets
 from .steering import MAX_SEATS, Steering, steering_program
 
-__all__ = ["SharedPort", "WorkerSeat"]
+__all__ = ["SharedPort", "WorkerSockets"]
 
 # <linux/socket.h>; the socket module does not have it.
 _SO_ATTACH_REUSEPORT_CBPF = 51
@@ -44,7 +44,7 @@ _MOST_SPARE = 16
 
 
 @dataclass
-class WorkerSeat:
+class WorkerSockets:
     """What one worker process needs for its part of a shared port.
 
     The descriptors stay open in the process that made the ``SharedPort``: what arrives for a
@@ -181,9 +181,9 @@ class SharedPort:
         """Why all workers read the same sockets; None: they do not."""
         return self._unsteered
 
-    def seat(self, number: int, index: int | None = None) -> WorkerSeat:
+    def seat(self, number: int, index: int | None = None) -> WorkerSockets:
         """A seat, for worker ``index`` (by default that of the same number)."""
-        return WorkerSeat(
+        return WorkerSockets(
             index=number if index is None else index,
             count=self._count,
             number=number,

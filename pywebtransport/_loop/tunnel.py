@@ -13,7 +13,7 @@ from .endpoint import Endpoint, UdpSocket
 from .resolve import RemoteAddress
 
 if TYPE_CHECKING:
-    from .._quic import ConnectionHandler
+    from .._transport import ConnectionHandler
 
 __all__ = ["TunnelEndpoint"]
 

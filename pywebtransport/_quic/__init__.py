@@ -5,6 +5,8 @@ An extension that cannot be loaded raises an ImportError that says what to do ab
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .missing import check_versions, explained
 
 try:
@@ -25,7 +27,7 @@ try:
     )
 except ImportError as error:
     raise explained(error) from error
-from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
+from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
 check_versions({"ngtcp2": NGTCP2_VERSION, "GnuTLS": GNUTLS_VERSION}, NGTCP2_BUILD_VERSION)
 
@@ -47,3 +49,13 @@ __all__ = [
     "live_objects",
     "unread_bytes",
 ]
+
+if TYPE_CHECKING:
+    from .._transport import CloseInfo as CloseInfoShape
+    from .._transport import Group, Stream, Transport
+
+    def _shapes(
+        connection: QuicConnection, stream: QuicStream, group: QuicGroup, info: CloseInfo
+    ) -> tuple[Transport, Stream, Group, CloseInfoShape]:
+        """The floors above know the classes of the binding by these shapes."""
+        return connection, stream, group, info

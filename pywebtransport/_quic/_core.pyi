@@ -8,7 +8,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
-from .protocols import ConnectionHandler, GroupOwner, SockAddr, Waiter
+from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
 NGTCP2_BUILD_VERSION: Final[str]
 NGTCP2_VERSION: Final[str]

@@ -92,7 +92,7 @@ cdef class QuicConnection:
         else:
             qe_conn_get_stats(self._c, &s)
             figures = _conn_stats(&s)
-        figures["dgrams_missed"] = self._dgrams_missed
+        figures["datagrams_missed"] = self._dgrams_missed
         return figures
 
     # ----------------------------------------------------------------- streams

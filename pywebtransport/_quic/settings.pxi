@@ -68,9 +68,9 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.max_streams_uni = _u64(name, value)
     elif name == "max_datagram_frame_size":
         s.max_datagram_frame_size = _u32(name, value)
-    elif name == "dgram_queue_count":
+    elif name == "datagram_queue_count":
         s.dgram_queue_count = _u32(name, value)
-    elif name == "dgram_queue_bytes":
+    elif name == "datagram_queue_bytes":
         s.dgram_queue_bytes = _u32(name, value)
     elif name == "stream_write_low":
         s.stream_write_low = _u32(name, value)
@@ -213,13 +213,13 @@ cdef dict _conn_stats(const qe_conn_stats *s):
         "packets_lost": _known(s.packets_lost, QE_NEVER),
         "stream_bytes_sent": s.stream_bytes_sent,
         "stream_bytes_received": s.stream_bytes_received,
-        "dgrams_sent": s.dgrams_sent,
-        "dgrams_received": s.dgrams_received,
-        "dgrams_acked": s.dgrams_acked,
-        "dgrams_lost": s.dgrams_lost,
-        "dgrams_dropped": s.dgrams_dropped,
-        "dgrams_expired": s.dgrams_expired,
-        "dgrams_queued": s.dgrams_queued,
+        "datagrams_sent": s.dgrams_sent,
+        "datagrams_received": s.dgrams_received,
+        "datagrams_acked": s.dgrams_acked,
+        "datagrams_lost": s.dgrams_lost,
+        "datagrams_dropped": s.dgrams_dropped,
+        "datagrams_expired": s.dgrams_expired,
+        "datagrams_queued": s.dgrams_queued,
         "streams_opened_local": s.streams_opened_local,
         "streams_opened_remote": s.streams_opened_remote,
         "streams_alive": s.streams_alive,
@@ -239,11 +239,11 @@ cdef dict _group_stats(const qe_group_stats *s):
         "bytes_consumed": s.bytes_consumed,
         "send_limit": _known(s.send_limit, QE_NEVER),
         "recv_limit": _known(s.recv_limit, QE_NEVER),
-        "dgrams_queued": s.dgrams_queued,
-        "dgrams_queued_bytes": s.dgrams_queued_bytes,
-        "dgrams_sent": s.dgrams_sent,
-        "dgrams_acked": s.dgrams_acked,
-        "dgrams_lost": s.dgrams_lost,
-        "dgrams_dropped": s.dgrams_dropped,
-        "dgrams_expired": s.dgrams_expired,
+        "datagrams_queued": s.dgrams_queued,
+        "datagrams_queued_bytes": s.dgrams_queued_bytes,
+        "datagrams_sent": s.dgrams_sent,
+        "datagrams_acked": s.dgrams_acked,
+        "datagrams_lost": s.dgrams_lost,
+        "datagrams_dropped": s.dgrams_dropped,
+        "datagrams_expired": s.dgrams_expired,
     }

@@ -6,8 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._states import URL
 from ..exceptions import ClientError
-from ..types import URL
 from ..utils import parse_webtransport_url
 from .client import WebTransportClient
 
@@ -79,7 +79,7 @@ class WebTransportBrowser:
         other is open.
         """
         parse_webtransport_url(url)
-        self._client._home.enter()
+        self._client.home_loop.enter()
         async with self._lock:
             kept = [*self._history[: self._position + 1], url][-_MAX_HISTORY:]
             return await self._show(url, kept, len(kept) - 1)
@@ -117,8 +117,8 @@ class WebTransportBrowser:
 
         Cancellation: everything is released all the same.
         """
-        if not self._client._home.is_gone:
-            self._client._home.enter()
+        if not self._client.home_loop.is_gone:
+            self._client.home_loop.enter()
         self._session = None
         await self._client.close()
 
@@ -138,7 +138,7 @@ class WebTransportBrowser:
     # ------------------------------------------------------------------ internal
 
     async def _go(self, step: int) -> WebTransportSession | None:
-        self._client._home.enter()
+        self._client.home_loop.enter()
         async with self._lock:
             position = self._position + step
             if not 0 <= position < len(self._history):

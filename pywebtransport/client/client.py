@@ -11,14 +11,18 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
+from .._core.endpoint import client_endpoint
+from .._core.opening import request_delay
+from .._core.settings import client_tls, h3_options, request_fields
+from .._core.totals import ConnectionTotals
+from .._header_map import HeaderMap
 from .._loop import Endpoint
+from .._states import URL, ConnectionState, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
-from ..connection.endpoint import client_endpoint
-from ..connection.figures import ConnectionFigures
-from ..connection.settings import client_tls, h3_options, request_fields
 from ..events import EventEmitter
 from ..exceptions import (
+    ClientArgumentError,
     ClientError,
     WebTransportError,
     WebTransportNotSupportedError,
@@ -26,8 +30,6 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..session.opening import request_delay
-from ..types import URL, ConnectionState, HeaderMap, HeadersToSend
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
@@ -35,13 +37,13 @@ from ..utils.hosts import host_and_port
 from ..utils.logs import apply_log_level, shared_log
 from ..utils.rounds import Round
 from ..utils.text import printable
-from .connecting import DIRECT, Connecting, Progress, Wish
+from .connecting import DIRECT, Connecting, ConnectOverrides, Progress
+from .reconnecting import ReconnectingClient
 from .stats import ClientStats
 
 if TYPE_CHECKING:
     from .._quic import QuicTls
     from ..h3.options import H3Options
-    from .reconnecting import ReconnectingClient
 
 __all__ = ["ClientStats", "WebTransportClient"]
 
@@ -76,12 +78,13 @@ class WebTransportClient(EventEmitter):
         self._config = ClientConfig() if config is None else config.copy()
         self._config.validate()
         apply_log_level(self._config.log_level)
-        self._home = HomeLoop()
+        #: The event loop that the client belongs to, from its first use on.
+        self.home_loop = HomeLoop()
         self._last_loss = ""
         self._logger = logging.getLogger("pywebtransport.client")
         self._default_headers = HeaderMap()
         self._stats = ClientStats()
-        self._figures = ConnectionFigures()
+        self._figures = ConnectionTotals()
         self._endpoint: Endpoint | None = None
         self._tls: QuicTls | None = None
         self._options: H3Options | None = None
@@ -107,8 +110,6 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The URL is malformed, or a field is out of range.
         """
-        from .reconnecting import ReconnectingClient  # it is built upon this module
-
         parse_webtransport_url(url=url)
         if config is not None:
             check_instance("config", config, ClientConfig)
@@ -171,7 +172,7 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self._open(url, timeout, headers))
+        return Connecting(self.open_session(url, timeout, headers))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Request fields of every later ``connect``, under its own ``headers``.
@@ -196,26 +197,32 @@ class WebTransportClient(EventEmitter):
         """
         if self._closed:
             return
-        if self._home.is_gone:
+        if self.home_loop.is_gone:
             self._release()
             return
-        loop = self._home.enter()
-        await self._close(loop.time() + self._config.close_timeout)
+        loop = self.home_loop.enter()
+        await self.close_until(loop.time() + self._config.close_timeout)
 
-    async def _close(self, deadline: float) -> None:
-        """As ``close``, until a time of the loop that may be somebody else's, too."""
+    async def close_until(self, deadline: float) -> None:
+        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+
+        Args:
+            deadline: By the clock of the running event loop.
+
+        Cancellation: as of ``close``.
+        """
         if self._closed:
             return
         loop = asyncio.get_running_loop()
         self._closed = True
         try:
             await asyncio.gather(
-                *(connection._close(deadline) for connection in list(self._connections)),
+                *(connection.close_until(deadline) for connection in list(self._connections)),
                 return_exceptions=True,
             )
         finally:
             for connection in (*self._connections, *self._opening):
-                connection._close_now()
+                connection.close_nowait()
             self._connections.clear()
             endpoint, self._endpoint = self._endpoint, None
             if endpoint is not None:
@@ -223,7 +230,7 @@ class WebTransportClient(EventEmitter):
             await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
-        self._home.enter()
+        self.home_loop.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one")
         return self
@@ -260,19 +267,19 @@ class WebTransportClient(EventEmitter):
             )
         return issues
 
-    # ------------------------------------------------------------------ internal
+    # ------------------------------------------------- for monitors and frameworks
 
-    def _look_again(self) -> Round:
-        """Measure the connections; with many this takes several turns of the event loop."""
+    def begin_round(self) -> Round:
+        """Advanced: measure all connections; with many this takes several turns of the loop."""
         return self._figures.refresh(self._connections)
 
-    def _measure(self) -> dict[str, Any]:
-        """As ``WebTransportServer.get_server_stats``, of a client."""
+    def measure(self) -> dict[str, Any]:
+        """As ``WebTransportServer.get_server_stats``, of a client. Measures at once."""
         self._figures.collect(self._connections)
-        return self._measured()
+        return self.last_measured()
 
-    def _measured(self) -> dict[str, Any]:
-        """The figures, those of the connections as they were last measured."""
+    def last_measured(self) -> dict[str, Any]:
+        """As ``measure``, with the connections as they were measured last."""
         stats = self._stats.to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = sum(len(item.sessions) for item in self._connections)
@@ -281,15 +288,29 @@ class WebTransportClient(EventEmitter):
             stats["engine"] = self._endpoint.quic.stats()
         return stats
 
-    async def _open(
+    def round_trip_times(self) -> list[float]:
+        """Smoothed round-trip times of the connections, seconds, as they were measured last."""
+        return self._figures.round_trip_times()
+
+    async def open_session(
         self,
         url: URL,
         timeout: float | None,
         headers: HeadersToSend | None,
-        wish: Wish = DIRECT,
+        overrides: ConnectOverrides = DIRECT,
     ) -> WebTransportSession:
+        """Advanced: as ``connect``, with another way to connect.
+
+        Args:
+            url: As for ``connect``.
+            timeout: As for ``connect``.
+            headers: As for ``connect``.
+            overrides: What to do otherwise than the configuration says.
+
+        Raises and cancellation: as ``connect``.
+        """
         host, port, path = parse_webtransport_url(url=url)
-        loop = self._home.enter()
+        loop = self.home_loop.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         checked = check_fields({} if headers is None else headers)
@@ -298,7 +319,13 @@ class WebTransportClient(EventEmitter):
         if timeout is None:
             timeout = self._config.connect_timeout
         elif isinstance(timeout, int | float) and timeout <= 0:
-            raise ClientError(f"timeout must be > 0 seconds, got {timeout}", target_url=url)
+            wrong = ClientArgumentError(
+                f"timeout must be > 0 seconds, got {timeout}",
+                config_key="timeout",
+                config_value=timeout,
+            )
+            wrong.target_url = url
+            raise wrong
         limit = check_timeout("timeout", timeout)
         stats = self._stats
         stats.connections_attempted += 1
@@ -307,7 +334,7 @@ class WebTransportClient(EventEmitter):
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                session = await self._open_session(host, port, path, checked, progress, wish)
+                session = await self._open_session(host, port, path, checked, progress, overrides)
         except BaseException as error:
             stats.connections_failed += 1
             if scope.expired() and isinstance(error, builtins.TimeoutError):
@@ -323,7 +350,13 @@ class WebTransportClient(EventEmitter):
         return session
 
     async def _open_session(
-        self, host: str, port: int, path: str, headers: HeaderMap, progress: Progress, wish: Wish
+        self,
+        host: str,
+        port: int,
+        path: str,
+        headers: HeaderMap,
+        progress: Progress,
+        overrides: ConnectOverrides,
     ) -> WebTransportSession:
         fields = check_fields(request_fields(self._config))
         for extra in (self._default_headers, headers):
@@ -333,7 +366,9 @@ class WebTransportClient(EventEmitter):
         pause = config.retry_delay
         for retry in itertools.count():
             try:
-                return await self._open_once(host, port, path, fields, progress, wish, retry > 0)
+                return await self._open_once(
+                    host, port, path, fields, progress, overrides, retry > 0
+                )
             except WebTransportError as error:
                 if self._closed or retry >= config.max_retries or not is_request_rejected(error):
                     raise
@@ -358,62 +393,67 @@ class WebTransportClient(EventEmitter):
         path: str,
         fields: HeaderMap,
         progress: Progress,
-        wish: Wish,
+        overrides: ConnectOverrides,
         fresh: bool,
     ) -> WebTransportSession:
         """One request; ``fresh``: on a new connection, even where they may be shared."""
-        session: WebTransportSession | None = None
+        found: tuple[WebTransportSession, WebTransportConnection] | None = None
         if self._config.allow_pooling:
             # One at a time per authority: the second finds the connection of the first.
             lock = self._connecting.setdefault((host, port), asyncio.Lock())
             async with lock:
                 if not fresh:
-                    session = await self._open_pooled(host, port, path, fields, wish)
-                if session is None:
-                    connection = await self._open_connection(host, port, progress, wish)
-                    connection._keep_open = True
-                    session = await self._request(connection, path, fields, wish)
+                    found = await self._open_pooled(host, port, path, fields, overrides)
+                if found is None:
+                    connection = await self._open_connection(host, port, progress, overrides)
+                    connection.keep_open = True
+                    found = await self._request(connection, path, fields, overrides), connection
         else:
-            connection = await self._open_connection(host, port, progress, wish)
-            session = await self._request(connection, path, fields, wish)
+            connection = await self._open_connection(host, port, progress, overrides)
+            found = await self._request(connection, path, fields, overrides), connection
+        session, connection = found
         progress.advance("session", "the connection works, but the server did not accept or refuse")
         try:
-            await session._decided(None)  # the caller's timeout covers this, too
+            await session.ready(timeout=None)  # the caller's timeout covers this, too
         except BaseException as error:
-            connection = session._connection
             progress.explain(request_delay(session))
             if isinstance(error, WebTransportNotSupportedError):
-                connection._keep_open = False
+                connection.keep_open = False
             await session.close()
-            if not (connection._keep_open or connection.is_closed or connection.sessions):
-                connection._shut()
+            if not (connection.keep_open or connection.is_closed or connection.sessions):
+                connection.close_nowait()
             raise
         return session
 
     async def _open_pooled(
-        self, host: str, port: int, path: str, fields: HeaderMap, wish: Wish
-    ) -> WebTransportSession | None:
-        """A session on a connection that exists, or None."""
+        self, host: str, port: int, path: str, fields: HeaderMap, overrides: ConnectOverrides
+    ) -> tuple[WebTransportSession, WebTransportConnection] | None:
+        """A session on a connection that exists, and that; or None."""
         for connection, origin in list(self._connections.items()):
             if origin != (host, port) or not connection.is_connected:
                 continue
             try:
-                return await connection.create_session(
-                    path, headers=fields, application_protocols=wish.application_protocols
+                session = await connection.create_session(
+                    path, headers=fields, application_protocols=overrides.application_protocols
                 )
+                return session, connection
             except WebTransportError as error:
                 self._logger.debug("cannot share %r: %s", connection, error)
         return None
 
     async def _request(
-        self, connection: WebTransportConnection, path: str, fields: HeaderMap, wish: Wish
+        self,
+        connection: WebTransportConnection,
+        path: str,
+        fields: HeaderMap,
+        overrides: ConnectOverrides,
     ) -> WebTransportSession:
         try:
             return await connection.create_session(
-                path, headers=fields, application_protocols=wish.application_protocols
+                path, headers=fields, application_protocols=overrides.application_protocols
             )
         except BaseException:
-            connection._shut()
+            connection.close_nowait()
             raise
 
     @property
@@ -424,8 +464,8 @@ class WebTransportClient(EventEmitter):
         """It is kept for further sessions, and has none."""
         return connection.is_connected and not connection.sessions
 
-    def _lacks_room(self, host: str, port: int) -> bool:
-        """Nothing but the end of other sessions can give an origin a session now."""
+    def lacks_room(self, host: str, port: int) -> bool:
+        """Whether ``max_connections`` allows an origin no session until another one ends."""
         return self._is_full and not any(
             self._is_unused(connection)
             or (self._config.allow_pooling and origin == (host, port) and connection.is_connected)
@@ -433,14 +473,14 @@ class WebTransportClient(EventEmitter):
         )
 
     async def _open_connection(
-        self, host: str, port: int, progress: Progress, wish: Wish
+        self, host: str, port: int, progress: Progress, overrides: ConnectOverrides
     ) -> WebTransportConnection:
         config = self._config
         while self._is_full:
             # A connection that is kept for its origin must not keep others away for ever.
             unused = min(
                 filter(self._is_unused, self._connections),
-                key=lambda connection: connection._active_at,
+                key=lambda connection: connection.active_at,
                 default=None,
             )
             if unused is not None:
@@ -456,14 +496,14 @@ class WebTransportClient(EventEmitter):
         origin = (host, port)
         ticket, token = self._credentials.get(origin, (None, None))
         connection = WebTransportConnection(config=config)
-        connection._on_closed = self._forget
-        connection._on_credentials = self._remember
+        connection.on_closed = self._forget
+        connection.on_credentials = self._remember
         self._opening.add(connection)
         try:
-            if wish.dial is not None:
-                await wish.dial(connection, host, port, progress)
+            if overrides.dial is not None:
+                await overrides.dial(connection, host, port, progress)
             else:
-                await connection._connect(
+                await connection.establish(
                     host,
                     port,
                     endpoint=self._get_endpoint(),
@@ -510,7 +550,7 @@ class WebTransportClient(EventEmitter):
         """What is left of ``close`` when the loop is gone: descriptors and memory."""
         self._closed = True
         for connection in (*self._connections, *self._opening):
-            connection._abandon()
+            connection.abandon()
         self._connections.clear()
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
@@ -518,9 +558,14 @@ class WebTransportClient(EventEmitter):
 
     def _remember(self, connection: WebTransportConnection) -> None:
         origin = self._connections.get(connection)
-        if origin is None or (connection._ticket is None and connection._token is None):
+        if origin is None or (
+            connection.session_ticket is None and connection.address_token is None
+        ):
             return
-        self._credentials[origin] = (connection._ticket, connection._token)
+        self._credentials[origin] = (connection.session_ticket, connection.address_token)
         self._credentials.move_to_end(origin)
         while len(self._credentials) > _MAX_CREDENTIALS:
             self._credentials.popitem(last=False)
+
+
+ReconnectingClient.client_type = WebTransportClient

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..connection import WebTransportConnection
     from ..session import WebTransportSession
 
-__all__ = ["DIRECT", "Connecting", "Progress", "Wish"]
+__all__ = ["DIRECT", "ConnectOverrides", "Connecting", "Progress"]
 
 
 class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
@@ -95,7 +95,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ConnectOverrides:
     """What one session wants that the configuration of its client does not say."""
 
     application_protocols: Sequence[str] | None = None
@@ -104,4 +104,4 @@ class Wish:
     """Connects to (host, port) by some other way than the client's own sockets."""
 
 
-DIRECT = Wish()
+DIRECT = ConnectOverrides()

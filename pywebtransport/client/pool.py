@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._states import URL
 from ..exceptions import ClientError, WebTransportError, invalid_config
-from ..types import URL
 from ..utils import parse_webtransport_url
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_count
@@ -107,7 +107,7 @@ class ClientPool:
         """
         parse_webtransport_url(url)
         for client in self._clients:
-            client._home.enter()
+            client.home_loop.enter()
         tasks = [asyncio.ensure_future(client.connect(url)) for client in self._clients]
         try:
             await asyncio.wait(tasks)

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from weakref import WeakSet
 
+from .._states import URL, EventType, SessionState, URLParts
 from ..exceptions import ClientError, SessionError, TimeoutError
 from ..session import WebTransportSession
-from ..types import URL, EventType, SessionState, URLParts
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_count, check_instance, check_seconds
 from ..utils.slots import Slots
@@ -141,7 +141,7 @@ class PooledClient:
         Cancellation: safe; nothing stays open and no place in the pool is lost.
         """
         parts = parse_webtransport_url(url)
-        self._client._home.enter()
+        self._client.home_loop.enter()
         self._check_open()
         endpoint = self._endpoints.get(parts)
         if endpoint is None:
@@ -175,7 +175,7 @@ class PooledClient:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         check_instance("session", session, WebTransportSession)
-        self._client._home.enter()
+        self._client.home_loop.enter()
         self._give_back(session, usable=True)
 
     # -------------------------------------------------------------- observability
@@ -206,11 +206,11 @@ class PooledClient:
 
         Cancellation: everything is released all the same.
         """
-        if self._client._home.is_gone:
+        if self._client.home_loop.is_gone:
             self._closed = True
             await self._client.close()
             return
-        self._client._home.enter()
+        self._client.home_loop.enter()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -224,7 +224,7 @@ class PooledClient:
                 await asyncio.wait(self._closing)
 
     async def __aenter__(self) -> Self:
-        self._client._home.enter()
+        self._client.home_loop.enter()
         self._check_open()
         return self
 
@@ -268,7 +268,7 @@ class PooledClient:
         await self._make_room(parts)
         session = await self._client.connect(url)
         self._opened += 1
-        session._watch(EventType.SESSION_CLOSED, self._session_ended)
+        session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
         if not _is_usable(session):
             info = session.close_info
             self._discard(session)
@@ -282,14 +282,16 @@ class PooledClient:
     async def _make_room(self, parts: URLParts) -> None:
         """Connections with idle sessions alone must not use up ``max_connections``."""
         host, port, _ = parts
-        while self._client._lacks_room(host, port):
+        while self._client.lacks_room(host, port):
             for session in self._idle:
-                connection = session._connection
-                if all(other in self._idle for other in connection.sessions):
+                connection = session.connection
+                if connection is not None and all(
+                    other in self._idle for other in connection.sessions
+                ):
                     break
             else:
                 return
-            for session in [idle for idle in self._idle if idle._connection is connection]:
+            for session in [idle for idle in self._idle if idle.connection is connection]:
                 self._tidy(self._unshelve(session))
                 self._discarded += 1
             await connection.close()

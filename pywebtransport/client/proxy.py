@@ -10,11 +10,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.endpoint import tunnel_endpoint
+from .._core.settings import client_tls, h3_options
 from .._loop import RemoteAddress
+from .._states import URL, ConnectionState, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
-from ..connection.endpoint import tunnel_endpoint
-from ..connection.settings import client_tls, h3_options
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -25,11 +26,10 @@ from ..exceptions import (
 from ..h3.errors import H3StreamError
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
-from ..types import URL, HeadersToSend
 from ..utils.text import printable
 from .client import WebTransportClient
-from .connecting import Connecting, Progress, Wish
-from .template import ProxyTemplate
+from .connecting import Connecting, ConnectOverrides, Progress
+from .proxy_template import ProxyTemplate
 
 if TYPE_CHECKING:
     from .._loop import Failures, TunnelEndpoint
@@ -219,8 +219,8 @@ class WebTransportProxy:
         headers: HeadersToSend | None,
     ) -> WebTransportSession:
         fields = check_fields(proxy_headers or {})
-        wish = Wish(dial=partial(self._dial, fields))
-        return await self._client._open(target_url, timeout, headers, wish)
+        overrides = ConnectOverrides(dial=partial(self._dial, fields))
+        return await self._client.open_session(target_url, timeout, headers, overrides)
 
     # ------------------------------------------------------------------- closing
 
@@ -234,24 +234,24 @@ class WebTransportProxy:
         seconds = self._config.close_timeout
         deadline = asyncio.get_running_loop().time() + seconds
         try:
-            if self._client._home.is_gone:
+            if self._client.home_loop.is_gone:
                 await self._client.close()
             else:
-                self._client._home.enter()
+                self._client.home_loop.enter()
                 # Through the tunnels, which need their own end after that.
-                await self._client._close(deadline - seconds / 5)
+                await self._client.close_until(deadline - seconds / 5)
         finally:
             for path in tuple(self._paths):
                 path.give_up()
             self._current = None
             try:
                 await asyncio.gather(
-                    *(connection._close(deadline) for connection in self._connections),
+                    *(connection.close_until(deadline) for connection in self._connections),
                     return_exceptions=True,
                 )
             finally:
                 for connection in tuple(self._connections):
-                    connection._close_now()
+                    connection.close_nowait()
 
     async def __aenter__(self) -> Self:
         if self.is_closed:
@@ -307,22 +307,20 @@ class WebTransportProxy:
         """The connection to the proxy; a new one when there is none that takes requests."""
         async with self._connecting:
             current = self._current
-            if current is not None and current.is_connected:
-                driver = current._driver
-                if driver is not None and not driver.h3.goaway_received:
-                    return current
+            if current is not None and current.state is ConnectionState.CONNECTED:
+                return current
             if self.is_closed:
                 raise ClientError("the proxy is closed; make a new one")
             connection = WebTransportConnection(config=self._config)
-            connection._on_closed = self._connections.discard
+            connection.on_closed = self._connections.discard
             self._connections.add(connection)
             try:
-                await connection._connect(
+                await connection.establish(
                     self._template.host, self._template.port, failures=failures
                 )
                 await connection.wait_ready(timeout=self._config.handshake_timeout)
             except BaseException:
-                connection._close_now()
+                connection.close_nowait()
                 raise
             self._current = connection
             return connection
@@ -362,12 +360,12 @@ class _Path:
 
     async def open(self, path: str, headers: HeadersToSend) -> None:
         """Ask the proxy for the tunnel and wait for its answer."""
-        driver = self._outer._driver
-        assert driver is not None  # it is connected
+        h3 = self._outer.h3
+        assert h3 is not None  # it is connected
         try:
             self.tunnel = H3Tunnel.open(
-                driver.h3,
-                authority=self._outer._authority,
+                h3,
+                authority=self._outer.authority,
                 path=path,
                 headers=headers,
                 events=self,
@@ -394,19 +392,19 @@ class _Path:
         near, far = self._outer.local_address, self._outer.remote_address
         if self.tunnel.is_closed or near is None or far is None:
             raise self._error("was lost")
-        self._endpoint = self._inner._endpoint = tunnel_endpoint(
+        self._endpoint = tunnel_endpoint(
             config.update(udp_payload_size=size),
             tls,
             send=self.tunnel.send,
             local=near,
             on_close=self.close,
         )
-        self._inner._owns_endpoint = True
         family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
-        await self._inner._connect(
+        await self._inner.establish(
             host,
             port,
             endpoint=self._endpoint,
+            owns_endpoint=True,
             options=options,
             addresses=[RemoteAddress(family, far)],
         )
@@ -425,7 +423,7 @@ class _Path:
         if hasattr(self, "tunnel") and not self.tunnel.is_closed:
             # What the connection inside said last goes out before the tunnel ends.
             self._ended_here = True
-            self._outer._flush_now()
+            self._outer.flush_nowait()
             self.tunnel.close()
         self._proxy._path_closed(self)
 
@@ -473,7 +471,7 @@ class _Path:
             return
         lost = self._error("was lost", error if error is not None else _FINISHED)
         _logger.info("%s", lost)
-        self._inner._path_lost(lost)
+        self._inner.path_lost(lost)
         self.close()
 
     def _error(self, what: str, cause: Exception | None = None) -> ProxyError:

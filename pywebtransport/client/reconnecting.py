@@ -10,9 +10,10 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from ..events import Event, EventEmitter
+from .._states import URL, EventType, SessionState
+from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
     SessionRejectedError,
@@ -21,7 +22,6 @@ from ..exceptions import (
     invalid_config,
     is_fatal_error,
 )
-from ..types import URL, EventType, SessionState
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_callable, check_timeout
 from ..utils.failures import describe_error, log_application_error
@@ -29,11 +29,11 @@ from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.waiters import Waiters
-from .client import WebTransportClient
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
     from ..session import WebTransportSession
+    from ..utils.home import HomeLoop
 
 __all__ = ["ReconnectingClient"]
 
@@ -41,6 +41,18 @@ __all__ = ["ReconnectingClient"]
 _GRACE = 0.05
 
 _logger = logging.getLogger("pywebtransport.client")
+
+
+class _Client(Protocol):
+    """``WebTransportClient``, as the client above it needs it."""
+
+    home_loop: HomeLoop
+
+    @property
+    def config(self) -> ClientConfig: ...
+    async def connect(self, url: URL) -> WebTransportSession: ...
+    async def close(self) -> None: ...
+    async def close_until(self, deadline: float) -> None: ...
 
 
 class ReconnectingClient(EventEmitter):
@@ -85,6 +97,9 @@ class ReconnectingClient(EventEmitter):
       ``session_id``, ``code``, ``reason``.
     """
 
+    # ``WebTransportClient`` puts itself here: it makes clients of this class, so it imports this.
+    client_type: ClassVar[Callable[..., _Client]]
+
     def __init__(
         self,
         url: URL,
@@ -111,7 +126,7 @@ class ReconnectingClient(EventEmitter):
         super().__init__()
         parse_webtransport_url(url)
         self._url = url
-        self._client = WebTransportClient(config=config)
+        self._client: _Client = self.client_type(config=config)
         self._on_session = on_session
         self._session: WebTransportSession | None = None
         # Not given out any more, and alive as long as its peer lets it be.
@@ -185,7 +200,7 @@ class ReconnectingClient(EventEmitter):
 
         Cancellation: safe.
         """
-        loop = self._client._home.enter()
+        loop = self._client.home_loop.enter()
         if isinstance(wait_timeout, int | float):
             wait_timeout = max(wait_timeout, 0.0)  # what is left of somebody's own time
         limit = check_timeout("wait_timeout", wait_timeout)
@@ -219,11 +234,11 @@ class ReconnectingClient(EventEmitter):
         """
         if self._closed:
             return
-        if self._client._home.is_gone:
+        if self._client.home_loop.is_gone:
             self._closed = True
             await self._client.close()
             return
-        loop = self._client._home.enter()
+        loop = self._client.home_loop.enter()
         self._closed = True
         session, self._session = self._session, None
         seconds = self.config.close_timeout
@@ -253,18 +268,18 @@ class ReconnectingClient(EventEmitter):
                     logger=_logger,
                     what="telling that the client was closed",
                 ),
-                self._client._close(deadline),
+                self._client.close_until(deadline),
                 return_exceptions=True,  # or it would not wait for all when it is cancelled
             )
         finally:
             self._changed.wake()
             try:
-                await self._client._close(deadline)
+                await self._client.close_until(deadline)
             finally:
                 await self._emitter_close(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
-        self._client._home.enter()
+        self._client.home_loop.enter()
         if self._closed:
             raise ClientError("the client is closed; make a new one", target_url=self._url)
         if self._task is None:
@@ -298,7 +313,7 @@ class ReconnectingClient(EventEmitter):
         self._wanted.clear()
         self._tell(EventType.CONNECTION_ESTABLISHED, attempt, session=session)
         self._changed.wake()
-        if await _end_or_drain(session) and await self._leave(session, since, attempt):
+        if await session.wait_draining() and await self._leave(session, since, attempt):
             return None if self._error is not None else 0.0
         self._session = None
         lived = self._now() - since >= self.config.retry_delay
@@ -312,7 +327,7 @@ class ReconnectingClient(EventEmitter):
         if lived:
             self._start_anew()
         delay = self._next_delay()
-        error = session._error or session._closed_error("it was lost")
+        error = session.error or session.closed_error("it was lost")
         self._fell(delay, error, attempt)
         self._tell(
             EventType.CONNECTION_LOST,
@@ -351,7 +366,7 @@ class ReconnectingClient(EventEmitter):
             if self._on_session is not None:
                 await self._restore(self._on_session, session)
             if session.is_closed:
-                raise session._closed_error("it ended before it could be used")
+                raise session.closed_error("it ended before it could be used")
             if not _is_usable(session):
                 raise _drained_error(session, self._url)
         except BaseException:
@@ -455,25 +470,6 @@ class ReconnectingClient(EventEmitter):
 
 def _is_usable(session: WebTransportSession) -> bool:
     return session.state is SessionState.CONNECTED
-
-
-async def _end_or_drain(session: WebTransportSession) -> bool:
-    """Wait until a session is of no use any more; True: it drains, and works until it ends."""
-    news = asyncio.Event()
-
-    def heard(event: Event) -> None:
-        news.set()
-
-    useless = (EventType.SESSION_DRAINING, EventType.SESSION_CLOSED)
-    for event_type in useless:
-        session._watch(event_type, heard)
-    try:
-        if _is_usable(session):
-            await news.wait()
-    finally:
-        for event_type in useless:
-            session._unwatch(event_type, heard)
-    return session.state is SessionState.DRAINING
 
 
 def _drained_error(session: WebTransportSession, url: URL) -> ClientError:

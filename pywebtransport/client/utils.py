@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from .._states import URL
 from ..config import ClientConfig
 from ..exceptions import WebTransportError, get_error_category
-from ..types import URL
 from ..utils import Timer, get_timestamp, parse_webtransport_url
 from ..utils.checks import check_count, check_instance
 from .client import WebTransportClient
@@ -160,12 +160,13 @@ test_client_connectivity.__test__ = False  # type: ignore[attr-defined]
 
 
 def _properties(session: WebTransportSession, started: float) -> dict[str, Any]:
-    connection = session._connection
-    established = connection.info.established_at
+    # None when the server ended the session as soon as it was open.
+    connection = session.connection
+    established = None if connection is None else connection.info.established_at
     return {
         "handshake_time": None if established is None else established - started,
         "rtt": session.rtt,
-        "dialect": connection.dialect,
+        "dialect": session.dialect,
         "protocol": session.application_protocol,
         "remote_address": session.remote_address,
         "max_datagram_size": session.max_datagram_size,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from pywebtransport._states import Headers
 from pywebtransport._version import __version__
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
@@ -33,7 +34,6 @@ from pywebtransport.constants import (
     DEFAULT_STREAM_CREATION_TIMEOUT,
 )
 from pywebtransport.exceptions import invalid_config
-from pywebtransport.types import Headers
 
 __all__ = ["ClientConfig"]
 

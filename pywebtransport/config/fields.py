@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Protocol
 from urllib.parse import urlsplit
 
+from pywebtransport._header_map import HeaderMap
 from pywebtransport._plain import shorten
 from pywebtransport.constants import (
     CERTIFICATE_HASH_SIZE,
@@ -26,7 +27,6 @@ from pywebtransport.constants import (
     SHARED_SECRET_SIZE,
 )
 from pywebtransport.exceptions import ConfigurationError, invalid_config
-from pywebtransport.types import HeaderMap
 from pywebtransport.utils.hosts import ascii_host
 
 __all__ = [

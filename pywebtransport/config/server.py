@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from pywebtransport._states import Address
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
     Choice,
@@ -45,9 +46,11 @@ from pywebtransport.constants import (
     RETRY_POLICIES,
 )
 from pywebtransport.exceptions import invalid_config
-from pywebtransport.types import Address, MiddlewareProtocol
 
 __all__ = ["ServerConfig"]
+
+# The shape of ``types.MiddlewareProtocol``; what a session is, this layer does not know.
+Middleware: TypeAlias = Callable[..., Coroutine[Any, Any, bool]]
 
 
 # Of what all clients may have, so much one address may; and at least so many.
@@ -133,7 +136,7 @@ class ServerConfig(BaseConfig):
     sessions together; opening another raises ``StreamLimitError``, or waits for as
     long as its ``timeout`` says."""
 
-    middleware: list[MiddlewareProtocol] = field(default_factory=list)
+    middleware: list[Middleware] = field(default_factory=list)
     """Middleware that every session request passes, in this order."""
 
     retry: str = DEFAULT_RETRY_POLICY

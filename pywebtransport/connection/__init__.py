@@ -1,7 +1,7 @@
 """QUIC connections that carry WebTransport sessions."""
 
-from .connection import WebTransportConnection
-from .info import ConnectionInfo
+from .._core.connection import WebTransportConnection
+from .._core.info import ConnectionInfo
 from .load_balancer import ConnectionLoadBalancer
 from .manager import ConnectionManager
 from .pool import ConnectionPool

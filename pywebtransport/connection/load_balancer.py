@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.connection import WebTransportConnection
+from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import (
     CertificateError,
@@ -17,14 +19,12 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..types import ConnectionState, EventType
 from ..utils import validate_port
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import shared_log
-from .connection import WebTransportConnection
 from .utils import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class ConnectionLoadBalancer:
             )
         finally:
             for connection in connections:
-                connection._close_now()
+                connection.close_nowait()
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -299,7 +299,7 @@ class ConnectionLoadBalancer:
         if self._home.is_gone:
             self._closed = True
             for connection in (*self._active, *self._opening):
-                connection._abandon()
+                connection.abandon()
             return
         self._home.enter()
         self._closed = True
@@ -309,7 +309,7 @@ class ConnectionLoadBalancer:
         if self._checks is not None:
             self._checks.cancel()
         for connection in list(self._opening):
-            connection._close_now()
+            connection.close_nowait()
         await self.close_all_connections()
         if self._checks is not None:
             await asyncio.wait({self._checks})
@@ -386,7 +386,7 @@ class ConnectionLoadBalancer:
             await require_webtransport(connection, config.connect_timeout)
             self._require_open()
         except BaseException:
-            connection._close_now()
+            connection.close_nowait()
             raise
         finally:
             self._opening.discard(connection)
@@ -394,7 +394,7 @@ class ConnectionLoadBalancer:
         target.failure = None
         target.active.add(connection)
         self._active[connection] = target
-        connection._watch(EventType.CONNECTION_CLOSED, self._connection_closed)
+        connection.add_watcher(EventType.CONNECTION_CLOSED, self._connection_closed)
         return connection
 
     def _connection_closed(self, event: Event) -> None:

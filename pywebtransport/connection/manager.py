@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from .._core.connection import WebTransportConnection
+from .._states import ConnectionId, EventType
 from ..constants import (
     DEFAULT_CONNECTION_CLEANUP_INTERVAL,
     DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
@@ -14,10 +16,8 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
-from ..types import ConnectionId, EventType
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
-from .connection import WebTransportConnection
 
 __all__ = ["ConnectionManager"]
 
@@ -150,7 +150,7 @@ class ConnectionManager:
             )
         finally:
             for connection in connections:
-                connection._close_now()
+                connection.close_nowait()
 
     async def shutdown(self) -> None:
         """Close every connection and take no more. Idempotent.
@@ -188,10 +188,10 @@ class ConnectionManager:
             left = self._idle_timeout
             # One with a session is looked at again after a whole timeout: if the session
             # ends before that, this is soon enough.
-            if not connection.sessions and not connection._pending:
-                left = min(left, connection._active_at + self._idle_timeout - now)
+            if not connection.sessions and not connection.has_pending_requests:
+                left = min(left, connection.active_at + self._idle_timeout - now)
             if left <= 0:
-                connection._close_now(reason="idle")
+                connection.close_nowait(reason="idle")
             else:
                 earliest = min(earliest, left)
         if self._registry.items:

@@ -7,23 +7,22 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from .._core.totals import spread, traffic_counters
 from ..utils.rounds import Round
 from ..utils.sampling import Findings, Sample, Sampler
-from .figures import ConnectionFigures, spread, traffic_counters
 
-__all__ = ["EndpointMonitor"]
+__all__ = ["EndpointMonitor", "Measured"]
 
 # An event loop that is later than this keeps every peer waiting.
 _MAX_LOOP_DELAY = 1.0
 
 
-class _Watched(Protocol):
-    """A client or a server."""
+class Measured(Protocol):
+    """What is measured: a client or a server."""
 
-    _figures: ConnectionFigures
-
-    def _look_again(self) -> Round: ...
-    def _measure(self) -> dict[str, Any]: ...
+    def begin_round(self) -> Round: ...
+    def measure(self) -> dict[str, Any]: ...
+    def round_trip_times(self) -> list[float]: ...
 
 
 class EndpointMonitor(ABC):
@@ -32,14 +31,14 @@ class EndpointMonitor(ABC):
     Subclasses name the counters they want and say what is wrong with a sample.
     """
 
-    def __init__(self, watched: _Watched, *, interval: float, logger: logging.Logger) -> None:
+    def __init__(self, watched: Measured, *, interval: float, logger: logging.Logger) -> None:
         self._watched = watched
         self._sampler = Sampler(
             self._take,
             self._judge_all,
             interval=interval,
             logger=logger,
-            prepare=lambda: watched._look_again(),
+            prepare=lambda: watched.begin_round(),
         )
 
     @property
@@ -68,10 +67,10 @@ class EndpointMonitor(ABC):
         """What is wrong; ``grown`` is by how much the counters grew since the last sample."""
 
     def _take(self) -> Sample:
-        stats = self._watched._measure()
+        stats = self._watched.measure()
         return {
             "stats": stats,
-            "rtt": spread(self._watched._figures.round_trip_times()),
+            "rtt": spread(self._watched.round_trip_times()),
             "counters": {**self._counters(stats), **traffic_counters(stats)},
         }
 

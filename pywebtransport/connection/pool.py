@@ -8,15 +8,15 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.connection import WebTransportConnection
+from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, TimeoutError, WebTransportError
-from ..types import ConnectionState, EventType
 from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import ascii_host, host_and_port
 from ..utils.logs import shared_log
 from ..utils.slots import Slots
-from .connection import WebTransportConnection
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -169,16 +169,16 @@ class ConnectionPool:
             return
         self._returning.add(connection)
         try:
-            await _end_sessions(connection)
+            await connection.end_sessions()
         except BaseException:
-            connection._close_now()
+            connection.close_nowait()
             raise
         finally:
             self._returning.discard(connection)
         if self._active.get(connection) is not shelf:
             return  # it closed meanwhile
         if connection.state is not ConnectionState.CONNECTED:
-            connection._close_now()
+            connection.close_nowait()
             return
         del self._active[connection]
         self._keep(connection, shelf)
@@ -194,7 +194,7 @@ class ConnectionPool:
         if self._home.is_gone:
             self._closed = True
             for connection in (*self._idle, *self._active, *self._opening):
-                connection._abandon()
+                connection.abandon()
             return
         self._home.enter()
         self._closed = True
@@ -210,7 +210,7 @@ class ConnectionPool:
             )
         finally:
             for connection in (*connections, *self._opening):
-                connection._close_now()
+                connection.close_nowait()
 
     def get_stats(self) -> dict[str, Any]:
         """Counts: idle and active connections, keys in use, and the limit per key."""
@@ -245,7 +245,7 @@ class ConnectionPool:
             connection = shelf.idle[-1]
             if connection.state is ConnectionState.CONNECTED:
                 try:
-                    connection._request_session(path)
+                    connection.request_session(path)
                 except ConfigurationError:
                     raise  # the fault of the caller: the connection stays
                 except WebTransportError as error:
@@ -254,7 +254,7 @@ class ConnectionPool:
                     self._unshelve(connection)
                     return connection
             self._unshelve(connection)
-            connection._close_now()
+            connection.close_nowait()
         return None
 
     async def _open(
@@ -262,14 +262,14 @@ class ConnectionPool:
     ) -> WebTransportConnection:
         # A copy: whoever changes the original later must not change what is shared.
         connection = WebTransportConnection(config=config.copy())
-        connection._keep_open = True
-        connection._watch(EventType.CONNECTION_CLOSED, self._connection_closed)
+        connection.keep_open = True
+        connection.add_watcher(EventType.CONNECTION_CLOSED, self._connection_closed)
         self._opening.add(connection)
         try:
             await connection.connect(host=host, port=port, path=path)
             self._require_open()
         except BaseException as error:
-            connection._close_now()
+            connection.close_nowait()
             if self._closed and isinstance(error, WebTransportError):
                 raise _closed_error() from error
             raise
@@ -304,7 +304,7 @@ class ConnectionPool:
             if until > now:
                 break
             self._unshelve(connection)
-            connection._close_now(reason="idle")
+            connection.close_nowait(reason="idle")
             self._tidy(shelf)
         self._arm()
 
@@ -333,18 +333,6 @@ class ConnectionPool:
         """Forget a key that has nothing left."""
         if not shelf.idle and shelf.slots.unused and self._shelves.get(shelf.key) is shelf:
             del self._shelves[shelf.key]
-
-
-async def _end_sessions(connection: WebTransportConnection) -> None:
-    """End what the last user left open."""
-    pending, connection._pending = connection._pending, None
-    for request in (pending or {}).values():
-        if request.h3 is not None:
-            request.h3.close()
-    if connection.sessions:
-        await asyncio.gather(
-            *(session.close(close_connection=False) for session in connection.sessions)
-        )
 
 
 def _frozen(value: Any) -> Hashable:

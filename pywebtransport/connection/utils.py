@@ -11,7 +11,9 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from .._core.connection import WebTransportConnection
 from .._loop import Failures
+from .._states import ConnectionState
 from ..config import ClientConfig
 from ..exceptions import (
     ConfigurationError,
@@ -21,7 +23,6 @@ from ..exceptions import (
     invalid_config,
     is_retriable_error,
 )
-from ..types import ConnectionState
 from ..utils import validate_port
 from ..utils.attempts import combine_errors, furthest
 from ..utils.checks import (
@@ -33,7 +34,6 @@ from ..utils.checks import (
     check_timeout,
 )
 from ..utils.hosts import ascii_host, host_and_port
-from .connection import WebTransportConnection
 
 __all__ = [
     "connect_with_retry",
@@ -167,7 +167,7 @@ async def create_multiple_connections(
         await _run_all([connect(host, port) for host, port in unique])
     except BaseException:
         for connection in made.values():
-            connection._close_now()
+            connection.close_nowait()
         raise
     names = [host_and_port(host, port) for host, port in unique]
     return {name: made[name] for name in names if name in made}
@@ -311,7 +311,7 @@ async def measure_handshake(config: ClientConfig, host: str, port: int, timeout:
     failures: Failures = []
     try:
         async with scope:
-            await connection._connect(host, port, failures=failures)
+            await connection.establish(host, port, failures=failures)
             failures.clear()
             await require_webtransport(connection, timeout)
     except builtins.TimeoutError:
@@ -339,7 +339,7 @@ async def require_webtransport(connection: WebTransportConnection, timeout: floa
     Cancellation: safe.
     """
     await connection.wait_ready(timeout=timeout)
-    error = None if connection._driver is None else connection._driver.h3.webtransport_error
+    error = None if connection.h3 is None else connection.h3.webtransport_error
     if error is not None:
         raise error
 

@@ -1,12 +1,12 @@
 """WebTransport datagrams: unreliable messages within one packet, and services over them."""
 
+from .._core.datagram_message import DatagramMessage, DatagramStats
+from .._core.datagram_transport import WebTransportDatagramTransport
+from .._core.structured_datagrams import StructuredDatagramTransport
 from .broadcaster import DatagramBroadcaster
-from .message import DatagramMessage, DatagramStats
 from .monitor import DatagramMonitor
 from .queue import DatagramQueue
 from .reliability import DatagramReliabilityLayer
-from .structured import StructuredDatagramTransport
-from .transport import WebTransportDatagramTransport
 
 __all__ = [
     "DatagramBroadcaster",

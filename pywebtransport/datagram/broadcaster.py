@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.datagram_arguments import check_age, check_payload, check_priority
+from .._core.datagram_sending import try_submit
 from ..exceptions import (
     DatagramError,
     DatagramTooLargeError,
@@ -18,12 +20,10 @@ from ..utils.checks import check_interface
 from ..utils.failures import describe_error
 from ..utils.logs import shared_log
 from ..utils.turns import Turns
-from .arguments import check_age, check_payload, check_priority
-from .sending import try_submit
 
 if TYPE_CHECKING:
-    from ..types import Data
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
+    from .._states import Data
 
 __all__ = ["DatagramBroadcaster"]
 
@@ -97,16 +97,16 @@ class DatagramBroadcaster:
         _check_transport(transport)
         self._check_open()
         if transport.is_closed:
-            raise transport._closed_error("it cannot take part in broadcasts")
+            raise transport.closed_error("it cannot take part in broadcasts")
         if transport not in self._counts:
             self._counts[transport] = _Counts()
             self._order = None
-            transport._watch_close(self._transport_closed)
+            transport.add_close_callback(self._transport_closed)
 
     async def remove_transport(self, transport: WebTransportDatagramTransport) -> None:
         """Remove a transport; one that is not there is fine. What it has queued is still sent."""
         _check_transport(transport)
-        transport._unwatch_close(self._transport_closed)
+        transport.remove_close_callback(self._transport_closed)
         self._forget(transport)
 
     async def get_transport_count(self) -> int:
@@ -143,7 +143,8 @@ class DatagramBroadcaster:
             How many transports took it.
 
         Raises:
-            DatagramError: Bad priority or ttl, or the broadcaster is closed.
+            ConfigurationError: An argument is wrong.
+            DatagramError: The broadcaster is closed.
 
         Cancellation: those that have it by then send it.
         """
@@ -171,7 +172,7 @@ class DatagramBroadcaster:
         """Forget all transports, which stay open. Idempotent."""
         self._closed = True
         for transport in self._counts:
-            transport._unwatch_close(self._transport_closed)
+            transport.remove_close_callback(self._transport_closed)
         self._counts.clear()
         self._order = None
 
@@ -220,14 +221,14 @@ class DatagramBroadcaster:
             counts.errors += 1
             self._total.errors += 1
         else:
-            transport._refused += 1
+            transport.refused += 1
             counts.dropped += 1
             self._total.dropped += 1
         return False
 
     def _transport_closed(self, transport: Any) -> None:
         if transport in self._counts:
-            transport._unwatch_close(self._transport_closed)
+            transport.remove_close_callback(self._transport_closed)
             self._removed += 1
             self._forget(transport)
 

@@ -11,7 +11,7 @@ from ..utils.checks import check_integer, check_interface, check_number, check_t
 from ..utils.sampling import Findings, Sample, Sampler, last
 
 if TYPE_CHECKING:
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
 
 __all__ = ["DatagramMonitor"]
 
@@ -167,12 +167,12 @@ class DatagramMonitor:
 
     async def close(self) -> None:
         """Stop sampling; samples and alerts stay. Idempotent."""
-        self._transport._unwatch_close(self._ended)
+        self._transport.remove_close_callback(self._ended)
         self._sampler.stop()
 
     async def __aenter__(self) -> Self:
         if not self.is_monitoring and not self._transport.is_closed:
-            self._transport._watch_close(self._ended)
+            self._transport.add_close_callback(self._ended)
             self._sampler.start()
         return self
 
@@ -192,7 +192,7 @@ class DatagramMonitor:
 
     def _take(self) -> Sample:
         transport = self._transport
-        stats = transport._refresh()
+        stats = transport.refresh_stats()
         counters = {name: getattr(stats, name) for name in _COUNTERS}
         latest = self._sampler.latest
         before = latest["counters"] if latest else dict.fromkeys(counters, 0)

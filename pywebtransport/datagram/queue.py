@@ -6,12 +6,12 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+from .._core.datagram_arguments import MAX_PRIORITY, check_age, check_limit, check_priority
+from .._core.datagram_message import DatagramMessage
 from ..exceptions import DatagramError, TimeoutError
 from ..utils import get_timestamp
 from ..utils.checks import check_instance, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
-from .arguments import MAX_PRIORITY, check_age, check_limit, check_priority
-from .message import DatagramMessage
 
 __all__ = ["DatagramQueue"]
 
@@ -50,7 +50,7 @@ class DatagramQueue:
                 itself is refused.
 
         Raises:
-            DatagramError: A limit is not positive.
+            ConfigurationError: A limit is not positive.
         """
         check_limit("max_size", max_size)
         check_age("max_age", max_age, optional=True)

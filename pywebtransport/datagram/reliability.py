@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .._core.datagram_arguments import check_age, check_limit, check_payload, check_wait
+from .._core.heartbeats import is_heartbeat_datagram
 from ..exceptions import (
     DatagramError,
     DatagramTooLargeError,
@@ -19,7 +21,6 @@ from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
 from ..utils.turns import Turns
 from ..utils.waiters import Waiters
-from .arguments import check_age, check_limit, check_payload, check_wait
 from .reliable_frames import (
     INITIAL_LIMIT,
     MAX_HEADER,
@@ -31,11 +32,10 @@ from .reliable_frames import (
 )
 from .reliable_receiver import ReliableReceiver
 from .reliable_sender import ReliableSender
-from .utils import is_heartbeat_datagram
 
 if TYPE_CHECKING:
-    from ..types import Data as Payload
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
+    from .._states import Data as Payload
 
 __all__ = ["DatagramReliabilityLayer"]
 
@@ -93,7 +93,7 @@ class DatagramReliabilityLayer:
             close_timeout: Most seconds that ``close`` waits for acknowledgements.
 
         Raises:
-            DatagramError: An argument is out of range.
+            ConfigurationError: An argument is out of range.
         """
         check_interface(
             "datagram_transport",
@@ -369,11 +369,11 @@ class DatagramReliabilityLayer:
             return
         try:
             if self._ack_due:
-                self._ack_due = not self._transport._submit(
+                self._ack_due = not self._transport.submit(
                     self._receiver.acknowledgement(), _ACK_PRIORITY, None
                 )
             if self._ack_due or not self._sender.transmit(time.monotonic(), self._submit):
-                self._resumer = self._transport._writable_future()
+                self._resumer = self._transport.writable_future()
                 self._resumer.add_done_callback(self._resume)
         except WebTransportError as error:
             self._fail(error)
@@ -381,7 +381,7 @@ class DatagramReliabilityLayer:
         self._arm()
 
     def _submit(self, frame: bytes) -> bool:
-        return self._transport._submit(frame, _DATA_PRIORITY, None)
+        return self._transport.submit(frame, _DATA_PRIORITY, None)
 
     def _resume(self, future: asyncio.Future[bool]) -> None:
         self._resumer = None
@@ -419,7 +419,7 @@ class DatagramReliabilityLayer:
 
     def _fail(self, error: WebTransportError) -> None:
         """The transport refused to go on."""
-        closed_error = self._transport._closed_error
+        closed_error = self._transport.closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):
             self._finish(lambda: closed_error("the reliability layer is over"))

@@ -9,33 +9,21 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._core.datagram_arguments import check_age, check_limit
+from .._core.heartbeats import create_heartbeat_datagram, is_heartbeat_datagram
 from ..exceptions import DatagramTooLargeError, WebTransportError
-from ..utils.checks import check_data, check_interface
-from .arguments import check_age, check_limit
+from ..utils.checks import check_interface
 
 if TYPE_CHECKING:
-    from .transport import WebTransportDatagramTransport
+    from .._core.datagram_transport import WebTransportDatagramTransport
 
 __all__ = ["create_heartbeat_datagram", "datagram_throughput_test", "is_heartbeat_datagram"]
 
-_MAGIC = b"HEARTBEAT:"
-_TIME = struct.Struct("!d")
 # A measuring datagram begins with a random number of the test and when it was sent.
 _STAMP = struct.Struct("!8sQ")
 _BURST = 32
 _MAX_SAMPLES = 1 << 16
 _MIN_GRACE = 0.2
-
-
-def create_heartbeat_datagram() -> bytes:
-    """A small datagram that ``is_heartbeat_datagram`` recognises; carries the sender's clock."""
-    return _MAGIC + _TIME.pack(time.time())
-
-
-def is_heartbeat_datagram(data: bytes) -> bool:
-    """Whether ``data`` was made by ``create_heartbeat_datagram``."""
-    raw = check_data("data", data)
-    return len(raw) == len(_MAGIC) + _TIME.size and bytes(raw[: len(_MAGIC)]) == _MAGIC
 
 
 async def datagram_throughput_test(
@@ -70,7 +58,7 @@ async def datagram_throughput_test(
 
     Raises:
         DatagramTooLargeError: ``datagram_size`` does not fit.
-        DatagramError: An argument is not positive.
+        ConfigurationError: An argument is not positive.
         SessionClosedError: The session is over before the beginning.
 
     Cancellation: safe; what is queued is still sent.
@@ -82,12 +70,12 @@ async def datagram_throughput_test(
     check_age("duration", duration)
     check_limit("datagram_size", datagram_size)
     if transport.is_closed:
-        raise transport._closed_error("no datagram can be sent")
+        raise transport.closed_error("no datagram can be sent")
     if datagram_size > transport.max_datagram_size:
         raise DatagramTooLargeError(
             datagram_size=datagram_size, max_size=transport.max_datagram_size
         )
-    before = transport._refresh().to_dict()
+    before = transport.refresh_stats().to_dict()
     echoes = _Echoes()
     reader = asyncio.get_running_loop().create_task(echoes.read(transport))
     errors = 0
@@ -102,7 +90,7 @@ async def datagram_throughput_test(
     finally:
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
-    after = transport._refresh().to_dict()
+    after = transport.refresh_stats().to_dict()
     counted = {
         name: after[name] - before[name]
         for name in (
@@ -190,7 +178,7 @@ async def _settle(
     """Wait while datagrams leave the queue, are acknowledged or come back."""
     seen: tuple[int, ...] | None = None
     while not transport.is_closed:
-        stats = transport._refresh()
+        stats = transport.refresh_stats()
         fates = stats.datagrams_acknowledged + stats.datagrams_lost
         fates -= before["datagrams_acknowledged"] + before["datagrams_lost"]
         sent = stats.datagrams_sent - before["datagrams_sent"]

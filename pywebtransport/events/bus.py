@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
+from .._states import EventData, EventType
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
-from ..types import EventData, EventHandler, EventType, Serializer
+from ..serializer._protocol import Serializer
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.rounds import Round, Rounds
@@ -25,7 +26,7 @@ from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
 from .backend import EventBackend, check_channel, watch_gaps
-from .event import Event
+from .event import Event, EventHandler
 
 __all__ = ["EventBus", "create_event_bus"]
 

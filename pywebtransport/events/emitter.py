@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .._states import EventData, EventType, Timeout
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import TimeoutError, WebTransportError
-from ..types import EventData, EventHandler, EventType, Timeout
 from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.logs import shared_log
@@ -28,7 +28,7 @@ from ..utils.stuck import end_tasks
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
 from ..utils.turns import Turns
-from .event import Event
+from .event import Event, EventHandler
 
 __all__ = ["EventEmitter", "create_event_emitter", "event_handler"]
 
@@ -448,20 +448,24 @@ class EventEmitter:
             or bool(state.any_handlers)
         )
 
-    def _watch(self, event_type: EventType, watcher: _Watcher) -> None:
-        """Have a function called at each event of a type, whatever the application does.
+    def add_watcher(self, event_type: EventType, watcher: _Watcher) -> None:
+        """Advanced: call a function at each event of a type, whatever handlers are removed.
 
-        Unlike a handler it is called when the emitter is paused, too, it stays when all
-        listeners are removed, and it counts for no limit. It must not raise. Adding it
-        twice is the same as once.
+        For libraries. Unlike a handler, a watcher is also called while the emitter is paused,
+        stays when all listeners are removed, and does not count for ``max_listeners``.
+
+        Args:
+            event_type: What to watch for.
+            watcher: Called in the turn in which the event happens; must not block or raise.
+                Adding it twice is the same as once.
         """
         watchers = self._emitter_state().watchers.setdefault(event_type, [])
         if watcher not in watchers:
             watchers.append(watcher)
             self._listener_added(event_type)
 
-    def _unwatch(self, event_type: EventType, watcher: _Watcher) -> None:
-        """Take a function away that ``_watch`` added; one that is not there is left alone."""
+    def remove_watcher(self, event_type: EventType, watcher: _Watcher) -> None:
+        """Advanced: take back ``add_watcher``; a function that is not there is left alone."""
         state = self._emitter
         watchers = None if state is None else state.watchers.get(event_type)
         if state is not None and watchers and watcher in watchers:

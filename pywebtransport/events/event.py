@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
+from .._states import EventData, EventType
 from ..exceptions import (
     ConnectionError,
     DatagramError,
@@ -13,11 +15,10 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..types import EventData, EventType
 from ..utils import get_timestamp
 from ..utils.checks import check_text
 
-__all__ = ["Event"]
+__all__ = ["Event", "EventHandler"]
 
 _ERROR_TYPES = frozenset(
     {
@@ -135,3 +136,7 @@ class Event:
 
 
 _EVENT_TYPES: dict[str, EventType] = {member.value: member for member in EventType}
+
+
+EventHandler: TypeAlias = Callable[[Event], Awaitable[None] | None]
+"""A function or coroutine function of one event."""

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Self
 
+from .._header_map import HeaderMap
+from .._states import URL
 from ..client import WebTransportClient
-from ..client.connecting import Wish
+from ..client.connecting import ConnectOverrides
 from ..config import ClientConfig
 from ..exceptions import (
     ClientError,
@@ -18,7 +20,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..session import WebTransportSession
-from ..types import URL, HeaderMap
 from ..utils import build_webtransport_url, parse_webtransport_url
 from ..utils.failures import describe_error
 from ..utils.logs import BoundedLog
@@ -203,9 +204,9 @@ class WebTransportForwarder:
     async def _connect(self, session: WebTransportSession) -> WebTransportSession:
         """Open the upstream session, unless the client goes away meanwhile."""
         url = self._url(session.path)
-        wish = Wish(application_protocols=tuple(session.offered_protocols))
+        overrides = ConnectOverrides(application_protocols=tuple(session.offered_protocols))
         opening = asyncio.ensure_future(
-            self._client._open(url, None, self._request_headers(session), wish)
+            self._client.open_session(url, None, self._request_headers(session), overrides)
         )
         gone = asyncio.ensure_future(session.wait_closed())
         upstream: WebTransportSession | None = None

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._states import EventType, SessionState
 from ..constants import ErrorCodes
 from ..exceptions import (
     DatagramTooLargeError,
@@ -18,7 +19,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
-from ..types import EventType, SessionState
 from ..utils.failures import is_normal_end, log_application_error
 from ..utils.tasks import cancel_in_turns, is_being_cancelled
 
@@ -37,8 +37,6 @@ _WAITING = 16 * 1024 * 1024
 _LEAST = 16 * 1024
 # Seconds of one attempt to open a counterpart; the next one follows.
 _PATIENCE = 60.0
-# For a peer that stopped reading without a code that can be passed on.
-_CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
 
 _Receiver = WebTransportReceiveStream | WebTransportStream
 _Sender = WebTransportSendStream | WebTransportStream
@@ -66,7 +64,7 @@ class Relay:
         # By the session that is read from.
         self._tasks: tuple[set[asyncio.Task[None]], ...] = (set(), set())
         self._deadline = 0.0  # of closing, by the clock of the loop
-        self._marks = tuple(session._write_high for session in self._sessions)
+        self._marks = tuple(session.write_high_water for session in self._sessions)
         self._share = _WAITING
         self.streams = 0
         self.datagrams_dropped = 0
@@ -82,7 +80,7 @@ class Relay:
         try:
             for side, drain in zip((0, 1), drains, strict=True):
                 session = self._sessions[side]
-                session._watch(EventType.SESSION_DRAINING, drain)
+                session.add_watcher(EventType.SESSION_DRAINING, drain)
                 if session.state is SessionState.DRAINING:
                     drain()
                 for bidirectional in (True, False):
@@ -92,18 +90,18 @@ class Relay:
             await self._finish(0 if near.close_info is not None else 1)
         finally:
             for session, drain in zip(self._sessions, drains, strict=True):
-                session._unwatch(EventType.SESSION_DRAINING, drain)
+                session.remove_watcher(EventType.SESSION_DRAINING, drain)
             tasks = [*ends, *self._tasks[0], *self._tasks[1]]
             cancel_in_turns(tasks)
             # Nothing of this is left behind, even when a second cancellation comes.
             for session in self._sessions:
                 if not session.is_closed:
-                    session._close_now(0, "the relay was stopped")
+                    session.close_nowait(0, "the relay was stopped")
             await asyncio.gather(*tasks, return_exceptions=True)
             if is_being_cancelled():  # whoever does that has no time
-                far._connection._close_later()
+                far.release_connection()
             else:
-                await far._close_until(self._deadline, 0, "", close_connection=True)
+                await far.close_until(self._deadline, 0, "", close_connection=True)
 
     async def _finish(self, ended: int) -> None:
         """One session ended: deliver what came of it, then end the other the same way."""
@@ -111,18 +109,18 @@ class Relay:
         cancel_in_turns(self._tasks[1 - ended])
         info = first.close_info
         assert info is not None
-        seconds = other._config.close_timeout
+        seconds = other.config.close_timeout
         self._deadline = asyncio.get_running_loop().time() + seconds
         if info.code is None:
             if not other.is_closed:
-                other._h3.abort(ErrorCodes.H3_CONNECT_ERROR)
+                other.abort(ErrorCodes.H3_CONNECT_ERROR)
             return
         loop = asyncio.get_running_loop()
         tasks = self._tasks[ended]  # a stream that is taken now adds to them
         copied = self._deadline - seconds / 4  # the rest is for their acknowledgement
         while tasks and not other.is_closed and (left := copied - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        await other._close_until(self._deadline, info.code, info.reason)
+        await other.close_until(self._deadline, info.code, info.reason)
 
     def _start(self, side: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -138,7 +136,7 @@ class Relay:
             return
         log_application_error(_logger, "relaying", error, session=session)
         if not session.is_closed:
-            session._close_now(1, "internal error")
+            session.close_nowait(1, "internal error")
 
     # ------------------------------------------------------------------- streams
 
@@ -177,9 +175,9 @@ class Relay:
                 await _write(writer, data)
             await writer.close()
         except StreamResetError:
-            _pass_reset(writer, reader._quic)
+            reader.pass_reset_to(writer)
         except StreamStoppedError:
-            _pass_stop(reader, writer._quic)
+            writer.pass_stop_to(reader)
         except WebTransportError:
             pass  # ended by what was passed on, or a session is over
         finally:
@@ -190,7 +188,7 @@ class Relay:
         self.streams += change
         self._share = max(_LEAST, _WAITING // max(1, self.streams))
         for session, high in zip(self._sessions, self._marks, strict=True):
-            session._write_high = min(high, max(self._share, session._write_low))
+            session.write_high_water = min(high, max(self._share, session.write_low_water))
 
     # ----------------------------------------------------------------- datagrams
 
@@ -224,34 +222,8 @@ def _drain(session: WebTransportSession, event: Event | None = None) -> None:
 
 
 def _watch(stream: _Receiver | _Sender, counterpart: _Receiver | _Sender) -> None:
-    """Pass resets and stops of a stream on at once.
-
-    A copy would not see them while it waits: for something to write, or for room.
-    """
-    stream._quic.sink = partial(_pass_ends, stream, counterpart)
-    _pass_ends(stream, counterpart, stream._quic)
-
-
-def _pass_ends(stream: _Receiver | _Sender, counterpart: _Receiver | _Sender, quic: Any) -> None:
-    # Whoever read to the end has nothing to lose any more.
-    if (
-        quic.is_reset
-        and not stream._receive_done
-        and isinstance(counterpart, WebTransportSendStream)
-    ):
-        _pass_reset(counterpart, quic)
-    if quic.is_stopped and isinstance(counterpart, WebTransportReceiveStream):
-        _pass_stop(counterpart, quic)
-
-
-def _pass_reset(writer: _Sender, quic: Any) -> None:
-    """The peer gave a stream up: tell the one that reads it."""
-    writer._reset_wire(_CANCELLED if quic.reset_code is None else quic.reset_code)
-
-
-def _pass_stop(reader: _Receiver, quic: Any) -> None:
-    """The peer wants no more of a stream: tell the one that writes it."""
-    reader._stop_wire(_CANCELLED if quic.stop_code is None else quic.stop_code)
+    """Pass resets and stops of a stream on at once."""
+    stream.pass_ends_to(counterpart)
 
 
 async def _read(reader: _Receiver, size: int) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .._transport import Stream
 from ..utils.turns import for_each
 from .constants import MAX_QUARTER_STREAM_ID, FrameType, H3Error, StreamType
 from .control import ControlReader
@@ -13,14 +12,10 @@ from .critical import PeerCritical
 from .early import EarlyArrivals, EarlyStream
 from .errors import H3ConnectionError
 from .ids import SettledIds
-from .request import Phase, RequestStream
-from .transport import Stream
+from .nothing import NO_CONNECTION
+from .parts import Connection, SessionPart
+from .request import Phase
 from .varint import decode_varint, encode_varint
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
-    from .session import H3Session
-    from .tunnel import H3Tunnel
 
 __all__ = ["Arrivals", "abort_stream", "refuse_stream"]
 
@@ -62,33 +57,6 @@ def refuse_stream(stream: Stream, code: int, after: Stream | None = None) -> Non
     stream.release()
 
 
-class _NoEvents:
-    """Hears of what is lost with a connection that is gone."""
-
-    def early_dropped(self, what: str) -> None: ...
-
-
-class _NoLoad:
-    def idle(self, reason: str) -> None: ...
-
-
-class _NoConnection:
-    """Stands for a connection that is gone, and leads nowhere."""
-
-    sessions: Mapping[int, H3Session] = MappingProxyType({})
-    requests: Mapping[int, RequestStream] = MappingProxyType({})
-    tunnels: Mapping[int, H3Tunnel] = MappingProxyType({})
-    is_closed = True
-    lacks_webtransport = True
-    events = _NoEvents()
-    load = _NoLoad()
-
-    def guard(self, *_: object) -> None: ...
-
-
-_NO_CONNECTION = _NoConnection()
-
-
 class Arrivals:
     """Streams and datagrams of the peer on one connection.
 
@@ -106,7 +74,7 @@ class Arrivals:
         "_options",
     )
 
-    def __init__(self, connection: H3Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection: Any = connection
         self._is_client = connection.is_client
         self._options = connection.options
@@ -328,7 +296,7 @@ class Arrivals:
         """Tell whether streams or datagrams wait for a session."""
         return self._early is not None and self._early.holds(session_id)
 
-    def deliver(self, session: H3Session) -> bool:
+    def deliver(self, session: SessionPart) -> bool:
         """Hand over what waited for a session that is now established.
 
         Returns:
@@ -354,7 +322,7 @@ class Arrivals:
         if self._early is not None:
             self._early.pin(session_id)
 
-    def discard(self, session: H3Session) -> None:
+    def discard(self, session: SessionPart) -> None:
         """A session is over or was refused: refuse what waited for it."""
         self.settle(session.session_id)
         if self._early is not None:
@@ -383,7 +351,7 @@ class Arrivals:
             for stream, _ in early.clear():
                 stream.sink = None
                 stream.release()
-        self._connection = _NO_CONNECTION
+        self._connection = NO_CONNECTION
 
     def _early_sink(self, stream: Stream) -> None:
         """A stream that waits has news."""

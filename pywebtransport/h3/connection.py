@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from .._states import HeadersToSend
+from .._transport import CallLater, Stream, TimerHandle, Transport, Turns
 from ..exceptions import (
     ClientError,
     ConfigurationError,
@@ -22,7 +24,6 @@ from ..exceptions import (
     SessionError,
     WebTransportNotSupportedError,
 )
-from ..types import HeadersToSend
 from ..utils.text import printable
 from ..utils.turns import for_each
 from .arrivals import Arrivals
@@ -40,21 +41,21 @@ from .constants import (
 from .critical import LocalCritical
 from .dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
 from .errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
-from .events import ConnectionEvents, SessionEvents
+from .events import SessionEvents
 from .fields import Request, check_fields, check_section_size, encode_fields
 from .frames import encode_frame
 from .load import Load
+from .nothing import NO_CONNECTION_EVENTS
 from .options import H3Options
 from .protocols import check_protocols
 from .qpack import Qpack
 from .request import Phase, RequestStream
 from .session import H3Session
 from .settings import check_settings, local_settings
-from .transport import CallLater, QuicTransport, Stream, TimerHandle, Turns
 from .tunnel import H3Tunnel
 from .varint import encode_varint
 
-__all__ = ["H3Connection"]
+__all__ = ["ConnectionEvents", "H3Connection"]
 
 _SEND_FIRST = 2**63 - 1
 # What handlers raise about the peer.
@@ -64,17 +65,24 @@ _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECO
 _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
-class _NoEvents:
-    """Hears of a connection that is gone."""
+class ConnectionEvents(Protocol):
+    """Facts about one HTTP/3 connection."""
 
-    def settings_received(self, settings: Mapping[int, int]) -> None: ...
-    def session_requested(self, session: H3Session) -> None: ...
-    def early_dropped(self, what: str) -> None: ...
-    def goaway_received(self, last_id: int) -> None: ...
-    def connection_failed(self, error: Exception) -> None: ...
+    def settings_received(self, settings: Mapping[int, int]) -> None:
+        """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
 
+    def session_requested(self, session: H3Session) -> None:
+        """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
 
-_NO_EVENTS = _NoEvents()
+    def goaway_received(self, last_id: int) -> None:
+        """No new session can be opened on this connection."""
+
+    def early_dropped(self, what: str) -> None:
+        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
+        session did not come in time: it is lost."""
+
+    def connection_failed(self, error: Exception) -> None:
+        """The peer broke a rule: the connection is being closed with ``error.error_code``."""
 
 
 class H3Connection:
@@ -145,7 +153,7 @@ class H3Connection:
 
     def __init__(
         self,
-        quic: QuicTransport,
+        quic: Transport,
         events: ConnectionEvents,
         call_later: CallLater,
         turns: Turns,
@@ -312,7 +320,7 @@ class H3Connection:
             self._shut(error)
         # Nothing comes from below any more. Events lead back here: with them gone nothing is
         # left to the garbage collector.
-        self.events = _NO_EVENTS
+        self.events = NO_CONNECTION_EVENTS
         if self._telling:
             self._when_told = then
         else:

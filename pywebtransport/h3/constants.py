@@ -2,13 +2,15 @@
 
 RFC 9114, 9204, 9218, 9220, 9297 and draft-ietf-webtrans-http3-02 to -16. While
 the drafts last, code points may be renumbered; nothing outside this file and
-``dialects.py`` names one as a literal.
+``dialects.py`` names one as a literal. Error codes are those of ``constants.ErrorCodes``.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Final
+
+from ..constants import ErrorCodes
 
 __all__ = ["CapsuleType", "FrameType", "H3Error", "Setting", "StreamType"]
 
@@ -99,37 +101,36 @@ class CapsuleType(IntEnum):
 class H3Error(IntEnum):
     """Error codes (RFC 9114 section 8.1, RFC 9204 section 6, RFC 9297 section 5.2, the drafts)."""
 
-    DATAGRAM_ERROR = 0x33
-    NO_ERROR = 0x100
-    GENERAL_PROTOCOL_ERROR = 0x101
-    INTERNAL_ERROR = 0x102
-    STREAM_CREATION_ERROR = 0x103
-    CLOSED_CRITICAL_STREAM = 0x104
-    FRAME_UNEXPECTED = 0x105
-    FRAME_ERROR = 0x106
-    EXCESSIVE_LOAD = 0x107
-    ID_ERROR = 0x108
-    SETTINGS_ERROR = 0x109
-    MISSING_SETTINGS = 0x10A
-    REQUEST_REJECTED = 0x10B
-    REQUEST_CANCELLED = 0x10C
-    REQUEST_INCOMPLETE = 0x10D
-    MESSAGE_ERROR = 0x10E
-    CONNECT_ERROR = 0x10F
-    QPACK_DECOMPRESSION_FAILED = 0x200
-    QPACK_ENCODER_STREAM_ERROR = 0x201
-    QPACK_DECODER_STREAM_ERROR = 0x202
-    WT_FLOW_CONTROL_ERROR = 0x045D4487
-    WT_ALPN_ERROR = 0x0817B3DD
-    WT_SESSION_GONE = 0x170D7B68
-    WT_REQUIREMENTS_NOT_MET = 0x212C0D48
-    WT_BUFFERED_STREAM_REJECTED = 0x3994BD84
+    DATAGRAM_ERROR = ErrorCodes.H3_DATAGRAM_ERROR
+    NO_ERROR = ErrorCodes.H3_NO_ERROR
+    GENERAL_PROTOCOL_ERROR = ErrorCodes.H3_GENERAL_PROTOCOL_ERROR
+    INTERNAL_ERROR = ErrorCodes.H3_INTERNAL_ERROR
+    STREAM_CREATION_ERROR = ErrorCodes.H3_STREAM_CREATION_ERROR
+    CLOSED_CRITICAL_STREAM = ErrorCodes.H3_CLOSED_CRITICAL_STREAM
+    FRAME_UNEXPECTED = ErrorCodes.H3_FRAME_UNEXPECTED
+    FRAME_ERROR = ErrorCodes.H3_FRAME_ERROR
+    EXCESSIVE_LOAD = ErrorCodes.H3_EXCESSIVE_LOAD
+    ID_ERROR = ErrorCodes.H3_ID_ERROR
+    SETTINGS_ERROR = ErrorCodes.H3_SETTINGS_ERROR
+    MISSING_SETTINGS = ErrorCodes.H3_MISSING_SETTINGS
+    REQUEST_REJECTED = ErrorCodes.H3_REQUEST_REJECTED
+    REQUEST_CANCELLED = ErrorCodes.H3_REQUEST_CANCELLED
+    REQUEST_INCOMPLETE = ErrorCodes.H3_REQUEST_INCOMPLETE
+    MESSAGE_ERROR = ErrorCodes.H3_MESSAGE_ERROR
+    CONNECT_ERROR = ErrorCodes.H3_CONNECT_ERROR
+    QPACK_DECOMPRESSION_FAILED = ErrorCodes.QPACK_DECOMPRESSION_FAILED
+    QPACK_ENCODER_STREAM_ERROR = ErrorCodes.QPACK_ENCODER_STREAM_ERROR
+    QPACK_DECODER_STREAM_ERROR = ErrorCodes.QPACK_DECODER_STREAM_ERROR
+    WT_FLOW_CONTROL_ERROR = ErrorCodes.WT_FLOW_CONTROL_ERROR
+    WT_ALPN_ERROR = ErrorCodes.WT_ALPN_ERROR
+    WT_SESSION_GONE = ErrorCodes.WT_SESSION_GONE
+    WT_REQUIREMENTS_NOT_MET = ErrorCodes.WT_REQUIREMENTS_NOT_MET
+    WT_BUFFERED_STREAM_REJECTED = ErrorCodes.WT_BUFFERED_STREAM_REJECTED
 
 
 # Application stream codes on the wire: base + n + floor(n / 30).
-STREAM_CODE_BASE: Final = 0x52E4A40FA8DB
-STREAM_CODE_LAST: Final = 0x52E5AC983162
-MAX_APPLICATION_CODE: Final = (1 << 32) - 1
+STREAM_CODE_BASE: Final[int] = ErrorCodes.WT_APPLICATION_ERROR_FIRST.value
+STREAM_CODE_LAST: Final[int] = ErrorCodes.WT_APPLICATION_ERROR_LAST.value
 
 # Bytes of the name, and of name and value, of a field: what QPACK coders that are in use take.
 MAX_FIELD_NAME: Final = 1024

@@ -9,32 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from .._transport import Group, Transport
 from .capsules import encode_number
 from .constants import MAX_SESSION_STREAMS, CapsuleType, Setting
 from .errors import LimitError
 from .flow import LocalStreams, PeerStreams, check_limit
+from .nothing import NOBODY
 from .options import H3Options
-from .transport import Group, QuicTransport
 from .varint import MAX_VARINT
 
-__all__ = ["CreditEvents", "NoGroup", "SessionCredit"]
+__all__ = ["CreditEvents", "SessionCredit"]
 
 _MAX_STREAMS: Final = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
 _STREAMS_BLOCKED: Final = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
 # Bytes sent that are a reason for a new limit.
 _LEAST_SENT: Final = 256
-_COUNTERS: Final = (
-    "bytes_sent",
-    "bytes_received",
-    "bytes_consumed",
-    "dgrams_queued",
-    "dgrams_queued_bytes",
-    "dgrams_sent",
-    "dgrams_acked",
-    "dgrams_lost",
-    "dgrams_dropped",
-    "dgrams_expired",
-)
 
 
 class CreditEvents(Protocol):
@@ -42,36 +31,6 @@ class CreditEvents(Protocol):
 
     def credit_raised(self, kind: str, limit: int) -> None: ...
     def credit_violated(self, received: int, limit: int) -> None: ...
-
-
-class NoGroup:
-    """Stands for the group of a session that has none yet, or none any more."""
-
-    def __init__(self, stats: Mapping[str, int | None] | None = None) -> None:
-        self.send_limit: int | None = None
-        self.recv_limit: int | None = None
-        self.datagram_limit: int | None = None
-        self.credit_threshold = 0
-        self._stats = dict.fromkeys(_COUNTERS, 0) if stats is None else dict(stats)
-
-    def stats(self) -> dict[str, int | None]:
-        """The last figures."""
-        return dict(self._stats)
-
-    def clear_datagrams(self) -> int:
-        return 0
-
-    def close(self) -> None: ...
-
-
-class _Nobody:
-    """Hears of the credit of a session that is over."""
-
-    def credit_raised(self, kind: str, limit: int) -> None: ...
-    def credit_violated(self, received: int, limit: int) -> None: ...
-
-
-_NOBODY = _Nobody()
 
 
 def _ignore(_: bytes) -> None: ...
@@ -129,7 +88,7 @@ class SessionCredit:
 
     def __init__(
         self,
-        quic: QuicTransport,
+        quic: Transport,
         options: H3Options,
         peer_settings: Mapping[int, int],
         *,
@@ -238,7 +197,7 @@ class SessionCredit:
         self._over = True
         self.group.clear_datagrams()
         # Both lead back to the session: nothing is left to the garbage collector.
-        self._send, self._events = _ignore, _NOBODY
+        self._send, self._events = _ignore, NOBODY
 
     def close(self) -> None:
         """No stream of the session can send any more: close its group; the figures stay."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from .._transport import Stream
 from .constants import H3Error
 from .errors import H3ConnectionError
-from .transport import Stream
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
+from .parts import Connection
 
 __all__ = ["LocalCritical", "PeerCritical", "read_piece"]
 
@@ -41,7 +38,7 @@ class LocalCritical:
 
     __slots__ = ("_connection", "_stream")
 
-    def __init__(self, connection: H3Connection, stream: Stream) -> None:
+    def __init__(self, connection: Connection, stream: Stream) -> None:
         self._connection = connection
         self._stream = stream
 
@@ -80,7 +77,7 @@ class PeerCritical:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         name: str,
         take: Callable[[bytes], bool],
         chunk: int = _CHUNK,

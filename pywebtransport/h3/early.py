@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .._transport import CallLater, Stream, TimerHandle
 from .options import H3Options
-from .transport import CallLater, Stream, TimerHandle
 
 __all__ = ["EarlyArrivals", "EarlyStream"]
 

@@ -6,9 +6,10 @@ An application code n becomes base + n + floor(n / 30): the codes of the form
 
 from __future__ import annotations
 
+from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import ConfigurationError
 from ..utils.text import printable
-from .constants import MAX_APPLICATION_CODE, STREAM_CODE_BASE, STREAM_CODE_LAST
+from .constants import STREAM_CODE_BASE, STREAM_CODE_LAST
 
 __all__ = ["check_code", "code_from_wire", "code_to_wire"]
 

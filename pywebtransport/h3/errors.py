@@ -7,14 +7,10 @@ stream.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..exceptions import FlowControlError, ProtocolError
 from .constants import H3Error
-
-if TYPE_CHECKING:
-    from .request import RequestStream
-    from .session import H3Session
 
 __all__ = [
     "CapsuleError",
@@ -25,6 +21,20 @@ __all__ = [
     "SessionAbort",
     "abort_error",
 ]
+
+
+class _Abortable(Protocol):
+    """A session or a tunnel."""
+
+    def aborted(self, error: Exception) -> None: ...
+
+
+class _Request(Protocol):
+    """A request stream."""
+
+    @property
+    def session(self) -> _Abortable | None: ...
+    def fail(self, code: int) -> None: ...
 
 
 class H3ConnectionError(Exception):
@@ -40,7 +50,7 @@ class H3ConnectionError(Exception):
 class H3StreamError(Exception):
     """Reset and stop one request stream; what hangs on it ends."""
 
-    def __init__(self, request: RequestStream, code: int, reason: str) -> None:
+    def __init__(self, request: _Request, code: int, reason: str) -> None:
         super().__init__(reason)
         self.request = request
         self.code = code
@@ -50,7 +60,7 @@ class H3StreamError(Exception):
 class SessionAbort(Exception):
     """Abort the CONNECT stream of a session."""
 
-    def __init__(self, session: H3Session, code: int, reason: str) -> None:
+    def __init__(self, session: _Abortable, code: int, reason: str) -> None:
         super().__init__(reason)
         self.session = session
         self.code = code

@@ -1,38 +1,14 @@
-"""What the HTTP/3 layer tells the layer above: two sets of callbacks.
+"""What a session tells the layer above: callbacks, registered once per session.
 
-``ConnectionEvents`` is registered once per connection, ``SessionEvents`` once
-per session. All calls are synchronous and happen in the deliver phase.
+All calls are synchronous and happen in the deliver phase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .session import H3Session
-
-__all__ = ["ConnectionEvents", "SessionEvents"]
-
-
-class ConnectionEvents(Protocol):
-    """Facts about one HTTP/3 connection."""
-
-    def settings_received(self, settings: Mapping[int, int]) -> None:
-        """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
-
-    def session_requested(self, session: H3Session) -> None:
-        """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
-
-    def goaway_received(self, last_id: int) -> None:
-        """No new session can be opened on this connection."""
-
-    def early_dropped(self, what: str) -> None:
-        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
-        session did not come in time: it is lost."""
-
-    def connection_failed(self, error: Exception) -> None:
-        """The peer broke a rule: the connection is being closed with ``error.error_code``."""
+__all__ = ["SessionEvents"]
 
 
 class SessionEvents(Protocol):

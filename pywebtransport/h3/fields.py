@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from .._header_map import HeaderMap
+from .._states import HeadersToSend
 from ..exceptions import ConfigurationError, invalid_config
-from ..types import HeaderMap, HeadersToSend
 from ..utils.text import printable
 from .constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from .errors import MessageError

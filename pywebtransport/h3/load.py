@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from .._transport import CallLater, TimerHandle, Turns
 from .constants import H3Error
 from .errors import H3ConnectionError
 from .options import H3Options
-from .transport import CallLater, TimerHandle, Turns
 
 __all__ = ["Load"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
+from .._transport import Stream, TimerHandle
 from ..exceptions import ConfigurationError, WebTransportError
 from .constants import FrameType, H3Error, Setting
 from .control import refuse_frame
@@ -13,13 +13,9 @@ from .critical import read_piece
 from .errors import H3ConnectionError, H3StreamError, MessageError
 from .fields import check_section_size, encode_fields, parse_request, parse_response
 from .frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
+from .nothing import NO_FRAMES
+from .parts import Carried, Connection
 from .qpack import Fields, FieldSectionTooLarge
-from .transport import Stream, TimerHandle
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
-    from .session import H3Session
-    from .tunnel import H3Tunnel
 
 __all__ = ["Phase", "RequestStream"]
 
@@ -36,10 +32,6 @@ _WRONG_STREAM = frozenset(
         FrameType.PRIORITY_UPDATE_PUSH,
     }
 )
-
-
-# The parser of a stream that is out of our hands; nothing is fed to it.
-_NO_FRAMES = FrameParser(lambda _: SKIP)
 
 
 class Phase(Enum):
@@ -89,13 +81,13 @@ class RequestStream:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         stream: Stream,
-        session: H3Session | H3Tunnel | None = None,
+        session: Carried | None = None,
     ) -> None:
         self.connection = connection
         self.stream = stream
-        self.session: H3Session | H3Tunnel | None = session
+        self.session: Carried | None = session
         self.stream_id = stream.stream_id
         self.phase = Phase.HEADERS
         self._parser = FrameParser(self._policy)
@@ -453,7 +445,7 @@ class RequestStream:
         self._waits = False
         self._cancel_timer()
         # The parser leads back here: nothing is left to the garbage collector.
-        self._parser = _NO_FRAMES
+        self._parser = NO_FRAMES
         self._ahead = None
         self.stream.sink = None
         self.stream.release()

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
+from .._header_map import HeaderMap
+from .._states import HeadersToSend
+from .._transport import Group, Stream, TimerHandle
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
     SessionError,
     SessionRejectedError,
 )
-from ..types import HeaderMap, HeadersToSend
 from ..utils.text import printable
 from ..utils.turns import for_each
 from . import error_codes
@@ -43,18 +45,16 @@ from .constants import (
     H3Error,
     StreamType,
 )
-from .credit import NoGroup, SessionCredit
+from .credit import SessionCredit
 from .dialects import DIALECTS, Dialect, never_asks_for_credit
 from .errors import CapsuleError, LimitError, SessionAbort
 from .events import SessionEvents
 from .fields import Response, check_fields, check_rejection
+from .nothing import NO_HEADERS, NO_SESSION_EVENTS, NoGroup
+from .parts import Connection
 from .protocols import format_offer, format_protocol, parse_offer, parse_protocol
 from .request import RequestStream
-from .transport import Group, Stream, TimerHandle
 from .varint import encode_varint
-
-if TYPE_CHECKING:
-    from .connection import H3Connection
 
 __all__ = ["H3Session", "H3SessionState"]
 
@@ -75,29 +75,6 @@ _CLOSED = H3SessionState.CLOSED
 _LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
 
 
-class _NoEvents:
-    """Stands in until the application registers its callbacks."""
-
-    def session_established(self) -> None: ...
-    def session_rejected(
-        self, status: int | None, headers: Mapping[str, str], error: Exception | None
-    ) -> None: ...
-    def stream_received(self, stream: Any, unidirectional: bool) -> None:
-        stream.release()
-
-    def datagrams_received(self, datagrams: list[bytes]) -> None: ...
-    def streams_available(self, unidirectional: bool) -> None: ...
-    def datagram_writable(self) -> None: ...
-    def session_draining(self) -> None: ...
-    def credit_updated(self, kind: str, limit: int) -> None: ...
-    def capsule_received(self, capsule_type: int, value: bytes) -> None: ...
-    def session_closed(
-        self, code: int | None, reason: str, remote: bool, error: Exception | None
-    ) -> None: ...
-
-
-_NO_EVENTS = _NoEvents()
-_NO_HEADERS: Final = HeaderMap()  # not changed
 _SESSION_AND_PROHIBITED = SESSION_CAPSULES | PROHIBITED_CAPSULES
 _ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
 
@@ -170,7 +147,7 @@ class H3Session:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         *,
         authority: str,
         path: str,
@@ -193,14 +170,14 @@ class H3Session:
         self.origin = origin
         self.request_headers = request_headers  # not changed from here on
         self.protocol_token = protocol_token
-        self.response_headers = _NO_HEADERS
+        self.response_headers = NO_HEADERS
         self.status: int | None = None
         self.offered_protocols: Sequence[str] = tuple(offered_protocols)
         self.application_protocol: str | None = None
         self.flow_control = False
         self.dialect: Dialect | None = None
         self.draining = False
-        self._events: SessionEvents = events if events is not None else _NO_EVENTS
+        self._events: SessionEvents = events if events is not None else NO_SESSION_EVENTS
         self._require_protocol = require_protocol
         self._offers_tokens = False
         self._request: RequestStream | None = None
@@ -435,7 +412,7 @@ class H3Session:
         self.status = status
         self.response_headers = fields
         self._end()
-        self._events = _NO_EVENTS
+        self._events = NO_SESSION_EVENTS
 
     def response_received(self, response: Response) -> None:
         """Client: the final response is in."""
@@ -866,7 +843,7 @@ class H3Session:
 
     def _last_events(self) -> SessionEvents:
         """For the last call. Events lead back here: nothing is left to the garbage collector."""
-        events, self._events = self._events, _NO_EVENTS
+        events, self._events = self._events, NO_SESSION_EVENTS
         return events
 
     def _finish_request(self) -> None:

@@ -7,8 +7,9 @@ the peer may also come in DATAGRAM capsules.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
+from .._states import HeadersToSend
 from ..exceptions import (
     ClientError,
     ProtocolError,
@@ -18,7 +19,6 @@ from ..exceptions import (
     WebTransportError,
     WebTransportNotSupportedError,
 )
-from ..types import HeaderMap, HeadersToSend
 from .capsules import SKIPPED, CapsuleParser
 from .constants import (
     CAPSULE_PROTOCOL_FIELD,
@@ -30,15 +30,13 @@ from .constants import (
 )
 from .errors import CapsuleError, H3StreamError
 from .fields import Request, Response, check_fields, check_rejection
+from .nothing import NO_HEADERS, NO_OWNER, NO_TUNNEL_EVENTS
+from .parts import Connection
 from .request import RequestStream
 from .varint import decode_varint, encode_varint
 
-if TYPE_CHECKING:
-    from .connection import H3Connection
-
 __all__ = ["H3Tunnel", "TunnelEvents"]
 
-_NO_HEADERS: Final = HeaderMap()  # not changed
 _DATAGRAM_CAPSULE: Final = frozenset({CapsuleType.DATAGRAM})
 # A context ID takes at most 8 bytes.
 _MAX_PAYLOAD: Final = MAX_UDP_PAYLOAD + 8
@@ -63,32 +61,6 @@ class TunnelEvents(Protocol):
 
     def tunnel_closed(self, error: Exception | None) -> None:
         """Last call: an established tunnel ended. None: in good order, by either end."""
-
-
-class _NoEvents:
-    """Before the application registers its callbacks, and after the last call."""
-
-    def tunnel_established(self) -> None: ...
-    def tunnel_rejected(
-        self, status: int | None, headers: Mapping[str, str], error: Exception
-    ) -> None: ...
-    def packets_received(self, packets: list[bytes]) -> None: ...
-    def tunnel_writable(self) -> None: ...
-    def tunnel_closed(self, error: Exception | None) -> None: ...
-
-
-_NO_EVENTS = _NoEvents()
-
-
-class _NoOwner:
-    """The group of a tunnel has datagrams only, and no credit to tell of."""
-
-    def group_blocked(self, limit: int) -> None: ...
-    def group_violated(self, received: int, limit: int) -> None: ...
-    def group_credit_due(self) -> None: ...
-
-
-_NO_OWNER = _NoOwner()
 
 
 class _Capsules(CapsuleParser):
@@ -142,7 +114,7 @@ class H3Tunnel:
 
     def __init__(
         self,
-        connection: H3Connection,
+        connection: Connection,
         stream: Any,
         authority: str,
         path: str,
@@ -152,7 +124,7 @@ class H3Tunnel:
         self._connection = connection
         self._request: RequestStream | None = None
         self._capsules = _Capsules(_DATAGRAM_CAPSULE, _MAX_PAYLOAD)
-        self._group = connection.quic.new_group(_NO_OWNER)
+        self._group = connection.quic.new_group(NO_OWNER)
         self._refused = False
         self.stream_id: int = stream.stream_id
         self._prefix = encode_varint(self.stream_id // 4) + b"\0"
@@ -170,7 +142,7 @@ class H3Tunnel:
     @classmethod
     def open(
         cls,
-        connection: H3Connection,
+        connection: Connection,
         *,
         authority: str,
         path: str,
@@ -222,7 +194,7 @@ class H3Tunnel:
 
     @classmethod
     def requested(
-        cls, connection: H3Connection, stream: RequestStream, request: Request
+        cls, connection: Connection, stream: RequestStream, request: Request
     ) -> H3Tunnel | None:
         """Server: the tunnel of a request; None when the client cannot have one: it was told."""
         if _missing(connection):
@@ -234,7 +206,7 @@ class H3Tunnel:
             request.authority,
             request.path,
             request.headers,
-            _NO_EVENTS,
+            NO_TUNNEL_EVENTS,
         )
         self._request = stream
         stream.session = self
@@ -458,11 +430,11 @@ class H3Tunnel:
         if answered:
             events.tunnel_closed(error)
         else:
-            events.tunnel_rejected(None, _NO_HEADERS, error)
+            events.tunnel_rejected(None, NO_HEADERS, error)
 
     def _end(self) -> TunnelEvents:
         """Enter the closed state; what is left to tell goes to the events returned."""
-        events, self.events = self.events, _NO_EVENTS
+        events, self.events = self.events, NO_TUNNEL_EVENTS
         self.is_open = False
         self.is_closed = True
         self._request = None
@@ -471,7 +443,7 @@ class H3Tunnel:
         return events
 
 
-def _missing(connection: H3Connection) -> list[str]:
+def _missing(connection: Connection) -> list[str]:
     """What the peer lacks for tunnels, in words."""
     settings = connection.peer_settings
     missing = []

@@ -66,12 +66,12 @@ _LABELLED = (
     ("streams_opened", "QUIC streams opened", "initiator", (
         ("local", "streams_opened_local"), ("remote", "streams_opened_remote"))),
     ("datagrams", "DATAGRAM frames", "direction", (
-        ("sent", "dgrams_sent"), ("received", "dgrams_received"))),
-    ("datagrams_acknowledged", "DATAGRAM frames acknowledged", None, ((None, "dgrams_acked"),)),
-    ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "dgrams_lost"),)),
+        ("sent", "datagrams_sent"), ("received", "datagrams_received"))),
+    ("datagrams_acknowledged", "DATAGRAM frames acknowledged", None, ((None, "datagrams_acked"),)),
+    ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "datagrams_lost"),)),
     ("datagrams_dropped", "Datagrams dropped", "reason", (
-        ("not_sent", "dgrams_dropped"), ("expired", "dgrams_expired"),
-        ("not_read", "dgrams_unread"), ("not_delivered", "dgrams_missed"))),
+        ("not_sent", "datagrams_dropped"), ("expired", "datagrams_expired"),
+        ("not_read", "datagrams_unread"), ("not_delivered", "datagrams_missed"))),
 )  # fmt: skip
 _GAUGES = (
     ("connections", "QUIC connections alive", "active_connections"),
@@ -80,7 +80,7 @@ _GAUGES = (
     ("streams", "QUIC streams alive", "streams_alive"),
     ("bytes_in_flight", "Bytes sent and not acknowledged", "bytes_in_flight"),
 )
-_QUEUES = (("outgoing", "dgrams_queued"), ("incoming", "dgrams_waiting"))
+_QUEUES = (("outgoing", "datagrams_queued"), ("incoming", "datagrams_waiting"))
 
 Source = WebTransportServer | ServerApp | WebTransportClient
 
@@ -176,7 +176,7 @@ class Metrics:
         """Measure; called by a registry at each scrape, on any thread."""
         if threading.get_ident() == self._thread:
             for source in self._all():
-                source._measure()
+                source.measure()
             return self._metrics()
         answer: Future[list[Metric]] = Future()
 
@@ -214,7 +214,7 @@ class Metrics:
 
     def _look_again(self, then: Callable[[], object]) -> None:
         """Measure all connections, over some turns of the event loop when they are many."""
-        rounds = [source._look_again() for source in self._all()]
+        rounds = [source.begin_round() for source in self._all()]
         left = len(rounds)
 
         def over() -> None:
@@ -228,7 +228,7 @@ class Metrics:
 
     def _metrics(self) -> list[Metric]:
         figures = {
-            side: self._add(source._measured() for source in sources)
+            side: self._add(source.last_measured() for source in sources)
             for side, sources in self._sources.items()
         }
         return [*self._counters(figures), *self._gauges(figures), self._rtt()]
@@ -284,9 +284,7 @@ class Metrics:
             labels=["side", *self._labels],
         )
         for side, sources in self._sources.items():
-            values = sorted(
-                value for source in sources for value in source._figures.round_trip_times()
-            )
+            values = sorted(value for source in sources for value in source.round_trip_times())
             buckets = [(str(bound), float(bisect_right(values, bound))) for bound in _RTT_BOUNDS]
             buckets.append(("+Inf", float(len(values))))
             family.add_metric([side, *self._labels.values()], buckets, sum(values))

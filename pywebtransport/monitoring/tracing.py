@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._header_map import HeaderMap
+from .._states import URL, EventType, Headers, SessionCloseInfo
 from ..client import WebTransportClient
 from ..events import Event
 from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
-from ..types import URL, EventType, HeaderMap, Headers, SessionCloseInfo
 from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance
 from ..utils.extras import require
@@ -170,7 +171,7 @@ class Tracing:
         if session.is_closed:
             self._finish(span, session.close_info)
         else:
-            session._watch(EventType.SESSION_CLOSED, ended)
+            session.add_watcher(EventType.SESSION_CLOSED, ended)
 
     def _finish(self, span: Span, info: SessionCloseInfo | None) -> None:
         if info is not None:

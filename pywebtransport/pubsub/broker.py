@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from .._core.opening import ReachedLimit, reached_limit
+from .._core.structured_stream import MESSAGE_HEADER
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..events import EventBackend, MemoryBackend
 from ..events.backend import watch_gaps
@@ -25,11 +27,9 @@ from ..exceptions import (
 )
 from ..rpc import RpcManager
 from ..serializer import JSONSerializer
+from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
-from ..session.opening import ReachedLimit, reached_limit
 from ..stream import WebTransportSendStream
-from ..stream.structured import _HEADER
-from ..types import Serializer
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog
@@ -207,7 +207,7 @@ class Broker:
         self._max_subscriptions = max_subscriptions
         self._max_queue = max_queue
         if max_queue_bytes is None:
-            chosen = queue_bytes(max_message_size + _HEADER.size)
+            chosen = queue_bytes(max_message_size + MESSAGE_HEADER.size)
         self._max_queue_bytes = chosen
         self._addresses = AddressShares(max_subscriptions_per_address, max_patterns_per_address)
         self._log = BoundedLog(logger, burst=SHARED_BURST)
@@ -513,11 +513,11 @@ class _Group:
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_network", "_room", "_session", "subscriptions")
+    __slots__ = ("_broker", "_ended", "_network", "_room", "session", "subscriptions")
 
     def __init__(self, broker: Broker, session: WebTransportSession) -> None:
         self._broker = broker
-        self._session = session
+        self.session = session
         connection = session.connection
         self._network = "" if connection is None else connection.client_network
         self._ended = False
@@ -559,7 +559,7 @@ class _Client:
         self.subscriptions[subscription] = delivery
         broker._addresses.add(self._network, pattern)
         try:
-            await broker._check_allowed(self._session, "subscribe", pattern)
+            await broker._check_allowed(self.session, "subscribe", pattern)
             stream = await self._open_stream(pattern)
             try:
                 await stream.write(broker._frames.encode(Opening(subscription)))
@@ -585,7 +585,7 @@ class _Client:
                 "limited",
                 logging.WARNING,
                 "refused a subscription of session %s (client %s): %s",
-                self._session.session_id,
+                self.session.session_id,
                 self._network,
                 reason,
             )
@@ -597,7 +597,7 @@ class _Client:
         Sessions share the streams of their connection, so that fewer than
         ``max_subscriptions`` may be left for this one.
         """
-        session = self._session
+        session = self.session
         # What a subscription that ended just now made room for is told within a round trip.
         grace = _CREDIT_GRACE + 2 * (session.rtt or 0.0)
         try:
@@ -617,7 +617,7 @@ class _Client:
     async def publish(self, topic: str, data: Any = None) -> None:
         """Remote method: send a message to all subscribers."""
         check_topic(topic)
-        await self._broker._check_allowed(self._session, "publish", topic)
+        await self._broker._check_allowed(self.session, "publish", topic)
         try:
             await self._broker.publish(topic, data)
         except SerializationError as error:

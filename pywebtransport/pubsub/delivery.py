@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 
 from ..exceptions import TimeoutError, WebTransportError
-from ..rpc.watch import watch
 from ..stream import WebTransportSendStream
 from .exceptions import PubSubErrorCode
 from .messages import BackpressurePolicy, Dropped, Gap
@@ -98,7 +97,7 @@ class Delivery:
         """
         self._stream = stream
         self._wake()
-        watch(stream, self.end)
+        stream.add_stop_callback(self.end)
 
     def push(self, frame: Frame) -> None:
         """Deliver one message, or drop one as the policy says. Never waits."""
@@ -154,7 +153,7 @@ class Delivery:
                 stream.reset(code)
             else:
                 with contextlib.suppress(WebTransportError):  # it was stopped, or is over
-                    stream._finish_send()
+                    stream.finish()
         self._on_end()
 
     def unsubscribe(self) -> None:
@@ -174,7 +173,7 @@ class Delivery:
         if not self._room.take_bytes(size):
             return False
         try:
-            written = stream._write_now(frame.data)
+            written = stream.try_write(frame.data)
         except WebTransportError as error:
             # The stream is watched, so that mostly end() was first.
             logger.debug("a subscription ended: %s", error)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from .._states import Timeout
 from ..exceptions import (
     ConfigurationError,
     SessionClosedError,
@@ -19,12 +20,11 @@ from ..exceptions import (
 )
 from ..rpc import RpcError, RpcManager
 from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
-from ..types import Serializer, Timeout
 from ..utils.checks import check_callable, check_instance, check_integer
-from ..utils.gates import ONLY
 from ..utils.text import printable
 from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, pubsub_error
@@ -114,9 +114,9 @@ class PubSubManager:
             self._own_rpc = False
         self._rpc = rpc
         self._session = rpc.session
-        self._max_size = max_message_size
-        self._room = ReceivedRoom(max_session_bytes, self._session._memory)
-        self._codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
+        self.max_message_size = max_message_size
+        self.room = ReceivedRoom(max_session_bytes, self._session.memory_budget)
+        self.codec = MessageCodec(rpc.serializer, WIRE_REGISTRY)
         self._last_number = 0
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -170,10 +170,10 @@ class PubSubManager:
             return
         self._closed = True
         ended = self.subscriptions
-        readers = [self._reader, *(subscription._reader for subscription in ended)]
+        readers = [self._reader, *(subscription.reader for subscription in ended)]
         tasks = [task for task in readers if task is not None]
         for subscription in ended:
-            subscription._end()
+            subscription.end()
         if self._reader is not None:
             self._reader.cancel()
         loop = asyncio.get_running_loop()
@@ -184,14 +184,14 @@ class PubSubManager:
             for subscription in ended:
                 left = deadline - loop.time()
                 if left > 0:
-                    await self._rpc.notify(UNSUBSCRIBE, subscription._number, timeout=left)
+                    await self._rpc.notify(UNSUBSCRIBE, subscription.number, timeout=left)
             if tasks:
                 await asyncio.wait(tasks)
         except WebTransportError as error:
             logger.debug("unsubscribing failed: %s", printable(error))
         finally:
             if self._own_rpc:
-                await self._rpc._close(deadline - loop.time())
+                await self._rpc.close_within(deadline - loop.time())
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -329,10 +329,14 @@ class PubSubManager:
                 self._last_number = number
                 return number
 
-    async def _subscribe(self, subscription: Subscription) -> None:
+    async def announce(self, subscription: Subscription) -> None:
+        """Advanced: ask the broker for a subscription.
+
+        Raises and cancellation: as awaiting the subscription.
+        """
         if self._closed or self._reader is None:
             raise ConfigurationError("the PubSubManager is not running; enter it first")
-        number = subscription._number
+        number = subscription.number
         # Before asking: the stream may be here before the answer.
         self._subscriptions[number] = subscription
         try:
@@ -341,16 +345,21 @@ class PubSubManager:
                 number,
                 subscription.topic,
                 subscription.policy.value,
-                subscription._max_queue,
+                subscription.max_queue,
                 # A broker of an earlier version does not know the last one.
-                *(() if subscription._on_gap is None else (True,)),
+                *(() if subscription.on_gap is None else (True,)),
             )
         except RpcError as error:
             raise pubsub_error(error, subscription.topic) from None
         if subscription.is_closed:  # while the broker was asked
-            await self._unsubscribe(number)
+            await self.withdraw(number)
 
-    async def _unsubscribe(self, number: int) -> None:
+    async def withdraw(self, number: int) -> None:
+        """Advanced: tell the broker that a subscription ended. Never raises.
+
+        Args:
+            number: Of the subscription.
+        """
         if self._session.is_closed or self._rpc.is_closed:
             return
         try:
@@ -358,8 +367,8 @@ class PubSubManager:
         except WebTransportError as error:
             logger.debug("unsubscribing was not confirmed: %s", printable(error))
 
-    def _session_error(self) -> SessionClosedError | None:
-        """How the session ended, if it did."""
+    def session_error(self) -> SessionClosedError | None:
+        """The error for the end of the session; None while it is open."""
         info = self._session.close_info
         if info is None:
             return None
@@ -370,7 +379,8 @@ class PubSubManager:
             session_id=self._session.session_id,
         )
 
-    def _forget(self, number: int) -> None:
+    def forget(self, number: int) -> None:
+        """Advanced: nothing of the broker is for this subscription any more."""
         self._subscriptions.pop(number, None)
 
     async def _read_streams(self) -> None:
@@ -381,7 +391,7 @@ class PubSubManager:
                 stream=stream,
                 serializer=self._rpc.serializer,
                 registry=WIRE_REGISTRY,
-                max_message_size=self._max_size,
+                max_message_size=self.max_message_size,
             )
             try:
                 # One after the other: the broker writes an opening at once.
@@ -394,7 +404,7 @@ class PubSubManager:
                 stream.stop_sending(PubSubErrorCode.INVALID_SUBSCRIPTION)
             await turns.pause()
         for subscription in self.subscriptions:
-            subscription._takers.open(ONLY)
+            subscription.look_again()
 
     def _hand_over(
         self,
@@ -405,4 +415,4 @@ class PubSubManager:
         if not isinstance(opening, Opening):
             return False
         subscription = self._subscriptions.get(opening.subscription)
-        return subscription is not None and subscription._deliver_from(stream, structured)
+        return subscription is not None and subscription.deliver_from(stream, structured)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from ..exceptions import (
     SerializationError,
@@ -16,7 +16,9 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
+from ..serializer._messages import MessageCodec
 from ..serializer._rebuild import rebuild_in_turns
+from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils.failures import log_application_error
 from ..utils.gates import ONLY, Gates
@@ -25,9 +27,7 @@ from ..utils.turns import Turns
 from .exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from .messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from .queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
-
-if TYPE_CHECKING:
-    from .manager import PubSubManager
+from .room import ReceivedRoom
 
 __all__ = ["Subscription"]
 
@@ -35,6 +35,23 @@ __all__ = ["Subscription"]
 _STEP = 16
 
 logger = logging.getLogger("pywebtransport.pubsub")
+
+
+class _Manager(Protocol):
+    """``PubSubManager``, as its subscriptions see it."""
+
+    max_message_size: int
+    room: ReceivedRoom
+    codec: MessageCodec
+
+    @property
+    def session(self) -> WebTransportSession: ...
+    @property
+    def is_over(self) -> bool: ...
+    def session_error(self) -> SessionClosedError | None: ...
+    async def announce(self, subscription: Any) -> None: ...
+    async def withdraw(self, number: int) -> None: ...
+    def forget(self, number: int) -> None: ...
 
 
 class Subscription:
@@ -57,7 +74,7 @@ class Subscription:
 
     def __init__(
         self,
-        manager: PubSubManager,
+        manager: _Manager,
         number: int,
         topic: str,
         *,
@@ -68,23 +85,23 @@ class Subscription:
     ) -> None:
         self.topic = topic
         self.gaps = 0
-        self._on_gap = on_gap
+        self.on_gap = on_gap
         self.policy = policy
         self.received = 0
         self._manager = manager
-        self._number = number
-        self._max_queue = max_queue
+        self.number = number
+        self.max_queue = max_queue
         self._data_type = data_type
         # Reading never stops: the windows of streams that nobody reads would add up to
         # that of the connection, and then nothing else on it would move.
         self._queue: MessageQueue[tuple[int, bytes]] = MessageQueue(
             policy,
             max_queue or DEFAULT_MAX_QUEUE,
-            queue_bytes(manager._max_size),
-            manager._room,
+            queue_bytes(manager.max_message_size),
+            manager.room,
         )
         self._stream: WebTransportReceiveStream | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self.reader: asyncio.Task[None] | None = None
         self._takers = Gates()
         self._dropped_there = 0
         self._asked = 0
@@ -136,10 +153,10 @@ class Subscription:
         """
         self._queue.clear()
         if not self._closed:
-            self._end()
-            await self._manager._unsubscribe(self._number)
-        if self._reader is not None:
-            await asyncio.wait({self._reader})
+            self.end()
+            await self._manager.withdraw(self.number)
+        if self.reader is not None:
+            await asyncio.wait({self.reader})
 
     # ----------------------------------------------------------------- iteration
 
@@ -187,7 +204,7 @@ class Subscription:
         """What waits longest; None: nothing yet."""
         if not self._queue and not self._closed and self._manager.is_over:
             # The session went before the broker opened the stream.
-            self._end(self._manager._session_error())
+            self.end(self._manager.session_error())
         if self._queue:
             return self._queue.pop()
         if self._closed:
@@ -201,21 +218,29 @@ class Subscription:
         if self._subscribed or self._closed:
             return self
         try:
-            await self._manager._subscribe(self)
+            await self._manager.announce(self)
         except BaseException:
-            self._end()
+            self.end()
             raise
         self._subscribed = True
         return self
 
-    def _deliver_from(
+    def deliver_from(
         self, stream: WebTransportReceiveStream, structured: StructuredStream[Any]
     ) -> bool:
-        """The broker opened the stream; False when nobody waits for it."""
+        """Advanced: read the messages of a stream that the broker opened.
+
+        Args:
+            stream: Which.
+            structured: The same, as messages.
+
+        Returns:
+            False: this subscription has ended, or has a stream already.
+        """
         if self._closed or self._stream is not None:
             return False
         self._stream = stream
-        self._reader = asyncio.create_task(self._read(structured), name="pubsub subscription")
+        self.reader = asyncio.create_task(self._read(structured), name="pubsub subscription")
         return True
 
     async def _read(self, structured: StructuredStream[Any]) -> None:
@@ -228,43 +253,51 @@ class Subscription:
                     await Turns.of().pause()
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
-                    self._dropped_there = self._manager._codec.decode(type_id, payload).total
+                    self._dropped_there = self._manager.codec.decode(type_id, payload).total
                 elif type_id == GAP_TYPE:
-                    self.gaps = self._manager._codec.decode(type_id, payload).total
+                    self.gaps = self._manager.codec.decode(type_id, payload).total
                     self._tell_gap()
                 elif self._queue.push(received, len(payload)):
                     self._takers.open(ONLY)
                 else:
-                    self._end(self._too_slow(remote=False))
+                    self.end(self._too_slow(remote=False))
                     return
-            self._end()
+            self.end()
         except WebTransportError as error:
-            self._end(self._explained(error))
+            self.end(self._explained(error))
 
     def _tell_gap(self) -> None:
-        if self._on_gap is None:
+        if self.on_gap is None:
             return
         try:
-            self._on_gap(self)
+            self.on_gap(self)
         except (Exception, asyncio.CancelledError) as error:
             what = f"on_gap of the subscription to '{printable(self.topic)}'"
             log_application_error(logger, what, error, session=self._manager.session)
 
-    def _end(self, error: WebTransportError | None = None) -> None:
-        """Nothing arrives any more; ``error`` says why, if it is no normal end. Idempotent."""
+    def end(self, error: WebTransportError | None = None) -> None:
+        """Advanced: end it on this side alone. Idempotent.
+
+        Args:
+            error: Why, for the iteration; None, or the normal end of a session: it just stops.
+        """
         if self._closed:
             return
         self._closed = True
         self._error = None if error is None or _is_normal_end(error) else error
-        self._manager._forget(self._number)
+        self._manager.forget(self.number)
         if self._stream is not None:
             self._stream.stop_sending(0)
-        if self._reader is not None and self._reader is not asyncio.current_task():
-            self._reader.cancel()
+        if self.reader is not None and self.reader is not asyncio.current_task():
+            self.reader.cancel()
+        self._takers.open(ONLY)
+
+    def look_again(self) -> None:
+        """Advanced: let an iteration that waits see that the session is over."""
         self._takers.open(ONLY)
 
     async def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
-        message = await self._manager._codec.decode_in_turns(type_id, payload)
+        message = await self._manager.codec.decode_in_turns(type_id, payload)
         if isinstance(message, PubSubMessage):
             if self._data_type is not None:
                 message.data = await rebuild_in_turns(message.data, self._data_type)
@@ -299,8 +332,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     """What comes next, however long that takes: topics may be silent for hours."""
     while True:
         try:
-            with structured._holding() as holding:
-                return await structured._receive(holding)
+            with structured.holding() as holding:
+                return await structured.receive_encoded(holding)
         except TimeoutError:  # read_timeout of the streams
             continue
 

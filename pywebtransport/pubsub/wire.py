@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._core.structured_stream import MESSAGE_HEADER
 from ..exceptions import SerializationError
 from ..serializer._messages import MessageCodec
-from ..stream.structured import _HEADER
-from ..types import Serializer
+from ..serializer._protocol import Serializer
 from .messages import MESSAGE_TYPE, WIRE_REGISTRY
 
 __all__ = [
@@ -55,15 +55,15 @@ class FrameCodec:
                 f"max_message_size={self._max_size}",
                 details={"size": len(payload), "max_size": self._max_size},
             )
-        return _HEADER.pack(type_id, len(payload)) + payload
+        return MESSAGE_HEADER.pack(type_id, len(payload)) + payload
 
     def is_message(self, frame: bytes) -> bool:
         """Whether the bytes are framed as one published message.
 
         The backend may be shared with programs that know nothing of this.
         """
-        if len(frame) < _HEADER.size:
+        if len(frame) < MESSAGE_HEADER.size:
             return False
-        type_id, size = _HEADER.unpack_from(frame)
-        whole: bool = size == len(frame) - _HEADER.size and size <= self._max_size
+        type_id, size = MESSAGE_HEADER.unpack_from(frame)
+        whole: bool = size == len(frame) - MESSAGE_HEADER.size and size <= self._max_size
         return whole and type_id == MESSAGE_TYPE

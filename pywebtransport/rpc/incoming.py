@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+from .._states import EventType
 from ..events import Event
 from ..exceptions import (
     SerializationError,
@@ -18,7 +19,6 @@ from ..exceptions import (
 )
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
-from ..types import EventType
 from ..utils.budget import ByteBudget
 from ..utils.failures import log_application_error
 from ..utils.holding import Holding
@@ -32,7 +32,6 @@ from .call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from .exceptions import MethodNotFoundError, RpcError, RpcErrorCode
 from .messages import Failure, Notification, Result, StreamCode, check_request, give_up
 from .method import Method
-from .watch import unwatch, watch
 
 __all__ = ["IncomingCalls", "Structure"]
 
@@ -78,7 +77,7 @@ class IncomingCalls:
     ) -> None:
         self.methods: dict[str, Method] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self._session = session
+        self.session = session
         self._structure = structure
         self._limit = limit
         self._request_timeout = request_timeout
@@ -86,28 +85,28 @@ class IncomingCalls:
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
         # Requests that come in; the other half is for what they become.
-        memory = session._memory
+        memory = session.memory_budget
         self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
     def start(self) -> None:
         """Begin to take streams. Idempotent."""
         if self._acceptor is None:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
-            self._session._watch(EventType.SESSION_CLOSED, self._session_ended)
+            self.session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
 
     async def stop(self, timeout: float) -> None:
         """Cancel all handlers, and wait for them for so many seconds.
 
         Cancellation: they are cancelled all the same.
         """
-        self._session._unwatch(EventType.SESSION_CLOSED, self._session_ended)
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its own manager.
         tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
         """Take streams while there are slots for them."""
-        async for stream in self._session.incoming_bidirectional_streams():
+        async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
             task.add_done_callback(partial(self._handled, stream))
@@ -128,7 +127,7 @@ class IncomingCalls:
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
         # Of a session that ends all streams are over; that is the above's business.
-        if not self._session.is_closed:
+        if not self.session.is_closed:
             task.cancel()
 
     async def _handle(self, stream: WebTransportStream) -> None:
@@ -138,7 +137,7 @@ class IncomingCalls:
             if len(self.tasks) > _FEW:
                 await Turns.of().pause()
             # What the request became is in memory until it is answered.
-            with Holding(self._session._memory, incoming=self._unread) as holding:
+            with Holding(self.session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be, too
@@ -160,7 +159,7 @@ class IncomingCalls:
     ) -> tuple[str, Result | Failure | None]:
         """Read the request and run it: the method, and None when there is nothing to answer."""
         try:
-            received = await structured._next(holding, self._request_timeout)
+            received = await structured.receive_held(holding, self._request_timeout)
             if received is None:
                 raise StreamError("the peer finished the stream of a call without a request")
             request = check_request(received[0])
@@ -176,7 +175,7 @@ class IncomingCalls:
                 RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
             )
         call = RpcCall(
-            session=self._session,
+            session=self.session,
             direction=RpcDirection.INCOMING,
             method=request.method,
             params=request.params or (),
@@ -200,11 +199,12 @@ class IncomingCalls:
             raise StreamStoppedError("the caller gave up before its request was handled")
         task = asyncio.current_task()
         assert task is not None  # this is a coroutine
-        watch(stream, partial(self._caller_gone, task))
+        caller_gone = partial(self._caller_gone, task)
+        stream.add_stop_callback(caller_gone)
         try:
             return call.method, await self._run(call)
         finally:
-            unwatch(stream)
+            stream.remove_stop_callback(caller_gone)
 
     async def _run(self, call: RpcCall) -> Result | Failure:
         """Run the handler inside of the interceptors; whatever happens is the answer."""
@@ -235,7 +235,7 @@ class IncomingCalls:
                 )
             # The peer learns only that something happened.
             what = f"handler of '{printable(call.method)}'"
-            log_application_error(logger, what, error, session=self._session)
+            log_application_error(logger, what, error, session=self.session)
             return _INTERNAL_ERROR
 
     async def _invoke(self, call: RpcCall) -> Any:

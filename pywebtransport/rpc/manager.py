@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from .._core.opening import reached_limit
+from .._states import Timeout
 from ..exceptions import (
     ConfigurationError,
     SerializationError,
@@ -21,11 +23,10 @@ from ..exceptions import (
 )
 from ..serializer import JSONSerializer
 from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
-from ..session.opening import reached_limit
 from ..stream import StructuredStream, WebTransportStream
-from ..types import Serializer, Timeout
 from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
 from ..utils.slots import Slots
@@ -259,10 +260,16 @@ class RpcManager:
 
         Cancellation: everything is stopped all the same; only the waiting ends.
         """
-        await self._close(self._session._config.close_timeout)
+        await self.close_within(self._session.config.close_timeout)
 
-    async def _close(self, timeout: float) -> None:
-        """As ``close``, with so many seconds for the handlers."""
+    async def close_within(self, timeout: float) -> None:
+        """Advanced: as ``close``.
+
+        Args:
+            timeout: Seconds that handlers have; ``close`` takes ``close_timeout``.
+
+        Cancellation: as of ``close``.
+        """
         self._closed = True
         for stream in self._outgoing:
             give_up(stream, StreamCode.CANCELLED)
@@ -523,15 +530,15 @@ class RpcManager:
         self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
     ) -> None:
         """Send a request. The peer has room for some that come in, and refuses more."""
-        header, payload = structured._encode(request)
+        header, payload = structured.encode(request)
         size = len(payload)
         if size <= _SMALL:
-            await structured._write(header, payload)
+            await structured.send_encoded(header, payload)
             await stream.close()
             return
         await self._under_way.acquire(size)
         try:
-            await structured._write(header, payload)
+            await structured.send_encoded(header, payload)
             await stream.close()
             await stream.wait_acknowledged()
         finally:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..types import Serializer
 from ..utils.text import printable
 from ..utils.turns import Turns
+from ._protocol import Serializer
 from ._rebuild import rebuild_in_turns
 from ._texts import shown
 from .json import JSONSerializer

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..types import Serializer
 from ._limits import (
     DEFAULT_MAX_DEPTH,
     DEFAULT_MAX_ITEMS,
@@ -26,6 +25,7 @@ from ._limits import (
     json_memory,
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
+from ._protocol import Serializer
 from ._rebuild import rebuild
 from ._write import record_to_plain, refused
 

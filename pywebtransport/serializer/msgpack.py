@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..types import Serializer
 from ..utils.extras import require
 from ._limits import (
     CONTAINER,
@@ -26,6 +25,7 @@ from ._limits import (
     too_many_items,
 )
 from ._plain import plain_hook
+from ._protocol import Serializer
 from ._rebuild import check_hashes, rebuild
 from ._write import record_to_plain, refused
 

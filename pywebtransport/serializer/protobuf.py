@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..types import Serializer
 from ..utils.extras import require
 from ._limits import (
     DEFAULT_MAX_ITEMS,
@@ -19,6 +18,7 @@ from ._limits import (
     memory_of,
 )
 from ._protobuf_items import check_protobuf_items, heaviest
+from ._protocol import Serializer
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

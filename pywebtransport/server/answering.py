@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from .._states import SessionState
 from ..constants import ErrorCodes
 from ..exceptions import SessionRejectedError
 from ..session import WebTransportSession
-from ..types import SessionState
 from ..utils.failures import error_leaves, log_application_error
 from ..utils.logs import shared_log
 from ..utils.tasks import is_being_cancelled
@@ -99,8 +99,8 @@ class Answering:
             if session.state is _CONNECTING:
                 self.reject(session, _INTERNAL_SERVER_ERROR)
             else:
-                session._close_now(1, "internal error")
-            session._flush_now()
+                session.close_nowait(1, "internal error")
+            session.flush_nowait()
         except Exception as error:
             self._failed_too("closing session %s failed", session.session_id, error)
             self._abort(session)
@@ -109,7 +109,7 @@ class Answering:
         self, session: WebTransportSession, status: int, because: str = "serving it failed"
     ) -> None:
         """Answer a status and nothing else."""
-        session._refused_because = because
+        session.rejection_reason = because
         try:
             session.reject(status_code=status)
         except Exception as error:
@@ -137,7 +137,7 @@ class Answering:
         if session.is_closed:
             return
         if closing:
-            session._close_now(0, "server shutdown")
+            session.close_nowait(0, "server shutdown")
             return
         # Not by the server: the application did it, or its event loop ends.
         self._stats.handler_errors += 1
@@ -177,10 +177,9 @@ class Answering:
     def _abort(self, session: WebTransportSession) -> None:
         """The last resort: without words."""
         try:
-            session._h3.abort(ErrorCodes.H3_INTERNAL_ERROR)
+            session.abort(ErrorCodes.H3_INTERNAL_ERROR)
         except Exception as error:
             self._failed_too("aborting session %s failed", session.session_id, error)
-        session._end(None, "internal error", False, None)
 
 
 def rejection_in(error: BaseException) -> SessionRejectedError | None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..config import ServerConfig
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
-from ..types import MiddlewareProtocol
 from ..utils import get_timestamp
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ._protocols import MiddlewareProtocol
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
 from .exiting import ExitGuard, run_to_end
@@ -43,6 +43,7 @@ _CLIENT_CLOSED_REQUEST = 499
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_SERVER_ERROR = 500
 
+_logger = logging.getLogger("pywebtransport.server")
 access_logger = logging.getLogger("pywebtransport.access")
 
 
@@ -71,7 +72,7 @@ class ServerApp:
             ConfigurationError: A field of ``config`` is out of range.
         """
         self._server = WebTransportServer(config=config)
-        self._attach(self._server)
+        self.attach(self._server)
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
         for middleware in self._server.config.middleware:
@@ -232,8 +233,8 @@ class ServerApp:
                 event loop; nothing was closed.
         """
         check_drain(drain_timeout, spread)
-        if not self._server._home.is_gone:
-            self._server._home.enter()
+        if not self._server.home_loop.is_gone:
+            self._server.home_loop.enter()
         try:
             await self._server.close(drain_timeout=drain_timeout, spread=spread)
         finally:
@@ -246,7 +247,7 @@ class ServerApp:
                         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                             raise
                         log_application_error(
-                            self._server._logger, f"shutdown handler {name_of(handler)}", error
+                            _logger, f"shutdown handler {name_of(handler)}", error
                         )
 
     async def __aenter__(self) -> Self:
@@ -306,7 +307,7 @@ class ServerApp:
         """
         check_where(host, port, sockets)
         if kwargs:
-            self._server._configure(self._server.config.update(**kwargs))
+            self._server.configure(self._server.config.update(**kwargs))
         await self.startup()
         await self._server.listen(host=host, port=port, sockets=sockets)
 
@@ -360,8 +361,8 @@ class ServerApp:
                 key="loop_factory", value=loop_factory, reason="expected uvloop.new_event_loop"
             )
         if kwargs:
-            self._server._configure(self._server.config.update(**kwargs))
-        self._server._owns_process = True
+            self._server.configure(self._server.config.update(**kwargs))
+        self._server.owns_process = True
         config = self._server.config
         if config.workers > 1:
             run_workers(
@@ -373,7 +374,7 @@ class ServerApp:
                 loop_factory=loop_factory,
             )
             return
-        guard = ExitGuard(lambda: self._server.config, self._server._logger)
+        guard = ExitGuard(lambda: self._server.config, _logger)
         passed = inherited_sockets() if sockets is None else []
         if passed:
             host, port, sockets = None, None, passed
@@ -451,18 +452,21 @@ class ServerApp:
         try:
             self._server.reload_certificates()
         except WebTransportError as error:
-            self._server._logger.error("the certificates stay as they are: %s", error)
+            _logger.error("the certificates stay as they are: %s", error)
 
-    def _attach(self, server: WebTransportServer) -> None:
-        """Serve the sessions of a server."""
-        server._handler = partial(self._handle, server)
-        server._origins = partial(self._origins_of, server)
+    def attach(self, server: WebTransportServer) -> None:
+        """Serve the sessions of a server with the routes and middleware of this application.
+
+        Args:
+            server: One that has no other handler; it may listen already.
+        """
+        server.serve_with(partial(self._handle, server), partial(self._origins_of, server))
 
     def _origins_of(self, server: WebTransportServer, path: str) -> tuple[str, ...] | None:
         found = self._router.match(path)
         if found is not None and found[0].allowed_origins is not None:
             return found[0].allowed_origins
-        return server._default_origins(path)
+        return server.default_origins(path)
 
     async def _handle(self, server: WebTransportServer, session: WebTransportSession) -> None:
         """Route, check, accept, run the handler."""
@@ -471,11 +475,11 @@ class ServerApp:
         try:
             found = self._router.match(session.path)
             if found is None:
-                status, headers = server._not_found(session)
-                session._refused_because = "no route has this path"
+                status, headers = server.not_found(session)
+                session.rejection_reason = "no route has this path"
                 raise SessionRejectedError(status_code=status, headers=headers)
             route, params = found
-            session._path_params = params
+            session.path_params = params
             if not await self._middleware.process_request(session):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
             handler = route.handler
@@ -556,9 +560,9 @@ def _signals(
 
 def _answered(session: WebTransportSession, status: int) -> int:
     """What the client was told: by a middleware, or else ``status``."""
-    if session._stats.ready_at is not None:
+    if session.ready_at is not None:
         return 200
-    rejected = session._error
+    rejected = session.error
     return rejected.status_code if isinstance(rejected, SessionRejectedError) else status
 
 

@@ -193,7 +193,7 @@ class ServerCluster:
     async def _start(self, config: ServerConfig) -> WebTransportServer:
         server = WebTransportServer(config=config)
         if self._app is not None:
-            self._app._attach(server)
+            self._app.attach(server)
         try:
             await server.listen()
         except BaseException:

@@ -16,7 +16,7 @@ import ctypes
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 __all__ = ["Collector", "CollectorSeat", "collector", "frozen"]
@@ -45,10 +45,10 @@ _SELDOM = 3600.0
 class Served(Protocol):
     """What a server has to tell."""
 
+    sessions_over: int
+
     @property
-    def _sessions(self) -> Sized: ...
-    @property
-    def _accepted_and_over(self) -> int: ...
+    def open_session_count(self) -> int: ...
 
 
 class Collector:
@@ -114,7 +114,7 @@ class Collector:
         """A server is closed; the last one leaves the collector as it usually is."""
         if server not in self._servers:
             return
-        self._over_before += server._accepted_and_over
+        self._over_before += server.sessions_over
         self._servers.remove(server)
         if not self._servers:
             gc.callbacks.remove(self._on_collection)
@@ -151,11 +151,11 @@ class Collector:
 
     @property
     def _live(self) -> int:
-        return sum(len(server._sessions) for server in self._servers)
+        return sum(server.open_session_count for server in self._servers)
 
     @property
     def _over(self) -> int:
-        return self._over_before + sum(server._accepted_and_over for server in self._servers)
+        return self._over_before + sum(server.sessions_over for server in self._servers)
 
     def _on_collection(self, phase: str, info: dict[str, Any]) -> None:
         """The collector begins or ends a run; for those of everything in its sight."""

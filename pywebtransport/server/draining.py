@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ..connection.presence import Presence
+from .._core.presence import Presence
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
@@ -133,22 +133,22 @@ class Draining:
 
     def _tell(self, connection: WebTransportConnection) -> None:
         """GOAWAY, a DRAIN capsule for each session, and later the GOAWAY with the last request."""
-        driver = connection._driver
-        if driver is None or connection in self._told or not connection.is_connected:
+        h3 = connection.h3
+        if h3 is None or connection in self._told or not connection.is_connected:
             return
-        driver.h3.send_goaway()
+        h3.send_goaway()
         for session in connection.sessions:
             session.drain()
-        self._told[connection] = Presence(driver.quic)
+        self._told[connection] = Presence(connection)
         loop = asyncio.get_running_loop()
         self._due.append((loop.time() + self._timeout, connection))
         self._timers[connection] = loop.call_later(connection.rtt or 0.0, self._finish, connection)
 
     def _finish(self, connection: WebTransportConnection) -> None:
         del self._timers[connection]
-        driver = connection._driver
-        if driver is not None and not connection.is_closed:
-            driver.h3.finish_goaway()
+        h3 = connection.h3
+        if h3 is not None and not connection.is_closed:
+            h3.finish_goaway()
 
     def _close_due(self, now: float) -> int:
         """Close those whose time is up, some at a time; tell how many had sessions."""
@@ -212,7 +212,7 @@ async def close_all(
     try:
         for start in range(0, len(connections), _BATCH):
             for connection in connections[start : start + _BATCH]:
-                tasks.append(loop.create_task(connection._close(deadline, reason=reason)))
+                tasks.append(loop.create_task(connection.close_until(deadline, reason=reason)))
             await asyncio.sleep(0)
         async with asyncio.timeout_at(deadline):
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -225,4 +225,4 @@ async def close_all(
 
 def _just_came(connection: WebTransportConnection) -> bool:
     """It has had no session yet, and hardly the time to ask for one."""
-    return not connection._session_count and time.monotonic() - connection._active_at < _ARRIVAL
+    return not connection.session_count and time.monotonic() - connection.active_at < _ARRIVAL

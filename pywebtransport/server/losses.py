@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ..connection.errors import handshake_failure
+from .._core.errors import handshake_failure
 from ..utils.logs import BoundedLog
 from ..utils.text import printable
 
 if TYPE_CHECKING:
-    from .._quic import CloseInfo
+    from .._states import Address
+    from .._transport import CloseInfo
     from ..connection import WebTransportConnection
-    from ..types import Address
     from .stats import ServerStats
 
 __all__ = ["Losses", "peer_name"]

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._states import EventType
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
-from ..types import AuthHandlerProtocol, EventType, MiddlewareProtocol
 from ..utils.checks import check_texts
 from ..utils.failures import name_of
 from ..utils.logs import shared_log
 from ..utils.networks import client_network
 from ..utils.text import printable
+from ._protocols import AuthHandlerProtocol, MiddlewareProtocol
 from .callables import check_auth_handler, check_middleware, result_of
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def create_logging_middleware() -> MiddlewareProtocol:
                 printable(data.get("reason", "")),
             )
 
-        session._watch(EventType.SESSION_CLOSED, ended)
+        session.add_watcher(EventType.SESSION_CLOSED, ended)
         return True
 
     return log_session

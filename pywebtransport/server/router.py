@@ -204,7 +204,7 @@ class RequestRouter:
         if found is None:
             return None
         route, params = found
-        session._path_params = params
+        session.path_params = params
         return route.handler
 
     def get_route_handler(self, path: str) -> SessionHandler | None:

@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint, WorkerSeat
+from .._core.driver import Driver
+from .._core.endpoint import server_endpoint
+from .._core.settings import h3_options, server_tls
+from .._core.totals import ConnectionTotals
+from .._loop import Endpoint, WorkerSockets
+from .._states import Address, EventType
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
-from ..connection.driver import Driver
-from ..connection.endpoint import server_endpoint
-from ..connection.figures import ConnectionFigures
-from ..connection.settings import h3_options, server_tls
 from ..constants import SHARED_SECRET_SIZE
 from ..events import Event, EventEmitter
 from ..exceptions import (
@@ -26,7 +27,6 @@ from ..exceptions import (
     invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
-from ..types import Address, EventType
 from ..utils import get_timestamp
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
@@ -88,8 +88,8 @@ class WebTransportServer(EventEmitter):
         apply_log_level(self._config.log_level)
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
-        self._home = HomeLoop()
-        self._seat: WorkerSeat | None = None
+        self.home_loop = HomeLoop()
+        self._seat: WorkerSockets | None = None
         self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
         self._connections: set[WebTransportConnection] = set()
@@ -97,16 +97,16 @@ class WebTransportServer(EventEmitter):
         self._sessions: set[WebTransportSession] = set()
         self._session_manager: SessionManager | None = None
         self._handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
-        self._origins: Callable[[str], tuple[str, ...] | None] = self._default_origins
+        self._origins: Callable[[str], tuple[str, ...] | None] = self.default_origins
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats = ServerStats()
         self._losses = Losses(self._logger, self._stats)
         self._answering = Answering(self._logger, self._stats)
         self._certificates: CertificateWatch | None = None
-        self._owns_process = False  # set by ``ServerApp.run``
+        self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
-        self._accepted_and_over = 0
-        self._figures = ConnectionFigures()
+        self.sessions_over = 0  # of those that were accepted
+        self._figures = ConnectionTotals()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
         # One address after the other: the first makes the endpoint of all.
@@ -149,6 +149,15 @@ class WebTransportServer(EventEmitter):
         return tuple(self._sessions)
 
     @property
+    def open_session_count(self) -> int:
+        """How many sessions are requested or open."""
+        return len(self._sessions)
+
+    def has_session(self, session: WebTransportSession) -> bool:
+        """Whether a session is requested or open on this server."""
+        return session in self._sessions
+
+    @property
     def session_manager(self) -> SessionManager:
         """The sessions by their ID; made when it is first asked for."""
         if self._session_manager is None:
@@ -186,7 +195,7 @@ class WebTransportServer(EventEmitter):
         """
         check_where(host, port, sockets)
         if self._endpoint is not None:
-            self._home.enter()
+            self.home_loop.enter()
         async with self._listening:
             await self._listen(host, port, sockets)
 
@@ -195,7 +204,7 @@ class WebTransportServer(EventEmitter):
     ) -> None:
         self._check_not_closed()
         if self._endpoint is None:
-            self._configure(self._config)  # whose fields may have been set since it was made
+            self.configure(self._config)  # whose fields may have been set since it was made
         config = self._config
         if not config.certfile or not config.keyfile:
             raise ConfigurationError(
@@ -240,7 +249,7 @@ class WebTransportServer(EventEmitter):
             raise
         for sock in sockets or ():
             sock.close()
-        self._home.enter()
+        self.home_loop.enter()
         self._endpoint = endpoint
         if self._started_at is None:
             self._started_at = get_timestamp()
@@ -256,7 +265,7 @@ class WebTransportServer(EventEmitter):
 
     def _wants_collector(self) -> bool:
         policy = self._config.gc_policy
-        own = self._owns_process or current_worker() is not None
+        own = self.owns_process or current_worker() is not None
         return policy == "server" or (policy == "auto" and own)
 
     def _check_not_closed(self) -> None:
@@ -273,7 +282,7 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None:
             raise ServerError("the server does not listen; call listen() first")
-        self._home.enter()
+        self.home_loop.enter()
         if self._stopped is None:
             self._stopped = asyncio.Event()
         await self._stopped.wait()
@@ -305,10 +314,10 @@ class WebTransportServer(EventEmitter):
         check_drain(drain_timeout, spread)
         if self._closed:
             return
-        if self._home.is_gone:
+        if self.home_loop.is_gone:
             self._release()
             return
-        loop = self._home.enter()
+        loop = self.home_loop.enter()
         if self._closing:
             await self.wait_closed()
             return
@@ -347,7 +356,7 @@ class WebTransportServer(EventEmitter):
                 self._draining.stop()
                 self._draining = None
             for connection in list(self._connections):
-                connection._close_now(reason="server shutdown")
+                connection.close_nowait(reason="server shutdown")
             if self._certificates is not None:
                 self._certificates.close()
             if self._collector is not None:
@@ -378,7 +387,7 @@ class WebTransportServer(EventEmitter):
         """What is left of ``close`` when the loop is gone: descriptors and memory."""
         self._closing = self._closed = True
         for connection in self._connections:
-            connection._abandon()
+            connection.abandon()
         self._connections.clear()
         if self._collector is not None:
             self._collector.close()
@@ -422,7 +431,7 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is None:
             raise ServerError("the server does not listen; there is nothing to reload")
-        self._load_certificates(certfile, keyfile)
+        self.load_certificates(certfile, keyfile)
         worker = current_worker()
         if worker is not None and worker.serves(self):
             worker.reloaded(certfile, keyfile)
@@ -438,8 +447,8 @@ class WebTransportServer(EventEmitter):
             connections since the start, and what is queued now), and, while
             the server listens, ``engine`` (packets, handshakes).
         """
-        await self._look_again().wait()
-        return self._measured()
+        await self.begin_round().wait()
+        return self.last_measured()
 
     async def debug_state(self) -> dict[str, Any]:
         """A snapshot for logs: state, statistics, connections, sessions."""
@@ -462,7 +471,7 @@ class WebTransportServer(EventEmitter):
 
     async def diagnose_issues(self) -> list[str]:
         """Describe what looks wrong, from measured figures; empty when all is well."""
-        stats = self._refresh()
+        stats = self.refresh_stats()
         issues = []
         if not self.is_serving:
             issues.append("the server does not accept sessions")
@@ -487,8 +496,16 @@ class WebTransportServer(EventEmitter):
 
     # ------------------------------------------------------------------ internal
 
-    def _configure(self, config: ServerConfig) -> None:
-        """Take over a changed configuration before listening."""
+    def configure(self, config: ServerConfig) -> None:
+        """Replace the configuration, before ``listen``.
+
+        Args:
+            config: The new one.
+
+        Raises:
+            ServerError: The server listens already.
+            ConfigurationError: A field is out of range; the old one stays.
+        """
         if self._endpoint is not None:
             raise ServerError("the server listens already; configure it before")
         config.validate()
@@ -497,7 +514,26 @@ class WebTransportServer(EventEmitter):
         self._sessions_of = AddressCounts(config.address_sessions)
         self._options = h3_options(config)
 
-    def _load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
+    def serve_with(
+        self,
+        handler: Callable[[WebTransportSession], Awaitable[None]],
+        origins: Callable[[str], tuple[str, ...] | None] | None = None,
+    ) -> None:
+        """Advanced: give every requested session to one function, as ``ServerApp`` does.
+
+        Args:
+            handler: Answers the request and serves the session; runs in a task of its own.
+            origins: Gives the origins that a path allows, None: all; default
+                ``default_origins``.
+        """
+        self._handler = handler
+        self._origins = self.default_origins if origins is None else origins
+
+    def load_certificates(self, certfile: str | None, keyfile: str | None) -> None:
+        """Advanced: as ``reload_certificates``, in this process alone.
+
+        Does nothing when the server does not listen.
+        """
         if self._endpoint is None or self._closing:
             return
         config = _with_certificates(self._config, certfile, keyfile)
@@ -536,13 +572,12 @@ class WebTransportServer(EventEmitter):
         connection = WebTransportConnection(config=self._config)
         driver = Driver(connection)
         driver.attach(quic, self._options, is_client=False)
-        connection._endpoint = self._endpoint
+        connection.on_request = self._session_requested
+        connection.on_closed = self._connection_closed
+        connection.on_early_drop = self._early_dropped
         address = quic.remote_address
-        connection._network = "" if address is None else client_network(address[0])
-        connection._on_request = self._session_requested
-        connection._on_closed = self._connection_closed
-        connection._on_early_drop = self._early_dropped
-        connection._take(driver)
+        network = "" if address is None else client_network(address[0])
+        connection.adopt(driver, self._endpoint, network)
         self._connections.add(connection)
         self._stats.connections_accepted += 1
         if self._draining is not None:
@@ -552,10 +587,10 @@ class WebTransportServer(EventEmitter):
     def _connection_closed(self, connection: WebTransportConnection) -> None:
         self._connections.discard(connection)
         self._figures.connection_over(connection)
-        self._stats.protocol_errors += connection._error_count
+        self._stats.protocol_errors += connection.error_count
         if connection.state == "failed":
             self._losses.connection_failed(connection)
-        elif not connection._session_count and not self._closing:
+        elif not connection.session_count and not self._closing:
             self._losses.connection_unused(connection)
 
     def _early_dropped(self, connection: WebTransportConnection, what: str) -> None:
@@ -580,10 +615,10 @@ class WebTransportServer(EventEmitter):
             )
             h3.reject(status, _RETRY_LATER if status == _TOO_MANY_REQUESTS else {})
             return
-        session = WebTransportSession._attach(connection, h3)
+        session = WebTransportSession.attach(connection, h3)
         self._sessions.add(session)
         self._sessions_of.add(connection.client_network)
-        session._on_end = self._session_ended
+        session.on_end = self._session_ended
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -610,13 +645,13 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
-        self._sessions_of.remove(session._connection.client_network)
+        self._sessions_of.remove(session.client_network)
         if _was_accepted(session):
-            self._accepted_and_over += 1
-        elif isinstance(session._error, SessionRejectedError):
+            self.sessions_over += 1
+        elif isinstance(session.error, SessionRejectedError):
             self._losses.rejected(
-                session._error.status_code,
-                session._refused_because,
+                session.error.status_code,
+                session.rejection_reason,
                 path=session.path,
                 origin=session.origin,
                 peer=session.remote_address,
@@ -632,8 +667,8 @@ class WebTransportServer(EventEmitter):
             elif self.listener_count(event_type=EventType.SESSION_REQUEST):
                 await self._offer(session)
             else:
-                status_code, headers = self._not_found(session)
-                session._refused_because = "nothing here accepts sessions"
+                status_code, headers = self.not_found(session)
+                session.rejection_reason = "nothing here accepts sessions"
                 session.reject(status_code=status_code, headers=headers)
         except BaseException as error:
             await self._answering.failed(session, error, closing=self._closing)
@@ -649,26 +684,36 @@ class WebTransportServer(EventEmitter):
         self._stats.handler_errors += 1
         await self._answering.end(session)
 
-    def _not_found(self, session: WebTransportSession) -> tuple[int, dict[str, str]]:
-        """Status for a path without WebTransport: 405 from draft-16 on, else 404."""
-        draft = getattr(session._h3.dialect, "draft", 0)
+    def not_found(self, session: WebTransportSession) -> tuple[int, dict[str, str]]:
+        """Status and fields for a path without WebTransport: 405 from draft-16 on, else 404."""
+        draft = session.dialect or 0
         return (_METHOD_NOT_ALLOWED if draft >= _DRAFT_405 else _NOT_FOUND), {}
 
-    def _default_origins(self, path: str) -> tuple[str, ...] | None:
+    def default_origins(self, path: str) -> tuple[str, ...] | None:
+        """The origins that ``config.allowed_origins`` allows; None: all of them.
+
+        Args:
+            path: Of the request; the same holds for all.
+        """
         allowed = self._config.allowed_origins
         return None if allowed is None else tuple(allowed)
 
-    def _look_again(self) -> Round:
-        """Measure the connections; with many this takes several turns of the event loop."""
+    def begin_round(self) -> Round:
+        """Advanced: measure all connections; with many this takes several turns of the loop."""
         return self._figures.refresh(self._connections)
 
-    def _measure(self) -> dict[str, Any]:
+    def measure(self) -> dict[str, Any]:
+        """As ``get_server_stats``, at once."""
         self._figures.collect(self._connections)
-        return self._measured()
+        return self.last_measured()
 
-    def _measured(self) -> dict[str, Any]:
-        """The figures, those of the connections as they were last measured."""
-        stats = self._refresh().to_dict()
+    def round_trip_times(self) -> list[float]:
+        """Smoothed round-trip times of the connections, seconds, as they were measured last."""
+        return self._figures.round_trip_times()
+
+    def last_measured(self) -> dict[str, Any]:
+        """As ``measure``, with the connections as they were measured last."""
+        stats = self.refresh_stats().to_dict()
         stats["active_connections"] = len(self._connections)
         stats["active_sessions"] = len(self._sessions)
         stats["traffic"] = self._figures.sums()
@@ -676,12 +721,11 @@ class WebTransportServer(EventEmitter):
             stats["engine"] = self._endpoint.quic.stats()
         return stats
 
-    def _refresh(self) -> ServerStats:
+    def refresh_stats(self) -> ServerStats:
+        """The statistics, up to now."""
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
-        self._stats.sessions_accepted = self._accepted_and_over + sum(
-            map(_was_accepted, self._sessions)
-        )
+        self._stats.sessions_accepted = self.sessions_over + sum(map(_was_accepted, self._sessions))
         if self._endpoint is not None:
             engine = self._endpoint.quic.stats()
             self._stats.connections_rejected = engine["refused"]
@@ -741,7 +785,7 @@ def _with_certificates(
 
 
 def _was_accepted(session: WebTransportSession) -> bool:
-    return session._stats.ready_at is not None
+    return session.ready_at is not None
 
 
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from .._states import Address
 from ..config import ServerConfig
 from ..constants import SHARED_SECRET_SIZE
 from ..exceptions import ConfigurationError
-from ..types import Address
 from ..utils.private_files import open_private, why_not
 from ..utils.text import printable
 

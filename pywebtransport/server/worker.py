@@ -10,17 +10,16 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .._loop import WorkerSeat
+from .._loop import WorkerSockets
 from ..exceptions import ServerError, WebTransportError
 from ..utils.failures import log_application_error
 from .exiting import ExitGuard, run_to_end
 
 if TYPE_CHECKING:
+    from .._states import Address
     from ..config import ServerConfig
-    from ..types import Address
-    from .server import WebTransportServer
 
 __all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
 
@@ -43,6 +42,13 @@ def current_worker() -> Worker | None:
     return _current
 
 
+class _Server(Protocol):
+    """``WebTransportServer``, as far as its worker process is concerned."""
+
+    async def close(self) -> None: ...
+    def load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
+
+
 class Worker:
     """One of the processes that share a port. Made by ``run_workers``.
 
@@ -55,7 +61,7 @@ class Worker:
 
     def __init__(
         self,
-        seat: WorkerSeat,
+        seat: WorkerSockets,
         address: Address,
         control: socket.socket,
         certificates: tuple[str | None, str | None],
@@ -76,7 +82,7 @@ class Worker:
         self._certificates = certificates
         self._grace = grace
         self._logger = logging.getLogger("pywebtransport.server")
-        self._servers: list[WebTransportServer] = []
+        self._servers: list[_Server] = []
         self._main: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._leaving = False
@@ -94,26 +100,26 @@ class Worker:
         """Files that replaced those of the configuration since the start, or None."""
         return self._certificates
 
-    def seat_for(self, address: Address) -> WorkerSeat | None:
+    def seat_for(self, address: Address) -> WorkerSockets | None:
         """The seat, if the shared port was bound for this host and port."""
         return self._seat if address == self._address else None
 
-    def listening(self, server: WebTransportServer, addresses: list[Address]) -> None:
+    def listening(self, server: _Server, addresses: list[Address]) -> None:
         """A server serves the shared port."""
         self._servers.append(server)
         self._listens = True
         self._tell("listening", addresses)
 
-    def serves(self, server: WebTransportServer) -> bool:
+    def serves(self, server: _Server) -> bool:
         """Whether a server of this worker serves the shared port."""
         return server in self._servers
 
-    def closing(self, server: WebTransportServer) -> None:
+    def closing(self, server: _Server) -> None:
         """A server of this worker takes no new clients any more: the other workers do."""
         if self.serves(server) and not self._stopping:
             self._tell("closing")
 
-    def closed(self, server: WebTransportServer) -> None:
+    def closed(self, server: _Server) -> None:
         """A server of this worker reads nothing any more."""
         if self.serves(server):
             self._tell("closed")
@@ -236,7 +242,7 @@ class Worker:
             self._certificates = (certfile or old[0], keyfile or old[1])
         for server in self._servers:
             try:
-                server._load_certificates(certfile, keyfile)
+                server.load_certificates(certfile, keyfile)
             except WebTransportError as error:
                 self._logger.error("worker %d keeps its certificates: %s", self.index, error)
 

@@ -1,6 +1,7 @@
 """WebTransport sessions."""
 
+from .._core.session import WebTransportSession
+from .._core.session_stats import SessionStats
 from .manager import SessionManager
-from .session import SessionStats, WebTransportSession
 
 __all__ = ["SessionManager", "SessionStats", "WebTransportSession"]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from .._core.session import WebTransportSession
+from .._states import EventType, SessionId, SessionState
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
-from ..types import EventType, SessionId, SessionState
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.registry import Registry, count_states
-from .session import WebTransportSession
 
 __all__ = ["SessionManager"]
 
@@ -135,7 +135,7 @@ class SessionManager:
             await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
         finally:
             for session in sessions:
-                session._close_now(0, "")
+                session.close_nowait(0, "")
 
     async def shutdown(self) -> None:
         """Close every session and take no more. Idempotent.

@@ -1,15 +1,13 @@
 """WebTransport streams: reliable, ordered bytes."""
 
-from .manager import StreamManager
+from .._core.receive_stream import WebTransportReceiveStream
+from .._core.send_stream import WebTransportSendStream
+from .._core.stream import WebTransportStream
+from .._core.stream_base import StreamStats
+from .._core.stream_manager import StreamManager
+from .._core.structured_stream import StructuredStream
+from .buffer import StreamBuffer
 from .pool import StreamPool
-from .stream import (
-    StreamBuffer,
-    StreamStats,
-    WebTransportReceiveStream,
-    WebTransportSendStream,
-    WebTransportStream,
-)
-from .structured import StructuredStream
 
 __all__ = [
     "StreamBuffer",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from .._states import Data
 from ..exceptions import StreamError, TimeoutError
-from ..types import Data
 from ..utils.checks import check_count, check_data, check_integer, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
 from ..utils.waiters import Waiters

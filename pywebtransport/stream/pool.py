@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .._core.stream import WebTransportStream, finish_stream
+from .._states import EventType
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionError, TimeoutError
-from ..types import EventType
 from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
 from ..utils.slots import Slots
-from .stream import WebTransportStream
-from .utils import finish_stream
 
 if TYPE_CHECKING:
+    from .._core.session import WebTransportSession
     from ..events import Event
-    from ..session import WebTransportSession
 
 __all__ = ["StreamPool"]
 
@@ -66,13 +65,13 @@ class StreamPool:
         """
         check_count("pool_size", pool_size)
         check_interface("session", session, "WebTransportSession", "incoming_streams")
-        self._session = session
+        self.session = session
         self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
         self._idle: list[WebTransportStream] = []
         # With the bytes sent and read before; see _is_answered.
         self._active: dict[WebTransportStream, tuple[int, int]] = {}
         self._closed = False
-        session._watch(EventType.SESSION_CLOSED, self._session_closed)
+        session.add_watcher(EventType.SESSION_CLOSED, self._session_closed)
 
     @classmethod
     def create(cls, session: WebTransportSession, *, pool_size: int = 10) -> Self:
@@ -100,7 +99,7 @@ class StreamPool:
         if timeout is None:
             timeout = float(
                 getattr(
-                    self._session._config,
+                    self.session.config,
                     "stream_creation_timeout",
                     DEFAULT_STREAM_CREATION_TIMEOUT,
                 )
@@ -121,7 +120,7 @@ class StreamPool:
         except BaseException:
             self._slots.release()
             raise
-        self._active[stream] = (stream._bytes_sent, stream._bytes_read)
+        self._active[stream] = (stream.bytes_sent, stream.bytes_read)
         return stream
 
     @asynccontextmanager
@@ -170,7 +169,7 @@ class StreamPool:
         Cancellation: does not wait, so there is nothing to cancel.
         """
         self._closed = True
-        self._session._unwatch(EventType.SESSION_CLOSED, self._session_closed)
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
         self._slots.fail(_closed_error)
         for stream in (*self._idle, *self._active):
             self._drop(stream)
@@ -196,17 +195,17 @@ class StreamPool:
     def _reuse(self) -> WebTransportStream | None:
         while self._idle:
             stream = self._idle[-1]
-            if _is_usable(stream):
+            if stream.is_reusable:
                 return self._idle.pop()
             self._drop(stream)
         return None
 
     async def _open(self, timeout: float) -> WebTransportStream:
-        stream = await self._session.create_bidirectional_stream(timeout=timeout)
+        stream = await self.session.create_bidirectional_stream(timeout=timeout)
         if self._closed:
             finish_stream(stream)
             raise _closed_error()
-        stream._watch(EventType.STREAM_CLOSED, self._stream_closed)
+        stream.add_watcher(EventType.STREAM_CLOSED, self._stream_closed)
         return stream
 
     def _give_back(self, stream: WebTransportStream, *, interrupted: bool) -> None:
@@ -215,7 +214,7 @@ class StreamPool:
         before = self._active.get(stream)
         if before is None:
             finish_stream(stream)
-        elif not interrupted and _is_usable(stream) and _is_answered(stream, *before):
+        elif not interrupted and stream.is_reusable and _is_answered(stream, *before):
             del self._active[stream]
             self._idle.append(stream)
             self._slots.release()
@@ -223,7 +222,7 @@ class StreamPool:
             self._drop(stream)
 
     def _drop(self, stream: WebTransportStream) -> None:
-        stream._unwatch(EventType.STREAM_CLOSED, self._stream_closed)
+        stream.remove_watcher(EventType.STREAM_CLOSED, self._stream_closed)
         self._forget(stream)
         finish_stream(stream)
 
@@ -239,20 +238,9 @@ class StreamPool:
         self._forget(event.source)  # type: ignore[arg-type]
 
     def _session_closed(self, event: Event) -> None:
-        self._slots.fail(lambda: self._session._closed_error("no stream can be opened"))
+        self._slots.fail(lambda: self.session.closed_error("no stream can be opened"))
         for stream in (*self._idle, *self._active):
             self._forget(stream)
-
-
-def _is_usable(stream: WebTransportStream) -> bool:
-    """Both directions are open, and no byte of an earlier response is left."""
-    quic = stream._quic
-    return (
-        stream.is_writable
-        and not stream._receive_done
-        and stream._read_waiter is None
-        and not (quic.fin_received or quic.is_reset or quic.buffered)
-    )
 
 
 def _is_answered(stream: WebTransportStream, sent: int, read: int) -> bool:
@@ -260,7 +248,7 @@ def _is_answered(stream: WebTransportStream, sent: int, read: int) -> bool:
 
     A user whose wait for the answer timed out returns the stream like any other.
     """
-    return stream._bytes_sent == sent or stream._bytes_read != read
+    return stream.bytes_sent == sent or stream.bytes_read != read
 
 
 def _closed_error() -> SessionError:

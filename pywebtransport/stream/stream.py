@@ -1,19 +1,10 @@
-"""The bidirectional stream, and the names of the contract's ``stream.stream`` module."""
+"""Compatibility names: the classes of streams, their statistics and the buffer."""
 
-from __future__ import annotations
-
-import asyncio
-import logging
-from types import TracebackType
-from typing import Self
-
-from ..types import ErrorCode, StreamDirection
-from ..utils.checks import check_number, check_seconds
-from ..utils.logs import shared_log
-from ._base import StreamStats
+from .._core.receive_stream import WebTransportReceiveStream
+from .._core.send_stream import WebTransportSendStream
+from .._core.stream import WebTransportStream
+from .._core.stream_base import StreamStats
 from .buffer import StreamBuffer
-from .receive import WebTransportReceiveStream
-from .send import WebTransportSendStream
 
 __all__ = [
     "StreamBuffer",
@@ -22,104 +13,3 @@ __all__ = [
     "WebTransportSendStream",
     "WebTransportStream",
 ]
-
-
-class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
-    """A stream that both ends send on. The two halves end independently."""
-
-    __slots__ = ()
-
-    _direction = StreamDirection.BIDIRECTIONAL
-
-    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
-        """Finish the sending half (FIN); the receiving half stays open for the answer.
-
-        Idempotent. ``abort`` ends both halves, ``stop_sending`` the receiving one.
-        Arguments and errors: as for a ``WebTransportSendStream``.
-        """
-        if code is None:
-            self._finish_send()
-        else:
-            self.reset(code)
-
-    async def abort(self, code: ErrorCode = 0) -> None:
-        """Reset the sending half and stop the receiving half, both with ``code``."""
-        self.reset(code)
-        self.stop_sending(code)
-
-    async def initialize(self) -> None:
-        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Finish the sending half and stop the receiving one; abort both on an error.
-
-        Either way nothing is left open, and the peer gets its stream back. What arrived and
-        was not read is dropped.
-        """
-        if exc_type is not None:
-            await self.abort()
-            return
-        await self.close()
-        self.stop_sending(0)
-
-    async def diagnose_issues(
-        self,
-        *,
-        error_rate_threshold: float = 0.1,
-        latency_threshold: float = 1.0,
-        stale_threshold: float = 3600.0,
-    ) -> list[str]:
-        """Describe what looks wrong with the stream, from its measured figures.
-
-        Args:
-            error_rate_threshold: Failed operations over all, 0 to 1.
-            latency_threshold: Seconds; mean wait of a read or write.
-            stale_threshold: Seconds; age of a stream that moved no byte.
-
-        Returns:
-            One sentence per finding; empty when all is well.
-        """
-        check_number("error_rate_threshold", error_rate_threshold)
-        check_number("latency_threshold", latency_threshold)
-        check_number("stale_threshold", stale_threshold)
-        stats = self.stats
-        issues = []
-        operations = stats.reads_count + stats.writes_count
-        errors = stats.read_errors + stats.write_errors
-        if operations and errors / operations > error_rate_threshold:
-            issues.append(f"{errors} of {operations} operations failed")
-        if stats.avg_read_time > latency_threshold:
-            issues.append(f"reads wait {stats.avg_read_time:.3f} s on average")
-        if stats.avg_write_time > latency_threshold:
-            issues.append(f"writes wait {stats.avg_write_time:.3f} s on average for room")
-        if stats.uptime > stale_threshold and not stats.bytes_sent + stats.bytes_received:
-            issues.append(f"no byte moved in {stats.uptime:.0f} s")
-        return issues
-
-    async def monitor_health(
-        self, *, check_interval: float = 30.0, error_rate_threshold: float = 0.1
-    ) -> None:
-        """Log a warning whenever ``diagnose_issues`` finds something, until the stream ends.
-
-        Args:
-            check_interval: Seconds between looks.
-            error_rate_threshold: As for ``diagnose_issues``.
-
-        Cancellation: safe; that is how to stop it early.
-        """
-        interval = check_seconds("check_interval", check_interval)
-        check_number("error_rate_threshold", error_rate_threshold)
-        while not self.is_closed:
-            for issue in await self.diagnose_issues(error_rate_threshold=error_rate_threshold):
-                shared_log(self._session._logger).tell(
-                    "stream health", logging.WARNING, "stream %d: %s", self.stream_id, issue
-                )
-            await asyncio.sleep(interval)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
-from ..exceptions import WebTransportError
-from ..types import StreamType
+from .._core.receive_stream import WebTransportReceiveStream
+from .._core.send_stream import WebTransportSendStream
+from .._core.stream import WebTransportStream
 from ..utils.checks import check_instance, check_integer
-from .receive import WebTransportReceiveStream
-from .send import WebTransportSendStream
-from .stream import WebTransportStream
 
 __all__ = ["copy_stream_data", "echo_stream"]
 
@@ -54,15 +51,6 @@ async def copy_stream_data(
         destination.reset(0)
         raise
     return total
-
-
-def finish_stream(stream: StreamType) -> None:
-    """Close the sending side, so that what was written arrives; stop the receiving side."""
-    if isinstance(stream, WebTransportSendStream):
-        with suppress(WebTransportError):
-            stream._finish_send()
-    if isinstance(stream, WebTransportReceiveStream):
-        stream.stop_sending(0)
 
 
 async def echo_stream(stream: WebTransportStream) -> None:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pywebtransport._states import Buffer
 from pywebtransport.exceptions import ConfigurationError, invalid_config
-from pywebtransport.types import Buffer
 from pywebtransport.utils.checks import check_count, check_instance, check_integer, check_text
 from pywebtransport.utils.text import printable
 

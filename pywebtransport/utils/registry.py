@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..types import EventType
+from .._states import EventType
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ class _Registered(Protocol):
     @property
     def state(self) -> Any: ...
 
-    def _watch(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
+    def add_watcher(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
 
-    def _unwatch(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
+    def remove_watcher(
+        self, event_type: EventType, watcher: Callable[[Event], object], /
+    ) -> None: ...
 
 
 # Objects that are looked at between two looks at the clock.
@@ -67,7 +69,7 @@ class Registry(Generic[ItemT]):
         """Keep ``item`` until it closes; adding it again changes nothing."""
         key = self._id_of(item)
         if key not in self.items:
-            item._watch(self._closing, self._item_closed)
+            item.add_watcher(self._closing, self._item_closed)
             self.items[key] = item
             stats = self.stats
             stats["total_created"] += 1
@@ -79,7 +81,7 @@ class Registry(Generic[ItemT]):
         """Forget an object; it is not closed."""
         item = self.items.pop(key, None)
         if item is not None:
-            item._unwatch(self._closing, self._item_closed)
+            item.remove_watcher(self._closing, self._item_closed)
             self.stats["total_closed"] += 1
             self.stats["current_count"] = len(self.items)
         return item

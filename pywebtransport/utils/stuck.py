@@ -212,4 +212,4 @@ def _values(frames: Iterable[FrameType]) -> list[object]:
     held = [value for frame in frames for value in frame.f_locals.values()]
     # Not those of others, whose attributes may be code.
     own = [value for value in held if type(value).__module__.partition(".")[0] == _PACKAGE]
-    return [*own, *(getattr(value, "_session", None) for value in own)]
+    return [*own, *(getattr(value, "session", None) for value in own)]

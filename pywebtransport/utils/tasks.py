@@ -7,8 +7,8 @@ import builtins
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
+from pywebtransport._states import Timeout
 from pywebtransport.exceptions import ConfigurationError, TimeoutError
-from pywebtransport.types import Timeout
 from pywebtransport.utils.checks import (
     check_callable,
     check_instance,

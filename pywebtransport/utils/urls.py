@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
+from pywebtransport._states import URL, Address, URLParts
 from pywebtransport.exceptions import ConfigurationError, UnreachableError, invalid_config
-from pywebtransport.types import URL, Address, URLParts
 from pywebtransport.utils.checks import (
     check_instance,
     check_integer,

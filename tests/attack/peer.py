@@ -33,7 +33,7 @@ def engine(
     """An endpoint without manners; with ``server`` options, one that accepts."""
     values = {
         "max_datagram_frame_size": 65535,
-        "dgram_queue_count": 4096,
+        "datagram_queue_count": 4096,
         "max_streams_uni": 1 << 16,
         "max_streams_bidi": 1 << 16,
         "initial_max_data": 1 << 26,

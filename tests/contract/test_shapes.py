@@ -408,7 +408,7 @@ async def test_same_statistics_everywhere(serving: Serving, client_config: Clien
         for first, second in (
             (client.stats, client._stats.to_dict()),
             (client.debug_state()["statistics"], client.stats),
-            (session.datagrams.stats, session.datagrams._refresh().to_dict()),
+            (session.datagrams.stats, session.datagrams.refresh_stats().to_dict()),
             (session.datagrams.debug_state()["statistics"], session.datagrams.stats),
             (await session.get_session_stats(), session._stats.to_dict()),
             ((await session.debug_state())["statistics"], await session.get_session_stats()),

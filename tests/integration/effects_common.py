@@ -268,7 +268,7 @@ async def held_datagrams(near: WebTransportSession, far: WebTransportSession, li
     assert datagrams.stats["receive_drops"] == count - kept
     got = await datagrams.receive_many(count)
     assert [data[:3] for data in got] == [b"%03d" % n for n in range(count - kept, count)]
-    assert near._memory.used <= 32 * KIB
+    assert near.memory_budget.used <= 32 * KIB
 
 
 @effect("max_datagram_size")

@@ -249,7 +249,7 @@ async def another_server_takes_its_tickets(bed: Bed) -> None:
                 assert session.connection._quic is not None
                 assert session.connection._quic.resumed == expected
                 connection = session.connection
-                await until(lambda connection=connection: connection._ticket)
+                await until(lambda connection=connection: connection.session_ticket)
 
 
 @effect("workers", only="server")

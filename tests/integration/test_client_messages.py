@@ -11,9 +11,9 @@ import pytest
 
 from pywebtransport import WebTransportClient
 from pywebtransport import exceptions as errors
+from pywebtransport._core.errors import error_from_close
 from pywebtransport._quic import CloseInfo
 from pywebtransport.connection import WebTransportConnection
-from pywebtransport.connection.errors import error_from_close
 from pywebtransport.session import WebTransportSession
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_server

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pywebtransport import ConnectionState, WebTransportClient
+from pywebtransport._core.endpoint import _KeyLog
 from pywebtransport._quic import QLOG_SUPPORTED
 from pywebtransport.connection import ConnectionPool, WebTransportConnection
-from pywebtransport.connection.endpoint import _KeyLog
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,

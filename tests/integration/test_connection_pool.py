@@ -328,7 +328,7 @@ async def test_connection_that_closes_while_it_is_returned(
         returning = asyncio.create_task(pool.return_connection(connection))
         await asyncio.sleep(0)
         assert not returning.done()
-        connection._close_now()
+        connection.close_nowait()
         await returning
         assert counts(pool) == (0, 0, 0)
 
@@ -343,7 +343,7 @@ async def test_draining_connection_is_not_used_again(
             (far,) = served.server.connections
             assert far._driver is not None
             far._driver.h3.send_goaway()
-            far._flush_now()
+            far.flush_nowait()
             await until(lambda: connection.state is ConnectionState.DRAINING)
 
         idle = await get()

@@ -110,7 +110,7 @@ async def test_retrying_may_be_cancelled(serving: Serving, client_config: Client
             connection = await connect_with_retry(
                 config=client_config(), host=served.host, port=served.port
             )
-            connection._close_now()
+            connection.close_nowait()
 
         index = 0
         while await cancelled_at(connect, index):
@@ -191,7 +191,7 @@ async def test_ensure_connection(serving: Serving, client_config: ClientFactory)
             (far,) = served.server.connections
             assert far._driver is not None
             far._driver.h3.send_goaway()
-            far._flush_now()
+            far.flush_nowait()
             await until(lambda: other.state == "draining")
             async with await ensure_connection(other, **where) as third:
                 assert other.is_closed

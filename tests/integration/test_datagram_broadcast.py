@@ -256,7 +256,7 @@ async def test_a_transport_that_fails_keeps_nobody_from_the_datagram(
     """The engine can refuse for reasons of its own, such as a lack of memory."""
 
     class Failing(WebTransportDatagramTransport):
-        def _submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
+        def submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
             raise DatagramError("out of memory")
 
     async with pair() as (near, far), DatagramBroadcaster() as broadcaster:
@@ -397,7 +397,7 @@ async def test_a_thousand_sessions(
 
 def fates(transport: WebTransportDatagramTransport) -> int:
     """Datagrams that were sent and of which it is known whether they arrived."""
-    stats = transport._refresh()
+    stats = transport.refresh_stats()
     return stats.datagrams_acknowledged + stats.datagrams_lost
 
 

@@ -148,7 +148,7 @@ async def test_trends_of_a_growing_wait(pair: PairOfSessions) -> None:
             transport, monitoring_interval=1000, trend_analysis_window=4, samples_maxlen=4
         )
         sampler = monitor._sampler
-        stats = transport._refresh()
+        stats = transport.refresh_stats()
         for waited in (0.01, 0.01, 0.02, 0.04):
             await transport.send(b"x")
             stats.total_send_time += waited

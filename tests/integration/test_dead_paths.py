@@ -26,7 +26,7 @@ async def test_a_silent_path_is_named_by_session_and_connection(
         relay.blocked = True
         stream = await session.create_unidirectional_stream()
         await stream.write(b"vanishes", end_stream=True)
-        connection._flush_now()
+        connection.flush_nowait()
         found = (await connection.diagnose_issues())["issues"]
         assert any("the path looks dead" in issue for issue in found), found
         assert any("the path looks dead" in issue for issue in await session.diagnose_issues())

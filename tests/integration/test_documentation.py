@@ -63,6 +63,21 @@ RUNS = {
             4: "config.validate()",
         }
     ),
+    "docs/howto/backpressure.md": Run(
+        after={
+            1: """
+                await upload(session, bytes(200_000))
+                """,
+            2: """
+                stream, updates = await session.create_unidirectional_stream(), asyncio.Queue()
+                feeding = asyncio.create_task(feed(stream, updates))
+                await updates.put(b"update")
+                await until(lambda: stream.bytes_sent == 6)
+                stream.reset()
+                await feeding
+                """,
+        }
+    ),
     "docs/howto/configuration.md": Run(
         after={
             1: "assert (quick.connect_timeout, both.read_timeout) == (1, 10); server.validate()",
@@ -117,10 +132,16 @@ RUNS = {
     "docs/howto/reconnecting.md": Run(
         after={
             1: """
+                watching = asyncio.create_task(watch(session))
+                for one in app.server.sessions:
+                    one.drain()
+                await watching
+                """,
+            2: """
                 config = ClientConfig(server_certificate_hashes=[certificate_hash])
                 async with watched(url, config) as reconnecting:
                     assert await reconnecting.get_session(wait_timeout=20)
-                """
+                """,
         }
     ),
     "docs/howto/testing.md": Run(after={2: "await test_streams_come_back()"}),

@@ -144,7 +144,7 @@ async def test_client_that_has_just_come_gets_its_session(
     """It completed its handshake before it could hear that the server closes."""
     async with serving() as served:
         connection = WebTransportConnection(config=client_config())
-        await connection._connect(served.host, served.port)
+        await connection.establish(served.host, served.port)
         async with WebTransportClient(config=client_config()) as client:
             other = await client.connect(served.url("/other"))
             closing = asyncio.create_task(served.server.close(drain_timeout=LONG))
@@ -180,7 +180,7 @@ async def test_client_that_asks_for_nothing_is_not_waited_for(
 ) -> None:
     async with serving() as served:
         connection = WebTransportConnection(config=client_config())
-        await connection._connect(served.host, served.port)
+        await connection.establish(served.host, served.port)
         await served.server.close(drain_timeout=LONG)
         await connection.wait_closed()
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pywebtransport import StructuredStream, WebTransportError, WebTransportSession
+from pywebtransport._core import session_diagnostics
 from pywebtransport.exceptions import StreamResetError, StreamStoppedError
 from pywebtransport.serializer import JSONSerializer
-from pywebtransport.session import report
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType
 from tests.support.endpoints import PairOfSessions
@@ -354,7 +354,7 @@ async def test_leaving_async_with_ends_both_halves(
 async def test_held_half_open_streams_are_named(
     pair: PairOfSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_IDLE_AGE", 0.0)
+    monkeypatch.setattr(session_diagnostics, "_IDLE_AGE", 0.0)
     async with pair() as (near, far):
         held: list[WebTransportReceiveStream] = []
         for _ in range(2):

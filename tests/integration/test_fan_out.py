@@ -134,16 +134,16 @@ async def test_what_nobody_takes_is_bounded_at_the_client_too(
         PubSubManager(session, max_session_bytes=limit) as pubsub,
     ):
         subscriptions = [await pubsub.subscribe("news") for _ in range(10)]
-        before = session._memory.used
+        before = session.memory_budget.used
         while sum(one.dropped for one in subscriptions) < 50:
             await broker.publish("news", "x" * 50_000)
             await asyncio.sleep(0)
-            assert pubsub._room.budget.used <= limit
-        assert session._memory.used - before >= 250_000
+            assert pubsub.room.budget.used <= limit
+        assert session.memory_budget.used - before >= 250_000
         for one in subscriptions:
             await one.close()
-        assert pubsub._room.budget.used == 0
-        assert session._memory.used == before
+        assert pubsub.room.budget.used == 0
+        assert session.memory_budget.used == before
 
 
 @pytest.mark.parametrize("key", ["max_session_bytes", "max_total_bytes"])
@@ -284,17 +284,17 @@ async def test_an_event_for_many_handlers_takes_many_turns(
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Looking at a connection takes 1 ms, and nothing else takes time."""
-    from pywebtransport.connection import figures
+    from pywebtransport._core import totals
 
     clock, meter = Clock.installed(monkeypatch), Meter()
-    look = figures.ConnectionFigures._look
+    look = totals.ConnectionTotals._look
 
     def note(self: Any, connection: Any, seen: Any) -> None:
         clock.work(0.001)
         meter.work()
         look(self, connection, seen)
 
-    monkeypatch.setattr(figures.ConnectionFigures, "_look", note)
+    monkeypatch.setattr(totals.ConnectionTotals, "_look", note)
     return meter
 
 
@@ -323,14 +323,14 @@ async def test_statistics_of_many_connections_take_many_turns(
             before = sums()
             stats = await asking
             assert stats["active_connections"] == 30 or stats["active_connections"] == 29
-            later = [(await one)["traffic"]["dgrams_received"] for one in again]
+            later = [(await one)["traffic"]["datagrams_received"] for one in again]
         # Eight are looked at before the first question.
         assert max(looks.turns) <= 2 * 8
         # 21 that ask together are answered by two rounds; one connection ends, at both ends.
         assert sum(looks.turns) <= 62
         await until(lambda: served.server._figures.collect(served.server.connections)
-                    ["dgrams_received"] == 30)  # fmt: skip
-        assert stats["traffic"]["dgrams_received"] >= before["dgrams_received"]
+                    ["datagrams_received"] == 30)  # fmt: skip
+        assert stats["traffic"]["datagrams_received"] >= before["datagrams_received"]
         assert later == sorted(later)
         assert stats["traffic"]["streams_opened_remote"] >= 30
 
@@ -339,7 +339,7 @@ async def test_figures_only_grow_while_connections_come_and_go(
     serving: Serving, client_config: ClientFactory
 ) -> None:
     async with serving() as served, WebTransportClient(config=client_config()) as client:
-        grown = ("dgrams_received", "streams_opened_remote", "stream_bytes_received")
+        grown = ("datagrams_received", "streams_opened_remote", "stream_bytes_received")
         before = dict.fromkeys(grown, 0)
         for number in range(8):
             session = await client.connect(served.url())
@@ -347,15 +347,15 @@ async def test_figures_only_grow_while_connections_come_and_go(
             connection = next(iter(served.server.connections))
             if number % 2:
                 await served.server.get_server_stats()
-            await until(lambda c=connection: c.get_stats()["dgrams_received"] == 1)
+            await until(lambda c=connection: c.get_stats()["datagrams_received"] == 1)
             await session.close()
             for connection in client.connections:
                 await connection.close()
             await until(lambda: not served.server.connections)
             traffic = (await served.server.get_server_stats())["traffic"]
-            assert traffic["dgrams_received"] == number + 1
+            assert traffic["datagrams_received"] == number + 1
             assert all(traffic[name] >= before[name] for name in grown)
-            assert (traffic["streams_alive"], traffic["dgrams_waiting"]) == (0, 0)
+            assert (traffic["streams_alive"], traffic["datagrams_waiting"]) == (0, 0)
             assert traffic["bytes_in_flight"] == 0
             before = traffic
         assert not served.server._figures._seen
@@ -364,9 +364,9 @@ async def test_figures_only_grow_while_connections_come_and_go(
 async def test_monitor_and_scrape_of_many_connections_take_many_turns(
     serving: Serving, client_config: ClientFactory, looks: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pywebtransport.connection import figures
+    from pywebtransport._core import totals
 
-    monkeypatch.setattr(figures, "_AT_ONCE", 4)
+    monkeypatch.setattr(totals, "_AT_ONCE", 4)
     async with (
         serving() as served,
         WebTransportClient(config=client_config()) as client,

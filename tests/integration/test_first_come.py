@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from pywebtransport import WebTransportClient, WebTransportSession
+from pywebtransport._core.datagram_message import DatagramMessage
 from pywebtransport.datagram import DatagramQueue, DatagramReliabilityLayer
-from pywebtransport.datagram.message import DatagramMessage
 from pywebtransport.exceptions import SessionClosedError, StreamLimitError, TimeoutError
 from pywebtransport.stream import (
     StreamBuffer,

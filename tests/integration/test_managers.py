@@ -136,7 +136,7 @@ async def test_idle_time_does_not_follow_the_time_of_day(
 ) -> None:
     async with AsyncExitStack() as stack:
         (idle,) = await connections(stack, serving, client_config, 1)
-        idle._keep_open = True  # outlives its session
+        idle.keep_open = True  # outlives its session
         await idle.sessions[0].close()
         async with ConnectionManager(connection_idle_timeout=1000) as manager:
             await manager.add_connection(idle)
@@ -153,14 +153,14 @@ async def test_connection_manager_closes_idle_connections(
 ) -> None:
     async with AsyncExitStack() as stack:
         busy, idle = await connections(stack, serving, client_config, 2)
-        idle._keep_open = True  # outlives its session
+        idle.keep_open = True  # outlives its session
         await idle.sessions[0].close()
         async with ConnectionManager(connection_idle_timeout=0.1) as manager:
             await manager.add_connection(busy)
             await manager.add_connection(idle)
             await idle.wait_closed()
             assert await manager.get_all_connections() == [busy]
-            busy._keep_open = True
+            busy.keep_open = True
             await busy.sessions[0].close()
             await busy.wait_closed()
             assert manager.get_connection_count() == 0

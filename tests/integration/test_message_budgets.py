@@ -70,7 +70,7 @@ async def test_requests_that_wait_take_no_more_than_the_session_may(pair: PairOf
         waiting = Waiting()
         rpc.register(waiting, name="wait")
         rpc.register(lambda: 1, name="one")
-        budget, base = server._memory, server._memory.used
+        budget, base = server.memory_budget, server.memory_budget.used
         streams = [await ask(client, frame(REQUEST, WIDE)) for _ in range(40)]
         await until(lambda: budget.waiting)
         for _ in range(50):
@@ -87,25 +87,25 @@ async def test_requests_that_wait_take_no_more_than_the_session_may(pair: PairOf
 async def test_small_requests_count_too(pair: PairOfSessions) -> None:
     """A hundred calls of 4 kB, which become 2 MiB."""
     async with pair() as (client, server), RpcManager(server) as rpc:
-        waiting, base = Waiting(), server._memory.used
+        waiting, base = Waiting(), server.memory_budget.used
         rpc.register(waiting, name="wait")
         lists = b"[" + b",".join([b"[]"] * 1300) + b"]"
         small = b'{"method":"wait","params":[' + lists + b"]}"
         streams = [await ask(client, frame(REQUEST, small)) for _ in range(20)]
         await until(lambda: waiting.running == 20)
-        used = server._memory.used - base
+        used = server.memory_budget.used - base
         assert used >= 20 * 1300 * 64  # that many empty lists
         waiting.go_on.set()
         for stream in streams:
             await answer(stream)
         await until(lambda: not rpc.active_calls["incoming"])
-        assert server._memory.used == base
+        assert server.memory_budget.used == base
 
 
 @pytest.mark.parametrize("how", ["reset", "close manager", "close session"])
 async def test_a_call_that_ends_early_gives_its_memory_back(pair: PairOfSessions, how: str) -> None:
     async with pair(server={"max_session_memory": 12 * MIB}) as (client, server):
-        budget, base = server._memory, server._memory.used
+        budget, base = server.memory_budget, server.memory_budget.used
         async with RpcManager(server) as rpc:
             waiting = Waiting()
             rpc.register(waiting, name="wait")
@@ -131,14 +131,14 @@ async def test_a_request_that_never_fits_is_answered_with_the_limit(pair: PairOf
         RpcManager(server) as rpc,
         RpcManager(client) as near,
     ):
-        base = server._memory.used
+        base = server.memory_budget.used
         rpc.register(lambda value: len(value), name="length")
         with pytest.raises(RpcError, match="max_session_memory=65536 has no room") as caught:
             await near.call("length", "x" * 200_000)
         assert caught.value.error_code == RpcErrorCode.INVALID_REQUEST
         assert caught.value.data["max_session_memory"] == 65_536
         assert await near.call("length", "xyz") == 3
-        await until(lambda: server._memory.used == base)
+        await until(lambda: server.memory_budget.used == base)
 
 
 async def test_a_request_of_too_many_items_is_answered_with_the_limit(pair: PairOfSessions) -> None:
@@ -177,7 +177,7 @@ async def test_an_answer_of_too_many_items_is_refused(
         await stream.write_all(frame(RESULT, lists))
         with pytest.raises(SerializationError, match="max_items"):
             await call
-        assert client._memory.used == 0
+        assert client.memory_budget.used == 0
 
 
 async def test_answers_that_come_in_take_no_more_than_the_session_may(pair: PairOfSessions) -> None:
@@ -194,13 +194,13 @@ async def test_answers_that_come_in_take_no_more_than_the_session_may(pair: Pair
         done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         for call in done:
             assert "max_session_memory=4194304" in str(call.exception())
-        assert client._memory.peak <= limit
+        assert client.memory_budget.peak <= limit
         for task in (*calls, *writers):
             task.cancel()
         await asyncio.gather(*calls, *writers, return_exceptions=True)
         for stream in streams:
             await stream.abort(1)
-        assert (client._memory.used, client._memory.waiting) == (0, 0)
+        assert (client.memory_budget.used, client.memory_budget.waiting) == (0, 0)
 
 
 async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
@@ -216,7 +216,7 @@ async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
         text = "x" * 900_000
         lengths = await asyncio.gather(*(near.call("length", text) for _ in range(60)))
         assert lengths == [900_000] * 60
-        assert server._memory.peak <= server._memory.limit
+        assert server.memory_budget.peak <= server.memory_budget.limit
         assert near._under_way.peak <= 4 * MIB
         assert near._under_way.used == 0
 
@@ -243,7 +243,7 @@ async def test_requests_that_come_in_are_refused_when_there_is_no_room(
         assert all("max_session_memory=4194304" in one["message"] for one in refused)
         assert all(one == {"value": 500_000} for one in answers if "code" not in one)
         assert len(refused) < 20
-        assert server._memory.peak <= 4 * MIB
+        assert server.memory_budget.peak <= 4 * MIB
 
 
 async def test_messages_count_while_they_come_in(pair: PairOfSessions) -> None:
@@ -251,7 +251,7 @@ async def test_messages_count_while_they_come_in(pair: PairOfSessions) -> None:
     payload = json.dumps("x" * (size - 2)).encode()
     for limit, count in ((16 * MIB, 6), (3 * MIB, 6)):
         async with pair(server={"max_session_memory": limit}) as (client, server):
-            budget, base = server._memory, server._memory.used
+            budget, base = server.memory_budget, server.memory_budget.used
 
             async def receive(server: WebTransportSession = server) -> int:
                 far: StructuredStream[Any] = StructuredStream(
@@ -278,7 +278,7 @@ async def test_messages_count_while_they_come_in(pair: PairOfSessions) -> None:
 
 async def test_an_announced_message_that_never_fits_is_not_read(pair: PairOfSessions) -> None:
     async with pair(server={"max_session_memory": 65_536}) as (client, server):
-        base = server._memory.used
+        base = server.memory_budget.used
         stream = await client.create_bidirectional_stream()
         await stream.write(struct.pack("!HI", 1, MIB))
         far = await take(server)
@@ -290,7 +290,7 @@ async def test_an_announced_message_that_never_fits_is_not_read(pair: PairOfSess
             while True:
                 await stream.write(b"x" * 1000)
                 await asyncio.sleep(0)
-        assert server._memory.used == base
+        assert server.memory_budget.used == base
         await structured.send_obj("still works")
 
 
@@ -380,7 +380,7 @@ async def test_a_message_whose_receiver_was_cancelled_goes_to_the_next_one(
 
     monkeypatch.setattr(MessageCodec, "decode_in_turns", note)
     async with pair() as (client, server):
-        base = server._memory.used
+        base = server.memory_budget.used
         near: StructuredStream[str] = StructuredStream(
             await client.create_bidirectional_stream(), JSONSerializer(), {1: str}
         )
@@ -397,4 +397,4 @@ async def test_a_message_whose_receiver_was_cancelled_goes_to_the_next_one(
             await first
         assert first.cancelled()
         assert [await far.receive_obj(), await far.receive_obj()] == ["a" * 50_000, "b"]
-        assert server._memory.used == base
+        assert server.memory_budget.used == base

@@ -123,7 +123,7 @@ async def test_failures_are_counted(serving: Serving, client_config: ClientFacto
         for opener in (client, wary):
             outcome = await asyncio.gather(opener.connect(served.url()), return_exceptions=True)
             assert isinstance(outcome[0], Exception)
-        await until(lambda: served.server._measure()["engine"]["handshake_failed"] == 1)
+        await until(lambda: served.server.measure()["engine"]["handshake_failed"] == 1)
         samples = scrape(metrics)
         assert value(samples, "wt_handshake_failures_total", side="server", worker="3") == 1
         # The two clients are added up.

@@ -85,12 +85,12 @@ async def test_unread_datagrams_are_counted(serving: Serving, client_config: Cli
             await session.datagrams.send(b"x")
         await until(lambda: sessions[0].datagrams.stats["receive_drops"] == 3)
         traffic = (await served.server.get_server_stats())["traffic"]
-        assert traffic["dgrams_unread"] == 3
-        assert traffic["dgrams_waiting"] == 2
+        assert traffic["datagrams_unread"] == 3
+        assert traffic["datagrams_waiting"] == 2
         await session.close()
         await until(lambda: not served.server.connections)
         traffic = (await served.server.get_server_stats())["traffic"]
-        assert (traffic["dgrams_unread"], traffic["dgrams_waiting"]) == (3, 0)
+        assert (traffic["datagrams_unread"], traffic["datagrams_waiting"]) == (3, 0)
 
 
 async def test_health_of_a_server(
@@ -169,7 +169,7 @@ async def test_failed_handshakes_are_noticed(
         attempts = [client.connect(served.url()) for _ in range(10)]
         for outcome in await asyncio.gather(*attempts, return_exceptions=True):
             assert isinstance(outcome, Exception)
-        engine = served.server._measure
+        engine = served.server.measure
         await until(lambda: engine()["engine"]["handshake_failed"] == 10)
         monitor._sampler.sample()
         assert [alert["name"] for alert in monitor.get_alerts()] == ["handshakes_failed"]
@@ -212,10 +212,10 @@ async def test_closing_a_client_forgets_no_counts(
             session = await client.connect(served.url())
             await session.datagrams.send(b"x")
             await session.datagrams.receive(timeout=20)
-            before = client._measure()["traffic"]
-        after = client._measure()["traffic"]
+            before = client.measure()["traffic"]
+        after = client.measure()["traffic"]
         assert client.connections == ()
-        assert after["dgrams_received"] == before["dgrams_received"] == 1
+        assert after["datagrams_received"] == before["datagrams_received"] == 1
         assert after["streams_opened_local"] == before["streams_opened_local"] > 0
 
 

@@ -346,7 +346,7 @@ async def test_a_session_that_ends_before_the_waiter_runs_is_replaced(
         await until(lambda: waiting(pool) == 1)
         await pool.return_session(lent)
         # It is the waiter's turn by now, but that has not run yet.
-        lent._close_now(5, "gone")
+        lent.close_nowait(5, "gone")
         other = await waiter
         assert other is not lent
         assert other.is_ready
@@ -510,7 +510,7 @@ async def test_cancelled_waiter_passes_its_turn_on(
             await pool.return_session(lent)
             waiters[0].cancel()
         else:
-            lent._close_now(0, "")
+            lent.close_nowait(0, "")
             waiters[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiters[0]
@@ -528,7 +528,7 @@ async def test_cancelled_waiter_whose_session_ended(
         waiter = asyncio.create_task(pool.get_session(served.url()))
         await until(lambda: waiting(pool) == 1)
         await pool.return_session(lent)
-        lent._close_now(0, "")
+        lent.close_nowait(0, "")
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter

@@ -708,7 +708,7 @@ async def test_a_tunnel_that_the_proxy_ended_says_so(
         await until(lambda: proxy.packets)
         await ending(proxy, next(iter(proxy.relays)).tunnel)
         for one in proxy.connections:
-            one._flush_now()
+            one.flush_nowait()
         info = await session.wait_closed()
         error = connection.error
         assert isinstance(error, ProxyError)

@@ -324,7 +324,7 @@ async def test_the_end_of_the_session_by_the_server(
         await member.publish("a", 1)
         await until(lambda: subscription.waiting == 1)
         (client,) = room.broker._clients
-        await client._session.close(code=code, reason="over", close_connection=False)
+        await client.session.close(code=code, reason="over", close_connection=False)
         await until(lambda: subscription.is_closed)
         assert (await anext(subscription)).data == 1  # it had arrived
         with pytest.raises(error):

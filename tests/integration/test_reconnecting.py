@@ -541,7 +541,7 @@ async def test_session_that_the_application_closes_is_opened_again_on_demand(
             second = await session_of(client)
             assert second is not first
             # Asking again in the same turn is not missed.
-            second._close_now(6, "enough")
+            second.close_nowait(6, "enough")
             third = await session_of(client)
             assert third is not second
             assert events[3][0] is CLOSED

@@ -145,7 +145,7 @@ async def test_clients_of_a_killed_server_hear_of_it_and_come_back(
             session = await client.connect(server.url())
             connection = connection_of(session)
             assert not resumed(session)
-            await until(lambda: connection._ticket and connection._token)
+            await until(lambda: connection.session_ticket and connection.address_token)
             server.restart(shared_secret=given(after, tmp_path))
             if knows:
                 async with asyncio.timeout(20):
@@ -173,7 +173,7 @@ async def test_a_pending_read_ends_when_the_client_pings(
             await stream.write(b"?")
             reading = asyncio.ensure_future(stream.read(1))
             connection = connection_of(session)
-            await until(lambda: connection._ticket)
+            await until(lambda: connection.session_ticket)
             server.restart()
             async with asyncio.timeout(20):
                 with pytest.raises(WebTransportError):
@@ -196,7 +196,7 @@ async def test_sighup_changes_the_secret_under_living_connections(
         async with WebTransportClient(config=client_config(read_timeout=None)) as client:
             old = await client.connect(server.url())
             old_connection = connection_of(old)
-            await until(lambda: old_connection._ticket)
+            await until(lambda: old_connection.session_ticket)
             os.replace(files[0], files[1])
             files[0].write_bytes(bytes([9]) * 32)
             files[0].chmod(0o600)
@@ -206,7 +206,7 @@ async def test_sighup_changes_the_secret_under_living_connections(
             assert await stats(old)  # it goes on
             new = await client.connect(server.url())
             assert not resumed(new)
-            await until(lambda: connection_of(new)._ticket)
+            await until(lambda: connection_of(new).session_ticket)
             new_connection = connection_of(new)
             server.restart()
             async with asyncio.timeout(20):

@@ -402,7 +402,7 @@ async def test_read_timeout_of_the_streams_does_not_end_a_call(managers: Manager
         waiting = far.register(Waiting(), name="wait")
         call = asyncio.create_task(near.call("wait", 5))
         await waiting.started.wait()
-        await until(lambda: any(s.stats.read_errors > 2 for s in near.session._open_streams()))
+        await until(lambda: any(s.stats.read_errors > 2 for s in near.session.open_streams()))
         waiting.go_on.set()
         assert await call == 5
 

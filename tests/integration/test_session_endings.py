@@ -190,11 +190,11 @@ async def test_a_session_that_ends_with_its_answer_is_handed_over_first(
     async def brief(session: WebTransportSession) -> bool:
         session.accept()
         if how == "close":
-            session._close_now(4, "so soon")
+            session.close_nowait(4, "so soon")
         elif how == "abort":
             session.abort()
         else:
-            session._connection._close_now(4, "so soon")
+            session._connection.close_nowait(4, "so soon")
         return True
 
     async with serving() as served, WebTransportClient(config=client_config()) as client:
@@ -215,7 +215,7 @@ async def test_closing_a_session_whose_end_is_on_its_way_keeps_the_peers_words(
 ) -> None:
     async def brief(session: WebTransportSession) -> bool:
         session.accept()
-        session._close_now(4, "so soon")
+        session.close_nowait(4, "so soon")
         return True
 
     async with serving() as served, WebTransportClient(config=client_config()) as client:

@@ -250,8 +250,8 @@ async def test_the_library_hears_whatever_the_application_does() -> None:
     emitter = EventEmitter(max_listeners=1)
     heard: list[Any] = []
     for _ in range(2):
-        emitter._watch(EventType.SESSION_CLOSED, heard.append)
-    emitter._watch(EventType.SESSION_CLOSED, lambda event: heard.append(None))
+        emitter.add_watcher(EventType.SESSION_CLOSED, heard.append)
+    emitter.add_watcher(EventType.SESSION_CLOSED, lambda event: heard.append(None))
     assert emitter.listener_count(EventType.SESSION_CLOSED) == 0
     emitter.on(EventType.SESSION_CLOSED, lambda event: None)
     emitter.remove_all_listeners()
@@ -259,8 +259,8 @@ async def test_the_library_hears_whatever_the_application_does() -> None:
     emitter.pause()
     emitter._emit_nowait(EventType.SESSION_CLOSED, {"code": 1})
     assert len(heard) == 2
-    emitter._unwatch(EventType.SESSION_CLOSED, heard.append)
-    emitter._unwatch(EventType.SESSION_CLOSED, heard.append)
+    emitter.remove_watcher(EventType.SESSION_CLOSED, heard.append)
+    emitter.remove_watcher(EventType.SESSION_CLOSED, heard.append)
     await emitter.emit(EventType.SESSION_CLOSED)
     assert heard[2:] == [None]
     task = emitter.resume()

@@ -264,7 +264,7 @@ async def test_a_ticket_is_no_way_around_client_certificates(
             session = await client.connect(served.url())
             connection = session.connection
             assert connection is not None
-            await until(lambda: connection._ticket)
+            await until(lambda: connection.session_ticket)
         fields |= {"verify_mode": "CERT_REQUIRED", "ca_certs": certs.authority.certfile}
         async with serving(**fields) as served:
             with pytest.raises(WebTransportError):

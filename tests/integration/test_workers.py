@@ -174,7 +174,7 @@ async def test_tickets_of_one_worker_resume_at_another(
                 assert connection._quic is not None
                 assert connection._quic.resumed is (number > 0)
                 indexes.append((await who(session)).index)
-                await until(lambda c=connection: c._ticket is not None)
+                await until(lambda c=connection: c.session_ticket is not None)
                 await session.close()
     assert {(0, 1), (1, 0)} <= set(itertools.pairwise(indexes))
 

@@ -39,7 +39,7 @@ from pywebtransport.datagram import (
 )
 from pywebtransport.datagram.utils import datagram_throughput_test, is_heartbeat_datagram
 from pywebtransport.events import Event, EventBus
-from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.exceptions import ConfigurationError, StreamError
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.session import SessionManager
 from pywebtransport.stream import (
@@ -110,6 +110,7 @@ class Scene:
             "buffer": bytearray(4),
             "config": self.config,
             "connection": connection,
+            "path": "/",
             "connection_id": connection.connection_id,
             "data": b"x",
             "datagram": DatagramMessage(data=b"x"),
@@ -184,7 +185,9 @@ def methods(cls: type) -> Iterator[str]:
     for name, member in inspect.getmembers(cls, callable):
         inherited = cls is not EventEmitter and getattr(EventEmitter, name, None) is member
         facts = cls is WebTransportSession and name in HEARD
-        if not (name.startswith("_") or inherited or facts):
+        # What the package itself calls, with arguments that it has checked.
+        advanced = (member.__doc__ or "").startswith("Advanced")
+        if not (name.startswith("_") or inherited or facts or advanced):
             yield name
     yield "__init__"
 
@@ -273,7 +276,7 @@ async def _await(result: Any) -> None:
     made = await result
     # What a wrong argument did not keep from being made is not left behind.
     if isinstance(made, WebTransportConnection):
-        made._close_now()
+        made.close_nowait()
 
 
 def complaint(error: BaseException | None) -> str:
@@ -299,7 +302,9 @@ async def test_wrong_arguments_are_refused_and_everything_still_ends(
             error = await outcome(function, arguments)
             if problem := complaint(error):
                 problems.append(f"{cls.__name__}.{name}({shown}) {problem}")
-            if isinstance(error, ConfigurationError) and getattr(subject, "state", None) != before:
+            # A code that was accepted before may end the stream at the peer meanwhile.
+            judged = isinstance(error, ConfigurationError) and not isinstance(error, StreamError)
+            if judged and getattr(subject, "state", None) != before:
                 problems.append(f"{cls.__name__}.{name}({shown}) was refused too late")
         for closing in ("close", "close_all", "shutdown"):
             if name != "__init__" and subject is not scene.near.datagrams:

@@ -37,11 +37,11 @@ def test_counters_agree_on_both_ends(lab: Lab) -> None:
         for _ in range(300):
             assert link.conn.send_datagram(b"q", bytes(100))
         link.run(lambda: len(link.far.datagrams) == 300)
-        link.run(lambda: link.conn.stats()["dgrams_acked"] == 300)
+        link.run(lambda: link.conn.stats()["datagrams_acked"] == 300)
         near, far = link.conn.stats(), link.peer.stats()
-        assert near["dgrams_sent"] == far["dgrams_received"] == 300
-        assert near["dgrams_lost"] == near["dgrams_dropped"] == near["dgrams_expired"] == 0
-        assert near["dgrams_queued"] == link.conn.datagrams_queued == 0
+        assert near["datagrams_sent"] == far["datagrams_received"] == 300
+        assert near["datagrams_lost"] == near["datagrams_dropped"] == near["datagrams_expired"] == 0
+        assert near["datagrams_queued"] == link.conn.datagrams_queued == 0
 
 
 def test_largest_datagram_fits_and_one_more_does_not(lab: Lab) -> None:
@@ -71,7 +71,7 @@ def test_peer_without_datagrams(lab: Lab) -> None:
 
 
 def test_full_queue_answers_false_and_tells_when_it_drained(lab: Lab) -> None:
-    with lab.link(client={"settings": {"dgram_queue_count": 16}}) as link:
+    with lab.link(client={"settings": {"datagram_queue_count": 16}}) as link:
         accepted = 0
         while link.conn.send_datagram(b"", b"%d" % accepted):
             accepted += 1
@@ -91,7 +91,7 @@ def test_expired_datagram_is_counted_and_not_sent(lab: Lab) -> None:
         link.run(lambda: link.far.datagrams)
         link.settle()
         assert link.far.datagrams == [b"in time"]
-        assert link.conn.stats()["dgrams_expired"] == 1
+        assert link.conn.stats()["datagrams_expired"] == 1
 
 
 def test_higher_priority_leaves_first(lab: Lab) -> None:
@@ -121,16 +121,16 @@ def test_datagrams_of_a_group_are_counted_and_can_be_dropped(lab: Lab) -> None:
         group = link.conn.new_group(object())  # type: ignore[arg-type]
         for _ in range(5):
             assert link.conn.send_datagram(b"", bytes(10), group)
-        assert group.stats()["dgrams_queued"] == 5
-        assert group.stats()["dgrams_queued_bytes"] == 50
+        assert group.stats()["datagrams_queued"] == 5
+        assert group.stats()["datagrams_queued_bytes"] == 50
         assert group.clear_datagrams() == 5
-        assert group.stats()["dgrams_dropped"] == 5
+        assert group.stats()["datagrams_dropped"] == 5
         assert link.conn.send_datagram(b"", b"x", group)
-        link.run(lambda: group.stats()["dgrams_acked"] == 1)
+        link.run(lambda: group.stats()["datagrams_acked"] == 1)
         assert link.far.datagrams == [b"x"]
-        assert group.stats()["dgrams_sent"] == 1
+        assert group.stats()["datagrams_sent"] == 1
         group.close()
-        assert group.stats()["dgrams_sent"] == 1
+        assert group.stats()["datagrams_sent"] == 1
 
 
 def test_group_has_a_limit_of_its_own(lab: Lab) -> None:

@@ -101,7 +101,7 @@ def test_datagrams_that_wait_for_a_slow_handler_are_bounded(lab: Lab) -> None:
         handler.quic = link.peer
         link.peer.handler = handler
         for _ in range(400):
-            if figure(link, "dgrams_missed"):
+            if figure(link, "datagrams_missed"):
                 break
             while link.conn.send_datagram(b"", b""):
                 pass
@@ -109,10 +109,10 @@ def test_datagrams_that_wait_for_a_slow_handler_are_bounded(lab: Lab) -> None:
             link.server.endpoint.receive(link.server.quic_socket, now())
             link.server.endpoint.process(now())
             link.client.endpoint.receive(link.client.quic_socket, now())
-        assert figure(link, "dgrams_missed") > 0
+        assert figure(link, "datagrams_missed") > 0
 
         def waiting() -> int:
-            there = figure(link, "dgrams_received") - figure(link, "dgrams_missed")
+            there = figure(link, "datagrams_received") - figure(link, "datagrams_missed")
             return there - len(handler.datagrams)
 
         # What the calls of the last turn took is room again.

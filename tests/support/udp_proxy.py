@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from pywebtransport._core.driver import Driver
 from pywebtransport.config import ServerConfig
-from pywebtransport.connection.driver import Driver
 from pywebtransport.h3.tunnel import H3Tunnel
 from pywebtransport.server import WebTransportServer
 

@@ -44,7 +44,7 @@ VARIABLES = {
     "broker": "pywebtransport.pubsub.Broker",
     "bus": "pywebtransport.events.EventBus",
     "client": "pywebtransport.client.ReconnectingClient",
-    "close_info": "pywebtransport.session.session.SessionCloseInfo",
+    "close_info": "pywebtransport.types.SessionCloseInfo",
     "config": "pywebtransport.ClientConfig",
     "connection": "pywebtransport.connection.WebTransportConnection",
     "event": "pywebtransport.Event",
@@ -82,9 +82,10 @@ def _objects() -> tuple[Any, ...]:
     """Classes and functions of the package that have a public name."""
     found = {}
     for module in public_modules():
+        exported = getattr(module, "__all__", ())
         for name, value in vars(module).items():
             home = str(getattr(value, "__module__", ""))
-            ours = home.startswith("pywebtransport") and "._" not in home
+            ours = home.startswith("pywebtransport") and ("._" not in home or name in exported)
             if ours and not name.startswith("_") and (inspect.isclass(value) or callable(value)):
                 found[id(value)] = value
     return tuple(found.values())
@@ -94,7 +95,7 @@ def attributes(cls: type) -> frozenset[str]:
     """What an instance has: members, fields, and what ``__init__`` sets."""
     names = {name for name in dir(cls) if not name.startswith("_")}
     for base in cls.__mro__:
-        if base.__module__.startswith("pywebtransport") and "._" not in base.__module__:
+        if base.__module__.startswith("pywebtransport"):
             names |= set(getattr(base, "__annotations__", ()))
             names |= set(re.findall(r"self\.([a-z]\w*)(?::[^=\n]+)? = ", inspect.getsource(base)))
     return frozenset(names)

@@ -1,7 +1,7 @@
 """The library listens to its own objects where no application can take that away.
 
 Handlers of an emitter are the application's: it may remove all of them, pause them, or use up
-their number. What the library has to hear goes through ``_watch``, or a callback of its own.
+their number. What the library has to hear goes through ``add_watcher``, or a callback of its own.
 """
 
 from __future__ import annotations

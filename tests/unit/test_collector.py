@@ -18,12 +18,12 @@ class Server:
     """So many sessions, and so many that are over."""
 
     def __init__(self) -> None:
-        self._sessions: range = range(0)
-        self._accepted_and_over = 0
+        self.open_session_count = 0
+        self.sessions_over = 0
 
     def change(self, live: int, over: int) -> None:
-        self._sessions = range(live)
-        self._accepted_and_over = over
+        self.open_session_count = live
+        self.sessions_over = over
 
 
 class Clock:

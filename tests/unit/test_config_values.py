@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pywebtransport import WebTransportClient
+from pywebtransport._core.settings import client_tls, h3_options, quic_settings, server_tls
 from pywebtransport._quic import QuicEndpoint
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.config.fields import Number
-from pywebtransport.connection.settings import client_tls, h3_options, quic_settings, server_tls
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.server import WebTransportServer
 from tests.support.certificates import Certificates

@@ -59,6 +59,10 @@ FILLED: list[WebTransportError] = [
     CertificateHashError("m", certificate_path="/a.crt", certificate_error="no match"),
     ClientError("m", target_url="https://a/", error_code=5),
     ConfigurationError("m", config_key="k", config_value=[1, 2]),
+    exceptions.ClientArgumentError("m", config_key="timeout", config_value=-1),
+    exceptions.DatagramArgumentError("m", config_key="priority", config_value=3),
+    exceptions.SessionArgumentError("m", config_key="status_code", config_value=200),
+    exceptions.StreamArgumentError("m", config_key="code", config_value=-1),
     exceptions.ConnectionError("m", remote_address=("a", 1), error_code=2, remote=True),
     ProxyError(
         "m", proxy_url="https://p/", target="a:1", status_code=403, headers={"proxy-status": "x"}
@@ -401,6 +405,22 @@ def test_every_rejection_is_either_retriable_or_fatal(status: int) -> None:
 )
 def test_category(error: Exception, category: str) -> None:
     assert exceptions.get_error_category(exception=error) == category
+
+
+@pytest.mark.parametrize(
+    "kind", [ClientError, DatagramError, SessionError, StreamError], ids=name_of
+)
+def test_a_wrong_argument_is_a_configuration_error_of_its_kind(
+    kind: type[WebTransportError],
+) -> None:
+    cls = getattr(exceptions, kind.__name__.replace("Error", "ArgumentError"))
+    error = cls("m", config_key="key", config_value=-1)
+    assert isinstance(error, kind)
+    assert isinstance(error, ConfigurationError)
+    assert isinstance(error, ValueError)
+    assert exceptions.get_error_category(exception=error) == "configuration"
+    assert exceptions.is_fatal_error(exception=error)
+    assert {"config_key": "key", "config_value": -1}.items() <= error.to_dict().items()
 
 
 def test_helpers_fill_the_attributes() -> None:

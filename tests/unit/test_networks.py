@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pywebtransport import ServerConfig
-from pywebtransport.connection.settings import quic_settings
+from pywebtransport._core.settings import quic_settings
 from pywebtransport.pubsub.shares import AddressShares
 from pywebtransport.utils.networks import AddressCounts, client_network
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport.connection.endpoint import _KeyLog, _QlogDir
+from pywebtransport._core.endpoint import _KeyLog, _QlogDir
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.utils.private_files import open_private
 

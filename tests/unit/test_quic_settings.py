@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pywebtransport import ClientConfig
-from pywebtransport.connection.settings import quic_settings
+from pywebtransport._core.settings import quic_settings
 
 MIB = 1 << 20
 

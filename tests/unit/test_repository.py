@@ -132,7 +132,7 @@ PUBLIC_MODULES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))
     if not any(
-        part.startswith("_") and part not in ("__init__.py", "__main__.py")
+        part.startswith("_") and part not in ("_core", "__init__.py", "__main__.py")
         for part in path.relative_to(PACKAGE).parts
     )
     and "h3" not in path.relative_to(PACKAGE).parts

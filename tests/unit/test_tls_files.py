@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pywebtransport import ClientConfig, ServerConfig
-from pywebtransport.connection.settings import client_tls, server_tls
+from pywebtransport._core.settings import client_tls, server_tls
 from pywebtransport.exceptions import CertificateError
 from pywebtransport.utils import load_certificate
 from pywebtransport.utils.tls_files import certificate_validity

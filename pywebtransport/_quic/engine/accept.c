@@ -64,7 +64,7 @@ void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
   ngtcp2_ssize n =
       ngtcp2_pkt_write_version_negotiation(packet, sizeof(packet), random & 0x3f, vc->scid,
                                            vc->scidlen, vc->dcid, vc->dcidlen, versions, 3);
-  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+  if (n > 0 && qe_batch_put(&e->batch, path, 0, packet, (size_t)n) == 0) {
     e->stats.version_negotiations_sent++;
     tell_refused(e, path, QE_CLOSE_VERSION, 0, "");
   }
@@ -101,7 +101,7 @@ static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const ui
     }
     ngtcp2_ssize n =
         ngtcp2_pkt_write_stateless_reset(packet, sizeof(packet), token, random, random_len);
-    if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+    if (n > 0 && qe_batch_put(&e->batch, path, 0, packet, (size_t)n) == 0) {
       e->stats.stateless_resets_sent++;
     }
   }
@@ -120,7 +120,7 @@ static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *pat
                                                         &hd->scid, &hd->dcid, code,
                                                         (const uint8_t *)reason, strlen(reason));
   if (n > 0) {
-    qe_batch_put(e, path, 0, packet, (size_t)n);
+    qe_batch_put(&e->batch, path, 0, packet, (size_t)n);
   }
   tell_refused(e, path, QE_CLOSE_TRANSPORT, code, reason);
 }
@@ -148,7 +148,7 @@ static void send_retry(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path 
   }
   ngtcp2_ssize n = ngtcp2_crypto_write_retry(packet, sizeof(packet), hd->version, &hd->scid, &scid,
                                              &hd->dcid, token, (size_t)token_len);
-  if (n > 0 && qe_batch_put(e, path, 0, packet, (size_t)n) == 0) {
+  if (n > 0 && qe_batch_put(&e->batch, path, 0, packet, (size_t)n) == 0) {
     e->stats.retries_sent++;
   }
 }

@@ -2,11 +2,11 @@
 
 #include <stdlib.h>
 
-#include "engine.h"
 #include "udp.h"
 
-void qe_batch_init(qe_batch *b) {
+void qe_batch_init(qe_batch *b, qe_outlet out) {
   memset(b, 0, sizeof(*b));
+  b->out = out;
   b->want = QE_BATCH_MIN_ARENA;
   for (size_t i = 0; i < QE_BATCH_TRAINS + 1; i++) {
     ngtcp2_path_storage_zero(&b->trains[i].path);
@@ -15,7 +15,7 @@ void qe_batch_init(qe_batch *b) {
 
 void qe_batch_free(qe_batch *b) {
   free(b->arena);
-  qe_batch_init(b);
+  qe_batch_init(b, b->out);
 }
 
 static void copy_train(qe_train *dst, const qe_train *src) {
@@ -28,8 +28,7 @@ static void copy_train(qe_train *dst, const qe_train *src) {
   ngtcp2_path_copy(&dst->path.path, &src->path.path);
 }
 
-void qe_batch_flush(qe_engine *e) {
-  qe_batch *b = &e->batch;
+void qe_batch_flush(qe_batch *b) {
   qe_packets out[QE_BATCH_TRAINS + 1];
   size_t taken;
 
@@ -38,7 +37,7 @@ void qe_batch_flush(qe_engine *e) {
   }
   for (size_t i = 0; i < b->n; i++) {
     qe_train *t = &b->trains[i];
-    out[i].sock = qe_engine_sock(e, qe_path_sock_id(&t->path.path));
+    out[i].sock = b->out.sock(b->out.owner, qe_path_sock_id(&t->path.path));
     out[i].local = t->path.path.local.addr;
     out[i].local_len = t->path.path.local.addrlen;
     out[i].remote = t->path.path.remote.addr;
@@ -48,9 +47,9 @@ void qe_batch_flush(qe_engine *e) {
     out[i].segment_size = t->segment;
     out[i].ecn = t->ecn;
   }
-  if (e->out != NULL) {
-    taken = e->out(e->out_ctx, out, b->n);
-    e->stats.send_calls++;
+  if (b->out.send != NULL) {
+    taken = b->out.send(b->out.send_ctx, out, b->n);
+    b->out.stats->send_calls++;
   } else {
     taken = qe_udp_send(out, b->n); /* counts its calls itself */
   }
@@ -58,8 +57,8 @@ void qe_batch_flush(qe_engine *e) {
     taken = b->n;
   }
   for (size_t i = 0; i < taken; i++) {
-    e->stats.packets_sent += b->trains[i].count;
-    e->stats.bytes_sent += b->trains[i].len;
+    b->out.stats->packets_sent += b->trains[i].count;
+    b->out.stats->bytes_sent += b->trains[i].len;
   }
   if (taken < b->n) {
     b->blocked = 1;
@@ -89,27 +88,24 @@ static int ensure_arena(qe_batch *b, size_t len) {
   return 1;
 }
 
-uint8_t *qe_batch_reserve(qe_engine *e, size_t len) {
-  qe_batch *b = &e->batch;
-
+uint8_t *qe_batch_reserve(qe_batch *b, size_t len) {
   if (b->n > QE_BATCH_TRAINS || (b->used > 0 && b->cap - b->used < len)) {
     if (b->n <= QE_BATCH_TRAINS && b->want < QE_BATCH_MAX_ARENA) {
       b->want = b->cap * 2; /* the bytes ran out before the trains did */
     }
-    qe_batch_flush(e);
+    qe_batch_flush(b);
     if (b->used > 0 && (b->n > QE_BATCH_TRAINS || b->cap - b->used < len)) {
       return NULL;
     }
   }
   if (!ensure_arena(b, len)) {
-    e->starved = 1;
+    b->starved = 1;
     return NULL;
   }
   return b->arena + b->used;
 }
 
-void qe_batch_commit(qe_engine *e, const ngtcp2_path *path, unsigned ecn, size_t len, int alone) {
-  qe_batch *b = &e->batch;
+void qe_batch_commit(qe_batch *b, const ngtcp2_path *path, unsigned ecn, size_t len, int alone) {
   qe_train *t = b->n > 0 ? &b->trains[b->n - 1] : NULL;
 
   if (t != NULL && !alone && !t->closed && t->offset + t->len == b->used && t->ecn == ecn &&
@@ -131,13 +127,13 @@ void qe_batch_commit(qe_engine *e, const ngtcp2_path *path, unsigned ecn, size_t
   b->used += len;
 }
 
-int qe_batch_put(qe_engine *e, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
+int qe_batch_put(qe_batch *b, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
                  size_t len) {
-  uint8_t *dest = qe_batch_reserve(e, len);
+  uint8_t *dest = qe_batch_reserve(b, len);
   if (dest == NULL) {
     return QE_ERR_BLOCKED;
   }
   memcpy(dest, data, len);
-  qe_batch_commit(e, path, ecn, len, 0);
+  qe_batch_commit(b, path, ecn, len, 0);
   return 0;
 }

@@ -21,27 +21,38 @@ typedef struct qe_train {
   int closed; /* takes no further packet */
 } qe_train;
 
+/* Where trains go, and where they are counted. */
+typedef struct qe_outlet {
+  qe_packets_out send; /* NULL: the sockets themselves */
+  void *send_ctx;
+  qe_sock *(*sock)(const void *owner, uintptr_t id);
+  const void *owner;
+  qe_engine_stats *stats;
+} qe_outlet;
+
 typedef struct qe_batch {
+  qe_outlet out;
   uint8_t *arena; /* NULL until the first packet */
   size_t cap, used;
   size_t want; /* the arena grows to this when it is empty */
   qe_train trains[QE_BATCH_TRAINS + 1];
   size_t n;
   int blocked; /* packets_out took less than it was given */
+  int starved; /* no memory for packets; the owner clears it */
 } qe_batch;
 
-void qe_batch_init(qe_batch *b);
+void qe_batch_init(qe_batch *b, qe_outlet out);
 void qe_batch_free(qe_batch *b);
 
 /* Room for one packet of up to len bytes, after flushing if need be; NULL when
  * blocked or out of memory. */
-uint8_t *qe_batch_reserve(qe_engine *e, size_t len);
+uint8_t *qe_batch_reserve(qe_batch *b, size_t len);
 /* The reserved bytes [0, len) are a packet.  alone: never in a train with
  * others (path MTU probes). */
-void qe_batch_commit(qe_engine *e, const ngtcp2_path *path, unsigned ecn, size_t len, int alone);
+void qe_batch_commit(qe_batch *b, const ngtcp2_path *path, unsigned ecn, size_t len, int alone);
 /* reserve + copy + commit; drops the packet when there is no room. */
-int qe_batch_put(qe_engine *e, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
+int qe_batch_put(qe_batch *b, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
                  size_t len);
-void qe_batch_flush(qe_engine *e);
+void qe_batch_flush(qe_batch *b);
 
 #endif

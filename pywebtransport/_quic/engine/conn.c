@@ -546,13 +546,13 @@ void qe_conn_finish(qe_conn *c, qe_tstamp now) {
   if (c->end_mode == QE_END_CLOSE && !e->dying) {
     len = write_close(c, packet, sizeof(packet), &ps, now);
     if (len > 0) {
-      qe_batch_put(e, &ps.path, 0, packet, len);
+      qe_batch_put(&e->batch, &ps.path, 0, packet, len);
       c->stats.packets_sent++;
       c->stats.bytes_sent += len;
     }
   }
   if (!e->dying && (len > 0 || (c->end_mode == QE_END_DRAIN && !c->got_stateless_reset))) {
-    qe_linger_add(e, &c->cids, &ps.path, packet, len, qe_add_sat(now, wait));
+    qe_linger_add(&e->lingers, &c->cids, &ps.path, packet, len, qe_add_sat(now, wait));
     c->cids.n = 0;
   }
   conn_free(c, c->reported);

@@ -358,7 +358,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     size_t mtu = qe_conn_mtu(c);
     st.destlen = qe_pathmtu_room(c, now);
     st.last = NULL;
-    st.dest = qe_batch_reserve(e, st.destlen);
+    st.dest = qe_batch_reserve(&e->batch, st.destlen);
     if (st.dest == NULL) {
       return WRITE_NO_ROOM;
     }
@@ -375,7 +375,7 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     if (n == 0) {
       return WRITE_DONE;
     }
-    qe_batch_commit(e, &st.ps.path, st.pi.ecn, (size_t)n, (size_t)n > mtu);
+    qe_batch_commit(&e->batch, &st.ps.path, st.pi.ecn, (size_t)n, (size_t)n > mtu);
     sent += (size_t)n;
     c->stats.packets_sent++;
     c->stats.bytes_sent += (size_t)n;

@@ -13,7 +13,7 @@
 /* ----------------------------------------------------------- life, socks */
 
 static void engine_destroy(qe_engine *e) {
-  qe_linger_clear(e);
+  qe_linger_clear(&e->lingers);
   qe_batch_free(&e->batch);
   qe_timers_free(&e->timers);
   qe_cidmap_free(&e->cids);
@@ -27,6 +27,11 @@ static void engine_destroy(qe_engine *e) {
   }
   free(e->socks);
   free(e);
+}
+
+/* As qe_outlet.sock. */
+static qe_sock *sock_of(const void *owner, uintptr_t id) {
+  return qe_engine_sock(owner, id);
 }
 
 int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_callbacks *cb,
@@ -50,9 +55,11 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
   e->cb = *cb;
   e->user = engine_user;
   e->until = QE_NEVER;
-  e->out = out;
-  e->out_ctx = out_ctx;
-  qe_batch_init(&e->batch);
+  qe_batch_init(
+      &e->batch,
+      (qe_outlet){
+          .send = out, .send_ctx = out_ctx, .sock = sock_of, .owner = e, .stats = &e->stats});
+  qe_linger_init(&e->lingers, &e->cids, &e->timers, &e->batch);
   qe_bucket_init(&e->stateless, settings->stateless_resets_per_second,
                  settings->stateless_resets_per_second);
   qe_bucket_init(&e->refusals, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND);
@@ -286,7 +293,7 @@ static int packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *local, 
   if (t->kind == QE_TARGET_CONN) {
     qe_conn_read((qe_conn *)t, &path, ecn, data, len, now);
   } else {
-    qe_linger_on_packet(e, (qe_linger *)t, &path);
+    qe_linger_on_packet(&e->lingers, (qe_linger *)t, &path);
   }
   return 0;
 }
@@ -367,7 +374,7 @@ static bool run_timers(qe_engine *e, qe_tstamp now) {
     }
     qe_target *t = qe_target_of_timer(top);
     if (t->kind == QE_TARGET_LINGER) {
-      qe_linger_remove(e, (qe_linger *)t);
+      qe_linger_remove(&e->lingers, (qe_linger *)t);
     } else {
       qe_timers_remove(&e->timers, top); /* the visit arms it again */
       qe_conn_expire((qe_conn *)t, now);
@@ -381,8 +388,8 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
 
   now = qe_engine_clock(e, now);
   e->last_process = now;
-  e->starved = 0;
-  qe_batch_flush(e);
+  e->batch.starved = 0;
+  qe_batch_flush(&e->batch);
   budget_left_work = !run_timers(e, now);
   /* One round at most: each connection that asks for a visit now gets one. */
   for (size_t n = e->dirty_count, done = 0; done < n && e->dirty_head != NULL; done++) {
@@ -391,14 +398,14 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
     }
     budget_left_work |= qe_conn_service(e->dirty_head, now);
   }
-  qe_batch_flush(e);
+  qe_batch_flush(&e->batch);
   qe_engine_release(e);
-  return (budget_left_work || e->dirty_head != NULL) && !e->batch.blocked && !e->starved;
+  return (budget_left_work || e->dirty_head != NULL) && !e->batch.blocked && !e->batch.starved;
 }
 
 qe_tstamp qe_engine_next_tick(qe_engine *e) {
   if (!e->batch.blocked && (e->dirty_head != NULL || e->batch.n > 0)) {
-    return e->starved ? e->last_process + QE_STARVED_PAUSE : e->now;
+    return e->batch.starved ? e->last_process + QE_STARVED_PAUSE : e->now;
   }
   qe_timer *top = qe_timers_top(&e->timers);
   if (top == NULL) {

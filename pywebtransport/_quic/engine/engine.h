@@ -30,8 +30,6 @@ struct qe_engine {
   qe_callbacks cb;
   void *user;
   qe_tls *tls;
-  qe_packets_out out;
-  void *out_ctx;
 
   qe_tstamp now; /* largest time seen */
   qe_tstamp last_process;
@@ -57,7 +55,6 @@ struct qe_engine {
   qe_chunk *released; /* pinned buffers to give back, copies to free */
   unsigned upcalls;   /* depth */
   qe_tstamp until;    /* see qe_engine_set_until */
-  int starved;        /* no memory for packets in the last process call */
   int stop_accepting;
   int dying;
 

@@ -2,45 +2,47 @@
 
 #include <stdlib.h>
 
-#include "engine.h"
-
 #define CID_SLOT (1 + NGTCP2_MAX_CIDLEN)
 
-void qe_linger_remove(qe_engine *e, qe_linger *l) {
+void qe_linger_init(qe_linger_list *list, qe_cidmap *cids, qe_timers *timers, qe_batch *batch) {
+  *list = (qe_linger_list){.cids = cids, .timers = timers, .batch = batch};
+}
+
+void qe_linger_remove(qe_linger_list *list, qe_linger *l) {
   for (size_t i = 0; i < l->cid_count; i++) {
     const uint8_t *slot = l->data + i * CID_SLOT;
-    if (qe_cidmap_get(&e->cids, slot + 1, slot[0]) == l) {
-      qe_cidmap_del(&e->cids, slot + 1, slot[0]);
+    if (qe_cidmap_get(list->cids, slot + 1, slot[0]) == l) {
+      qe_cidmap_del(list->cids, slot + 1, slot[0]);
     }
   }
-  qe_timers_remove(&e->timers, &l->target.timer);
+  qe_timers_remove(list->timers, &l->target.timer);
   if (l->prev != NULL) {
     l->prev->next = l->next;
   } else {
-    e->lingers.oldest = l->next;
+    list->oldest = l->next;
   }
   if (l->next != NULL) {
     l->next->prev = l->prev;
   } else {
-    e->lingers.newest = l->prev;
+    list->newest = l->prev;
   }
-  e->lingers.count--;
+  list->count--;
   free(l);
 }
 
-void qe_linger_clear(qe_engine *e) {
-  while (e->lingers.oldest != NULL) {
-    qe_linger_remove(e, e->lingers.oldest);
+void qe_linger_clear(qe_linger_list *list) {
+  while (list->oldest != NULL) {
+    qe_linger_remove(list, list->oldest);
   }
 }
 
-void qe_linger_add(qe_engine *e, const qe_keys *cids, const ngtcp2_path *path,
+void qe_linger_add(qe_linger_list *list, const qe_keys *cids, const ngtcp2_path *path,
                    const uint8_t *packet, size_t packet_len, qe_tstamp until) {
   size_t n = cids->n;
   qe_linger *l = malloc(sizeof(*l) + n * CID_SLOT + packet_len);
   if (l == NULL) {
     for (size_t i = 0; i < n; i++) {
-      qe_cidmap_del(&e->cids, cids->items[i].data, cids->items[i].len);
+      qe_cidmap_del(list->cids, cids->items[i].data, cids->items[i].len);
     }
     return;
   }
@@ -55,33 +57,33 @@ void qe_linger_add(qe_engine *e, const qe_keys *cids, const ngtcp2_path *path,
     memcpy(l->data + n * CID_SLOT, packet, packet_len);
   }
   l->next = NULL;
-  l->prev = e->lingers.newest;
+  l->prev = list->newest;
   if (l->prev != NULL) {
     l->prev->next = l;
   } else {
-    e->lingers.oldest = l;
+    list->oldest = l;
   }
-  e->lingers.newest = l;
-  e->lingers.count++;
+  list->newest = l;
+  list->count++;
 
   for (size_t i = 0; i < n; i++) {
     uint8_t *slot = l->data + i * CID_SLOT;
     slot[0] = cids->items[i].len;
     memcpy(slot + 1, cids->items[i].data, slot[0]);
-    if (qe_cidmap_set(&e->cids, slot + 1, slot[0], l) != 0) {
-      qe_cidmap_del(&e->cids, slot + 1, slot[0]);
+    if (qe_cidmap_set(list->cids, slot + 1, slot[0], l) != 0) {
+      qe_cidmap_del(list->cids, slot + 1, slot[0]);
     }
   }
-  if (qe_timers_set(&e->timers, &l->target.timer, until) != 0) {
-    qe_linger_remove(e, l);
+  if (qe_timers_set(list->timers, &l->target.timer, until) != 0) {
+    qe_linger_remove(list, l);
     return;
   }
-  if (e->lingers.count > QE_LINGER_MAX) {
-    qe_linger_remove(e, e->lingers.oldest);
+  if (list->count > QE_LINGER_MAX) {
+    qe_linger_remove(list, list->oldest);
   }
 }
 
-void qe_linger_on_packet(qe_engine *e, qe_linger *l, const ngtcp2_path *path) {
+void qe_linger_on_packet(qe_linger_list *list, qe_linger *l, const ngtcp2_path *path) {
   /* Answer the 1st, 2nd, 4th, 8th ... packet, and only to the known address:
    * the answer must not become a way to flood someone else. */
   l->received++;
@@ -89,5 +91,5 @@ void qe_linger_on_packet(qe_engine *e, qe_linger *l, const ngtcp2_path *path) {
       !qe_addr_eq(l->path.path.remote.addr, path->remote.addr)) {
     return;
   }
-  qe_batch_put(e, &l->path.path, 0, l->data + l->cid_count * CID_SLOT, l->packet_len);
+  qe_batch_put(list->batch, &l->path.path, 0, l->data + l->cid_count * CID_SLOT, l->packet_len);
 }

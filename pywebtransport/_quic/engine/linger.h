@@ -6,6 +6,8 @@
 #ifndef QE_LINGER_H
 #define QE_LINGER_H
 
+#include "batch.h"
+#include "cidmap.h"
 #include "conn.h"
 #include "internal.h"
 
@@ -22,16 +24,20 @@ typedef struct qe_linger {
 } qe_linger;
 
 typedef struct qe_linger_list {
+  qe_cidmap *cids;   /* where their connection IDs are */
+  qe_timers *timers; /* when each is forgotten */
+  qe_batch *batch;   /* where their packets go */
   qe_linger *oldest, *newest;
   size_t count;
 } qe_linger_list;
 
-/* Takes the connection IDs over (in the engine's map too).  Without memory the
+void qe_linger_init(qe_linger_list *list, qe_cidmap *cids, qe_timers *timers, qe_batch *batch);
+/* Takes the connection IDs over (in the map too).  Without memory the
  * IDs are just removed. */
-void qe_linger_add(qe_engine *e, const qe_keys *cids, const ngtcp2_path *path,
+void qe_linger_add(qe_linger_list *list, const qe_keys *cids, const ngtcp2_path *path,
                    const uint8_t *packet, size_t packet_len, qe_tstamp until);
-void qe_linger_on_packet(qe_engine *e, qe_linger *l, const ngtcp2_path *path);
-void qe_linger_remove(qe_engine *e, qe_linger *l);
-void qe_linger_clear(qe_engine *e);
+void qe_linger_on_packet(qe_linger_list *list, qe_linger *l, const ngtcp2_path *path);
+void qe_linger_remove(qe_linger_list *list, qe_linger *l);
+void qe_linger_clear(qe_linger_list *list);
 
 #endif

@@ -1,4 +1,4 @@
-"""An in-memory QUIC connection with the shape of ``h3/transport.py``, and a virtual clock.
+"""An in-memory QUIC connection with the shape of ``_transport.py``, and a virtual clock.
 
 Used alone, a test plays the peer byte by byte: ``peer_open``, ``feed``,
 ``feed_reset``, ``feed_stop``, ``datagrams``. Used as a pair (:class:`Pair`), two
@@ -149,7 +149,7 @@ class FakeGroup:
             "bytes_consumed": self.bytes_consumed,
             "send_limit": self._send_limit,
             "recv_limit": self._recv_limit,
-            "dgrams_queued": 0,
+            "datagrams_queued": 0,
         }
 
     def clear_datagrams(self) -> int:

@@ -1,0 +1,168 @@
+"""The end of the sessions reaches the peer before the connection is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..utils.turns import Turns
+from ..utils.waiters import Waiters
+
+if TYPE_CHECKING:
+    from .._transport import Stream
+    from ..h3.connection import H3Connection
+    from .session import WebTransportSession
+
+__all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
+
+_logger = logging.getLogger("pywebtransport.connection")
+
+# Seconds that a peer that acknowledged the end of a session has to end its side.
+_PEER_END = 0.5
+
+
+def before(deadline: float) -> float:
+    """When what comes before the last step has to end: a tenth of the time is left for that.
+
+    Args:
+        deadline: Of everything, by the clock of the running loop.
+    """
+    return deadline - (deadline - asyncio.get_running_loop().time()) / 10
+
+
+async def close_sessions(
+    sessions: Iterable[WebTransportSession], deadline: float, code: int, reason: str
+) -> None:
+    """Close sessions at the same time; so many begin in each turn that others have theirs.
+
+    Args:
+        sessions: Which.
+        deadline: By the clock of the loop.
+        code: As for ``WebTransportSession.close``.
+        reason: Likewise.
+
+    Cancellation: all of them are closed at once.
+    """
+    loop = asyncio.get_running_loop()
+    turns = Turns.of(loop)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        for session in sessions:
+            tasks.append(loop.create_task(session.close_until(deadline, code, reason)))
+            turns.woke()
+            await turns.pause()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+
+
+async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:
+    """Wait until the peer has read the end of every session.
+
+    An acknowledgement only says that its QUIC stack has it: a CONNECTION_CLOSE right
+    behind can overtake it there. So the peer's own end of each CONNECT stream is awaited
+    too, for a while: not every peer ends it. Usually both come in one packet, and this
+    wakes up once.
+
+    Args:
+        h3: The HTTP/3 side of the connection.
+        deadline: Until when to wait for acknowledgements, by the clock of the loop.
+        name: Of the connection, for the log.
+
+    Cancellation: safe.
+    """
+    loop = asyncio.get_running_loop()
+    waiters = Waiters()
+    told = False  # every end is acknowledged
+    while streams := [
+        stream
+        for session in h3.closing_sessions()
+        if (stream := session.stream) is not None
+        and not (stream.is_closed or (_is_told(stream) and _is_readable(stream)))
+    ]:
+        waiting = [stream for stream in streams if not _is_told(stream)]
+        if not waiting and not told:
+            told = True
+            deadline = min(deadline, loop.time() + _PEER_END)
+        left = deadline - loop.time()
+        if left <= 0:
+            if waiting:
+                _logger.debug("connection %s: the peer did not acknowledge the end", name)
+            return
+        try:
+            await waiters.wait(left, arm=partial(_arm, waiting or streams, waiters))
+        finally:
+            for stream in streams:
+                stream.set_acked_waiter(None)
+                stream.set_read_waiter(None)
+
+
+class Closing:
+    """Calls a function when the peer's QUIC stack has the end of every session.
+
+    For one who cannot wait: its task is being cancelled, and the loop may be
+    about to end, so there is no task here, either. The engine wakes it like a
+    future.
+
+    Args:
+        h3: The HTTP/3 side of the connection.
+        timeout: Seconds after which the function is called in any case.
+        shut: What to call, from the event loop.
+    """
+
+    __slots__ = ("_h3", "_shut", "_timer")
+
+    def __init__(self, h3: H3Connection, *, timeout: float, shut: Callable[[], object]) -> None:
+        self._h3 = h3
+        self._shut = shut
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._end)
+        self._look()
+
+    def cancel(self) -> None:
+        """Do not call it any more: the connection is over."""
+        self._timer.cancel()
+
+    def done(self) -> bool:
+        """As of a future: nobody waits any more."""
+        return self._timer.cancelled()
+
+    def set_result(self, result: None, /) -> None:
+        """As of a future: a stream that was waited for is told."""
+        asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        for session in self._h3.closing_sessions():
+            stream = session.stream
+            if stream is not None and not (stream.is_closed or _is_told(stream)):
+                stream.set_acked_waiter(self)
+                return
+        self._end()
+
+    def _end(self) -> None:
+        if not self._timer.cancelled():
+            self._timer.cancel()
+            self._shut()
+
+
+def _is_readable(stream: Stream) -> bool:
+    """A read waiter would be woken at once."""
+    return bool(stream.buffered or stream.fin_received or stream.is_reset)
+
+
+def _is_told(stream: Stream) -> bool:
+    """The peer has all that was sent, or does not want it."""
+    return stream.is_acked or stream.is_stopped
+
+
+def _arm(streams: list[Stream], waiters: Waiters) -> None:
+    """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
+    for stream in streams:
+        if not stream.is_acked:
+            stream.set_acked_waiter(waiters)
+        if not _is_readable(stream):
+            stream.set_read_waiter(waiters)

@@ -1,0 +1,859 @@
+"""One QUIC connection that carries HTTP/3 and WebTransport sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
+from .._quic import QuicTls
+from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
+from .._transport import CloseInfo, Transport
+from ..config import ClientConfig, ServerConfig
+from ..constants import MAX_APPLICATION_CODE, MAX_STREAM_COUNT, ErrorCodes
+from ..events import EventEmitter
+from ..exceptions import (
+    ConnectionError,
+    TimeoutError,
+    WebTransportError,
+)
+from ..h3.fields import check_fields
+from ..utils import generate_connection_id, get_timestamp
+from ..utils.budget import PROCESS, ByteBudget
+from ..utils.checks import (
+    check_instance,
+    check_integer,
+    check_number,
+    check_seconds,
+    check_text,
+    check_texts,
+    check_timeout,
+    validate_port,
+)
+from ..utils.gates import Gates
+from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
+from ..utils.waiters import Waiters, require_loop
+from . import connection_diagnostics as diagnostics
+from .closing import Closing, before, close_sessions, sessions_flushed
+from .driver import Driver
+from .endpoint import client_endpoint
+from .info import ConnectionInfo, snapshot
+from .memory import takes_request
+from .migration import migrate
+from .pending import PendingSession, claim, ready_session_id, withdraw
+from .presence import while_present
+from .racing import race
+from .settings import client_tls, h3_options, request_fields, write_low_water
+
+if TYPE_CHECKING:
+    from ..h3.connection import H3Connection
+    from ..h3.options import H3Options
+    from ..h3.session import H3Session
+    from .session import WebTransportSession
+
+__all__ = ["WebTransportConnection"]
+
+_logger = logging.getLogger("pywebtransport.connection")
+
+
+class WebTransportConnection(EventEmitter):
+    """A QUIC connection. Most programs meet it as ``session.connection``.
+
+    A client opens one with ``create_client`` (or lets ``WebTransportClient`` do
+    it); a server's come from its clients. Several sessions can share one.
+
+    Attributes:
+        last_activity_time: When the connection was last used, Unix time in seconds.
+        active_at: The same by ``time.monotonic()``.
+        keep_open: Client: stay open when the last session ends. Settable.
+        session_ticket: Client: the newest TLS session ticket, for a later connection.
+        address_token: Client: the newest address validation token (RFC 9000 section 8.1.3).
+        session_count: Sessions that were opened so far.
+        error_count: Protocol errors of the peer, and the loss of the path.
+        memory_budget: What the peer makes this end keep (``max_connection_memory``).
+        on_closed: Advanced: called once, when the connection is over, before its listeners.
+        on_credentials: Advanced: called when a ticket or a token arrived.
+        on_request: Advanced, server: called with each request for a session, to answer it.
+        on_early_drop: Advanced, server: called when what came before its session was dropped.
+    """
+
+    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    __slots__ = ("__dict__", "__weakref__", "_authority", "_candidates", "_closed_at",
+                 "_closed_waiters", "_closing", "_config", "_datagram_gates", "_driver",
+                 "_endpoint", "_error", "_established_at", "_id", "_local_streams", "_local_uni",
+                 "_max_local_streams", "_migration", "_network", "_own_socket", "_owns_endpoint",
+                 "_pending", "_ready", "_ready_waiters", "_receive_drops", "_sessions", "_state",
+                 "_stream_gates", "active_at", "address_token", "error_count", "keep_open",
+                 "last_activity_time", "memory_budget", "on_closed", "on_credentials",
+                 "on_early_drop", "on_request", "session_count", "session_ticket",
+                 "write_low_water")  # fmt: skip
+
+    # The layer above puts its class here; imports go down only.
+    _session_type: type[WebTransportSession]
+
+    def __init__(self, config: ClientConfig | ServerConfig) -> None:
+        """A connection that is not connected yet.
+
+        Args:
+            config: Limits, timeouts and TLS of this end.
+        """
+        super().__init__()
+        check_instance("config", config, ClientConfig, ServerConfig)
+        self._config = config
+        self._id = generate_connection_id()
+        self._state = ConnectionState.IDLE
+        self._driver: Driver | None = None
+        self._candidates: list[Driver] | None = None  # while connecting: one per address tried
+        self._endpoint: Endpoint | None = None
+        self._owns_endpoint = False
+        self.memory_budget = ByteBudget(
+            "max_connection_memory", config.max_connection_memory, PROCESS
+        )
+        self.write_low_water = write_low_water(config)
+        self._sessions: dict[SessionId, WebTransportSession] = {}
+        self.session_count = 0
+        self._pending: dict[SessionId, PendingSession] | None = None
+        self._ready = False
+        self._ready_waiters = Waiters()
+        self._closed_waiters = Waiters()
+        self._migration: asyncio.Future[bool] | None = None
+        self._network = ""
+        self._closing: Closing | None = None
+        self._own_socket: UdpSocket | None = None  # of the last migration
+        self._error: WebTransportError | None = None
+        self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
+        self.on_closed: Callable[[WebTransportConnection], None] | None = None
+        self.on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
+        self.session_ticket: bytes | None = None
+        self.address_token: bytes | None = None
+        self.keep_open = False
+        self._local_streams = self._local_uni = 0
+        # Who waits for a stream, or to send a datagram; made when somebody does.
+        self._stream_gates: Gates | None = None
+        self._datagram_gates: Gates | None = None
+        # A client's limit is that of each session.
+        self._max_local_streams = (
+            config.max_streams_per_connection
+            if isinstance(config, ServerConfig)
+            else MAX_STREAM_COUNT
+        )
+        self._authority = ""
+        self._established_at: float | None = None
+        self._closed_at: float | None = None
+        self.error_count = 0
+        self._receive_drops = 0  # datagrams that sessions which are over did not read in time
+        self.record_activity()
+
+    @classmethod
+    async def create_client(
+        cls, *, config: ClientConfig, host: str, port: int, path: str = "/"
+    ) -> Self:
+        """Connect to a server and request a session on ``path``.
+
+        Raises and cancellation: as ``connect``.
+        """
+        self = cls(config=config)
+        await self.connect(host=host, port=port, path=path)
+        return self
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def connection_id(self) -> str:
+        """Identifier of this object in logs and session IDs (not the QUIC connection ID)."""
+        return self._id
+
+    @property
+    def state(self) -> ConnectionState:
+        """IDLE, CONNECTING, CONNECTED, DRAINING, CLOSING, CLOSED or FAILED."""
+        return self._state
+
+    @property
+    def is_connected(self) -> bool:
+        """The handshake is done and the connection is not closing."""
+        return self._state in (ConnectionState.CONNECTED, ConnectionState.DRAINING)
+
+    @property
+    def is_closing(self) -> bool:
+        """``close`` was called and is not finished."""
+        return self._state is ConnectionState.CLOSING
+
+    @property
+    def is_closed(self) -> bool:
+        """The connection is over."""
+        return self._state in (ConnectionState.CLOSED, ConnectionState.FAILED)
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds without a packet that this end lets pass: ``config.connection_idle_timeout``."""
+        return self._config.connection_idle_timeout
+
+    @property
+    def local_address(self) -> Address | None:
+        """This end's address on the current path."""
+        return None if self._quic is None else self._quic.local_address
+
+    @property
+    def remote_address(self) -> Address | None:
+        """The peer's address on the current path."""
+        return None if self._quic is None else self._quic.remote_address
+
+    @property
+    def client_network(self) -> str:
+        """Server: whom limits per client address count this connection for.
+
+        The address of the handshake, or the /64 of one of IPv6. It stays when the client
+        moves: until a path is validated, its address can be a lie. Empty at a client.
+        """
+        return self._network
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """A snapshot of what is known and measured."""
+        return snapshot(self)
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round-trip time in seconds; None before the first sample."""
+        return snapshot(self).rtt
+
+    @property
+    def sessions(self) -> tuple[WebTransportSession, ...]:
+        """The sessions that are alive on this connection."""
+        return tuple(self._sessions.values())
+
+    @property
+    def dialect(self) -> int | None:
+        """Draft generation in use (2, 7, 14 or 16); None before SETTINGS."""
+        dialect = self._driver.h3.dialect if self._driver is not None else None
+        return None if dialect is None else dialect.draft
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate, DER; None if it has none or the connection is closed."""
+        quic = self._quic
+        return None if quic is None or quic.is_closed else quic.peer_certificate
+
+    @property
+    def error(self) -> WebTransportError | None:
+        """Why the connection ended; None while it lives."""
+        return self._error
+
+    @property
+    def h3(self) -> H3Connection | None:
+        """Advanced: the HTTP/3 layer (``pywebtransport.h3``); None before the handshake.
+
+        It has what no method here stands for: GOAWAY, UDP tunnels, SETTINGS.
+        """
+        return None if self._driver is None else self._driver.h3
+
+    @property
+    def authority(self) -> str:
+        """Client: host and port as requests name them in ``:authority``; empty at a server."""
+        return self._authority
+
+    @property
+    def has_pending_requests(self) -> bool:
+        """A session was requested by ``request_session`` that has no object yet."""
+        return bool(self._pending)
+
+    # --------------------------------------------------------------- connecting
+
+    async def connect(self, *, host: str, port: int, path: str = "/") -> None:
+        """Client: connect, and request a session on ``path``.
+
+        ``wait_for_ready_session`` then gives the ID to make the session with. The
+        headers and application protocols of the configuration go with the request.
+
+        Raises:
+            ConfigurationError: ``path`` cannot be sent.
+            UnreachableError: The name does not resolve or the port is closed.
+            CertificateError, HandshakeError: TLS or QUIC did not agree.
+            TimeoutError: No answer within ``connect_timeout``.
+
+        Cancellation: safe, nothing stays open.
+        """
+        check_text("host", host)
+        validate_port(port)
+        check_text("path", path)
+        await self.establish(host, port)
+        try:
+            self.request_session(path)
+        except BaseException:
+            self._shut()
+            raise
+
+    async def create_session(
+        self,
+        path: str = "/",
+        *,
+        headers: HeadersToSend | None = None,
+        application_protocols: Sequence[str] | None = None,
+        require_application_protocol: bool | None = None,
+    ) -> WebTransportSession:
+        """Client: request a further session on this connection.
+
+        Returns at once; ``session.ready()`` waits for the answer, and streams and
+        datagrams may be sent before it.
+
+        Args:
+            path: Path and query.
+            headers: Extra request fields.
+            application_protocols: Offered, by preference; default from the configuration.
+            require_application_protocol: Close the session if the server picks none.
+
+        Raises:
+            ConfigurationError: An argument cannot be sent.
+            SessionError: The server said GOAWAY, or allows no further session.
+            WebTransportNotSupportedError: The server does not speak WebTransport.
+            ConnectionError: The connection is closed.
+        """
+        config = self._config
+        check_text("path", path)
+        fields = check_fields({} if headers is None else headers)
+        offered: Sequence[str] | None = None
+        if application_protocols is not None:
+            offered = check_texts("application_protocols", application_protocols)
+        required = require_application_protocol
+        if isinstance(config, ClientConfig):
+            offered = config.application_protocols if offered is None else offered
+            required = config.require_application_protocol if required is None else required
+        pending = PendingSession()
+        h3 = self._open_h3_session(
+            path=path,
+            headers=fields,
+            events=pending,
+            application_protocols=offered or (),
+            require=bool(required),
+        )
+        session = self._session_type.attach(self, h3)
+        pending.replay(session)
+        return session
+
+    async def wait_ready(self, *, timeout: float = 30.0) -> None:
+        """Wait until the peer's SETTINGS are known.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            ConnectionError: The connection ended first (or its precise subclass).
+            TimeoutError: Nothing came in time.
+
+        Cancellation: safe.
+        """
+        check_timeout("timeout", timeout)
+        if not self._ready and not self.is_closed and not await self._ready_waiters.wait(timeout):
+            raise TimeoutError(
+                f"the peer sent no SETTINGS within {timeout} s",
+                timeout_duration=timeout,
+                operation="settings",
+            )
+        if not self._ready:
+            raise self._error or ConnectionError("the connection closed before it was ready")
+
+    def get_ready_session_id(self) -> SessionId | None:
+        """ID of a requested session that was accepted and has no object yet, or None."""
+        for session_id, pending in (self._pending or {}).items():
+            ready = pending.ready
+            if ready is not None and ready.done() and ready.exception() is None:
+                return session_id
+        return None
+
+    async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
+        """Wait until the session requested by ``connect`` was accepted.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Its ID, for ``WebTransportSession(connection, session_id=...)``.
+
+        Raises:
+            SessionRejectedError: The server refused it.
+            SessionError: No session was requested.
+            ConnectionError: The connection ended first (or its precise subclass).
+            TimeoutError: No answer in time.
+
+        Cancellation: safe.
+        """
+        return await ready_session_id(self._pending, timeout)
+
+    # ------------------------------------------------------------------- closing
+
+    async def close(self, *, code: int = 0, reason: str = "") -> None:
+        """Close every session with ``code`` and ``reason``, then the connection.
+
+        Waits, at most ``close_timeout`` seconds in all, until the peer's QUIC stack
+        has what was finished and the closing capsules. Idempotent.
+
+        Args:
+            code: Application code, 0 to 2**32 - 1.
+            reason: Text, cut to 1024 bytes of UTF-8.
+
+        Raises:
+            ConfigurationError: An argument is out of range, or the connection belongs to another
+                event loop; nothing has happened then.
+
+        Cancellation: the connection is closed all the same, without the wait.
+        """
+        check_integer("code", code, 0, MAX_APPLICATION_CODE)
+        check_text("reason", reason)
+        loop = asyncio.get_running_loop()
+        if not (self.is_closed or self._state is ConnectionState.IDLE):
+            require_loop(self._closed_waiters.loop, loop)
+        await self.close_until(loop.time() + self._config.close_timeout, code, reason)
+
+    async def close_until(self, deadline: float, code: int = 0, reason: str = "") -> None:
+        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+
+        Args:
+            deadline: By the clock of the running event loop.
+            code: As for ``close``.
+            reason: As for ``close``.
+
+        Cancellation: as of ``close``.
+        """
+        if self.is_closed or self._state is ConnectionState.IDLE:
+            self._become_closed(ConnectionState.CLOSED)
+            return
+        if self._state is ConnectionState.CLOSING:
+            await self.wait_closed()
+            return
+        self._state = ConnectionState.CLOSING
+        try:
+            if self._driver is not None:
+                async with while_present(self, deadline):
+                    sessions = list(self._sessions.values())
+                    await close_sessions(sessions, before(deadline), code, reason)
+                    await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+        except builtins.TimeoutError:
+            pass  # whoever is left does not answer
+        finally:
+            self.close_nowait(code, reason)
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over. Cancellation: safe."""
+        while not self.is_closed:
+            await self._closed_waiters.wait()
+
+    # ----------------------------------------------------------------- migration
+
+    async def migrate(self, *, local_host: str | None = None, local_port: int = 0) -> None:
+        """Client: move the connection to another local address (RFC 9000 section 9).
+
+        Opens a new socket, validates the path, and goes on there; sessions and
+        streams notice nothing. ``path_changed`` events are not needed: when this
+        returns, the move is done.
+
+        Args:
+            local_host: Local IP literal of the same family; None: any.
+            local_port: 0: any.
+
+        Raises:
+            ConnectionError: The peer forbids migration, the address is not
+                available, or the new path could not be validated (the old one stays).
+
+        Cancellation: the move may still complete.
+        """
+        await migrate(self, local_host, local_port)
+
+    def initiate_key_update(self) -> None:
+        """Switch to new packet protection keys (RFC 9001 section 6).
+
+        Raises:
+            ConnectionError: The connection is not established, or an update is under way.
+        """
+        quic = self._quic
+        if quic is None or not self.is_connected:
+            raise ConnectionError(f"cannot update keys: the connection is {self._state}")
+        quic.initiate_key_update(time.monotonic_ns())
+
+    # ------------------------------------------------------------- observability
+
+    def record_activity(self) -> None:
+        """Note that the connection was used now (``last_activity_time``)."""
+        self.last_activity_time = get_timestamp()
+        self.active_at = time.monotonic()
+
+    def get_stats(self) -> dict[str, int | None]:
+        """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""
+        quic = self._quic
+        return {} if quic is None else quic.stats()
+
+    def get_summary(self) -> dict[str, Any]:
+        """The figures most people want."""
+        return diagnostics.summary(self)
+
+    async def diagnose_issues(self) -> dict[str, Any]:
+        """Describe what looks wrong, from measured figures.
+
+        Returns:
+            ``{"connection_id", "state", "issues": [...], "info": {...}}``.
+        """
+        return await diagnostics.issues(self)
+
+    async def monitor_health(
+        self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0
+    ) -> None:
+        """Log a warning whenever something looks wrong, until the connection ends.
+
+        Args:
+            check_interval: Seconds between looks.
+            rtt_timeout: Seconds of round-trip time that count as wrong.
+
+        Cancellation: safe; that is how to stop it early.
+        """
+        interval = check_seconds("check_interval", check_interval)
+        check_number("rtt_timeout", rtt_timeout)
+        await diagnostics.monitor_health(self, interval, rtt_timeout)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id} state={self._state}>"
+
+    # ------------------------------------------------------------------ internal
+
+    @property
+    def _quic(self) -> Transport | None:
+        return self._driver.quic if self._driver is not None else None
+
+    async def establish(
+        self,
+        host: str,
+        port: int,
+        *,
+        endpoint: Endpoint | None = None,
+        owns_endpoint: bool = False,
+        tls: QuicTls | None = None,
+        options: H3Options | None = None,
+        ticket: bytes | None = None,
+        token: bytes | None = None,
+        addresses: Sequence[RemoteAddress] | None = None,
+        failures: Failures | None = None,
+    ) -> None:
+        """Advanced: as ``connect``, without a session.
+
+        Resolves the name, tries the addresses (RFC 8305) and completes the handshake.
+
+        Args:
+            host: Name or IP literal.
+            port: UDP port.
+            endpoint: Shares this endpoint; None makes one.
+            owns_endpoint: ``endpoint`` belongs to this connection and is closed with it.
+            tls: The TLS settings of a shared endpoint.
+            options: HTTP/3 limits; default from the configuration.
+            ticket: ``session_ticket`` of an earlier connection.
+            token: ``address_token`` of an earlier connection.
+            addresses: Skips name resolution.
+            failures: Receives the addresses that failed, also when another one worked.
+
+        Raises and cancellation: as ``connect``.
+        """
+        config = self._config
+        if not isinstance(config, ClientConfig):
+            raise ConnectionError("only a client connects; a server's connections come to it")
+        if self._state is not ConnectionState.IDLE:
+            raise ConnectionError(f"cannot connect: the connection is {self._state}")
+        host = ascii_host(host)
+        validate_port(port)
+        self._state = ConnectionState.CONNECTING
+        where = host_and_port(host, port)
+        known = without_zone(host)
+        self._authority = bracketed(known) if port == 443 else host_and_port(known, port)
+        if options is None:
+            options = h3_options(config)
+        self._candidates = []
+        try:
+            if endpoint is None:
+                endpoint = client_endpoint(config, client_tls(config))
+                owns_endpoint = True
+            self._endpoint = endpoint
+            self._owns_endpoint = owns_endpoint
+            if addresses is None:
+                addresses = await resolve(host, port, family=config.address_family)
+            driver = await race(
+                self,
+                self._candidates,
+                addresses,
+                lambda attempt, address: attempt.connect(
+                    endpoint,
+                    address,
+                    options,
+                    server_name=host,
+                    tls=tls,
+                    ticket=ticket,
+                    token=token,
+                ),
+                where=where,
+                delay=config.happy_eyeballs_delay,
+                failures=[] if failures is None else failures,
+            )
+        except BaseException as error:
+            self._error = error if isinstance(error, WebTransportError) else None
+            self._become_closed(ConnectionState.FAILED)
+            self._emit_nowait(EventType.CONNECTION_FAILED, {"connection_id": self._id})
+            raise
+        finally:
+            self._candidates = None
+        self._take(driver)
+
+    def adopt(self, driver: Driver, endpoint: Endpoint | None, network: str) -> None:
+        """Advanced: serve a connection whose client completed the handshake.
+
+        Args:
+            driver: Joins the QUIC connection with the HTTP/3 layer.
+            endpoint: Where the connection arrived; the caller closes it.
+            network: For ``client_network``.
+        """
+        self._endpoint = endpoint
+        self._network = network
+        self._take(driver)
+
+    def _take(self, driver: Driver) -> None:
+        """``driver`` carries this connection from now on."""
+        self._driver = driver
+        driver.active = True
+        # The server may have said GOAWAY before the handshake was told.
+        self._state = (
+            ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
+        )
+        self._established_at = get_timestamp()
+        if driver.quic.is_closed and driver.quic.close_info is not None:
+            driver.connection_closed(driver.quic.close_info)
+            return
+        if driver.h3.settings_known:
+            self._settings_received(driver.h3.peer_settings)
+        if self._has_listeners(EventType.CONNECTION_ESTABLISHED):
+            self._emit_nowait(
+                EventType.CONNECTION_ESTABLISHED,
+                {"connection_id": self._id, "remote_address": self.remote_address},
+            )
+
+    def _open_h3_session(
+        self,
+        *,
+        path: str,
+        headers: HeadersToSend,
+        events: PendingSession,
+        application_protocols: Sequence[str],
+        require: bool,
+    ) -> H3Session:
+        driver = self._driver
+        if driver is None or not self.is_connected:
+            raise self._error or ConnectionError(
+                f"cannot open a session: the connection is {self._state}"
+            )
+        fields = check_fields(headers)
+        origin = fields.pop("origin", None)
+        self.record_activity()
+        return driver.h3.open_session(
+            authority=self._authority,
+            path=path,
+            headers=fields,
+            origin=origin,
+            application_protocols=application_protocols,
+            require_application_protocol=require,
+            events=events,
+        )
+
+    def request_session(self, path: str) -> None:
+        """Client: request a session that gets its object later, see ``wait_for_ready_session``.
+
+        Args:
+            path: Path and query.
+
+        Raises: as ``create_session``.
+        """
+        check_text("path", path)
+        config = self._config
+        assert isinstance(config, ClientConfig)
+        pending = PendingSession(asyncio.get_running_loop().create_future())
+        pending.h3 = self._open_h3_session(
+            path=path,
+            headers=request_fields(config),
+            events=pending,
+            application_protocols=config.application_protocols,
+            require=config.require_application_protocol,
+        )
+        self._pending = {**(self._pending or {}), self._next_session_id(): pending}
+
+    async def end_sessions(self) -> None:
+        """Withdraw pending requests, and close the sessions as ``session.close()`` does.
+
+        The connection stays open.
+
+        Cancellation: sessions that were not closed yet are closed without the wait.
+        """
+        pending, self._pending = self._pending, None
+        withdraw(pending)
+        closing = [session.close(close_connection=False) for session in self.sessions]
+        await asyncio.gather(*closing)
+
+    def _next_session_id(self) -> SessionId:
+        self.session_count += 1
+        return f"{self._id}-{self.session_count}"
+
+    _claim = claim
+
+    def _add_session(self, session: WebTransportSession) -> None:
+        self._sessions[session.session_id] = session
+        self.record_activity()
+
+    def _remove_session(self, session: WebTransportSession) -> None:
+        self._sessions.pop(session.session_id, None)
+        if session._datagrams is not None:
+            self._receive_drops += session._datagrams._receive_drops
+        self.record_activity()
+
+    @property
+    def _is_unused(self) -> bool:
+        """A client's connection that has no session, and is not kept for further ones."""
+        return self.is_connected and not (
+            isinstance(self._config, ServerConfig)
+            or self._sessions
+            or self._pending
+            or self.keep_open
+        )
+
+    async def _session_gone(self, deadline: float) -> None:
+        """The application closed a session; a client's connection goes with its last one."""
+        if self._is_unused:
+            await self.close_until(deadline)
+
+    def _close_later(self) -> None:
+        """As ``_session_gone``, for a caller that is being cancelled."""
+        if self._is_unused and self._driver is not None:
+            if self._closing is not None:
+                self._closing.cancel()
+            self._closing = Closing(
+                self._driver.h3, timeout=self._config.close_timeout, shut=self._shut_if_unused
+            )
+
+    def _shut_if_unused(self) -> None:
+        """Likewise, at once: the peer knows already that there is no session any more."""
+        if self._is_unused and self._quic is not None and not self._quic.is_closed:
+            self._shut()
+
+    def close_nowait(self, code: int = 0, reason: str = "") -> None:
+        """Advanced: as ``close``, without waiting: what was written last may be lost."""
+        try:
+            for driver in self._candidates or ():
+                driver.quic.close(0)
+            for session in tuple(self._sessions.values()):
+                session.close_nowait(code, reason)
+            self.flush_nowait()
+        finally:
+            self._shut(reason)
+
+    def _shut(self, reason: str = "") -> None:
+        """Send CONNECTION_CLOSE; ``_quic_closed`` follows from the QUIC connection."""
+        driver = self._driver
+        if driver is None:
+            self._become_closed(ConnectionState.CLOSED)
+        elif not self.is_closed:
+            self._state = ConnectionState.CLOSING
+            try:
+                driver.h3.close(reason=reason)
+                self.flush_nowait()
+            except BaseException:  # whatever it is, nobody waits for an end that cannot come
+                self._become_closed(ConnectionState.FAILED)
+                raise
+
+    def abandon(self) -> None:
+        """Advanced: release the socket after the event loop was closed. The peer is not told."""
+        endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
+        if self._owns_endpoint and endpoint is not None:
+            endpoint.close()
+
+    def flush_nowait(self) -> None:
+        """Send what is queued now instead of at the end of the turn of the event loop."""
+        if self._endpoint is not None:
+            self._endpoint.flush()
+
+    def _settings_received(self, settings: Mapping[int, int]) -> None:
+        self._ready = True
+        self._ready_waiters.wake()
+        if self._has_listeners(EventType.SETTINGS_RECEIVED):
+            self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
+
+    def _session_requested(self, h3: H3Session) -> None:
+        if self.on_request is not None and takes_request(self, h3):
+            self.on_request(self, h3)
+
+    def _goaway_received(self) -> None:
+        if self._state is ConnectionState.CONNECTED:
+            self._state = ConnectionState.DRAINING
+
+    def _protocol_failed(self, error: Exception) -> None:
+        self.error_count += 1
+        if isinstance(error, WebTransportError):
+            self._error = error
+        self._emit_nowait(
+            EventType.PROTOCOL_ERROR, {"connection_id": self._id, "error": str(error)}
+        )
+
+    def _path_changed(self, validated: bool) -> None:
+        if self._migration is not None and not self._migration.done():
+            self._migration.set_result(validated)
+
+    def path_lost(self, error: WebTransportError) -> None:
+        """Advanced: what carries the packets is gone. Ends a connection that owns its endpoint.
+
+        Args:
+            error: Why; it becomes ``error``.
+        """
+        if not self.is_closed and self._endpoint is not None:
+            self._error = error
+            self.error_count += 1
+            self._endpoint.close()
+
+    def _credentials_changed(self) -> None:
+        if self.on_credentials is not None:
+            self.on_credentials(self)
+
+    def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
+        if self.is_closed:
+            return
+        if self._error is None:
+            self._error = error
+        clean = info.kind == "application" and info.code in (0, ErrorCodes.H3_NO_ERROR)
+        expected = (clean or self._state is ConnectionState.CLOSING) and not self.error_count
+        self._become_closed(ConnectionState.CLOSED if expected else ConnectionState.FAILED)
+        if not expected:
+            self._emit_nowait(
+                EventType.CONNECTION_LOST, {"connection_id": self._id, "error": str(error)}
+            )
+
+    def _become_closed(self, state: ConnectionState) -> None:
+        """The one place where a connection becomes CLOSED or FAILED."""
+        if self.is_closed:
+            return
+        self._state = state
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closed_at = get_timestamp()
+        self.memory_budget.close()
+        self._ready_waiters.wake()
+        self._closed_waiters.wake()
+        if self._migration is not None and not self._migration.done():
+            self._migration.set_result(False)
+        if self._owns_endpoint and self._endpoint is not None:
+            self._endpoint.flush()
+            self._endpoint.loop.call_soon(self._endpoint.close)
+        elif self._own_socket is not None and self._endpoint is not None:
+            self._endpoint.flush()
+            self._endpoint.loop.call_soon(self._endpoint.close_socket, self._own_socket)
+        if self.on_closed is not None:
+            self.on_closed(self)
+        self._emit_nowait(EventType.CONNECTION_CLOSED, {"connection_id": self._id, "state": state})

@@ -1,0 +1,94 @@
+"""What the datagram classes accept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from ..exceptions import DatagramArgumentError, invalid_config
+from ..utils.checks import check_data, check_integer
+
+__all__ = [
+    "MAX_PRIORITY",
+    "check_age",
+    "check_limit",
+    "check_payload",
+    "check_payloads",
+    "check_priority",
+    "check_wait",
+]
+
+MAX_PRIORITY = 2
+
+
+def check_payload(data: Any) -> bytes:
+    """The bytes of one datagram.
+
+    Raises:
+        ConfigurationError: ``data`` is no buffer and no text.
+    """
+    return bytes(check_data("data", data))
+
+
+def check_payloads(datagrams: Any) -> list[bytes]:
+    """The bytes of several datagrams.
+
+    Raises:
+        ConfigurationError: They are one datagram or no collection, or one of them is neither a
+            buffer nor a string.
+    """
+    one = isinstance(datagrams, str | bytes | bytearray | memoryview)
+    if one or not isinstance(datagrams, Collection):
+        kind = type(datagrams).__name__
+        raise _wrong(
+            f"datagrams must be a sequence of datagrams, got {'one ' if one else ''}{kind}",
+            "datagrams",
+            datagrams,
+        )
+    return [check_payload(data) for data in datagrams]
+
+
+def check_priority(priority: Any) -> None:
+    """Raise ConfigurationError when ``priority`` is not 0, 1 or 2."""
+    check_integer("priority", priority, -sys.maxsize, sys.maxsize)
+    if not 0 <= priority <= MAX_PRIORITY:
+        raise _wrong(f"priority must be 0 to {MAX_PRIORITY}, got {priority}", "priority", priority)
+
+
+def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
+    """Raise ConfigurationError when ``seconds`` is not a number above 0."""
+    if seconds is None and optional:
+        return
+    _check_number(name, seconds)
+    if not seconds > 0:
+        raise _wrong(
+            f"{name} must be > 0 seconds{' or None' if optional else ''}, got {seconds}",
+            name,
+            seconds,
+        )
+
+
+def check_wait(name: str, seconds: Any) -> None:
+    """Raise ConfigurationError when ``seconds`` is not a number of 0 or more."""
+    _check_number(name, seconds)
+    if not seconds >= 0:
+        raise _wrong(f"{name} must be >= 0 seconds, got {seconds}", name, seconds)
+
+
+def check_limit(name: str, count: Any, least: int = 1) -> None:
+    """Raise ConfigurationError when ``count`` is not a whole number from ``least`` on."""
+    check_integer(name, count, -sys.maxsize, sys.maxsize)
+    if count < least:
+        raise _wrong(f"{name} must be >= {least}, got {count}", name, count)
+
+
+def _wrong(message: str, name: str, value: Any) -> DatagramArgumentError:
+    return DatagramArgumentError(message, config_key=name, config_value=value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid_config(key=name, value=value, reason="expected a number of seconds")
+    if isinstance(value, int):
+        check_integer(name, value, -sys.maxsize, sys.maxsize)

@@ -1,0 +1,173 @@
+"""Joins one QUIC connection with its HTTP/3 state and tells the public object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .._loop import Endpoint, RemoteAddress
+from .._quic import QuicTls
+from .._transport import CloseInfo, Stream, Transport
+from ..exceptions import WebTransportError
+from ..h3.connection import H3Connection
+from ..h3.options import H3Options
+from ..h3.session import H3Session
+from ..utils.turns import Turns
+from .errors import error_from_close
+
+if TYPE_CHECKING:
+    from .connection import WebTransportConnection
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """The handler of one QUIC connection.
+
+    Commands go down as method calls on ``quic`` and ``h3``; facts come up here
+    and go to ``owner``. A client tries several addresses at a time with one
+    driver each; only the one that won has ``active`` set.
+    """
+
+    __slots__ = (
+        "_where",
+        "active",
+        "datagram_writable",
+        "datagrams_received",
+        "h3",
+        "handshake",
+        "owner",
+        "quic",
+        "stream_ready",
+        "streams_available",
+    )
+
+    h3: H3Connection
+    quic: Transport
+    # Set in ``attach`` to the HTTP/3 layer's own methods: the hot facts need no stop here.
+    stream_ready: Callable[[Stream], None]
+    datagrams_received: Callable[[list[bytes]], None]
+    streams_available: Callable[[bool], None]
+    datagram_writable: Callable[[], None]
+
+    def __init__(self, owner: WebTransportConnection, *, where: str = "") -> None:
+        # None once the QUIC connection is gone: nothing is left to the garbage collector.
+        self.owner: WebTransportConnection | None = owner
+        self.active = False
+        self._where = where
+        self.handshake: asyncio.Future[None] | None = None
+
+    def attach(self, quic: Transport, options: H3Options, *, is_client: bool) -> None:
+        """Build the HTTP/3 state over ``quic``."""
+        self.quic = quic
+        loop = asyncio.get_running_loop()
+        self.h3 = h3 = H3Connection(
+            quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
+        )
+        self.stream_ready = h3.stream_ready
+        self.datagrams_received = h3.datagrams_received
+        self.streams_available = h3.streams_available
+        self.datagram_writable = h3.datagram_writable
+
+    def connect(
+        self,
+        endpoint: Endpoint,
+        remote: RemoteAddress,
+        options: H3Options,
+        *,
+        server_name: str,
+        tls: QuicTls | None,
+        ticket: bytes | None,
+        token: bytes | None,
+    ) -> None:
+        """Client: start the handshake with one address."""
+        self.handshake = asyncio.get_running_loop().create_future()
+        # Whether anybody asks is up to the caller; a lost race is not an error to report.
+        self.handshake.add_done_callback(_look_at)
+        quic = endpoint.connect(
+            remote, server_name=server_name, handler=self, tls=tls, ticket=ticket, token=token
+        )
+        self.attach(quic, options, is_client=True)
+
+    # ------------------------------------------------- facts about the connection
+
+    def handshake_completed(self) -> None:
+        """QUIC and TLS are done: SETTINGS go out."""
+        self.h3.start()
+        if self.handshake is not None and not self.handshake.done():
+            self.handshake.set_result(None)
+
+    def connection_closed(self, info: CloseInfo) -> None:
+        """The QUIC connection is gone."""
+        owner, self.owner = self.owner, None
+        if owner is None:
+            return
+        error = self.error(owner, info)
+        self.h3.connection_closed(error, partial(self._sessions_told, owner, info, error))
+
+    def _sessions_told(
+        self, owner: WebTransportConnection, info: CloseInfo, error: WebTransportError
+    ) -> None:
+        if self.handshake is not None and not self.handshake.done():
+            self.handshake.set_exception(error)
+        if self.active:
+            owner._quic_closed(info, error)
+
+    def error(self, owner: WebTransportConnection, info: CloseInfo) -> WebTransportError:
+        """The typed error for the end of the QUIC connection."""
+        if owner._error is not None:
+            return owner._error
+        pinned = bool(getattr(owner.config, "server_certificate_hashes", ()))
+        return error_from_close(info, self.quic.remote_address, self._where, pinned=pinned)
+
+    def path_changed(self, validated: bool) -> None:
+        """The network path changed, or a migration failed."""
+        if self.active and self.owner is not None:
+            self.owner._path_changed(validated)
+
+    def session_ticket(self, ticket: bytes) -> None:
+        """TLS session ticket for a later connection."""
+        if self.owner is not None:
+            self.owner.session_ticket = ticket
+            self.owner._credentials_changed()
+
+    def new_token(self, token: bytes) -> None:
+        """Address-validation token for a later connection."""
+        if self.owner is not None:
+            self.owner.address_token = token
+            self.owner._credentials_changed()
+
+    # ---------------------------------------------------- facts about HTTP/3
+
+    def settings_received(self, settings: Mapping[int, int]) -> None:
+        """The peer's SETTINGS are in."""
+        if self.owner is not None:
+            self.owner._settings_received(settings)
+
+    def session_requested(self, session: H3Session) -> None:
+        """Server: a client asks for a session."""
+        if self.owner is not None:
+            self.owner._session_requested(session)
+
+    def early_dropped(self, what: str) -> None:
+        """Something came before its session, and found no room or waited too long."""
+        owner = self.owner
+        if owner is not None and owner.on_early_drop is not None:
+            owner.on_early_drop(owner, what)
+
+    def goaway_received(self, last_id: int) -> None:
+        """No further session can be opened."""
+        if self.owner is not None:
+            self.owner._goaway_received()
+
+    def connection_failed(self, error: Exception) -> None:
+        """The peer broke a rule of HTTP/3 or WebTransport."""
+        if self.owner is not None:
+            self.owner._protocol_failed(error)
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,185 @@
+"""Endpoints with the switches that a configuration asks for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .._loop import Endpoint, TunnelEndpoint, WorkerSockets
+from .._quic import QuicConnection, QuicTls
+from .._transport import CloseInfo, ConnectionHandler, SockAddr
+from ..config import ClientConfig, ServerConfig
+from ..exceptions import ConfigurationError
+from ..utils.logs import BoundedLog, apply_log_level
+from ..utils.private_files import open_private, why_not
+from ..utils.text import printable, printable_line
+from .memory import apply_limit, has_room
+from .settings import quic_settings
+
+__all__ = ["client_endpoint", "server_endpoint", "tunnel_endpoint"]
+
+_logger = logging.getLogger("pywebtransport.connection")
+_quic_logger = logging.getLogger("pywebtransport.quic")
+
+
+def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
+    """An endpoint for outgoing connections."""
+    apply_limit(config)
+    return Endpoint(is_server=False, settings=quic_settings(config), tls=tls, **_switches(config))
+
+
+def server_endpoint(
+    config: ServerConfig,
+    tls: QuicTls,
+    accept: Callable[[QuicConnection], ConnectionHandler | None],
+    seat: WorkerSockets | None = None,
+    handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
+) -> Endpoint:
+    """An endpoint that accepts connections.
+
+    Args:
+        config: The server's.
+        tls: Likewise.
+        accept: Gives the handler of a connection whose handshake is complete.
+        seat: As one worker of several.
+        handshake_failed: Hears of clients that get no connection.
+    """
+    apply_limit(config)
+
+    def admit(quic: QuicConnection) -> ConnectionHandler | None:
+        return accept(quic) if has_room(quic) else None
+
+    return Endpoint(
+        is_server=True,
+        settings=quic_settings(config),
+        tls=tls,
+        accept=admit,
+        seat=seat,
+        handshake_failed=handshake_failed,
+        **_switches(config),
+    )
+
+
+def tunnel_endpoint(
+    config: ClientConfig,
+    tls: QuicTls,
+    *,
+    send: Callable[[bytes], bool],
+    local: tuple[str, int],
+    on_close: Callable[[], object],
+) -> TunnelEndpoint:
+    """An endpoint for one connection whose packets go through a tunnel."""
+    return TunnelEndpoint(
+        send=send,
+        local=local,
+        settings=quic_settings(config) | {"ecn": False},  # there is no IP header to mark
+        tls=tls,
+        on_close=on_close,
+        **_logs(config),
+    )
+
+
+def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    """What a socket is asked for, and who hears what."""
+    features: tuple[str, ...] = ("gso", "gro", "ecn", "pktinfo")
+    if not config.gso:
+        features = tuple(name for name in features if name not in ("gso", "gro"))
+    if not config.ecn:
+        features = tuple(name for name in features if name != "ecn")
+    return {
+        "socket_buffer_size": config.socket_buffer_size,
+        "socket_features": features,
+        **_logs(config),
+    }
+
+
+def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    apply_log_level(config.log_level)
+    switches: dict[str, Any] = {}
+    if config.keylog_file is not None:
+        switches["keylog"] = _KeyLog(config.keylog_file)
+    if config.qlog_dir is not None:
+        switches["qlog"] = _QlogDir(config.qlog_dir)
+    if config.debug:
+        switches["log"] = _log_line
+    return switches
+
+
+def _log_line(line: str) -> None:
+    """A line of the QUIC library, in which words of the peer may be."""
+    _quic_logger.debug("%s", printable_line(line))
+
+
+class _Appending:
+    """Writes to the end of files; one that cannot be written is told once, and not each time.
+
+    What is lost then is for a developer's eyes: no connection ends because of it. A disk that
+    is full now and then is told of once a minute.
+
+    Args:
+        field: Of the configuration, for the log.
+    """
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._failed = False
+        self._log = BoundedLog(_logger, interval=60.0)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Only the owner may read a file that is made here: it tells what was encrypted."""
+        try:
+            with open(path, "ab", opener=open_private) as file:
+                file.write(data)
+        except OSError as error:
+            if not self._failed:
+                self._log.tell(
+                    "lost",
+                    logging.WARNING,
+                    "%s '%s' cannot be written: %s; what does not fit is left out",
+                    self._field,
+                    printable(path),
+                    printable(why_not(path, error)),
+                )
+            self._failed = True
+        else:
+            self._failed = False
+
+
+class _KeyLog(_Appending):
+    """Appends TLS secrets in the format that Wireshark reads."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("keylog_file")
+        self._path = Path(path)
+        try:
+            os.close(open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+        except OSError as error:
+            raise ConfigurationError(
+                f"keylog_file {path!r} cannot be written: {why_not(path, error)}",
+                config_key="keylog_file",
+                config_value=path,
+            ) from error
+
+    def __call__(self, line: str) -> None:
+        self.append(self._path, line.rstrip("\n").encode("ascii", "backslashreplace") + b"\n")
+
+
+class _QlogDir(_Appending):
+    """One qlog file per connection."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("qlog_dir")
+        self._dir = Path(path)
+        if not self._dir.is_dir():
+            raise ConfigurationError(
+                f"qlog_dir {path!r} is not a directory",
+                config_key="qlog_dir",
+                config_value=path,
+            )
+
+    def __call__(self, connection: QuicConnection | None, data: bytes, last: bool) -> None:
+        name = f"{id(connection):x}.sqlog" if connection is not None else "handshake.sqlog"
+        self.append(self._dir / name, data)

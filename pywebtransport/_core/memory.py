@@ -1,0 +1,87 @@
+"""What this end holds on behalf of its peers, in bytes: the whole process, one connection."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .._quic import unread_bytes
+from .._transport import Transport
+from ..config import ClientConfig, ServerConfig
+from ..utils.budget import PROCESS, ByteBudget
+from ..utils.logs import BoundedLog
+
+if TYPE_CHECKING:
+    from ..h3.session import H3Session
+    from .connection import WebTransportConnection
+
+__all__ = ["apply_limit", "has_room", "process_figures", "session_memory", "takes_request"]
+
+_log = BoundedLog(logging.getLogger("pywebtransport.connection"), interval=10.0)
+
+_UNAVAILABLE = 503
+_LINE_OVERHEAD = 64  # two small objects of Python
+
+
+def apply_limit(config: ClientConfig | ServerConfig) -> None:
+    """Give the process the limit of a configuration, if it has one."""
+    if config.max_memory is not None:
+        PROCESS.limit = config.max_memory
+
+
+def process_figures() -> dict[str, int]:
+    """For statistics: those of the process's budget, and bytes that wait ``unread`` in streams."""
+    return {**PROCESS.figures(), "unread": unread_bytes()}
+
+
+def has_room(quic: Transport) -> bool:
+    """Tell whether the process may hold more; False: the connection is to be refused."""
+    unread = unread_bytes()
+    if PROCESS.used + unread < PROCESS.limit:
+        return True
+    PROCESS.refused += 1
+    _log.tell(
+        "refused",
+        logging.WARNING,
+        "refused a connection of %s: %d bytes are held on behalf of clients and %d wait unread in "
+        "streams, where max_memory = %d allows no more",
+        quic.remote_address,
+        PROCESS.used,
+        unread,
+        PROCESS.limit,
+    )
+    return False
+
+
+def session_memory(connection: WebTransportConnection, session: H3Session) -> ByteBudget:
+    """The budget of a session; a client's request is the first that it holds."""
+    limit = connection.config.max_session_memory
+    memory = ByteBudget("max_session_memory", limit, connection.memory_budget)
+    if not session.is_client:
+        memory.take_anyway(_header_size(session))
+    return memory
+
+
+def _header_size(session: H3Session) -> int:
+    """Bytes of the request header, as it is held."""
+    headers = session.request_headers
+    return sum(_LINE_OVERHEAD + len(name) + len(text) for name, text in headers.lines)
+
+
+def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
+    """Tell whether there is room for a session's request; if not, it is answered."""
+    full = connection.memory_budget.lacking(_header_size(session))
+    if full is None:
+        return True
+    full.refused += 1
+    _log.tell(
+        "session",
+        logging.WARNING,
+        "refused a session of %s with status %d: %s = %d bytes are used up",
+        connection.remote_address,
+        _UNAVAILABLE,
+        full.name,
+        full.limit,
+    )
+    session.reject(_UNAVAILABLE)
+    return False

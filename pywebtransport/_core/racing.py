@@ -1,0 +1,76 @@
+"""Connecting to a host with several addresses: one driver each, and the first that is up wins."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from .._loop import Failures, RemoteAddress, connect_staggered
+from .driver import Driver
+
+if TYPE_CHECKING:
+    from .connection import WebTransportConnection
+
+__all__ = ["race"]
+
+_logger = logging.getLogger("pywebtransport.connection")
+
+
+async def race(
+    owner: WebTransportConnection,
+    candidates: list[Driver],
+    addresses: Sequence[RemoteAddress],
+    start: Callable[[Driver, RemoteAddress], None],
+    *,
+    where: str,
+    delay: float,
+    failures: Failures,
+) -> Driver:
+    """Give the driver whose handshake is done; the others are closed.
+
+    Args:
+        owner: What the drivers are for.
+        candidates: Gets the drivers that are under way.
+        addresses: In order of preference; never empty.
+        start: Starts the handshake of one driver.
+        where: What was asked for, such as ``example.org:443``, for messages.
+        delay: Seconds between attempts.
+        failures: Gets the attempts that failed. One that failed while another address
+            answered is logged: it costs time at each connection.
+
+    Raises:
+        WebTransportError: That of the attempt that got furthest, see ``connect_staggered``.
+
+    Cancellation: safe.
+    """
+
+    async def attempt(address: RemoteAddress) -> _Attempt:
+        driver = Driver(owner, where=where)
+        start(driver, address)
+        candidates.append(driver)
+        assert driver.handshake is not None
+        try:
+            await driver.handshake
+        except asyncio.CancelledError:
+            driver.quic.close(0)
+            raise
+        return _Attempt(driver)
+
+    winner = await connect_staggered(addresses, attempt, delay=delay, failures=failures)
+    for name, error in failures:
+        _logger.info("%s: connected, but not at %s: %s", where, name, error)
+    return winner.driver
+
+
+class _Attempt:
+    """The result of one connection attempt; ``close`` ends one that came second."""
+
+    __slots__ = ("driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def close(self) -> None:
+        self.driver.quic.close(0)

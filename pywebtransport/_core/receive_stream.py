@@ -1,0 +1,490 @@
+"""The receiving half of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+from .._states import ErrorCode, EventType, StreamDirection
+from ..events import EventEmitter
+from ..exceptions import (
+    ConfigurationError,
+    StreamError,
+    TimeoutError,
+    WebTransportError,
+    invalid_config,
+)
+from ..utils.checks import check_data, check_integer
+from ..utils.waiters import require_loop
+from .stream_base import DONE, _StreamBase, passed
+
+if TYPE_CHECKING:
+    from .._transport import Stream
+
+__all__ = ["WebTransportReceiveStream"]
+
+# What one read of an iterator takes at most; the engine hands over slabs of this size.
+_CHUNK = 65536
+
+
+class WebTransportReceiveStream(_StreamBase, EventEmitter):
+    """A stream, or the half of one, that the peer sends on.
+
+    One coroutine may read at a time. Reading returns flow-control credit to
+    the peer: an application that does not read stops the sender after about
+    ``max_read_buffer_size`` bytes.
+
+    All reads are safe to cancel: no byte is lost, a later read continues.
+    ``config.read_timeout`` (seconds) bounds each wait for data.
+    """
+
+    __slots__ = ()
+
+    _direction = StreamDirection.RECEIVE_ONLY
+
+    # Bytes that listeners were told of; kept in the dictionary, where there are listeners.
+    _data_told: int
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def is_readable(self) -> bool:
+        """Bytes or the end of the stream can still come."""
+        quic = self._quic
+        if self._receive_done or quic.is_reset:
+            return False
+        return quic.buffered > 0 or (self._session._close_info is None and not quic.at_eof)
+
+    def at_eof(self) -> bool:
+        """The peer's FIN was reached: every byte has been read."""
+        return self._quic.at_eof
+
+    # ---------------------------------------------------------------- reading
+
+    async def read(self, size: int = 8192) -> bytes:
+        """Return between 1 and ``size`` bytes as soon as any are there.
+
+        Args:
+            size: Most bytes to return. ``-1`` reads to the end, like ``read_all``.
+
+        Returns:
+            The bytes; ``b""`` once the peer finished the stream.
+
+        Raises:
+            StreamResetError: The peer reset the stream; ``error_code`` is its
+                application code, ``None`` if it cannot be mapped.
+            StreamError: Another coroutine is reading, or reading was stopped here.
+            SessionClosedError: The session ended before the stream did.
+            TimeoutError: ``read_timeout`` passed without data.
+            ConfigurationError: ``size`` is no whole number.
+
+        Cancellation: safe, nothing is consumed.
+        """
+        if size.__class__ is not int or size <= 0:
+            check_integer("size", size, -sys.maxsize, sys.maxsize)
+            if size <= 0:
+                return b"" if size == 0 else await self.read_all()
+        quic = self._quic
+        try:
+            data = quic.read(size)
+            # Waiting is written out here and in read_all: as a coroutine of its own it
+            # would cost each reader that waits another frame to suspend and to resume.
+            while data is None:
+                waiter = self._begin_wait()
+                try:
+                    expired = await waiter
+                finally:
+                    self._end_wait(waiter)
+                if expired:
+                    raise self._timed_out()
+                data = quic.read(size)
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        except OverflowError:
+            check_integer("size", size, -sys.maxsize, sys.maxsize)
+            raise
+        self._reads += 1
+        if data:
+            self.bytes_read += len(data)
+        else:
+            self._finish_receive()
+        return data
+
+    async def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill ``buffer`` with what is there, waiting for at least one byte.
+
+        Args:
+            buffer: A writable buffer (``bytearray``, ``memoryview``, array).
+
+        Returns:
+            How many bytes were stored; 0 at the end of the stream.
+
+        Raises: as ``read``; ConfigurationError for what is no writable buffer.
+
+        Cancellation: safe.
+        """
+        view = check_data("buffer", buffer)
+        if isinstance(view, bytes) or view.readonly:
+            raise invalid_config(key="buffer", value=buffer, reason="it is read-only")
+        if not len(view):
+            return 0
+        try:
+            count = self._quic.readinto(view)
+            while count is None:
+                waiter = self._begin_wait()
+                try:
+                    expired = await waiter
+                finally:
+                    self._end_wait(waiter)
+                if expired:
+                    raise self._timed_out()
+                count = self._quic.readinto(view)
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        self._reads += 1
+        self.bytes_read += count
+        if count == 0:
+            self._finish_receive()
+        return count
+
+    async def read_all(self, max_size: int | None = None) -> bytes:
+        """Read to the end of the stream.
+
+        Args:
+            max_size: Most bytes to accept; ``None`` for no limit. Give a limit
+                when the peer is not trusted.
+
+        Raises:
+            StreamError: The stream is longer than ``max_size``; what was read
+                is kept and can still be read piece by piece.
+            Otherwise as ``read``.
+
+        Cancellation: not safe, bytes read so far are lost. Use ``read`` where
+        cancellation is expected.
+        """
+        if max_size is not None and (max_size.__class__ is not int or max_size < 0):
+            check_integer("max_size", max_size, 0, sys.maxsize)
+        quic = self._quic
+        chunks: list[bytes] = []
+        total = 0
+        try:
+            while (data := quic.read(_CHUNK)) != b"":
+                if data is None:
+                    waiter = self._begin_wait()
+                    try:
+                        expired = await waiter
+                    finally:
+                        self._end_wait(waiter)
+                    if expired:
+                        raise self._timed_out()
+                    continue
+                chunks.append(data)
+                total += len(data)
+                self._reads += 1
+                self.bytes_read += len(data)
+                if max_size is not None and total > max_size:
+                    break
+        except WebTransportError as error:
+            raise self._read_failed(error) from None
+        if data:
+            self._unread(b"".join(chunks))
+            raise StreamError(
+                f"stream {self.stream_id} is longer than max_size={max_size} bytes",
+                stream_id=self.stream_id,
+                details={"max_size": max_size, "received": total},
+            )
+        self._reads += 1
+        self._finish_receive()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
+        """Iterate over the bytes in pieces of at most ``chunk_size`` until the end.
+
+        Raises: as ``read``.
+        """
+        check_integer("chunk_size", chunk_size, 1, sys.maxsize)
+        while data := await self.read(chunk_size):
+            yield data
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read exactly ``n`` bytes.
+
+        Raises:
+            StreamError: The stream ended first; ``details["partial"]`` holds
+                the bytes that came, ``details["expected"]`` is ``n``.
+            Otherwise as ``read``.
+
+        Cancellation: safe, the bytes read so far are put back.
+        """
+        if n.__class__ is not int or not 0 <= n <= sys.maxsize:
+            check_integer("n", n, -sys.maxsize, sys.maxsize)
+            if n < 0:
+                raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
+        chunks: list[bytes] = []
+        missing = n
+        try:
+            while missing:
+                data = await self.read(missing)
+                if not data:
+                    partial = b"".join(chunks)
+                    raise StreamError(
+                        f"stream {self.stream_id} ended after {len(partial)} of {n} bytes",
+                        stream_id=self.stream_id,
+                        stream_state=self.state,
+                        details={"partial": partial, "expected": n},
+                    )
+                chunks.append(data)
+                missing -= len(data)
+        except (asyncio.CancelledError, TimeoutError):
+            self._unread(b"".join(chunks))
+            raise
+        if self._quic.at_eof:
+            self._finish_receive()  # nobody needs to ask for the end
+        return b"".join(chunks)
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Read up to and including ``separator``.
+
+        At most ``flow_control_window_size`` bytes are searched.
+
+        Raises:
+            StreamError: The stream ended, or the limit was reached, without the
+                separator (``details["partial"]`` or ``details["limit"]``).
+            Otherwise as ``read``.
+
+        Cancellation: safe, the bytes read so far are put back.
+        """
+        if not isinstance(separator, bytes | bytearray | memoryview) or not len(separator):
+            raise invalid_config(key="separator", value=separator, reason="expected some bytes")
+        limit = self._session._config.stream_window
+        buffer = bytearray()
+        try:
+            while True:
+                data = await self.read(_CHUNK)
+                if not data:
+                    raise StreamError(
+                        f"stream {self.stream_id} ended before the separator {separator!r}",
+                        stream_id=self.stream_id,
+                        details={"partial": bytes(buffer)},
+                    )
+                start = max(0, len(buffer) - len(separator) + 1)
+                buffer += data
+                found = buffer.find(separator, start)
+                if found >= 0:
+                    end = found + len(separator)
+                    self._unread(bytes(buffer[end:]))
+                    return bytes(buffer[:end])
+                if len(buffer) > limit:
+                    self._unread(bytes(buffer))
+                    raise StreamError(
+                        f"no separator {separator!r} within flow_control_window_size={limit} bytes",
+                        stream_id=self.stream_id,
+                        details={"limit": limit},
+                    )
+        except (asyncio.CancelledError, TimeoutError):
+            self._unread(bytes(buffer))
+            raise
+
+    async def readline(self, separator: bytes = b"\n") -> bytes:
+        """Read one line, including its end; the last line may lack one.
+
+        Returns ``b""`` at the end of the stream. Raises as ``readuntil``.
+
+        Cancellation: safe.
+        """
+        try:
+            return await self.readuntil(separator)
+        except StreamError as error:
+            if "partial" in error.details:
+                return cast("bytes", error.details["partial"])
+            raise
+
+    def __aiter__(self) -> Self:
+        """Iterate over the bytes as they come, in pieces of at most 64 KiB."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.read(_CHUNK)
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    # ---------------------------------------------------------------- ending
+
+    def stop_sending(self, code: ErrorCode = 0) -> Awaitable[None]:
+        """Tell the peer that nothing more will be read (STOP_SENDING, RFC 9000 3.5).
+
+        What is buffered is dropped; a pending ``read`` raises ``StreamError``.
+        Takes effect at once; awaiting the result is optional.
+
+        Args:
+            code: Application error code, 0 to 2**32 - 1.
+        """
+        self._stop_wire(self._session._code_to_wire(code))
+        return DONE
+
+    def pass_reset_to(self, writer: _StreamBase) -> None:
+        """Advanced, for relays: reset the stream that this one feeds, as the peer reset this.
+
+        Args:
+            writer: Its sending half is reset with the code as it stands on the wire.
+        """
+        writer._reset_wire(passed(self._quic.reset_code))
+
+    def _stop_wire(self, wire: int) -> None:
+        if not self._receive_done:
+            if not self._quic.at_eof:
+                self._quic.stop_sending(wire)
+            self._finish_receive()
+            self._wake()
+
+    async def abort(self, code: ErrorCode = 0) -> None:
+        """Give the stream up: here ``stop_sending(code)``."""
+        self.stop_sending(code)
+
+    async def initialize(self) -> None:
+        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+
+    async def close(self) -> None:
+        """Stop reading; same as ``stop_sending(0)``."""
+        self.stop_sending(0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.abort() if exc_type is not None else await self.close()
+
+    # -------------------------------------------------------------- internal
+
+    def _listener_added(self, event_type: str | None) -> None:
+        quic = self._quic
+        if event_type not in (None, EventType.STREAM_DATA_RECEIVED) or quic.sink is not None:
+            return
+        # The engine calls a sink only where there is one: without listeners arriving data
+        # cost nothing more.
+        self._data_told = quic.bytes_received - quic.buffered
+        quic.sink = _data_received
+        if quic.buffered:
+            asyncio.get_running_loop().call_soon(_data_received, quic)
+
+    def _begin_wait(self) -> asyncio.Future[bool | None]:
+        """Give a future for "a read can say something"; raise what makes waiting pointless.
+
+        Whoever awaits it calls ``_end_wait`` afterwards, whatever happened.
+        """
+        if self._receive_done:
+            raise StreamError(
+                f"reading stream {self.stream_id} was stopped on this side",
+                stream_id=self.stream_id,
+                stream_state=self.state,
+            )
+        ended = self._ending()
+        if ended is not None:
+            raise ended
+        if self._read_waiter is not None:
+            raise StreamError(
+                f"another coroutine is already reading stream {self.stream_id}; "
+                "read from one place, or open more streams",
+                stream_id=self.stream_id,
+            )
+        loop = asyncio.get_running_loop()
+        if loop is not self._session._loop:
+            require_loop(self._session._loop, loop)
+        waiter: asyncio.Future[bool | None] = loop.create_future()
+        self._read_waiter = waiter
+        timeout = self._session._config.read_timeout
+        if timeout is not None:
+            self._read_timer = loop.call_later(timeout, _expire, waiter)
+        self._wait_started = perf_counter()
+        self._quic.set_read_waiter(waiter)
+        return waiter
+
+    def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
+        """The waiting is over, one way or another: take it into account and clear up."""
+        self._read_waiter = None
+        waited = perf_counter() - self._wait_started
+        self._read_time += waited
+        if waited > self._max_read_time:
+            self._max_read_time = waited
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        # Who wakes the waiter makes the engine forget it; a cancelled one is left there.
+        if waiter.cancelled() or not waiter.done():
+            self._quic.set_read_waiter(None)
+
+    def _timed_out(self) -> TimeoutError:
+        timeout = self._session._config.read_timeout
+        self._quic.set_read_waiter(None)
+        return TimeoutError(
+            f"no data on stream {self.stream_id} for read_timeout={timeout} s",
+            timeout_duration=timeout,
+            operation="read",
+        )
+
+    def _read_failed(self, error: WebTransportError) -> WebTransportError:
+        self.stats.read_errors += 1
+        if self._quic.is_reset:
+            self._finish_receive()
+        return self._report(self._application_error(error))
+
+    def _discard(self) -> None:
+        self.stop_sending(0)
+
+    def _unread(self, data: bytes) -> None:
+        if data:
+            self._quic.unread(data)
+            self.bytes_read -= len(data)
+
+    def _finish_receive(self) -> None:
+        if not self._receive_done:
+            self._receive_done = True
+            if self._quic.is_closed:
+                self._check_done()
+
+    def _receive_over(self) -> bool:
+        return self._quic.is_reset or self._session._close_info is not None
+
+    def _tell_data(self) -> bool:
+        """Tell listeners of bytes that arrived; False: there are no listeners."""
+        if not self._has_listeners(EventType.STREAM_DATA_RECEIVED):
+            return False
+        quic = self._quic
+        size = quic.bytes_received - self._data_told
+        if size > 0:
+            self._data_told += size
+            self._emit_nowait(
+                EventType.STREAM_DATA_RECEIVED,
+                {"stream_id": quic.stream_id, "size": size, "fin": quic.fin_received},
+            )
+        return True
+
+    def _wake(self) -> None:
+        waiter = self._read_waiter
+        if waiter is not None and not waiter.done():
+            self._quic.set_read_waiter(None)
+            waiter.set_result(None)
+        super()._wake()
+
+
+def _data_received(quic: Stream) -> None:
+    """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
+    stream = None if quic.tag is None else quic.tag()
+    if stream is not None and not stream._tell_data():
+        quic.sink = None
+
+
+def _expire(waiter: asyncio.Future[bool | None]) -> None:
+    """The read timeout passed."""
+    if not waiter.done():
+        waiter.set_result(True)

@@ -1,0 +1,874 @@
+"""The WebTransport session: streams and datagrams under one CONNECT request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import ref
+
+from .._header_map import HeaderMap
+from .._states import (
+    ErrorCode,
+    EventType,
+    HeadersToSend,
+    SessionCloseInfo,
+    SessionId,
+    SessionState,
+    StreamId,
+)
+from ..constants import MAX_VARINT, ErrorCodes
+from ..events import EventEmitter
+from ..exceptions import (
+    ConfigurationError,
+    SessionArgumentError,
+    SessionClosedError,
+    SessionRejectedError,
+)
+from ..h3.error_codes import code_from_wire
+from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
+from ..utils import get_timestamp
+from ..utils.checks import (
+    check_count,
+    check_data,
+    check_instance,
+    check_integer,
+    check_seconds,
+    check_text,
+    check_timeout,
+    validate_session_id,
+)
+from ..utils.waiters import Waiters
+from . import ending, opening, orphans
+from . import session_diagnostics as diagnostics
+from .connection import WebTransportConnection
+from .datagram_transport import WebTransportDatagramTransport
+from .ending import check_ending, refusal, stream_code_to_wire
+from .incoming_streams import Acceptors, IncomingStreams
+from .memory import session_memory
+from .opening import (
+    check_answer,
+    credit_grew,
+    open_stream,
+    require_home,
+    stream_over,
+    unanswered,
+)
+from .receive_stream import WebTransportReceiveStream
+from .send_stream import WebTransportSendStream, check_send_order
+from .session_stats import SessionStats
+from .stream import WebTransportStream
+from .stream_base import DONE, _StreamBase
+from .stream_manager import StreamManager
+from .structured_datagrams import StructuredDatagramTransport
+from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check_message_size
+
+if TYPE_CHECKING:
+    from .._transport import Stream
+    from ..config import ClientConfig, ServerConfig
+    from ..h3.session import H3Session
+
+__all__ = ["WebTransportSession"]
+
+_MessageT = TypeVar("_MessageT")
+_Ending = tuple[int | None, str, bool, Exception | None]
+_AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
+
+# Bytes that HKDF-Expand gives with SHA-256 (RFC 5869 section 2.3).
+_MAX_EXPORT = 255 * 32
+
+# Looking a member up on its enumeration takes ten times as long as a global name.
+_CLOSED = SessionState.CLOSED
+_OVER = (SessionState.CLOSING, SessionState.CLOSED)
+_DRAINING_OR_OVER = (SessionState.DRAINING, *_OVER)
+
+
+class WebTransportSession(EventEmitter):
+    """One session. Made by ``WebTransportClient.connect`` or given to a server's handler.
+
+    Use as ``async with session:``; leaving the block closes the session.
+
+    Attributes:
+        memory_budget: What the peer makes this end keep (``max_session_memory``).
+        write_high_water: Bytes queued on a stream from which ``write`` waits. Settable.
+        write_low_water: Bytes queued on a stream at which ``write`` goes on.
+        rejection_reason: Server: why the request is rejected, for this end's log. Settable;
+            the client does not see it.
+        on_end: Advanced: called once with the session, when it is over, before its listeners.
+    """
+
+    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    __slots__ = ("__dict__", "__weakref__", "_acceptors", "_arrivals", "_close_info",
+                 "_closed_waiters", "_config", "_connection", "_counted_local", "_counted_uni",
+                 "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
+                 "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
+                 "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
+                 "memory_budget", "on_end", "write_high_water", "write_low_water")  # fmt: skip
+
+    _logger = logging.getLogger("pywebtransport.session")
+    # Few sessions have one of their own.
+    rejection_reason = "the application refused it"
+
+    def __init__(
+        self,
+        connection: WebTransportConnection,
+        *,
+        session_id: SessionId,
+        max_streams: int | None = None,
+        max_incoming_streams: int | None = None,
+        stream_cleanup_interval: float | None = None,
+    ) -> None:
+        """Attach to a session that ``connection`` opened (``wait_for_ready_session``).
+
+        Args:
+            connection: The connection that carries it.
+            session_id: As returned by the connection.
+            max_streams: Streams that this end may have open at a time in this session, 1
+                or more; default from the configuration.
+            max_incoming_streams: Accepted for the contract; what the peer may open was
+                settled with the connection, by its configuration.
+            stream_cleanup_interval: Accepted for the contract; closed streams free themselves.
+
+        Raises:
+            ConfigurationError: ``max_streams`` is below 1.
+            SessionError: The connection has no such session, or it has an object already.
+        """
+        if max_streams is not None:
+            check_count("max_streams", max_streams)
+        check_instance("connection", connection, WebTransportConnection)
+        validate_session_id(session_id)
+        self._bind(connection, connection._claim(session_id), session_id)
+        if max_streams is not None:
+            self._max_streams = max_streams
+
+    @classmethod
+    def attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
+        """Advanced: make the object of a session.
+
+        Args:
+            connection: What carries it.
+            h3: Its HTTP/3 side, which has no object yet.
+        """
+        self = cls.__new__(cls)
+        self._bind(connection, h3, connection._next_session_id())
+        return self
+
+    def _bind(
+        self, connection: WebTransportConnection, h3: H3Session, session_id: SessionId
+    ) -> None:
+        EventEmitter.__init__(self)
+        config = connection.config
+        self._connection = connection
+        self._config: ClientConfig | ServerConfig = config
+        self._h3 = h3
+        self._counted_local = self._counted_uni = 0
+        self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
+        self.memory_budget = session_memory(connection, h3)
+        self.write_high_water = config.write_buffer_limit
+        self.write_low_water = connection.write_low_water
+        # Who uses a stream holds it; see ``orphans``.
+        self._streams: dict[StreamId, ref[_AnyStream]] = {}
+        self._orphans: orphans.Orphans | None = None
+        # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
+        self._incoming_bidi: deque[WebTransportStream] | None = None
+        self._incoming_uni: deque[WebTransportReceiveStream] | None = None
+        self._arrivals = 0
+        self._acceptors: Acceptors | None = None
+        self._ready_waiters = Waiters()
+        self._closed_waiters = Waiters()
+        self._draining_waiters: Waiters | None = None  # made when somebody waits
+        self._close_info: SessionCloseInfo | None = None
+        self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        # A client's session became ready in this turn: how it ended since then, see there.
+        self._ended_early: list[_Ending] | None = None
+        self._state = SessionState.CONNECTING
+        self._path_params: tuple[Any, ...] = ()
+        self.on_end: Callable[[WebTransportSession], None] | None = None
+        self._session_id = session_id
+        self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
+        self._datagrams: WebTransportDatagramTransport | None = None  # made when used
+        h3.events = self
+        connection._add_session(self)
+
+    # -------------------------------------------------------------- properties
+
+    @property
+    def session_id(self) -> SessionId:
+        """Unique: the connection's ID and a counter. The QUIC stream ID is ``stream_id``."""
+        return self._session_id
+
+    @property
+    def stream_id(self) -> int | None:
+        """ID of the CONNECT stream, the protocol's session ID; None before it is sent."""
+        number = self._h3.session_id
+        return None if number < 0 else number
+
+    @property
+    def state(self) -> SessionState:
+        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED."""
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        """The session is established and not closed."""
+        return self._state in (SessionState.CONNECTED, SessionState.DRAINING)
+
+    @property
+    def is_closed(self) -> bool:
+        """The session is over, or its end is under way."""
+        return self._state in _OVER
+
+    @property
+    def close_info(self) -> SessionCloseInfo | None:
+        """How the session ended; None while it lives."""
+        return self._close_info
+
+    @property
+    def connection(self) -> WebTransportConnection | None:
+        """The QUIC connection below; None once the session is closed."""
+        return None if self._state is SessionState.CLOSED else self._connection
+
+    @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the session failed: it was rejected, or the connection was lost; else None."""
+        return self._error
+
+    @property
+    def ready_at(self) -> float | None:
+        """When the session was accepted, Unix time in seconds; None before."""
+        return self._stats.ready_at
+
+    @property
+    def dialect(self) -> int | None:
+        """Draft generation of the session (2, 7, 14 or 16); None before it is known."""
+        dialect = self._h3.dialect
+        return None if dialect is None else dialect.draft
+
+    @property
+    def headers(self) -> HeaderMap:
+        """Header fields of the peer: the request's on a server, the response's on a client.
+
+        A dictionary by lower-case name; ``get_all`` and ``lines`` tell the single lines of a
+        field that came in several, such as ``set-cookie``.
+        """
+        h3 = self._h3
+        return (h3.response_headers if h3.is_client else h3.request_headers).copy()
+
+    @property
+    def path(self) -> str:
+        """``:path`` of the request, with the query."""
+        return self._h3.path
+
+    @property
+    def path_params(self) -> tuple[Any, ...]:
+        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``.
+
+        The router sets it.
+        """
+        return self._path_params
+
+    @path_params.setter
+    def path_params(self, params: tuple[Any, ...]) -> None:
+        self._path_params = params
+
+    @property
+    def authority(self) -> str:
+        """``:authority`` of the request."""
+        return self._h3.authority
+
+    @property
+    def origin(self) -> str | None:
+        """``origin`` of the request; browsers always send it."""
+        return self._h3.origin
+
+    @property
+    def application_protocol(self) -> str | None:
+        """The application protocol both ends agreed on, or None."""
+        return self._h3.application_protocol
+
+    @property
+    def offered_protocols(self) -> Sequence[str]:
+        """Application protocols the client offers, by preference."""
+        return tuple(self._h3.offered_protocols)
+
+    @property
+    def datagrams(self) -> WebTransportDatagramTransport:
+        """The datagram side of the session (also awaitable)."""
+        return self._datagrams or WebTransportDatagramTransport(self)
+
+    @cached_property
+    def stream_manager(self) -> StreamManager:
+        """The open streams by their ID; made when it is first asked for."""
+        return StreamManager(self, max_streams=self._max_streams)
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Most payload bytes of one datagram now."""
+        return self.datagrams.max_datagram_size
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round-trip time of the connection, seconds; None before a sample."""
+        return self._connection.rtt
+
+    @property
+    def remote_address(self) -> tuple[str, int] | None:
+        """The peer's address now."""
+        return self._connection.remote_address
+
+    @property
+    def client_network(self) -> str:
+        """As ``client_network`` of the connection; known when the session is over, too."""
+        return self._connection.client_network
+
+    # ------------------------------------------------- server: answer the request
+
+    def accept(
+        self, *, headers: HeadersToSend | None = None, application_protocol: str | None = None
+    ) -> Awaitable[None]:
+        """Server: answer the request with 200. Takes effect at once; awaiting is optional.
+
+        Args:
+            headers: Extra response fields; a list of values makes several lines of a field.
+            application_protocol: One of ``offered_protocols``, or None.
+
+        Raises:
+            SessionError: The request was answered already, or the client is gone.
+            ConfigurationError: The protocol was not offered, or a field cannot be sent; the
+                request still waits for an answer.
+        """
+        if application_protocol is not None:
+            check_text("application_protocol", application_protocol)
+        fields = check_answer(self, "accept", headers)
+        if application_protocol is not None and application_protocol not in self.offered_protocols:
+            raise ConfigurationError(
+                f"application protocol {application_protocol!r} was not offered by the client, "
+                f"which offers {list(self.offered_protocols)}",
+                config_key="application_protocol",
+                config_value=application_protocol,
+            )
+        self._h3.accept(fields, application_protocol)
+        self._become_ready()
+        return DONE
+
+    def reject(
+        self, *, status_code: int = 403, headers: HeadersToSend | None = None
+    ) -> Awaitable[None]:
+        """Server: answer the request with an error status. Takes effect at once.
+
+        Args:
+            status_code: 300 to 599.
+            headers: Extra response fields; a list of values makes several lines of a field.
+
+        Raises:
+            ConfigurationError: The status is out of range (then also a ``SessionError``), or a
+                field cannot be sent; the request still waits for an answer.
+            SessionError: The request was answered already, or the client is gone.
+        """
+        check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
+        fields = check_answer(self, "reject", headers)
+        if not 300 <= status_code <= 599:
+            raise SessionArgumentError(
+                f"status_code must be 300 to 599, got {status_code}",
+                config_key="status_code",
+                config_value=status_code,
+            )
+        self._h3.reject(status_code, fields)
+        error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
+        self._end(None, f"rejected with status {status_code}", False, error)
+        return DONE
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def initialize(self) -> None:
+        """Nothing to do: a session is ready to use when it exists. Kept for the contract."""
+
+    async def ready(self, *, timeout: float | None = 30.0) -> None:
+        """Wait until the server accepted the session.
+
+        Args:
+            timeout: Seconds; None: no limit.
+
+        Raises:
+            SessionRejectedError: The server refused; status and headers are on it.
+            WebTransportNotSupportedError: The server does not speak WebTransport.
+            ClientError: The server gave the request up without an answer.
+            ConnectionError: The connection was lost first.
+            SessionClosedError: This side closed the session first.
+            TimeoutError: Nothing was decided in time.
+
+        Cancellation: safe.
+        """
+        check_timeout("timeout", timeout)
+        if self._state is SessionState.CONNECTING and not await self._ready_waiters.wait(timeout):
+            assert timeout is not None
+            raise unanswered(self, timeout)
+        if self._state is SessionState.CLOSED and self._stats.ready_at is None:
+            raise self._error or self.closed_error("it never became ready")
+
+    def drain(self) -> Awaitable[None]:
+        """Tell the peer that the session will end soon (DRAIN capsule).
+
+        Streams and datagrams still work. Takes effect at once; awaiting is optional.
+        """
+        require_home(self)
+        if self.is_ready:
+            self._h3.drain()
+        return DONE
+
+    async def close(
+        self, *, code: ErrorCode = 0, reason: str = "", close_connection: bool = True
+    ) -> None:
+        """End the session; the peer learns ``code`` and ``reason``.
+
+        Streams that were finished are first given time to be acknowledged, so
+        nothing written and closed is lost; those not finished are reset. All of
+        it takes at most about ``close_timeout`` seconds. Idempotent.
+
+        Args:
+            code: Application code, 0 to 2**32 - 1.
+            reason: Text, cut to 1024 bytes of UTF-8.
+            close_connection: Also close the QUIC connection when no other
+                session uses it. Only a client's own connections are closed.
+
+        Raises:
+            ConfigurationError: ``code`` is out of range (then also a ``SessionError``) or no
+                number, or ``reason`` is not a string. Nothing has happened then.
+
+        Cancellation: session and connection are closed all the same; only the waiting ends.
+        """
+        check_ending(self, code, reason)
+        deadline = self._loop.time() + self._config.close_timeout
+        await self.close_until(deadline, code, reason, close_connection)
+
+    close_until = ending.close_until
+
+    def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
+        """End the session at once and without words: the CONNECT stream is reset.
+
+        The peer sees an abrupt end (code None). Streams and datagrams that are under way
+        are lost. A client's connection is closed when no other session uses it. Takes
+        effect at once; awaiting is optional. Does nothing when the session is over.
+
+        Args:
+            code: HTTP/3 error code of the reset, 0 to 2**62 - 1.
+
+        Raises:
+            ConfigurationError: ``code`` is out of range.
+        """
+        check_integer("code", code, 0, MAX_VARINT)
+        require_home(self)
+        self._tell_end()
+        if self._state is not SessionState.CLOSED:
+            try:
+                self._end(None, "", False, None)
+            finally:
+                self._h3.abort(code)
+            self._connection._close_later()
+        return DONE
+
+    async def wait_closed(self) -> SessionCloseInfo:
+        """Wait until the session is over.
+
+        Returns:
+            Code, reason, and whether the peer ended it. Code None: abrupt end.
+
+        Cancellation: safe.
+        """
+        while self._close_info is None:
+            await self._closed_waiters.wait()
+        return self._close_info
+
+    async def wait_draining(self) -> bool:
+        """Wait until the peer asks this end to finish (``draining`` of the W3C interface).
+
+        The peer sends a WT_DRAIN_SESSION capsule, or GOAWAY on the connection
+        (draft-ietf-webtrans-http3 section 4.7). Streams and datagrams still work: finish
+        what is under way, open a new session for what comes next, and close this one.
+
+        Returns:
+            True: the session drains. False: it ended first.
+
+        Cancellation: safe.
+        """
+        while self._state not in _DRAINING_OR_OVER:
+            if self._draining_waiters is None:
+                self._draining_waiters = Waiters()
+            await self._draining_waiters.wait()
+        return self._state is SessionState.DRAINING
+
+    def release_connection(self) -> None:
+        """Close the connection of a client when no session uses it, without waiting.
+
+        Only needed after ``close(close_connection=False)`` or ``close_nowait``.
+        """
+        self._connection._close_later()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close(code=0 if exc_type is None else 1)
+
+    # ------------------------------------------------------------------- streams
+
+    async def create_bidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> WebTransportStream:
+        """Open a stream both ends send on; wait while the peer's limit is reached.
+
+        Args:
+            timeout: Seconds to wait for a limit. None: ``stream_creation_timeout`` for the
+                peer's; one of this end (``max_streams``) is then an error at once.
+            send_order: Higher is sent first among the streams of the connection.
+
+        Raises:
+            StreamLimitError: A limit, the peer's or one of this end, allowed no further stream
+                (in time); it is a ``TimeoutError``, too.
+            SessionClosedError: The session is over.
+            ConfigurationError: An argument is out of range.
+
+        Cancellation: safe; no stream is opened.
+        """
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        if send_order != 0:
+            check_send_order(send_order)
+        quic = self._open_stream(False) or await open_stream(self, False, timeout)
+        stream = WebTransportStream._attach(self, quic)
+        if send_order:
+            stream.send_order = send_order
+        if self._emitter is not None:
+            self._tell_opened(stream, remote=False)
+        return stream
+
+    async def create_unidirectional_stream(
+        self, *, timeout: float | None = None, send_order: int = 0
+    ) -> WebTransportSendStream:
+        """Open a stream only this end sends on; otherwise as ``create_bidirectional_stream``."""
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        if send_order != 0:
+            check_send_order(send_order)
+        quic = self._open_stream(True) or await open_stream(self, True, timeout)
+        stream = WebTransportSendStream._attach(self, quic)
+        if send_order:
+            stream.send_order = send_order
+        if self._emitter is not None:
+            self._tell_opened(stream, remote=False)
+        return stream
+
+    def incoming_streams(
+        self,
+    ) -> AsyncIterator[WebTransportStream | WebTransportReceiveStream]:
+        """Iterate over the streams the peer opens, of both kinds, in order of arrival.
+
+        Streams that came before the call are included. Ends quietly with the
+        session, after the streams that are still queued.
+        """
+        return IncomingStreams(self, bidirectional=True, unidirectional=True)
+
+    def incoming_bidirectional_streams(self) -> AsyncIterator[WebTransportStream]:
+        """As ``incoming_streams``, bidirectional ones only."""
+        return IncomingStreams(self, bidirectional=True, unidirectional=False)
+
+    def incoming_unidirectional_streams(self) -> AsyncIterator[WebTransportReceiveStream]:
+        """As ``incoming_streams``, unidirectional ones only."""
+        return IncomingStreams(self, bidirectional=False, unidirectional=True)
+
+    async def create_structured_stream(
+        self,
+        serializer: Serializer,
+        registry: Mapping[int, type[_MessageT]],
+        timeout: float | None = None,
+        *,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+    ) -> StructuredStream[_MessageT]:
+        """Open a bidirectional stream for messages; the peer makes a ``StructuredStream`` of it.
+
+        Args:
+            serializer: Turns the objects into bytes and back.
+            registry: Class of each type ID, 0 to 65535; both ends have the same.
+            timeout: As for ``create_bidirectional_stream``.
+            max_message_size: Most bytes of one message's payload, in both directions.
+
+        Raises:
+            ConfigurationError: The registry or the limit is out of range; no stream was opened.
+            Otherwise as ``create_bidirectional_stream``.
+
+        Cancellation: safe; no stream is opened.
+        """
+        check_message_size(max_message_size)
+        MessageCodec(serializer, registry)
+        stream = await self.create_bidirectional_stream(timeout=timeout)
+        return StructuredStream(stream, serializer, registry, max_message_size=max_message_size)
+
+    async def create_structured_datagram_transport(
+        self, serializer: Serializer, registry: Mapping[int, type[_MessageT]]
+    ) -> StructuredDatagramTransport[_MessageT]:
+        """Send and receive messages in the datagrams of the session.
+
+        Args:
+            serializer: Turns the objects into bytes and back.
+            registry: Class of each type ID, 0 to 65535; both ends have the same.
+
+        Raises:
+            ConfigurationError: The registry is out of range.
+
+        Cancellation: never waits.
+        """
+        return StructuredDatagramTransport(self.datagrams, serializer, registry)
+
+    def export_keying_material(
+        self, label: str | bytes, context: bytes = b"", length: int = 32
+    ) -> bytes:
+        """Keying material bound to this session (TLS exporter, draft section 4.8).
+
+        Both ends get the same bytes for the same arguments.
+
+        Args:
+            label: Application's label, at most 255 bytes.
+            context: At most 255 bytes.
+            length: Bytes wanted, 1 to 8160.
+
+        Raises:
+            ConfigurationError: An argument is out of range.
+            SessionError: The session is not open.
+        """
+        label = bytes(check_data("label", label))
+        context = bytes(check_data("context", context))
+        check_integer("length", length, 1, _MAX_EXPORT)
+        if not self.is_ready:
+            raise self.closed_error("no keying material")
+        return self._h3.export_keying_material(label, context, length)
+
+    # ------------------------------------------------------------- observability
+
+    async def get_session_stats(self) -> dict[str, Any]:
+        """The session's figures as a dictionary, see ``SessionStats``."""
+        return diagnostics.refresh(self).to_dict()
+
+    async def get_summary(self) -> dict[str, Any]:
+        """The figures most people want, grouped."""
+        return diagnostics.summary(self)
+
+    async def debug_state(self) -> dict[str, Any]:
+        """A snapshot of everything about the session, for logs and bug reports."""
+        return diagnostics.debug_state(self)
+
+    async def diagnose_issues(self) -> list[str]:
+        """Describe what looks wrong, from measured figures; empty when all is well."""
+        return await diagnostics.issues(self)
+
+    async def monitor_health(self, *, check_interval: float = 60.0) -> None:
+        """Log a warning whenever ``diagnose_issues`` finds something, until the session ends.
+
+        Args:
+            check_interval: Seconds between looks.
+
+        Cancellation: safe; that is how to stop it early.
+        """
+        await diagnostics.monitor_health(self, check_seconds("check_interval", check_interval))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._session_id} path={self.path!r} state={self._state}>"
+
+    # ------------------------------------------------- called by the h3 layer
+
+    def session_established(self) -> None:
+        """Client: the server accepted (deliver phase)."""
+        self._become_ready()
+
+    def session_rejected(
+        self, status: int | None, headers: Mapping[str, str], error: Exception | None
+    ) -> None:
+        """Client: the server refused, or there was no usable answer (deliver phase)."""
+        error = refusal(self, status, headers, error)
+        self._end(None, str(error), True, error)
+
+    def stream_received(self, stream: Stream, unidirectional: bool) -> None:
+        """The peer opened a stream (deliver phase)."""
+        self._arrivals = arrival = self._arrivals + 1
+        attached: WebTransportStream | WebTransportReceiveStream
+        if unidirectional:
+            attached = WebTransportReceiveStream._attach(self, stream, arrival)
+            if self._incoming_uni is None:
+                self._incoming_uni = deque()
+            self._incoming_uni.append(attached)
+        else:
+            attached = bidirectional = WebTransportStream._attach(self, stream, arrival)
+            if self._incoming_bidi is None:
+                self._incoming_bidi = deque()
+            self._incoming_bidi.append(bidirectional)
+        acceptors = self._acceptors
+        if acceptors is not None and (
+            acceptors.bidirectional.turns or acceptors.unidirectional.turns
+        ):
+            acceptors.serve(self, unidirectional)
+        if self._emitter is not None:
+            self._tell_opened(attached, remote=True)
+
+    def streams_available(self, unidirectional: bool) -> None:
+        """Stream credit grew (deliver phase)."""
+        credit_grew(self, unidirectional)
+
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """Datagrams that did not go straight to their queue (deliver phase)."""
+        transport = self.datagrams
+        self._h3.route_datagrams(transport._received)
+        transport._received(datagrams)
+
+    def datagram_writable(self) -> None:
+        """The outgoing queue has room (deliver phase)."""
+        if self._datagrams is not None:
+            self._datagrams._writable()
+
+    def session_draining(self) -> None:
+        """The peer will end the session soon (deliver phase)."""
+        if self._state is SessionState.CONNECTED:
+            self._state = SessionState.DRAINING
+            if self._draining_waiters is not None:
+                self._draining_waiters.wake()
+        self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
+
+    def credit_updated(self, kind: str, limit: int) -> None:
+        """The peer raised a session limit (deliver phase)."""
+        event = {
+            "data": EventType.SESSION_MAX_DATA_UPDATED,
+            "streams_bidi": EventType.SESSION_MAX_STREAMS_BIDI_UPDATED,
+            "streams_uni": EventType.SESSION_MAX_STREAMS_UNI_UPDATED,
+        }[kind]
+        if self._has_listeners(event):
+            self._emit_nowait(event, {"session_id": self._session_id, "limit": limit})
+
+    def capsule_received(self, capsule_type: int, value: bytes) -> None:
+        """A known capsule arrived and was acted upon (deliver phase)."""
+        if self._has_listeners(EventType.CAPSULE_RECEIVED):
+            self._emit_nowait(
+                EventType.CAPSULE_RECEIVED,
+                {"session_id": self._session_id, "type": capsule_type, "value": value},
+            )
+
+    def session_closed(
+        self, code: int | None, reason: str, remote: bool, error: Exception | None
+    ) -> None:
+        """The session is over (deliver phase)."""
+        if self._ended_early is not None:
+            self._ended_early.append((code, reason, remote, error))
+            return
+        self._end(code, reason, remote, error)
+        if remote:
+            self._connection._shut_if_unused()
+
+    # ------------------------------------------------------------------ internal
+
+    def close_nowait(self, code: int = 0, reason: str = "") -> None:
+        """Advanced: end the session without waiting; whatever happens, it is CLOSED then.
+
+        The peer is told, but streams that were not acknowledged yet are reset.
+
+        Args:
+            code: As for ``close``, not checked.
+            reason: As for ``close``, not checked.
+        """
+        self._tell_end()
+        if self._state is not SessionState.CLOSED:
+            try:
+                self._h3.close(code, reason)
+            finally:
+                self._end(code, reason, False, None)
+
+    def _become_ready(self) -> None:
+        # The peer may say that it drains before it answers.
+        self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
+        self._stats.ready_at = get_timestamp()
+        self._ready_waiters.wake()
+        if self._draining_waiters is not None and self._state is SessionState.DRAINING:
+            self._draining_waiters.wake()
+        if self._h3.is_client:
+            # Whoever waits for the session gets it as it was accepted: an end that came in
+            # the same turn is told in the next one.
+            self._ended_early = []
+            self._loop.call_soon(self._tell_end)
+        if self._emitter is not None:
+            self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
+
+    def _tell_end(self) -> None:
+        """The caller of ``connect`` has the session: tell the end that came with it, if any."""
+        early, self._ended_early = self._ended_early, None
+        for one in early or ():
+            self.session_closed(*one)
+
+    _end = ending.end
+
+    def _tell_closed(self, facts: dict[str, Any]) -> None:
+        self._emit_nowait(EventType.SESSION_CLOSED, facts)
+
+    def closed_error(self, consequence: str) -> SessionClosedError:
+        """Advanced: make the error for what the end of the session prevents.
+
+        Args:
+            consequence: What cannot be done, such as ``no stream can be opened``.
+        """
+        return ending.closed_error(self, consequence)
+
+    _open_stream = opening.open_now
+    get_stream = orphans.get_stream
+    open_streams = orphans.open_streams
+
+    def _adopt(self, stream: _StreamBase) -> None:
+        """The application dropped a stream that is not over (any thread, any moment)."""
+        (self._orphans or self._make_orphans()).adopt(stream)
+
+    def _make_orphans(self) -> orphans.Orphans:
+        self._orphans = orphans.Orphans(self, self._loop)
+        return self._orphans
+
+    def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
+        if self._has_listeners(EventType.STREAM_OPENED):
+            self._emit_nowait(
+                EventType.STREAM_OPENED,
+                {"stream_id": stream.stream_id, "stream": stream, "remote": remote},
+            )
+
+    def _remove_stream(self, stream: _AnyStream) -> None:
+        """A stream is entirely done; a peer's one gives it credit for another."""
+        figures = stream._stats
+        if figures is not None and (figures.read_errors or figures.write_errors):
+            self._stats.stream_errors += 1
+        quic = stream._quic
+        if self._orphans is not None:
+            self._orphans.streams.discard(stream)
+        if self._streams.pop(quic.stream_id, None) is not None:
+            if quic.is_local:
+                stream_over(self, quic.is_unidirectional)
+            if self._state is not _CLOSED:
+                self._h3.stream_finished(quic, quic.is_unidirectional)
+        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
+            self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
+
+    _code_to_wire = staticmethod(stream_code_to_wire)
+    _code_from_wire = staticmethod(code_from_wire)
+
+    def flush_nowait(self) -> None:
+        """Send what is queued now instead of at the end of the turn of the event loop."""
+        self._connection.flush_nowait()
+
+
+WebTransportConnection._session_type = WebTransportSession

@@ -1,0 +1,522 @@
+"""What all stream classes share: identity, state, statistics, error mapping."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Generator
+from dataclasses import asdict, dataclass
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
+
+from .._states import EventType, StreamDirection, StreamId, StreamState
+from ..constants import ErrorCodes
+from ..events import EventEmitter
+from ..exceptions import (
+    StreamError,
+    StreamResetError,
+    StreamStoppedError,
+    TimeoutError,
+    WebTransportError,
+)
+from ..utils import get_timestamp
+from ..utils.checks import check_interface, validate_stream_id
+from ..utils.text import printable
+
+if TYPE_CHECKING:
+    from .._transport import Stream
+    from ..utils.waiters import Line
+    from .send_stream import SendEnd
+    from .session import WebTransportSession
+
+__all__ = ["DONE", "StreamStats", "passed"]
+
+
+class _Done:
+    """An awaitable that is already complete: lets a synchronous verb also be awaited."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+DONE: Awaitable[None] = _Done()
+
+_SEND_ONLY = StreamDirection.SEND_ONLY
+_CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
+
+
+@dataclass(kw_only=True)
+class StreamStats:
+    """Measured figures of one stream. Times are seconds, sizes bytes.
+
+    ``total_read_time`` and ``total_write_time`` count the time spent waiting
+    for data and for buffer room; an operation that did not wait costs nothing.
+    """
+
+    stream_id: StreamId
+    created_at: float
+    closed_at: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    writes_count: int = 0
+    reads_count: int = 0
+    total_write_time: float = 0.0
+    total_read_time: float = 0.0
+    max_write_time: float = 0.0
+    max_read_time: float = 0.0
+    write_errors: int = 0
+    read_errors: int = 0
+    flow_control_errors: int = 0
+
+    @property
+    def avg_read_time(self) -> float:
+        """Mean seconds per read spent waiting."""
+        return self.total_read_time / self.reads_count if self.reads_count else 0.0
+
+    @property
+    def avg_write_time(self) -> float:
+        """Mean seconds per write spent waiting."""
+        return self.total_write_time / self.writes_count if self.writes_count else 0.0
+
+    @property
+    def uptime(self) -> float:
+        """Seconds from creation to close, or until now."""
+        end = self.closed_at if self.closed_at is not None else get_timestamp()
+        return max(0.0, end - self.created_at)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and derived figures as a plain dictionary."""
+        return {
+            **asdict(self),
+            "avg_read_time": self.avg_read_time,
+            "avg_write_time": self.avg_write_time,
+            "uptime": self.uptime,
+        }
+
+
+_SUMMARY = (
+    "uptime",
+    "bytes_sent",
+    "bytes_received",
+    "reads_count",
+    "writes_count",
+    "read_errors",
+    "write_errors",
+    "avg_read_time",
+    "avg_write_time",
+)
+
+
+def _stream_closed(quic: Stream) -> None:
+    """The engine is done with a stream (deliver phase); a function, since methods cost more."""
+    tag = quic.tag
+    stream = None if tag is None else tag()
+    if stream is not None:
+        stream._check_done()
+
+
+def _pass_ends(stream: _StreamBase, counterpart: _StreamBase, quic: Stream) -> None:
+    if quic.is_reset and not stream._receive_done:  # else there is nothing to lose any more
+        counterpart._reset_wire(passed(quic.reset_code))
+    if quic.is_stopped:
+        counterpart._stop_wire(passed(quic.stop_code))
+
+
+def passed(code: int | None) -> int:
+    """A wire code for another session; the engine gives None where it is unknown."""
+    return _CANCELLED if code is None else code
+
+
+class _StreamBase(EventEmitter):
+    """One WebTransport stream over one QUIC stream.
+
+    Streams are made by the session (``create_*_stream``, ``incoming_*``), not
+    by hand; the constructor attaches to a stream that the session already has.
+
+    Attributes:
+        bytes_sent: Bytes that writes have queued.
+        bytes_read: Bytes that reads have returned.
+
+    A stream belongs to whoever holds it: session and engine refer to it weakly. See
+    ``session.orphans`` for what becomes of one that is dropped before it is over.
+    """
+
+    # A server makes thousands of streams per second, so that one is a single object:
+    # no dictionary, no statistics object until somebody asks, no waiter until
+    # somebody waits. The members of both halves are here, because the stream that
+    # has both could not inherit slots from two bases.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_arrival",
+        "_closed_at",
+        "_created_at",
+        "_done",
+        "_error",
+        "_max_read_time",
+        "_quic",
+        "_read_time",
+        "_read_timer",
+        "_read_waiter",
+        "_reads",
+        "_receive_done",
+        "_reset_sent",
+        "_rest",
+        "_send_end",
+        "_send_order",
+        "_session",
+        "_stats",
+        "_wait_started",
+        "_writers",
+        "_writes",
+        "bytes_read",
+        "bytes_sent",
+    )
+
+    _direction = StreamDirection.BIDIRECTIONAL
+
+    _session: WebTransportSession
+    _quic: Stream
+    _error: WebTransportError | None
+    _done: bool
+    _stats: StreamStats | None
+    _created_at: float
+    _closed_at: float | None
+    _arrival: int
+    _read_waiter: asyncio.Future[bool | None] | None
+    _read_timer: asyncio.TimerHandle | None
+    _wait_started: float
+    _receive_done: bool
+    _reads: int
+    bytes_read: int
+    _read_time: float
+    _max_read_time: float
+    _writers: Line | None
+    _send_end: SendEnd | None
+    _reset_sent: bool
+    # What a write of a mutable buffer did not queue yet, and whether the stream ends behind it.
+    _rest: tuple[memoryview, bool] | None
+    _send_order: int
+    _writes: int
+    bytes_sent: int
+
+    def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
+        validate_stream_id(stream_id)
+        check_interface("session", session, "WebTransportSession", "incoming_streams")
+        stream = session.get_stream(stream_id)
+        if type(stream) is cls:
+            return stream
+        raise StreamError(
+            f"session {session.session_id} has no open {cls.__name__} {stream_id}; streams are "
+            "made by create_bidirectional_stream(), create_unidirectional_stream() and "
+            "incoming_streams()",
+            stream_id=stream_id,
+        )
+
+    def __init__(self, *, stream_id: StreamId, session: WebTransportSession) -> None:
+        """Give the stream of ``session`` with this ID: there is one object for each.
+
+        Args:
+            stream_id: QUIC stream ID.
+            session: The session that owns it.
+
+        Raises:
+            StreamError: The session has no such stream open, or it is of another class.
+        """
+
+    @classmethod
+    def _attach(cls, session: WebTransportSession, quic: Stream, arrival: int = 0) -> Self:
+        """Make the object for a stream.
+
+        Args:
+            session: What it belongs to.
+            quic: The stream in the engine.
+            arrival: Its number among those of the peer, until it is accepted.
+        """
+        self = object.__new__(cls)
+        self._emitter = None
+        self._session = session
+        self._quic = quic
+        self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
+        self._writers = self._send_end = self._rest = None
+        self._done = self._reset_sent = False
+        self._receive_done = cls._direction is _SEND_ONLY
+        self._arrival = arrival
+        self._reads = self._writes = self.bytes_read = self.bytes_sent = self._send_order = 0
+        self._read_time = self._max_read_time = 0.0
+        self._created_at = time()
+        quic.on_closed = _stream_closed
+        session._streams[quic.stream_id] = quic.tag = ref(self)
+        return self
+
+    def __del__(self) -> None:
+        """Nobody holds the stream any more: the session sees it to its end."""
+        if self._done or self._error is not None:
+            return
+        session = self._session
+        if session._close_info is not None:
+            return
+        quic = self._quic
+        tag = quic.tag
+        if self._receive_done and quic.fin_written and not quic.is_closed and tag and tag() is self:
+            # Only an acknowledgement is missing.
+            orphans = session._orphans
+            (session._make_orphans() if orphans is None else orphans).streams.add(self)
+            return
+        session._adopt(self)
+        # In this place the line that dropped the stream is known, most of the time.
+        if (
+            self._is_orphan()
+            and not session.is_closed
+            and not (self._has_owner() or self._is_one_way())
+        ):
+            warnings.warn(
+                f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
+                "sending half open, and is ended now; use it in 'async with stream:', or end "
+                "it by close() or abort()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    # ------------------------------------------------------------- properties
+
+    @property
+    def stream_id(self) -> StreamId:
+        """QUIC stream ID."""
+        return self._quic.stream_id
+
+    @property
+    def session(self) -> WebTransportSession:
+        """The session this stream belongs to."""
+        return self._session
+
+    @property
+    def direction(self) -> StreamDirection:
+        """Which directions this end can use."""
+        return self._direction
+
+    @property
+    def is_closed(self) -> bool:
+        """Both directions are finished, reset, or the session is over."""
+        return (
+            self._done
+            or self._quic.is_closed
+            or self._session._close_info is not None
+            or (self._send_over() and self._read_over())
+        )
+
+    @property
+    def state(self) -> StreamState:
+        """The stream's state in the terms of RFC 9000 section 3, folded into one value."""
+        if self._quic.is_reset:
+            return StreamState.RESET_RECEIVED
+        if self._reset_sent:
+            return StreamState.RESET_SENT
+        if self.is_closed:
+            return StreamState.CLOSED
+        if self._direction is StreamDirection.BIDIRECTIONAL:
+            if self._send_over():
+                return StreamState.HALF_CLOSED_LOCAL
+            if self._read_over():
+                return StreamState.HALF_CLOSED_REMOTE
+        return StreamState.OPEN
+
+    def _send_over(self) -> bool:
+        """Nothing more can be sent; a direction that the stream lacks is over, too."""
+        quic = self._quic
+        one_way = self._direction is StreamDirection.RECEIVE_ONLY
+        return one_way or quic.fin_written or quic.is_stopped
+
+    def _read_over(self) -> bool:
+        """Everything was read, up to the peer's FIN."""
+        return self._direction is StreamDirection.SEND_ONLY or self._quic.at_eof
+
+    def _is_orphan(self) -> bool:
+        """A half is open that only this end can end: the peer is done, or has no say."""
+        quic = self._quic
+        if quic.is_closed or self._reset_sent or self._send_over():
+            return False
+        if self._direction is _SEND_ONLY:
+            return self.bytes_sent > 0  # an unused one may be meant to hold a place
+        # What comes after a STOP_SENDING is told to nobody, not even its end.
+        return self._receive_done or quic.fin_received or quic.is_reset
+
+    def _is_one_way(self) -> bool:
+        """A bidirectional stream on which only the peer sent, until one of both ended that."""
+        quic = self._quic
+        return not self.bytes_sent and (self._receive_done or quic.fin_received or quic.is_reset)
+
+    def _is_half_open(self) -> bool:
+        """One half is over and the other one is not."""
+        quic = self._quic
+        if quic.is_closed or self._direction is not StreamDirection.BIDIRECTIONAL:
+            return False
+        sent = self._reset_sent or self._send_over()
+        received = self._receive_done or quic.is_reset or quic.fin_received
+        return sent is not received
+
+    def _has_waiter(self) -> bool:
+        """A coroutine waits for something of the stream."""
+        end = self._send_end
+        return bool(self._read_waiter or self._writers or (end is not None and end.futures))
+
+    def _has_owner(self) -> bool:
+        """Somebody listens: an event brings the stream, so that nobody has to hold it."""
+        state = self._emitter
+        if state is None:
+            return False
+        names = {*state.handlers, *state.once, *state.waiters} - {EventType.STREAM_CLOSED}
+        return bool(names or state.any_handlers)
+
+    def pass_ends_to(self, counterpart: _StreamBase) -> None:
+        """Advanced, for relays: pass the peer's reset and stop on as soon as they arrive.
+
+        A copy would not see them while it waits: for something to read, or for room. The
+        codes are passed as they stand on the wire, so that one without a meaning here keeps
+        its own. What was read to the end is not reset.
+
+        Args:
+            counterpart: A reset of this stream resets that one's sending half; a stop stops
+                its receiving half.
+        """
+        self._quic.sink = partial(_pass_ends, self, counterpart)
+        _pass_ends(self, counterpart, self._quic)
+
+    def _reset_wire(self, wire: int) -> None:
+        """Abandon the sending half, if there is one, with a code as it stands on the wire."""
+
+    def _stop_wire(self, wire: int) -> None:
+        """Stop the receiving half, if there is one, with a code as it stands on the wire."""
+
+    def _discard(self) -> None:
+        """Nobody is going to read what arrives."""
+
+    def _abandon(self) -> None:
+        """Nobody is going to send any more: end the sending half."""
+
+    @property
+    def stats(self) -> StreamStats:
+        """Statistics of this stream up to now; read the property again for newer ones."""
+        stats = self._stats
+        if stats is None:
+            stats = self._stats = StreamStats(stream_id=self.stream_id, created_at=self._created_at)
+        if self._closed_at is None and self.is_closed:
+            self._closed_at = time()  # both halves are over; an acknowledgement may be missing
+        stats.closed_at = self._closed_at
+        stats.bytes_sent = self.bytes_sent
+        stats.bytes_received = self.bytes_read
+        stats.writes_count = self._writes
+        stats.reads_count = self._reads
+        stats.total_read_time = self._read_time
+        stats.max_read_time = self._max_read_time
+        return stats
+
+    def debug_state(self) -> dict[str, Any]:
+        """A snapshot of the stream for logs: identity, state, buffers, statistics."""
+        quic = self._quic
+        return {
+            "stream": {
+                "id": quic.stream_id,
+                "state": self.state,
+                "direction": self._direction,
+                "is_readable": getattr(self, "is_readable", False),
+                "is_writable": getattr(self, "is_writable", False),
+                "is_closed": self.is_closed,
+                "session_id": self._session.session_id,
+            },
+            "buffers": {
+                "received": quic.buffered,
+                "queued": quic.queued,
+                "unacknowledged": quic.unacked,
+            },
+            "statistics": self.stats.to_dict(),
+        }
+
+    def get_summary(self) -> dict[str, Any]:
+        """The figures most people want."""
+        stats = self.stats
+        return {
+            "stream_id": self.stream_id,
+            "state": self.state,
+            "direction": self._direction,
+            **{name: getattr(stats, name) for name in _SUMMARY},
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} id={self.stream_id} state={self.state}>"
+
+    # --------------------------------------------------------------- internal
+
+    def _report(self, error: WebTransportError) -> WebTransportError:
+        """Tell listeners about an operation that failed; the caller raises the error."""
+        event = EventType.STREAM_ERROR
+        if isinstance(error, TimeoutError):
+            event = EventType.TIMEOUT_ERROR
+        if self._has_listeners(event):
+            self._emit_nowait(event, {"stream_id": self.stream_id, "error": error})
+        return error
+
+    def _application_error(self, error: WebTransportError) -> WebTransportError:
+        """Replace the raw wire code of an engine error by the application's code."""
+        ended = self._ending()
+        if ended is not None:
+            return ended
+        details = error.details
+        if isinstance(error, StreamResetError | StreamStoppedError):
+            wire = details.get("code")
+            code = None if wire is None else self._session._code_from_wire(wire)
+            kind: type[StreamError] = type(error)
+            verb = "reset the stream" if kind is StreamResetError else "stopped reading the stream"
+            shown = "without an application code" if code is None else f"with code {code}"
+            return kind(
+                f"the peer {verb} {self.stream_id} {shown}",
+                stream_id=self.stream_id,
+                error_code=code,
+                stream_state=self.state,
+                details={"code": wire},
+            )
+        if details.get("connection_closed"):
+            return self._session.closed_error(f"stream {self.stream_id} ended with it")
+        return error
+
+    def _ending(self) -> WebTransportError | None:
+        """The error for what the end of the session made impossible; None: it is not over.
+
+        Whoever asks makes it: most streams of a session that ends are asked by nobody, and
+        those who wait are woken one after the other.
+        """
+        if self._error is None and not self._done and self._session._close_info is not None:
+            self._error = self._session.closed_error(f"stream {self.stream_id} ended with it")
+        return self._error
+
+    def _wake(self) -> None:
+        """Wake whoever waits on this stream; each direction extends it."""
+
+    def _receive_over(self) -> bool:
+        return True
+
+    def _check_done(self) -> None:
+        """Detach from the session once both the engine and the application are done."""
+        quic = self._quic
+        if (
+            self._done
+            or not quic.is_closed
+            or self._arrival  # nobody has accepted it: the peer gets no credit for another one
+            or not (self._receive_done or self._receive_over())
+        ):
+            return
+        self._ending()  # whether the session ended first can be told only now
+        self._done = True
+        # Without these the stream and its engine's side would hold each other until the
+        # garbage collector looks.
+        quic.tag = quic.on_closed = None
+        if self._closed_at is None:
+            self._closed_at = time()
+        self._session._remove_stream(self)  # type: ignore[arg-type]
+        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
+            self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": self.stream_id})

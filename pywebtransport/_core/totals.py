@@ -1,0 +1,187 @@
+"""Sums over the connections of an endpoint: those that live and those that are over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from ..utils.rounds import Round, Rounds
+
+if TYPE_CHECKING:
+    from .connection import WebTransportConnection
+
+__all__ = ["ConnectionTotals", "spread", "traffic_counters"]
+
+# Members of a connection's statistics that only ever grow: an endpoint's sum has to grow, too.
+_COUNTED = (
+    "packets_lost",
+    "stream_bytes_sent",
+    "stream_bytes_received",
+    "streams_opened_local",
+    "streams_opened_remote",
+    "resets_received",
+    "datagrams_sent",
+    "datagrams_received",
+    "datagrams_acked",
+    "datagrams_lost",
+    "datagrams_dropped",
+    "datagrams_expired",
+    "datagrams_missed",
+    "key_updates",
+)
+# Members that say how things stand now.
+_PRESENT = ("bytes_in_flight", "datagrams_queued", "streams_alive")
+_AT_ONCE = 200
+"""Connections that one turn has time for: some ten microseconds each."""
+
+
+class _Seen:
+    """The last figures of a connection that lives."""
+
+    __slots__ = ("counted", "present", "rtt", "unread", "waiting")
+
+    def __init__(self) -> None:
+        self.counted = [0] * len(_COUNTED)
+        self.present = [0] * len(_PRESENT)
+        self.unread = self.waiting = 0
+        self.rtt: float | None = None
+
+
+class ConnectionTotals:
+    """What the connections of one endpoint did, since the endpoint began.
+
+    The sums are kept, and corrected by what each connection did since it was last looked at, so
+    that looking at many can be spread over several turns of the event loop.
+
+    A figure that the QUIC library does not tell (``packets_lost`` with some
+    versions) is left out of every result.
+    """
+
+    __slots__ = ("_counted", "_present", "_rounds", "_seen", "_started", "_unknown", "_unread",
+                 "_waiting")  # fmt: skip
+
+    def __init__(self) -> None:
+        self._counted = [0] * len(_COUNTED)
+        self._present = [0] * len(_PRESENT)
+        self._unread = self._waiting = 0
+        self._unknown: set[str] = set()
+        self._seen: dict[WebTransportConnection, _Seen] = {}
+        self._rounds = Rounds()
+        self._started: Round | None = None
+
+    def connection_over(self, connection: WebTransportConnection) -> None:
+        """Keep the last figures of a connection that has ended."""
+        seen = self._seen.pop(connection, None) or _Seen()
+        # Its sessions are over: what they had not read is counted as dropped.
+        self._look(connection, seen)
+        for index, value in enumerate(seen.present):
+            self._present[index] -= value
+        self._waiting -= seen.waiting
+
+    def refresh(self, connections: Collection[WebTransportConnection]) -> Round:
+        """Look at all connections again; with many this takes several turns of the event loop.
+
+        Args:
+            connections: Those that live.
+
+        Returns:
+            To wait for.
+        """
+        if len(self._rounds) > 1 and self._started is not None:
+            # One is under way, and another one waits for it, which is soon enough for everybody.
+            return self._started
+        self._started = self._rounds.begin(tuple(connections), self._refresh)
+        return self._started
+
+    def collect(self, connections: Collection[WebTransportConnection]) -> dict[str, int]:
+        """As ``sums``, up to the last moment when the connections are not too many for one turn.
+
+        With more than that, what some did since the last look is added soon, for the next call.
+        """
+        if len(connections) <= _AT_ONCE:
+            for connection in connections:
+                self._refresh(connection)
+        else:
+            self.refresh(connections)
+        return self.sums()
+
+    def sums(self) -> dict[str, int]:
+        """The figures of all connections as they were last seen.
+
+        Returns:
+            Counters by their names in the engine, ``datagrams_unread`` (received, and
+            dropped because the application did not read in time), and how things
+            stand now: ``bytes_in_flight``, ``streams_alive``, ``datagrams_queued``
+            (to be sent) and ``datagrams_waiting`` (to be read).
+        """
+        pairs = (
+            *zip(_COUNTED, self._counted, strict=True),
+            *zip(_PRESENT, self._present, strict=True),
+        )
+        known = {name: value for name, value in pairs if name not in self._unknown}
+        return {**known, "datagrams_unread": self._unread, "datagrams_waiting": self._waiting}
+
+    def round_trip_times(self) -> list[float]:
+        """Smoothed round-trip times in seconds, sorted; of those connections that have a sample."""
+        return sorted(seen.rtt for seen in self._seen.values() if seen.rtt is not None)
+
+    def _refresh(self, connection: WebTransportConnection) -> None:
+        if connection._quic is None or connection.is_closed:
+            return  # it has ended meanwhile, and is among the sums
+        seen = self._seen.get(connection)
+        if seen is None:
+            seen = self._seen[connection] = _Seen()
+        self._look(connection, seen)
+
+    def _look(self, connection: WebTransportConnection, seen: _Seen) -> None:
+        """Correct the sums by what changed."""
+        quic = connection._quic
+        if quic is not None:
+            stats = quic.stats()
+            self._correct(_COUNTED, stats, seen.counted, self._counted)
+            self._correct(_PRESENT, stats, seen.present, self._present)
+            rtt = stats["smoothed_rtt"]
+            seen.rtt = rtt / 1e9 if rtt else None
+        unread, waiting = connection._receive_drops, 0
+        for session in connection.sessions:
+            datagrams = session._datagrams
+            if datagrams is not None:
+                unread += datagrams._receive_drops
+                waiting += datagrams.get_receive_buffer_size()
+        # The last drops of a session are added to its connection's: never fewer.
+        self._unread += max(0, unread - seen.unread)
+        self._waiting += waiting - seen.waiting
+        seen.unread, seen.waiting = max(unread, seen.unread), waiting
+
+    def _correct(
+        self, names: tuple[str, ...], stats: dict[str, Any], before: list[int], sums: list[int]
+    ) -> None:
+        for index, name in enumerate(names):
+            value = stats[name]
+            if value is None:
+                self._unknown.add(name)
+            elif value != before[index]:
+                sums[index] += value - before[index]
+                before[index] = value
+
+
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Smallest, median, 95th percentile and largest of sorted values; None without any."""
+    if not values:
+        return dict.fromkeys(("min", "median", "p95", "max"))
+    end = len(values) - 1
+    places = {"min": 0, "median": end // 2, "p95": round(end * 0.95), "max": end}
+    return {name: values[place] for name, place in places.items()}
+
+
+def traffic_counters(stats: dict[str, Any]) -> dict[str, int]:
+    """The bytes and datagrams of an endpoint's statistics, for a monitor."""
+    engine, traffic = stats.get("engine", {}), stats["traffic"]
+    return {
+        "bytes_sent": engine.get("bytes_sent", 0),
+        "bytes_received": engine.get("bytes_received", 0),
+        "datagrams_sent": traffic["datagrams_sent"],
+        "datagrams_received": traffic["datagrams_received"],
+        "datagrams_lost": traffic["datagrams_lost"],
+        "datagrams_dropped": traffic["datagrams_dropped"] + traffic["datagrams_unread"],
+    }

@@ -1,0 +1,86 @@
+"""Header fields by name; several lines of one field are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+from pywebtransport._states import HeadersToSend
+
+__all__ = ["HeaderMap"]
+
+
+class HeaderMap(dict[str, str]):
+    """Header fields by name, in lower case: a dictionary that also knows the single lines.
+
+    A field may come in several lines. Under its name they are joined as HTTP says:
+    ``cookie`` with "; ", others with ", ". Lines of ``set-cookie`` cannot be joined, so
+    its name gives the first; :meth:`get_all` and :attr:`lines` give them all.
+
+    Args:
+        lines: Names and values.
+    """
+
+    __slots__ = ("_several",)
+
+    def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__()
+        # The lines of those names that have more than one; most maps have none.
+        self._several: dict[str, tuple[str, ...]] | None = None
+        for name, value in lines:
+            if name in self:
+                self.set_all(name, [*self.get_all(name), value])
+            else:
+                self[name] = value
+
+    @classmethod
+    def of(cls, headers: HeadersToSend) -> Self:
+        """As given by an application, unchecked: lists become lines, the rest stays as it is."""
+        self = cls()
+        for name, value in headers.items():
+            lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
+            if isinstance(lines, list | tuple) and all(type(v) in (str, int) for v in lines):
+                self.set_all(name, [str(line) for line in lines])
+            else:
+                self[name] = value  # type: ignore[assignment]
+        return self
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Every line; those of one name stand together, in their order."""
+        if self._several is None:
+            return list(self.items())
+        return [(name, value) for name in self for value in self.get_all(name)]
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of all lines of a field; empty when there is none."""
+        if name not in self:
+            name = name.lower()
+        joined = self.get(name)
+        if joined is None:
+            return []
+        values = None if self._several is None else self._several.get(name)
+        # The dictionary rules: what was put under the name later is all there is.
+        return list(values) if values and _joined(name, values) == joined else [joined]
+
+    def set_all(self, name: str, values: Sequence[str]) -> None:
+        """Give a field these lines, in place of those it had; none at all removes it."""
+        if values:
+            self[name] = _joined(name, values)
+        else:
+            self.pop(name, None)
+        if len(values) > 1:
+            self._several = {**(self._several or {}), name: tuple(values)}
+
+    def copy(self) -> Self:
+        """An independent copy, with all lines."""
+        return type(self)(self.lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lines,)
+
+
+def _joined(name: str, values: Sequence[str]) -> str:
+    if name == "set-cookie":
+        return values[0]
+    return ("; " if name == "cookie" else ", ").join(values)
