@@ -28,7 +28,7 @@ DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 
 _HEADER = struct.Struct("!HI")
 _MAX_LENGTH = 2**32 - 1
-# A payload from this size on is not copied behind its header, and not looked at before its turn.
+# A payload from this size on is not copied behind its header.
 _LARGE = 16384
 # Smaller ones are less than what a stream itself takes.
 _COUNTED = 4096
@@ -258,10 +258,7 @@ class StructuredStream(Generic[MessageT]):
             return None
         type_id, payload = message
         try:
-            if len(payload) > _LARGE:
-                # Even looking at it takes a while.
-                await Turns.of().pause()
-            memory = self._codec.decoded_size(payload)
+            memory = await self._codec.decoded_size_in_turns(payload)
             if not holding.least and not await holding.acquire(memory):
                 raise self._no_room(type_id, memory, "in memory", holding)
             return (await self._codec.decode_in_turns(type_id, payload, memory),)

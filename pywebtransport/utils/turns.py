@@ -6,11 +6,11 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import ClassVar, Final, Protocol, TypeVar
 
-__all__ = ["SLICE", "Turns", "for_each"]
+__all__ = ["SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
 
@@ -138,6 +138,16 @@ class Turns:
         finally:
             if waiting and not self._deadline:
                 self._begin(time.monotonic_ns())
+
+
+def finish(steps: Generator[None, None, _T]) -> _T:
+    """Take all steps at once, and return what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
 
 
 class _Turns(Protocol):
