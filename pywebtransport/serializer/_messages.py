@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
@@ -177,7 +178,7 @@ class MessageCodec:
         await turns.pause()
         cls = self._types.get(type_id)
         if cls is None or self._own is None:
-            with _collector_waiting():
+            with _uninterrupted(turns):
                 return self.decode(type_id, payload)
         try:
             plain = await _in_turns(self._own._plain_steps(payload))
@@ -200,7 +201,7 @@ async def _in_turns(steps: Generator[None, None, _T]) -> _T:
     turns = Turns.of()
     while True:
         try:
-            with _collector_waiting():
+            with _uninterrupted(turns):
                 next(steps)
         except StopIteration as end:
             value: _T = end.value
@@ -209,20 +210,21 @@ async def _in_turns(steps: Generator[None, None, _T]) -> _T:
 
 
 @contextlib.contextmanager
-def _collector_waiting() -> Iterator[None]:
-    """Let the garbage collector wait until a large message is there.
+def _uninterrupted(turns: Turns) -> Iterator[None]:
+    """Account for the time of what cannot be interrupted, and let the garbage collector wait.
 
     Thousands of new objects would else set off collections of everything that the process has,
     which takes many times as long as the message; and no parser leaves garbage.
     """
-    if not gc.isenabled():
-        yield
-        return
+    enabled = gc.isenabled()
     gc.disable()
+    began = time.monotonic_ns()
     try:
         yield
     finally:
-        gc.enable()
+        turns.took(time.monotonic_ns() - began)
+        if enabled:
+            gc.enable()
 
 
 def _bad_registry(what: str, value: Any) -> ConfigurationError:

@@ -139,7 +139,7 @@ class MsgPackSerializer(Serializer):
             raise refused(obj, "MessagePack", encode, error) from error
         self._packers.append(packer)
         check_size(len(data), self._max_size)
-        if _most_items(data) > self._max_items:
+        if _may_exceed(data, self._max_items):
             finish(self._count_steps(data))
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             # What a hook of the application's made of its objects is seen only in the result.
@@ -189,7 +189,7 @@ class MsgPackSerializer(Serializer):
         try:
             # First without making anything: the lengths it claims must be there.
             yield from self._take_steps(data, "skip", {})
-            if _most_items(data) > self._max_items:
+            if _may_exceed(data, self._max_items):
                 yield from self._count_steps(data)
             value = yield from self._parse_steps(data, self._unpack_options)
         except SerializationError:
@@ -199,6 +199,7 @@ class MsgPackSerializer(Serializer):
             raise SerializationError(
                 f"malformed MessagePack ({len(data)} bytes): {reason}", original_exception=error
             ) from error
+        yield
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             yield from value_depth_steps(value, self._max_depth)
         return value
@@ -266,9 +267,12 @@ class MsgPackSerializer(Serializer):
         return value
 
 
-def _most_items(data: bytes) -> int:
-    """Most items that a message can have: each takes a byte, and a member two."""
-    return (1 + NAME) * len(data) // 2 + CONTAINER * len(data.translate(None, _NOT_CONTAINERS))
+def _may_exceed(data: bytes, max_items: int) -> bool:
+    """Whether there may be more items: each takes a byte, and a member two."""
+    most = (1 + NAME) * len(data) // 2
+    return most > max_items or (
+        most + CONTAINER * len(data.translate(None, _NOT_CONTAINERS)) > max_items
+    )
 
 
 def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

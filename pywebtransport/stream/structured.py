@@ -322,7 +322,8 @@ class StructuredStream(Generic[MessageT]):
             raise self._one_way("sent to")
         partial = self._partial
         self._hold(len(partial), size, holding)
-        while True:
+        # All of them may be there, and the coroutine was cancelled before its turn.
+        while len(partial) < size:
             data = await stream.read(size - len(partial))
             if not data:
                 if partial or self._header is not None:
@@ -334,9 +335,11 @@ class StructuredStream(Generic[MessageT]):
             # One growing buffer: a list of the pieces of a peer that sends single bytes
             # would take many times their size.
             partial += data
-            if len(partial) == size:
-                self._partial = bytearray()
-                return bytes(partial)
+        if size > _LARGE:
+            # The copy of some megabytes takes a while.
+            await Turns.of().pause()
+        self._partial = bytearray()
+        return bytes(partial)
 
     def _hold(self, read: int, size: int, holding: Holding | None) -> None:
         if holding is not None and not holding.take(read):
