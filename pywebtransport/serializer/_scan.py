@@ -32,6 +32,7 @@ _PASSES = 8
 # The quick parsers turn integers beyond 64 bits, which have 19 digits or more, into floats.
 _DIGITS = bytes(48 if chr(code).isdecimal() else 32 for code in range(128)) + b" " * 128
 _LONG = b"0" * 19
+_FIGURES = b"0123456789"
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{19,}(?![0-9.eE])")
 # Beyond some thousands they are no numbers for any parser.
 _MOST_DIGITS = 8192
@@ -67,9 +68,11 @@ def json_scan_steps(data: bytes, max_items: int, max_depth: int) -> Steps:
     before = b""
     for piece in _pieces(data):
         text = piece.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in piece else piece
-        digits = before + piece
-        if _LONG in digits.translate(_DIGITS):
+        seen = before + piece
+        if _LONG in seen.translate(_DIGITS):
             outside = before + b'"'.join(text.split(b'"')[within::2])
+            # A number may go on in the next piece, which looks at all of it.
+            outside = outside.rstrip(_FIGURES)
             if _LONG_INTEGER.search(outside) is not None:
                 is_long = True
                 items += sum(len(run) ** 2 // _SQUARE for run in _VERY_LONG.findall(outside))
@@ -78,9 +81,9 @@ def json_scan_steps(data: bytes, max_items: int, max_depth: int) -> Steps:
         parts = text.split(b'"')
         text = b"".join(parts[within::2])
         within ^= (len(parts) - 1) & 1
-        # A number may begin in one piece and end in the next; what is before it tells a fraction.
-        run = len(digits) - len(digits.rstrip(b"0123456789"))
-        before = b"" if within else digits[-1 - min(run, _MOST_DIGITS) :]
+        # What stands before the digits tells whether they are a fraction.
+        run = len(seen) - len(seen.rstrip(_FIGURES))
+        before = b"" if within else seen[-1 - min(run, _MOST_DIGITS) :]
         brackets = text.translate(_TO_BRACKETS, b",:")
         opened = brackets.count(b"[")
         items += text.count(b",") + NAME * text.count(b":") + CONTAINER * opened
@@ -90,7 +93,7 @@ def json_scan_steps(data: bytes, max_items: int, max_depth: int) -> Steps:
             raise too_deep(max_depth)
         level += 2 * opened - len(brackets)
         yield
-    return is_long
+    return is_long or has_long_integer(before)
 
 
 def has_long_integer(data: bytes) -> bool:
