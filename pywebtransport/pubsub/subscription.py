@@ -300,7 +300,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     while True:
         try:
             with structured._holding() as holding:
-                return await structured._receive(holding)
+                received = await structured._receive(holding)
+            return None if received is None else (received[0], bytes(received[1]))
         except TimeoutError:  # read_timeout of the streams
             continue
 

@@ -44,8 +44,8 @@ _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
 # The end of the program, and of a coroutine that nobody runs any more.
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
-# Calls of one session at a time that nobody else notices; several sessions may have as many.
-_FEW = 4
+# Calls of one session at a time that nobody else notices.
+_FEW = 16
 # Bytes that a request takes in memory; then its parts take longer than a call itself.
 _LARGE = 65_536
 
@@ -112,10 +112,11 @@ class IncomingCalls:
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
             task.add_done_callback(partial(self._handled, stream))
-            if len(self.tasks) > _FEW:
-                # Its first step is one of the next turn's: no more of them than fit into it.
-                turns.woke()
-                await turns.pause()
+            # Its first step is one of the next turn's: no more of them than fit into it. But it
+            # stands in no line for that: streams that are not read use up the peer's credit.
+            turns.woke()
+            if turns.is_over:
+                await asyncio.sleep(0)
             while len(self.tasks) >= self._limit:
                 await self._slot_waiters.wait()
 

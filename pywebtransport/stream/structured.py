@@ -115,7 +115,7 @@ class StructuredStream(Generic[MessageT]):
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
         # Messages whose receiver was cancelled before they were decoded.
-        self._undecoded: deque[tuple[int, bytes]] = deque()
+        self._undecoded: deque[tuple[int, bytes | bytearray]] = deque()
         self._received = 0
 
     # ------------------------------------------------------------- properties
@@ -258,6 +258,9 @@ class StructuredStream(Generic[MessageT]):
             return None
         type_id, payload = message
         try:
+            if len(payload) > _LARGE:
+                await Turns.of().pause()
+            payload = bytes(payload)
             memory = await self._codec.decoded_size_in_turns(payload)
             if not holding.least and not await holding.acquire(memory):
                 raise self._no_room(type_id, memory, "in memory", holding)
@@ -270,8 +273,12 @@ class StructuredStream(Generic[MessageT]):
 
     async def _receive(
         self, holding: Holding, timeout: float | None = None
-    ) -> tuple[int, bytes] | None:
-        """Type ID and payload of the next message; None at the end of the stream."""
+    ) -> tuple[int, bytes | bytearray] | None:
+        """Type ID and payload of the next message; None at the end of the stream.
+
+        The payload is as it came in: to copy some megabytes takes a while, and so has its turn
+        with the decoding.
+        """
         async with self._receive_lock:
             if self._undecoded:
                 return self._undecoded.popleft()
@@ -297,7 +304,7 @@ class StructuredStream(Generic[MessageT]):
 
     async def _fill_within(
         self, size: int, timeout: float | None, holding: Holding | None = None
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """As ``_fill``.
 
         Raises:
@@ -308,7 +315,7 @@ class StructuredStream(Generic[MessageT]):
         async with asyncio.timeout(timeout):
             return await self._fill(size, holding)
 
-    async def _fill(self, size: int, holding: Holding | None = None) -> bytes:
+    async def _fill(self, size: int, holding: Holding | None = None) -> bytes | bytearray:
         """Read ``size`` bytes; none at all when the stream ends before the first of a header.
 
         What was read before a cancellation is kept, and continued with.
@@ -322,8 +329,7 @@ class StructuredStream(Generic[MessageT]):
             raise self._one_way("sent to")
         partial = self._partial
         self._hold(len(partial), size, holding)
-        # All of them may be there, and the coroutine was cancelled before its turn.
-        while len(partial) < size:
+        while True:
             data = await stream.read(size - len(partial))
             if not data:
                 if partial or self._header is not None:
@@ -335,11 +341,9 @@ class StructuredStream(Generic[MessageT]):
             # One growing buffer: a list of the pieces of a peer that sends single bytes
             # would take many times their size.
             partial += data
-        if size > _LARGE:
-            # The copy of some megabytes takes a while.
-            await Turns.of().pause()
-        self._partial = bytearray()
-        return bytes(partial)
+            if len(partial) == size:
+                self._partial = bytearray()
+                return partial
 
     def _hold(self, read: int, size: int, holding: Holding | None) -> None:
         if holding is not None and not holding.take(read):

@@ -160,7 +160,6 @@ class Turns:
                 work = waiting.popleft()
                 if not isinstance(work, asyncio.Future):
                     work()
-                    self.took(time.monotonic_ns() - now)
                 elif not work.done():
                     # The coroutine takes its step behind this call: it gets what is left.
                     work.set_result(None)
