@@ -68,7 +68,8 @@ class JSONSerializer(Serializer):
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
             max_items: Most values in one message, both ways; an array or object counts as four,
-                the name of a member as two. A message at the limit takes some milliseconds, in
+                the name of a member as two, and in a text of 64 KiB or more an integer of N digits,
+                128 or more, as N * N / 8192. A message at the limit takes some milliseconds, in
                 which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``

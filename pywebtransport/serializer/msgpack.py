@@ -72,8 +72,7 @@ class MsgPackSerializer(Serializer):
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
             max_items: Most values in one message, both ways; an array or map counts as four,
-                a key as two. A message at the limit takes some milliseconds, in which the
-                event loop does nothing else.
+                a key as two. ``deserialize`` of a message at the limit takes some milliseconds.
 
         Raises:
             ConfigurationError: A limit is out of range, the package knows no such keyword, or
