@@ -179,7 +179,21 @@ class MsgPackSerializer(Serializer):
             SerializationError: The bytes are malformed, too many or nested too deeply, have too
                 many items, or do not fit ``obj_type``: ``details["path"]`` names the place.
         """
-        value = finish(self._plain_steps(data))
+        data = checked_bytes(data, self._max_size)
+        if len(data) <= PIECE and not _may_exceed(data, self._max_items):
+            # Nearly every message.
+            try:
+                checker = self._msgpack.Unpacker(max_buffer_size=len(data))
+                checker.feed(data)
+                checker.skip()
+                value = self._msgpack.unpackb(data, **self._unpack_options)
+            except Exception:  # read again with other keys, or to tell what is wrong
+                value = finish(self._plain_steps(data))
+            else:
+                if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
+                    check_value_depth(value, self._max_depth)
+        else:
+            value = finish(self._plain_steps(data))
         return value if obj_type is None else rebuild(value, obj_type)
 
     def _plain_steps(self, data: bytes) -> Generator[None, None, Any]:
