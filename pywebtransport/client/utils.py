@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import math
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
