@@ -1,4 +1,4 @@
-"""A client with a history, such as a browser's tab."""
+"""Compatibility name: a client with a history, like the tab of a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that keeps sessions and lends them again."""
+"""Compatibility name: a client that keeps sessions and lends them."""
 
 from __future__ import annotations
 

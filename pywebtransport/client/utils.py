@@ -1,4 +1,4 @@
-"""Measurements of a server from a client's point of view."""
+"""Compatibility names: measurements of a server, made by a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to connect: checked arguments, and a handshake with a server to see that it answers."""
+"""Behind compatibility names: checks of hosts and ports, and a trial handshake."""
 
 from __future__ import annotations
 

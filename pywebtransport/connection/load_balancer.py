@@ -1,4 +1,4 @@
-"""Connections to the best of several servers."""
+"""Compatibility name: connections to the best of several servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers around making connections."""
+"""Compatibility names: helpers that make and test connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded queue of datagrams with priorities and ages."""
+"""Compatibility name: a bounded queue of datagrams with priorities and age limits."""
 
 from __future__ import annotations
 
