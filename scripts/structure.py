@@ -99,12 +99,13 @@ class Tree:
         found: list[tuple[str, str]] = []
         for module, tree in self.modules.items():
             listed = exported(tree)
+            every = list(ast.walk(tree))
             loaded = {
                 node.id
-                for node in ast.walk(tree)
+                for node in every
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
             }
-            for node in ast.walk(tree):
+            for node in every:
                 if isinstance(node, ast.Import):
                     found += [(alias.name, module) for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):
