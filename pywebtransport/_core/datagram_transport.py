@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
-from ..utils import get_timestamp
 from ..utils.checks import NEVER, check_interface, check_timeout
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns
 from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (

@@ -32,7 +32,6 @@ from ..exceptions import (
 from ..h3.error_codes import code_from_wire
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils import get_timestamp
 from ..utils.checks import (
     check_count,
     check_data,
@@ -43,6 +42,7 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
+from ..utils.timing import get_timestamp
 from ..utils.waiters import Waiters
 from . import ending, opening, orphans
 from . import session_diagnostics as diagnostics

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..config import ServerConfig
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
-from ..utils import get_timestamp
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.timing import get_timestamp
 from ._protocols import MiddlewareProtocol
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of

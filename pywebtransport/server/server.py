@@ -27,12 +27,12 @@ from ..exceptions import (
     invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
-from ..utils import get_timestamp
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from ..utils.networks import AddressCounts, client_network
 from ..utils.rounds import Round
 from ..utils.stuck import end_tasks
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns
 from .answering import Answering
 from .certificates import CertificateWatch
