@@ -6,8 +6,9 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, Unpack
 
+from pywebtransport.config._keywords import ServerFields
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
     Choice,
@@ -203,6 +204,15 @@ class ServerConfig(BaseConfig):
     }
 
     @classmethod
+    def create(cls, **fields: Unpack[ServerFields]) -> Self:
+        """Make a configuration from the fields given; type checkers know their names.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return super().create(**fields)
+
+    @classmethod
     def create_for_development(
         cls,
         *,
@@ -290,6 +300,14 @@ class ServerConfig(BaseConfig):
             ConfigurationError: A field is unknown or its value is not accepted.
         """
         return self._merged(other)
+
+    def update(self, **fields: Unpack[ServerFields]) -> Self:
+        """A new configuration with some fields changed; this one stays as it is.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return super().update(**fields)
 
     def _check_together(self) -> None:
         super()._check_together()

@@ -47,6 +47,7 @@ from ..types import (
     StreamId,
 )
 from ..utils import get_timestamp
+from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils.checks import (
     check_count,
     check_data,
@@ -209,7 +210,7 @@ class WebTransportSession(EventEmitter):
         # A client's session became ready in this turn: how it ended since then, see there.
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
-        self._path_params: tuple[Any, ...] = ()
+        self._path_params = NO_PATH_PARAMS
         self._on_end: Callable[[WebTransportSession], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
@@ -271,9 +272,14 @@ class WebTransportSession(EventEmitter):
         return self._h3.path
 
     @property
-    def path_params(self) -> tuple[Any, ...]:
-        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``."""
+    def path_params(self) -> PathParams:
+        """What the route captured from the path, by name (``["room"]``) and by position."""
         return self._path_params
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        """The query of ``path``, decoded: the first value of each name; ``get_all`` has all."""
+        return QueryParams(self._h3.path)
 
     @property
     def authority(self) -> str:
