@@ -195,6 +195,7 @@ types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing t
 	$(call section,types)
 	@$(BIN)/mypy pywebtransport vendor examples
 	@$(BIN)/mypy scripts
+	@$(BIN)/mypy tests/typing
 
 .PHONY: fuzz
 fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside

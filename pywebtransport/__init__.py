@@ -4,7 +4,7 @@ The names most programs need are here; the modules below hold the rest.
 """
 
 from ._version import __version__
-from .client import WebTransportClient
+from .client import WebTransportClient, connect
 from .config import ClientConfig, ServerConfig
 from .datagram import (
     DatagramReliabilityLayer,
@@ -29,7 +29,7 @@ from .exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from .server import ServerApp, create_development_server
+from .server import ServerApp, create_development_server, serve
 from .session import WebTransportSession
 from .stream import (
     StructuredStream,
@@ -93,5 +93,7 @@ __all__ = [
     "WebTransportSession",
     "WebTransportStream",
     "__version__",
+    "connect",
     "create_development_server",
+    "serve",
 ]

@@ -466,7 +466,7 @@ class WebTransportClient(EventEmitter):
                 await connection._connect(
                     host,
                     port,
-                    endpoint=self._get_endpoint(),
+                    endpoint=None if wish.own_endpoint else self._get_endpoint(),
                     tls=self._tls,
                     options=self._options,
                     ticket=ticket,

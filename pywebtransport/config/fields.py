@@ -419,7 +419,7 @@ class CertificateHashes(_Rule):
                 self.refuse(key, given, f"algorithm {shorten(algorithm, 100)} is not supported")
             item = item.get("value")
         if isinstance(item, str):
-            if len(item.rstrip("=")) == _BASE64_HASH_LENGTH:
+            if len(item.rstrip("=")) == _BASE64_HASH_LENGTH and not _HEX.fullmatch(item):
                 item = self._from_base64(key, given, item)
             else:
                 item = self._from_hex(key, given, item)
@@ -603,7 +603,8 @@ def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> Con
     )
 
 
-# Characters of 32 bytes in base64, without padding. As hex digits they would be too few.
+_HEX = re.compile("[0-9A-Fa-f:]*")
+# Characters of 32 bytes in base64, without padding.
 _BASE64_HASH_LENGTH = 43
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
