@@ -124,7 +124,7 @@ async def test_each_side_calls_the_other(managers: Managers) -> None:
         assert await near.call("add", a=1, b=5) == 6
         assert await near.call("add", 1, b=5, named_params={}) == 6
         assert await near.call("add", named_params={"a": 1}, b=5) == 6
-        with pytest.raises(ConfigurationError, match="named_params.*'b' is also given"):
+        with pytest.raises(ConfigurationError, match=r"named_params.*'b' is also given"):
             await near.call("add", 1, b=5, named_params={"b": 5})
         with pytest.raises(InvalidParamsError, match="unexpected keyword argument 'c'"):
             await near.call("add", 1, b=5, c=6)
