@@ -36,6 +36,11 @@ from tests.support.ports import free_port
 from tests.support.steps import cancelled_at, until
 
 
+def words(value: object) -> str:
+    """A name of a test that is the same in every process."""
+    return value if isinstance(value, str) else ""
+
+
 async def echo(session: WebTransportSession) -> None:
     async for datagram in session.datagrams:
         session.datagrams.try_send(datagram)
@@ -59,7 +64,7 @@ async def test_a_session_in_one_call(certs: Certificates, serving: Serving) -> N
         assert session.is_closed
         assert connection is not None
         assert connection.is_closed
-        assert open_descriptors() == before
+        await until(lambda: open_descriptors() == before)
 
 
 async def test_an_awaited_session_closes_what_it_opened(
@@ -198,7 +203,7 @@ async def test_cancelled_at_any_moment_it_leaves_nothing(
         ({"config": ServerConfig()}, "config"),
         ({"config": {"connect_timeout": 5}}, "config"),
     ],
-    ids=str,
+    ids=words,
 )
 def test_a_wrong_argument_is_refused_at_the_call(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
@@ -206,7 +211,7 @@ def test_a_wrong_argument_is_refused_at_the_call(arguments: dict[str, Any], word
 
 
 async def test_a_wrong_url_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="url"):
+    with pytest.raises(ConfigurationError, match="https"):
         await connect("http://localhost/")
 
 
@@ -320,7 +325,7 @@ async def test_serving_for_ever_ends_with_its_task() -> None:
         ({"certificate": "a.crt"}, "has no field 'certificate'"),
         ({"certfile": "a.crt"}, "certfile needs its keyfile"),
     ],
-    ids=str,
+    ids=words,
 )
 def test_a_wrong_argument_of_a_server_is_refused_at_the_call(
     arguments: dict[str, Any], words: str
