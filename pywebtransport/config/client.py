@@ -137,7 +137,7 @@ class ClientConfig(BaseConfig):
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.
         """
-        return super().create(**fields)
+        return cls.from_dict({**fields})
 
     @classmethod
     def create_for_development(cls, *, verify_ssl: bool = False) -> Self:
@@ -190,7 +190,7 @@ class ClientConfig(BaseConfig):
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.
         """
-        return super().update(**fields)
+        return self._changed(fields)
 
     @property
     def pinned_hashes(self) -> list[bytes]:

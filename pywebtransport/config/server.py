@@ -210,7 +210,7 @@ class ServerConfig(BaseConfig):
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.
         """
-        return super().create(**fields)
+        return cls.from_dict({**fields})
 
     @classmethod
     def create_for_development(
@@ -307,7 +307,7 @@ class ServerConfig(BaseConfig):
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.
         """
-        return super().update(**fields)
+        return self._changed(fields)
 
     def _check_together(self) -> None:
         super()._check_together()
