@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pywebtransport
-from pywebtransport.config import BaseConfig
+from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
 from tests.support.pages import ROOT
 
 __all__ = [
@@ -66,6 +66,8 @@ LEADS_TO = {
     "session": "pywebtransport.WebTransportSession",
 }
 # Derived values of a configuration: they read like fields, and cannot be set.
+# Keywords that are the fields of a configuration.
+FIELDS = {"Unpack[ClientFields]": ClientConfig, "Unpack[ServerFields]": ServerConfig}
 DERIVED = frozenset(name for name, value in vars(BaseConfig).items() if isinstance(value, property))
 
 
@@ -84,7 +86,8 @@ def _objects() -> tuple[Any, ...]:
     for module in public_modules():
         for name, value in vars(module).items():
             home = str(getattr(value, "__module__", ""))
-            ours = home.startswith("pywebtransport") and "._" not in home
+            exported = "._" not in home or name in getattr(module, "__all__", ())
+            ours = home.startswith("pywebtransport") and exported
             if ours and not name.startswith("_") and (inspect.isclass(value) or callable(value)):
                 found[id(value)] = value
     return tuple(found.values())
@@ -151,7 +154,10 @@ def keywords_of() -> dict[str, frozenset[str]]:
     def add(name: str, function: Any) -> None:
         for parameter in inspect.signature(function).parameters.values():
             any_keyword = parameter.kind is parameter.VAR_KEYWORD
-            found[name].add("**" if any_keyword else parameter.name)
+            if parameter.annotation in FIELDS:
+                found[name] |= set(FIELDS[parameter.annotation]._rules)
+            else:
+                found[name].add("**" if any_keyword else parameter.name)
 
     for value in _objects():
         if inspect.isclass(value):
