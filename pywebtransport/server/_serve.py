@@ -70,9 +70,12 @@ def serve(
     check_handler(handler)
     check_where(host, port, None)
     check_server_config(config)
+    if host is not None:
+        fields["bind_host"] = host
+    if port is not None:
+        fields["bind_port"] = port
     chosen = (ServerConfig() if config is None else config).update(**fields)
-    if host is None:
-        host = chosen.bind_host
+    host = chosen.bind_host
     if not chosen.certfile and not _is_local(host):
         raise ConfigurationError(
             f"a server on {host!r} needs certfile and keyfile; for development "
@@ -81,24 +84,26 @@ def serve(
             config_key="certfile",
             config_value=chosen.certfile,
         )
-    return _serving(handler, host, port, chosen)
+    return _serving(handler, chosen)
 
 
 @asynccontextmanager
 async def _serving(
-    handler: SessionHandler, host: str, port: int | None, config: ServerConfig
+    handler: SessionHandler, config: ServerConfig
 ) -> AsyncIterator[WebTransportServer]:
     async with AsyncExitStack() as stack:
         if not config.certfile:
             directory = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="pywebtransport-", ignore_cleanup_errors=True)
             )
-            certfile, keyfile = generate_self_signed_cert(hostname=host, output_dir=directory)
+            certfile, keyfile = generate_self_signed_cert(
+                hostname=config.bind_host, output_dir=directory
+            )
             config = config.update(certfile=certfile, keyfile=keyfile)
         app = ServerApp(config=config)
         app.router.set_default_handler(handler)
         server = await stack.enter_async_context(app.server)
-        await server.listen(host=host, port=port)
+        await server.listen()
         yield server
 
 

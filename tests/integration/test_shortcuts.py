@@ -149,8 +149,10 @@ async def test_failures_leave_nothing(
 ) -> None:
     app = pywebtransport.ServerApp(config=server_config())
     config = client_config()
+    before = open_descriptors()
     with pytest.raises(UnreachableError):
         await connect(f"https://127.0.0.1:{free_port()}/", config=config)
+    await until(lambda: open_descriptors() == before)
     async with serving(app) as served:
         before = open_descriptors()
         with pytest.raises(SessionRejectedError):

@@ -65,9 +65,9 @@ LEADS_TO = {
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
 }
-# Derived values of a configuration: they read like fields, and cannot be set.
 # Keywords that are the fields of a configuration.
 FIELDS = {"Unpack[ClientFields]": ClientConfig, "Unpack[ServerFields]": ServerConfig}
+# Derived values of a configuration: they read like fields, and cannot be set.
 DERIVED = frozenset(name for name, value in vars(BaseConfig).items() if isinstance(value, property))
 
 
