@@ -191,11 +191,12 @@ format: $(VENV)/.stamp-lint ## Format the Python sources
 	@$(BIN)/ruff format .
 
 .PHONY: types
-types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests
+types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests; pyright over the latter
 	$(call section,types)
 	@$(BIN)/mypy pywebtransport vendor examples
 	@$(BIN)/mypy scripts
 	@$(BIN)/mypy tests/typing
+	@$(BIN)/basedpyright -p tests/typing
 
 .PHONY: fuzz
 fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside
