@@ -286,7 +286,11 @@ class WebTransportDatagramTransport(EventEmitter):
         Raises: as ``send``. Never waits.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if try_submit(self, payload, priority, ttl):
+        if self._session._connection._datagram_gates:  # others may wait for room
+            sent = try_submit(self, payload, priority, ttl)
+        else:
+            sent = self._submit(payload, priority, ttl)
+        if sent:
             return YES
         self._refused += 1
         return NO
