@@ -283,8 +283,8 @@ class WebTransportDatagramTransport(EventEmitter):
     def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
 
-        There is none while calls of ``send`` wait for it. Takes effect at once; awaiting the
-        result is optional.
+        There is none while calls of ``send`` wait for it. The call acts at once; awaiting
+        its result is optional.
 
         Raises: as ``send``. Never waits.
         """

@@ -62,8 +62,8 @@ def serve(
         A context manager that gives the ``WebTransportServer``.
 
     Raises:
-        ConfigurationError: The handler cannot be called so, a field is unknown or its value is
-            not accepted, or there is no certificate for ``host``.
+        ConfigurationError: The handler cannot be called with a session, a field is unknown or
+            its value is not accepted, or there is no certificate for ``host``.
         ServerError: The address cannot be bound (when the block begins).
         CertificateError: The certificate or key cannot be used (likewise).
     """

@@ -81,9 +81,9 @@ class RequestRouter:
             allowed_origins: Origins allowed on this path.
 
         Raises:
-            ConfigurationError: The path is malformed, or has a handler already, maybe with
-                other names of its placeholders; a list of texts is none; the handler cannot
-                be called so.
+            ConfigurationError: The path is malformed; it has a handler already, perhaps
+                with other placeholder names; an argument is not a list of strings; the
+                handler cannot be called with a session.
         """
         check_path(path, "path")
         check_handler(handler)
@@ -126,14 +126,14 @@ class RequestRouter:
                 float, uuid or path. It is compared with the decoded path, where an
                 encoded slash (``%2F``) separates nothing. The groups are in
                 ``session.path_params``, decoded; ``session.path`` is as it was sent. A
-                decoded text may hold anything, such as ``/``, ``..`` or a line end.
+                decoded value may hold anything, such as ``/``, ``..`` or a line end.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on these paths.
             allowed_origins: Origins allowed on these paths.
 
         Raises:
-            ConfigurationError: The pattern is malformed; a list of texts is none; the handler
-                cannot be called so.
+            ConfigurationError: The pattern is malformed; an argument is not a list of strings;
+                the handler cannot be called with a session.
         """
         check_path(pattern, "pattern")
         check_handler(handler)
