@@ -506,7 +506,7 @@ class WebTransportClient(EventEmitter):
                 await connection.establish(
                     host,
                     port,
-                    endpoint=self._get_endpoint(),
+                    endpoint=None if overrides.own_endpoint else self._get_endpoint(),
                     tls=self._tls,
                     options=self._options,
                     ticket=ticket,

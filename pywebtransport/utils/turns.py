@@ -102,7 +102,10 @@ class Turns:
             self._owed = min(owed, _MOST_OWED)
 
     def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, behind what was put off before."""
+        """Go on with ``work`` in a later turn, behind what was put off before.
+
+        Dropped when the event loop is closed.
+        """
         self._put_off(work)
 
     async def pause(self) -> None:
@@ -123,6 +126,11 @@ class Turns:
             self._begin(time.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            # There is no later turn; what waits for one would keep its connection.
+            self._waiting.clear()
+            return
         if not self._deadline:
             self._begin(time.monotonic_ns())
         self._waiting.append(work)

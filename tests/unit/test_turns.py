@@ -267,3 +267,19 @@ async def test_one_of_many_that_fails_does_not_stop_the_others() -> None:
     assert done == [0, 1, 2, 3]
     await ended.wait()
     assert done == list(range(10))
+
+
+def test_nothing_is_kept_for_a_loop_that_was_closed() -> None:
+    """There is no later turn; what waits would keep its connection as long as the loop is kept."""
+    loop = asyncio.new_event_loop()
+    turns = Turns.of(loop)
+
+    def fail(_: int) -> None:
+        raise ZeroDivisionError
+
+    turns.later(lambda: None)
+    assert turns.waiting == 1
+    loop.close()
+    with pytest.raises(ZeroDivisionError):
+        for_each(turns, range(2), fail)
+    assert turns.waiting == 0
