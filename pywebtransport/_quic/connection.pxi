@@ -299,6 +299,7 @@ cdef class QuicConnection:
                         group._detach()
         finally:
             self._c = NULL
+            self._groups = None  # groups hold their connection: no circle may be left
         return 0
 
     cdef int _return_lost(self) except -1:
