@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
+
+from . import clock
 
 __all__ = ["SLICE", "Turns"]
 
@@ -63,7 +64,7 @@ class Turns:
     @property
     def is_over(self) -> bool:
         """The slice of this turn is used up; the first question begins it."""
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         if self._deadline:
             return now >= self._deadline
         self._begin(now)
@@ -91,11 +92,11 @@ class Turns:
         await future
         if not self._deadline:
             # A task is woken in the turn after the call that wakes it: this one begins here.
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._waiting.append(work)
 
     def _begin(self, now: int) -> None:
@@ -122,4 +123,4 @@ class Turns:
                     break
         finally:
             if waiting and not self._deadline:
-                self._begin(time.monotonic_ns())
+                self._begin(clock.monotonic_ns())
