@@ -40,6 +40,7 @@ ALLOWED = {
     "server": BASE | {"_loop", "h3", "connection"} | PUBLIC_OBJECTS,
     **dict.fromkeys(MESSAGING, BASE | PUBLIC_OBJECTS | MESSAGING),
     "forwarder": BASE | PUBLIC_OBJECTS | {"client", "server"},
+    "testing": BASE | PUBLIC_OBJECTS | {"client", "server"},
     "monitoring": BASE | {"connection", "client", "server"} | PUBLIC_OBJECTS | MESSAGING,
 }
 # The top of the package: everything may be imported here.
