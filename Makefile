@@ -193,7 +193,7 @@ format: $(VENV)/.stamp-lint ## Format the Python sources
 .PHONY: types
 types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests
 	$(call section,types)
-	@$(BIN)/mypy pywebtransport vendor examples
+	@$(BIN)/mypy pywebtransport pytest_pywebtransport.py vendor examples
 	@$(BIN)/mypy scripts
 
 .PHONY: fuzz
