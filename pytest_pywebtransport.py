@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from types import SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,7 +145,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _async_fixtures(
     fixture: Callable[..., Callable[[Callable[..., Any]], object]], runner: str
-) -> SimpleNamespace:
+) -> ModuleType:
     """New functions for each plugin, since they mark what they run."""
 
     @fixture(name=f"_webtransport_server_{runner}")
@@ -180,7 +180,9 @@ def _async_fixtures(
         ) as pair:
             yield pair
 
-    return SimpleNamespace(server=server, client=client, session_pair=session_pair)
+    plugin = ModuleType(f"pytest_pywebtransport.{runner}")
+    vars(plugin).update(server=server, client=client, session_pair=session_pair)
+    return plugin
 
 
 def _run(request: pytest.FixtureRequest, name: str) -> Any:

@@ -14,12 +14,12 @@ from pywebtransport import (
     ConfigurationError,
     HandshakeError,
     TimeoutError,
-    UnreachableError,
     WebTransportError,
     WebTransportSession,
 )
 from pywebtransport._loop.endpoint import UdpSocket
 from pywebtransport._quic import QLOG_SUPPORTED
+from pywebtransport.exceptions import UnreachableError
 from pywebtransport.testing import Network
 from pywebtransport.utils.budget import PROCESS
 from tests.integration import raw_h3 as h3

@@ -90,7 +90,10 @@ def run(directory: Path, tests: str, *arguments: str, conftest: str = "") -> tup
     """Run pytest over one file of tests; returns its status and what it wrote."""
     (directory / "test_it.py").write_text(tests)
     (directory / "conftest.py").write_text(conftest)
-    (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    settings = ["[pytest]", "filterwarnings = error"]
+    if "no:asyncio" not in arguments:
+        settings.append("asyncio_default_fixture_loop_scope = function")
+    (directory / "pytest.ini").write_text("\n".join(settings))
     # What an installation records: this is how pytest finds plugins.
     info = directory / "site" / "plugin-1.dist-info"
     info.mkdir(parents=True)

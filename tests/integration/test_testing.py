@@ -17,15 +17,13 @@ from pywebtransport import (
     EventType,
     ServerApp,
     ServerConfig,
-    SessionRejectedError,
     StreamError,
     TimeoutError,
-    UnreachableError,
     WebTransportClient,
     WebTransportSession,
 )
 from pywebtransport.client import ReconnectingClient
-from pywebtransport.exceptions import ServerError
+from pywebtransport.exceptions import ServerError, SessionRejectedError, UnreachableError
 from pywebtransport.testing import Network, certificate, serve, session_pair
 from pywebtransport.types import SessionCloseInfo
 from pywebtransport.utils import certificate_hash
@@ -133,13 +131,13 @@ async def test_lost_datagrams_are_missed_by_nobody_but_the_receiver() -> None:
 @pytest.mark.limit(3600)
 async def test_a_path_that_is_cut_ends_the_session_after_the_idle_timeout() -> None:
     network = Network()
-    config = ClientConfig(connection_idle_timeout=300.0, keep_alive=False)
+    config = ClientConfig(connection_idle_timeout=40.0, keep_alive=False)
     async with session_pair(network=network, client_config=config) as (client, _):
         started = now()
         network.loss = 1.0
         info = await client.wait_closed()
         assert info.code is None
-        assert 290 < now() - started < 310
+        assert 39 < now() - started < 41
 
 
 @virtual
@@ -149,7 +147,7 @@ async def test_a_datagram_that_waits_too_long_expires() -> None:
         await client.datagrams.send(b"old")
         await asyncio.sleep(10)
         assert await server.datagrams.try_receive() is None
-        assert server.datagrams.stats["datagrams_expired"] == 1
+        assert server.datagrams.stats["receive_drops"] == 1
 
 
 @virtual
@@ -273,6 +271,7 @@ async def test_reordered_packets_are_overtaken_and_jitter_reorders_nothing() -> 
 
 
 @virtual
+@pytest.mark.limit(1000)
 async def test_changing_one_condition_leaves_the_fates_of_others() -> None:
     async with ends(loss=0.2, seed=5) as both:
         alone = await both.send(500)
@@ -401,8 +400,8 @@ async def test_a_server_in_memory_has_names_and_many_clients() -> None:
                 await client.connect(f"https://other.test:{served.port}")
             started = now()
             with pytest.raises(TimeoutError):
-                await client.connect(f"https://127.0.0.1:{served.port + 1}", timeout=50)
-            assert now() - started == pytest.approx(50)
+                await client.connect(f"https://127.0.0.1:{served.port + 1}", timeout=20)
+            assert now() - started == pytest.approx(20)
         with pytest.raises(ServerError):
             async with serve(echo_bidirectional, network=network, host="chat.test") as other:
                 await other.app.server.listen(host="chat.test", port=served.port)
@@ -424,7 +423,7 @@ async def test_localhost_and_wildcards_are_known_in_memory() -> None:
 async def test_a_client_reconnects_over_a_network_that_comes_back() -> None:
     network = Network()
     config = ClientConfig(
-        connection_idle_timeout=30.0, connect_timeout=10.0, retry_delay=5.0, max_retry_delay=60.0
+        connection_idle_timeout=30.0, connect_timeout=10.0, max_retries=50, max_retry_delay=60.0
     )
     async with (
         serve(echo_bidirectional, network=network) as served,
