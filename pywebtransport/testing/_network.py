@@ -114,6 +114,7 @@ class Network:
         self._under_way: list[tuple[float, int, Packet]] = []
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
+        self._next = 0.0  # when the timer fires
 
     def __repr__(self) -> str:
         return (
@@ -227,9 +228,10 @@ class Network:
             return
         when = self._under_way[0][0]
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._next <= when:
                 return
             self._timer.cancel()
+        self._next = when
         self._timer = self._loop.call_at(when, self._deliver)
 
     def _deliver(self) -> None:
@@ -237,7 +239,8 @@ class Network:
         loop = self._loop
         assert loop is not None
         self._timer = None
-        now = loop.time() + 1e-9  # timers are that exact
+        # Loops are no more exact than their timers, and some fire half a millisecond early.
+        now = max(loop.time(), self._next) + 1e-9
         arrived: dict[_Receive, list[Packet]] = {}
         while self._under_way and self._under_way[0][0] <= now:
             packet = heapq.heappop(self._under_way)[2]

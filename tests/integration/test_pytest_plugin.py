@@ -86,6 +86,14 @@ VIRTUAL = """
 """
 
 
+# Plugins that would only cost time.
+WITHOUT = [
+    part
+    for name in ("cacheprovider", "xdist", "cov", "hypothesispytest")
+    for part in ("-p", f"no:{name}")
+]
+
+
 def run(directory: Path, tests: str, *arguments: str, conftest: str = "") -> tuple[int, str]:
     """Run pytest over one file of tests; returns its status and what it wrote."""
     (directory / "test_it.py").write_text(tests)
@@ -103,7 +111,7 @@ def run(directory: Path, tests: str, *arguments: str, conftest: str = "") -> tup
     (info / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
     path = os.pathsep.join([str(ROOT), str(directory / "site")])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments],
+        [sys.executable, "-m", "pytest", *WITHOUT, *arguments],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
         capture_output=True,
@@ -125,24 +133,22 @@ LOOP_FACTORY = """
 """
 
 
-@pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_fixtures_work_with_pytest_asyncio(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "others"), [("strict", ()), ("auto", ("-p", "no:anyio"))], ids=["strict", "auto"]
+)
+def test_fixtures_work_with_pytest_asyncio(
+    tmp_path: Path, mode: str, others: tuple[str, ...]
+) -> None:
     mark = "pytestmark = pytest.mark.asyncio" if mode == "strict" else ""
-    # With and without the plugin of anyio beside it.
-    for others in ((), ("-p", "no:anyio")):
-        directory = tmp_path / f"with-{len(others)}"
-        directory.mkdir()
-        tests = source(APPLICATION, mark, TESTS)
-        status, output = run(directory, tests, f"--asyncio-mode={mode}", *others)
-        assert status == 0, output
-        assert "5 passed" in output, output
+    tests = source(APPLICATION, mark, TESTS)
+    status, output = run(tmp_path, tests, f"--asyncio-mode={mode}", *others)
+    assert status == 0, output
+    assert "5 passed" in output, output
 
 
-@pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_the_virtual_clock_works_with_pytest_asyncio(tmp_path: Path, mode: str) -> None:
-    mark = "pytestmark = pytest.mark.asyncio" if mode == "strict" else ""
-    tests = source(APPLICATION, mark, TESTS, VIRTUAL)
-    status, output = run(tmp_path, tests, f"--asyncio-mode={mode}", conftest=source(LOOP_FACTORY))
+def test_the_virtual_clock_works_with_pytest_asyncio(tmp_path: Path) -> None:
+    tests = source(APPLICATION, "pytestmark = pytest.mark.asyncio", TESTS, VIRTUAL)
+    status, output = run(tmp_path, tests, conftest=source(LOOP_FACTORY))
     assert status == 0, output
     assert "6 passed" in output, output
 
