@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import ClassVar, Final, Protocol, TypeVar
+
+from . import clock
 
 __all__ = ["SLICE", "Turns", "for_each"]
 
@@ -71,7 +72,7 @@ class Turns:
     @property
     def is_over(self) -> bool:
         """The slice of this turn is used up; the first question begins it."""
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         if self._deadline:
             return now >= self._deadline or self._woken >= _WOKEN
         self._begin(now)
@@ -85,7 +86,7 @@ class Turns:
     def woke(self, count: int = 1) -> None:
         """Coroutines were woken: what they do next counts, too."""
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._woken += count
 
     def later(self, work: Callable[[], object]) -> None:
@@ -105,11 +106,11 @@ class Turns:
         await future
         if not self._deadline:
             # A task is woken in the turn after the call that wakes it: this one begins here.
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._waiting.append(work)
 
     def _begin(self, now: int) -> None:
@@ -137,7 +138,7 @@ class Turns:
                     break
         finally:
             if waiting and not self._deadline:
-                self._begin(time.monotonic_ns())
+                self._begin(clock.monotonic_ns())
 
 
 class _Turns(Protocol):
