@@ -85,29 +85,6 @@ def test_goaway_before_there_is_a_control_stream() -> None:
     assert sent.endswith(encode_frame(0x07, b"\x00"))
 
 
-def test_control_streams_are_silent_once_the_connection_has_ended() -> None:
-    """The QUIC connection has ended, and the news of it is on its way."""
-    bed = ServerBed(options=H3Options(qpack_max_table_capacity=4096))
-    bed.h3.send_goaway()
-    sent = [bytes(stream.sent) for stream in bed.quic.local(True)]
-    assert len(sent) == 3
-    bed.quic.closed = (0, "")
-    bed.h3.finish_goaway()
-    bed.h3.qpack.send_encoder(b"\x20")
-    bed.h3.qpack.send_decoder(b"\x80")
-    assert [bytes(stream.sent) for stream in bed.quic.local(True)] == sent
-    bed.h3.connection_closed(None)
-
-
-def test_control_streams_are_silent_once_the_peer_stopped_them() -> None:
-    bed = ServerBed()
-    bed.our_control.sink = None  # STOP_SENDING came in this turn, and is told at its end
-    bed.our_control.feed_stop(0)
-    sent = bytes(bed.our_control.sent)
-    bed.h3.finish_goaway()
-    assert bed.our_control.sent == sent
-
-
 def test_the_application_hears_of_settings_before_anything_else() -> None:
     bed = ServerBed(settings=None)
     bed.request()
