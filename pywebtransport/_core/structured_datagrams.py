@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Generic, Self, TypeVar, cast
 from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
+from ..utils import clock
 from ..utils.checks import check_instance, check_timeout
 from ..utils.turns import Turns
 from .datagram_transport import WebTransportDatagramTransport
@@ -109,7 +109,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
         Cancellation: safe, no datagram is lost.
         """
         timeout = check_timeout("timeout", timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             self._received += 1
             if self._received % _STEP == 0:
@@ -130,7 +130,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
                 self._transport.refresh_stats().receive_errors += 1
                 raise
             if deadline is not None:
-                timeout = max(0.0, deadline - time.monotonic())
+                timeout = max(0.0, deadline - clock.monotonic())
 
     def __aiter__(self) -> Self:
         """Iterate over the messages until the session, or this transport, ends.

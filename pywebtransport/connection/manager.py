@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
+from ..utils import clock
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
 
@@ -182,7 +182,7 @@ class ConnectionManager:
     def _close_idle(self) -> None:
         """Close what is idle, and come back when the next one can be."""
         self._timer = None
-        now = time.monotonic()
+        now = clock.monotonic()
         earliest = self._idle_timeout
         for connection in list(self._registry.items.values()):
             left = self._idle_timeout

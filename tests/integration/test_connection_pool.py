@@ -229,6 +229,7 @@ async def test_newcomer_does_not_overtake(serving: Serving, client_config: Clien
         assert await newcomer is connection
 
 
+@pytest.mark.loops("virtual")
 async def test_waiting_ends_with_connect_timeout(
     serving: Serving, client_config: ClientFactory
 ) -> None:

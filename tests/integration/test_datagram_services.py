@@ -27,6 +27,8 @@ from pywebtransport.types import EventType
 from tests.support.endpoints import PairOfSessions
 from tests.support.steps import cancelled_at, until
 
+pytestmark = pytest.mark.loops("virtual")
+
 
 @asynccontextmanager
 async def echoing(session: WebTransportSession) -> AsyncIterator[None]:
@@ -203,6 +205,7 @@ async def test_bad_arguments_of_a_monitor_are_refused(
 # ------------------------------------------------------------------- throughput
 
 
+@pytest.mark.loops("asyncio", "uvloop")  # it works without a pause: time has to pass
 async def test_throughput_with_an_echo(pair: PairOfSessions) -> None:
     async with pair() as (near, far), echoing(far):
         result = await datagram_throughput_test(
@@ -220,6 +223,7 @@ async def test_throughput_with_an_echo(pair: PairOfSessions) -> None:
         assert result["throughput_bps"] == pytest.approx(result["throughput_dps"] * 800)
 
 
+@pytest.mark.loops("asyncio", "uvloop")  # it works without a pause: time has to pass
 @pytest.mark.parametrize("size", [1, 16, 1000])
 async def test_throughput_without_an_echo(pair: PairOfSessions, size: int) -> None:
     async with pair() as (near, far):

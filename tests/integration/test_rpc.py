@@ -38,6 +38,8 @@ from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import cancelled_at, until
 
+pytestmark = pytest.mark.loops("virtual")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 Managers = Callable[..., AbstractAsyncContextManager[tuple[RpcManager, RpcManager]]]
