@@ -99,6 +99,11 @@ class PooledClient(AsyncCloseable):
         return self._lender.closed
 
     @property
+    def config(self) -> ClientConfig:
+        """The configuration of the client below."""
+        return self._client.config
+
+    @property
     def waiting_callers(self) -> int:
         """How many callers wait for a session, because all of their endpoint are lent."""
         return self._lender.waiting

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.connection import WebTransportConnection
@@ -20,6 +19,7 @@ from ..exceptions import (
     invalid_config,
 )
 from ..utils import validate_port
+from ..utils._closing import AsyncContext, close_connections
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from ..utils.home import HomeLoop
@@ -72,7 +72,7 @@ class _Target:
         return -1.0 if self.latency is None else self.latency
 
 
-class ConnectionLoadBalancer:
+class ConnectionLoadBalancer(AsyncContext):
     """Spreads client connections over several servers.
 
     A server that cannot be reached is set aside and tried last. From then on its health
@@ -147,6 +147,11 @@ class ConnectionLoadBalancer:
             health_check_interval=health_check_interval,
             health_check_timeout=health_check_timeout,
         )
+
+    @property
+    def is_checking(self) -> bool:
+        """A health check is under way or due later."""
+        return self._timer is not None or self._checks is not None
 
     async def get_connection(
         self, config: ClientConfig, *, path: str = "/", strategy: str = "round_robin"
@@ -282,14 +287,7 @@ class ConnectionLoadBalancer:
 
         Cancellation: they are closed all the same, without the wait.
         """
-        connections = list(self._active)
-        try:
-            await asyncio.gather(
-                *(connection.close() for connection in connections), return_exceptions=True
-            )
-        finally:
-            for connection in connections:
-                connection.close_nowait()
+        await close_connections(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -318,12 +316,7 @@ class ConnectionLoadBalancer:
         self._require_open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _leave(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------ choosing a server

@@ -152,6 +152,10 @@ class DatagramMonitor:
         """
         return last(self._sampler.samples, limit)
 
+    def take_sample(self) -> dict[str, Any]:
+        """Take one more sample now, and return it."""
+        return self._sampler.sample()
+
     def get_trend(self, figure: str) -> str:
         """Say how a figure of the samples moves: ``increasing``, ``decreasing`` or ``stable``.
 

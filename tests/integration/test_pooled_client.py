@@ -19,7 +19,7 @@ from pywebtransport.session import WebTransportSession
 from pywebtransport.types import SessionCloseInfo, SessionState
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.steps import cancelled_at, far_end, once_set, round_trip, until
-
+from tests.support.timers import Timers
 
 # ------------------------------------------------------------------------------ reuse
 
@@ -141,6 +141,7 @@ async def test_a_session_that_ends_while_it_is_lent_gives_its_place_away(
 async def test_waiting_has_a_timeout(serving: Serving, client_config: ClientFactory) -> None:
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
+        pool.config.connect_timeout = 0.05
         with pytest.raises(TimeoutError, match=r"all 1 sessions .*=0\.05 s") as caught:
             await pool.get_session(served.url())
         assert caught.value.timeout_duration == 0.05
@@ -368,28 +369,29 @@ async def test_idle_sessions_are_closed_after_their_time(
 
 
 async def test_one_timer_for_the_session_that_goes_first(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sessions that came back later stay when the timer fires for the first."""
-    async with (
-        serving() as served,
-        PooledClient(config=client_config(), max_idle_time=1000) as pool,
-    ):
-        first, second = [await pool.get_session(served.url()) for _ in range(2)]
-        await pool.return_session(first)
-        timer = pool._timer
-        assert timer is not None
-        await pool.return_session(second)
-        assert pool._timer is timer
-        endpoint, _ = pool._idle[first]
-        pool._idle[first] = (endpoint, asyncio.get_running_loop().time())
-        timer.cancel()
-        pool._expire()
-        await first.wait_closed()
-        assert second.is_ready
-        assert pool._timer is not None
-        assert pool.get_stats()["expired"] == 1
-        assert await pool.get_session(served.url()) is second
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    with Timers("pywebtransport.utils._pooling") as timers:
+        async with (
+            serving() as served,
+            PooledClient(config=client_config(), max_idle_time=1000) as pool,
+        ):
+            first, second = [await pool.get_session(served.url()) for _ in range(2)]
+            # As if the first had come back almost 1000 seconds ago.
+            looks = iter([clock() - 999.99])
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "time", lambda: next(looks, None) or clock())
+                await pool.return_session(first)
+            await pool.return_session(second)
+            assert timers.count == 1
+            await first.wait_closed()
+            assert second.is_ready
+            assert timers.pending == 1
+            assert pool.get_stats()["expired"] == 1
+            assert await pool.get_session(served.url()) is second
 
 
 # -------------------------------------------------------------------------------- misuse
