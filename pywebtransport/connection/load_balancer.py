@@ -19,7 +19,7 @@ from ..exceptions import (
     invalid_config,
 )
 from ..utils import validate_port
-from ..utils._closing import AsyncContext, close_connections
+from ..utils._closing import AsyncContext, close_all
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text
 from ..utils.home import HomeLoop
@@ -287,7 +287,7 @@ class ConnectionLoadBalancer(AsyncContext):
 
         Cancellation: they are closed all the same, without the wait.
         """
-        await close_connections(self._active)
+        await close_all(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -316,7 +316,7 @@ class ConnectionLoadBalancer(AsyncContext):
         self._require_open()
         return self
 
-    async def _leave(self) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------ choosing a server

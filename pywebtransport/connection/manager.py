@@ -15,7 +15,7 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
-from ..utils._closing import AsyncContext, close_connections
+from ..utils._closing import AsyncContext, close_all
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
 
@@ -143,7 +143,7 @@ class ConnectionManager(AsyncContext):
 
         Cancellation: they are closed all the same, without the wait.
         """
-        await close_connections(self._registry.items.values())
+        await close_all(self._registry.items.values())
 
     async def shutdown(self) -> None:
         """Close every connection and take no more. Idempotent.
@@ -156,7 +156,7 @@ class ConnectionManager(AsyncContext):
             self._timer = None
         await self.close_all_connections()
 
-    async def _leave(self) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------------ internal

@@ -54,7 +54,7 @@ class EndpointMonitor(AsyncContext, ABC):
         self._sampler.start()
         return self
 
-    async def _leave(self) -> None:
+    async def _end_block(self) -> None:
         self._sampler.stop()
 
     @abstractmethod

@@ -10,7 +10,7 @@ from .._core.connection import WebTransportConnection
 from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, WebTransportError
-from ..utils._closing import AsyncContext, close_connections
+from ..utils._closing import AsyncContext, close_all
 from ..utils._pooling import Leaving, Lender
 from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
@@ -165,7 +165,7 @@ class ConnectionPool(AsyncContext):
         self._home.enter()
         self._lender.close()
         try:
-            await close_connections(self._lender.items)
+            await close_all(self._lender.items)
         finally:
             for connection in tuple(self._opening):
                 connection.close_nowait()
@@ -183,7 +183,7 @@ class ConnectionPool(AsyncContext):
         self._lender.require_open()
         return self
 
-    async def _leave(self) -> None:
+    async def _end_block(self) -> None:
         await self.close_all()
 
     # ------------------------------------------------------------------ internal

@@ -192,7 +192,7 @@ class StreamPool(AsyncContext):
         self._lender.require_open()
         return self
 
-    async def _leave(self) -> None:
+    async def _end_block(self) -> None:
         await self.close_all()
 
     # ------------------------------------------------------------------ internal

@@ -8,13 +8,17 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-__all__ = ["AsyncCloseable", "AsyncContext", "close_connections"]
+__all__ = ["AsyncCloseable", "AsyncContext", "close_all"]
 
 
-class AsyncContext:
-    """Base of classes that end with their ``async with`` block, whether or not it raised."""
+class AsyncCloseable:
+    """Base of classes of which ``close`` is called at the end of their ``async with`` block."""
 
     __slots__ = ()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the object."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -25,41 +29,43 @@ class AsyncContext:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        await self._leave()
-
-    @abstractmethod
-    async def _leave(self) -> None:
-        """What the end of the block does."""
+        await self.close()
 
 
-class AsyncCloseable(AsyncContext):
-    """Base of classes of which ``close`` is called at the end of their ``async with`` block."""
+class AsyncContext:
+    """The same for classes of which the method that ends them has another name."""
 
     __slots__ = ()
 
     @abstractmethod
-    async def close(self) -> None:
-        """End the object."""
+    async def _end_block(self) -> None:
+        """Call that method."""
 
-    async def _leave(self) -> None:
-        await self.close()
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._end_block()
 
 
-class _Connection(Protocol):
+class _Closed(Protocol):
     async def close(self) -> None: ...
     def close_nowait(self) -> None: ...
 
 
-async def close_connections(connections: Iterable[_Connection]) -> None:
-    """Close connections, all at the same time.
+async def close_all(items: Iterable[_Closed]) -> None:
+    """Close connections or sessions, all at the same time.
 
     Cancellation: they are closed all the same, without the wait.
     """
-    connections = tuple(connections)
+    closed = tuple(items)
     try:
-        await asyncio.gather(
-            *(connection.close() for connection in connections), return_exceptions=True
-        )
+        await asyncio.gather(*(item.close() for item in closed), return_exceptions=True)
     finally:
-        for connection in connections:
-            connection.close_nowait()
+        for item in closed:
+            item.close_nowait()
