@@ -181,6 +181,11 @@ class RpcManager:
         return self._closed
 
     @property
+    def request_budget(self) -> ByteBudget:
+        """Advanced: the bytes of requests being sent, ``used`` now and at the ``peak``."""
+        return self._under_way
+
+    @property
     def active_calls(self) -> dict[str, int]:
         """Calls under way now, by direction: ``incoming`` and ``outgoing``."""
         return {"incoming": len(self._incoming.tasks), "outgoing": len(self._outgoing)}
