@@ -150,7 +150,7 @@ class ConnectionLoadBalancer(AsyncContext):
 
     @property
     def is_checking(self) -> bool:
-        """A health check is under way or due later."""
+        """A health check is running or scheduled."""
         return self._timer is not None or self._checks is not None
 
     async def get_connection(
