@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -36,13 +37,10 @@ class Leaving(Enum):
 
     ENDED = auto()
     """It ended while it was idle."""
-
     LOST = auto()
     """It ended while it was lent."""
-
     EXPIRED = auto()
     """It was idle for too long."""
-
     UNFIT = auto()
     """It cannot be lent again."""
 
@@ -67,9 +65,9 @@ class Lender(Generic[KeyT, ItemT]):
 
     Attributes:
         size: Items per key, idle or lent.
-        idle: Items that nobody has, in the order in which they came back, with their keys.
-        lent: Items that somebody has, with their keys.
-        closed: ``close`` was called.
+        idle: Items that nobody has, in the order in which they came back.
+        lent: Items that somebody has.
+        closed: Nothing is lent any more.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Lender(Generic[KeyT, ItemT]):
         ending: EventType,
         left: Callable[[ItemT, KeyT, Leaving], None],
         closed_error: Callable[[], Exception],
-        max_idle_time: float | None = None,
+        max_idle_time: float = math.inf,
     ) -> None:
         """A lender without items.
 
@@ -92,11 +90,12 @@ class Lender(Generic[KeyT, ItemT]):
             ending: The event with which an item tells its end.
             left: Called when an item has left the pool, before its place is free.
             closed_error: Makes the error for callers of a closed pool.
-            max_idle_time: Seconds after which an idle item leaves; None: it stays.
+            max_idle_time: Seconds after which an idle item leaves.
         """
         self.size = size
-        self.idle: dict[ItemT, KeyT] = {}
-        self.lent: dict[ItemT, KeyT] = {}
+        # With the time when it has to go. All stay equally long: the first one goes first.
+        self.idle: dict[ItemT, tuple[_Shelf[KeyT, ItemT], float]] = {}
+        self.lent: dict[ItemT, _Shelf[KeyT, ItemT]] = {}
         self.closed = False
         self._noun = noun
         self._size_name = size_name
@@ -105,8 +104,6 @@ class Lender(Generic[KeyT, ItemT]):
         self._closed_error = closed_error
         self._max_idle_time = max_idle_time
         self._shelves: dict[KeyT, _Shelf[KeyT, ItemT]] = {}
-        # Until when each idle item stays. All stay equally long: the first one goes first.
-        self._deadlines: dict[ItemT, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -130,7 +127,7 @@ class Lender(Generic[KeyT, ItemT]):
         return sum(shelf.slots.count_waiting() for shelf in self._shelves.values())
 
     def require_open(self) -> None:
-        """Raise the error for callers of a closed pool, if it is closed."""
+        """Raise ``closed_error`` if the pool is closed."""
         if self.closed:
             raise self._closed_error()
 
@@ -151,13 +148,12 @@ class Lender(Generic[KeyT, ItemT]):
             timeout: Seconds to wait for an item of the pool at most.
             where: Follows the noun in the message of a timeout.
             limit: The timeout in that message.
-            reuse: Says whether an idle item can be lent; what it raises passes, and the
-                item stays.
+            reuse: Whether an idle item can be lent; if it raises, the item stays.
             create: Makes a new item.
 
         Raises:
             TimeoutError: All stayed in use.
-            Exception: The pool is closed; what ``reuse`` and ``create`` raise.
+            Exception: ``closed_error``; what ``reuse`` and ``create`` raise.
 
         Cancellation: safe; no item and no place in the pool is lost.
         """
@@ -174,71 +170,47 @@ class Lender(Generic[KeyT, ItemT]):
                     operation=f"wait for a pooled {self._noun}",
                 )
             try:
-                item = self._take_idle(shelf, reuse)
-                if item is None:
-                    item = await create()
-                    item.add_watcher(self._ending, self._item_ended)
-                    if self.closed:
-                        self._leave(item, key, Leaving.UNFIT)
-                        raise self._closed_error()
+                item = self._take_idle(shelf, reuse) or await self._create(shelf, create)
             except BaseException:
                 shelf.slots.release()
                 raise
         except BaseException:
             self._tidy(shelf)
             raise
-        self.lent[item] = key
+        self.lent[item] = shelf
         return item
 
     def give_back(self, item: ItemT, *, fit: bool) -> None:
-        """Take back an item that is lent.
-
-        Args:
-            item: One of ``lent``.
-            fit: It can be lent again; otherwise it leaves.
-        """
-        key = self.lent.pop(item)
-        shelf = self._shelves[key]
-        if fit:
-            self.idle[item] = key
-            shelf.idle.append(item)
-            if self._max_idle_time is not None:
-                now = asyncio.get_running_loop().time()
-                self._deadlines[item] = now + self._max_idle_time
-                self._arm()
-        else:
-            self._leave(item, key, Leaving.UNFIT)
+        """Take back an item that is lent; one that is not fit to be lent again leaves."""
+        if not fit:
+            self.remove(item)
+            return
+        shelf = self.lent.pop(item)
+        self.idle[item] = (shelf, asyncio.get_running_loop().time() + self._max_idle_time)
+        shelf.idle.append(item)
+        self._arm()
         shelf.slots.release()
-        self._tidy(shelf)
 
     def remove(self, item: ItemT, why: Leaving = Leaving.UNFIT) -> None:
         """Let an item leave, idle or lent; one that is not in the pool is left alone."""
-        was_lent = item in self.lent
-        if not was_lent and item not in self.idle:
-            return
-        key = self.lent.pop(item) if was_lent else self.idle[item]
-        shelf = self._shelves[key]
-        if not was_lent:
-            self._unshelve(item, shelf)
-        self._leave(item, key, why)
-        if was_lent:
+        if item in self.idle:
+            shelf = self._unshelve(item)
+            self._leave(item, shelf, why)
+        elif item in self.lent:
+            shelf = self.lent.pop(item)
+            self._leave(item, shelf, why)
             shelf.slots.release()
+        else:
+            return
         self._tidy(shelf)
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """Let every caller who waits go on with an error of its own.
-
-        Args:
-            error: Makes one.
-        """
+        """Let every caller who waits go on with an error of its own, made by ``error``."""
         for shelf in self._shelves.values():
             shelf.slots.fail(error)
 
     def close(self) -> None:
-        """Lend nothing any more; callers who wait get ``closed_error``. Idempotent.
-
-        The items stay, without a timer: ending them is up to the pool.
-        """
+        """Lend nothing any more; ending the items is up to the pool. Idempotent."""
         self.closed = True
         self._disarm()
         self.fail(self._closed_error)
@@ -251,23 +223,33 @@ class Lender(Generic[KeyT, ItemT]):
         while shelf.idle:
             item = shelf.idle[-1]
             is_fit = reuse(item)
-            if item in self.idle:
-                self._unshelve(item, shelf)
+            if item in self.idle:  # asking may have ended it
+                self._unshelve(item)
                 if is_fit:
                     return item
-                self._leave(item, shelf.key, Leaving.UNFIT)
+                self._leave(item, shelf, Leaving.UNFIT)
         return None
 
-    def _unshelve(self, item: ItemT, shelf: _Shelf[KeyT, ItemT]) -> None:
-        del self.idle[item]
-        shelf.idle.remove(item)
-        self._deadlines.pop(item, None)
-        if not self._deadlines:
-            self._disarm()
+    async def _create(
+        self, shelf: _Shelf[KeyT, ItemT], create: Callable[[], Awaitable[ItemT]]
+    ) -> ItemT:
+        item = await create()
+        item.add_watcher(self._ending, self._item_ended)
+        if self.closed:
+            self._leave(item, shelf, Leaving.UNFIT)
+            raise self._closed_error()
+        return item
 
-    def _leave(self, item: ItemT, key: KeyT, why: Leaving) -> None:
+    def _unshelve(self, item: ItemT) -> _Shelf[KeyT, ItemT]:
+        shelf, _ = self.idle.pop(item)
+        shelf.idle.remove(item)
+        if not self.idle:
+            self._disarm()
+        return shelf
+
+    def _leave(self, item: ItemT, shelf: _Shelf[KeyT, ItemT], why: Leaving) -> None:
         item.remove_watcher(self._ending, self._item_ended)
-        self._left(item, key, why)
+        self._left(item, shelf.key, why)
 
     def _item_ended(self, event: Event) -> None:
         item: ItemT = event.source  # type: ignore[assignment]
@@ -281,9 +263,10 @@ class Lender(Generic[KeyT, ItemT]):
 
     def _arm(self) -> None:
         """Have one timer, for the item that goes first."""
-        if self._timer is None and self._deadlines and not self.closed:
-            deadline = next(iter(self._deadlines.values()))
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+        if self._timer is None and self.idle and not self.closed:
+            _, deadline = next(iter(self.idle.values()))
+            if deadline < math.inf:
+                self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -294,8 +277,7 @@ class Lender(Generic[KeyT, ItemT]):
         """Let the items go that were idle for too long."""
         self._timer = None
         now = asyncio.get_running_loop().time()
-        while self._deadlines:
-            item, deadline = next(iter(self._deadlines.items()))
+        for item, (_, deadline) in tuple(self.idle.items()):
             if deadline > now:
                 break
             self.remove(item, Leaving.EXPIRED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -21,7 +22,7 @@ class Item(EventEmitter):
 class Pool:
     """A lender of items, and what left it."""
 
-    def __init__(self, size: int, *, max_idle_time: float | None = None) -> None:
+    def __init__(self, size: int, *, max_idle_time: float = math.inf) -> None:
         self.left: list[tuple[Item, str, Leaving]] = []
         self.lender: Lender[str, Item] = Lender(
             size,
