@@ -163,7 +163,7 @@ class BaseConfig:
     Values are checked when the object is made and again by :meth:`validate`,
     which also looks at the files that are named; making an object touches no
     file. Times are seconds, sizes are bytes. Clients and servers read their
-    configuration when they are made: give them another one, from :meth:`update`,
+    configuration when they are made: give them another one, from ``update``,
     instead of changing it afterwards.
     """
 
@@ -387,15 +387,6 @@ class BaseConfig:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def create(cls, **kwargs: Any) -> Self:
-        """Make a configuration from the fields given.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        return cls(**kwargs)
-
-    @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> Self:
         """Make a configuration from a dictionary, for instance one of :meth:`to_dict`.
 
@@ -417,15 +408,6 @@ class BaseConfig:
     def copy(self) -> Self:
         """An independent copy."""
         return type(self)(**self._values())
-
-    def update(self, **kwargs: Any) -> Self:
-        """A new configuration with some fields changed; this one stays as it is.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        self._check_names(kwargs)
-        return type(self)(**{**self._values(), **kwargs})
 
     def validate(self) -> None:
         """Check every field, how fields fit together, and that named files exist.
@@ -471,6 +453,10 @@ class BaseConfig:
         """Bytes left in a stream's write buffer at which a waiting ``write`` goes on."""
         return min(self.stream_buffer_size, self.write_buffer_limit // 2)
 
+    def _changed(self, values: Mapping[str, Any]) -> Self:
+        self._check_names(values)
+        return type(self)(**{**self._values(), **values})
+
     def _merged(self, other: BaseConfig | dict[str, Any]) -> Self:
         if isinstance(other, type(self)):
             changed = {
@@ -478,10 +464,9 @@ class BaseConfig:
                 for name, default in other._defaults().items()
                 if getattr(other, name) != default
             }
-            return self.update(**changed)
+            return self._changed(changed)
         if isinstance(other, Mapping):
-            self._check_names(other)
-            return self.update(**other)
+            return self._changed(other)
         raise ConfigurationError(
             f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
             f"expected a {type(self).__name__} or a dictionary",
