@@ -90,7 +90,7 @@ async def test_a_full_queue_alerts_once_until_it_was_good(
     async with pair(client={"datagram_queue_size": 10}) as (near, _):
         transport = near.datagrams
         monitor = DatagramMonitor(transport, monitoring_interval=1000)
-        take = monitor._sampler.sample  # what the timer calls
+        take = monitor.take_sample  # what the timer calls
 
         async def fill(count: int) -> None:
             await transport.clear_send_buffer()
@@ -124,7 +124,7 @@ async def test_drops_alert_by_the_rate_since_the_last_sample(pair: PairOfSession
                 await transport.send(b"y")
             assert transport.datagrams_sent == wanted
             await until(lambda: not transport.get_send_buffer_size())
-            rate = monitor._sampler.sample()["send_success_rate"]
+            rate = monitor.take_sample()["send_success_rate"]
             assert isinstance(rate, float)
             return rate
 
@@ -149,20 +149,19 @@ async def test_trends_of_a_growing_wait(pair: PairOfSessions) -> None:
         monitor = DatagramMonitor(
             transport, monitoring_interval=1000, trend_analysis_window=4, samples_maxlen=4
         )
-        sampler = monitor._sampler
         stats = transport.refresh_stats()
         for waited in (0.01, 0.01, 0.02, 0.04):
             await transport.send(b"x")
             stats.total_send_time += waited
             assert monitor.get_trend("avg_send_time") == "stable"
-            sampler.sample()
+            monitor.take_sample()
         assert monitor.get_trend("avg_send_time") == "increasing"
         names = [alert["name"] for alert in monitor.get_alerts()]
         assert names.count("increasing_send_time") == 1
         for _ in range(4):
-            sampler.sample()
+            monitor.take_sample()
         assert monitor.get_trend("avg_send_time") == "stable"
-        sampler.samples[0]["avg_send_time"] = 1.0
+        monitor.get_samples()[0]["avg_send_time"] = 1.0
         assert monitor.get_trend("avg_send_time") == "decreasing"
         assert len(monitor.get_samples()) == 4
 
