@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.exceptions import SessionError
+from pywebtransport.exceptions import SessionClosedError, SessionError
 from pywebtransport.h3.capsules import encode_close
 from pywebtransport.h3.options import H3Options
 from pywebtransport.h3.session import H3Session
@@ -245,3 +245,22 @@ def test_control_streams_are_silent_once_the_peer_stopped_them() -> None:
     sent = bytes(bed.our_control.sent)
     bed.h3.finish_goaway()
     assert bed.our_control.sent == sent
+
+
+def test_a_session_whose_client_left_is_over_when_it_is_accepted() -> None:
+    bed = ServerBed()
+    stream = bed.request()
+    session = bed.events.requested[-1]
+    events = recorder(session)
+    sink, stream.sink = stream.sink, None  # STOP_SENDING came in this turn, and is told at its end
+    stream.feed_stop(0x10C)
+    stream.sink = sink
+    with pytest.raises(SessionClosedError, match="the client has given up the request") as caught:
+        session.accept()
+    assert caught.value.remote
+    assert session.state == "closed"
+    code, reason, remote, error = events.only("closed")
+    assert (code, reason, remote, error) == (None, "", True, caught.value)
+    stream.feed_reset(0x10C)
+    assert events.names().count("closed") == 1
+    assert bed.h3.sessions == bed.h3.requests == {}
