@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from pywebtransport._states import HeadersToSend
+from ._states import HeadersToSend
 
 __all__ = ["HeaderMap"]
 

@@ -48,10 +48,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from pywebtransport._header_map import HeaderMap
-from pywebtransport._plain import one_line, plain, printable, rejection_text, shorten
-from pywebtransport._states import HeadersToSend, SessionState, StreamState
-from pywebtransport.constants import ErrorCodes
+from ._header_map import HeaderMap
+from ._plain import one_line, plain, printable, rejection_text, shorten
+from ._states import HeadersToSend, SessionState, StreamState
+from .constants import ErrorCodes
 
 __all__ = [
     "AuthenticationError",

@@ -45,7 +45,7 @@ from ._states import (
     URLParts,
     Weight,
 )
-from .events.event import EventHandler
+from .events._event import EventHandler
 from .serializer._protocol import Serializer
 from .server._protocols import AuthHandlerProtocol, MiddlewareProtocol
 from .server.router import SessionHandler

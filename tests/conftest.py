@@ -187,7 +187,7 @@ def frozen_objects() -> None:
 @pytest.fixture(autouse=True)
 def fresh_logs() -> None:
     """What earlier tests told often enough may be told again."""
-    from pywebtransport.utils import logs
+    from pywebtransport.utils import _logs as logs
 
     logs._shared.clear()
 

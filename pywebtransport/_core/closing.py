@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..utils.turns import Turns
-from ..utils.waiters import Waiters
+from ..utils._turns import Turns
+from ..utils._waiters import Waiters
 
 if TYPE_CHECKING:
     from .._transport import Stream
-    from ..h3.connection import H3Connection
+    from ..h3._connection import H3Connection
     from .session import WebTransportSession
 
 __all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]

@@ -21,10 +21,10 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..h3.fields import check_fields
-from ..utils import clock
-from ..utils.budget import PROCESS, ByteBudget
-from ..utils.checks import (
+from ..h3._fields import check_fields
+from ..utils import _clock as clock
+from ..utils._budget import PROCESS, ByteBudget
+from ..utils._checks import (
     check_instance,
     check_integer,
     check_number,
@@ -34,10 +34,10 @@ from ..utils.checks import (
     check_timeout,
     validate_port,
 )
-from ..utils.gates import Gates
-from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
-from ..utils.timing import get_timestamp
-from ..utils.waiters import Waiters, require_loop
+from ..utils._gates import Gates
+from ..utils._hosts import ascii_host, bracketed, host_and_port, without_zone
+from ..utils._timing import get_timestamp
+from ..utils._waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
 from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
@@ -51,9 +51,9 @@ from .racing import race
 from .settings import client_tls, h3_options, request_fields, write_low_water
 
 if TYPE_CHECKING:
-    from ..h3.connection import H3Connection
-    from ..h3.options import H3Options
-    from ..h3.session import H3Session
+    from ..h3._connection import H3Connection
+    from ..h3._options import H3Options
+    from ..h3._session import H3Session
     from .session import WebTransportSession
 
 __all__ = ["WebTransportConnection"]

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._states import ConnectionState
-from ..utils.logs import shared_log
+from ..utils._logs import shared_log
 from .info import snapshot
 from .memory import process_figures
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..exceptions import DatagramArgumentError, invalid_config
-from ..utils.checks import check_data, check_integer
+from ..utils._checks import check_data, check_integer
 
 __all__ = [
     "MAX_PRIORITY",

@@ -6,8 +6,8 @@ from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..utils import clock
-from ..utils.gates import Gates
+from ..utils import _clock as clock
+from ..utils._gates import Gates
 from .datagram_arguments import check_age, check_priority
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
-from ..utils import clock
+from ..utils import _clock as clock
 from ..utils._awaitable import NO, YES, AwaitableBool
-from ..utils.checks import NEVER, check_interface, check_timeout
-from ..utils.timing import get_timestamp
-from ..utils.turns import Turns
-from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
+from ..utils._checks import NEVER, check_interface, check_timeout
+from ..utils._timing import get_timestamp
+from ..utils._turns import Turns
+from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
     check_age,
     check_limit,

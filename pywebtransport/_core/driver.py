@@ -11,10 +11,10 @@ from .._loop import Endpoint, RemoteAddress
 from .._quic import QuicTls
 from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
-from ..h3.connection import H3Connection
-from ..h3.options import H3Options
-from ..h3.session import H3Session
-from ..utils.turns import Turns
+from ..h3._connection import H3Connection
+from ..h3._options import H3Options
+from ..h3._session import H3Session
+from ..utils._turns import Turns
 from .errors import error_from_close
 
 if TYPE_CHECKING:

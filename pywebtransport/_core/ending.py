@@ -19,11 +19,11 @@ from ..exceptions import (
     SessionRejectedError,
     StreamArgumentError,
 )
-from ..h3.error_codes import code_to_wire
-from ..utils.checks import check_integer, check_text
-from ..utils.text import printable
-from ..utils.timing import get_timestamp
-from ..utils.turns import Turns, for_each
+from ..h3._error_codes import code_to_wire
+from ..utils._checks import check_integer, check_text
+from ..utils._text import printable
+from ..utils._timing import get_timestamp
+from ..utils._turns import Turns, for_each
 from .closing import before
 from .opening import require_home, session_over, wait_finished_streams
 

@@ -13,9 +13,9 @@ from .._quic import QuicConnection, QuicTls
 from .._transport import CloseInfo, ConnectionHandler, SockAddr
 from ..config import ClientConfig, ServerConfig
 from ..exceptions import ConfigurationError
-from ..utils.logs import BoundedLog, apply_log_level
-from ..utils.private_files import open_private, why_not
-from ..utils.text import printable, printable_line
+from ..utils._logs import BoundedLog, apply_log_level
+from ..utils._private_files import open_private, why_not
+from ..utils._text import printable, printable_line
 from .memory import apply_limit, has_room
 from .settings import quic_settings
 

@@ -19,8 +19,8 @@ from ..exceptions import (
     UnreachableError,
     WebTransportError,
 )
-from ..utils.hosts import bracketed, host_and_port
-from ..utils.text import printable
+from ..utils._hosts import bracketed, host_and_port
+from ..utils._text import printable
 
 __all__ = ["error_from_close", "handshake_failure"]
 

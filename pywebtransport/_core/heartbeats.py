@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 
-from ..utils.checks import check_data
+from ..utils._checks import check_data
 
 __all__ = ["create_heartbeat_datagram", "is_heartbeat_datagram"]
 

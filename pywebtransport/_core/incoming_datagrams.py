@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ..utils import clock
-from ..utils.budget import ByteBudget
+from ..utils import _clock as clock
+from ..utils._budget import ByteBudget
 
 __all__ = ["IncomingDatagrams"]
 

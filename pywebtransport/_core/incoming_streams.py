@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
-from ..utils.waiters import Line, Turn, require_loop
+from ..utils._waiters import Line, Turn, require_loop
 from .receive_stream import WebTransportReceiveStream
 from .stream import WebTransportStream
 

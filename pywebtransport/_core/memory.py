@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from .._quic import unread_bytes
 from .._transport import Transport
 from ..config import ClientConfig, ServerConfig
-from ..utils.budget import PROCESS, ByteBudget
-from ..utils.logs import BoundedLog
+from ..utils._budget import PROCESS, ByteBudget
+from ..utils._logs import BoundedLog
 
 if TYPE_CHECKING:
-    from ..h3.session import H3Session
+    from ..h3._session import H3Session
     from .connection import WebTransportConnection
 
 __all__ = ["apply_limit", "has_room", "process_figures", "session_memory", "takes_request"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._loop import Endpoint, UdpSocket
 from ..config import ServerConfig
 from ..exceptions import ConnectionError, invalid_config
-from ..utils.checks import check_integer, check_text
+from ..utils._checks import check_integer, check_text
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection

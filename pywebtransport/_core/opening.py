@@ -17,11 +17,11 @@ from ..exceptions import (
     StreamLimitError,
     TimeoutError,
 )
-from ..h3.fields import check_fields
-from ..utils.checks import NEVER, check_timeout
-from ..utils.gates import Gates, TooLate
-from ..utils.text import printable
-from ..utils.waiters import require_loop, running_loop
+from ..h3._fields import check_fields
+from ..utils._checks import NEVER, check_timeout
+from ..utils._gates import Gates, TooLate
+from ..utils._text import printable
+from ..utils._waiters import require_loop, running_loop
 from .send_stream import WebTransportSendStream
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
-from ..utils.checks import validate_stream_id
-from ..utils.logs import shared_log
-from ..utils.text import printable
-from ..utils.waiters import running_loop
+from ..utils._checks import validate_stream_id
+from ..utils._logs import shared_log
+from ..utils._text import printable
+from ..utils._waiters import running_loop
 
 if TYPE_CHECKING:
     from .._states import StreamId

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConnectionError, SessionError, SessionRejectedError, TimeoutError
-from ..utils.checks import check_timeout
-from ..utils.text import printable
+from ..utils._checks import check_timeout
+from ..utils._text import printable
 
 if TYPE_CHECKING:
     from .._states import SessionId
-    from ..h3.session import H3Session
+    from ..h3._session import H3Session
     from .connection import WebTransportConnection
     from .session import WebTransportSession
 

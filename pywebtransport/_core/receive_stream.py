@@ -17,9 +17,9 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..utils import clock
-from ..utils.checks import check_data, check_integer
-from ..utils.waiters import require_loop
+from ..utils import _clock as clock
+from ..utils._checks import check_data, check_integer
+from ..utils._waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
 
 if TYPE_CHECKING:

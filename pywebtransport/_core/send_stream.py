@@ -12,9 +12,9 @@ from typing import Self
 from .._states import Data, ErrorCode, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
-from ..utils import clock
-from ..utils.checks import check_count, check_data, check_integer
-from ..utils.waiters import Line, Waiters, require_loop
+from ..utils import _clock as clock
+from ..utils._checks import check_count, check_data, check_integer
+from ..utils._waiters import Line, Waiters, require_loop
 from .stream_base import DONE, _StreamBase, passed
 
 __all__ = ["WebTransportSendStream", "check_send_order"]

@@ -29,11 +29,10 @@ from ..exceptions import (
     SessionClosedError,
     SessionRejectedError,
 )
-from ..h3.error_codes import code_from_wire
+from ..h3._error_codes import code_from_wire
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
-from ..utils.checks import (
+from ..utils._checks import (
     check_count,
     check_data,
     check_instance,
@@ -43,8 +42,9 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
-from ..utils.timing import get_timestamp
-from ..utils.waiters import Waiters
+from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
+from ..utils._timing import get_timestamp
+from ..utils._waiters import Waiters
 from . import ending, opening, orphans
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
@@ -72,7 +72,7 @@ from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check
 if TYPE_CHECKING:
     from .._transport import Stream
     from ..config import ClientConfig, ServerConfig
-    from ..h3.session import H3Session
+    from ..h3._session import H3Session
 
 __all__ = ["WebTransportSession"]
 

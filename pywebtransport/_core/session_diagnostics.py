@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ProtocolError
-from ..utils.logs import shared_log
+from ..utils._logs import shared_log
 from .session_stats import SessionStats
 
 if TYPE_CHECKING:

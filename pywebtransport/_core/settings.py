@@ -15,9 +15,9 @@ from .._states import HeadersToSend
 from ..config import ClientConfig, ServerConfig
 from ..constants import MAX_VARINT
 from ..exceptions import CertificateError, UnreachableError
-from ..h3.options import H3Options
-from ..utils.system import has_free_descriptor, out_of_descriptors
-from ..utils.tls_files import explained
+from ..h3._options import H3Options
+from ..utils._system import has_free_descriptor, out_of_descriptors
+from ..utils._tls_files import explained
 
 __all__ = [
     "client_tls",

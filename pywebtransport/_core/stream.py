@@ -10,8 +10,8 @@ from typing import Self, TypeAlias
 
 from .._states import ErrorCode, StreamDirection
 from ..exceptions import WebTransportError
-from ..utils.checks import check_number, check_seconds
-from ..utils.logs import shared_log
+from ..utils._checks import check_number, check_seconds
+from ..utils._logs import shared_log
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream
 

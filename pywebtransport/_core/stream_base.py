@@ -21,13 +21,13 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..utils.checks import check_interface, validate_stream_id
-from ..utils.text import printable
-from ..utils.timing import get_timestamp
+from ..utils._checks import check_interface, validate_stream_id
+from ..utils._text import printable
+from ..utils._timing import get_timestamp
 
 if TYPE_CHECKING:
     from .._transport import Stream
-    from ..utils.waiters import Line
+    from ..utils._waiters import Line
     from .send_stream import SendEnd
     from .session import WebTransportSession
 

@@ -14,8 +14,7 @@ from ..constants import (
     DEFAULT_STREAM_CLEANUP_INTERVAL,
 )
 from ..exceptions import SessionError, StreamError, StreamLimitError
-from ..utils._closing import AsyncContext
-from ..utils.checks import (
+from ..utils._checks import (
     NEVER,
     check_count,
     check_instance,
@@ -23,8 +22,9 @@ from ..utils.checks import (
     check_timeout,
     validate_stream_id,
 )
-from ..utils.registry import count_states
-from ..utils.slots import Slots
+from ..utils._closing import AsyncContext
+from ..utils._registry import count_states
+from ..utils._slots import Slots
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream
 from .stream import StreamType, finish_stream

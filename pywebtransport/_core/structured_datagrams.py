@@ -11,10 +11,10 @@ from typing import Generic, Self, TypeVar, cast
 from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils import clock
+from ..utils import _clock as clock
+from ..utils._checks import check_instance, check_timeout
 from ..utils._closing import AsyncCloseable
-from ..utils.checks import check_instance, check_timeout
-from ..utils.turns import Turns
+from ..utils._turns import Turns
 from .datagram_transport import WebTransportDatagramTransport
 from .heartbeats import is_heartbeat_datagram
 

@@ -14,11 +14,11 @@ from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils import clock
-from ..utils.checks import check_instance
-from ..utils.holding import Holding
-from ..utils.text import printable
-from ..utils.turns import Turns
+from ..utils import _clock as clock
+from ..utils._checks import check_instance
+from ..utils._holding import Holding
+from ..utils._text import printable
+from ..utils._turns import Turns
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream
 

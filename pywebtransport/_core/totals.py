@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from ..utils.rounds import Round, Rounds
+from ..utils._rounds import Round, Rounds
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError, UnreachableError, WebTransportError
-from ..utils.clock import clock_of
-from ..utils.failures import error_kind
-from ..utils.logs import shared_log
-from ..utils.system import explain_os_error
-from ..utils.waiters import running_loop, wrong_loop
+from ..utils._clock import clock_of
+from ..utils._failures import error_kind
+from ..utils._logs import shared_log
+from ..utils._system import explain_os_error
+from ..utils._waiters import running_loop, wrong_loop
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSockets
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket

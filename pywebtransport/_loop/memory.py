@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._quic import QuicConnection, QuicTls
 from .._transport import Packet, PacketNetwork, Transport
 from ..exceptions import ConnectionError, ServerError, UnreachableError
-from ..utils.system import explain_os_error
+from ..utils._system import explain_os_error
 from .endpoint import Endpoint, UdpSocket
 from .resolve import RemoteAddress
 from .sockets import bind_addresses

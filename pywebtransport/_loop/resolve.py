@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import UnreachableError, invalid_config
-from ..utils.attempts import combine_errors
-from ..utils.hosts import ascii_host
-from ..utils.system import explain_os_error
-from ..utils.text import printable
+from ..utils._attempts import combine_errors
+from ..utils._hosts import ascii_host
+from ..utils._system import explain_os_error
+from ..utils._text import printable
 from .sockets import unmapped
 
 __all__ = ["FALLBACK_DELAY", "Failures", "RemoteAddress", "connect_staggered", "resolve"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import ServerError, WebTransportError
-from ..utils.system import (
+from ..utils._system import (
     LOOP_DESCRIPTORS,
     explain_os_error,
     is_lack_of_descriptors,

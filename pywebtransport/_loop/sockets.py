@@ -9,7 +9,7 @@ import socket
 from typing import Any, NamedTuple
 
 from ..exceptions import ServerError, UnreachableError
-from ..utils.system import explain_os_error
+from ..utils._system import explain_os_error
 
 __all__ = [
     "BindAddress",

@@ -1,6 +1,7 @@
 """The client side: ``WebTransportClient``, and what is built upon it."""
 
 from ._connect import connect
+from ._stats import ClientStats
 from .browser import WebTransportBrowser
 from .client import WebTransportClient
 from .monitor import ClientMonitor
@@ -8,7 +9,6 @@ from .pool import ClientPool
 from .pooled import PooledClient
 from .proxy import WebTransportProxy
 from .reconnecting import ReconnectingClient
-from .stats import ClientStats
 from .utils import benchmark_client_performance, test_client_connectivity
 
 __all__ = [

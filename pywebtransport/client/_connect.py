@@ -8,9 +8,9 @@ from typing import Unpack
 from .._states import URL
 from ..config import ClientConfig, ClientFields
 from ..exceptions import invalid_config
-from ..utils.checks import check_instance
+from ..utils._checks import check_instance
+from ._connecting import Connecting, ConnectOverrides
 from .client import WebTransportClient
-from .connecting import Connecting, ConnectOverrides
 
 __all__ = ["connect"]
 

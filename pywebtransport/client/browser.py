@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from .._states import URL
 from ..exceptions import ClientError
 from ..utils._closing import AsyncCloseable
-from ..utils.urls import parse_webtransport_url
+from ..utils._urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

@@ -28,22 +28,22 @@ from ..exceptions import (
     WebTransportNotSupportedError,
     is_request_rejected,
 )
-from ..h3.fields import check_fields
+from ..h3._fields import check_fields
 from ..session import WebTransportSession
-from ..utils.checks import check_instance, check_timeout
-from ..utils.home import HomeLoop
-from ..utils.hosts import host_and_port
-from ..utils.logs import apply_log_level, shared_log
-from ..utils.rounds import Round
-from ..utils.text import printable
-from ..utils.urls import parse_webtransport_url
-from .connecting import DIRECT, Connecting, ConnectOverrides, Progress
+from ..utils._checks import check_instance, check_timeout
+from ..utils._home import HomeLoop
+from ..utils._hosts import host_and_port
+from ..utils._logs import apply_log_level, shared_log
+from ..utils._rounds import Round
+from ..utils._text import printable
+from ..utils._urls import parse_webtransport_url
+from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
+from ._stats import ClientStats
 from .reconnecting import ReconnectingClient
-from .stats import ClientStats
 
 if TYPE_CHECKING:
     from .._quic import QuicTls
-    from ..h3.options import H3Options
+    from ..h3._options import H3Options
 
 __all__ = ["ClientStats", "WebTransportClient"]
 

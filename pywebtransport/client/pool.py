@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 from .._states import URL
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..utils import parse_webtransport_url
+from ..utils._attempts import attempt_facts, furthest
+from ..utils._checks import check_count
 from ..utils._closing import AsyncContext
-from ..utils.attempts import attempt_facts, furthest
-from ..utils.checks import check_count
-from ..utils.text import printable
+from ..utils._text import printable
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from weakref import WeakSet
 from .._states import URL, EventType, SessionState, URLParts
 from ..exceptions import ClientError, SessionError
 from ..session import WebTransportSession
+from ..utils._checks import check_count, check_instance, check_seconds
 from ..utils._closing import AsyncCloseable
 from ..utils._pooling import Leaving, Lender
-from ..utils.checks import check_count, check_instance, check_seconds
-from ..utils.text import printable
-from ..utils.urls import parse_webtransport_url
+from ..utils._text import printable
+from ..utils._urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

@@ -22,19 +22,19 @@ from ..exceptions import (
     ProxyError,
     WebTransportError,
 )
-from ..h3.errors import H3StreamError
-from ..h3.fields import check_fields
-from ..h3.tunnel import H3Tunnel
+from ..h3._errors import H3StreamError
+from ..h3._fields import check_fields
+from ..h3._tunnel import H3Tunnel
 from ..utils._closing import AsyncCloseable
-from ..utils.text import printable
+from ..utils._text import printable
+from ._connecting import Connecting, ConnectOverrides, Progress
+from ._proxy_template import ProxyTemplate
 from .client import WebTransportClient
-from .connecting import Connecting, ConnectOverrides, Progress
-from .proxy_template import ProxyTemplate
 
 if TYPE_CHECKING:
     from .._loop import Failures, TunnelEndpoint
     from .._quic import QuicTls
-    from ..h3.options import H3Options
+    from ..h3._options import H3Options
     from ..session import WebTransportSession
     from ..stream import WebTransportStream
 

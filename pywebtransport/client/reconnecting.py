@@ -22,18 +22,18 @@ from ..exceptions import (
     invalid_config,
     is_fatal_error,
 )
-from ..utils.checks import check_callable, check_timeout
-from ..utils.failures import describe_error, log_application_error
-from ..utils.stuck import end_tasks, run_within
-from ..utils.tasks import is_being_cancelled
-from ..utils.text import printable
-from ..utils.urls import parse_webtransport_url
-from ..utils.waiters import Waiters
+from ..utils._checks import check_callable, check_timeout
+from ..utils._failures import describe_error, log_application_error
+from ..utils._stuck import end_tasks, run_within
+from ..utils._tasks import is_being_cancelled
+from ..utils._text import printable
+from ..utils._urls import parse_webtransport_url
+from ..utils._waiters import Waiters
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
     from ..session import WebTransportSession
-    from ..utils.home import HomeLoop
+    from ..utils._home import HomeLoop
 
 __all__ = ["ReconnectingClient"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from .._states import URL
 from ..config import ClientConfig
 from ..exceptions import WebTransportError, get_error_category
-from ..utils.checks import check_count, check_instance
-from ..utils.timing import get_timestamp
-from ..utils.urls import parse_webtransport_url
+from ..utils._checks import check_count, check_instance
+from ..utils._timing import get_timestamp
+from ..utils._urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

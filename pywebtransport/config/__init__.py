@@ -1,10 +1,10 @@
 """Configuration of clients and servers."""
 
-from pywebtransport.config._keywords import ClientFields, CommonFields, ServerFields
-from pywebtransport.config.base import BaseConfig
-from pywebtransport.config.builder import ConfigBuilder
-from pywebtransport.config.client import ClientConfig
-from pywebtransport.config.server import ServerConfig
+from ._base import BaseConfig
+from ._builder import ConfigBuilder
+from ._client import ClientConfig
+from ._keywords import ClientFields, CommonFields, ServerFields
+from ._server import ServerConfig
 
 __all__ = [
     "BaseConfig",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from .._transport import PacketNetwork
+
 __all__ = ["CertificateHash", "ClientFields", "CommonFields", "Middleware", "ServerFields"]
 
 StrPath: TypeAlias = str | PathLike[str]
@@ -61,6 +63,7 @@ class CommonFields(TypedDict, total=False):
     max_stream_buffer_size: int
     max_total_pending_events: int
     max_write_buffer_size: int
+    network: PacketNetwork | None
     pending_event_ttl: float
     pmtud: bool
     qlog_dir: StrPath | None

@@ -10,9 +10,9 @@ from .._core.connection import WebTransportConnection
 from .._loop import Failures
 from ..config import ClientConfig
 from ..exceptions import TimeoutError, invalid_config
-from ..utils.attempts import combine_errors
-from ..utils.checks import validate_port
-from ..utils.hosts import ascii_host, host_and_port
+from ..utils._attempts import combine_errors
+from ..utils._checks import validate_port
+from ..utils._hosts import ascii_host, host_and_port
 
 __all__ = ["check_target", "check_targets", "measure_handshake", "require_webtransport"]
 

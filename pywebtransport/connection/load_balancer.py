@@ -18,12 +18,12 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
+from ..utils._attempts import attempt_facts, furthest
+from ..utils._checks import check_instance, check_number, check_seconds, check_text, validate_port
 from ..utils._closing import AsyncContext, close_all
-from ..utils.attempts import attempt_facts, furthest
-from ..utils.checks import check_instance, check_number, check_seconds, check_text, validate_port
-from ..utils.home import HomeLoop
-from ..utils.hosts import host_and_port
-from ..utils.logs import shared_log
+from ..utils._home import HomeLoop
+from ..utils._hosts import host_and_port
+from ..utils._logs import shared_log
 from ._targets import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:

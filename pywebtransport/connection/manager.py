@@ -14,10 +14,10 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
-from ..utils import clock
+from ..utils import _clock as clock
+from ..utils._checks import check_count, check_instance, check_seconds, check_text
 from ..utils._closing import AsyncContext, close_all
-from ..utils.checks import check_count, check_instance, check_seconds, check_text
-from ..utils.registry import Registry
+from ..utils._registry import Registry
 
 __all__ = ["ConnectionManager"]
 

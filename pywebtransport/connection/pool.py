@@ -10,12 +10,12 @@ from .._core.connection import WebTransportConnection
 from .._states import ConnectionState, EventType
 from ..config import ClientConfig
 from ..exceptions import ClientError, ConfigurationError, WebTransportError
+from ..utils._checks import check_count, check_instance, check_seconds, check_text, validate_port
 from ..utils._closing import AsyncContext, close_all
+from ..utils._home import HomeLoop
+from ..utils._hosts import ascii_host, host_and_port
+from ..utils._logs import shared_log
 from ..utils._pooling import Leaving, Lender
-from ..utils.checks import check_count, check_instance, check_seconds, check_text, validate_port
-from ..utils.home import HomeLoop
-from ..utils.hosts import ascii_host, host_and_port
-from ..utils.logs import shared_log
 
 __all__ = ["ConnectionPool"]
 

@@ -19,8 +19,8 @@ from ..exceptions import (
     WebTransportError,
     is_retriable_error,
 )
-from ..utils.attempts import furthest
-from ..utils.checks import (
+from ..utils._attempts import furthest
+from ..utils._checks import (
     check_count,
     check_instance,
     check_integer,
@@ -29,7 +29,7 @@ from ..utils.checks import (
     check_timeout,
     validate_port,
 )
-from ..utils.hosts import ascii_host, host_and_port
+from ..utils._hosts import ascii_host, host_and_port
 from ._targets import check_target, check_targets, measure_handshake
 
 __all__ = [

@@ -3,9 +3,9 @@
 from .._core.datagram_message import DatagramMessage, DatagramStats
 from .._core.datagram_transport import WebTransportDatagramTransport
 from .._core.structured_datagrams import StructuredDatagramTransport
+from ._queue import DatagramQueue
 from .broadcaster import DatagramBroadcaster
 from .monitor import DatagramMonitor
-from .queue import DatagramQueue
 from .reliability import DatagramReliabilityLayer
 
 __all__ = [

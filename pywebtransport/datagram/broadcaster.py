@@ -15,11 +15,11 @@ from ..exceptions import (
     SessionClosedError,
     WebTransportError,
 )
+from ..utils._checks import check_interface
 from ..utils._closing import AsyncCloseable
-from ..utils.checks import check_interface
-from ..utils.failures import describe_error
-from ..utils.logs import shared_log
-from ..utils.turns import Turns
+from ..utils._failures import describe_error
+from ..utils._logs import shared_log
+from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from .._core.datagram_transport import WebTransportDatagramTransport

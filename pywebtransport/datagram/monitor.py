@@ -6,9 +6,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
+from ..utils._checks import check_integer, check_interface, check_number, check_text
 from ..utils._closing import AsyncCloseable
-from ..utils.checks import check_integer, check_interface, check_number, check_text
-from ..utils.sampling import Findings, Sample, Sampler, last
+from ..utils._sampling import Findings, Sample, Sampler, last
 
 if TYPE_CHECKING:
     from .._core.datagram_transport import WebTransportDatagramTransport

@@ -16,12 +16,12 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..utils import clock
-from ..utils.checks import NEVER, check_interface, check_timeout
-from ..utils.gates import ONLY, Gates, TooLate
-from ..utils.turns import Turns
-from ..utils.waiters import Waiters
-from .reliable_frames import (
+from ..utils import _clock as clock
+from ..utils._checks import NEVER, check_interface, check_timeout
+from ..utils._gates import ONLY, Gates, TooLate
+from ..utils._turns import Turns
+from ..utils._waiters import Waiters
+from ._reliable_frames import (
     INITIAL_LIMIT,
     MAX_HEADER,
     MAX_WINDOW,
@@ -30,8 +30,8 @@ from .reliable_frames import (
     FrameError,
     decode,
 )
-from .reliable_receiver import ReliableReceiver
-from .reliable_sender import ReliableSender
+from ._reliable_receiver import ReliableReceiver
+from ._reliable_sender import ReliableSender
 
 if TYPE_CHECKING:
     from .._core.datagram_transport import WebTransportDatagramTransport
@@ -65,7 +65,7 @@ class DatagramReliabilityLayer:
     learns not to send more). Frames that are malformed or not allowed are
     dropped and counted in ``stats``; heartbeats are ignored.
 
-    The wire format is described in ``pywebtransport.datagram.reliable_frames``.
+    The wire format is described in ``pywebtransport.datagram._reliable_frames``.
     """
 
     def __init__(

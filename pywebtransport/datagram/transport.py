@@ -2,7 +2,7 @@
 
 from .._core.datagram_message import DatagramMessage, DatagramStats
 from .._core.datagram_transport import WebTransportDatagramTransport
-from .queue import DatagramQueue
+from ._queue import DatagramQueue
 
 __all__ = [
     "DatagramMessage",

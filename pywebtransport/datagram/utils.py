@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .._core.datagram_arguments import check_age, check_limit
 from .._core.heartbeats import create_heartbeat_datagram, is_heartbeat_datagram
 from ..exceptions import DatagramTooLargeError, WebTransportError
-from ..utils import clock
-from ..utils.checks import check_interface
+from ..utils import _clock as clock
+from ..utils._checks import check_interface
 
 if TYPE_CHECKING:
     from .._core.datagram_transport import WebTransportDatagramTransport

@@ -1,11 +1,11 @@
 """Events: what happened, objects that tell it, and a bus that carries it further."""
 
-from .backend import EventBackend
-from .bus import EventBus, create_event_bus
-from .emitter import EventEmitter, create_event_emitter, event_handler
-from .event import Event
-from .memory import MemoryBackend
-from .redis import RedisBackend
+from ._backend import EventBackend
+from ._bus import EventBus, create_event_bus
+from ._emitter import EventEmitter, create_event_emitter, event_handler
+from ._event import Event
+from ._memory import MemoryBackend
+from ._redis import RedisBackend
 
 __all__ = [
     "Event",

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from ..exceptions import AuthenticationError, ConnectionError, WebTransportError, invalid_config
-from ..utils.extras import require
-from ..utils.text import printable
-from ..utils.turns import Turns
+from ..utils._extras import require
+from ..utils._text import printable
+from ..utils._turns import Turns
 
 __all__ = ["OnMessage", "RedisLink", "load_redis", "parse_redis_url", "redis_error"]
 

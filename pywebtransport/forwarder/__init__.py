@@ -1,5 +1,5 @@
 """Relays sessions of a server to an upstream server: ``WebTransportForwarder``."""
 
-from .forwarder import WebTransportForwarder
+from ._forwarder import WebTransportForwarder
 
 __all__ = ["WebTransportForwarder"]

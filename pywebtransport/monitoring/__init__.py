@@ -4,7 +4,7 @@ Both are optional: ``pip install "pywebtransport[prometheus,opentelemetry]"``.
 ``ServerMonitor`` and ``ClientMonitor`` need neither.
 """
 
-from .prometheus import Metrics, MetricsEndpoint
-from .tracing import Tracing
+from ._prometheus import Metrics, MetricsEndpoint
+from ._tracing import Tracing
 
 __all__ = ["Metrics", "MetricsEndpoint", "Tracing"]

@@ -1,7 +1,7 @@
 """Publish and subscribe over a session, through a broker at the server."""
 
-from .broker import Authorize, Broker
-from .exceptions import (
+from ._broker import Authorize, Broker
+from ._exceptions import (
     InvalidTopicError,
     PubSubError,
     PubSubErrorCode,
@@ -9,9 +9,9 @@ from .exceptions import (
     SubscriptionLimitError,
     TopicForbiddenError,
 )
-from .manager import PubSubManager
-from .messages import BackpressurePolicy, PubSubMessage
-from .subscription import Subscription
+from ._manager import PubSubManager
+from ._messages import BackpressurePolicy, PubSubMessage
+from ._subscription import Subscription
 
 __all__ = [
     "Authorize",

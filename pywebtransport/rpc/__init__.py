@@ -1,7 +1,7 @@
 """Remote calls over a session, in both directions."""
 
-from .call import Interceptor, Proceed, RpcCall, RpcDirection
-from .exceptions import (
+from ._call import Interceptor, Proceed, RpcCall, RpcDirection
+from ._exceptions import (
     InvalidParamsError,
     MethodNotFoundError,
     RpcCancelledError,
@@ -9,8 +9,8 @@ from .exceptions import (
     RpcErrorCode,
     RpcTimeoutError,
 )
-from .manager import RpcManager
-from .messages import StreamCode
+from ._manager import RpcManager
+from ._messages import StreamCode
 
 __all__ = [
     "Interceptor",

@@ -11,8 +11,8 @@ from operator import sub
 from typing import Any
 
 from ..exceptions import SerializationError
-from ..utils.checks import check_callable, check_integer
-from ..utils.turns import finish
+from ..utils._checks import check_callable, check_integer
+from ..utils._turns import finish
 
 __all__ = [
     "CONTAINER",

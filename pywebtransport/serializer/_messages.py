@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..utils.text import printable
-from ..utils.turns import Turns
+from ..utils._text import printable
+from ..utils._turns import Turns
 from ._limits import PIECE
 from ._protocol import Serializer
 from ._rebuild import rebuild_in_turns

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal, NoReturn, Union
 
 from ..exceptions import SerializationError, invalid_config
-from ..utils.turns import Turns
+from ..utils._turns import Turns
 from ._kinds import (
     bare,
     field_kinds,

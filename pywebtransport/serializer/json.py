@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..utils.turns import finish
+from ..utils._turns import finish
 from ._limits import (
     DEFAULT_MAX_DEPTH,
     DEFAULT_MAX_ITEMS,

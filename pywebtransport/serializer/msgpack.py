@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..utils.extras import require
-from ..utils.turns import finish
+from ..utils._extras import require
+from ..utils._turns import finish
 from ._limits import (
     CONTAINER,
     DEFAULT_MAX_DEPTH,

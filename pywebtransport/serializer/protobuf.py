@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError, SerializationError
-from ..utils.extras import require
+from ..utils._extras import require
 from ._limits import (
     DEFAULT_MAX_ITEMS,
     DEFAULT_MAX_SIZE,

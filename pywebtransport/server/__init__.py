@@ -1,6 +1,10 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
+from ._passed import inherited_sockets
 from ._serve import serve
+from ._stats import ServerStats
+from ._supervisor import run_workers
+from ._worker import Worker, current_worker
 from .app import ServerApp
 from .cluster import ServerCluster
 from .middleware import (
@@ -12,11 +16,8 @@ from .middleware import (
     create_rate_limit_middleware,
 )
 from .monitor import ServerMonitor
-from .passed import inherited_sockets
 from .router import RequestRouter
 from .server import WebTransportServer
-from .stats import ServerStats
-from .supervisor import run_workers
 from .utils import (
     create_development_server,
     create_echo_server_app,
@@ -24,7 +25,6 @@ from .utils import (
     echo_handler,
     health_check_handler,
 )
-from .worker import Worker, current_worker
 
 __all__ = [
     "MiddlewareManager",

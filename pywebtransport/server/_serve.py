@@ -10,10 +10,10 @@ from typing import Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ConfigurationError
-from ..utils.certificates import generate_self_signed_cert
+from ..utils._certificates import generate_self_signed_cert
+from ._callables import check_handler
+from ._passed import check_where
 from .app import ServerApp
-from .callables import check_handler
-from .passed import check_where
 from .router import SessionHandler
 from .server import WebTransportServer, check_server_config
 

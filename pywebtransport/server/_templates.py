@@ -8,8 +8,8 @@ from typing import Any, NoReturn, TypeAlias
 from uuid import UUID
 
 from ..exceptions import ConfigurationError
-from ..utils.text import printable
-from .paths import decoded_path
+from ..utils._text import printable
+from ._paths import decoded_path
 
 __all__ = ["TYPES", "Rank", "has_placeholders", "parse_template"]
 

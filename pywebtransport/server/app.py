@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
 from ..utils._closing import AsyncContext
-from ..utils.failures import log_application_error, name_of
-from ..utils.hosts import host_and_port
-from ..utils.tasks import is_being_cancelled
-from ..utils.text import printable
-from ..utils.timing import get_timestamp
+from ..utils._failures import log_application_error, name_of
+from ..utils._hosts import host_and_port
+from ..utils._tasks import is_being_cancelled
+from ..utils._text import printable
+from ..utils._timing import get_timestamp
+from ._answering import rejection_in
+from ._callables import check_handler, check_hook, result_of
+from ._exiting import ExitGuard, run_to_end
+from ._passed import check_where, inherited_sockets
 from ._protocols import MiddlewareProtocol
-from .answering import rejection_in
-from .callables import check_handler, check_hook, result_of
-from .exiting import ExitGuard, run_to_end
+from ._supervisor import check_caller, run_workers
+from ._worker import current_worker
 from .middleware import MiddlewareManager
-from .passed import check_where, inherited_sockets
 from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer, check_drain
-from .supervisor import check_caller, run_workers
-from .worker import current_worker
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from ..config import ServerConfig
 from ..exceptions import invalid_config
+from ..utils._checks import check_bind_address
 from ..utils._closing import AsyncContext
-from ..utils.checks import check_bind_address
 from .app import ServerApp
 from .server import WebTransportServer, check_server_config
 

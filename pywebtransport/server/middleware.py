@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Self
 
 from .._states import EventType
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
-from ..utils import clock
-from ..utils.checks import check_texts
-from ..utils.failures import name_of
-from ..utils.logs import shared_log
-from ..utils.networks import client_network
-from ..utils.text import printable
+from ..utils import _clock as clock
+from ..utils._checks import check_texts
+from ..utils._failures import name_of
+from ..utils._logs import shared_log
+from ..utils._networks import client_network
+from ..utils._text import printable
+from ._callables import check_auth_handler, check_middleware, result_of
 from ._protocols import AuthHandlerProtocol, MiddlewareProtocol
-from .callables import check_auth_handler, check_middleware, result_of
 
 if TYPE_CHECKING:
     from ..events import Event

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Self
 
-from ..connection.monitor import EndpointMonitor
-from ..utils.sampling import Findings, Sample, last
+from ..connection._monitor import EndpointMonitor
+from ..utils._sampling import Findings, Sample, last
 from .server import WebTransportServer
 
 __all__ = ["ServerMonitor"]

@@ -10,12 +10,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError
+from ..utils._checks import check_texts
 from ..utils._params import NO_PATH_PARAMS, PathParams
-from ..utils.checks import check_texts
-from ..utils.text import printable
+from ..utils._text import printable
+from ._callables import check_handler
+from ._paths import canonical_path, decoded_path, decoded_pattern, decoded_value
 from ._templates import TYPES, Rank, has_placeholders, parse_template
-from .callables import check_handler
-from .paths import canonical_path, decoded_path, decoded_pattern, decoded_value
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession

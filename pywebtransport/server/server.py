@@ -27,29 +27,29 @@ from ..exceptions import (
     invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
-from ..utils.certificates import certificate_hash
-from ..utils.home import HomeLoop
-from ..utils.logs import apply_log_level
-from ..utils.networks import AddressCounts, client_network
-from ..utils.rounds import Round
-from ..utils.stuck import end_tasks
-from ..utils.timing import get_timestamp
-from ..utils.turns import Turns
-from ..utils.urls import build_webtransport_url
-from .answering import Answering
-from .certificates import CertificateWatch
-from .collector import CollectorSeat
-from .draining import Draining, close_all
-from .losses import Losses
-from .passed import check_where, duplicates
-from .sessions import ServerSessions
-from .shared_secret import SharedSecret, load_shared_secret
-from .stats import ServerStats
-from .worker import Worker, current_worker
+from ..utils._certificates import certificate_hash
+from ..utils._home import HomeLoop
+from ..utils._logs import apply_log_level
+from ..utils._networks import AddressCounts, client_network
+from ..utils._rounds import Round
+from ..utils._stuck import end_tasks
+from ..utils._timing import get_timestamp
+from ..utils._turns import Turns
+from ..utils._urls import build_webtransport_url
+from ._answering import Answering
+from ._certificates import CertificateWatch
+from ._collector import CollectorSeat
+from ._draining import Draining, close_all
+from ._losses import Losses
+from ._passed import check_where, duplicates
+from ._sessions import ServerSessions
+from ._shared_secret import SharedSecret, load_shared_secret
+from ._stats import ServerStats
+from ._worker import Worker, current_worker
 
 if TYPE_CHECKING:
     from .._quic import QuicConnection, QuicTls
-    from ..h3.session import H3Session
+    from ..h3._session import H3Session
 
 __all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
 

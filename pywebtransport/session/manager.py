@@ -9,9 +9,9 @@ from .._core.session import WebTransportSession
 from .._states import EventType, SessionId, SessionState
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
+from ..utils._checks import check_count, check_instance, check_text
 from ..utils._closing import AsyncContext, close_all
-from ..utils.checks import check_count, check_instance, check_text
-from ..utils.registry import Registry, count_states
+from ..utils._registry import Registry, count_states
 
 __all__ = ["SessionManager"]
 

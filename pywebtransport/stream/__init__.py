@@ -6,7 +6,7 @@ from .._core.stream import WebTransportStream
 from .._core.stream_base import StreamStats
 from .._core.stream_manager import StreamManager
 from .._core.structured_stream import StructuredStream
-from .buffer import StreamBuffer
+from ._buffer import StreamBuffer
 from .pool import StreamPool
 
 __all__ = [

@@ -12,9 +12,9 @@ from .._core.stream import WebTransportStream, finish_stream
 from .._states import EventType
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import SessionError
+from ..utils._checks import NEVER, check_count, check_instance, check_interface, check_timeout
 from ..utils._closing import AsyncContext
 from ..utils._pooling import Leaving, Lender
-from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
 
 if TYPE_CHECKING:
     from .._core.session import WebTransportSession

@@ -4,7 +4,7 @@ from .._core.receive_stream import WebTransportReceiveStream
 from .._core.send_stream import WebTransportSendStream
 from .._core.stream import WebTransportStream
 from .._core.stream_base import StreamStats
-from .buffer import StreamBuffer
+from ._buffer import StreamBuffer
 
 __all__ = [
     "StreamBuffer",

@@ -7,7 +7,7 @@ import sys
 from .._core.receive_stream import WebTransportReceiveStream
 from .._core.send_stream import WebTransportSendStream
 from .._core.stream import WebTransportStream
-from ..utils.checks import check_instance, check_integer
+from ..utils._checks import check_instance, check_integer
 
 __all__ = ["copy_stream_data", "echo_stream"]
 

@@ -10,7 +10,7 @@ import weakref
 from dataclasses import dataclass
 from os import PathLike
 
-from ..utils.certificates import certificate_hash, generate_self_signed_cert
+from ..utils._certificates import certificate_hash, generate_self_signed_cert
 
 __all__ = ["Certificate", "certificate"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from ..utils import clock
+from ..utils import _clock as clock
 
 __all__ = ["VirtualClockLoop"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..exceptions import invalid_config
-from ..utils.checks import check_number
+from ..utils._checks import check_number
 
 if TYPE_CHECKING:
     from .._transport import Packet

@@ -13,8 +13,8 @@ from ..config import ClientConfig, ServerConfig
 from ..constants import SHARED_SECRET_SIZE
 from ..exceptions import invalid_config
 from ..server import ServerApp
-from ..utils.checks import check_callable, check_instance
-from ..utils.hosts import host_and_port
+from ..utils._checks import check_callable, check_instance
+from ..utils._hosts import host_and_port
 from ._certificates import Certificate, default_certificate
 from ._network import Network
 

@@ -1,18 +1,18 @@
 """Helpers: conversion, checks, URLs, time, tasks, logging, certificates."""
 
-from pywebtransport.utils.certificates import (
+from ._certificates import (
     certificate_hash,
     generate_self_signed_cert,
     load_certificate,
 )
-from pywebtransport.utils.checks import (
+from ._checks import (
     validate_address,
     validate_error_code,
     validate_port,
     validate_session_id,
     validate_stream_id,
 )
-from pywebtransport.utils.data import (
+from ._data import (
     calculate_checksum,
     chunked_read,
     ensure_bytes,
@@ -24,22 +24,22 @@ from pywebtransport.utils.data import (
     merge_configs,
     normalize_headers,
 )
-from pywebtransport.utils.logs import (
+from ._logs import (
     get_logger,
     setup_logging,
 )
-from pywebtransport.utils.tasks import (
+from ._tasks import (
     create_task_with_timeout,
     run_with_timeout,
     wait_for_condition,
 )
-from pywebtransport.utils.timing import (
+from ._timing import (
     Timer,
     format_duration,
     format_timestamp,
     get_timestamp,
 )
-from pywebtransport.utils.urls import (
+from ._urls import (
     build_webtransport_url,
     is_ipv4_address,
     is_ipv6_address,

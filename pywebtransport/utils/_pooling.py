@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .._states import EventType
 from ..exceptions import TimeoutError
-from .slots import Slots
+from ._slots import Slots
 
 if TYPE_CHECKING:
     from ..events import Event

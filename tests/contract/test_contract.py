@@ -104,7 +104,7 @@ def namespace_of(module: str) -> dict[str, Any]:
         "__version__": __version__,
     }
     names.update(vars(types))
-    names.update(vars(importlib.import_module("pywebtransport.config.fields")))
+    names.update(vars(importlib.import_module("pywebtransport.config._fields")))
     names.update(vars(importlib.import_module(module)))
     return names
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pywebtransport.exceptions import WebTransportError
-from pywebtransport.h3.capsules import (
+from pywebtransport.h3._capsules import (
     FLOW_CONTROL_CAPSULES,
     PROHIBITED_CAPSULES,
     SESSION_CAPSULES,
@@ -17,17 +17,17 @@ from pywebtransport.h3.capsules import (
     parse_close,
     parse_number,
 )
-from pywebtransport.h3.constants import CapsuleType
-from pywebtransport.h3.control import ControlReader
-from pywebtransport.h3.errors import CapsuleError, H3ConnectionError, MessageError
-from pywebtransport.h3.fields import encode_fields, parse_request, parse_response
-from pywebtransport.h3.frames import SKIP, STREAM, FrameParser, encode_frame
-from pywebtransport.h3.frames import SKIPPED as SKIPPED_FRAME
-from pywebtransport.h3.load import Load
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.qpack import FieldSectionTooLarge, Qpack
-from pywebtransport.h3.settings import encode_settings, parse_settings
-from pywebtransport.h3.varint import decode_varint, encode_varint
+from pywebtransport.h3._constants import CapsuleType
+from pywebtransport.h3._control import ControlReader
+from pywebtransport.h3._errors import CapsuleError, H3ConnectionError, MessageError
+from pywebtransport.h3._fields import encode_fields, parse_request, parse_response
+from pywebtransport.h3._frames import SKIP, STREAM, FrameParser, encode_frame
+from pywebtransport.h3._frames import SKIPPED as SKIPPED_FRAME
+from pywebtransport.h3._load import Load
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._qpack import FieldSectionTooLarge, Qpack
+from pywebtransport.h3._settings import encode_settings, parse_settings
+from pywebtransport.h3._varint import decode_varint, encode_varint
 from tests.fuzz.reader import Reader
 from tests.unit.h3.bed import (
     CONNECT,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from pywebtransport.datagram.reliable_frames import Ack, Data, FrameError, decode, encode_ack
-from pywebtransport.datagram.reliable_receiver import ReliableReceiver
+from pywebtransport.datagram._reliable_frames import Ack, Data, FrameError, decode, encode_ack
+from pywebtransport.datagram._reliable_receiver import ReliableReceiver
 from pywebtransport.exceptions import SerializationError
-from pywebtransport.pubsub.messages import WIRE_REGISTRY
-from pywebtransport.pubsub.wire import FrameCodec
-from pywebtransport.rpc.exceptions import RpcError
-from pywebtransport.rpc.messages import REGISTRY, check_request
+from pywebtransport.pubsub._messages import WIRE_REGISTRY
+from pywebtransport.pubsub._wire import FrameCodec
+from pywebtransport.rpc._exceptions import RpcError
+from pywebtransport.rpc._messages import REGISTRY, check_request
 from pywebtransport.serializer import JSONSerializer, MsgPackSerializer, ProtobufSerializer
 from pywebtransport.serializer._messages import MessageCodec
 from tests.fuzz.reader import Reader

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pywebtransport.exceptions import ConfigurationError, WebTransportError
-from pywebtransport.h3.dialects import ALL_DIALECTS, add_enabling
-from pywebtransport.h3.fields import check_fields
-from pywebtransport.h3.protocols import format_offer, parse_offer, parse_protocol
-from pywebtransport.h3.structured import is_string, parse_item, parse_list, serialize_string
-from pywebtransport.pubsub.exceptions import InvalidTopicError
-from pywebtransport.pubsub.topics import check_pattern, check_topic, matcher
-from pywebtransport.utils.hosts import ascii_host, bracketed
-from pywebtransport.utils.text import printable
-from pywebtransport.utils.urls import build_webtransport_url, parse_webtransport_url, validate_url
+from pywebtransport.h3._dialects import ALL_DIALECTS, add_enabling
+from pywebtransport.h3._fields import check_fields
+from pywebtransport.h3._protocols import format_offer, parse_offer, parse_protocol
+from pywebtransport.h3._structured import is_string, parse_item, parse_list, serialize_string
+from pywebtransport.pubsub._exceptions import InvalidTopicError
+from pywebtransport.pubsub._topics import check_pattern, check_topic, matcher
+from pywebtransport.utils._hosts import ascii_host, bracketed
+from pywebtransport.utils._text import printable
+from pywebtransport.utils._urls import build_webtransport_url, parse_webtransport_url, validate_url
 from tests.fuzz.reader import Reader
 
 _DIALECTS = add_enabling(ALL_DIALECTS, {})

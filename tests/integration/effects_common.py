@@ -21,7 +21,7 @@ from pywebtransport._loop.endpoint import UdpSocket
 from pywebtransport._quic import QLOG_SUPPORTED
 from pywebtransport.exceptions import UnreachableError
 from pywebtransport.testing import Network
-from pywebtransport.utils.budget import PROCESS
+from pywebtransport.utils._budget import PROCESS
 from tests.integration import raw_h3 as h3
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.integration.raw_peer import linked, raw_server

@@ -18,7 +18,7 @@ from pywebtransport import (
 )
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.server import WebTransportServer
-from pywebtransport.server.collector import collector
+from pywebtransport.server._collector import collector
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
 from tests.support.endpoints import pair
 from tests.support.ports import free_port

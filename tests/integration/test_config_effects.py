@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ConfigurationError
-from pywebtransport.config.base import BaseConfig
+from pywebtransport.config._base import BaseConfig
 from tests.integration import effects_client, effects_common, effects_server
 from tests.integration.effects import CONFIGS, EFFECTS, Bed
 from tests.support.certificates import Certificates

@@ -12,7 +12,7 @@ import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import ConfigurationError, ProtocolError, SessionRejectedError
-from pywebtransport.h3.constants import MAX_FIELD_LINE, MAX_FIELD_NAME
+from pywebtransport.h3._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import Linked, RawPeer, linked, raw_server
 from tests.support.certificates import Certificates

@@ -236,7 +236,7 @@ async def test_who_leaves_between_two_turns_gets_nothing(
 ) -> None:
     """Many transports take several turns of the loop; here the slice of a turn is no time."""
     monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
-    monkeypatch.setattr("pywebtransport.utils.turns._SLICE_NS", 0)
+    monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
     async with several(serving, client_config, 3) as (servers, _), Noting() as broadcaster:
         for session in servers:
             await broadcaster.add_transport(session.datagrams)

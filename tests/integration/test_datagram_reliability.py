@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pywebtransport import ClientConfig, DatagramReliabilityLayer, WebTransportClient
-from pywebtransport.datagram.reliable_frames import encode_ack, encode_data
+from pywebtransport.datagram._reliable_frames import encode_ack, encode_data
 from pywebtransport.exceptions import (
     DatagramError,
     DatagramTooLargeError,

@@ -14,9 +14,9 @@ from pywebtransport import ConfigurationError, WebTransportClient
 from pywebtransport.events import Event, EventBus, MemoryBackend
 from pywebtransport.monitoring import Metrics
 from pywebtransport.pubsub import Broker, PubSubManager
-from pywebtransport.pubsub.delivery import Delivery
-from pywebtransport.pubsub.queue import MessageQueue
-from pywebtransport.pubsub.room import Frame
+from pywebtransport.pubsub._delivery import Delivery
+from pywebtransport.pubsub._queue import MessageQueue
+from pywebtransport.pubsub._room import Frame
 from pywebtransport.rpc import RpcManager
 from pywebtransport.server import ServerMonitor
 from pywebtransport.session import WebTransportSession
@@ -156,8 +156,8 @@ async def test_an_impossible_bound_is_refused(key: str, value: Any) -> None:
 
 def test_a_queue_gives_back_what_it_took() -> None:
     from pywebtransport.pubsub import BackpressurePolicy
-    from pywebtransport.pubsub.room import SessionRoom
-    from pywebtransport.utils.budget import ByteBudget
+    from pywebtransport.pubsub._room import SessionRoom
+    from pywebtransport.utils._budget import ByteBudget
 
     total = ByteBudget("all", 250)
     room = SessionRoom(1000, lambda: None)
@@ -221,7 +221,7 @@ async def test_a_publication_to_many_takes_many_turns_and_keeps_the_order(
 
 
 async def test_many_patterns_are_looked_at_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pywebtransport.events import memory
+    from pywebtransport.events import _memory as memory
 
     clock, meter = Clock.installed(monkeypatch), Meter()
     matches = memory._matches

@@ -23,8 +23,8 @@ from pywebtransport.exceptions import (
     StreamStoppedError,
 )
 from pywebtransport.forwarder import WebTransportForwarder
-from pywebtransport.forwarder.identity import forwarded_fields
-from pywebtransport.forwarder.relay import Relay
+from pywebtransport.forwarder._identity import forwarded_fields
+from pywebtransport.forwarder._relay import Relay
 from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType, SessionCloseInfo, SessionState

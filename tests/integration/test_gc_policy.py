@@ -14,7 +14,7 @@ import pytest
 
 from pywebtransport import WebTransportClient
 from pywebtransport.connection import WebTransportConnection
-from pywebtransport.server.collector import collector
+from pywebtransport.server._collector import collector
 from pywebtransport.session import WebTransportSession
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Serving

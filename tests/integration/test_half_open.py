@@ -10,7 +10,7 @@ import pytest
 from pywebtransport import ServerApp, WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.forwarder import WebTransportForwarder
-from pywebtransport.forwarder import relay as relay_module
+from pywebtransport.forwarder import _relay as relay_module
 from pywebtransport.server import create_echo_server_app
 from pywebtransport.server.utils import echo_handler
 from pywebtransport.types import SessionCloseInfo

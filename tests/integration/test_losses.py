@@ -15,8 +15,8 @@ from aioquic.quic.connection import QuicConnection
 
 from pywebtransport import WebTransportClient, WebTransportSession
 from pywebtransport.exceptions import SessionRejectedError, WebTransportError
-from pywebtransport.server.certificates import expiry_finding, next_look
-from pywebtransport.utils.logs import SHARED_BURST
+from pywebtransport.server._certificates import expiry_finding, next_look
+from pywebtransport.utils._logs import SHARED_BURST
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_client
 from tests.support.certificates import Certificates

@@ -13,7 +13,7 @@ import pytest
 from pywebtransport import WebTransportClient
 from pywebtransport.exceptions import SessionClosedError, WebTransportError
 from pywebtransport.session import WebTransportSession
-from pywebtransport.utils.tasks import cancel_in_turns
+from pywebtransport.utils._tasks import cancel_in_turns
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import until
 

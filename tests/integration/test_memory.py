@@ -16,9 +16,9 @@ from pywebtransport import (
 )
 from pywebtransport._quic import unread_bytes
 from pywebtransport.exceptions import SessionRejectedError
-from pywebtransport.h3.capsules import encode_capsule
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.utils.budget import PROCESS
+from pywebtransport.h3._capsules import encode_capsule
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.utils._budget import PROCESS
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import until
 

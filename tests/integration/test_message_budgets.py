@@ -12,12 +12,12 @@ import pytest
 
 from pywebtransport.exceptions import SerializationError, WebTransportError
 from pywebtransport.rpc import RpcError, RpcErrorCode, RpcManager
-from pywebtransport.rpc.incoming import IncomingCalls
+from pywebtransport.rpc._incoming import IncomingCalls
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.serializer._messages import MessageCodec
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream, WebTransportStream
-from pywebtransport.utils import turns
+from pywebtransport.utils import _turns as turns
 from tests.support.endpoints import PairOfSessions
 from tests.support.steps import cancelled_at, take, until
 from tests.support.turns import Clock, Meter

@@ -14,7 +14,7 @@ from pywebtransport import ConfigurationError, WebTransportClient, WebTransportS
 from pywebtransport.client import ClientMonitor
 from pywebtransport.exceptions import UnreachableError
 from pywebtransport.server import ServerMonitor
-from pywebtransport.utils.sampling import Sampler
+from pywebtransport.utils._sampling import Sampler
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until

@@ -193,7 +193,7 @@ def _call(app: ServerApp, where: str, arguments: dict[str, Any]) -> None:
     if where in ("listen", "serve"):
         asyncio.run(getattr(app, where)(**arguments))
         return
-    from pywebtransport.server.passed import check_where
+    from pywebtransport.server._passed import check_where
 
     check_where(arguments.get("host"), arguments.get("port"), arguments["sockets"])
 

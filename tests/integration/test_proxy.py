@@ -26,7 +26,7 @@ from pywebtransport.exceptions import (
     is_fatal_error,
     is_retriable_error,
 )
-from pywebtransport.h3.tunnel import H3Tunnel
+from pywebtransport.h3._tunnel import H3Tunnel
 from pywebtransport.types import ConnectionState, SessionCloseInfo
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving

@@ -24,7 +24,7 @@ from pywebtransport.pubsub import (
     PubSubManager,
     SlowSubscriberError,
 )
-from pywebtransport.pubsub.messages import REGISTRY, Dropped, Opening, PubSubMessage
+from pywebtransport.pubsub._messages import REGISTRY, Dropped, Opening, PubSubMessage
 from pywebtransport.rpc import InvalidParamsError, RpcError, RpcManager
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.session import WebTransportSession

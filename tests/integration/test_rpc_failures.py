@@ -22,7 +22,7 @@ from pywebtransport.rpc import (
     RpcManager,
     RpcTimeoutError,
 )
-from pywebtransport.rpc.call import Proceed
+from pywebtransport.rpc._call import Proceed
 from pywebtransport.serializer import JSONSerializer, MsgPackSerializer
 from tests.integration.test_rpc import Managers, Waiting, idle, managers
 from tests.support.endpoints import PairOfSessions

@@ -19,8 +19,9 @@ import pytest
 
 from pywebtransport import ServerConfig
 from pywebtransport.exceptions import ConfigurationError, ServerError, WebTransportError
-from pywebtransport.server import WebTransportServer, current_worker, run_workers, supervisor
-from pywebtransport.server.supervisor import RestartPolicy
+from pywebtransport.server import WebTransportServer, current_worker, run_workers
+from pywebtransport.server import _supervisor as supervisor
+from pywebtransport.server._supervisor import RestartPolicy
 from tests.support.endpoints import ServerFactory
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until

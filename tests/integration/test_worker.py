@@ -19,7 +19,7 @@ from pywebtransport import ServerApp, ServerConfig, WebTransportClient
 from pywebtransport._loop import SharedPort
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.server import WebTransportServer, Worker, current_worker
-from pywebtransport.server import worker as module
+from pywebtransport.server import _worker as module
 from pywebtransport.types import SessionCloseInfo
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient, WebTransportSession
-from pywebtransport.h3.error_codes import code_to_wire
+from pywebtransport.h3._error_codes import code_to_wire
 from tests.support.certificates import Certificates
 from tests.support.steps import take, take_unidirectional
 

@@ -16,7 +16,7 @@ import pytest
 from pywebtransport._loop import Endpoint, RemoteAddress, UdpSocket, resolve
 from pywebtransport._quic import CloseInfo, QuicConnection, QuicStream
 from pywebtransport.exceptions import ConnectionError, ServerError, UnreachableError
-from pywebtransport.utils.logs import SHARED_BURST
+from pywebtransport.utils._logs import SHARED_BURST
 from tests.support.ports import free_port
 
 from .harness import Lab, Recorder

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from pywebtransport.utils import turns
+from pywebtransport.utils import _turns as turns
 
 
 class Clock:
-    """Stands in for ``time`` in ``pywebtransport.utils.turns``."""
+    """Stands in for ``time`` in ``pywebtransport.utils._turns``."""
 
     def __init__(self) -> None:
         self._now = time.monotonic_ns()

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from pywebtransport._core.driver import Driver
 from pywebtransport.config import ServerConfig
-from pywebtransport.h3.tunnel import H3Tunnel
+from pywebtransport.h3._tunnel import H3Tunnel
 from pywebtransport.server import WebTransportServer
 
 PATH = re.compile(r"/\.well-known/masque/udp/([^/]+)/(\d{1,5})/")

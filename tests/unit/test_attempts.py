@@ -19,7 +19,7 @@ from pywebtransport.exceptions import (
     WebTransportError,
     is_retriable_error,
 )
-from pywebtransport.utils.attempts import combine_errors, furthest
+from pywebtransport.utils._attempts import combine_errors, furthest
 
 
 def unreachable(number: int) -> UnreachableError:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.utils.budget import ByteBudget
+from pywebtransport.utils._budget import ByteBudget
 
 
 def levels(session: int, connection: int, process: int) -> tuple[ByteBudget, ...]:

@@ -9,8 +9,8 @@ from weakref import ref
 
 import pytest
 
-from pywebtransport.server import collector as module
-from pywebtransport.server.collector import Collector, frozen
+from pywebtransport.server import _collector as module
+from pywebtransport.server._collector import Collector, frozen
 from tests.support.memory import Memory
 
 

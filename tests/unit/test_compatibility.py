@@ -26,7 +26,7 @@ PROMISED = {
     # The type of ``WebTransportServer.session_manager``.
     "pywebtransport.session.manager.SessionManager": {
         "pywebtransport.server.server",
-        "pywebtransport.server.sessions",
+        "pywebtransport.server._sessions",
     },
 }
 # Modules of the contract that nothing inside uses, but that programs have no shorter way for.

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.config import BaseConfig, ClientConfig, ConfigBuilder, ServerConfig
-from pywebtransport.config.fields import Number
+from pywebtransport.config._fields import Number
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.testing import Network
 from pywebtransport.types import HeaderMap

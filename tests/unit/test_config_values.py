@@ -14,7 +14,7 @@ from pywebtransport import WebTransportClient
 from pywebtransport._core.settings import client_tls, h3_options, quic_settings, server_tls
 from pywebtransport._quic import QuicEndpoint
 from pywebtransport.config import ClientConfig, ServerConfig
-from pywebtransport.config.fields import Number
+from pywebtransport.config._fields import Number
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.server import WebTransportServer
 from tests.support.certificates import Certificates

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from pywebtransport import ClientConfig, ServerConfig
-from pywebtransport.h3.options import H3Options
-from pywebtransport.utils.budget import PROCESS
+from pywebtransport.h3._options import H3Options
+from pywebtransport.utils._budget import PROCESS
 from tests.support.pages import ROOT
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "datagrams": 1, "streams": 1}

@@ -35,7 +35,7 @@ FOREIGN = {
     "our fixtures": "pair serving",
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
-    "browsers": "AbortError NetworkError session.closed",
+    "browsers": "AbortError NetworkError cancel protocols session.closed",
     "other libraries": "bbr1",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
@@ -137,6 +137,7 @@ def unknown_keywords(node: ast.Call, place: str) -> Iterator[str]:
 METHODS_ON_THE_WIRE = frozenset(
     {
         "authorize",
+        "cancel",
         "asyncio.run",
         "pubsub.publish",
         "pubsub.subscribe",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.events import Event, EventEmitter, create_event_emitter, event_handler
-from pywebtransport.events import emitter as events
+from pywebtransport.events import _emitter as events
 from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.utils.extras import require
+from pywebtransport.utils._extras import require
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -16,9 +16,9 @@ from pywebtransport.exceptions import (
     StreamResetError,
     StreamStoppedError,
 )
-from pywebtransport.utils.failures import is_normal_end, log_application_error
-from pywebtransport.utils.logs import BoundedLog
-from pywebtransport.utils.tasks import is_being_cancelled
+from pywebtransport.utils._failures import is_normal_end, log_application_error
+from pywebtransport.utils._logs import BoundedLog
+from pywebtransport.utils._tasks import is_being_cancelled
 from tests.support.records import recorded
 
 LOGGER = logging.getLogger("tests.failures")

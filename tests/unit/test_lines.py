@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.utils.gates import ONLY, Gates, TooLate
-from pywebtransport.utils.waiters import Line, Waiters
+from pywebtransport.utils._gates import ONLY, Gates, TooLate
+from pywebtransport.utils._waiters import Line, Waiters
 
 MANY = 10_000
 

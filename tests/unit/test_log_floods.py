@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport.utils import logs
-from pywebtransport.utils.failures import log_application_error
-from pywebtransport.utils.logs import SHARED_BURST, BoundedLog, shared_log
+from pywebtransport.utils import _logs as logs
+from pywebtransport.utils._failures import log_application_error
+from pywebtransport.utils._logs import SHARED_BURST, BoundedLog, shared_log
 from tests.support.records import recorded
 
 PACKAGE = Path(logs.__file__).resolve().parents[1]
@@ -21,16 +21,16 @@ ALLOWED = {
     "connection/load_balancer.py": "a target is set aside once, until it answers again",
     "connection/utils.py": "one line for each target that the caller named",
     "client/reconnecting.py": "once, when it gives up",
-    "events/bus.py": "the first of a bus only",
-    "events/redis.py": "once for each loss of the connection, which has pauses",
+    "events/_bus.py": "the first of a bus only",
+    "events/_redis.py": "once for each loss of the connection, which has pauses",
     "server/app.py": "one line for each SIGHUP",
-    "server/certificates.py": "a few a day, about files",
-    "server/exiting.py": "once, as the last line of a process",
-    "server/shared_secret.py": "about files, at the start and for each SIGHUP",
-    "server/supervisor.py": "about worker processes, whose restarts have pauses",
-    "server/worker.py": "about the supervisor, and one line for each SIGHUP",
-    "utils/logs.py": "the place itself",
-    "utils/sampling.py": "an alert once, until it is over",
+    "server/_certificates.py": "a few a day, about files",
+    "server/_exiting.py": "once, as the last line of a process",
+    "server/_shared_secret.py": "about files, at the start and for each SIGHUP",
+    "server/_supervisor.py": "about worker processes, whose restarts have pauses",
+    "server/_worker.py": "about the supervisor, and one line for each SIGHUP",
+    "utils/_logs.py": "the place itself",
+    "utils/_sampling.py": "an alert once, until it is over",
 }
 
 LOGGER = logging.getLogger("tests.floods")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.events import EventBackend, MemoryBackend
-from pywebtransport.events.memory import _matches
+from pywebtransport.events._memory import _matches
 from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,

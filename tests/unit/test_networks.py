@@ -6,8 +6,8 @@ import pytest
 
 from pywebtransport import ServerConfig
 from pywebtransport._core.settings import quic_settings
-from pywebtransport.pubsub.shares import AddressShares
-from pywebtransport.utils.networks import AddressCounts, client_network
+from pywebtransport.pubsub._shares import AddressShares
+from pywebtransport.utils._networks import AddressCounts, client_network
 
 
 @pytest.mark.parametrize(

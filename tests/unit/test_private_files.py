@@ -11,7 +11,7 @@ import pytest
 
 from pywebtransport._core.endpoint import _KeyLog, _QlogDir
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.utils.private_files import open_private
+from pywebtransport.utils._private_files import open_private
 
 WRITE = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pywebtransport.client.proxy_template import DEFAULT_PATH, ProxyTemplate
+from pywebtransport.client._proxy_template import DEFAULT_PATH, ProxyTemplate
 from pywebtransport.exceptions import ConfigurationError
 
 

@@ -1,6 +1,6 @@
 """How long a worker that died has to wait for its successor."""
 
-from pywebtransport.server.supervisor import RestartPolicy
+from pywebtransport.server._supervisor import RestartPolicy
 
 
 def test_first_at_once_then_later_and_later_then_rarely() -> None:

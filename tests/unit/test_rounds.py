@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pywebtransport.utils.rounds import Round, Rounds
+from pywebtransport.utils._rounds import Round, Rounds
 from tests.support.turns import Clock, Meter
 
 

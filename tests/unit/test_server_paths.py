@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.server import RequestRouter
-from pywebtransport.server.paths import canonical_path, decoded_path
+from pywebtransport.server._paths import canonical_path, decoded_path
 from pywebtransport.session import WebTransportSession
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from pywebtransport import ServerConfig
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.server import shared_secret
-from pywebtransport.server.shared_secret import SharedSecret, load_shared_secret
+from pywebtransport.server import _shared_secret as shared_secret
+from pywebtransport.server._shared_secret import SharedSecret, load_shared_secret
 
 SECRET = bytes(range(32))
 HERE = ("127.0.0.1", 4433)

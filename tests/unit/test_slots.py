@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pywebtransport.utils.slots import Slots
+from pywebtransport.utils._slots import Slots
 
 
 async def test_waiters_are_served_in_order() -> None:

@@ -1,14 +1,17 @@
 """What ties modules together stays counted: no import circles, ever fewer underscore reaches."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "pywebtransport"
 PROGRAM = ROOT / "scripts" / "structure.py"
 
 # The room whose modules may know each other.
@@ -50,6 +53,32 @@ def test_only_the_room_has_a_circle_for_type_checkers(figures: dict[str, Any]) -
 def test_underscore_reaches_only_fall(figures: dict[str, Any]) -> None:
     places = "\n".join(figures["reach_list"])
     assert figures["reaches"] <= REACHES, f"new ones among:\n{places}"
+
+
+def module_names() -> list[str]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def test_modules_that_the_contract_does_not_name_are_private() -> None:
+    """Packages are public; a module in one is when programs were promised its path."""
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
+    }
+    contract = tomllib.loads((ROOT / "tests/contract/surface.toml").read_text())
+    public = {name for name in module_names() if "._" not in name}
+    assert public - packages - set(contract) == set()
+
+
+def test_imports_inside_the_package_are_relative() -> None:
+    absolute = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.match(r"\s*(?:from|import) pywebtransport\b", line)
+    ]
+    assert absolute == []
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pywebtransport import ClientConfig, ServerConfig
 from pywebtransport._core.settings import client_tls, server_tls
 from pywebtransport.exceptions import CertificateError
 from pywebtransport.utils import load_certificate
-from pywebtransport.utils.tls_files import certificate_validity
+from pywebtransport.utils._tls_files import certificate_validity
 from tests.support.certificates import Certificates
 
 

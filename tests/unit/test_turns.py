@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pywebtransport.utils import turns as module
-from pywebtransport.utils.turns import Turns, for_each
+from pywebtransport.utils import _turns as module
+from pywebtransport.utils._turns import Turns, for_each
 
 
 class Clock:

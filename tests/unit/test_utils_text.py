@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.utils.text import printable
+from pywebtransport.utils._text import printable
 
 
 @pytest.mark.parametrize(

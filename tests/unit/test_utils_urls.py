@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pywebtransport import utils
 from pywebtransport.client import WebTransportProxy
 from pywebtransport.exceptions import ConfigurationError, UnreachableError
-from pywebtransport.utils.hosts import ascii_host
+from pywebtransport.utils._hosts import ascii_host
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pywebtransport.testing import VirtualClockLoop
-from pywebtransport.utils import clock
+from pywebtransport.utils import _clock as clock
 
 pytestmark = pytest.mark.loops("virtual")
 

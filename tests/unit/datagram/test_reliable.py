@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pywebtransport.datagram.reliable_frames import (
+from pywebtransport.datagram._reliable_frames import (
     INITIAL_LIMIT,
     MAX_WINDOW,
     PROBE,
@@ -22,8 +22,8 @@ from pywebtransport.datagram.reliable_frames import (
     encode_ack,
     encode_data,
 )
-from pywebtransport.datagram.reliable_receiver import ReliableReceiver
-from pywebtransport.datagram.reliable_sender import ReliableSender
+from pywebtransport.datagram._reliable_receiver import ReliableReceiver
+from pywebtransport.datagram._reliable_sender import ReliableSender
 
 DELAY = 0.02
 NUMBERS = st.integers(0, (1 << 62) - 1)

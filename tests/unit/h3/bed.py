@@ -7,12 +7,12 @@ from typing import Any
 
 import pylsqpack
 
-from pywebtransport.h3.connection import H3Connection
-from pywebtransport.h3.frames import STREAM, FrameParser, encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3Session
-from pywebtransport.h3.settings import encode_settings
-from pywebtransport.h3.varint import decode_varint, encode_varint
+from pywebtransport.h3._connection import H3Connection
+from pywebtransport.h3._frames import STREAM, FrameParser, encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3Session
+from pywebtransport.h3._settings import encode_settings
+from pywebtransport.h3._varint import decode_varint, encode_varint
 from tests.unit.h3.fake_quic import FakeClock, FakeQuic, FakeStream, FakeTurns, Pair
 
 DRAFT16 = {0x33: 1, 0x2C7CF000: 1, 0x2B61: 1 << 20, 0x2B64: 10, 0x2B65: 10}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pywebtransport.h3.session import H3Session
+from pywebtransport.h3._session import H3Session
 
 from .bed import ServerBed, SessionRecorder
 

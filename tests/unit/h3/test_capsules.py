@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.h3.capsules import (
+from pywebtransport.h3._capsules import (
     FLOW_CONTROL_CAPSULES,
     PROHIBITED_CAPSULES,
     SESSION_CAPSULES,
@@ -18,9 +18,9 @@ from pywebtransport.h3.capsules import (
     parse_close,
     parse_number,
 )
-from pywebtransport.h3.errors import CapsuleError
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._errors import CapsuleError
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._varint import encode_varint
 
 ALL = SESSION_CAPSULES | FLOW_CONTROL_CAPSULES | PROHIBITED_CAPSULES
 

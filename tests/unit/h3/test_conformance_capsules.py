@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from pywebtransport.exceptions import FlowControlError, ProtocolError
-from pywebtransport.h3.capsules import encode_capsule, encode_close, encode_number
-from pywebtransport.h3.constants import CapsuleType
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3Session, H3SessionState
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._capsules import encode_capsule, encode_close, encode_number
+from pywebtransport.h3._constants import CapsuleType
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3Session, H3SessionState
+from pywebtransport.h3._varint import encode_varint
 from tests.unit.h3.bed import (
     CONNECT,
     DRAFT07,

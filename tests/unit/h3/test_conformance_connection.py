@@ -13,11 +13,11 @@ from pywebtransport.exceptions import (
     ProtocolError,
     WebTransportNotSupportedError,
 )
-from pywebtransport.h3.constants import H3Error
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.settings import encode_settings
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._constants import H3Error
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._settings import encode_settings
+from pywebtransport.h3._varint import encode_varint
 from tests.unit.h3.bed import (
     CONNECT,
     DRAFT16,

@@ -18,10 +18,10 @@ from pywebtransport.exceptions import (
     SessionRejectedError,
     WebTransportNotSupportedError,
 )
-from pywebtransport.h3.constants import H3Error
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3SessionState
+from pywebtransport.h3._constants import H3Error
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3SessionState
 from tests.unit.h3.bed import (
     CONNECT,
     DRAFT02,

@@ -9,12 +9,12 @@ reach this layer and are covered by
 import pytest
 
 from pywebtransport.exceptions import DatagramTooLargeError, SessionError
-from pywebtransport.h3.capsules import encode_close
-from pywebtransport.h3.error_codes import code_to_wire
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3SessionState
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._capsules import encode_close
+from pywebtransport.h3._error_codes import code_to_wire
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3SessionState
+from pywebtransport.h3._varint import encode_varint
 from tests.unit.h3.bed import CONNECT, DRAFT16, ClientBed, PairBed, ServerBed, recorder
 from tests.unit.h3.fake_quic import FakeStream
 

@@ -12,13 +12,13 @@ from pywebtransport.exceptions import (
     ConnectionError,
     SessionError,
 )
-from pywebtransport.h3.connection import H3Connection
-from pywebtransport.h3.error_codes import code_to_wire
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3Session, H3SessionState
-from pywebtransport.h3.settings import encode_settings
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._connection import H3Connection
+from pywebtransport.h3._error_codes import code_to_wire
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3Session, H3SessionState
+from pywebtransport.h3._settings import encode_settings
+from pywebtransport.h3._varint import encode_varint
 from tests.unit.h3.bed import (
     CONNECT,
     DRAFT02,

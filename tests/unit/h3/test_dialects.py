@@ -5,8 +5,8 @@ import pytest
 from pywebtransport import ClientConfig, ServerConfig
 from pywebtransport.constants import HTTP3_SETTINGS
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.h3.constants import RESERVED_SETTINGS, Setting
-from pywebtransport.h3.dialects import (
+from pywebtransport.h3._constants import RESERVED_SETTINGS, Setting
+from pywebtransport.h3._dialects import (
     ALL_DIALECTS,
     DIALECTS,
     add_enabling,
@@ -15,8 +15,8 @@ from pywebtransport.h3.dialects import (
     never_asks_for_credit,
     select_dialect,
 )
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.settings import build_settings
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._settings import build_settings
 
 H3, OLDER = "webtransport-h3", "webtransport"
 ALL = add_enabling(ALL_DIALECTS, {})

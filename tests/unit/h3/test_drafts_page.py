@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pywebtransport.h3.dialects import DIALECTS
+from pywebtransport.h3._dialects import DIALECTS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "topics" / "drafts.md").read_text()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pywebtransport.exceptions import SessionClosedError, SessionError
-from pywebtransport.h3.capsules import encode_close
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3Session
+from pywebtransport.h3._capsules import encode_close
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
     CONNECT,
     Bed,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.h3.error_codes import code_from_wire, code_to_wire
+from pywebtransport.h3._error_codes import code_from_wire, code_to_wire
 
 VECTORS = [
     (0, 0x52E4A40FA8DB),

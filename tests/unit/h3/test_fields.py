@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.h3.constants import MAX_FIELD_LINE, MAX_FIELD_NAME
-from pywebtransport.h3.errors import MessageError
-from pywebtransport.h3.fields import (
+from pywebtransport.h3._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
+from pywebtransport.h3._errors import MessageError
+from pywebtransport.h3._fields import (
     check_fields,
     check_rejection,
     check_section_size,

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.h3.early import EarlyArrivals, EarlyStream
-from pywebtransport.h3.errors import LimitError
-from pywebtransport.h3.flow import LocalStreams, PeerStreams, check_limit
-from pywebtransport.h3.ids import SettledIds
-from pywebtransport.h3.options import H3Options
+from pywebtransport.h3._early import EarlyArrivals, EarlyStream
+from pywebtransport.h3._errors import LimitError
+from pywebtransport.h3._flow import LocalStreams, PeerStreams, check_limit
+from pywebtransport.h3._ids import SettledIds
+from pywebtransport.h3._options import H3Options
 from tests.unit.h3.fake_quic import FakeClock, FakeQuic, FakeStream
 
 

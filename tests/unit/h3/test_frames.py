@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.h3.frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
-from pywebtransport.h3.varint import encode_varint
+from pywebtransport.h3._frames import SKIP, SKIPPED, STREAM, Frame, FrameParser, encode_frame
+from pywebtransport.h3._varint import encode_varint
 
 
 def policy(frame_type: int) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pywebtransport.h3.capsules import encode_close, encode_number
-from pywebtransport.h3.frames import encode_frame
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.session import H3Session
+from pywebtransport.h3._capsules import encode_close, encode_number
+from pywebtransport.h3._frames import encode_frame
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
     Bed,
     ClientBed,

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.h3.dialects import DIALECTS
-from pywebtransport.h3.protocols import (
+from pywebtransport.h3._dialects import DIALECTS
+from pywebtransport.h3._protocols import (
     check_protocols,
     format_offer,
     format_protocol,
     parse_offer,
     parse_protocol,
 )
-from pywebtransport.h3.structured import Member, parse_item, parse_list, serialize_string
+from pywebtransport.h3._structured import Member, parse_item, parse_list, serialize_string
 
 
 def test_lists_of_every_kind() -> None:

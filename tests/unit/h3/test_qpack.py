@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.h3.constants import H3Error
-from pywebtransport.h3.errors import H3ConnectionError
-from pywebtransport.h3.qpack import (
+from pywebtransport.h3._constants import H3Error
+from pywebtransport.h3._errors import H3ConnectionError
+from pywebtransport.h3._qpack import (
     FieldSectionTooLarge,
     Qpack,
     count_field_lines,

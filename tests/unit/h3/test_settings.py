@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import ConfigurationError
-from pywebtransport.h3.constants import H3Error
-from pywebtransport.h3.errors import H3ConnectionError
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.settings import (
+from pywebtransport.h3._constants import H3Error
+from pywebtransport.h3._errors import H3ConnectionError
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._settings import (
     build_settings,
     check_settings,
     encode_settings,

@@ -16,8 +16,8 @@ from pywebtransport.exceptions import (
     StreamLimitError,
     WebTransportNotSupportedError,
 )
-from pywebtransport.h3.options import H3Options
-from pywebtransport.h3.tunnel import H3Tunnel
+from pywebtransport.h3._options import H3Options
+from pywebtransport.h3._tunnel import H3Tunnel
 from tests.unit.h3.bed import (
     CONNECT,
     Bed,

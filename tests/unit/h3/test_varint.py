@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.h3.varint import MAX_VARINT, decode_varint, encode_varint, varint_size
+from pywebtransport.h3._varint import MAX_VARINT, decode_varint, encode_varint, varint_size
 
 RFC9000_VECTORS = [
     ("c2197c5eff14e88c", 151288809941952652),

@@ -14,7 +14,7 @@ from pywebtransport.pubsub import (
     SubscriptionLimitError,
     TopicForbiddenError,
 )
-from pywebtransport.pubsub.exceptions import pubsub_error
+from pywebtransport.pubsub._exceptions import pubsub_error
 from pywebtransport.rpc import MethodNotFoundError, RpcError, RpcErrorCode
 
 CLASSES = {

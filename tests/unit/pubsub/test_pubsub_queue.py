@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.pubsub import BackpressurePolicy
-from pywebtransport.pubsub.queue import MessageQueue
+from pywebtransport.pubsub._queue import MessageQueue
 
 OLDEST, NEWEST, CLOSE = BackpressurePolicy
 

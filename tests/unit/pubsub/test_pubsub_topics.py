@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.pubsub import InvalidTopicError
-from pywebtransport.pubsub.topics import (
+from pywebtransport.pubsub._topics import (
     MAX_DEPTH,
     MAX_TOPIC_LENGTH,
     check_pattern,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pywebtransport.exceptions import SerializationError
-from pywebtransport.pubsub.messages import (
+from pywebtransport.pubsub._messages import (
     REGISTRY,
     WIRE_REGISTRY,
     Dropped,
@@ -13,7 +13,7 @@ from pywebtransport.pubsub.messages import (
     Opening,
     PubSubMessage,
 )
-from pywebtransport.pubsub.wire import FrameCodec
+from pywebtransport.pubsub._wire import FrameCodec
 from pywebtransport.serializer import JSONSerializer, MsgPackSerializer
 
 CODEC = FrameCodec(JSONSerializer(), 100)

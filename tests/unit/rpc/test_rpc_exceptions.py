@@ -15,7 +15,7 @@ from pywebtransport.rpc import (
     RpcErrorCode,
     RpcTimeoutError,
 )
-from pywebtransport.rpc.exceptions import error_from_code
+from pywebtransport.rpc._exceptions import error_from_code
 
 CLASSES = [RpcError, InvalidParamsError, MethodNotFoundError, RpcCancelledError, RpcTimeoutError]
 

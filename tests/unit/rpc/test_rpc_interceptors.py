@@ -7,7 +7,7 @@ import pytest
 
 from pywebtransport import ConfigurationError
 from pywebtransport.rpc import Proceed, RpcCall, RpcDirection
-from pywebtransport.rpc.call import check_interceptor, run_intercepted
+from pywebtransport.rpc._call import check_interceptor, run_intercepted
 from pywebtransport.session import WebTransportSession
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pywebtransport.rpc import RpcError, RpcErrorCode
-from pywebtransport.rpc.messages import (
+from pywebtransport.rpc._messages import (
     MAX_METADATA,
     REGISTRY,
     Notification,

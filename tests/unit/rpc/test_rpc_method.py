@@ -8,7 +8,7 @@ import pytest
 
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.rpc import InvalidParamsError
-from pywebtransport.rpc.method import Method
+from pywebtransport.rpc._method import Method
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pywebtransport.serializer import JSONSerializer, MsgPackSerializer, _limits
 from pywebtransport.serializer import json as json_module
 from pywebtransport.serializer import msgpack as msgpack_module
 from pywebtransport.serializer._messages import MessageCodec
-from pywebtransport.utils.turns import finish
+from pywebtransport.utils._turns import finish
 from tests.support.turns import Clock, Meter
 from tests.unit.serializer.test_serializer_json import ALL, made_with
 

@@ -1,0 +1,220 @@
+"""The configuration of clients."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, Unpack, cast
+
+from .._states import Headers
+from .._version import __version__
+from ..constants import (
+    DEFAULT_AUTO_RECONNECT,
+    DEFAULT_CLIENT_MAX_CONNECTIONS,
+    DEFAULT_CLIENT_VERIFY_MODE,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_HAPPY_EYEBALLS_DELAY,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_MAX_RETRY_DELAY,
+    DEFAULT_MAX_STREAMS,
+    DEFAULT_RETRY_BACKOFF,
+    DEFAULT_RETRY_DELAY,
+    DEFAULT_STREAM_CREATION_TIMEOUT,
+)
+from ..exceptions import invalid_config
+from ._base import COMMON_RULES, BaseConfig, amount, seconds
+from ._fields import (
+    CertificateHashes,
+    Flag,
+    HeaderFields,
+    Number,
+    Path,
+    Rule,
+    Text,
+    VerifyMode,
+)
+from ._keywords import CertificateHash, ClientFields
+
+__all__ = ["ClientConfig"]
+
+
+@dataclass(kw_only=True)
+class ClientConfig(BaseConfig):
+    """How a client connects, and the limits of its sessions."""
+
+    allow_pooling: bool = False
+    """Let sessions to one authority share a connection, which is kept for further
+    ones until ``max_connections`` are open and another authority needs one. Not
+    possible together with ``server_certificate_hashes``."""
+
+    auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
+    """Make ``WebTransportClient.create`` give a client that reconnects."""
+
+    certfile: str | None = None
+    """PEM file of the certificate chain that identifies this client (mutual TLS)."""
+
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+    """Seconds that ``connect`` may take, from name resolution to the server's answer."""
+
+    happy_eyeballs_delay: float = DEFAULT_HAPPY_EYEBALLS_DELAY
+    """Seconds after which the next address of a host is tried beside the first
+    (RFC 8305)."""
+
+    headers: Headers = field(default_factory=dict, repr=False)
+    """Header fields of every session request; a list of values makes several lines of
+    one. Not shown by ``repr``: they may hold credentials."""
+
+    keyfile: str | None = None
+    """PEM file of the key of ``certfile``."""
+
+    max_connections: int = DEFAULT_CLIENT_MAX_CONNECTIONS
+    """Connections that one client may have open at a time."""
+
+    max_retries: int = DEFAULT_MAX_RETRIES
+    """Times that a reconnecting client tries again, and that any client sends a request
+    again which the server did not process (H3_REQUEST_REJECTED); 0: never."""
+
+    max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY
+    """Seconds of the longest pause between two tries."""
+
+    max_streams: int = DEFAULT_MAX_STREAMS
+    """Streams that this end may have open at a time in one session; opening another
+    raises ``StreamLimitError``, or waits for as long as its ``timeout`` says."""
+
+    require_application_protocol: bool = False
+    """Close a session with WT_ALPN_ERROR unless the server picked one of
+    ``application_protocols``."""
+
+    retry_backoff: float = DEFAULT_RETRY_BACKOFF
+    """Factor by which the pause grows from one try to the next."""
+
+    retry_delay: float = DEFAULT_RETRY_DELAY
+    """Seconds of the first pause between two tries."""
+
+    server_certificate_hashes: Sequence[CertificateHash] = field(default_factory=list)
+    """SHA-256 hashes of certificates to accept instead of checking the chain
+    and the name. Each is 32 bytes, or a string: 64 hex digits, with or without colons, or
+    base64. ``{"algorithm": "sha-256", "value": ...}`` is accepted, too. However they are
+    given, the field holds a list of bytes."""
+
+    stream_creation_timeout: float = DEFAULT_STREAM_CREATION_TIMEOUT
+    """Seconds that opening a stream may wait for the peer's credit."""
+
+    user_agent: str = f"pywebtransport/{__version__}"
+    """The ``user-agent`` header; empty: none is sent."""
+
+    verify_mode: ssl.VerifyMode | None = DEFAULT_CLIENT_VERIFY_MODE
+    """``CERT_NONE`` accepts any server certificate; every other value, None
+    included, demands a valid one."""
+
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        **COMMON_RULES,
+        "allow_pooling": Flag(),
+        "auto_reconnect": Flag(),
+        "certfile": Path(),
+        "connect_timeout": seconds(),
+        "happy_eyeballs_delay": seconds(above=False),
+        "headers": HeaderFields(),
+        "keyfile": Path(),
+        "max_connections": amount("connections", 1, 1 << 31),
+        "max_retries": amount("tries", 0, 1 << 31),
+        "max_retry_delay": seconds(),
+        "max_streams": amount("streams", 1, 1 << 31),
+        "require_application_protocol": Flag(),
+        "retry_backoff": Number(1.0, 1000.0, "times"),
+        "retry_delay": seconds(),
+        "server_certificate_hashes": CertificateHashes(),
+        "stream_creation_timeout": seconds(),
+        "user_agent": Text("text"),
+        "verify_mode": VerifyMode(optional=True),
+    }
+
+    @classmethod
+    def create(cls, **fields: Unpack[ClientFields]) -> Self:
+        """Make a configuration from the fields given; type checkers know their names.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return cls.from_dict({**fields})
+
+    @classmethod
+    def create_for_development(cls, *, verify_ssl: bool = False) -> Self:
+        """Settings for trying things out: debug logs, certificates not checked.
+
+        Args:
+            verify_ssl: Check the server's certificate all the same.
+        """
+        mode = ssl.CERT_REQUIRED if Flag().convert("verify_ssl", verify_ssl) else ssl.CERT_NONE
+        return cls(verify_mode=mode, log_level="DEBUG", connect_timeout=10.0)
+
+    @classmethod
+    def create_for_production(
+        cls,
+        *,
+        ca_certs: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> Self:
+        """Settings for real use: certificates are checked, only warnings are logged.
+
+        Args:
+            ca_certs: PEM file of the authorities to trust; None: the system's.
+            certfile: PEM file of this client's certificate chain.
+            keyfile: PEM file of its key.
+        """
+        return cls(
+            verify_mode=ssl.CERT_REQUIRED,
+            log_level="WARNING",
+            ca_certs=ca_certs,
+            certfile=certfile,
+            keyfile=keyfile,
+        )
+
+    def merge(self, other: ClientConfig | dict[str, Any]) -> Self:
+        """A new configuration in which ``other`` wins.
+
+        Args:
+            other: A dictionary: all of its fields win. A configuration: those
+                of its fields win that differ from their defaults.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return self._merged(other)
+
+    def update(self, **fields: Unpack[ClientFields]) -> Self:
+        """A new configuration with some fields changed; this one stays as it is.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return self._changed(fields)
+
+    @property
+    def pinned_hashes(self) -> list[bytes]:
+        """``server_certificate_hashes`` as the field holds them."""
+        return cast(list[bytes], self.server_certificate_hashes)
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        self._require_pair(self.certfile, self.keyfile)
+        if self.allow_pooling and self.server_certificate_hashes:
+            raise invalid_config(
+                key="allow_pooling",
+                value=True,
+                reason="must be False together with server_certificate_hashes",
+            )
+        if self.require_application_protocol and not self.application_protocols:
+            raise invalid_config(
+                key="require_application_protocol",
+                value=True,
+                reason="needs at least one of application_protocols",
+            )
+        if self.max_retry_delay < self.retry_delay:
+            raise invalid_config(
+                key="max_retry_delay",
+                value=self.max_retry_delay,
+                reason=f"must be at least retry_delay ({self.retry_delay:g} seconds)",
+            )

@@ -1,0 +1,201 @@
+"""What carries messages between the event buses of one or of many processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from ..exceptions import SerializationError, WebTransportError, invalid_config
+from ..utils._checks import check_instance
+from ..utils._failures import log_application_error, name_of
+from ..utils._rounds import Round, Rounds
+from ..utils._text import printable
+
+__all__ = ["Deliver", "EventBackend"]
+
+logger = logging.getLogger("pywebtransport.events")
+
+Deliver: TypeAlias = Callable[[str, bytes], object]
+"""Takes the channel and the payload of one message. Runs on the event loop and must not block."""
+
+DEFAULT_MAX_PAYLOAD_SIZE = 1024 * 1024
+"""Bytes of one message."""
+DEFAULT_MAX_SUBSCRIPTIONS = 10_000
+"""Subscriptions of one backend."""
+MAX_CHANNEL_LENGTH = 1024
+"""Characters in the name of a channel or in a pattern."""
+
+
+GapListener: TypeAlias = Callable[[float | None], object]
+"""Told None when messages begin to get lost, and then the seconds that it lasted."""
+
+
+@runtime_checkable
+class EventBackend(Protocol):
+    """Carries payloads from publishers to subscribers of a channel, at most once.
+
+    Messages of one publisher on one channel arrive in order. What is published
+    while a subscriber is not connected is lost to it. A message comes back to the
+    process that published it when that process subscribes, and only this way: a
+    bus never delivers its own messages besides the backend.
+
+    A backend belongs to the event loop that started it. One that can lose messages by
+    losing a connection also has ``watch_gaps``, as :class:`RedisBackend` has: buses and
+    brokers pass on what it tells.
+    """
+
+    async def start(self) -> None:
+        """Connect; idempotent.
+
+        Raises:
+            ConnectionError: The backend cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """End every subscription and release everything; idempotent."""
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Send ``payload`` to the subscribers of ``channel``; returns when it was handed on.
+
+        Raises:
+            ConfigurationError: ``channel`` is empty or longer than 1024 characters.
+            ConnectionError: The backend is not connected now, so nobody gets it.
+            SerializationError: The payload is larger than the backend carries.
+        """
+
+    async def subscribe(self, pattern: str, deliver: Deliver) -> str:
+        """Call ``deliver`` for each message on the channels that ``pattern`` names.
+
+        Args:
+            pattern: A channel; ``*`` in it stands for any run of characters.
+            deliver: What to call.
+
+        Returns:
+            An identifier for ``unsubscribe``. The subscription is in force then.
+
+        Raises:
+            ConfigurationError: ``pattern`` is empty or longer than 1024 characters.
+            ConnectionError: The backend is not connected now.
+            WebTransportError: The backend has as many subscriptions as it may.
+        """
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        """End a subscription; an unknown identifier is ignored."""
+
+
+def check_channel(key: str, name: str) -> str:
+    """Check the name of a channel, or a pattern.
+
+    Raises:
+        ConfigurationError: Not a text of 1 to 1024 characters that UTF-8 can hold.
+    """
+    given: object = name  # callers without a type checker may pass anything
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_CHANNEL_LENGTH:
+        raise invalid_config(
+            key=key, value=given, reason=f"expected a text of 1 to {MAX_CHANNEL_LENGTH} characters"
+        )
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise invalid_config(
+            key=key, value=given, reason="expected a text that UTF-8 can hold"
+        ) from error
+    return given
+
+
+def check_room(count: int, limit: int) -> None:
+    """Check that one more subscription is allowed.
+
+    Raises:
+        WebTransportError: There are ``limit`` already.
+    """
+    if count >= limit:
+        raise WebTransportError(
+            f"The backend has {count} subscriptions already; its max_subscriptions is {limit}"
+        )
+
+
+def check_payload(payload: bytes, limit: int) -> None:
+    """Check that a payload may be sent.
+
+    Raises:
+        ConfigurationError: It is not bytes.
+        SerializationError: It is longer than ``limit`` bytes.
+    """
+    check_instance("payload", payload, bytes, bytearray, memoryview)
+    if len(payload) > limit:
+        raise SerializationError(
+            f"The payload has {len(payload)} bytes; max_payload_size is {limit}",
+            details={"size": len(payload), "max_payload_size": limit},
+        )
+
+
+def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
+    """Hear of the gaps of a backend that has any; what to call to hear no more."""
+    watch: Any = getattr(backend, "watch_gaps", None)
+    if watch is None:
+        return lambda: None
+    stop: Callable[[], None] = watch(listener)
+    return stop
+
+
+class Handing:
+    """Hands messages to subscribers, in the order in which they came.
+
+    Each may have many subscribers, and each of these many members: whoever hands over more
+    waits for the end, or they would be made faster than they are delivered.
+
+    Attributes:
+        delivered: Messages that subscribers took.
+        errors: Messages at which they raised.
+    """
+
+    __slots__ = ("_rounds", "delivered", "errors")
+
+    def __init__(self) -> None:
+        self._rounds = Rounds()
+        self.delivered = self.errors = 0
+
+    async def hand_over(
+        self,
+        subscribers: Iterable[Any],
+        deliver_of: Callable[[Any], Deliver | None],
+        channel: str,
+        payload: bytes,
+    ) -> None:
+        """Hand one message over, and wait until it has arrived.
+
+        Args:
+            subscribers: A snapshot.
+            deliver_of: What to call for one of them; None: it does not want the message.
+            channel: That of the message.
+            payload: Its bytes.
+
+        Cancellation:
+            It is handed over all the same.
+        """
+        longer: list[Round] = []
+
+        def hand(subscriber: Any) -> None:
+            # One that is delivered to may end another.
+            deliver = deliver_of(subscriber)
+            if deliver is not None:
+                self._call(deliver, channel, payload, longer)
+
+        await self._rounds.begin(subscribers, hand).wait()
+        for one in longer:
+            await one.wait()
+
+    def _call(self, deliver: Deliver, channel: str, payload: bytes, longer: list[Round]) -> None:
+        try:
+            result = deliver(channel, payload)
+        except (Exception, asyncio.CancelledError) as error:
+            self.errors += 1
+            what = f"Subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
+            log_application_error(logger, f"{what}: it", error)
+            return
+        self.delivered += 1
+        if isinstance(result, Round) and not result.is_over:
+            longer.append(result)

@@ -1,0 +1,504 @@
+"""Messages between processes and machines, through a Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Self
+
+from ..exceptions import AuthenticationError, ConnectionError
+from ..utils._checks import check_callable, check_count, check_seconds, check_text
+from ..utils._closing import AsyncCloseable
+from ..utils._failures import log_application_error, name_of
+from ..utils._logs import BoundedLog
+from ..utils._text import printable
+from ._backend import (
+    DEFAULT_MAX_PAYLOAD_SIZE,
+    DEFAULT_MAX_SUBSCRIPTIONS,
+    Deliver,
+    GapListener,
+    Handing,
+    check_channel,
+    check_payload,
+    check_room,
+)
+from ._redis_link import OnMessage, RedisLink, parse_redis_url, redis_error
+
+__all__ = ["RedisBackend"]
+
+logger = logging.getLogger("pywebtransport.events")
+
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines about attempts that fail in the same way."""
+_MAX_UNDER_WAY = 1000
+"""Messages that are being published at a time; more of them wait for their turn."""
+
+
+class _Channel:
+    """A channel or pattern on the server, and who wants its messages."""
+
+    __slots__ = ("confirmed", "delivers", "key", "pattern")
+
+    def __init__(self, pattern: str, prefix: str) -> None:
+        self.pattern = pattern
+        self.delivers: dict[str, Deliver] = {}
+        # The reply to SUBSCRIBE on the connection of now.
+        self.confirmed: asyncio.Future[Any] | None = None
+        if "*" in pattern:
+            parts = [_escape(part) for part in pattern.split("*")]
+            self.key = (b"pmessage", (_escape(prefix) + "*".join(parts)).encode())
+        else:
+            self.key = (b"message", (prefix + pattern).encode())
+
+    def ask(self, link: RedisLink) -> asyncio.Future[Any]:
+        """Subscribe on the server; the reply."""
+        self.confirmed = link.request(*self.command("SUBSCRIBE"))
+        return self.confirmed
+
+    def command(self, verb: str) -> tuple[str, bytes]:
+        """``SUBSCRIBE`` or ``UNSUBSCRIBE``, or those of patterns."""
+        kind, name = self.key
+        return (f"P{verb}" if kind == b"pmessage" else verb), name
+
+
+class RedisBackend(AsyncCloseable):
+    """An :class:`EventBackend` on Redis ``PUBLISH`` and ``SUBSCRIBE``.
+
+    Delivery is *at most once*: what is published while this process is not
+    connected is lost to it. It connects again by itself, with growing, random
+    pauses, and subscribes again; each such gap is logged, counted in
+    :meth:`get_stats`, and told to ``on_gap`` and to those who asked by
+    :meth:`watch_gaps`, buses and brokers among them. Credentials that the server
+    refuses, and a server that cannot be reached, are WARNINGs in the log, once a minute
+    at most. Messages are delivered as they
+    arrive and are not queued here; a subscriber that is slow keeps a bounded
+    queue of its own, as :class:`EventBus` does.
+
+    Two connections are used: one for subscriptions, one for publishing.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user name,
+            password and options of redis-py, such as ``?ssl_ca_certs=ca.pem``.
+            The number of the database has no influence: channels belong to
+            the server.
+        prefix: Put before the name of every channel on the server, to keep
+            apart applications that share it.
+        timeout: Seconds to wait at most for a connection, or for an answer.
+        reconnect_delay: Seconds before the first attempt to connect again; it
+            doubles with each that fails, and is shortened at random by up to
+            one half, so that many processes do not come at once.
+        max_reconnect_delay: Seconds between two attempts at most.
+        ping_interval: Seconds of silence after which the server is asked whether it is
+            still there; without an answer within ``timeout`` the connection counts as lost.
+        max_payload_size: Bytes of one message; a larger one from elsewhere is
+            dropped and counted.
+        max_subscriptions: Subscriptions at a time.
+        on_gap: Called after each gap, once messages arrive again, with its
+            length in seconds. Runs on the event loop and must not block.
+
+    Raises:
+        ConfigurationError: redis-py is not installed
+            (``pip install "pywebtransport[redis]"``), or an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        prefix: str = "pywebtransport:",
+        timeout: float = 5.0,
+        reconnect_delay: float = 0.1,
+        max_reconnect_delay: float = 10.0,
+        ping_interval: float = 15.0,
+        max_payload_size: int = DEFAULT_MAX_PAYLOAD_SIZE,
+        max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
+        on_gap: Callable[[float], object] | None = None,
+    ) -> None:
+        for key, value in (
+            ("timeout", timeout),
+            ("reconnect_delay", reconnect_delay),
+            ("max_reconnect_delay", max_reconnect_delay),
+            ("ping_interval", ping_interval),
+        ):
+            check_seconds(key, value)
+        if on_gap is not None:
+            check_callable("on_gap", on_gap)
+        check_text("prefix", prefix)
+        self._arguments = parse_redis_url(url)
+        self._prefix = prefix and check_channel("prefix", prefix)
+        self._timeout = timeout
+        self._delay = reconnect_delay
+        self._max_delay = max_reconnect_delay
+        self._ping_interval = ping_interval
+        self._max_payload_size = check_count("max_payload_size", max_payload_size)
+        self._max_subscriptions = check_count("max_subscriptions", max_subscriptions)
+        self._on_gap = on_gap
+        self._gap_listeners: list[GapListener] = []
+        self._last_error: Exception | None = None
+        # Attempts may fail for days.
+        self._log = BoundedLog(logger, interval=_LOG_INTERVAL)
+        self._ids = itertools.count(1)
+        # By subscription; and by kind of message and name on the server.
+        self._subscriptions: dict[str, _Channel] = {}
+        self._channels: dict[tuple[bytes, bytes], _Channel] = {}
+        self._subscriber: RedisLink | None = None
+        self._publisher: RedisLink | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        # Starting and ending; making the connection for publishing.
+        self._life = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._failed_openings = 0
+        self._room = asyncio.Semaphore(_MAX_UNDER_WAY)
+        self._counts = dict.fromkeys(
+            (
+                *("published", "errors", "oversize", "malformed"),
+                *("gaps", "failed_attempts"),
+            ),
+            0,
+        )
+        self._handing = Handing()
+        self._gap_seconds = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Connect; idempotent. From then on lost connections are made again.
+
+        Raises:
+            AuthenticationError: The server wants other credentials.
+            ConnectionError: It cannot be reached in time.
+
+        Cancellation: safe; nothing stays open.
+        """
+        async with self._life:
+            if self._keeper is None:
+                try:
+                    link = await self._open(self._take_message)
+                except (AuthenticationError, ConnectionError) as error:
+                    self._failed(error)
+                    raise
+                self._last_error = None
+                self._subscriber = link
+                self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(link))
+
+    async def close(self) -> None:
+        """End every subscription and both connections; idempotent. It may be started again.
+
+        Cancellation: safe; everything is released all the same.
+        """
+        self._subscriptions.clear()
+        self._channels.clear()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            # Not left to the keeper: cancelled before its first step it releases nothing.
+            links = [one for one in (self._subscriber, self._publisher) if one is not None]
+            for link in links:
+                link.abort(ConnectionError("The backend was closed"))
+            await asyncio.gather(asyncio.wait([keeper]), *(link.close() for link in links))
+            self._subscriber = self._publisher = None
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Send ``payload`` to the subscribers of ``channel``; returns when the server has it.
+
+        Raises:
+            AuthenticationError: The user may not publish there.
+            ConfigurationError: ``channel`` is no name for a channel.
+            ConnectionError: The server is not connected now, or did not answer
+                in time; it is not known then whether anybody gets the message.
+            SerializationError: The payload is larger than ``max_payload_size``.
+
+        Cancellation: the message may have been sent, or not.
+        """
+        check_channel("channel", channel)
+        check_payload(payload, self._max_payload_size)
+        name = (self._prefix + channel).encode()
+        async with self._room:
+            link = await self._link_for_publishing()
+            await self._answer(link, link.request("PUBLISH", name, payload))
+        self._counts["published"] += 1
+
+    async def subscribe(self, pattern: str, deliver: Deliver) -> str:
+        """Call ``deliver`` for each message on the channels that ``pattern`` names.
+
+        Args:
+            pattern: A channel; ``*`` in it stands for any run of characters.
+            deliver: What to call; must not block. What it raises is logged.
+
+        Returns:
+            An identifier for :meth:`unsubscribe`. The server knows the
+            subscription then.
+
+        Raises:
+            AuthenticationError: The user may not subscribe to that.
+            ConfigurationError: ``pattern`` is no name for a channel.
+            ConnectionError: The server is not connected now, or did not answer
+                in time.
+            WebTransportError: There are ``max_subscriptions`` already.
+
+        Cancellation: safe; there is no subscription then.
+        """
+        check_channel("pattern", pattern)
+        check_callable("deliver", deliver)
+        check_room(len(self._subscriptions), self._max_subscriptions)
+        link = self._check_connected()
+        channel = _Channel(pattern, self._prefix)
+        channel = self._channels.setdefault(channel.key, channel)
+        subscription_id = str(next(self._ids))
+        channel.delivers[subscription_id] = deliver
+        self._subscriptions[subscription_id] = channel
+        try:
+            reply = channel.confirmed
+            # One that was refused may be allowed by now.
+            if reply is None or (reply.done() and isinstance(reply.result(), BaseException)):
+                reply = channel.ask(link)
+            await self._answer(link, reply)
+        except BaseException:
+            self._forget(subscription_id)
+            raise
+        return subscription_id
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        """End a subscription; an unknown identifier is ignored.
+
+        Cancellation: the subscription has ended all the same.
+        """
+        check_text("subscription_id", subscription_id)
+        reply = self._forget(subscription_id)
+        if reply is not None:
+            await asyncio.wait([reply], timeout=self._timeout)
+
+    def watch_gaps(self, listener: GapListener) -> Callable[[], None]:
+        """Hear of each gap, when it begins and when it is over.
+
+        Args:
+            listener: Called with None when the connection was lost, and with the length of
+                the gap in seconds once messages arrive again. Runs on the event loop and
+                must not block; what it raises is logged.
+
+        Returns:
+            A function that ends it.
+        """
+        check_callable("listener", listener)
+        self._gap_listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._gap_listeners:
+                self._gap_listeners.remove(listener)
+
+        return stop
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why there is no connection: what ended it, or the last attempt; None while there is."""
+        return self._last_error
+
+    def get_stats(self) -> dict[str, Any]:
+        """State and counts.
+
+        ``connected``, ``subscriptions``, ``published``, ``delivered``, ``errors``
+        (of subscribers), ``oversize`` and ``malformed`` (messages dropped),
+        ``gaps`` and ``gap_seconds`` (times without a connection that have begun,
+        and how long those took that are over), ``failed_attempts`` to connect again.
+        """
+        return {
+            "connected": self._subscriber is not None,
+            "subscriptions": len(self._subscriptions),
+            **self._counts,
+            "delivered": self._handing.delivered,
+            "errors": self._counts["errors"] + self._handing.errors,
+            "gap_seconds": self._gap_seconds,
+        }
+
+    # ------------------------------------------------------------- connections
+
+    async def _open(self, on_message: OnMessage) -> RedisLink:
+        return await RedisLink.open(self._arguments, timeout=self._timeout, on_message=on_message)
+
+    async def _keep_connected(self, link: RedisLink) -> None:
+        """Own the connections: wait for the end of one, make the next, until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                error = await link.wait_ended(
+                    ping_interval=self._ping_interval, timeout=self._timeout
+                )
+                lost = loop.time()
+                self._subscriber = None
+                self._counts["gaps"] += 1
+                self._last_error = redis_error(error, "The connection to Redis was lost")
+                logger.warning(
+                    "The connection to Redis was lost; messages get lost: %s", printable(error)
+                )
+                self._tell_listeners(None)
+                # The server is gone for publishing too; if not, the next message finds out.
+                if self._publisher is not None:
+                    self._publisher.abort(ConnectionError("The connection to Redis was lost"))
+                link = await self._connect_again()
+                self._tell_gap(loop.time() - lost)
+        finally:
+            await self._close_links(link)
+
+    async def _connect_again(self) -> RedisLink:
+        delay = self._delay
+        while True:
+            await asyncio.sleep(min(delay, self._max_delay) * random.uniform(0.5, 1.0))
+            try:
+                link = await self._open(self._take_message)
+            except (AuthenticationError, ConnectionError) as error:
+                self._failed(error)
+            else:
+                self._subscriber = link
+                if await self._subscribe_again(link):
+                    return link
+            self._counts["failed_attempts"] += 1
+            delay = min(2 * delay, self._max_delay)
+
+    async def _subscribe_again(self, link: RedisLink) -> bool:
+        """Whether the server knows all subscriptions again; else the link has ended."""
+        replies = [(channel, channel.ask(link)) for channel in self._channels.values()]
+        for channel, reply in replies:
+            try:
+                await self._answer(link, reply)
+            except AuthenticationError as error:
+                self._counts["errors"] += 1
+                self._log.tell(
+                    "refused subscription",
+                    logging.ERROR,
+                    "Redis refuses the subscription to '%s': %s",
+                    printable(channel.pattern),
+                    printable(error),
+                )
+            except ConnectionError as error:
+                logger.debug("Redis was lost while subscribing again: %s", printable(error))
+                self._subscriber = None
+                await link.close()
+                return False
+            except BaseException:
+                await link.close()
+                raise
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        """An attempt to connect failed: every kind of failure is told, but not every time."""
+        self._last_error = error
+        if isinstance(error, AuthenticationError):
+            # That does not get right by waiting.
+            kind, what = "refused", "Redis refuses to let this process in"
+        else:
+            kind, what = "unreachable", "Redis cannot be reached"
+        self._log.tell(kind, logging.WARNING, f"{what}: %s", printable(error, 500))
+
+    def _tell_gap(self, seconds: float) -> None:
+        self._gap_seconds += seconds
+        self._last_error = None
+        self._log.flush()
+        logger.info("Connected to Redis again after %.3f seconds", seconds)
+        if self._on_gap is not None:
+            self._call("on_gap", self._on_gap, seconds)
+        self._tell_listeners(seconds)
+
+    def _tell_listeners(self, seconds: float | None) -> None:
+        for listener in tuple(self._gap_listeners):
+            self._call("listener of gaps", listener, seconds)
+
+    def _call(self, what: str, function: Callable[[Any], object], seconds: float | None) -> None:
+        try:
+            function(seconds)
+        except (Exception, asyncio.CancelledError) as error:
+            self._counts["errors"] += 1
+            log_application_error(logger, f"{what} {name_of(function)} failed: it", error)
+
+    async def _close_links(self, link: RedisLink) -> None:
+        publisher, self._publisher, self._subscriber = self._publisher, None, None
+        await asyncio.gather(*(one.close() for one in (link, publisher) if one is not None))
+
+    def _check_connected(self) -> RedisLink:
+        link = self._subscriber
+        if link is None or link.ended:
+            why = "not started" if self._keeper is None else "not connected to Redis now"
+            raise ConnectionError(f"The backend is {why}")
+        return link
+
+    async def _link_for_publishing(self) -> RedisLink:
+        self._check_connected()
+        failed = self._failed_openings
+        async with self._opening:
+            if self._publisher is not None and self._publisher.ended:
+                await self._publisher.close()
+                self._publisher = None
+            if self._publisher is None:
+                if self._failed_openings != failed:
+                    # One attempt is for all who wait: theirs would follow one after the other.
+                    raise ConnectionError("Redis could not be reached for publishing")
+                try:
+                    link = await self._open(_ignore)
+                except (AuthenticationError, ConnectionError) as error:
+                    self._failed_openings += 1
+                    self._failed(error)
+                    raise
+                self._last_error = None
+                if self._subscriber is None:
+                    await link.close()
+                    raise ConnectionError("The backend was closed or lost Redis meanwhile")
+                self._publisher = link
+            return self._publisher
+
+    async def _answer(self, link: RedisLink, reply: asyncio.Future[Any]) -> None:
+        # Not awaited itself: cancelling one who waits must not cancel it for the others.
+        await asyncio.wait([reply], timeout=self._timeout)
+        if not reply.done():
+            error = ConnectionError(f"Redis did not answer within {self._timeout:g} seconds")
+            link.abort(error)
+            raise error
+        result = reply.result()
+        if isinstance(result, BaseException):
+            raise redis_error(result, "Redis did not do it") from result
+
+    # ---------------------------------------------------------------- messages
+
+    async def _take_message(self, message: list[Any]) -> None:
+        # [b"message", channel, payload] or [b"pmessage", pattern, channel, payload]
+        channel = self._channels.get((message[0], message[1]))
+        if channel is None:
+            return  # it was unsubscribed meanwhile
+        name, payload = message[-2:]
+        if len(payload) > self._max_payload_size:
+            self._counts["oversize"] += 1
+            return
+        try:
+            text = name.decode()[len(self._prefix) :]
+        except UnicodeDecodeError:
+            self._counts["malformed"] += 1
+            return
+        delivers = channel.delivers
+        await self._handing.hand_over(tuple(delivers), delivers.get, text, payload)
+
+    def _forget(self, subscription_id: str) -> asyncio.Future[Any] | None:
+        """Remove a subscription; the reply of the server, when it has to know."""
+        channel = self._subscriptions.pop(subscription_id, None)
+        if channel is None:
+            return None
+        del channel.delivers[subscription_id]
+        if channel.delivers:
+            return None
+        del self._channels[channel.key]
+        if self._subscriber is None:
+            return None
+        return self._subscriber.request(*channel.command("UNSUBSCRIBE"))
+
+
+def _escape(text: str) -> str:
+    """``text`` with what a pattern of Redis would take for something else made plain."""
+    for special in "\\*?[]":
+        text = text.replace(special, "\\" + special)
+    return text
+
+
+async def _ignore(message: list[Any]) -> None:
+    """The connection for publishing has no subscriptions."""

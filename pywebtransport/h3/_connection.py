@@ -1,0 +1,862 @@
+"""One HTTP/3 connection: settings, routing by session ID, shutdown. Sans-I/O.
+
+Commands come down as method calls on :class:`H3Connection` and its sessions;
+facts go up through the callbacks of ``events``. Time comes from ``call_later``.
+Handlers report a broken rule by raising one of the private exceptions of
+``errors``; :meth:`H3Connection.guard` is the one place where they are caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from .._states import HeadersToSend
+from .._transport import CallLater, Stream, TimerHandle, Transport, Turns
+from ..exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    HandshakeError,
+    ProtocolError,
+    SessionError,
+    StreamError,
+    WebTransportNotSupportedError,
+)
+from ..utils._text import printable
+from ..utils._turns import for_each
+from ._arrivals import Arrivals
+from ._constants import (
+    CONNECT_UDP_TOKEN,
+    FIRST_GOAWAY_ID,
+    MAX_FIELD_LINE,
+    TOKENS,
+    WEBTRANSPORT_H3_TOKEN,
+    FrameType,
+    H3Error,
+    Setting,
+    StreamType,
+)
+from ._critical import LocalCritical
+from ._dialects import Dialect, announced, dialect_of_request, flow_control_on, select_dialect
+from ._errors import H3ConnectionError, H3StreamError, SessionAbort, abort_error
+from ._events import SessionEvents
+from ._fields import Request, check_fields, check_section_size, encode_fields
+from ._frames import encode_frame
+from ._load import Load
+from ._nothing import NO_CONNECTION_EVENTS
+from ._options import H3Options
+from ._protocols import check_protocols
+from ._qpack import Qpack
+from ._request import Phase, RequestStream
+from ._session import H3Session
+from ._settings import check_settings, local_settings
+from ._tunnel import H3Tunnel
+from ._varint import encode_varint
+
+__all__ = ["ConnectionEvents", "H3Connection"]
+
+_SEND_FIRST = 2**63 - 1
+# What handlers raise about the peer.
+_ENDINGS = (H3ConnectionError, SessionAbort, H3StreamError, ConnectionError)
+# An end without dynamic table opens no QPACK streams (RFC 9204 section 4.2).
+_CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
+_NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
+
+
+class ConnectionEvents(Protocol):
+    """Facts about one HTTP/3 connection."""
+
+    def settings_received(self, settings: Mapping[int, int]) -> None:
+        """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
+
+    def session_requested(self, session: H3Session) -> None:
+        """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
+
+    def goaway_received(self, last_id: int) -> None:
+        """No new session can be opened on this connection."""
+
+    def early_dropped(self, what: str) -> None:
+        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
+        session did not come in time: it is lost."""
+
+    def connection_failed(self, error: Exception) -> None:
+        """The peer broke a rule: the connection is being closed with ``error.error_code``."""
+
+
+class H3Connection:
+    """HTTP/3 and WebTransport on one QUIC connection.
+
+    Args:
+        quic: The QUIC connection.
+        events: Where facts about the connection go.
+        call_later: Timers.
+        turns: Shares the time of the event loop.
+        options: Limits and choices.
+        is_client: Which end this is.
+
+    Attributes:
+        dialect: What new sessions speak; None until SETTINGS are in, or when there is none
+            in common.
+        settings: Our SETTINGS.
+        peer_settings: The peer's.
+        sessions: Sessions that have an ID and are not over.
+        newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
+        goaway_received: No new session may be opened.
+        settings_known: The peer's SETTINGS are in.
+        tunnel_requested: Server: hears of each request for a UDP tunnel (RFC 9298), and answers
+            it with ``accept`` or ``reject``, now or later; None: there are none, status 501.
+        tunnels: UDP tunnels by the ID of their request stream.
+        webtransport_error: Why no session can be opened on this connection; None if one can,
+            or while SETTINGS are not in.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_control",
+        "_control_backlog",
+        "_goaway_id",
+        "_goaway_sent",
+        "_held",
+        "_held_ids",
+        "_opened",
+        "_refused",
+        "_refused_timer",
+        "_routes",
+        "_settings_timer",
+        "_started",
+        "_telling",
+        "_to_send",
+        "_waiting",
+        "_when_told",
+        "arrivals",
+        "call_later",
+        "dialect",
+        "events",
+        "goaway_received",
+        "is_client",
+        "load",
+        "newest_stream",
+        "options",
+        "peer_settings",
+        "qpack",
+        "quic",
+        "requests",
+        "sessions",
+        "settings",
+        "settings_known",
+        "tunnel_requested",
+        "tunnels",
+        "webtransport_error",
+    )
+
+    def __init__(
+        self,
+        quic: Transport,
+        events: ConnectionEvents,
+        call_later: CallLater,
+        turns: Turns,
+        options: H3Options,
+        *,
+        is_client: bool,
+    ) -> None:
+        self.quic = quic
+        self.events = events
+        self.call_later = call_later
+        self.load = Load(options, call_later, turns)
+        self.options = options
+        self.is_client = is_client
+        self.settings = local_settings(options, is_client=is_client).values
+        self.dialect: Dialect | None = None
+        self.peer_settings = _NO_SETTINGS
+        self.sessions: dict[int, H3Session] = {}
+        self.newest_stream = [-4, -4]
+        self.goaway_received = False
+        self.settings_known = False
+        self.webtransport_error: Exception | None = None
+        self.qpack = Qpack(
+            options.qpack_max_table_capacity,
+            options.qpack_blocked_streams,
+            options.max_field_section_size,
+        )
+        self.requests: dict[int, RequestStream] = {}
+        self.tunnel_requested: Callable[[H3Tunnel], object] | None = None
+        self.tunnels: dict[int, H3Tunnel] = {}
+        self.arrivals = Arrivals(self)
+        self._closed = False
+        self._started = False
+        self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
+        self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
+        # Sessions that wait for a stream of a kind; most connections never have one.
+        self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] | None = None
+        self._routes: dict[int, Callable[[list[bytes]], object]] = {}  # by quarter stream ID
+        self._held_ids = 0
+        self._control: Stream | None = None
+        self._control_backlog = b""
+        self._opened = 0  # of our critical streams
+        self._goaway_sent: int | None = None
+        self._goaway_id: int | None = None
+        self._refused = 0
+        self._settings_timer: TimerHandle | None = None
+        self._refused_timer: TimerHandle | None = None
+        self._telling = False  # sessions that the connection is gone
+        self._when_told: Callable[[], object] | None = None
+
+    # The catch point.
+
+    def guard(self, handler: Callable[..., object], *args: Any) -> None:
+        """Run a handler; what it raises about the peer closes what it must, and no more."""
+        if self._closed:
+            return
+        try:
+            handler(*args)
+        except _ENDINGS as error:
+            self._end_of(error)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn, as :meth:`guard`."""
+        self.load.later(partial(self.guard, work))
+
+    def _end_of(self, error: Exception) -> None:
+        """Close what an exception of ``_ENDINGS`` says."""
+        if isinstance(error, H3ConnectionError):
+            self._fail(error.code, error.reason, error.frame_type)
+        elif isinstance(error, SessionAbort):
+            error.session.aborted(abort_error(error))
+        elif isinstance(error, H3StreamError):
+            request, session = error.request, error.request.session
+            request.fail(error.code)
+            if session is not None:
+                session.aborted(ProtocolError(error.reason, error_code=error.code, remote=True))
+        # Else the QUIC connection has begun to end: ``connection_closed`` follows.
+
+    # From the QUIC connection.
+
+    def start(self) -> None:
+        """The handshake is done: open our streams, send SETTINGS, wait for the peer's."""
+        if self._started or self._closed:
+            return
+        self._started = True
+        opening = local_settings(self.options, is_client=self.is_client).opening
+        self._control_backlog = opening + self._control_backlog
+        self.guard(self._open_critical)
+        if not self.settings_known:
+            self._settings_timer = self.call_later(
+                self.options.settings_timeout, self.guard, self._settings_late
+            )
+
+    def stream_ready(self, stream: Any) -> None:
+        """A stream of the peer has its first bytes, or more while it is not classified."""
+        # As ``guard`` does it; written out, since each stream of the peer comes by.
+        if self._closed:
+            return
+        try:
+            self.arrivals.classify(stream)
+        except _ENDINGS as error:
+            self._end_of(error)
+
+    def datagrams_received(self, datagrams: list[bytes]) -> None:
+        """DATAGRAM frames, in order."""
+        routes = self._routes
+        current = -1  # quarter stream ID of the run, datagrams in a row of one session
+        receive: Callable[[list[bytes]], object] | None = None
+        run: list[bytes] = []
+        for datagram in datagrams:
+            quarter, size = -2, 0
+            if len(datagram) > 1:
+                first = datagram[0]
+                if first < 0x40:
+                    quarter, size = first, 1
+                elif first < 0x80:
+                    quarter, size = (first & 0x3F) << 8 | datagram[1], 2
+            if quarter != current:
+                if receive is not None:
+                    receive(run)
+                    run = []
+                current, receive = quarter, routes.get(quarter)
+            if receive is not None:
+                run.append(datagram[size:])
+            else:
+                self.guard(self.arrivals.datagram, datagram)
+        if receive is not None:
+            receive(run)
+
+    def streams_available(self, unidirectional: bool) -> None:
+        """The peer allows more streams of this kind."""
+        if unidirectional:
+            self.guard(self._open_critical)
+        else:
+            self.guard(self._send_connects)
+        if self._waiting is None:
+            return
+        waiting = self._waiting[unidirectional]
+        for session in list(waiting):
+            if waiting.pop(session, self) is None:
+                session.events.streams_available(unidirectional)
+
+    def datagram_writable(self) -> None:
+        """The outgoing datagram queue has room again."""
+        for session in list(self.sessions.values()):
+            session.tell_datagram_writable()
+        for tunnel in list(self.tunnels.values()):
+            tunnel.tell_writable()
+
+    def connection_closed(
+        self, error: Exception | None, then: Callable[[], object] = lambda: None
+    ) -> None:
+        """The QUIC connection is gone: every session ends, every timer is cancelled.
+
+        Args:
+            error: How it ended; None: this end closed it.
+            then: Called once all sessions have heard of it; that of many takes several turns.
+        """
+        if not self._closed:
+            # What was said last, such as the end of a session, may have been put off.
+            self.load.hurry()
+            for request in list(self.requests.values()):
+                self.guard(request.go_on)
+        if not self._closed:
+            self._shut(error)
+        # Nothing comes from below any more. Events lead back here: with them gone nothing is
+        # left to the garbage collector.
+        self.events = NO_CONNECTION_EVENTS
+        if self._telling:
+            self._when_told = then
+        else:
+            then()
+
+    # Sessions of a client.
+
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: HeadersToSend,
+        origin: str | None = None,
+        application_protocols: Sequence[str] = (),
+        require_application_protocol: bool = False,
+        events: SessionEvents,
+    ) -> H3Session:
+        """Ask for a session; the request goes out as soon as the peer's SETTINGS allow it.
+
+        Args:
+            authority: Host and port of the URL.
+            path: Path and query; begins with a slash.
+            headers: Further request fields; several lines of one field as a list.
+            origin: The ``origin`` field.
+            application_protocols: Names to offer, best first.
+            require_application_protocol: Break off when the server chooses none of them.
+            events: Where the facts of the session go.
+
+        Raises:
+            ConfigurationError: an argument cannot be sent.
+            ConnectionError: the connection is closed or closing.
+            ClientError: the server said GOAWAY, or does not speak WebTransport.
+            SessionError: no further session is allowed on this connection now.
+        """
+        if not self.is_client:
+            raise ClientError("only a client opens sessions")
+        _check_target("authority", authority)
+        _check_target("path", path)
+        fields = check_fields(headers)
+        check_protocols(application_protocols)
+        if origin is not None:
+            fields.pop("origin", None)
+            origin = check_fields({"origin": origin})["origin"]
+        self._check_can_open()
+        session = H3Session(
+            self,
+            authority=authority,
+            path=path,
+            scheme="https",
+            origin=origin,
+            request_headers=fields,
+            protocol_token=WEBTRANSPORT_H3_TOKEN,
+            offered_protocols=application_protocols,
+            require_protocol=require_application_protocol,
+            events=events,
+        )
+        self._held_ids -= 1
+        session.session_id = self._held_ids
+        self._to_send[session] = None
+        self.guard(self._send_connects)
+        return session
+
+    def check_can_request(self) -> None:
+        """Client: raise what stands against any further request."""
+        if self._closed:
+            raise ConnectionError("the connection is closed")
+        if self.goaway_received:
+            raise ClientError(
+                "the server accepts no new session on this connection (GOAWAY)",
+                error_code=H3Error.REQUEST_REJECTED,
+                remote=True,
+            )
+
+    def check_header(self, pseudo: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        """Check a header against the size that the peer accepts.
+
+        Raises:
+            ConfigurationError: it is larger.
+        """
+        limit = self.peer_settings.get(Setting.MAX_FIELD_SECTION_SIZE)
+        if limit is not None:
+            check_section_size(encode_fields(pseudo, headers), limit)
+
+    def _check_can_open(self) -> None:
+        self.check_can_request()
+        if self.webtransport_error is not None:
+            raise self.webtransport_error
+        limit = self._session_limit()
+        if limit is not None and len(self.sessions) + len(self._to_send) >= limit:
+            raise SessionError(f"the connection allows {limit} sessions at a time")
+
+    def _session_limit(self) -> int | None:
+        """How many sessions a client may have on this connection; None: no known limit."""
+        dialect = self.dialect
+        if dialect is None:
+            return None
+        if dialect.one_session_without_flow_control and not flow_control_on(
+            dialect, self.settings, self.peer_settings
+        ):
+            return 1
+        return announced(dialect, self.peer_settings) if dialect.counts_sessions else None
+
+    def _send_connects(self) -> None:
+        """Send the requests that waited for SETTINGS or for a stream."""
+        while self._to_send and self.settings_known:
+            session = next(iter(self._to_send))
+            dialect = session.dialect or self.dialect
+            limit = self._session_limit()
+            error = self.webtransport_error
+            if error is None and limit is not None and len(self.sessions) >= limit:
+                error = SessionError(f"the connection allows {limit} sessions at a time")
+            if error is None and dialect is not None:
+                try:
+                    self.check_header(*session.request_fields(dialect))
+                except ConfigurationError as unfit:
+                    error = unfit
+            if error is not None or dialect is None:
+                del self._to_send[session]
+                session.refuse(error or SessionError("no dialect in common"))
+                continue
+            stream = self.open_stream(False)
+            if stream is None:
+                return
+            del self._to_send[session]
+            self._connect(session, stream, dialect)
+
+    def _connect(self, session: H3Session, stream: Stream, dialect: Dialect) -> None:
+        request = RequestStream(self, stream, session)
+        self.requests[request.stream_id] = request
+        self.arrivals.local_stream_opened(request.stream_id)
+        flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
+        session.bind(request, dialect, flow_control=flow_control)
+        self.sessions[session.session_id] = session
+        session.send_request()
+        if self._waiting is not None:
+            for unidirectional, waiting in enumerate(self._waiting):
+                if waiting.pop(session, self) is None:
+                    session.events.streams_available(bool(unidirectional))
+        session.tell_datagram_writable()
+
+    def retry_with_older_token(self, session: H3Session) -> bool:
+        """Ask again as an older client, if the server also shows an older generation.
+
+        Returns:
+            False: no retry is possible.
+        """
+        dialect = session.dialect
+        if dialect is None or dialect.token != WEBTRANSPORT_H3_TOKEN:
+            return False
+        older = select_dialect(self.options.offered, self.peer_settings, below=dialect.draft)
+        if older is None or not self.options.legacy_token_retry or self.goaway_received:
+            return False
+        request = self.requests.get(session.session_id)
+        if request is not None:
+            request.give_up()
+        self.sessions.pop(session.session_id, None)
+        self.arrivals.discard(session)
+        session.dialect = older
+        self._to_send[session] = None
+        self._send_connects()
+        return True
+
+    def session_established(self, session: H3Session) -> None:
+        """A session is established; later ones speak what it speaks."""
+        if self.is_client:
+            self.dialect = session.dialect
+
+    # Sessions of a server.
+
+    def request_received(self, stream: RequestStream, request: Request) -> None:
+        """A well-formed request."""
+        if self._goaway_sent is not None and stream.stream_id >= self._goaway_sent:
+            raise H3StreamError(stream, H3Error.REQUEST_REJECTED, "going away")
+        if not request.is_extended_connect:
+            _answer_plain(stream, request)
+        elif request.protocol not in TOKENS and (
+            request.protocol != CONNECT_UDP_TOKEN or self.tunnel_requested is None
+        ):
+            stream.respond(501)
+        elif self.settings_known:
+            self._admit(stream, request)
+        elif len(self._held) < self.options.max_pending_connects:
+            self._held[stream] = request
+        else:
+            self._refuse_session(stream, "too many requests before SETTINGS")
+
+    def _admit(self, stream: RequestStream, request: Request) -> None:
+        """Make a session of a CONNECT request, if there may be one more."""
+        if request.protocol == CONNECT_UDP_TOKEN:
+            self._admit_tunnel(stream, request)
+            return
+        dialect = dialect_of_request(self.options.offered, self.peer_settings, request.protocol)
+        if self.webtransport_error is not None or dialect is None:
+            raise H3StreamError(stream, H3Error.MESSAGE_ERROR, "WebTransport was not negotiated")
+        flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
+        single = dialect.one_session_without_flow_control and not flow_control
+        if len(self.sessions) >= (1 if single else self.options.max_sessions):
+            self._refuse_session(stream, "too many sessions")
+        session = H3Session(
+            self,
+            authority=request.authority,
+            path=request.path,
+            scheme=request.scheme,
+            origin=request.headers.get("origin"),
+            request_headers=request.headers,
+            protocol_token=request.protocol or "",
+        )
+        stream.session = session
+        # A client whose requests are served now and then is not one that goes on and on.
+        self._refused = max(0, self._refused - 1)
+        session.bind(stream, dialect, flow_control=flow_control)
+        session.read_offer()
+        self.sessions[session.session_id] = session
+        self.arrivals.pin(session.session_id)
+        self.dialect = dialect
+        self.events.session_requested(session)
+
+    def _admit_tunnel(self, stream: RequestStream, request: Request) -> None:
+        if len(self.tunnels) >= self.options.max_sessions:
+            self._refuse_session(stream, "too many tunnels")
+        tunnel = H3Tunnel.requested(self, stream, request)
+        if tunnel is not None and self.tunnel_requested is not None:
+            self.tunnel_requested(tunnel)
+
+    def _refuse_session(self, stream: RequestStream, reason: str) -> None:
+        """Refuse one session; a client that goes on and on loses the connection."""
+        self._refused += 1
+        if self._refused > self.options.max_refused_sessions:
+            raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, reason)
+        if self._refused_timer is None:
+            self._refused_timer = self.call_later(self.options.refused_window, self._forget_refused)
+        raise H3StreamError(stream, H3Error.REQUEST_REJECTED, reason)
+
+    def _forget_refused(self) -> None:
+        self._refused = 0
+        self._refused_timer = None
+
+    # What sessions and request streams ask for.
+
+    def open_stream(self, unidirectional: bool) -> Any | None:
+        """Open a stream, or None while the peer allows no further one on the connection."""
+        stream = self.quic.open_stream(unidirectional)
+        if stream is not None:
+            self.newest_stream[unidirectional] = stream.stream_id
+        return stream
+
+    def route_datagrams(self, session_id: int, receive: Callable[[list[bytes]], object]) -> None:
+        """Send the datagrams of a session straight to ``receive``."""
+        self._routes[session_id // 4] = receive
+
+    def wait_for_streams(self, session: H3Session, unidirectional: bool) -> None:
+        """Tell the session when a stream can be opened."""
+        if self._waiting is None:
+            self._waiting = ({}, {})
+        self._waiting[unidirectional][session] = None
+
+    def stop_waiting(self, session: H3Session, unidirectional: bool) -> None:
+        """The session was told by other means."""
+        if self._waiting is not None:
+            self._waiting[unidirectional].pop(session, None)
+
+    def session_over(self, session: H3Session) -> None:
+        """A session ended: forget it and refuse what waited for it."""
+        self._to_send.pop(session, None)
+        for waiting in self._waiting or ():
+            waiting.pop(session, None)
+        if self.sessions.pop(session.session_id, None) is not None:
+            self._routes.pop(session.session_id // 4, None)
+            self.arrivals.discard(session)
+
+    def tunnel_over(self, stream_id: int) -> None:
+        """A tunnel ended: forget it."""
+        self._routes.pop(stream_id // 4, None)
+        self.tunnels.pop(stream_id, None)
+
+    def new_request(self, stream: Stream) -> None:
+        """Server: a stream that begins with a frame of HTTP/3."""
+        request = RequestStream(self, stream)
+        self.requests[stream.stream_id] = request
+        request.ready(stream)
+
+    def request_done(self, request: RequestStream) -> None:
+        """A request stream is out of our hands."""
+        self.requests.pop(request.stream_id, None)
+        self._held.pop(request, None)
+        if request.session is None:
+            self.arrivals.settle(request.stream_id)
+
+    def closing_sessions(self) -> list[H3Session]:
+        """Sessions that are over, whose CONNECT stream is not finished by both ends yet."""
+        return [
+            request.session
+            for request in self.requests.values()
+            if request.phase is Phase.LINGER and isinstance(request.session, H3Session)
+        ]
+
+    # Control stream, both ways.
+
+    def on_settings(self, settings: Mapping[int, int]) -> None:
+        """The peer's SETTINGS are in: choose the dialect and serve what waited."""
+        check_settings(settings, is_client=self.is_client)
+        self.peer_settings = settings
+        self.settings_known = True
+        if self._settings_timer is not None:
+            self._settings_timer.cancel()
+            self._settings_timer = None
+        self.qpack.apply_peer_settings(
+            settings.get(Setting.QPACK_MAX_TABLE_CAPACITY, 0),
+            settings.get(Setting.QPACK_BLOCKED_STREAMS, 0),
+        )
+        offered = self.options.offered
+        if self.is_client:
+            dialect = select_dialect(offered, settings)
+        else:
+            dialect = dialect_of_request(offered, settings, None)
+        self.webtransport_error = self._unmet(dialect)
+        if self.webtransport_error is None:
+            self.dialect = dialect
+        else:
+            self.arrivals.discard_all()
+        self.events.settings_received(settings)
+        if self._held:
+            held, self._held = self._held, {}
+            for stream, request in held.items():
+                if stream.phase is Phase.WAITING:
+                    self.guard(self._admit, stream, request)
+        self._send_connects()
+
+    def _unmet(self, dialect: Dialect | None) -> Exception | None:
+        """What is missing for WebTransport on this connection; None: nothing."""
+        settings, missing = self.peer_settings, []
+        if dialect is None:
+            offered = ", ".join(dialect.drafts for dialect in reversed(self.options.offered))
+            missing.append(f"a setting for WebTransport ({offered})")
+        datagrams = dialect.datagram_settings if dialect else (Setting.H3_DATAGRAM,)
+        if not any(settings.get(name) == 1 for name in datagrams):
+            missing.append("the setting H3_DATAGRAM")
+        if self.quic.peer_max_datagram_frame_size == 0:
+            missing.append("the transport parameter max_datagram_frame_size")
+        implied = dialect is not None and dialect.connect_setting_implied
+        if self.is_client and not implied and settings.get(Setting.ENABLE_CONNECT_PROTOCOL) != 1:
+            missing.append("the setting ENABLE_CONNECT_PROTOCOL")
+        if not missing:
+            return None
+        peer = "server" if self.is_client else "client"
+        return WebTransportNotSupportedError(
+            f"the {peer} does not offer WebTransport: it did not send {', '.join(missing)}",
+            error_code=H3Error.WT_REQUIREMENTS_NOT_MET,
+            remote=True,
+        )
+
+    def on_goaway(self, last_id: int) -> None:
+        """The peer will not serve requests from this ID on."""
+        if self.is_client and last_id % 4:
+            raise H3ConnectionError(H3Error.ID_ERROR, f"GOAWAY with ID {last_id}")
+        if self._goaway_id is not None and last_id > self._goaway_id:
+            raise H3ConnectionError(
+                H3Error.ID_ERROR, f"GOAWAY went from {self._goaway_id} to {last_id}"
+            )
+        self._goaway_id = last_id
+        self.goaway_received = True
+        error = ClientError(
+            "the server accepts no new session on this connection (GOAWAY)",
+            error_code=H3Error.REQUEST_REJECTED,
+            remote=True,
+        )
+        for session in list(self._to_send):
+            session.refuse(error)
+        for session in list(self.sessions.values()):
+            if self.is_client and not session.is_live and session.session_id >= last_id:
+                session.refuse(error)
+            else:
+                session.tell_draining()
+        for tunnel in list(self.tunnels.values()):
+            if self.is_client and not tunnel.is_open and tunnel.stream_id >= last_id:
+                tunnel.aborted(error)
+        self.events.goaway_received(last_id)
+
+    def send_goaway(self) -> None:
+        """Announce the end of the connection.
+
+        A server says that it will name the last request later
+        (:meth:`finish_goaway`); a client that it wants no push.
+        """
+        if self._goaway_sent is None:
+            self._goaway(0 if self.is_client else FIRST_GOAWAY_ID)
+
+    def finish_goaway(self) -> None:
+        """Server: name the first request that is not served, about a round trip later."""
+        self.send_goaway()
+        if not self.is_client and self._goaway_sent == FIRST_GOAWAY_ID:
+            self._goaway(self.arrivals.next_request_id)
+
+    def _goaway(self, last_id: int) -> None:
+        self._goaway_sent = last_id
+        self._write_control(encode_frame(FrameType.GOAWAY, encode_varint(last_id)))
+
+    def _write_control(self, data: bytes) -> None:
+        if self._control is None:
+            self._control_backlog += data
+        elif not self._closed:
+            with suppress(StreamError):  # stopped, or the connection ended: news of it follows
+                self._control.write(data)
+
+    def _open_critical(self) -> None:
+        """Open our control and QPACK streams, as far as the peer allows now."""
+        wanted = len(_CRITICAL) if self.options.qpack_max_table_capacity else 1
+        while self._started and self._opened < wanted:
+            stream = self.open_stream(True)
+            if stream is None:
+                return
+            kind = _CRITICAL[self._opened]
+            self._opened += 1
+            critical = LocalCritical(self, stream)
+            stream.sink = critical.ready
+            stream.set_send_order(_SEND_FIRST)
+            if kind == StreamType.CONTROL:
+                self._control = stream
+                backlog, self._control_backlog = self._control_backlog, b""
+                stream.write(encode_varint(kind) + backlog)
+                continue
+            stream.write(encode_varint(kind))
+            if kind == StreamType.QPACK_ENCODER:
+                self.qpack.send_encoder = critical.write
+            else:
+                self.qpack.send_decoder = critical.write
+
+    # The end.
+
+    @property
+    def lacks_webtransport(self) -> bool:
+        """SETTINGS are in, and no session is possible."""
+        return self.settings_known and self.dialect is None
+
+    @property
+    def is_closed(self) -> bool:
+        """The connection is closed, or being closed by the QUIC connection."""
+        return self._closed
+
+    def close(self, code: int = H3Error.NO_ERROR, reason: str = "") -> None:
+        """End all sessions with code 0 and close the QUIC connection, at once.
+
+        So that no WT_CLOSE_SESSION is lost, end the sessions first and wait,
+        within bounds, until :meth:`closing_sessions` is empty or their streams
+        are acknowledged.
+
+        Args:
+            code: Application error code of CONNECTION_CLOSE.
+            reason: Words for the peer's log.
+        """
+        if self._closed:
+            return
+        for session in [*self._to_send, *self.sessions.values()]:
+            session.close()
+        for tunnel in list(self.tunnels.values()):
+            tunnel.close()
+        if not self._closed:  # the callbacks of a session may close it, too
+            self._shut(None)
+            self.quic.close(code, reason)
+
+    def _fail(self, code: int, reason: str, frame_type: int | None) -> None:
+        """The peer broke a rule: close the connection."""
+        error = ProtocolError(reason, error_code=code, frame_type=frame_type, remote=True)
+        self.quic.close(code, reason)
+        self._shut(error)
+        self.events.connection_failed(error)
+
+    def _shut(self, error: Exception | None) -> None:
+        """Nothing is sent or received any more: end sessions, let go of streams and timers."""
+        self._closed = True
+        self.load.close()
+        for timer in (self._settings_timer, self._refused_timer):
+            if timer is not None:
+                timer.cancel()
+        self._routes.clear()
+        requests, self.requests = self.requests, {}
+        for request in requests.values():
+            request.abandon()
+            request.session = None
+        if self._control is not None:
+            self._control.sink = None
+        self._held.clear()
+        self.arrivals.shut()
+        ended: list[H3Session | H3Tunnel]
+        ended = [*self._to_send, *self.sessions.values(), *self.tunnels.values()]
+        for one in ended:
+            one.detach()
+        self._telling = True
+        for_each(self.load.turns, ended, lambda one: one.connection_lost(error), self._all_told)
+
+    def _all_told(self) -> None:
+        self._telling = False
+        then, self._when_told = self._when_told, None
+        if then is not None:
+            then()
+
+    def _settings_late(self) -> None:
+        self._settings_timer = None
+        seconds = self.options.settings_timeout
+        for stream in list(self._held):
+            stream.fail(H3Error.REQUEST_REJECTED)
+        reason = f"no SETTINGS within {seconds:g} seconds"
+        error = HandshakeError(
+            reason, error_code=H3Error.MISSING_SETTINGS, handshake_stage="settings", remote=True
+        )
+        self.quic.close(H3Error.MISSING_SETTINGS, reason)
+        self._shut(error)
+        self.events.connection_failed(error)
+
+
+def _answer_plain(stream: RequestStream, request: Request) -> None:
+    """Answer a request that asks for no session, such as a browser's look at the port."""
+    if request.method in ("GET", "HEAD"):
+        stream.respond(404)
+    else:
+        stream.respond(405, {"allow": "GET, HEAD"})
+
+
+def _check_target(name: str, value: str) -> None:
+    rule = ""
+    if not isinstance(value, str):
+        rule = f"{type(value).__name__} is not accepted, only text"
+    elif len(value) > MAX_FIELD_LINE:
+        rule = f"{len(value)} characters, where 1 to {MAX_FIELD_LINE} are accepted"
+    elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
+        rule = "only printable ASCII without spaces can be sent"
+    elif name == "path" and not value.startswith("/"):
+        rule = "it must begin with a slash"
+    elif name == "authority" and (not value or "@" in value):
+        rule = "it must be a host, and a port if need be"
+    if rule:
+        raise ConfigurationError(
+            f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",
+            config_key=name,
+            config_value=value,
+        )

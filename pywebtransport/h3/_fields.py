@@ -1,0 +1,314 @@
+"""Field sections as messages: the rules of RFC 9114 sections 4.2 to 4.4 and RFC 9220."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from .._header_map import HeaderMap
+from .._states import HeadersToSend
+from ..exceptions import ConfigurationError, invalid_config
+from ..utils._text import printable
+from ._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
+from ._errors import MessageError
+from ._qpack import section_size
+
+__all__ = [
+    "Request",
+    "Response",
+    "check_fields",
+    "check_rejection",
+    "check_section_size",
+    "encode_fields",
+    "parse_request",
+    "parse_response",
+]
+
+_Fields = Sequence[tuple[bytes, bytes]]
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\x00\r\n]")
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
+_CONNECTION_FIELDS: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+_RESERVED_FIELDS: Final = frozenset({b"te", b"host", b"content-length"})
+_REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
+_SHARED_COUNT: Final = 256
+_SHARED_VALUE: Final = 256
+_RESPONSE_PSEUDO: Final = frozenset({b":status"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A well-formed request."""
+
+    method: str
+    scheme: str
+    authority: str
+    path: str
+    protocol: str | None
+    headers: HeaderMap
+
+    @property
+    def is_extended_connect(self) -> bool:
+        return self.method == "CONNECT" and self.protocol is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A well-formed response header."""
+
+    status: int
+    headers: HeaderMap
+
+
+def parse_request(fields: _Fields) -> Request:
+    """Validate the header of a request.
+
+    Args:
+        fields: A tuple stands for a small field section that others may repeat word for
+            word: the result is remembered and shared, and must not be changed.
+
+    Raises:
+        MessageError: it is malformed.
+    """
+    return _shared_request(fields) if isinstance(fields, tuple) else _request(fields)
+
+
+def _request(fields: _Fields) -> Request:
+    pseudo, headers = _split(fields, _REQUEST_PSEUDO)
+    method = pseudo.get(":method", "")
+    if not method:
+        raise MessageError(":method is missing")
+    protocol = pseudo.get(":protocol")
+    scheme, path = pseudo.get(":scheme"), pseudo.get(":path")
+    host = headers.get("host")
+    authority = pseudo.get(":authority", "")
+    if authority and host is not None and host != authority:
+        raise MessageError(f"host {host!r} and :authority {authority!r} differ")
+    if method == "CONNECT":
+        _check_connect(scheme, path, authority, protocol, headers)
+    else:
+        if protocol is not None:
+            raise MessageError(":protocol is only for CONNECT")
+        if not scheme or not path:
+            raise MessageError(":scheme or :path is missing")
+        authority = authority or host or ""
+        if scheme in ("http", "https") and not authority:
+            raise MessageError(":authority is missing")
+    if "@" in authority:
+        raise MessageError(":authority has user information")
+    return Request(method, scheme or "", authority, path or "", protocol, headers)
+
+
+def _check_connect(
+    scheme: str | None,
+    path: str | None,
+    authority: str,
+    protocol: str | None,
+    headers: Mapping[str, str],
+) -> None:
+    if not authority:
+        raise MessageError(":authority is missing or empty")
+    if protocol is None:
+        if scheme is not None or path is not None:
+            raise MessageError("CONNECT without :protocol has :scheme or :path")
+        return
+    if not protocol:
+        raise MessageError(":protocol is empty")
+    if scheme != "https":
+        raise MessageError(f":scheme is {scheme!r}: must be https")
+    if not path or not path.startswith("/"):
+        raise MessageError(f":path is {path!r}: must begin with a slash")
+    if "content-length" in headers:
+        raise MessageError("a CONNECT request has a content-length")
+
+
+def parse_response(fields: _Fields) -> Response:
+    """Validate the header of a response to an extended CONNECT.
+
+    Args:
+        fields: As for :func:`parse_request`.
+
+    Raises:
+        MessageError: it is malformed, or a 2xx that cannot be the answer to one.
+    """
+    return _shared_response(fields) if isinstance(fields, tuple) else _response(fields)
+
+
+def _response(fields: _Fields) -> Response:
+    pseudo, headers = _split(fields, _RESPONSE_PSEUDO)
+    text = pseudo.get(":status", "")
+    if not _STATUS.fullmatch(text.encode("latin-1")) or text == "101":
+        raise MessageError(f":status is {text!r}")
+    status = int(text)
+    if status in (204, 205, 206):
+        raise MessageError(f"status {status} cannot open a session")
+    if 200 <= status < 300 and "content-length" in headers:
+        raise MessageError(f"a {status} response to CONNECT has a content-length")
+    return Response(status, headers)
+
+
+_shared_request = lru_cache(_SHARED_COUNT)(_request)
+_shared_response = lru_cache(_SHARED_COUNT)(_response)
+
+
+def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], HeaderMap]:
+    """Pseudo-fields and fields."""
+    pseudo: dict[str, str] = {}
+    lines: dict[str, list[str]] = {}
+    for name, value in fields:
+        if _BAD_VALUE.search(value):
+            raise MessageError(f"the value of {name!r} has a forbidden character")
+        text = value.decode("latin-1").strip(" \t")
+        if name.startswith(b":"):
+            if name not in allowed:
+                raise MessageError(f"unknown pseudo-field {name!r}")
+            key = name.decode("ascii")
+            if key in pseudo:
+                raise MessageError(f"{key} appears twice")
+            if lines:
+                raise MessageError(f"{key} comes after a regular field")
+            pseudo[key] = text
+            continue
+        if not _NAME.fullmatch(name):
+            raise MessageError(f"bad field name {name!r}")
+        if name in _CONNECTION_FIELDS or (name == b"te" and text.lower() != "trailers"):
+            raise MessageError(f"field {name!r} is forbidden in HTTP/3")
+        lines.setdefault(name.decode("ascii"), []).append(text)
+    if len(lines.get("host", ())) > 1:
+        raise MessageError("host appears twice")
+    return pseudo, HeaderMap((name, text) for name, texts in lines.items() for text in texts)
+
+
+def check_fields(headers: HeadersToSend) -> HeaderMap:
+    """Check fields given by the application; names come back in lower case.
+
+    Args:
+        headers: By name a text, a whole number, or a list of those: one line each.
+
+    Raises:
+        ConfigurationError: a name or value cannot be sent in HTTP/3.
+    """
+    if not isinstance(headers, Mapping):
+        raise invalid_config(
+            key="headers", value=headers, reason="expected a dictionary of names and values"
+        )
+    checked = HeaderMap()
+    single = not isinstance(headers, HeaderMap) or len(headers.lines) == len(headers)
+    for name, value in headers.items():
+        if single and type(name) is str and type(value) is str and len(value) <= _SHARED_VALUE:
+            lowered, text = _checked_line(name, value)
+            if lowered not in checked:
+                checked[lowered] = text
+                continue
+        _check_name(name, value)
+        lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
+        several = lines if isinstance(lines, list | tuple) else [lines]
+        texts = [_check_value(name, line) for line in several]
+        lowered = name.lower()
+        checked.set_all(lowered, checked.get_all(lowered) + texts)
+    return checked
+
+
+@lru_cache(_SHARED_COUNT)
+def _checked_line(name: str, value: str) -> tuple[str, str]:
+    """Most sessions send the same few lines again and again."""
+    _check_name(name, value)
+    return name.lower(), _check_value(name, value)
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(name, str):
+        raise _bad_header(name, value, "the name must be text")
+    raw = name.lower().encode("ascii", "replace")  # a question mark is in no name
+    if not _NAME.fullmatch(raw):
+        raise _bad_header(name, value, "the name must be a token of RFC 9110")
+    if len(raw) > MAX_FIELD_NAME:
+        raise _bad_header(
+            name, value, f"the name has {len(raw)} bytes: 1 to {MAX_FIELD_NAME} are accepted"
+        )
+    if raw in _CONNECTION_FIELDS or raw in _RESERVED_FIELDS:
+        raise _bad_header(name, value, "cannot be set on a WebTransport session")
+
+
+def _check_value(name: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            value = str(int(value))
+        except ValueError:  # more digits than the interpreter converts
+            raise _bad_header(name, value, "the number is too large") from None
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise _bad_header(
+            name, value, f"{kind} is not accepted: a text, a whole number, or a list of those"
+        )
+    try:
+        raw = value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _bad_header(name, value, "the value must be Latin-1") from None
+    if _BAD_VALUE.search(raw):
+        raise _bad_header(name, value, "the value must not hold a line break or NUL")
+    if len(name) + len(raw) > MAX_FIELD_LINE:
+        raise _bad_header(
+            name,
+            value,
+            f"{len(raw)} bytes: name and value may have 0 to {MAX_FIELD_LINE} bytes together",
+        )
+    return value.strip(" \t")
+
+
+def check_rejection(status: int) -> None:
+    """Check the status of an answer that refuses a request.
+
+    Raises:
+        ConfigurationError: it is no such status.
+    """
+    if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
+        raise ConfigurationError(
+            f"status = {printable(status)} is not accepted: 300 to 599",
+            config_key="status",
+            config_value=status,
+        )
+
+
+def _bad_header(name: object, value: object, rule: str) -> ConfigurationError:
+    # The message shows no value: it may be a credential.
+    return ConfigurationError(
+        f'header "{printable(name)}": {rule}', config_key="headers", config_value={name: value}
+    )
+
+
+def check_section_size(fields: _Fields, limit: int | None) -> None:
+    """Check a header that is to be sent against the peer's SETTINGS_MAX_FIELD_SECTION_SIZE.
+
+    Args:
+        fields: Pseudo-fields and fields.
+        limit: Bytes, counted as in RFC 9114 section 4.2.2; None: there is no limit.
+
+    Raises:
+        ConfigurationError: it is larger.
+    """
+    if limit is not None and (size := section_size(fields)) > limit:
+        largest = max(fields, key=lambda line: len(line[0]) + len(line[1]))
+        raise ConfigurationError(
+            f"the header has {size} bytes, the largest field, "
+            f'"{printable(largest[0])}", {len(largest[1])}: the peer accepts 0 to {limit} bytes',
+            config_key="headers",
+            config_value=size,
+        )
+
+
+def encode_fields(
+    pseudo: Mapping[str, str], headers: Mapping[str, str]
+) -> list[tuple[bytes, bytes]]:
+    """Field lines for QPACK, pseudo-fields first."""
+    return [
+        (name.encode("ascii"), value.encode("latin-1"))
+        for part in (pseudo, headers)
+        for name, value in (part.lines if isinstance(part, HeaderMap) else part.items())
+    ]

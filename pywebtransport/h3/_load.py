@@ -1,0 +1,130 @@
+"""What a peer may make this end do: so much in one turn, and so much that leads nowhere.
+
+Work in a turn is bounded by the event loop's owner, see :class:`Turns`. What carries nothing
+(empty or unknown frames and capsules, limits that nobody asked for, requests that are taken
+back) is counted: the count falls with time, and who lets it grow all the same is told
+H3_EXCESSIVE_LOAD.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._transport import CallLater, TimerHandle, Turns
+from ._constants import H3Error
+from ._errors import H3ConnectionError
+from ._options import H3Options
+
+__all__ = ["Load"]
+
+_FREE: Final = 7  # items between two questions for the time, less one
+_SMALL: Final = 32  # bytes of a DATA frame that is hardly more than its header
+_PERIOD: Final = 1.0
+# An honest peer has a few (GREASE, a limit that is announced twice): no timer for those.
+_FEW: Final = 64
+# Items worked off without a look at the time when the connection is over.
+_LAST: Final = 256
+
+
+class Load:
+    """Of one connection.
+
+    Args:
+        options: How much may lead nowhere.
+        call_later: Lets the count fall with time.
+        turns: Says when others have their turn.
+    """
+
+    __slots__ = (
+        "_call_later",
+        "_count",
+        "_is_small",
+        "_last",
+        "_limit",
+        "_per_second",
+        "_timer",
+        "later",
+        "turns",
+    )
+
+    def __init__(self, options: H3Options, call_later: CallLater, turns: Turns) -> None:
+        self._call_later = call_later
+        self._limit = options.max_idle_items
+        self._per_second = options.idle_items_per_second
+        self._count = 0
+        self._is_small = False
+        self._last = 0
+        self._timer: TimerHandle | None = None
+        self.turns = turns
+        self.later = turns.later
+
+    def is_over(self, done: int) -> bool:
+        """Ask after each item: the rest has to wait for a later turn.
+
+        Args:
+            done: Items worked off since the caller was called, 1 or more.
+        """
+        if done & _FREE:
+            return False
+        if self._last:
+            self._last -= 1
+            return self._last == 0
+        return self.turns.is_over
+
+    def idle(self, reason: str, items: int = 1) -> None:
+        """Something came that carries nothing.
+
+        Args:
+            reason: Words for the peer, should this be too much.
+            items: How much it counts.
+
+        Raises:
+            H3ConnectionError: H3_EXCESSIVE_LOAD.
+        """
+        self._count = count = self._count + items
+        if count > _FEW and self._timer is None:
+            if count > self._limit:
+                raise self._excessive(reason)
+            self._timer = self._call_later(_PERIOD, self._fall)
+        elif count > self._limit:
+            raise self._excessive(reason)
+
+    def data_frame(self, size: int) -> None:
+        """A DATA frame came, or a piece of it; a small frame has to bring something useful.
+
+        Args:
+            size: Of the frame in bytes; -1: this is a further piece of one.
+
+        Raises:
+            H3ConnectionError: as :meth:`idle`.
+        """
+        if size < 0:
+            return
+        self._is_small = size < _SMALL
+        if self._is_small:
+            self.idle("frames that carry nothing")
+
+    def useful(self) -> None:
+        """What the last DATA frame brought was worth it."""
+        if self._is_small:
+            self._is_small = False
+            self._count -= 1
+
+    def hurry(self) -> None:
+        """The connection is over: what was put off is worked off now, up to a limit."""
+        self._last = _LAST // (_FREE + 1)
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fall(self) -> None:
+        self._timer = None
+        self._count = max(0, self._count - self._per_second)
+        if self._count > _FEW:
+            self._timer = self._call_later(_PERIOD, self._fall)
+
+    def _excessive(self, reason: str) -> H3ConnectionError:
+        return H3ConnectionError(H3Error.EXCESSIVE_LOAD, f"too many {reason}")

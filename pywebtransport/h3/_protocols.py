@@ -1,0 +1,78 @@
+"""Application protocol negotiation: WT-Available-Protocols and WT-Protocol.
+
+The text of drafts 10 to 12 writes the names as tokens, later ones write strings. What is
+deployed writes strings in all of them, so this end offers strings, and answers in the form
+of the offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..exceptions import ConfigurationError
+from ..utils._text import printable
+from ._constants import AVAILABLE_PROTOCOLS_FIELD, MAX_FIELD_LINE
+from ._dialects import Dialect
+from ._structured import is_string, parse_item, parse_list, serialize_string
+
+__all__ = ["check_protocols", "format_offer", "format_protocol", "parse_offer", "parse_protocol"]
+
+
+def check_protocols(protocols: Sequence[str]) -> None:
+    """Check names given by the application.
+
+    Raises:
+        ConfigurationError: one is empty, not printable ASCII, or appears twice; or they are
+            too long together.
+    """
+    rule = ""
+    if isinstance(protocols, str) or not isinstance(protocols, Sequence):
+        rule = "must be a sequence of names"
+    elif not all(isinstance(name, str) and name and is_string(name) for name in protocols):
+        rule = "names must be printable ASCII and not empty"
+    elif len(set(protocols)) != len(protocols):
+        rule = "a name appears twice"
+    elif len(format_offer(protocols) or "") > MAX_FIELD_LINE - len(AVAILABLE_PROTOCOLS_FIELD):
+        rule = f"the names take more than {MAX_FIELD_LINE} bytes"
+    if rule:
+        raise ConfigurationError(
+            f"application_protocols = {printable(protocols)}: {rule}",
+            config_key="application_protocols",
+            config_value=protocols,
+        )
+
+
+def format_offer(protocols: Sequence[str]) -> str | None:
+    """The value of WT-Available-Protocols; None: the field is not sent."""
+    return ", ".join(map(serialize_string, protocols)) or None
+
+
+def format_protocol(protocol: str, *, as_token: bool) -> str:
+    """The value of WT-Protocol, in the form of the offer."""
+    return protocol if as_token else serialize_string(protocol)
+
+
+def parse_offer(text: str, dialect: Dialect) -> tuple[list[str], bool]:
+    """What a client offers; a field that breaks a rule is ignored.
+
+    Parameters are ignored. A member of another type makes the whole field
+    count as absent.
+
+    Returns:
+        The names, in its order, and whether they are tokens.
+    """
+    members = parse_list(text) or []
+    kinds = {member.kind for member in members}
+    if kinds != {"string"} and not (dialect.reads_tokens and kinds == {"token"}):
+        return [], False
+    return list(dict.fromkeys(member.text for member in members)), kinds == {"token"}
+
+
+def parse_protocol(text: str, dialect: Dialect) -> str | None:
+    """The name a server chose; None when the field is malformed."""
+    member = parse_item(text)
+    if member is None:
+        return None
+    if member.kind == "string" or (member.kind == "token" and dialect.reads_tokens):
+        return member.text
+    return None

@@ -1,0 +1,313 @@
+"""QPACK (RFC 9204): field sections to bytes and back, and the two QPACK streams.
+
+The coding itself is done by ``pylsqpack``. This module adds what a peer could
+exploit: field sections are walked first, so that a cut or oversized one is
+refused before anything is decoded, and every failure becomes one of the three
+QPACK error codes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import pylsqpack
+
+from ._constants import MAX_FIELD_LINES, H3Error
+from ._errors import H3ConnectionError
+
+__all__ = [
+    "FieldSectionTooLarge",
+    "Fields",
+    "Qpack",
+    "count_field_lines",
+    "measure_section",
+    "section_size",
+]
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+_LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
+# A line of at most so many bytes never fails for its length. pylsqpack takes 64 KiB, but it
+# reserves room before it knows how long a string is.
+_SURE = 58_000
+
+# Coders of all connections without a dynamic table; they keep nothing between field sections.
+_ENCODER = pylsqpack.Encoder()
+_DECODER = pylsqpack.Decoder(0, 0)
+# Clients of one kind ask in the same words, and servers answer in the same: small field
+# sections are decoded once, and the result (a tuple) is shared.
+_SHARED_SIZE = 256
+_SHARED_COUNT = 256
+
+
+class FieldSectionTooLarge(Exception):
+    """A field section is over SETTINGS_MAX_FIELD_SECTION_SIZE; the connection lives."""
+
+
+def section_size(fields: Sequence[tuple[bytes, bytes]]) -> int:
+    """Size of a field section as RFC 9114 section 4.2.2 counts it."""
+    return sum(len(name) + len(value) + _LINE_OVERHEAD for name, value in fields)
+
+
+class Qpack:
+    """Encoder and decoder of one connection.
+
+    Args:
+        max_table_capacity: Bytes of the dynamic tables, ours and at most that of the peer's.
+        blocked_streams: Requests that may wait for the dynamic table.
+        max_field_section_size: Largest decoded field section in bytes.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_capacity",
+        "_decoder",
+        "_encoder",
+        "_large",
+        "_max_size",
+        "send_decoder",
+        "send_encoder",
+    )
+
+    def __init__(
+        self, max_table_capacity: int, blocked_streams: int, max_field_section_size: int
+    ) -> None:
+        self._capacity = max_table_capacity
+        self._blocked = blocked_streams
+        self._max_size = max_field_section_size
+        # Streams whose field section has a line that may be too long for pylsqpack, while it
+        # is decoded or blocked.
+        self._large: set[int] = set()
+        # Without a dynamic table a field section depends on nothing but itself: all
+        # connections share one coder each way (5 KB less per connection). One of their own
+        # is made for the instructions of a peer that sends some all the same.
+        self._decoder: pylsqpack.Decoder | None = None
+        self._encoder: pylsqpack.Encoder | None = None
+        if max_table_capacity:
+            self._decoder = pylsqpack.Decoder(max_table_capacity, blocked_streams)
+            self._encoder = pylsqpack.Encoder()
+        self.send_encoder: Callable[[bytes], object] | None = None
+        """Writes to our encoder stream."""
+        self.send_decoder: Callable[[bytes], object] | None = None
+        """Writes to our decoder stream."""
+
+    def apply_peer_settings(self, capacity: int, blocked_streams: int) -> None:
+        """Start to use the peer's dynamic table, as far as both ends allow."""
+        capacity = min(capacity, self._capacity)
+        if capacity and self._encoder is not None:
+            self._emit_encoder(self._encoder.apply_settings(capacity, min(blocked_streams, 65535)))
+
+    def encode(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> bytes:
+        """Encode a field section for a stream."""
+        if not self._capacity:
+            section: bytes = _ENCODER.encode(stream_id, fields)[1]
+            return section
+        instructions, section = self._own_encoder().encode(stream_id, fields)
+        self._emit_encoder(instructions)
+        return section
+
+    def decode(self, stream_id: int, section: bytes) -> Fields | None:
+        """Decode a field section.
+
+        Returns:
+            The field lines, or None when it must wait for the encoder stream;
+            :meth:`resume` goes on once :meth:`feed_encoder` names the stream.
+
+        Raises:
+            FieldSectionTooLarge: it is larger than we accept.
+            H3ConnectionError: QPACK_DECOMPRESSION_FAILED.
+        """
+        if not self._capacity and len(section) <= _SHARED_SIZE:
+            decoded, size = _decode_shared(section)
+            if size > self._max_size:
+                raise FieldSectionTooLarge
+            return decoded
+        lines, least, longest = measure_section(section, MAX_FIELD_LINES, self._max_size)
+        if lines > MAX_FIELD_LINES or least > self._max_size:
+            self.cancel(stream_id)
+            raise FieldSectionTooLarge
+        if not lines and section[0] == 0:  # valid, but pylsqpack refuses it
+            return []
+        if longest + self._capacity > _SURE:
+            self._large.add(stream_id)
+        try:
+            control, fields = (self._decoder or _DECODER).feed_header(stream_id, section)
+        except pylsqpack.StreamBlocked:
+            return None
+        except (pylsqpack.DecompressionFailed, ValueError):
+            raise self._undecodable(stream_id) from None
+        self._large.discard(stream_id)
+        return self._decoded(control, fields)
+
+    def resume(self, stream_id: int) -> Fields | None:
+        """Go on with a field section that had to wait; as :meth:`decode`."""
+        try:
+            control, fields = (self._decoder or _DECODER).resume_header(stream_id)
+        except pylsqpack.StreamBlocked:
+            return None
+        except (pylsqpack.DecompressionFailed, ValueError):
+            raise self._undecodable(stream_id) from None
+        self._large.discard(stream_id)
+        return self._decoded(control, fields)
+
+    def _undecodable(self, stream_id: int) -> Exception:
+        """What to raise when pylsqpack fails: it takes 64 KiB for a field line and does not say
+        why. Where a line may be larger, that was the reason, or nobody needs to know."""
+        if stream_id not in self._large:
+            return _failed()
+        self.cancel(stream_id)
+        return FieldSectionTooLarge()
+
+    def cancel(self, stream_id: int) -> None:
+        """Tell the peer that a field section will not be read."""
+        self._large.discard(stream_id)
+        if self._capacity and self.send_decoder is not None and self._decoder is not None:
+            self.send_decoder(self._decoder.cancel_stream(stream_id))
+
+    def feed_encoder(self, data: bytes) -> list[int]:
+        """Bytes of the peer's encoder stream.
+
+        Returns:
+            Streams whose field section can go on.
+
+        Raises:
+            H3ConnectionError: QPACK_ENCODER_STREAM_ERROR.
+        """
+        try:
+            if self._decoder is None:
+                self._decoder = pylsqpack.Decoder(self._capacity, self._blocked)
+            return self._decoder.feed_encoder(data)
+        except pylsqpack.EncoderStreamError:
+            raise H3ConnectionError(
+                H3Error.QPACK_ENCODER_STREAM_ERROR, "bad instruction on the QPACK encoder stream"
+            ) from None
+
+    def feed_decoder(self, data: bytes) -> None:
+        """Bytes of the peer's decoder stream.
+
+        Raises:
+            H3ConnectionError: QPACK_DECODER_STREAM_ERROR.
+        """
+        try:
+            self._own_encoder().feed_decoder(data)
+        except pylsqpack.DecoderStreamError:
+            raise H3ConnectionError(
+                H3Error.QPACK_DECODER_STREAM_ERROR, "bad instruction on the QPACK decoder stream"
+            ) from None
+
+    def _decoded(self, control: bytes, fields: Fields) -> Fields:
+        if control and self.send_decoder is not None:
+            self.send_decoder(control)
+        if section_size(fields) > self._max_size:
+            raise FieldSectionTooLarge
+        return fields
+
+    def _own_encoder(self) -> pylsqpack.Encoder:
+        if self._encoder is None:
+            self._encoder = pylsqpack.Encoder()
+        return self._encoder
+
+    def _emit_encoder(self, instructions: bytes) -> None:
+        if instructions and self.send_encoder is not None:
+            self.send_encoder(instructions)
+
+
+@lru_cache(_SHARED_COUNT)
+def _decode_shared(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
+    """Field lines and their size; for sections of at most ``_SHARED_SIZE`` bytes."""
+    if not count_field_lines(section) and section[0] == 0:
+        return (), 0
+    try:
+        fields = tuple(_DECODER.feed_header(0, section)[1])
+    except (pylsqpack.DecompressionFailed, ValueError):
+        raise _failed() from None
+    return fields, section_size(fields)
+
+
+def _failed() -> H3ConnectionError:
+    return H3ConnectionError(H3Error.QPACK_DECOMPRESSION_FAILED, "field section cannot be decoded")
+
+
+def count_field_lines(section: bytes) -> int:
+    """How many lines an encoded field section has; as :func:`measure_section`."""
+    return measure_section(section)[0]
+
+
+def measure_section(
+    section: bytes, max_lines: int = sys.maxsize, max_size: int = sys.maxsize
+) -> tuple[int, int, int]:
+    """Walk an encoded field section (RFC 9204 section 4.5) without decoding it.
+
+    Args:
+        section: The bytes.
+        max_lines: Go no further when there are more.
+        max_size: Likewise when it has more bytes.
+
+    Returns:
+        The number of its lines; how many bytes it has at least, decoded and counted as in
+        RFC 9114 section 4.2.2; and how many name and value of its longest line have at most,
+        apart from what stands in a table.
+
+    Raises:
+        H3ConnectionError: it is cut short, or an integer is too large.
+    """
+    pos = _skip_integer(section, 0, 8)
+    pos = _skip_integer(section, pos, 7)
+    lines = least = longest = 0
+    while pos < len(section) and lines <= max_lines and least <= max_size:
+        first = section[pos]
+        low = high = name_low = name_high = 0
+        if first & 0x80:  # indexed; most of these have one byte
+            pos = pos + 1 if first & 0x3F != 0x3F else _skip_integer(section, pos, 6)
+        elif first & 0x40:  # literal with name reference
+            low, high, pos = _measure_string(section, _skip_integer(section, pos, 4), 7)
+        elif first & 0x20:  # literal with literal name
+            name_low, name_high, pos = _measure_string(section, pos, 3)
+            low, high, pos = _measure_string(section, pos, 7)
+        elif first & 0x10:  # indexed, post-base
+            pos = _skip_integer(section, pos, 4)
+        else:  # literal with post-base name reference
+            low, high, pos = _measure_string(section, _skip_integer(section, pos, 3), 7)
+        lines += 1
+        least += _LINE_OVERHEAD + name_low + low
+        longest = max(longest, name_high + high)
+    return lines, least, longest
+
+
+def _read_integer(data: bytes, pos: int, prefix: int) -> tuple[int, int]:
+    if pos >= len(data):
+        raise _failed()
+    mask = (1 << prefix) - 1
+    value = data[pos] & mask
+    pos += 1
+    if value < mask:
+        return value, pos
+    shift = 0
+    while pos < len(data) and shift < 63:
+        byte = data[pos]
+        pos += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+    raise _failed()
+
+
+def _skip_integer(data: bytes, pos: int, prefix: int) -> int:
+    return _read_integer(data, pos, prefix)[1]
+
+
+def _measure_string(data: bytes, pos: int, prefix: int) -> tuple[int, int, int]:
+    """A string literal: its bytes at least and at most, and where it ends."""
+    if pos >= len(data):
+        raise _failed()
+    is_huffman = data[pos] & (1 << prefix)
+    length, pos = _read_integer(data, pos, prefix)
+    end = pos + length
+    if end > len(data):
+        raise _failed()
+    if is_huffman:  # a symbol takes 5 to 30 bits
+        return (8 * length - 7) // 30 if length else 0, 8 * length // 5, end
+    return length, length, end

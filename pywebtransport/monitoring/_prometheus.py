@@ -1,0 +1,396 @@
+"""Prometheus metrics of servers and clients, and an endpoint that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any, Self
+
+from ..client import WebTransportClient
+from ..exceptions import ConfigurationError, ServerError, invalid_config
+from ..server import ServerApp, WebTransportServer
+from ..utils._certificates import load_certificate
+from ..utils._checks import check_instance, check_integer, check_text
+from ..utils._closing import AsyncCloseable
+from ..utils._extras import require
+from ..utils._system import explain_os_error
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["Metrics", "MetricsEndpoint"]
+
+# Seconds that a scrape on another thread waits for the event loop.
+_LOOP_PATIENCE = 5.0
+# From a rack to the other side of the world and beyond, in seconds.
+_RTT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+# Name, help, key among the figures. What a source does not have is left out.
+_COUNTERS = (
+    ("connections_accepted", "QUIC connections accepted", "connections_accepted"),
+    ("connections_refused", "QUIC connections refused for a limit", "connections_rejected"),
+    ("connection_errors", "Connections that ended with an error", "connection_errors"),
+    ("protocol_errors", "Connections that broke a protocol rule", "protocol_errors"),
+    ("handshake_failures", "QUIC handshakes that failed", "handshake_failed"),
+    ("retries_sent", "Retry packets sent", "retries_sent"),
+    ("stateless_resets_sent", "Stateless resets sent", "stateless_resets_sent"),
+    ("packets_dropped", "UDP packets that belong to no connection", "dropped_packets"),
+    ("packets_overflowed", "UDP packets above the share of their connection", "backlog_dropped"),
+    ("packets_rate_limited", "Answers withheld by the rate limit", "rate_limited"),
+    ("sessions_accepted", "Sessions accepted", "sessions_accepted"),
+    ("sessions_rejected", "Sessions rejected", "sessions_rejected"),
+    ("handler_errors", "Session handlers that raised", "handler_errors"),
+    ("connects_attempted", "Sessions that a client asked for", "attempted"),
+    ("connects_failed", "Sessions that a client did not get", "failed"),
+    ("connections_lost", "Connections of a client that were up, and lost", "lost"),
+    ("connect_seconds", "Time a client waited for sessions that it got", "total_connect_time"),
+    ("packets_lost", "QUIC packets declared lost", "packets_lost"),
+    ("stream_resets_received", "RESET_STREAM frames received", "resets_received"),
+    ("key_updates", "TLS key updates", "key_updates"),
+)
+# The figures of a source that are groups of their own; the engine has "connections", too.
+_GROUPS = ("connections", "performance", "traffic", "engine")
+# Name, help, (value of the label, key) pairs, name of the label.
+_LABELLED = (
+    ("packets", "UDP packets", "direction", (
+        ("sent", "packets_sent"), ("received", "packets_received"))),
+    ("bytes", "Bytes of UDP payload", "direction", (
+        ("sent", "bytes_sent"), ("received", "bytes_received"))),
+    ("stream_bytes", "Bytes of stream data", "direction", (
+        ("sent", "stream_bytes_sent"), ("received", "stream_bytes_received"))),
+    ("streams_opened", "QUIC streams opened", "initiator", (
+        ("local", "streams_opened_local"), ("remote", "streams_opened_remote"))),
+    ("datagrams", "DATAGRAM frames", "direction", (
+        ("sent", "datagrams_sent"), ("received", "datagrams_received"))),
+    ("datagrams_acknowledged", "DATAGRAM frames acknowledged", None, ((None, "datagrams_acked"),)),
+    ("datagrams_lost", "DATAGRAM frames declared lost", None, ((None, "datagrams_lost"),)),
+    ("datagrams_dropped", "Datagrams dropped", "reason", (
+        ("not_sent", "datagrams_dropped"), ("expired", "datagrams_expired"),
+        ("not_read", "datagrams_unread"), ("not_delivered", "datagrams_missed"))),
+)  # fmt: skip
+_GAUGES = (
+    ("connections", "QUIC connections alive", "active_connections"),
+    ("handshakes_in_progress", "Handshakes in progress", "half_open"),
+    ("sessions", "Sessions alive", "active_sessions"),
+    ("streams", "QUIC streams alive", "streams_alive"),
+    ("bytes_in_flight", "Bytes sent and not acknowledged", "bytes_in_flight"),
+)
+_QUEUES = (("outgoing", "datagrams_queued"), ("incoming", "datagrams_waiting"))
+
+Source = WebTransportServer | ServerApp | WebTransportClient
+
+
+class Metrics:
+    """Metrics of servers and clients, for a Prometheus registry.
+
+    A collector in the sense of ``prometheus_client``: each scrape measures anew,
+    nothing is counted twice and nothing costs anything between scrapes. Make it
+    on the event loop of its sources; scrapes from other threads are answered by
+    that loop, many connections over several of its turns, and have no metrics once it
+    is closed. A scrape on the loop's own thread measures up to 200 connections; of more,
+    the figures are those of the last measurement, and the next one has begun.
+
+    ::
+
+        metrics = Metrics(app)
+        async with app, MetricsEndpoint(metrics, port=9464):
+            await app.serve()
+    """
+
+    def __init__(
+        self,
+        *sources: Source,
+        namespace: str = "webtransport",
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Metrics of ``sources``.
+
+        Args:
+            *sources: Servers, applications, clients. The figures of all servers
+                are added up under ``side="server"``, of all clients under
+                ``side="client"``.
+            namespace: What the metrics' names begin with.
+            labels: Further labels of every sample, such as ``{"worker": "0"}``.
+
+        Raises:
+            ConfigurationError: No source; ``namespace`` or a label cannot be used (a value
+                that is no text, either);
+                prometheus-client is not installed.
+            RuntimeError: No event loop is running.
+        """
+        self._core = require("prometheus_client.core", extra="prometheus")
+        if not sources:
+            raise invalid_config(key="sources", value=sources, reason="expected at least one")
+        for source in sources:
+            check_instance("sources", source, WebTransportServer, ServerApp, WebTransportClient)
+        check_text("namespace", namespace)
+        if not namespace.isidentifier():
+            raise invalid_config(
+                key="namespace", value=namespace, reason="expected letters, digits and underscores"
+            )
+        if labels is not None:
+            check_instance("labels", labels, Mapping)
+        self._labels = dict(labels or {})
+        for name, text in self._labels.items():
+            if not isinstance(text, str):
+                raise invalid_config(
+                    key=f"labels[{name!r}]", value=text, reason="expected the value as text"
+                )
+            if (
+                not isinstance(name, str)
+                or not name.isidentifier()
+                or name.startswith("__")
+                or name in _OWN_LABELS
+            ):
+                raise invalid_config(
+                    key="labels",
+                    value=name,
+                    reason=f"expected a name of its own, not one of {sorted(_OWN_LABELS)}",
+                )
+        self._namespace = namespace
+        self._sources: dict[str, list[WebTransportServer | WebTransportClient]] = {}
+        for source in sources:
+            side = "client" if isinstance(source, WebTransportClient) else "server"
+            target = source.server if isinstance(source, ServerApp) else source
+            targets = self._sources.setdefault(side, [])
+            if target not in targets:  # an application and its server are one
+                targets.append(target)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """A new registry that has these metrics alone."""
+        registry: CollectorRegistry = require(
+            "prometheus_client", extra="prometheus"
+        ).CollectorRegistry()
+        registry.register(self)
+        return registry
+
+    def collect(self) -> Iterable[Metric]:
+        """Measure; called by a registry at each scrape, on any thread."""
+        if threading.get_ident() == self._thread:
+            for source in self._all():
+                source.measure()
+            return self._metrics()
+        answer: Future[list[Metric]] = Future()
+
+        def finish() -> None:
+            try:
+                answer.set_result(self._metrics())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        def measure() -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    self._look_again(finish)
+                except BaseException as error:
+                    answer.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(measure)
+        except RuntimeError:  # the loop is closed, and its sources are
+            return []
+        try:
+            return answer.result(_LOOP_PATIENCE)
+        except FutureTimeoutError:
+            answer.cancel()
+            raise
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: a registry need not measure to register."""
+        return ()
+
+    # ------------------------------------------------------------------ internal
+
+    def _all(self) -> list[WebTransportServer | WebTransportClient]:
+        return [source for sources in self._sources.values() for source in sources]
+
+    def _look_again(self, then: Callable[[], object]) -> None:
+        """Measure all connections, over some turns of the event loop when they are many."""
+        rounds = [source.begin_round() for source in self._all()]
+        left = len(rounds)
+
+        def over() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for one in rounds:
+            one.when_over(over)
+
+    def _metrics(self) -> list[Metric]:
+        figures = {
+            side: self._add(source.last_measured() for source in sources)
+            for side, sources in self._sources.items()
+        }
+        return [*self._counters(figures), *self._gauges(figures), self._rtt()]
+
+    @staticmethod
+    def _add(stats: Iterable[dict[str, Any]]) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for one in stats:
+            for group in _GROUPS:
+                one |= one.pop(group, {})
+            for name, value in one.items():
+                sums[name] = sums.get(name, 0) + value
+        return sums
+
+    def _counters(self, figures: dict[str, dict[str, float]]) -> Iterator[Metric]:
+        for name, text, key in _COUNTERS:
+            yield from self._family("Counter", name, text, None, ((None, key),), figures)
+        for name, text, label, pairs in _LABELLED:
+            yield from self._family("Counter", name, text, label, pairs, figures)
+
+    def _gauges(self, figures: dict[str, dict[str, float]]) -> Iterator[Metric]:
+        for name, text, key in _GAUGES:
+            yield from self._family("Gauge", name, text, None, ((None, key),), figures)
+        name, text = "datagram_queue", "Datagrams that wait in queues"
+        yield from self._family("Gauge", name, text, "direction", _QUEUES, figures)
+
+    def _family(
+        self,
+        kind: str,
+        name: str,
+        text: str,
+        label: str | None,
+        pairs: Iterable[tuple[str | None, str]],
+        figures: dict[str, dict[str, float]],
+    ) -> Iterator[Metric]:
+        """One metric with a sample for each side and each value of the label."""
+        names = ["side", *([label] if label else []), *self._labels]
+        make = getattr(self._core, f"{kind}MetricFamily")
+        family = make(f"{self._namespace}_{name}", text, labels=names)
+        for side, sums in figures.items():
+            for value, key in pairs:
+                if key in sums:
+                    labels = [side, *([value] if label else []), *self._labels.values()]
+                    family.add_metric(labels, sums[key])
+        if family.samples:
+            yield family
+
+    def _rtt(self) -> Metric:
+        """Smoothed round-trip times of the connections that live, as a distribution."""
+        family: Any = self._core.GaugeHistogramMetricFamily(
+            f"{self._namespace}_rtt_seconds",
+            "Smoothed round-trip times of the connections alive",
+            labels=["side", *self._labels],
+        )
+        for side, sources in self._sources.items():
+            values = sorted(value for source in sources for value in source.round_trip_times())
+            buckets = [(str(bound), float(bisect_right(values, bound))) for bound in _RTT_BOUNDS]
+            buckets.append(("+Inf", float(len(values))))
+            family.add_metric([side, *self._labels.values()], buckets, sum(values))
+        metric: Metric = family
+        return metric
+
+
+_OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "le"})
+
+
+class MetricsEndpoint(AsyncCloseable):
+    """Serves metrics over HTTP, by default on ``http://127.0.0.1:9464/metrics``.
+
+    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of
+    prometheus-client, on a thread of its own; it measures on the event loop.
+    Each worker process needs a port of its own.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 9464,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> None:
+        """An endpoint that does not listen yet.
+
+        Args:
+            metrics: What to serve.
+            host: Address to listen on; the metrics are for everyone who reaches it.
+            port: TCP port; 0 chooses a free one.
+            certfile: Certificate for HTTPS, with ``keyfile``.
+            keyfile: Its key.
+
+        Raises:
+            ConfigurationError: An argument is of another type, the port is out of range, or
+                only one of the files is given.
+        """
+        check_instance("metrics", metrics, Metrics)
+        check_text("host", host)
+        check_integer("port", port, 0, 65535)
+        if (certfile is None) != (keyfile is None):
+            missing = "keyfile" if keyfile is None else "certfile"
+            raise ConfigurationError(
+                "HTTPS needs both certfile and keyfile", config_key=missing, config_value=None
+            )
+        self._metrics = metrics
+        self._host = host
+        self._port = port
+        self._files = {"certfile": certfile, "keyfile": keyfile}
+        self._running: tuple[Any, threading.Thread] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are.
+
+        Raises:
+            ServerError: The endpoint does not listen.
+        """
+        if self._running is None:
+            raise ServerError("the metrics endpoint does not listen; use it in `async with`")
+        scheme = "http" if self._files["certfile"] is None else "https"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self._running[0].server_port}/metrics"
+
+    async def start(self) -> None:
+        """Listen; idempotent.
+
+        Raises:
+            ServerError: The address cannot be bound.
+            CertificateError: A file of the certificate is missing or unusable.
+        """
+        if self._running is not None:
+            return
+        certfile, keyfile = self._files["certfile"], self._files["keyfile"]
+        if certfile is not None and keyfile is not None:
+            # The HTTP server would find out once it has the port, and keep it.
+            load_certificate(certfile=certfile, keyfile=keyfile)
+        start = require("prometheus_client", extra="prometheus").start_http_server
+        registry = self._metrics.registry
+        try:
+            self._running = start(self._port, addr=self._host, registry=registry, **self._files)
+        except OSError as error:
+            raise ServerError(
+                f"cannot serve metrics on {self._host} port {self._port}: "
+                f"{explain_os_error(error)}",
+                bind_address=(self._host, self._port),
+            ) from error
+
+    async def close(self) -> None:
+        """Stop listening; idempotent. Takes up to half a second.
+
+        Cancellation: the endpoint is closed all the same, in the background.
+        """
+        running, self._running = self._running, None
+        if running is not None:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, _stop, *running))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+
+def _stop(server: Any, thread: threading.Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,122 @@
+"""A bounded queue that knows what to do when it is full."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from ._messages import BackpressurePolicy
+
+__all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue", "Room", "queue_bytes"]
+
+DEFAULT_MAX_QUEUE = 256
+"""Messages that may wait for one subscription, at the broker and at the client."""
+DEFAULT_MAX_QUEUE_BYTES = 1_048_576
+"""Bytes that may wait, likewise."""
+
+T = TypeVar("T")
+
+
+def queue_bytes(message_size: int) -> int:
+    """Bytes that may wait when nobody chose a number: room for the largest message at least."""
+    return max(DEFAULT_MAX_QUEUE_BYTES, message_size)
+
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Room(Protocol[T_contra]):
+    """What several queues share.
+
+    ``take`` gives None when there is no room, and would be none without this queue either.
+    """
+
+    def take(self, item: T_contra, size: int, /) -> bool | None: ...
+
+    def give_back(self, item: T_contra, size: int, /) -> None: ...
+
+
+class MessageQueue(Generic[T]):
+    """Messages that wait, limited in number and in bytes.
+
+    Args:
+        policy: What to do when there is no room.
+        max_messages: As many may wait.
+        max_bytes: So many bytes may wait.
+        room: Bytes that this queue and others may hold together; None: it has its own alone.
+
+    Attributes:
+        dropped: Messages that were dropped so far.
+        max_bytes: So many bytes may wait; a larger message never fits.
+        max_messages: As many may wait.
+        size: Bytes that wait now.
+    """
+
+    __slots__ = ("_items", "_policy", "_room", "dropped", "max_bytes", "max_messages", "size")
+
+    def __init__(
+        self,
+        policy: BackpressurePolicy,
+        max_messages: int,
+        max_bytes: int,
+        room: Room[T] | None = None,
+    ) -> None:
+        self.max_messages = max_messages
+        self.dropped = 0
+        self.size = 0
+        self._policy = policy
+        self.max_bytes = max_bytes
+        self._room = room
+        self._items: deque[tuple[T, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def push(self, item: T, size: int) -> bool:
+        """Add a message, or drop one as the policy says. Never waits.
+
+        Args:
+            item: The message.
+            size: Its bytes. One that is larger than all the room there is does not fit.
+
+        Returns:
+            False when there is no room and the policy wants the end then.
+        """
+        items = self._items
+        while not (fits := self._has_room(item, size)):
+            if self._policy is BackpressurePolicy.CLOSE:
+                return False
+            self.dropped += 1
+            if self._policy is BackpressurePolicy.DROP_NEWEST or not items or fits is None:
+                return True
+            self.pop()
+        items.append((item, size))
+        self.size += size
+        return True
+
+    def pop(self) -> T:
+        """Take the message that waits longest; there must be one."""
+        item, size = self._items.popleft()
+        self.size -= size
+        if self._room is not None:
+            self._room.give_back(item, size)
+        return item
+
+    def put_back(self, item: T, size: int) -> None:
+        """Let a message that was taken be the next one again."""
+        if self._room is None or self._room.take(item, size):
+            self._items.appendleft((item, size))
+            self.size += size
+        else:
+            self.dropped += 1
+
+    def _has_room(self, item: T, size: int) -> bool | None:
+        """Whether one more fits; then it has its share of the common room."""
+        if len(self._items) >= self.max_messages or self.size + size > self.max_bytes:
+            return False
+        return self._room is None or self._room.take(item, size)
+
+    def clear(self) -> None:
+        """Forget all messages; they do not count as dropped."""
+        while self._items:
+            self.pop()

@@ -1,0 +1,283 @@
+"""Serving: from the stream of a call to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from .._states import EventType
+from ..events import Event
+from ..exceptions import (
+    SerializationError,
+    StreamError,
+    StreamStoppedError,
+    WebTransportError,
+)
+from ..session import WebTransportSession
+from ..stream import StructuredStream, WebTransportStream
+from ..utils._budget import ByteBudget
+from ..utils._failures import log_application_error
+from ..utils._holding import Holding
+from ..utils._logs import shared_log
+from ..utils._stuck import end_tasks
+from ..utils._tasks import cancel_in_turns, is_being_cancelled
+from ..utils._text import printable
+from ..utils._turns import Turns
+from ..utils._waiters import Waiters
+from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
+from ._exceptions import MethodNotFoundError, RpcError, RpcErrorCode
+from ._messages import Failure, Notification, Result, StreamCode, check_request, give_up
+from ._method import Method
+
+__all__ = ["IncomingCalls", "Structure"]
+
+Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
+
+# All that a caller learns of what went wrong in a handler.
+_INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
+
+# The end of the program, and of a coroutine that nobody runs any more.
+_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+# Calls of one session at a time that nobody else notices.
+_FEW = 16
+# Bytes that a request takes in memory; then its parts take longer than a call itself.
+_LARGE = 65_536
+
+logger = logging.getLogger("pywebtransport.rpc")
+
+
+class IncomingCalls:
+    """Takes the streams that the peer opens, runs a method for each, and answers.
+
+    Args:
+        session: Whose streams they are.
+        structure: Makes messages of a stream's bytes.
+        limit: Calls at a time; streams beyond it stay in the session.
+        request_timeout: Seconds until a request must be there.
+        interceptors: Around each call.
+
+    Attributes:
+        methods: What may be called, by name.
+        tasks: One for each call under way.
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession,
+        structure: Structure,
+        *,
+        limit: int,
+        request_timeout: float,
+        interceptors: tuple[Interceptor, ...],
+    ) -> None:
+        self.methods: dict[str, Method] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.session = session
+        self._structure = structure
+        self._limit = limit
+        self._request_timeout = request_timeout
+        self._interceptors = interceptors
+        self._acceptor: asyncio.Task[None] | None = None
+        self._slot_waiters = Waiters()
+        # Requests that come in; the other half is for what they become.
+        memory = session.memory_budget
+        self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
+
+    def start(self) -> None:
+        """Begin to take streams. Idempotent."""
+        if self._acceptor is None:
+            self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
+            self.session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
+
+    async def stop(self, timeout: float) -> None:
+        """Cancel all handlers, and wait for them for so many seconds.
+
+        Cancellation: they are cancelled all the same.
+        """
+        self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
+        # A handler may stop its own manager.
+        tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
+        await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
+
+    async def _accept(self) -> None:
+        """Take streams while there are slots for them."""
+        turns = Turns.of()
+        async for stream in self.session.incoming_bidirectional_streams():
+            task = asyncio.create_task(self._handle(stream), name="rpc call")
+            self.tasks.add(task)
+            task.add_done_callback(partial(self._handled, stream))
+            # Its first step is one of the next turn's: no more of them than fit into it. But it
+            # stands in no line for that: streams that are not read use up the peer's credit.
+            turns.woke()
+            if turns.is_over:
+                await asyncio.sleep(0)
+            while len(self.tasks) >= self._limit:
+                await self._slot_waiters.wait()
+
+    def _handled(self, stream: WebTransportStream, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # maybe before its first step
+            give_up(stream, StreamCode.CANCELLED)
+        self.tasks.discard(task)
+        self._slot_waiters.wake()
+
+    def _session_ended(self, event: Event) -> None:
+        """Nobody waits for answers any more, and nobody hears what notifications do."""
+        # A handler that closes its session goes on after that.
+        current = asyncio.current_task()
+        cancel_in_turns(task for task in self.tasks if task is not current)
+
+    def _caller_gone(self, task: asyncio.Task[Any]) -> None:
+        # Of a session that ends all streams are over; that is the above's business.
+        if not self.session.is_closed:
+            task.cancel()
+
+    async def _handle(self, stream: WebTransportStream) -> None:
+        """One call. Never raises but on cancellation."""
+        structured = self._structure(stream)
+        try:
+            if len(self.tasks) > _FEW:
+                await Turns.of().pause()
+            # What the request became is in memory until it is answered.
+            with Holding(self.session.memory_budget, incoming=self._unread) as holding:
+                method, answer = await self._answer(stream, structured, holding)
+                if answer is not None:
+                    if holding.size > _LARGE:  # then the answer may be, too
+                        await Turns.of().pause()
+                    await self._reply(structured, method, answer)
+            await stream.close()
+            # By now the request's FIN was read, or the peer broke the protocol.
+            stream.stop_sending(StreamCode.DONE)
+        except asyncio.CancelledError:
+            give_up(stream, StreamCode.CANCELLED)
+            raise
+        except WebTransportError as error:
+            # The caller is gone, or does not take its answer.
+            logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
+            give_up(stream, StreamCode.CANCELLED)
+
+    async def _answer(
+        self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
+    ) -> tuple[str, Result | Failure | None]:
+        """Read the request and run it: the method, and None when there is nothing to answer."""
+        try:
+            received = await structured.receive_held(holding, self._request_timeout)
+            if received is None:
+                raise StreamError("the peer finished the stream of a call without a request")
+            request = check_request(received[0])
+        except (SerializationError, RpcError) as error:
+            logger.debug(
+                "unusable request on stream %d: %s", stream.stream_id, printable(error.message)
+            )
+            stream.stop_sending(StreamCode.BAD_MESSAGE)
+            return "", Failure(RpcErrorCode.INVALID_REQUEST, error.message, _limits(error))
+        except builtins.TimeoutError:
+            stream.stop_sending(StreamCode.BAD_MESSAGE)
+            return "", Failure(
+                RpcErrorCode.INVALID_REQUEST, f"no request within {self._request_timeout} seconds"
+            )
+        call = RpcCall(
+            session=self.session,
+            direction=RpcDirection.INCOMING,
+            method=request.method,
+            params=request.params or (),
+            named_params=request.named or {},
+            metadata=request.metadata or {},
+            timeout=request.timeout,
+            is_notification=isinstance(request, Notification),
+        )
+        # The call has what is left of it, until its method returned.
+        del received, request
+        if call.is_notification:
+            outcome = await self._run(call)
+            if isinstance(outcome, Failure):
+                logger.debug(
+                    "notification '%s' failed: %s",
+                    printable(call.method),
+                    printable(outcome.message),
+                )
+            return call.method, None
+        if not stream.is_writable:
+            raise StreamStoppedError("the caller gave up before its request was handled")
+        task = asyncio.current_task()
+        assert task is not None  # this is a coroutine
+        caller_gone = partial(self._caller_gone, task)
+        stream.add_stop_callback(caller_gone)
+        try:
+            return call.method, await self._run(call)
+        finally:
+            stream.remove_stop_callback(caller_gone)
+
+    async def _run(self, call: RpcCall) -> Result | Failure:
+        """Run the handler inside of the interceptors; whatever happens is the answer."""
+        scope = asyncio.timeout(call.timeout)
+        try:
+            async with scope:
+                return Result(
+                    await run_intercepted(self._interceptors, call, partial(self._invoke, call))
+                )
+        except _NOT_OURS:
+            raise
+        except BaseException as error:
+            # Cancelled by nobody: something that the handler waited for was, so it failed.
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
+            # One that a call of the handler's own ended with (remote is True or False) means
+            # something else to this caller.
+            if isinstance(error, RpcError) and error.remote is None:
+                code = error.error_code
+                return Failure(
+                    RpcErrorCode.INTERNAL_ERROR if code is None else code,
+                    str(error.message),
+                    error.data,
+                )
+            if scope.expired() and isinstance(error, builtins.TimeoutError):
+                return Failure(
+                    RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
+                )
+            # The peer learns only that something happened.
+            what = f"handler of '{printable(call.method)}'"
+            log_application_error(logger, what, error, session=self.session)
+            return _INTERNAL_ERROR
+
+    async def _invoke(self, call: RpcCall) -> Any:
+        method = self.methods.get(call.method)
+        if method is None:
+            raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
+        return await method(call.params, call.named_params)
+
+    async def _reply(
+        self, structured: StructuredStream[Any], method: str, answer: Result | Failure
+    ) -> None:
+        try:
+            await structured.send_obj(obj=answer)
+        except SerializationError as error:
+            # A result, or the data of an error, that cannot be sent: the handler's fault.
+            shared_log(logger).tell(
+                "answer",
+                logging.ERROR,
+                "an answer cannot be sent: %s (method '%s')",
+                printable(error.message, 500),
+                printable(method),
+            )
+            failure = _INTERNAL_ERROR
+            limits = _limits(error)
+            if limits is not None:  # the caller could ask for less
+                text = f"the answer cannot be sent: {error.message}"
+                failure = Failure(RpcErrorCode.INTERNAL_ERROR, text, limits)
+            await structured.send_obj(obj=failure)
+
+
+def _limits(error: WebTransportError) -> dict[str, int] | None:
+    """Of a message that is too large: its size and the limit, which the caller may know."""
+    known = ("size", "items")
+    found = {
+        name: value
+        for name, value in error.details.items()
+        if name in known or name.startswith("max_")
+    }
+    return found if any(name not in known for name in found) else None

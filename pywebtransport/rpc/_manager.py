@@ -1,0 +1,643 @@
+"""Remote calls in both directions over one session."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar, overload
+
+from .._core.opening import reached_limit
+from .._states import Timeout
+from ..exceptions import (
+    ConfigurationError,
+    SerializationError,
+    StreamError,
+    StreamResetError,
+    StreamStoppedError,
+    TimeoutError,
+    WebTransportError,
+    invalid_config,
+)
+from ..serializer import JSONSerializer
+from ..serializer._messages import MessageCodec
+from ..serializer._protocol import Serializer
+from ..serializer._rebuild import check_type, rebuild_in_turns
+from ..session import WebTransportSession
+from ..stream import StructuredStream, WebTransportStream
+from ..utils._budget import ByteBudget
+from ..utils._checks import check_instance
+from ..utils._closing import AsyncCloseable
+from ..utils._slots import Slots
+from ..utils._tasks import is_being_cancelled
+from ..utils._text import printable
+from ._call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
+from ._exceptions import (
+    RpcCancelledError,
+    RpcError,
+    RpcTimeoutError,
+    error_from_code,
+)
+from ._incoming import IncomingCalls
+from ._messages import (
+    MAX_METADATA,
+    REGISTRY,
+    Failure,
+    Notification,
+    Request,
+    Result,
+    StreamCode,
+    check_method,
+    give_up,
+)
+from ._method import Method
+
+__all__ = [
+    "DEFAULT_CALL_TIMEOUT",
+    "DEFAULT_CONCURRENCY_LIMIT",
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "RpcManager",
+]
+
+DEFAULT_CONCURRENCY_LIMIT = 100
+"""Calls at a time, per direction."""
+DEFAULT_CALL_TIMEOUT = 30.0
+"""Seconds a call may take."""
+DEFAULT_MAX_MESSAGE_SIZE = 1_048_576
+"""Bytes of one request or answer."""
+DEFAULT_REQUEST_TIMEOUT = 30.0
+"""Seconds the peer may take to send a request once it opened the stream."""
+
+# Waiting for a stream without a limit: event loops take no infinity.
+_FOREVER = 1e9
+_MAX_LENGTH = 2**32 - 1
+# Bytes of requests that are sent at a time: a quarter of what the peer has room for by default.
+_MOST_UNDER_WAY = 4 * 1024 * 1024
+# Smaller ones do not count: as many as may be under way take less.
+_SMALL = 32768
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RpcManager(AsyncCloseable):
+    """Calls methods of the peer, and serves methods to it, over one session.
+
+    Both ends are equal: each may register methods and call the other's. Every
+    call has a bidirectional stream of its own, so calls do not wait for one
+    another, and a large one is held up by its own flow control only. The
+    manager takes all incoming bidirectional streams of the session; give remote
+    calls a session of their own (sessions share a connection with
+    ``allow_pooling``). Unidirectional streams and datagrams stay free.
+
+    ::
+
+        async with RpcManager(session) as rpc:
+            print(await rpc.call("add", 1, 2))
+    """
+
+    def __init__(
+        self,
+        session: WebTransportSession,
+        *,
+        concurrency_limit: int = DEFAULT_CONCURRENCY_LIMIT,
+        default_timeout: Timeout = DEFAULT_CALL_TIMEOUT,
+        request_timeout: float = DEFAULT_REQUEST_TIMEOUT,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        serializer: Serializer | None = None,
+        interceptors: Iterable[Interceptor] = (),
+    ) -> None:
+        """A manager that does nothing yet: register methods, then enter it.
+
+        Args:
+            session: The session, at either end.
+            concurrency_limit: Calls that run here at a time, and as many that this
+                end makes. Further incoming ones wait in the session, whose limits on
+                incoming streams then hold the peer back; further outgoing ones wait
+                in ``call``.
+            default_timeout: Seconds for calls that name none; None: no limit.
+            request_timeout: Seconds the peer may take to send a request.
+            max_message_size: Bytes of a request or answer, sent or received.
+            serializer: Of both ends; default ``JSONSerializer``.
+            interceptors: Run around each call of both directions, the first outermost.
+
+        Raises:
+            ConfigurationError: An argument is of another type, or out of range.
+        """
+        for key, value in (
+            ("concurrency_limit", concurrency_limit),
+            ("max_message_size", max_message_size),
+        ):
+            if type(value) is not int or not 1 <= value <= _MAX_LENGTH:
+                raise invalid_config(
+                    key=key, value=value, reason=f"expected a whole number from 1 to {_MAX_LENGTH}"
+                )
+        _check_seconds("request_timeout", request_timeout)
+        if default_timeout is not None:
+            _check_seconds("default_timeout", default_timeout)
+        check_instance("session", session, WebTransportSession)
+        self._interceptors = _interceptors(interceptors)
+        self._session = session
+        self._default_timeout = default_timeout
+        self._max_size = max_message_size
+        if serializer is None:
+            # Sizes are limited by the streams, before anything is kept.
+            serializer = JSONSerializer(max_size=_MAX_LENGTH)
+        MessageCodec(serializer, REGISTRY)  # refuses what is no serializer
+        self._serializer: Serializer = serializer
+        self._incoming = IncomingCalls(
+            session,
+            self._structured,
+            limit=concurrency_limit,
+            request_timeout=request_timeout,
+            interceptors=self._interceptors,
+        )
+        self._limit = concurrency_limit
+        self._outgoing_slots = Slots(concurrency_limit)
+        self._outgoing: set[WebTransportStream] = set()
+        self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
+        self._closed = False
+
+    # ---------------------------------------------------------------- properties
+
+    @property
+    def session(self) -> WebTransportSession:
+        """The session below."""
+        return self._session
+
+    @property
+    def serializer(self) -> Serializer:
+        """What turns messages into bytes."""
+        return self._serializer
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names that are registered."""
+        return tuple(self._incoming.methods)
+
+    @property
+    def is_closed(self) -> bool:
+        """The manager was closed; its session may live on."""
+        return self._closed
+
+    @property
+    def request_budget(self) -> ByteBudget:
+        """Advanced: the bytes of requests being sent, ``used`` now and at the ``peak``."""
+        return self._under_way
+
+    @property
+    def active_calls(self) -> dict[str, int]:
+        """Calls under way now, by direction: ``incoming`` and ``outgoing``."""
+        return {"incoming": len(self._incoming.tasks), "outgoing": len(self._outgoing)}
+
+    # ------------------------------------------------------------------- serving
+
+    @overload
+    def register(self, func: F, *, name: str | None = None) -> F: ...
+
+    @overload
+    def register(self, func: None = None, *, name: str | None = None) -> Callable[[F], F]: ...
+
+    def register(self, func: F | None = None, *, name: str | None = None) -> F | Callable[[F], F]:
+        """Let the peer call a function; also usable as a decorator.
+
+        Parameters whose annotation is a dataclass (or holds one) are rebuilt from
+        what was received. A plain function runs on the event loop: it must not block.
+
+        Args:
+            func: Plain or ``async``.
+            name: What the peer calls it; default the function's own name.
+
+        Returns:
+            ``func``, or a decorator when it is not given.
+
+        Raises:
+            ConfigurationError: The name is taken or unusable, or ``func`` is no function.
+        """
+        if func is None:
+            return lambda function: self.register(function, name=name)
+        if not callable(func):
+            raise invalid_config(key="func", value=func, reason="expected a function")
+        chosen = getattr(func, "__name__", None) if name is None else name
+        try:
+            check_method(chosen)
+        except RpcError as error:
+            raise invalid_config(key="name", value=chosen, reason=error.message) from None
+        assert isinstance(chosen, str)
+        if chosen in self._incoming.methods:
+            raise invalid_config(key="name", value=chosen, reason="it is registered already")
+        self._incoming.methods[chosen] = Method(chosen, func)
+        return func
+
+    def unregister(self, name: str) -> None:
+        """Take a method away; calls that run go on. An unknown name is ignored."""
+        if isinstance(name, str):
+            self._incoming.methods.pop(name, None)
+
+    # ---------------------------------------------------------------- life cycle
+
+    async def start(self) -> None:
+        """Begin to serve. Idempotent.
+
+        Raises:
+            ConfigurationError: The manager was closed before.
+        """
+        if self._closed:
+            raise ConfigurationError("an RpcManager cannot be started again; make another one")
+        self._incoming.start()
+
+    async def serve(self) -> None:
+        """Serve until the session ends, then close the manager.
+
+        Cancellation: closes the manager.
+        """
+        async with self:
+            await self._session.wait_closed()
+
+    async def close(self) -> None:
+        """Stop serving and calling; the session stays open. Idempotent.
+
+        Handlers that run are cancelled, and their callers told so; calls of this
+        end fail with :class:`RpcCancelledError`. Calls of the peer that still wait in
+        the session, or come later, get no answer: close the session when it had no
+        other purpose. A handler that goes on after its cancellation for
+        ``close_timeout`` seconds is named in the log, and left behind.
+
+        Cancellation: everything is stopped all the same; only the waiting ends.
+        """
+        await self.close_within(self._session.config.close_timeout)
+
+    async def close_within(self, timeout: float) -> None:
+        """Advanced: as ``close``.
+
+        Args:
+            timeout: Seconds that handlers have; ``close`` takes ``close_timeout``.
+
+        Cancellation: as of ``close``.
+        """
+        self._closed = True
+        for stream in self._outgoing:
+            give_up(stream, StreamCode.CANCELLED)
+        await self._incoming.stop(timeout)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    # ------------------------------------------------------------------- calling
+
+    @overload
+    async def call(
+        self,
+        method: str,
+        *params: Any,
+        result_type: type[T],
+        timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> T: ...
+
+    @overload
+    async def call(
+        self,
+        method: str,
+        *params: Any,
+        result_type: Any = None,
+        timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> Any: ...
+
+    async def call(
+        self,
+        method: str,
+        *params: Any,
+        result_type: Any = None,
+        timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> Any:
+        """Run a method of the peer: ``await rpc.call("add", 1, b=2)``.
+
+        Args:
+            method: Its name there.
+            *params: Positional parameters.
+            result_type: Type to rebuild the result as, for instance a dataclass.
+            timeout: Seconds for everything, waiting for a free stream included; the
+                peer ends its handler then too. None: ``default_timeout``.
+            named_params: Parameters by name, for those whose names are arguments of this
+                method (``method``, ``timeout``, ...) or no identifiers.
+            metadata: Names and texts for the interceptors of the peer.
+            **named: Parameters by name.
+
+        Returns:
+            What the method returned.
+
+        Raises:
+            MethodNotFoundError: The peer has no such method.
+            InvalidParamsError: The parameters do not fit it.
+            RpcTimeoutError: It took too long, here or there; the message says what it waited
+                for: a stream or one of ``concurrency_limit`` calls, or the answer.
+            RpcCancelledError: The peer gave the call up, or this manager was closed.
+            RpcError: The method raised one, with its code and data; or it failed
+                otherwise (INTERNAL_ERROR).
+            SerializationError: A parameter cannot be sent, a message is larger than
+                ``max_message_size``, or the answer cannot be understood.
+            ConfigurationError: An argument is of another type, or out of range; nothing was
+                sent.
+            SessionClosedError: The session is over.
+
+        Cancellation: the handler at the peer is cancelled too.
+        """
+        if result_type is not None:
+            check_type("result_type", result_type)
+        call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
+        progress = _Progress()
+        return await self._within(
+            call, lambda deadline: self._ask(call, deadline, result_type, progress), progress
+        )
+
+    async def notify(
+        self,
+        method: str,
+        *params: Any,
+        timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> None:
+        """Run a method of the peer without an answer: not even errors come back.
+
+        Returns when the request was handed to the network; whether the peer gets
+        it when the session ends at once is not known.
+
+        Args: as ``call``.
+
+        Raises: as ``call``, for what happens on this side.
+
+        Cancellation: safe; the notification was sent or not.
+        """
+        call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
+        call.is_notification = True
+        progress = _Progress()
+        await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
+
+    # ---------------------------------------------------------- internal: calling
+
+    def _outgoing_call(
+        self,
+        method: str,
+        params: tuple[Any, ...],
+        timeout: float | None,
+        named_params: Mapping[str, Any] | None,
+        metadata: Mapping[str, str] | None,
+        named: dict[str, Any],
+    ) -> RpcCall:
+        check_method(method)
+        if timeout is None:
+            timeout = self._default_timeout
+        else:
+            _check_seconds("timeout", timeout)
+        return RpcCall(
+            session=self._session,
+            direction=RpcDirection.OUTGOING,
+            method=method,
+            params=params,
+            named_params=_named(named_params, named),
+            metadata=_metadata(metadata),
+            timeout=timeout,
+        )
+
+    async def _within(
+        self, call: RpcCall, work: Callable[[float | None], Awaitable[Any]], progress: _Progress
+    ) -> Any:
+        """Run the interceptors around ``work(deadline)``, all within the timeout."""
+        deadline = None
+        if call.timeout is not None:
+            deadline = asyncio.get_running_loop().time() + call.timeout
+        scope = asyncio.timeout_at(deadline)
+        try:
+            async with scope:
+                return await run_intercepted(self._interceptors, call, lambda: work(deadline))
+        except builtins.TimeoutError as error:
+            # The peer's answer, an interceptor or the session may say that too.
+            if not scope.expired() or isinstance(error, WebTransportError):
+                raise
+            failure = "not sent" if call.is_notification else "no answer"
+            raise RpcTimeoutError(
+                f"{failure} within {call.timeout} seconds; it waited for {progress}",
+                method=call.method,
+                timeout_duration=call.timeout,
+                remote=False,
+                details={"waited_for": str(progress)},
+            ) from None
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise RpcError(
+                "an interceptor was cancelled from within", method=call.method, remote=False
+            ) from error
+
+    async def _ask(
+        self, call: RpcCall, deadline: float | None, result_type: Any, progress: _Progress
+    ) -> Any:
+        """The innermost part of an outgoing call."""
+        progress.waits_for = self._slot_wanted()
+        async with self._outgoing_slots:
+            stream = await self._open(call, progress)
+            progress.waits_for = "the peer's answer"
+            try:
+                request = _request(Request, call, deadline)
+                answer = await self._exchange(stream, call, request)
+            except BaseException as error:
+                bad = isinstance(error, SerializationError)
+                give_up(stream, StreamCode.BAD_MESSAGE if bad else StreamCode.CANCELLED)
+                raise
+            finally:
+                self._outgoing.discard(stream)
+            # There is nothing after the answer that this end wants.
+            stream.stop_sending(StreamCode.DONE)
+        if isinstance(answer, Failure):
+            raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
+        value = answer.value
+        return value if result_type is None else await rebuild_in_turns(value, result_type)
+
+    def _slot_wanted(self) -> str:
+        before = self._outgoing_slots.waiting
+        queue = f"; {before} calls were before it" if before else ""
+        return f"one of {self._limit} calls to end (concurrency_limit{queue})"
+
+    async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
+        """The innermost part of an outgoing notification."""
+        progress.waits_for = self._slot_wanted()
+        async with self._outgoing_slots:
+            stream = await self._open(call, progress)
+            progress.waits_for = "room to send"
+            try:
+                request = _request(Notification, call, deadline)
+                await self._send(stream, self._structured(stream), request)
+            except BaseException:
+                give_up(stream, StreamCode.CANCELLED)
+                raise
+            finally:
+                self._outgoing.discard(stream)
+            stream.stop_sending(StreamCode.DONE)
+
+    async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
+        if not self._closed:
+            progress.waits_for = "a stream: a stream limit, of the peer or of this end, is reached"
+            progress.stream_of = self._session
+            # The call's own timeout ends it.
+            stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
+            progress.stream_of = None
+            if not self._closed:
+                self._outgoing.add(stream)
+                return stream
+            give_up(stream, StreamCode.CANCELLED)
+        raise self._was_closed(call)
+
+    async def _exchange(
+        self, stream: WebTransportStream, call: RpcCall, request: Request
+    ) -> Result | Failure:
+        structured = self._structured(stream)
+        try:
+            # When the peer wants no more of the request, it may have said why.
+            with contextlib.suppress(StreamStoppedError):
+                await self._send(stream, structured, request)
+            answer = await _received(structured)
+        except StreamResetError as error:
+            raise RpcCancelledError(
+                f"the peer gave the call up (code {error.error_code} on its stream)",
+                method=call.method,
+                remote=True,
+            ) from None
+        except StreamError as error:
+            if self._closed:
+                raise self._was_closed(call) from None
+            raise RpcCancelledError(
+                f"the peer did not answer: {error.message}", method=call.method, remote=True
+            ) from None
+        if isinstance(answer, Result):
+            return answer
+        if isinstance(answer, Failure) and isinstance(answer.code, int):
+            return Failure(answer.code, str(answer.message), answer.data)
+        raise SerializationError(
+            f"the peer answered '{call.method}' with a {type(answer).__name__}, "
+            "expected a result or a failure",
+            remote=True,
+        )
+
+    async def _send(
+        self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
+    ) -> None:
+        """Send a request. The peer has room for some that come in, and refuses more."""
+        header, payload = structured.encode(request)
+        size = len(payload)
+        if size <= _SMALL:
+            await structured.send_encoded(header, payload)
+            await stream.close()
+            return
+        await self._under_way.acquire(size)
+        try:
+            await structured.send_encoded(header, payload)
+            await stream.close()
+            await stream.wait_acknowledged()
+        finally:
+            self._under_way.give_back(size)
+
+    def _was_closed(self, call: RpcCall) -> RpcCancelledError:
+        return RpcCancelledError("the manager was closed", method=call.method, remote=False)
+
+    def _structured(self, stream: WebTransportStream) -> StructuredStream[Any]:
+        return StructuredStream(
+            stream=stream,
+            serializer=self._serializer,
+            registry=REGISTRY,
+            max_message_size=self._max_size,
+        )
+
+
+class _Progress:
+    """What a call waits for, to be named when its time is up."""
+
+    __slots__ = ("stream_of", "waits_for")
+
+    def __init__(self) -> None:
+        self.waits_for = "an interceptor"
+        self.stream_of: WebTransportSession | None = None  # which limit, is asked only then
+
+    def __str__(self) -> str:
+        if self.stream_of is None or self.stream_of.is_closed:
+            return self.waits_for
+        limit = reached_limit(self.stream_of, False)
+        return f"{self.waits_for} ({limit.owner}: {limit.text})"
+
+
+def _interceptors(given: Any) -> tuple[Interceptor, ...]:
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise invalid_config(key="interceptors", value=given, reason="expected a list of functions")
+    interceptors = tuple(given)
+    for interceptor in interceptors:
+        check_interceptor(interceptor)
+    return interceptors
+
+
+def _entries(key: str, given: Any) -> dict[str, Any]:
+    """A mapping by names."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise invalid_config(key=key, value=given, reason="expected a mapping of names to values")
+    return dict(given)
+
+
+def _named(params: Any, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Parameters by name, given in one mapping or as keyword arguments, or some of each."""
+    if params is None:
+        return keywords
+    entries = _entries("named_params", params)
+    for name in keywords:
+        if name in entries:
+            raise invalid_config(
+                key="named_params",
+                value=params,
+                reason=f"parameter {printable(name)!r} is also given as a keyword argument",
+            )
+    return entries | keywords
+
+
+def _metadata(given: Any) -> dict[str, str]:
+    entries = _entries("metadata", given)
+    if len(entries) > MAX_METADATA or not all(isinstance(text, str) for text in entries.values()):
+        raise invalid_config(
+            key="metadata",
+            value=given,
+            reason=f"expected a mapping of at most {MAX_METADATA} names to texts",
+        )
+    return entries
+
+
+def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Request:
+    """What to send, with the time that is left by now."""
+    left = None
+    if deadline is not None:
+        left = max(0.001, deadline - asyncio.get_running_loop().time())
+    return kind(call.method, list(call.params), call.named_params, call.metadata, left)
+
+
+async def _received(structured: StructuredStream[Any]) -> Any:
+    """The next message; the time of a call is its own, not ``read_timeout`` of the streams."""
+    while True:
+        try:
+            return await structured.receive_obj()
+        except TimeoutError:
+            continue
+
+
+def _check_seconds(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _FOREVER:
+        raise invalid_config(key=key, value=value, reason="expected seconds > 0")

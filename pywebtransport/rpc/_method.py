@@ -1,0 +1,79 @@
+"""A registered function: binding parameters to it, and giving them their types."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..exceptions import ConfigurationError, SerializationError
+from ..serializer._rebuild import check_type, rebuild_in_turns
+from ._exceptions import InvalidParamsError
+
+__all__ = ["Method"]
+
+# What the serializers give anyway, and what anything fits.
+_UNTYPED = (inspect.Parameter.empty, Any, object)
+
+
+class Method:
+    """A function that the peer may call.
+
+    Args:
+        name: As the peer calls it.
+        function: Plain or ``async``.
+
+    Raises:
+        ConfigurationError: It is not callable, has no signature that can be read, or an
+            annotation is no type that messages can be rebuilt as.
+    """
+
+    __slots__ = ("_signature", "_types", "function", "name")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        try:
+            self._signature = inspect.signature(function, eval_str=True)
+        except Exception as error:  # annotations are expressions, and may raise anything
+            raise ConfigurationError(
+                f"{function!r} cannot be registered as {name!r}: {error}",
+                config_key="func",
+                config_value=function,
+            ) from error
+        self._types = {
+            parameter.name: (parameter.annotation, parameter.kind)
+            for parameter in self._signature.parameters.values()
+            if parameter.annotation not in _UNTYPED
+        }
+        for parameter_name, (annotation, _) in self._types.items():
+            check_type(f"func, parameter {parameter_name}", annotation)
+
+    async def __call__(self, params: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """Run the function.
+
+        Raises:
+            InvalidParamsError: The parameters do not fit it.
+            Otherwise what the function raises.
+        """
+        try:
+            bound = self._signature.bind(*params, **named)
+        except TypeError as error:
+            raise InvalidParamsError(f"{error}") from None
+        arguments = bound.arguments
+        for name, (wanted, kind) in self._types.items():
+            if name in arguments:
+                arguments[name] = await _typed(name, arguments[name], wanted, kind)
+        result = self.function(*bound.args, **bound.kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+
+async def _typed(name: str, value: Any, wanted: Any, kind: inspect._ParameterKind) -> Any:
+    try:
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            return tuple([await rebuild_in_turns(item, wanted) for item in value])
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            return {key: await rebuild_in_turns(item, wanted) for key, item in value.items()}
+        return await rebuild_in_turns(value, wanted)
+    except SerializationError as error:
+        raise InvalidParamsError(f"parameter {name!r}: {error.message}") from None

@@ -1,0 +1,159 @@
+"""What an application registers is checked at once, and the error says what to write instead."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from ..exceptions import ConfigurationError
+from ..utils._failures import name_of
+
+__all__ = [
+    "check_auth_handler",
+    "check_handler",
+    "check_hook",
+    "check_middleware",
+    "result_of",
+]
+
+_T = TypeVar("_T")
+# A function that says so itself gives something that can be awaited.
+_AWAITABLE = re.compile(r"\b(Awaitable|Coroutine|Future|Task)\b")
+
+
+def check_handler(handler: Any) -> None:
+    """Check a handler of sessions.
+
+    Raises:
+        ConfigurationError: It cannot be called as ``await handler(session)``.
+    """
+    _check("handler", handler, "async def handler(session)", (None,), {})
+
+
+def check_middleware(middleware: Any) -> None:
+    """Check a middleware.
+
+    Raises:
+        ConfigurationError: It cannot be called as ``await middleware(session=session)``.
+    """
+    _check("middleware", middleware, "async def middleware(session)", (), {"session": None})
+
+
+def check_auth_handler(handler: Any) -> None:
+    """Check what ``create_auth_middleware`` asks.
+
+    Raises:
+        ConfigurationError: It cannot be called as ``await auth_handler(headers=headers)``.
+    """
+    _check("auth_handler", handler, "async def auth_handler(headers)", (), {"headers": None})
+
+
+def check_hook(hook: Any) -> None:
+    """Check a start-up or shutdown handler, which may be plain or async.
+
+    Raises:
+        ConfigurationError: It cannot be called without arguments.
+    """
+    _check("hook", hook, "async def hook()", (), {}, plain=True)
+
+
+def result_of(what: str, function: Any, result: Awaitable[_T]) -> Awaitable[_T]:
+    """What a function gave, which could not be known before.
+
+    Raises:
+        ConfigurationError: It cannot be awaited.
+    """
+    given: object = result
+    if not inspect.isawaitable(given):
+        raise ConfigurationError(
+            f"{what} {name_of(function)} returned {type(given).__name__}, which cannot be awaited; "
+            "define it with 'async def'",
+            config_key=what,
+            config_value=function,
+        )
+    return result
+
+
+def _check(
+    what: str,
+    given: Any,
+    example: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    plain: bool = False,
+) -> None:
+    why = _why_not(given, args, kwargs, plain=plain)
+    if why:
+        raise ConfigurationError(
+            f"{what} {name_of(given)}: {why}; write {example!r}",
+            config_key=what,
+            config_value=given,
+        )
+
+
+def _why_not(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: bool) -> str:
+    """What is wrong with it; empty when nothing is."""
+    if inspect.iscoroutine(given):
+        given.close()  # nobody will await it
+        return "it is the result of calling an async function; give the function itself, without ()"
+    if isinstance(given, str):
+        return "it is a text; a route is registered with @app.route(path)"
+    if not callable(given):
+        return "it cannot be called"
+    if isinstance(given, type) and not plain:
+        return "it is a class; give an instance of it whose __call__ is async, or a function"
+    try:
+        # Not of what a decorator wraps: its own parameters are what is called.
+        signature = inspect.signature(given, follow_wrapped=False)
+    except (TypeError, ValueError):
+        signature = None  # of something built in
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            how = ", ".join([*("session" for _ in args), *(f"{name}={name}" for name in kwargs)])
+            return f"its parameters are {signature}, but it is called with ({how}): {error}"
+    if plain:
+        return ""
+    return _why_not_awaitable(given)
+
+
+def _why_not_awaitable(given: Any) -> str:
+    inner = _unwrapped(given)
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        return "it has a 'yield', so calling it runs nothing"
+    if inspect.iscoroutinefunction(inner) or not isinstance(inner, types.FunctionType):
+        return ""
+    # What a lambda gives is only known when it is called.
+    if inner.__name__ == "<lambda>" or _AWAITABLE.search(str(inner.__annotations__.get("return"))):
+        return ""
+    return (
+        "it is no async function; if it returns something that can be awaited, annotate it "
+        "with '-> Awaitable[...]'"
+    )
+
+
+def _unwrapped(given: Any) -> Any:
+    """The function below methods, partial objects, decorators, and objects that can be called."""
+    for _ in range(100):  # a decorator may lead back to itself
+        if inspect.iscoroutinefunction(given):
+            return given
+        if isinstance(given, functools.partial):
+            given = given.func
+        elif isinstance(given, types.MethodType):
+            given = given.__func__
+        elif hasattr(given, "__wrapped__"):
+            given = given.__wrapped__
+        elif isinstance(given, types.FunctionType | types.BuiltinFunctionType | type):
+            return given
+        else:
+            call = getattr(type(given), "__call__", None)  # noqa: B004
+            if not isinstance(call, types.FunctionType):
+                return given
+            given = call
+    return given

@@ -1,0 +1,228 @@
+"""The end of a server's connections: who is told when, and for whom the server waits."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from .._core.presence import Presence
+from ..utils import _clock as clock
+
+if TYPE_CHECKING:
+    from ..connection import WebTransportConnection
+
+__all__ = ["Draining", "close_all"]
+
+# Connections that are told, or begin to close, in one turn of the loop.
+_BATCH = 100
+# Seconds between batches that are spread over a time, and between looks at who is still there.
+_STEP = 0.05
+_LOOK = 0.1
+# Seconds in which a client that came just before the end may still ask for its session.
+_ARRIVAL = 1.0
+
+
+class Draining:
+    """Tells the clients of a server to go, and waits until they have.
+
+    A client whose connection was there before it could hear of the end still gets its session:
+    nothing tells it to go elsewhere before it has had the time to ask.
+
+    Args:
+        connections: All of the server, as they are at any time.
+        half_open: How many handshakes are under way.
+        logger: For what is left at the end.
+        reason: What clients are closed with.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Collection[WebTransportConnection]],
+        half_open: Callable[[], int],
+        logger: logging.Logger,
+        reason: str,
+    ) -> None:
+        self._connections = connections
+        self._half_open = half_open
+        self._logger = logger
+        self._reason = reason
+        self._arriving = True
+        self._newcomers = {item for item in connections() if _just_came(item)}
+        self._waiting = deque(item for item in connections() if item not in self._newcomers)
+        self._told: dict[WebTransportConnection, Presence] = {}
+        # When the time of each client is up, in order.
+        self._due: deque[tuple[float, WebTransportConnection]] = deque()
+        self._timers: dict[WebTransportConnection, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._timeout = 0.0
+
+    # ------------------------------------------------------------- for the server
+
+    def connection_accepted(self, connection: WebTransportConnection) -> None:
+        """Its handshake was under way when the end began."""
+        self._newcomers.add(connection)
+
+    def admits(self, connection: WebTransportConnection) -> bool:
+        """Whether a session that is asked for now is that of a client that just came."""
+        return self._arriving and connection in self._newcomers
+
+    def session_ended(self) -> None:
+        """Perhaps it was the last."""
+        self._ended.set()
+
+    async def run(self, timeout: float, spread: float) -> None:
+        """Tell everybody, and wait for the sessions of those who are there to end.
+
+        Args:
+            timeout: Seconds that each client has after it was told; then it is closed.
+            spread: Seconds over which clients are told.
+
+        Cancellation: safe, but ``stop`` must be called.
+        """
+        loop = asyncio.get_running_loop()
+        started = next_at = loop.time()
+        self._timeout = timeout
+        arrived = started + min(_ARRIVAL, timeout)
+        size, interval = self._pace(spread)
+        late = 0
+        while True:
+            now = loop.time()
+            if self._waiting and now >= next_at:
+                next_at += interval
+                for _ in range(min(size, len(self._waiting))):
+                    self._tell(self._waiting.popleft())
+            if self._arriving and (now >= arrived or not self._may_come()):
+                self._arriving = False
+                came = [item for item in self._newcomers if not item.is_closed]
+                self._newcomers.clear()
+                if came:
+                    self._waiting.extend(came)
+                    size, interval = self._pace(started + spread - now)
+                    next_at = min(next_at, now + interval)
+            late += self._close_due(now)
+            if not self._waiting and not self._arriving and not self._left():
+                break
+            await self._pause(next_at - now if self._waiting else _LOOK)
+        if late and timeout > 0:
+            self._logger.info(
+                "%d clients did not end their sessions within drain_timeout=%s s", late, timeout
+            )
+
+    def stop(self) -> None:
+        """Nothing is sent later any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    # ------------------------------------------------------------------ internal
+
+    def _pace(self, seconds: float) -> tuple[int, float]:
+        """How many clients to tell at a time, and how often, to be done after so many seconds."""
+        if seconds <= 0 or not self._waiting:
+            return _BATCH, 0.0
+        size = math.ceil(len(self._waiting) / math.ceil(seconds / _STEP))
+        return size, seconds / math.ceil(len(self._waiting) / size)
+
+    def _tell(self, connection: WebTransportConnection) -> None:
+        """GOAWAY, a DRAIN capsule for each session, and later the GOAWAY with the last request."""
+        h3 = connection.h3
+        if h3 is None or connection in self._told or not connection.is_connected:
+            return
+        h3.send_goaway()
+        for session in connection.sessions:
+            session.drain()
+        self._told[connection] = Presence(connection)
+        loop = asyncio.get_running_loop()
+        self._due.append((loop.time() + self._timeout, connection))
+        self._timers[connection] = loop.call_later(connection.rtt or 0.0, self._finish, connection)
+
+    def _finish(self, connection: WebTransportConnection) -> None:
+        del self._timers[connection]
+        h3 = connection.h3
+        if h3 is not None and not connection.is_closed:
+            h3.finish_goaway()
+
+    def _close_due(self, now: float) -> int:
+        """Close those whose time is up, some at a time; tell how many had sessions."""
+        late = 0
+        for _ in range(_BATCH):
+            if not self._due or self._due[0][0] > now:
+                break
+            _, connection = self._due.popleft()
+            if connection.sessions and not connection.is_closed:
+                late += 1
+                task = asyncio.get_running_loop().create_task(connection.close(reason=self._reason))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        return late
+
+    def _may_come(self) -> bool:
+        """A client is about to ask for its first session."""
+        return self._half_open() > 0 or any(not item.is_closed for item in self._newcomers)
+
+    def _left(self) -> bool:
+        """A client that is there still has time; others are not looked at again."""
+        while self._due:
+            _, connection = self._due[0]
+            if connection.sessions and not self._told[connection].is_gone():
+                return True
+            self._due.popleft()
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        """For so long, or until a session ends or a client's time is up."""
+        loop = asyncio.get_running_loop()
+        if self._due:
+            seconds = min(seconds, self._due[0][0] - loop.time())
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        self._ended.clear()
+        timer = loop.call_later(seconds, self._ended.set)
+        try:
+            await self._ended.wait()
+        finally:
+            timer.cancel()
+
+
+async def close_all(
+    connections: Sequence[WebTransportConnection], reason: str, deadline: float
+) -> None:
+    """Close connections at the same time; so many begin in each turn that others have theirs.
+
+    Each takes less time when its client is gone.
+
+    Args:
+        connections: Which; some may be closing already.
+        reason: What clients are closed with.
+        deadline: Of all of them, by the clock of the running loop; then nothing is waited for.
+
+    Cancellation: safe; those that have begun close without their wait.
+    """
+    tasks: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    try:
+        for start in range(0, len(connections), _BATCH):
+            for connection in connections[start : start + _BATCH]:
+                tasks.append(loop.create_task(connection.close_until(deadline, reason=reason)))
+            await asyncio.sleep(0)
+        async with asyncio.timeout_at(deadline):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    except builtins.TimeoutError:
+        pass  # those that had begun to close before, in a time of their own
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _just_came(connection: WebTransportConnection) -> bool:
+    """It has had no session yet, and hardly the time to ask for one."""
+    return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL

@@ -1,0 +1,189 @@
+"""A process that is to end ends, whatever code of the application does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from ..config import ServerConfig
+from ..exceptions import ServerError
+from ..utils._stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
+from ..utils._system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
+
+__all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end", "time_to_end"]
+
+STUCK_STATUS = 70
+"""Exit status of a process that ended although something of the application went on."""
+
+# Seconds for the report itself: a log that nobody reads may block, too.
+_REPORT_TIME = 2.0
+
+
+def time_to_end(config: ServerConfig) -> float:
+    """Seconds that a process has for all of its end, once it was told."""
+    draining = config.drain_spread + config.drain_timeout
+    return draining + config.close_timeout + config.shutdown_timeout
+
+
+class ExitGuard:
+    """Ends this process a while after it was to end: by an alarm, not by a thread.
+
+    The alarm (``SIGALRM``) interrupts a loop that waits for a task, code that blocks the loop,
+    and the wait for threads. What still runs is told in the log; then the process ends with
+    ``STUCK_STATUS``, without any clean-up.
+
+    Only for the main thread, and for a process of our own: what ``run()`` and workers are.
+
+    Args:
+        config: Gives the configuration in force; its timeouts are read when it is armed.
+        logger: Who tells.
+    """
+
+    def __init__(self, config: Callable[[], ServerConfig], logger: logging.Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._armed = False
+        self._previous: Any = None
+        self._timer = (0.0, 0.0)
+        self._seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._armed:
+            self._armed = False
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
+            signal.signal(signal.SIGALRM, self._previous or signal.SIG_DFL)
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The tasks of this loop are told if they do not end."""
+        self._loop = loop
+
+    def listen(self) -> None:
+        """Report and end when somebody else sends the alarm, too."""
+        signal.signal(signal.SIGALRM, self._expired)
+
+    def arm(self) -> None:
+        """The process is to end; only the first call counts. May be called by a signal handler."""
+        if self._armed:
+            return
+        self._armed = True
+        self._seconds = time_to_end(self._config())
+        self._previous = signal.signal(signal.SIGALRM, self._expired)
+        # 0 would switch it off.
+        self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))
+
+    async def end_leftovers(self) -> None:
+        """Cancel all other tasks and wait for them, as the end of a ``Runner`` does.
+
+        Those that the server has waited for already get a last moment only.
+        """
+        loop = asyncio.get_running_loop()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        patient = [task for task in tasks if not given_up(task)]
+        if patient:
+            await asyncio.wait(patient)
+        if len(patient) < len(tasks):
+            await asyncio.wait(tasks, timeout=LAST_WORDS)
+            if not all(task.done() for task in tasks):
+                self._give_up("its tasks were cancelled twice", None)
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                what = "an exception ended a task that was cancelled at the end"
+                loop.call_exception_handler({"message": what, "exception": error, "task": task})
+
+    def _expired(self, number: int, frame: FrameType | None) -> None:
+        why = f"{self._seconds:g} s have passed since it was to end"
+        self._give_up(why if self._armed else "it was to end and did not hear of it", frame)
+
+    def _give_up(self, why: str, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, _exit_now)
+        signal.setitimer(signal.ITIMER_REAL, _REPORT_TIME)
+        try:
+            self._logger.error(
+                "the process ends now with status %d: %s, and this still runs: %s",
+                STUCK_STATUS,
+                why,
+                self._describe(frame) or "nothing that is known",
+            )
+            logging.shutdown()
+        finally:
+            _exit_now()
+
+    def _describe(self, frame: FrameType | None) -> str:
+        parts = []
+        if self._loop is not None and not self._loop.is_closed():
+            current = asyncio.current_task(self._loop)
+            if current is not None and frame is not None:
+                parts.append(describe_running(current, frame))
+            parts.append(describe_tasks(asyncio.all_tasks(self._loop) - {current}))
+        elif frame is not None:
+            parts.append(describe_running(None, frame))
+        main = threading.main_thread()
+        stacks = sys._current_frames()
+        for thread in threading.enumerate():
+            # The process does not wait for daemons.
+            if thread is not main and not thread.daemon and thread.ident in stacks:
+                parts.append(describe_thread(thread.name, stacks[thread.ident]))
+        return "; ".join(filter(None, parts))
+
+
+def run_to_end(
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    guard: ExitGuard,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+) -> None:
+    """Run ``main`` in an event loop of its own, and end all that is left of it.
+
+    Args:
+        main: What to run.
+        guard: Armed at the end of ``main`` at the latest.
+        loop_factory: Makes the loop.
+
+    Raises:
+        ServerError: There cannot be a loop.
+        BaseException: What ``main`` raised.
+    """
+    with guard:
+        runner = asyncio.Runner(loop_factory=loop_factory)
+        try:
+            require_descriptors(LOOP_DESCRIPTORS)
+            guard.watch(runner.get_loop())
+        except OSError as error:
+            text = f"no event loop can be made: {explain_os_error(error)}"
+            raise ServerError(text, details={"errno": error.errno}) from error
+        with runner:
+            try:
+                runner.run(main())
+            finally:
+                guard.arm()
+                runner.run(guard.end_leftovers())
+
+
+def _exit_now(number: int = 0, frame: FrameType | None = None) -> None:
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            # It may be closed, full, or in the middle of something that the alarm interrupted.
+            with contextlib.suppress(Exception):
+                stream.flush()
+    finally:
+        os._exit(STUCK_STATUS)

@@ -1,0 +1,151 @@
+"""Sockets that were bound elsewhere, such as by systemd (socket activation)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from ..exceptions import ConfigurationError, ServerError, invalid_config
+from ..utils._checks import check_bind_address
+from ..utils._system import explain_os_error
+
+__all__ = ["check_sockets", "check_where", "duplicates", "inherited_sockets"]
+
+# sd_listen_fds(3): descriptors from 3 on, so many, for the process of that number.
+_FIRST = 3
+_PID, _COUNT, _NAMES = "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
+# Far more than a process may have open; a bound that only catches mistakes.
+_MOST = 1 << 16
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """The sockets that systemd, or what acts like it, passed to this process.
+
+    They are given out once: the environment variables ``LISTEN_PID``, ``LISTEN_FDS`` and
+    ``LISTEN_FDNAMES`` are removed, and programs that this process starts do not get the sockets
+    (``FD_CLOEXEC``). ``ServerApp.run`` and ``run_workers`` ask for them by themselves; for others::
+
+        await server.listen(sockets=inherited_sockets())
+
+    Returns:
+        The sockets in order; none when the variables are for another process, or not set.
+
+    Raises:
+        ConfigurationError: A variable is no number, or a descriptor no bound UDP socket.
+    """
+    if _PID not in os.environ or _COUNT not in os.environ:
+        return []
+    if _number(_PID, 1, 1 << 31) != os.getpid():
+        return []
+    count = _number(_COUNT, 0, _MOST)
+    for name in (_PID, _COUNT, _NAMES):
+        os.environ.pop(name, None)
+    found = []
+    try:
+        for fd in range(_FIRST, _FIRST + count):
+            found.append(_socket(fd))
+        check_sockets(found)
+    except BaseException:
+        for sock in found:
+            sock.close()
+        raise
+    return found
+
+
+def check_where(host: object, port: object, sockets: Sequence[socket.socket] | None) -> None:
+    """Check where a server is to listen: on a host and port, or on sockets that are bound.
+
+    Raises:
+        ConfigurationError: One of them cannot be used, or both are given.
+    """
+    check_bind_address(host, port)
+    if sockets is None:
+        return
+    check_sockets(sockets)
+    if not sockets:
+        raise invalid_config(key="sockets", value=sockets, reason="expected at least one socket")
+    if host is not None or port is not None:
+        raise invalid_config(
+            key="sockets", value=sockets, reason="they have their addresses; give no host or port"
+        )
+
+
+def check_sockets(sockets: Any) -> None:
+    """Check sockets that a server is to serve; they stay as they are.
+
+    Raises:
+        ConfigurationError: It is no list of bound UDP sockets, each once.
+    """
+    if not isinstance(sockets, Sequence) or isinstance(sockets, str | bytes):
+        raise invalid_config(key="sockets", value=sockets, reason="expected a list of sockets")
+    seen: set[int] = set()
+    for sock in sockets:
+        reason = _objection(sock)
+        if reason is None and sock.fileno() in seen:
+            reason = "each socket may be there once"
+        if reason is not None:
+            raise invalid_config(key="sockets", value=sock, reason=reason)
+        seen.add(sock.fileno())
+
+
+def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    """The same sockets under other descriptors: those given stay the caller's until all is well.
+
+    Raises:
+        ServerError: There is no room for more descriptors.
+    """
+    made: list[socket.socket] = []
+    try:
+        for sock in sockets:
+            made.append(sock.dup())
+    except OSError as error:
+        for sock in made:
+            sock.close()
+        text = f"the sockets cannot be taken over: {explain_os_error(error)}"
+        raise ServerError(text, details={"errno": error.errno}) from error
+    return made
+
+
+def _objection(sock: Any) -> str | None:
+    """What is wrong with a socket."""
+    if not isinstance(sock, socket.socket):
+        return "expected sockets (socket.socket(fileno=N) makes one of a descriptor)"
+    if sock.fileno() < 0:
+        return "it is closed"
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return "expected the family AF_INET or AF_INET6"
+    if sock.type != socket.SOCK_DGRAM:
+        return "expected a UDP socket (SOCK_DGRAM; ListenDatagram= in a unit of systemd)"
+    if sock.getsockname()[1] == 0:
+        return "it is not bound to a port"
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return None if error.errno == errno.ENOTCONN else str(error.strerror)
+    return "it is connected; a server's sockets hear everybody"
+
+
+def _socket(fd: int) -> socket.socket:
+    try:
+        os.set_inheritable(fd, False)
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{_COUNT}: descriptor {fd} is no socket: {error.strerror}",
+            config_key=_COUNT,
+            config_value=fd,
+        ) from error
+
+
+def _number(name: str, low: int, high: int) -> int:
+    text = os.environ[name]
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
+        raise ConfigurationError(
+            f"environment variable {name}={text[:40]!r}: expected a number from {low} to {high}",
+            config_key=name,
+            config_value=text[:40],
+        )
+    return int(text)

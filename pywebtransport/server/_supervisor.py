@@ -1,0 +1,694 @@
+"""Worker processes on one port, and the process that looks after them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from .._loop import SharedPort, Steering
+from ..config import ServerConfig
+from ..exceptions import ConfigurationError, ServerError
+from ..utils._failures import describe_error
+from ..utils._logs import apply_log_level
+from ..utils._system import explain_os_error, require_descriptors
+from ._collector import frozen
+from ._exiting import STUCK_STATUS, time_to_end
+from ._passed import check_where, inherited_sockets
+from ._shared_secret import load_shared_secret
+from ._worker import CONTROL_BYTES, SIGNALS, Worker
+
+__all__ = ["RestartPolicy", "run_workers"]
+
+# What a worker may need beyond the timeouts, to end by itself, before it is killed; seconds.
+_GRACE = 5.0
+# What it takes to start one: two sockets and two pipes.
+_PROCESS_DESCRIPTORS = 6
+
+_fork = multiprocessing.get_context("fork")
+
+
+def run_workers(
+    main: Callable[[], Awaitable[None]],
+    *,
+    config: ServerConfig,
+    host: str | None = None,
+    port: int | None = None,
+    sockets: Sequence[socket.socket] | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
+
+    ``ServerApp.run`` does this for applications. Each process is a copy of this
+    one (fork), with an event loop and a QUIC engine of its own. ``main`` makes a
+    ``WebTransportServer(config=config)``, lets it ``listen()`` on the shared
+    host and port, and ends when the server is closed::
+
+        async def main():
+            async with WebTransportServer(config=config) as server:
+                server.on(event_type=EventType.SESSION_REQUEST, handler=answer)
+                await server.listen()
+                await server.serve_forever()
+
+        run_workers(main, config=config)
+
+    A connection stays with its worker, also when the client changes its
+    address. A worker that dies is replaced: at once the first time, then after
+    0.5, 1, 2, 4, 8 and 8 seconds; until then the others take its new clients, and its old ones
+    hear of it (stateless reset) with their next packet. When one dies 8 times in a row, each
+    time within 10 seconds of its start, it is tried once a minute, while the others go on. When
+    all of them do so and none is alive, everything ends.
+
+    SIGTERM to one worker closes its servers gracefully. Its successor is started first, and no
+    new client goes to the old one.
+
+    SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
+    application does not end names it in the log when ``drain_spread``, ``drain_timeout``,
+    ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
+    see ``ServerApp.run``; this process then does, too (``SystemExit``). A worker
+    that has not ended 5 seconds later is killed. A second such signal kills all
+    workers at once. SIGHUP reloads the certificates and the files of ``shared_secret``
+    in all workers, as ``reload_certificates()`` in one of them does.
+
+    Args:
+        main: Called in each worker, in its event loop.
+        config: ``workers`` and the timeouts are read here.
+        host: Default ``config.bind_host``.
+        port: Default ``config.bind_port``; 0 lets the system choose one for all.
+        sockets: Bound UDP sockets to serve instead, by default what systemd passed, see
+            ``inherited_sockets``; from now on they belong to the workers. If no further sockets
+            can be bound to their addresses, as when another user made them, all workers read the
+            same ones and hand packets to each other.
+        loop_factory: Makes the event loops, such as ``uvloop.new_event_loop``.
+
+    Raises:
+        ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
+        ServerError: The address cannot be bound, there is no room for so many
+            processes, or a worker keeps dying.
+        WebTransportError: What ended a worker before it could listen, such as
+            a ``CertificateError``; then all workers are stopped.
+    """
+    check_caller("run_workers")
+    check_where(host, port, sockets)
+    config.validate()
+    apply_log_level(config.log_level)
+    if sockets is None:
+        sockets = inherited_sockets()
+    _Supervisor(
+        main,
+        config,
+        config.bind_host if host is None else host,
+        config.bind_port if port is None else port,
+        loop_factory,
+        sockets,
+    ).run()
+
+
+class RestartPolicy:
+    """How long to wait before a worker that died is replaced.
+
+    Args:
+        settled: Seconds after which a worker counts as healthy.
+        limit: After so many early deaths in a row there is little hope.
+        first: Seconds before the second replacement in a row; doubles each time.
+        longest: Longest wait in seconds while there is hope.
+        rarely: Seconds between the tries that come then.
+    """
+
+    def __init__(
+        self,
+        *,
+        settled: float = 10.0,
+        limit: int = 8,
+        first: float = 0.5,
+        longest: float = 8.0,
+        rarely: float = 60.0,
+    ) -> None:
+        self._settled = settled
+        self._limit = limit
+        self._first = first
+        self._longest = longest
+        self._rarely = rarely
+        self._early = 0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """The last workers all died early."""
+        return self._early >= self._limit
+
+    def delay(self, lived: float) -> float:
+        """Seconds to wait after a worker died that lived so long."""
+        if lived >= self._settled:
+            self._early = 0
+        self._early += 1
+        if self.is_hopeless:
+            return self._rarely
+        if self._early == 1:
+            return 0.0
+        return min(self._first * 2.0 ** (self._early - 2), self._longest)
+
+
+class _Member:
+    """One worker process, from its start to its end."""
+
+    def __init__(self, slot: _Slot, number: int, control: socket.socket) -> None:
+        self.slot = slot
+        self.number = number  # of its seat
+        self.control: socket.socket | None = control
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.started_at = time.monotonic()
+        self.reads = False  # it has a server that reads its sockets
+        # Set once it was told to end: when it is reminded, and when it is killed.
+        self.alarm_at: float | None = None
+        self.deadline: float | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    def __str__(self) -> str:
+        return f"worker {self.slot.index} (process {self.pid})"
+
+    def send(self, *message: Any) -> None:
+        if self.control is not None:
+            # A worker that reads nothing any more is about to die.
+            with contextlib.suppress(OSError):
+                self.control.send(pickle.dumps(message))
+
+    def drop_control(self) -> None:
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+
+
+class _Slot:
+    """One worker's place: who takes its new clients, and who will next."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.policy = RestartPolicy()
+        self.serving: _Member | None = None
+        self.starting: _Member | None = None
+        self.restart_at: float | None = None
+
+    @property
+    def is_vacant(self) -> bool:
+        """Nobody serves, starts or will start."""
+        return self.serving is None and self.starting is None and self.restart_at is None
+
+
+class _Supervisor:
+    """The parent: no event loop, no engine; it waits for signals, messages and deaths."""
+
+    def __init__(
+        self,
+        main: Callable[[], Awaitable[None]],
+        config: ServerConfig,
+        host: str,
+        port: int,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self._main = main
+        self._config = config
+        self._address = (host, port)
+        self._loop_factory = loop_factory
+        self._sockets = sockets
+        self._logger = logging.getLogger("pywebtransport.server")
+        self._slots = [_Slot(index) for index in range(config.workers)]
+        self._members: list[_Member] = []
+        self._certificates: tuple[str | None, str | None] = (None, None)
+        self._all_listen = False
+        self._deaths = 0
+        self._deadline: float | None = None  # set once stopping
+        self._failure: BaseException | None = None
+        self._last_signal: int | None = None
+        self._is_stuck = False
+
+    def run(self) -> None:
+        # Before there are workers, which then find it.
+        load_shared_secret(self._config)
+        self._port = SharedPort(
+            *self._address,
+            self._config.workers,
+            family=self._config.address_family,
+            sockets=self._sockets,
+        )
+        if self._port.unsteered is not None and self._config.workers > 1:
+            self._logger.warning(
+                "all workers read the same sockets and hand packets to each other, which costs "
+                "throughput: %s",
+                self._port.unsteered,
+            )
+        try:
+            self._wake, self._woken = socket.socketpair()
+        except OSError as error:
+            self._port.close()
+            text = f"workers cannot be started: {explain_os_error(error)}"
+            raise ServerError(text, details={"errno": error.errno}) from error
+        try:
+            with self._signals(), frozen(self._config.gc_policy != "off"):
+                try:
+                    self._start_all()
+                    while self._step():
+                        pass
+                finally:
+                    self._kill()
+        finally:
+            for sock in (self._wake, self._woken):
+                sock.close()
+            self._port.close()
+        if self._last_signal is not None:
+            # As a process without workers would end.
+            signal.raise_signal(self._last_signal)
+        if self._failure is not None:
+            raise self._failure
+        if self._is_stuck:
+            raise SystemExit(STUCK_STATUS)
+
+    # ------------------------------------------------------------------ waiting
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals wake the supervisor up and are acted upon outside of handlers."""
+        for sock in (self._wake, self._woken):
+            sock.setblocking(False)
+        previous = {number: signal.signal(number, _note) for number in SIGNALS}
+        old_fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for number, handler in previous.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _step(self) -> bool:
+        """Wait for something to happen and act on it; False: all is over."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        for member in self._members:
+            if member.control is not None:
+                poll.register(member.control, select.POLLIN)
+        poll.poll(self._patience())
+        for number in self._take_signals():
+            self._on_signal(number)
+        if self._last_signal is not None:
+            return False
+        # Deaths are judged by all that was said before them.
+        dead = [
+            member
+            for member in self._members
+            if member.process is not None and member.process.exitcode is not None
+        ]
+        for member in list(self._members):
+            self._read(member)
+        for member in dead:
+            self._bury(member)
+        self._act_on_time(time.monotonic())
+        return self._deadline is None or bool(self._members)
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due."""
+        due = [slot.restart_at for slot in self._slots]
+        for member in self._members:
+            due += [member.alarm_at, member.deadline]
+        due.append(self._deadline)
+        times = [time for time in due if time is not None]
+        return None if not times else max(0.0, min(times) - time.monotonic()) * 1000
+
+    def _act_on_time(self, now: float) -> None:
+        for slot in self._slots:
+            if slot.restart_at is not None and slot.restart_at <= now:
+                self._restart(slot)
+        for member in self._members:
+            if member.alarm_at is not None and member.alarm_at <= now:
+                member.alarm_at = None
+                if member.pid is not None:
+                    # A loop that is blocked has not heard that it is to end.
+                    os.kill(member.pid, signal.SIGALRM)
+        if self._deadline is not None and self._deadline <= now:
+            late = [member.slot.index for member in self._members]
+            self._logger.error("workers %s did not end in time; killing them", sorted(late))
+            self._kill()
+        for member in self._members:
+            if member.deadline is not None and member.deadline <= now and member.process:
+                self._logger.error("%s did not end in time; killing it", member)
+                member.deadline = None
+                member.process.kill()
+
+    def _take_signals(self) -> bytes:
+        try:
+            return self._woken.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._logger.info("reloading certificates in all workers")
+            self._broadcast("reload", None, None)
+        elif number in (signal.SIGINT, signal.SIGTERM):
+            if self._deadline is None:
+                self._stop()
+            else:
+                self._last_signal = number
+
+    # ------------------------------------------------------------------ workers
+
+    def _start_all(self) -> None:
+        for slot in self._slots:
+            try:
+                self._start(slot, slot.index)
+            except OSError as error:
+                raise ServerError(
+                    f"worker {slot.index} could not be started: {explain_os_error(error)}"
+                ) from error
+
+    def _start(self, slot: _Slot, number: int) -> None:
+        """A new process in this seat; signals wait until it has its own handlers."""
+        require_descriptors(_PROCESS_DESCRIPTORS)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        member = _Member(slot, number, ours)
+        process = _fork.Process(
+            target=self._in_worker, args=(member, theirs), name=f"worker-{slot.index}"
+        )
+        self._members.append(member)
+        slot.starting = member
+        slot.restart_at = None
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            process.start()
+            member.process = process
+        except BaseException:
+            self._forget(member)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+            theirs.close()
+
+    def _in_worker(self, own: _Member, control: socket.socket) -> None:
+        """In the new process: close what is the supervisor's, then run."""
+        for member in self._members:
+            member.drop_control()
+        for sock in (self._wake, self._woken):
+            sock.close()
+        self._port.keep_only(own.number)
+        worker = Worker(
+            self._port.seat(own.number, own.slot.index),
+            self._address,
+            control,
+            self._certificates,
+            # What main has for itself; cancelled, it needs some of that time, too.
+            min(self._config.close_timeout, self._config.shutdown_timeout / 2),
+            self._deaths,
+        )
+        worker.run(self._main, self._loop_factory, self._config)
+
+    def _free_seat(self) -> int | None:
+        taken = {member.number for member in self._members}
+        return next((seat for seat in range(self._port.seats) if seat not in taken), None)
+
+    def _forget(self, member: _Member) -> None:
+        """It has no process any more."""
+        member.drop_control()
+        self._members.remove(member)
+        slot = member.slot
+        if slot.serving is member:
+            slot.serving = None
+        if slot.starting is member:
+            slot.starting = None
+
+    def _steer(self) -> None:
+        """Packets go to those who read them, new clients to those who take them, from now on."""
+        if not self._all_listen or self._deadline is not None:
+            return
+        steering = self._steering()
+        self._port.steer(steering)
+        self._broadcast("steer", steering)
+        if steering.open:
+            for number in range(self._port.seats):
+                if number not in steering.alive:
+                    self._port.rescue(number)
+
+    def _steering(self) -> Steering:
+        return Steering(
+            tuple(None if slot.serving is None else slot.serving.number for slot in self._slots),
+            frozenset(member.number for member in self._members if member.reads),
+        )
+
+    def _read(self, member: _Member) -> None:
+        """What a worker says; its end is noticed by ``SIGCHLD``."""
+        while member.control is not None:
+            try:
+                data = member.control.recv(CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self._hear(member, data)
+            else:
+                member.drop_control()
+
+    def _hear(self, member: _Member, data: bytes) -> None:
+        try:
+            kind, *values = pickle.loads(data)
+        except Exception as error:
+            # An exception of the application that cannot be rebuilt.
+            kind, values = "failed", [error]
+        if kind == "failed" and not isinstance(values[0], BaseException):
+            values = [RuntimeError(f"a worker could not start: {values[0]!r}")]
+        if kind == "listening":
+            self._on_listening(member, *values)
+        elif kind == "reload":
+            self._on_reloaded(member, *values)
+        elif kind == "leaving":
+            self._on_leaving(member)
+        elif kind == "closing":
+            self._on_closing(member)
+        elif kind == "closed":
+            member.reads = False
+            self._steer()
+        else:
+            member.error = values[0]
+
+    def _on_listening(self, member: _Member, addresses: list[tuple[str, int]]) -> None:
+        slot = member.slot
+        member.reads = True
+        if slot.starting is not member:
+            return  # told to end meanwhile
+        slot.starting = None
+        old, slot.serving = slot.serving, member
+        if self._all_listen:
+            self._logger.info("%s serves", member)
+            self._steer()
+            if old is not None:
+                self._release(old)
+            return
+        self._logger.debug("%s serves", member)
+        if all(each.serving is not None for each in self._slots):
+            self._all_listen = True
+            self._steer()
+            for address in addresses:
+                self._logger.info(
+                    "listening on %s port %d with %d workers", *address, len(self._slots)
+                )
+
+    def _on_reloaded(self, member: _Member, certfile: str | None, keyfile: str | None) -> None:
+        if certfile is not None or keyfile is not None:
+            old = self._certificates
+            self._certificates = (certfile or old[0], keyfile or old[1])
+        self._broadcast("reload", certfile, keyfile, but=member)
+
+    def _on_leaving(self, member: _Member) -> None:
+        """It was asked to end: another takes its place first, if there is a seat."""
+        slot = member.slot
+        if self._deadline is not None or slot.serving is not member or not self._all_listen:
+            self._release(member)
+        elif slot.starting is None:
+            self._logger.info("%s leaves; another takes its place", member)
+            self._restart(slot)
+            if slot.starting is None:
+                self._leave_vacant(slot)
+
+    def _on_closing(self, member: _Member) -> None:
+        """Its server closes by itself."""
+        slot = member.slot
+        if self._deadline is not None or slot.serving is not member or not self._all_listen:
+            return
+        slot.serving = None
+        self._steer()
+        if slot.is_vacant:
+            self._replace(slot, f"{member} closes its server", time.monotonic() - member.started_at)
+
+    def _leave_vacant(self, slot: _Slot) -> None:
+        """Let the worker of a place go that nobody could succeed, if others take its clients."""
+        member = slot.serving
+        if member is not None and any(
+            other.serving is not None for other in self._slots if other is not slot
+        ):
+            slot.serving = None
+            self._steer()
+            self._release(member)
+
+    def _release(self, member: _Member) -> None:
+        """No new client goes to it any more: it may drain and end."""
+        if member.deadline is None:
+            member.alarm_at = time.monotonic() + time_to_end(self._config)
+            member.deadline = member.alarm_at + _GRACE
+            member.send("stop")
+
+    def _bury(self, member: _Member) -> None:
+        """A process ended: replace it, unless that has happened, or everything ends."""
+        process, slot = member.process, member.slot
+        assert process is not None
+        process.join()
+        how = _describe(process.exitcode)
+        is_clean = process.exitcode == 0
+        self._is_stuck = self._is_stuck or process.exitcode == STUCK_STATUS
+        who = str(member)
+        process.close()
+        held = slot.serving is member or slot.starting is member
+        self._forget(member)
+        if self._deadline is not None:
+            if not is_clean:
+                self._logger.error("%s %s", who, how)
+            return
+        if not self._all_listen:
+            self._give_up(member.error or ServerError(f"{who} {how} before it could listen"))
+            return
+        self._steer()
+        if member.deadline is not None and is_clean:
+            self._logger.info("%s %s", who, how)
+        else:
+            self._deaths += 1
+            self._broadcast("deaths", self._deaths)
+        if member.error is not None:
+            how = f"{how}: {describe_error(member.error)}"
+        if not held and not slot.is_vacant:
+            if member.deadline is None or not is_clean:
+                self._logger.warning("%s %s", who, how)
+            return
+        if member.deadline is not None:
+            self._restart(slot)
+            return
+        if slot.starting is None:
+            self._replace(slot, f"{who} {how}", time.monotonic() - member.started_at)
+        if slot.serving is not None:
+            self._leave_vacant(slot)
+
+    def _replace(self, slot: _Slot, what: str, lived: float) -> None:
+        """Let another process take the place soon, or after a while if the last died early."""
+        delay = slot.policy.delay(lived)
+        when = f"in {delay:g} s" if delay else "now"
+        if slot.policy.is_hopeless:
+            self._logger.error(
+                "%s; worker %d keeps dying, the next try comes %s", what, slot.index, when
+            )
+            if all(each.policy.is_hopeless and not self._has_life(each) for each in self._slots):
+                self._give_up(
+                    ServerError(f"no worker is left: all of them keep dying; the last: {what}")
+                )
+                return
+        else:
+            self._logger.warning("%s; replacing it %s", what, when)
+        slot.restart_at = time.monotonic() + delay
+
+    @staticmethod
+    def _has_life(slot: _Slot) -> bool:
+        return slot.serving is not None or slot.starting is not None
+
+    def _restart(self, slot: _Slot) -> None:
+        slot.restart_at = None
+        seat = self._free_seat()
+        if seat is None:
+            return  # the place is filled when one of the workers that drain has ended
+        try:
+            self._start(slot, seat)
+        except OSError as error:
+            # The system has no room for a process at the moment.
+            what = f"worker {slot.index} could not be started: {explain_os_error(error)}"
+            self._replace(slot, what, 0.0)
+
+    def _give_up(self, failure: BaseException) -> None:
+        self._failure = failure
+        self._stop()
+
+    def _stop(self) -> None:
+        """Tell all workers to end, and nobody takes their place."""
+        now = time.monotonic()
+        self._deadline = now + time_to_end(self._config) + _GRACE
+        for slot in self._slots:
+            slot.restart_at = None
+        for member in self._members:
+            if member.deadline is None:
+                member.alarm_at = now + time_to_end(self._config)
+            member.deadline = None
+        self._broadcast("steer", self._steering().ended())
+        self._broadcast("stop")
+
+    def _broadcast(self, *message: Any, but: _Member | None = None) -> None:
+        for member in self._members:
+            if member is not but:
+                member.send(*message)
+
+    def _kill(self) -> None:
+        """End what still runs, without its cooperation."""
+        for member in self._members:
+            if member.process is not None:
+                member.process.kill()
+        for member in list(self._members):
+            if member.process is not None:
+                member.process.join()
+                member.process.close()
+                member.process = None
+            self._forget(member)
+
+
+def check_caller(name: str) -> None:
+    """Signals and new processes need the main thread of a program that runs no event loop.
+
+    Args:
+        name: Of the function that needs it.
+
+    Raises:
+        ConfigurationError: It was called elsewhere.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if threading.current_thread() is threading.main_thread():
+            return
+        where = "outside of the main thread, which gets the signals"
+    else:
+        where = "in an event loop"
+    raise ConfigurationError(
+        f"{name}() cannot be called {where}; call it in the main program, or serve with one "
+        "process by awaiting ServerApp.serve() in the loop that you have"
+    )
+
+
+def _describe(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"ended with status {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}"
+
+
+def _note(number: int, frame: object) -> None:
+    """The wakeup descriptor tells; a handler has to exist."""

@@ -1,0 +1,274 @@
+"""This process as one of several workers, seen from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._loop import WorkerSockets
+from ..exceptions import ServerError, WebTransportError
+from ..utils._failures import log_application_error
+from ._exiting import ExitGuard, run_to_end
+
+if TYPE_CHECKING:
+    from .._states import Address
+    from ..config import ServerConfig
+
+__all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
+
+# Longest message between a worker and the supervisor.
+CONTROL_BYTES = 1 << 16
+# Characters of an error that is told by its text alone.
+_LONGEST_TEXT = 4096
+# What supervisor and workers handle; blocked while a process starts.
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
+
+_current: Worker | None = None
+
+
+def current_worker() -> Worker | None:
+    """The worker that this process is; None outside of worker processes.
+
+    For what only one of them should do, such as a periodic job:
+    ``current_worker() is None or current_worker().index == 0``.
+    """
+    return _current
+
+
+class _Server(Protocol):
+    """``WebTransportServer``, as far as its worker process is concerned."""
+
+    async def close(self) -> None: ...
+    def load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
+
+
+class Worker:
+    """One of the processes that share a port. Made by ``run_workers``.
+
+    Attributes:
+        index: Number of this worker, from 0. A worker that takes the place of
+            one that died has the same.
+        count: How many workers there are.
+        deaths: How many worker processes ended unasked since the start.
+    """
+
+    def __init__(
+        self,
+        seat: WorkerSockets,
+        address: Address,
+        control: socket.socket,
+        certificates: tuple[str | None, str | None],
+        grace: float,
+        deaths: int = 0,
+    ) -> None:
+        """Inside of the new process, before its event loop."""
+        global _current
+        self.index = seat.index
+        self.count = seat.count
+        self.deaths = deaths
+        self.on_stop: Callable[[], None] | None = None
+        # Told that the process is to end; of a real one that is its guard.
+        self.ending: Callable[[], object] = bool
+        self._seat = seat
+        self._address = address
+        self._control = control
+        self._certificates = certificates
+        self._grace = grace
+        self._logger = logging.getLogger("pywebtransport.server")
+        self._servers: list[_Server] = []
+        self._main: asyncio.Future[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._leaving = False
+        self._stopping = False
+        self._listens = False
+        _current = self
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.index} of {self.count}>"
+
+    # ------------------------------------------------------------- for servers
+
+    @property
+    def certificates(self) -> tuple[str | None, str | None]:
+        """Files that replaced those of the configuration since the start, or None."""
+        return self._certificates
+
+    def seat_for(self, address: Address) -> WorkerSockets | None:
+        """The seat, if the shared port was bound for this host and port."""
+        return self._seat if address == self._address else None
+
+    def listening(self, server: _Server, addresses: list[Address]) -> None:
+        """A server serves the shared port."""
+        self._servers.append(server)
+        self._listens = True
+        self._tell("listening", addresses)
+
+    def serves(self, server: _Server) -> bool:
+        """Whether a server of this worker serves the shared port."""
+        return server in self._servers
+
+    def closing(self, server: _Server) -> None:
+        """A server of this worker takes no new clients any more: the other workers do."""
+        if self.serves(server) and not self._stopping:
+            self._tell("closing")
+
+    def closed(self, server: _Server) -> None:
+        """A server of this worker reads nothing any more."""
+        if self.serves(server):
+            self._tell("closed")
+
+    def reloaded(self, certfile: str | None, keyfile: str | None) -> None:
+        """A server of this worker has new certificates: the other workers follow."""
+        self._tell("reload", certfile, keyfile)
+
+    # -------------------------------------------------------------- life cycle
+
+    def run(
+        self,
+        main: Callable[[], Awaitable[None]],
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        config: ServerConfig,
+    ) -> None:
+        """Run ``main`` to its end. An exception ends the process with status 1."""
+        guard = ExitGuard(lambda: config, self._logger)
+        guard.listen()
+        self.ending = guard.arm
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Until the loop takes over; the supervisor starts workers with these blocked.
+        signal.signal(signal.SIGTERM, self._on_early_stop)
+        signal.signal(signal.SIGHUP, _ignore)
+        # The terminal's Ctrl-C reaches every process; the supervisor decides.
+        signal.signal(signal.SIGINT, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            run_to_end(lambda: self._life(main), guard=guard, loop_factory=loop_factory)
+        except (Exception, asyncio.CancelledError) as error:
+            # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
+            if self._listens:
+                log_application_error(self._logger, f"worker {self.index} failed: main", error)
+            else:
+                self._fail(error)
+            sys.exit(1)
+
+    def leave(self) -> None:
+        """Stop, as soon as no new client comes here; at once when asked again."""
+        if self._listens and not self._leaving:
+            self._leaving = True
+            self._tell("leaving")
+        else:
+            self.stop()
+
+    def stop(self) -> None:
+        """Close the servers gracefully; then ``main`` ends by itself, or is cancelled."""
+        self.ending()
+        if self._stopping or self._main is None:
+            self._stopping = True
+            return
+        self._stopping = True
+        if self.on_stop is not None:
+            self.on_stop()
+            return
+        task = asyncio.get_running_loop().create_task(self._close_servers(self._main))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # ---------------------------------------------------------------- internal
+
+    async def _life(self, main: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        running = self._main = asyncio.ensure_future(main())
+        loop.add_reader(self._control.fileno(), self._on_control)
+        loop.add_signal_handler(signal.SIGTERM, self.leave)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, None, None)
+        try:
+            if self._stopping:
+                running.cancel()
+            await asyncio.wait({running})
+        finally:
+            loop.remove_reader(self._control.fileno())
+            for task in self._closing:
+                task.cancel()
+            await asyncio.gather(*self._closing, return_exceptions=True)
+        if not (running.cancelled() and self._stopping):
+            running.result()
+
+    async def _close_servers(self, main: asyncio.Future[None]) -> None:
+        if self._servers:
+            await asyncio.gather(
+                *(server.close() for server in self._servers), return_exceptions=True
+            )
+            await asyncio.wait({main}, timeout=self._grace)
+        main.cancel()
+
+    def _on_early_stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+        self.ending()
+
+    def _on_control(self) -> None:
+        try:
+            data = self._control.recv(CONTROL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # The supervisor is gone: nobody would look after this process.
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._logger.warning("worker %d: the supervisor is gone", self.index)
+            self._seat.steer(self._seat.steering.ended())
+            self.stop()
+            return
+        kind, *values = pickle.loads(data)
+        if kind == "stop":
+            self.stop()
+        elif kind == "steer":
+            self._seat.steer(*values)
+        elif kind == "deaths":
+            (self.deaths,) = values
+        else:
+            self._reload(*values)
+
+    def _reload(self, certfile: str | None, keyfile: str | None) -> None:
+        if certfile is not None or keyfile is not None:
+            old = self._certificates
+            self._certificates = (certfile or old[0], keyfile or old[1])
+        for server in self._servers:
+            try:
+                server.load_certificates(certfile, keyfile)
+            except WebTransportError as error:
+                self._logger.error("worker %d keeps its certificates: %s", self.index, error)
+
+    def _fail(self, error: BaseException) -> None:
+        """The start failed; the supervisor raises what it can be told."""
+        if isinstance(error, asyncio.CancelledError):
+            error = ServerError(
+                f"worker {self.index} could not start: something that it waited for was cancelled"
+            )
+        try:
+            message = pickle.dumps(("failed", error))
+        except Exception:
+            # Not every exception can be pickled, and pickling may raise anything.
+            message = b""
+        if not 0 < len(message) <= CONTROL_BYTES:
+            text = f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
+            message = pickle.dumps(("failed", RuntimeError(text)))
+        self._send(message)
+
+    def _tell(self, *message: Any) -> None:
+        self._send(pickle.dumps(message))
+
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self._control.send(message)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A handler, unlike SIG_IGN, is not inherited by programs that the worker starts."""

@@ -1,0 +1,129 @@
+"""Several tries at one thing failed: which error to raise, and what it says of the others."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+from ..exceptions import (
+    AuthenticationError,
+    CertificateError,
+    ClientError,
+    ConfigurationError,
+    HandshakeError,
+    ProtocolError,
+    TimeoutError,
+    UnreachableError,
+    WebTransportError,
+    is_retriable_error,
+)
+from ._text import printable
+
+__all__ = ["attempt_facts", "combine_errors", "furthest"]
+
+# What this machine alone decided: nothing was sent, or nowhere to.
+_LOCAL = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EAFNOSUPPORT,
+        errno.EINVAL,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EPERM,
+        errno.EPROTONOSUPPORT,
+    }
+)
+# What this process lacks: that attempt says nothing about its address.
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A router, or the neighbour that would be the next, says that there is no way.
+_ON_THE_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH})
+
+
+def furthest(errors: Sequence[BaseException]) -> int:
+    """Tell which of several errors says most.
+
+    That is the one whose attempt got furthest: an answer to the session request, then
+    the certificate, then TLS and QUIC versions, then a server that refuses, a port or
+    host that does, silence, a network without a way there, and at last what never left
+    this machine. What is no failure of the network, such as a programming error or a lack
+    of file descriptors, comes before all of them. Of equal ones the first counts.
+
+    Args:
+        errors: At least one.
+
+    Returns:
+        Its position.
+    """
+    return max(range(len(errors)), key=lambda position: (_distance(errors[position]), -position))
+
+
+def combine_errors(attempts: Sequence[tuple[str, BaseException]]) -> BaseException:
+    """Choose the error to raise for all of them.
+
+    ``details["attempts"]`` of the error lists all, in order; with it
+    ``is_retriable_error`` is true only if it is for each. Its notes name the others.
+
+    Args:
+        attempts: What was tried, such as an address, and its error; at least one. With
+            one alone its error is given back as it is.
+    """
+    errors = [error for _, error in attempts]
+    chosen = errors[position := furthest(errors)]
+    if len(attempts) > 1 and isinstance(chosen, WebTransportError):
+        # Before the error learns of them: each is asked for itself.
+        chosen.details["attempts"] = [attempt_facts(*attempt) for attempt in attempts]
+        for number, (what, error) in enumerate(attempts):
+            if number != position:
+                chosen.add_note(f"{printable(what)}: {_text(error)}")
+    return chosen
+
+
+def attempt_facts(what: str, error: BaseException) -> dict[str, Any]:
+    """One entry of ``details["attempts"]``."""
+    return {
+        "address": what,
+        "type": type(error).__name__,
+        "error": _text(error),
+        "retriable": isinstance(error, Exception) and is_retriable_error(error),
+    }
+
+
+def _text(error: BaseException) -> str:
+    # The messages of our own errors are escaped and bounded where they are made.
+    return str(error) if isinstance(error, WebTransportError) else printable(repr(error))
+
+
+def _distance(error: BaseException) -> int:
+    """How far an attempt came."""
+    match error:
+        case ConfigurationError():
+            return 11
+        case AuthenticationError() | ClientError():
+            return 9
+        case CertificateError():
+            return 8
+        case HandshakeError() | ProtocolError():
+            return 7
+        case UnreachableError():
+            return _reached(error)
+        case TimeoutError():
+            return 3
+        case WebTransportError():
+            return 6  # such as a connection that was closed with a code
+        case _:
+            return 12
+
+
+def _reached(error: UnreachableError) -> int:
+    if error.error_code is not None:
+        return 5  # a QUIC server refused
+    number = error.details.get("errno")
+    if number in _LACKING:
+        return 10
+    if "host" in error.details:
+        return 0  # the name has no address
+    if number in _LOCAL:
+        return 1
+    return 2 if number in _ON_THE_WAY else 4

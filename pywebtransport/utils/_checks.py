@@ -1,0 +1,301 @@
+"""Checks of single values."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection
+from typing import Any
+
+from ..constants import MAX_APPLICATION_CODE, MAX_VARINT
+from ..exceptions import invalid_config
+
+__all__ = [
+    "NEVER",
+    "check_bind_address",
+    "check_callable",
+    "check_count",
+    "check_data",
+    "check_instance",
+    "check_integer",
+    "check_interface",
+    "check_number",
+    "check_seconds",
+    "check_signature",
+    "check_text",
+    "check_texts",
+    "check_timeout",
+    "validate_address",
+    "validate_error_code",
+    "validate_port",
+    "validate_session_id",
+    "validate_stream_id",
+]
+
+
+NEVER = 1e9
+"""Seconds beyond which nobody waits, and that every event loop can still count."""
+
+
+def validate_address(address: Any) -> None:
+    """Check a (host, port) pair.
+
+    Raises:
+        ConfigurationError: It is not a pair of a non-empty string and a port of 0 to 65535.
+    """
+    match address:
+        case (str() as host, int() as port) if isinstance(address, tuple):
+            if host and not isinstance(port, bool) and 0 <= port <= 65535:
+                return
+    raise invalid_config(
+        key="address", value=address, reason="expected (host, port) with a port of 0 to 65535"
+    )
+
+
+def validate_error_code(error_code: Any) -> None:
+    """Check an application's error code.
+
+    Raises:
+        ConfigurationError: It is not a whole number of 0 to 4,294,967,295.
+    """
+    check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
+
+
+def validate_port(port: Any) -> None:
+    """Check a UDP port.
+
+    Raises:
+        ConfigurationError: It is not a whole number of 1 to 65535.
+    """
+    check_integer("port", port, 1, 65535)
+
+
+def validate_session_id(session_id: Any) -> None:
+    """Check the identifier of a session.
+
+    Raises:
+        ConfigurationError: It is not a non-empty, printable string.
+    """
+    if not isinstance(session_id, str) or not session_id or not session_id.isprintable():
+        raise invalid_config(
+            key="session_id", value=session_id, reason="expected a non-empty, printable string"
+        )
+
+
+def validate_stream_id(stream_id: Any) -> None:
+    """Check the identifier of a QUIC stream.
+
+    Raises:
+        ConfigurationError: It is not a whole number of 0 to 2**62 - 1.
+    """
+    check_integer("stream_id", stream_id, 0, MAX_VARINT)
+
+
+def check_integer(key: str, value: Any, low: int, high: int) -> None:
+    """Check a whole number within bounds.
+
+    Raises:
+        ConfigurationError: It is none, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise invalid_config(
+            key=key, value=value, reason=f"expected a whole number of {low} to {high}"
+        )
+
+
+def check_bind_address(host: Any, port: Any) -> None:
+    """Check where to listen; None stands for what the configuration says.
+
+    Whether the system has such an address and port shows when it is bound.
+
+    Raises:
+        ConfigurationError: The host is no text, or the port no whole number.
+    """
+    if host is not None and not isinstance(host, str):
+        raise invalid_config(key="host", value=host, reason="expected a host name or an address")
+    if port is not None:
+        if isinstance(port, str) and port.isascii() and port.isdigit():
+            raise invalid_config(
+                key="port", value=port, reason=f"expected a number, not a text; write {int(port)}"
+            )
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise invalid_config(
+                key="port", value=port, reason="expected a whole number of 0 to 65535"
+            )
+
+
+def check_count(key: str, value: Any) -> int:
+    """Check a limit that is counted, and give it.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 1 up.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+    return value
+
+
+def check_number(key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check a finite number within bounds.
+
+    Raises:
+        ConfigurationError: It is none, not finite, or out of range.
+    """
+    if not (_is_number(value) and low <= value <= high and math.isfinite(_as_float(value))):
+        limits = f" of {low:g} to {high:g}"
+        if high == math.inf:
+            limits = f" from {low:g} up" if low > -math.inf else ""
+        raise invalid_config(key=key, value=value, reason=f"expected a finite number{limits}")
+
+
+def check_seconds(key: str, value: Any) -> float:
+    """Check a time that has to pass, and give what an event loop can count.
+
+    Returns:
+        Seconds, 30 years at most.
+
+    Raises:
+        ConfigurationError: It is not a finite number of more than 0 seconds.
+    """
+    # NaN is not, either.
+    if not (_is_number(value) and value > 0 and value != math.inf):
+        raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
+    return float(min(value, NEVER))
+
+
+def check_timeout(key: str, value: float | None) -> float | None:
+    """Check how long somebody wants to wait, and give what an event loop can count.
+
+    Returns:
+        Seconds; None for no limit, which infinity and more than 30 years are as well.
+
+    Raises:
+        ConfigurationError: It is neither None nor a number of 0 or more seconds.
+    """
+    if value is None:
+        return None
+    if not (_is_number(value) and value >= 0):
+        raise invalid_config(
+            key=key, value=value, reason="expected 0 or more seconds, or None for no limit"
+        )
+    return None if value >= NEVER else value
+
+
+def check_text(key: str, value: Any) -> str:
+    """Check a text.
+
+    Raises:
+        ConfigurationError: It is no ``str``.
+    """
+    if not isinstance(value, str):
+        hint = f"; write str({key})" if isinstance(value, BaseException) else ""
+        raise invalid_config(key=key, value=value, reason=f"expected a text (str){hint}")
+    return value
+
+
+def check_texts(key: str, values: Any) -> tuple[str, ...]:
+    """Check several texts; one alone is no list of its characters.
+
+    Raises:
+        ConfigurationError: They are no collection of texts.
+    """
+    if isinstance(values, Collection) and not isinstance(values, str):
+        texts = tuple(values)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise invalid_config(key=key, value=values, reason="expected a list of texts")
+
+
+def check_data(key: str, value: Any) -> bytes | memoryview:
+    """Check bytes to send, and give them in a form that can be sent.
+
+    Returns:
+        ``bytes`` as they are, text as UTF-8, any other buffer as a view of its bytes.
+
+    Raises:
+        ConfigurationError: It is no buffer and no text, or a text that UTF-8 cannot hold.
+    """
+    if isinstance(value, bytes):
+        return value
+    try:
+        return value.encode() if isinstance(value, str) else memoryview(value).cast("B")
+    except UnicodeEncodeError as error:
+        raise invalid_config(
+            key=key, value=value, reason=f"expected a text that UTF-8 can hold ({error})"
+        ) from None
+    except (TypeError, ValueError, BufferError):
+        raise invalid_config(
+            key=key,
+            value=value,
+            reason="expected bytes, bytearray, a contiguous memoryview, or str",
+        ) from None
+
+
+def check_instance(key: str, value: Any, *classes: type) -> None:
+    """Check that an object is of one of some classes.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(value, classes):
+        names = " or ".join(one.__name__ for one in classes)
+        raise invalid_config(key=key, value=value, reason=f"expected a {names}")
+
+
+def check_interface(key: str, value: Any, kind: str, method: str) -> None:
+    """Check that an object is of a class that this layer cannot import.
+
+    Args:
+        key: The argument.
+        value: What was given.
+        kind: The name of the class.
+        method: One that only this class has.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not callable(getattr(type(value), method, None)):
+        raise invalid_config(key=key, value=value, reason=f"expected a {kind}")
+
+
+def check_callable(key: str, value: Any) -> None:
+    """Check that an object can be called.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not callable(value):
+        raise invalid_config(key=key, value=value, reason="expected a function")
+
+
+def check_signature(key: str, value: Any, shape: str, *arguments: Any) -> None:
+    """Check that an object can be called with some arguments.
+
+    Args:
+        key: The argument that is checked.
+        value: What was given.
+        shape: What is expected, in words.
+        *arguments: Examples of what it will be called with; it is not called here.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    check_callable(key, value)
+    try:
+        # Not of what a decorator wraps: its own parameters are what is called.
+        inspect.signature(value, follow_wrapped=False).bind(*arguments)
+    except TypeError as error:
+        raise invalid_config(key=key, value=value, reason=f"expected {shape}: {error}") from None
+    except ValueError:  # it has no signature that Python knows
+        pass
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

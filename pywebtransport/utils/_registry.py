@@ -1,0 +1,111 @@
+"""Objects by their ID, for as long as they live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from .._states import EventType
+from ._turns import Turns
+
+if TYPE_CHECKING:
+    from ..events import Event
+
+__all__ = ["Registry", "count_states"]
+
+
+class _Registered(Protocol):
+    """What a registry needs to know of its objects."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    @property
+    def state(self) -> Any: ...
+
+    def add_watcher(self, event_type: EventType, watcher: Callable[[Event], object], /) -> None: ...
+
+    def remove_watcher(
+        self, event_type: EventType, watcher: Callable[[Event], object], /
+    ) -> None: ...
+
+
+# Objects that are looked at between two looks at the clock.
+_STEP = 100
+
+ItemT = TypeVar("ItemT", bound=_Registered)
+
+
+class Registry(Generic[ItemT]):
+    """Keeps objects by ID. One that closes tells so itself and is dropped at once.
+
+    Attributes:
+        items: The objects, in the order in which they were added.
+        stats: ``total_created`` (added), ``total_closed`` (dropped or removed),
+            ``current_count`` and ``max_concurrent``.
+    """
+
+    __slots__ = ("_closing", "_id_of", "items", "stats")
+
+    def __init__(self, closing: EventType, id_of: Callable[[ItemT], str]) -> None:
+        """An empty registry.
+
+        Args:
+            closing: The event with which an object tells its end.
+            id_of: Gives the ID of an object.
+        """
+        self._closing = closing
+        self._id_of = id_of
+        self.items: dict[str, ItemT] = {}
+        self.stats = {
+            "total_created": 0,
+            "total_closed": 0,
+            "current_count": 0,
+            "max_concurrent": 0,
+        }
+
+    def add(self, item: ItemT) -> str:
+        """Keep ``item`` until it closes; adding it again changes nothing."""
+        key = self._id_of(item)
+        if key not in self.items:
+            item.add_watcher(self._closing, self._item_closed)
+            self.items[key] = item
+            stats = self.stats
+            stats["total_created"] += 1
+            stats["current_count"] = len(self.items)
+            stats["max_concurrent"] = max(stats["max_concurrent"], len(self.items))
+        return key
+
+    def remove(self, key: str) -> ItemT | None:
+        """Forget an object; it is not closed."""
+        item = self.items.pop(key, None)
+        if item is not None:
+            item.remove_watcher(self._closing, self._item_closed)
+            self.stats["total_closed"] += 1
+            self.stats["current_count"] = len(self.items)
+        return item
+
+    def remove_closed(self) -> int:
+        """Forget objects that are closed and still here; none, unless one is just closing."""
+        closed = [key for key, item in self.items.items() if item.is_closed]
+        for key in closed:
+            self.remove(key)
+        return len(closed)
+
+    async def states(self) -> dict[str, int]:
+        """How many objects are in each state."""
+        return await count_states(list(self.items.values()))
+
+    def _item_closed(self, event: Event) -> None:
+        self.remove(self._id_of(event.source))  # type: ignore[arg-type]
+
+
+async def count_states(items: list[Any]) -> dict[str, int]:
+    """How many objects are in each state; with many this takes several turns of the event loop."""
+    counts: Counter[str] = Counter()
+    turns = Turns.of()
+    for start in range(0, len(items), _STEP):
+        counts.update(str(item.state) for item in items[start : start + _STEP])
+        await turns.pause()
+    return dict(counts)

@@ -1,0 +1,215 @@
+"""Code of the application that does not end when it should: waiting within limits, and names."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from ._failures import session_among
+from ._logs import shared_log
+from ._text import printable
+
+__all__ = [
+    "LAST_WORDS",
+    "describe_running",
+    "describe_task",
+    "describe_tasks",
+    "describe_thread",
+    "end_tasks",
+    "given_up",
+    "run_within",
+]
+
+LAST_WORDS = 0.25
+"""Seconds that cancelled code has to end when the time of those who wait is up already."""
+
+# Tasks named in one log record; frames of one task that are looked at.
+_MOST_NAMED = 20
+_DEEPEST = 1000
+_PACKAGE = "pywebtransport"
+# What may stand around code of the application on a stack.
+_LIBRARIES = frozenset({_PACKAGE, "asyncio", "concurrent", "threading", "queue", "contextlib"})
+# What awaits an asynchronous generator: it does not tell which.
+_STEPS = frozenset({"async_generator_asend", "async_generator_athrow"})
+
+_T = TypeVar("_T")
+
+_given_up: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+
+def given_up(task: asyncio.Task[Any]) -> bool:
+    """Whether ``end_tasks`` has named this task, and waits no longer."""
+    return task in _given_up
+
+
+async def end_tasks(
+    tasks: Iterable[asyncio.Task[Any]], *, timeout: float, logger: logging.Logger, what: str
+) -> None:
+    """Cancel tasks that run code of the application, and wait for them, not for ever.
+
+    One that goes on all the same is named in the log: its function, its session, and where
+    it is. It is left behind. The caller's task, which cannot wait for itself, is passed over.
+
+    Args:
+        tasks: Which.
+        timeout: Seconds to wait at most, and at least ``LAST_WORDS``.
+        logger: Who tells.
+        what: What the tasks are, in the plural.
+
+    Cancellation: they are cancelled all the same.
+    """
+    current = asyncio.current_task()
+    own = [task for task in tasks if task is not current]
+    for task in own:
+        task.cancel()
+    if not own:
+        return
+    _, pending = await asyncio.wait(own, timeout=max(timeout, LAST_WORDS))
+    new = [task for task in pending if task not in _given_up]
+    if new:
+        _given_up.update(new)
+        shared_log(logger).tell(
+            "left behind",
+            logging.ERROR,
+            "%d %s did not end when they were cancelled, and are left behind: %s",
+            len(new),
+            what,
+            "; ".join(map(describe_task, new[:_MOST_NAMED])),
+        )
+
+
+async def run_within(
+    work: Callable[[], Coroutine[Any, Any, _T]],
+    *,
+    timeout: float,
+    logger: logging.Logger,
+    what: str,
+) -> _T | None:
+    """Run code of the application; what takes too long is cancelled, and left if it goes on.
+
+    Args:
+        work: Makes what to run, in a task of its own.
+        timeout: Seconds.
+        logger: Who tells of what is cancelled.
+        what: What it is.
+
+    Returns:
+        The result; None when it was cut short.
+
+    Raises: what ``work`` raises in time.
+
+    Cancellation: ``work`` is cancelled, too.
+    """
+    task = asyncio.get_running_loop().create_task(work())
+    try:
+        await asyncio.wait({task}, timeout=max(timeout, LAST_WORDS))
+    finally:
+        if not task.done():
+            task.cancel()
+    if task.done():
+        return task.result()
+    shared_log(logger).tell(
+        "cut short", logging.ERROR, "%s did not end in time: %s", what, describe_task(task)
+    )
+    await end_tasks([task], timeout=LAST_WORDS, logger=logger, what=what)
+    return None
+
+
+def describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> str:
+    """What tasks that wait run for the application; "" when they run nothing of it."""
+    told = [text for text in map(_describe_foreign, tasks) if text is not None]
+    parts = told[:_MOST_NAMED]
+    if len(told) > _MOST_NAMED:
+        parts.append(f"and {len(told) - _MOST_NAMED} more")
+    return "; ".join(parts)
+
+
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """The function that a task runs for the application, its session, and where it waits."""
+    work = task.get_coro()
+    return _describe(_frames_of(work)) or printable(getattr(work, "__qualname__", task.get_name()))
+
+
+def describe_running(task: asyncio.Task[Any] | None, frame: FrameType) -> str:
+    """As ``describe_task``, of one that does not wait but runs now.
+
+    Args:
+        task: Which; None: whatever runs in the thread.
+        frame: Where the thread is.
+    """
+    frames = [frame]
+    stop = None if task is None else next(iter(_frames_of(task.get_coro())), None)
+    while frames[-1] is not stop and frames[-1].f_back is not None and len(frames) < _DEEPEST:
+        frames.append(frames[-1].f_back)
+    return _describe(frames[::-1])
+
+
+def describe_thread(name: str, frame: FrameType) -> str:
+    """What a thread runs for the application; "" when it runs nothing of it."""
+    text = describe_running(None, frame)
+    return text and f"in thread {printable(name)}: {text}"
+
+
+def _describe_foreign(task: asyncio.Task[Any]) -> str | None:
+    frames = _frames_of(task.get_coro())
+    return describe_task(task) if not all(map(_is_library, frames)) else None
+
+
+def _describe(frames: Sequence[FrameType]) -> str:
+    """Frames from the outermost on: the first that is the application's, and the last."""
+    foreign = [frame for frame in frames if not _is_library(frame)]
+    if not foreign:
+        return ""
+    first, last = foreign[0], foreign[-1]
+    text = f"{printable(first.f_globals.get('__name__'))}.{printable(first.f_code.co_qualname)}"
+    session = session_among(*_values(frames))
+    if session is not None:
+        text += f" of session {session.session_id} ({printable(session.path)})"
+    text += f" at {_place_of(first)}"
+    if last is not first:
+        text += f", in {printable(last.f_code.co_qualname)} at {_place_of(last)}"
+    return text
+
+
+def _place_of(frame: FrameType) -> str:
+    """File and line."""
+    return f"{printable(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _frames_of(work: Any) -> list[FrameType]:
+    """The frames of a suspended coroutine, from the outermost to what it waits in."""
+    frames: list[FrameType] = []
+    while len(frames) < _DEEPEST:
+        if isinstance(work, CoroutineType):
+            frame, inner = work.cr_frame, work.cr_await
+        elif isinstance(work, GeneratorType):
+            frame, inner = work.gi_frame, work.gi_yieldfrom
+        elif isinstance(work, AsyncGeneratorType):
+            frame, inner = work.ag_frame, work.ag_await
+        elif type(work).__name__ in _STEPS:
+            referents = gc.get_referents(work)
+            work = next((one for one in referents if isinstance(one, AsyncGeneratorType)), None)
+            continue
+        else:
+            break
+        if frame is not None:
+            frames.append(frame)
+        work = inner
+    return frames
+
+
+def _is_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+
+
+def _values(frames: Iterable[FrameType]) -> list[object]:
+    """Objects of this package that the frames hold, and their sessions."""
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    # Not those of others, whose attributes may be code.
+    own = [value for value in held if type(value).__module__.partition(".")[0] == _PACKAGE]
+    return [*own, *(getattr(value, "session", None) for value in own)]

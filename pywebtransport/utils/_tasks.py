@@ -1,0 +1,179 @@
+"""Running coroutines within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from .._states import Timeout
+from ..exceptions import ConfigurationError, TimeoutError
+from ._checks import (
+    check_callable,
+    check_instance,
+    check_seconds,
+    check_text,
+    check_timeout,
+)
+from ._turns import Turns, for_each
+
+__all__ = [
+    "cancel_in_turns",
+    "create_task_with_timeout",
+    "is_being_cancelled",
+    "run_with_timeout",
+    "wait_for_condition",
+]
+
+T = TypeVar("T")
+
+
+def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and when they are many, some in each turn of the running event loop.
+
+    Each takes a step when it is cancelled; those of all the streams of a peer would take them
+    in one turn.
+    """
+    turns = Turns.of()
+
+    def cancel(task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            turns.woke()
+            task.cancel()
+
+    for_each(turns, tasks, cancel)
+
+
+async def create_task_with_timeout(
+    coro: Coroutine[Any, Any, T],
+    *,
+    timeout: Timeout | None = None,
+    name: str | None = None,
+) -> asyncio.Task[T]:
+    """Start a task that is cancelled when it takes too long.
+
+    Args:
+        coro: What to run.
+        timeout: Seconds; None: no limit. When it passes, the task ends with
+            :class:`TimeoutError`.
+        name: Name of the task.
+
+    Returns:
+        The running task; keep a reference to it.
+
+    Cancellation: does not wait, so there is nothing to cancel.
+    """
+    limit = _limit_of(coro, timeout, name)
+    task = asyncio.create_task(_limited(coro, limit, name or "task"), name=name)
+    # A task that is cancelled before it starts never awaits the coroutine.
+    task.add_done_callback(lambda _: coro.close())
+    return task
+
+
+def is_being_cancelled() -> bool:
+    """Tell whose a ``CancelledError`` is that was caught just now.
+
+    True: somebody cancelled the current task, so the error has to go on. False: nobody
+    did; something that the task waited for was cancelled, or the code raised the error
+    itself. Then it is an error like any other, and ends nothing but what raised it.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs: nobody can have cancelled anything
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+async def run_with_timeout(
+    coro: Coroutine[Any, Any, T],
+    *,
+    timeout: float,
+    default_value: T | None = None,
+) -> T | None:
+    """Run a coroutine; when it takes longer than ``timeout`` seconds, cancel it.
+
+    Returns:
+        Its result, or ``default_value`` when it was cut short.
+
+    Cancellation: cancels the coroutine.
+    """
+    scope = asyncio.timeout(_limit_of(coro, timeout))
+    try:
+        async with scope:
+            return await coro
+    except builtins.TimeoutError:
+        # The coroutine may have raised one of its own, which passes.
+        if not scope.expired():
+            raise
+        return default_value
+
+
+async def wait_for_condition(
+    condition: Callable[[], bool],
+    *,
+    timeout: Timeout | None = None,
+    interval: float = 0.1,
+) -> None:
+    """Wait until ``condition()`` is true, asking once per interval.
+
+    Prefer an event where there is one; this is for what cannot tell.
+
+    Args:
+        condition: Asked at once, then every ``interval``, and a last time at the end.
+        timeout: Seconds to wait at most; None: no limit.
+        interval: Seconds between two questions.
+
+    Raises:
+        TimeoutError: It did not become true in time.
+        ConfigurationError: ``interval`` is not greater than 0.
+
+    Cancellation: safe.
+    """
+    interval = check_seconds("interval", interval)
+    limit = check_timeout("timeout", timeout)
+    check_callable("condition", condition)
+    loop = asyncio.get_running_loop()
+    deadline = None if limit is None else loop.time() + limit
+    while not condition():
+        pause = interval
+        if deadline is not None:
+            left = deadline - loop.time()
+            if left <= 0:
+                raise TimeoutError(
+                    f"The condition was not met within {limit:g} seconds",
+                    timeout_duration=timeout,
+                    operation="wait_for_condition",
+                )
+            pause = min(interval, left)
+        await asyncio.sleep(pause)
+
+
+def _limit_of(
+    coro: Coroutine[Any, Any, T], timeout: Timeout | None, name: str | None = None
+) -> float | None:
+    """Check the arguments; a coroutine that will not run is closed."""
+    check_instance("coro", coro, Coroutine)
+    try:
+        if name is not None:
+            check_text("name", name)
+        return check_timeout("timeout", timeout)
+    except ConfigurationError:
+        coro.close()
+        raise
+
+
+async def _limited(coro: Coroutine[Any, Any, T], limit: float | None, operation: str) -> T:
+    scope = asyncio.timeout(limit)
+    try:
+        async with scope:
+            return await coro
+    except builtins.TimeoutError as error:
+        # The coroutine may have raised one of its own, which passes.
+        if not scope.expired():
+            raise
+        raise TimeoutError(
+            f"{operation} took longer than {limit} seconds",
+            timeout_duration=limit,
+            operation=operation,
+        ) from error
