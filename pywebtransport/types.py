@@ -1,7 +1,7 @@
-"""The names for annotations: states, events, aliases of values and callables, protocols.
+"""Names for type annotations: states, events, aliases and protocols.
 
-A face: what is defined elsewhere in the package is handed on here, so that it stands above
-everything else. Inside the package, nothing but the top imports it.
+These names are defined elsewhere in the package and exported here. Only the top-level package
+imports this module.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ StreamHandler: TypeAlias = Callable[
 
 @runtime_checkable
 class EventEmitterProtocol(Protocol):
-    """What an object that emits events looks like."""
+    """The interface of an object that emits events."""
 
     async def emit(self, *, event_type: EventType, data: EventData | None = None) -> None: ...
 
@@ -162,7 +162,7 @@ class BidirectionalStreamProtocol(ReadableStreamProtocol, WritableStreamProtocol
 
 @runtime_checkable
 class WebTransportProtocol(Protocol):
-    """What receives the raw facts of a UDP transport."""
+    """The interface of an object that receives the raw events of a UDP transport."""
 
     def connection_made(self, transport: Any) -> None: ...
 

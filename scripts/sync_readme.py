@@ -1,4 +1,4 @@
-"""Puts the programs of ``examples/`` and the install commands of ``vendor/`` into the README.
+"""Copies the programs in ``examples/`` and the install commands from ``vendor/`` to the README.
 
 A test compares them, so run this after changing either.
 """
@@ -24,7 +24,7 @@ def browser_script() -> str:
 
 
 def install_commands() -> str:
-    """What to type on each distribution, out of ``vendor/libraries.toml``."""
+    """The install commands for each distribution, from ``vendor/libraries.toml``."""
     vendor = load_requirements()
     catalogue = vendor.load()
     lines = []
