@@ -1,4 +1,4 @@
-"""The client side: ``WebTransportClient``, and what is built upon it."""
+"""The client side: ``WebTransportClient``, and classes that build on it."""
 
 from .browser import WebTransportBrowser
 from .client import WebTransportClient

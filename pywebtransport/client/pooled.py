@@ -1,4 +1,4 @@
-"""A client that keeps sessions and lends them again."""
+"""A client with a pool of sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["PooledClient"]
 
 
 class PooledClient:
-    """Lends sessions, and keeps those that come back for the next who asks.
+    """Lends sessions, and keeps returned ones for the next caller.
 
     ::
 
@@ -35,10 +35,9 @@ class PooledClient:
             async with pool.session("https://example.org/feed") as session:
                 ...
 
-    Sessions are kept by host, port, path and query. A session is lent to one
-    borrower at a time and handed on as it is, with the streams and datagrams
-    that were left in it: close a session instead of returning it when its
-    state must not reach the next borrower. A closed one may be returned.
+    Sessions are pooled by host, port, path and query. Each session is lent to one borrower at a
+    time. The next borrower gets it as it is, with the streams and datagrams that were left in it:
+    if you do not want that, close the session before you return it.
     """
 
     def __init__(
@@ -49,13 +48,13 @@ class PooledClient:
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
     ) -> None:
-        """A pool without sessions.
+        """Create a pool without sessions.
 
         Args:
-            config: Of the client below; default ``ClientConfig()``.
-            pool_size: Sessions per endpoint, lent ones included; at least 1.
-            cleanup_interval: Accepted for the contract; nothing polls.
-            max_idle_time: Seconds after which a session that nobody took is closed.
+            config: Configuration of the client below; default ``ClientConfig()``.
+            pool_size: Sessions per endpoint, including lent ones; at least 1.
+            cleanup_interval: Ignored; kept for compatibility.
+            max_idle_time: Seconds after which an idle session is closed.
 
         Raises:
             ConfigurationError: A value is out of range.
@@ -67,10 +66,10 @@ class PooledClient:
         self._pool_size = pool_size
         self._max_idle_time = max_idle_time
         self._endpoints: dict[URLParts, _Endpoint] = {}
-        # With its endpoint and the time when it has to go: the first one goes first.
+        # With its endpoint and the time when it expires; the first one expires first.
         self._idle: OrderedDict[WebTransportSession, tuple[_Endpoint, float]] = OrderedDict()
         self._lent: dict[WebTransportSession, _Endpoint] = {}
-        # Ended while they were lent; their borrowers may still return them.
+        # They ended while they were lent; their borrowers may still return them.
         self._ended: WeakSet[WebTransportSession] = WeakSet()
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -86,7 +85,7 @@ class PooledClient:
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
     ) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(
             config=config,
             pool_size=pool_size,
@@ -103,10 +102,10 @@ class PooledClient:
 
     @asynccontextmanager
     async def session(self, url: URL) -> AsyncIterator[WebTransportSession]:
-        """Borrow a session for the length of an ``async with`` block.
+        """Borrow a session for the duration of an ``async with`` block.
 
-        A block that ends with an exception leaves the session in an unknown
-        state: it is closed, not kept.
+        If the block ends with an exception, the state of the session is unknown. Then it is closed,
+        not kept.
 
         Args and errors: as ``get_session``.
         """
@@ -119,22 +118,21 @@ class PooledClient:
         self._give_back(session, usable=True)
 
     async def get_session(self, url: URL) -> WebTransportSession:
-        """Borrow a session: one that was returned, or a new one.
+        """Borrow a session: an idle one, or a new one.
 
-        While ``pool_size`` sessions of the endpoint are lent, callers wait in
-        the order in which they came, each at most ``config.connect_timeout``
-        seconds. A session is never lent when it, or its connection, is closed
-        or draining.
+        When all ``pool_size`` sessions of the endpoint are in use, callers wait, each at most
+        ``config.connect_timeout`` seconds; the first one gets the next session. A session is never
+        lent when it, or its connection, is closed or draining.
 
         Args:
             url: ``https://host[:port]/path?query``.
 
         Returns:
-            A session that is ready; give it to ``return_session`` afterwards.
+            A session that is ready; pass it to ``return_session`` afterwards.
 
         Raises:
-            TimeoutError: No session came back in time, or a new one took too long.
-            ClientError: The pool is closed, or the server ended the new session at once.
+            TimeoutError: No session was returned in time, or opening one took too long.
+            ClientError: The pool is closed, or the server ended the new session immediately.
             ConfigurationError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
@@ -160,17 +158,17 @@ class PooledClient:
         return session
 
     async def return_session(self, session: WebTransportSession) -> None:
-        """Give a borrowed session back; it goes to the next who waits, or is kept.
+        """Return a borrowed session; the next waiting caller gets it, or it is kept.
 
-        A session that is closed or draining is not kept.
+        A session that is closed or draining is not kept, but you may return it.
 
         Args:
             session: From ``get_session``.
 
         Raises:
-            SessionError: It was returned already, or is not of this pool.
+            SessionError: It was returned already, or is not from this pool.
             ConfigurationError: The pool belongs to another event loop.
-            ConfigurationError: It is no session.
+            ConfigurationError: The argument is not a session.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -181,7 +179,7 @@ class PooledClient:
     # -------------------------------------------------------------- observability
 
     def get_stats(self) -> dict[str, int]:
-        """Counts: sessions now, and what happened since the start.
+        """Return counters: current sessions, and totals since the start.
 
         Returns:
             ``endpoints``, ``idle_sessions``, ``active_sessions`` (lent),
@@ -202,7 +200,7 @@ class PooledClient:
     # ------------------------------------------------------------------- closing
 
     async def close(self) -> None:
-        """Close every session, the lent ones too; who waits gets ``ClientError``. Idempotent.
+        """Close every session, even lent ones; waiting callers get ``ClientError``. Idempotent.
 
         Cancellation: everything is released all the same.
         """
@@ -243,7 +241,7 @@ class PooledClient:
             raise _closed_error()
 
     async def _wait_turn(self, endpoint: _Endpoint, url: URL) -> None:
-        """Take a slot, which is a session that may be lent."""
+        """Take a slot, which allows one session to be lent."""
         seconds = self._client.config.connect_timeout
         if not await endpoint.slots.acquire(seconds):
             raise TimeoutError(
@@ -254,7 +252,7 @@ class PooledClient:
             )
 
     def _take_idle(self, endpoint: _Endpoint) -> WebTransportSession | None:
-        """The session that came back last, so that those not needed become idle long enough."""
+        """The session that was returned last, so that surplus ones stay idle and expire."""
         while endpoint.idle:
             session = endpoint.idle[-1]
             self._unshelve(session)
@@ -280,7 +278,7 @@ class PooledClient:
         return session
 
     async def _make_room(self, parts: URLParts) -> None:
-        """Connections with idle sessions alone must not use up ``max_connections``."""
+        """Connections with only idle sessions must not use up ``max_connections``."""
         host, port, _ = parts
         while self._client.lacks_room(host, port):
             for session in self._idle:
@@ -305,7 +303,7 @@ class PooledClient:
             why = (
                 "was returned already"
                 if session in self._idle
-                else "is not lent by this pool: it was returned already, or is of another pool"
+                else "is not lent by this pool: it was returned already, or is from another pool"
             )
             raise SessionError(f"session {session.session_id} {why}", session_id=session.session_id)
         if usable and _is_usable(session):
@@ -319,7 +317,7 @@ class PooledClient:
         self._tidy(endpoint)
 
     def _discard(self, session: WebTransportSession) -> None:
-        """Close a session that is not fit to be lent, and that nobody has."""
+        """Close a session that cannot be lent and that nobody uses."""
         self._discarded += 1
         self._close_later(session)
 
@@ -330,7 +328,7 @@ class PooledClient:
             task.add_done_callback(self._closing.discard)
 
     def _session_ended(self, event: Event) -> None:
-        """A session is over, whoever has it."""
+        """A session has ended, lent or not."""
         session = cast("WebTransportSession", event.source)
         if session in self._idle:
             endpoint = self._unshelve(session)
@@ -349,19 +347,19 @@ class PooledClient:
         return endpoint
 
     def _tidy(self, endpoint: _Endpoint) -> None:
-        """Forget an endpoint that nobody uses."""
-        # A waiter that gives up late may find that others have begun anew.
+        """Remove an endpoint that nobody uses."""
+        # A waiter that gives up late may find that others have added it again.
         if self._endpoints.get(endpoint.parts) is endpoint and endpoint.is_unused:
             del self._endpoints[endpoint.parts]
 
     def _arm(self) -> None:
-        """Have one timer, for the session that goes first."""
+        """Set the one timer, for the session that expires first."""
         if self._timer is None and self._idle and not self._closed:
             _, deadline = next(iter(self._idle.values()))
             self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        """Close the sessions that were idle for too long."""
+        """Close the sessions that have been idle for too long."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         for session, (endpoint, deadline) in list(self._idle.items()):
@@ -375,7 +373,7 @@ class PooledClient:
 
 
 class _Endpoint:
-    """The sessions to one URL; never more than there are slots, as idle ones go first."""
+    """The sessions to one URL; never more than there are slots, since idle ones are used first."""
 
     __slots__ = ("idle", "parts", "slots")
 
