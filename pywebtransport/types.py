@@ -1,7 +1,6 @@
-"""Names for type annotations: states, events, aliases and protocols.
+"""The names for annotations: states, events, aliases, and protocols, collected for programs.
 
-These names are defined elsewhere in the package and exported here. Only the top-level package
-imports this module.
+Most are defined elsewhere in the package. Inside it, only the top may import this module.
 """
 
 from __future__ import annotations

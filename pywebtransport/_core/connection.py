@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,6 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..h3.fields import check_fields
-from ..utils import generate_connection_id, get_timestamp
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
@@ -36,6 +36,7 @@ from ..utils.checks import (
 )
 from ..utils.gates import Gates
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
+from ..utils.timing import get_timestamp
 from ..utils.waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
 from .closing import Closing, before, close_sessions, sessions_flushed
@@ -104,7 +105,7 @@ class WebTransportConnection(EventEmitter):
         super().__init__()
         check_instance("config", config, ClientConfig, ServerConfig)
         self._config = config
-        self._id = generate_connection_id()
+        self._id = secrets.token_hex(8)
         self._state = ConnectionState.IDLE
         self._driver: Driver | None = None
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
-from ..utils import get_timestamp
+from ..utils._awaitable import NO, YES, AwaitableBool
 from ..utils.checks import NEVER, check_interface, check_timeout
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns
 from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
@@ -279,18 +280,23 @@ class WebTransportDatagramTransport(EventEmitter):
         if self._session._connection._datagram_gates or not self.submit(payload, priority, ttl):
             await send_in_turn(self, payload, priority, ttl)
 
-    async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
+    def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
 
-        There is none while calls of ``send`` wait for it.
+        There is none while calls of ``send`` wait for it. The call acts at once; awaiting
+        its result is optional.
 
         Raises: as ``send``. Never waits.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if try_submit(self, payload, priority, ttl):
-            return True
+        if self._session._connection._datagram_gates:  # others may wait for room
+            sent = try_submit(self, payload, priority, ttl)
+        else:
+            sent = self.submit(payload, priority, ttl)
+        if sent:
+            return YES
         self.refused += 1
-        return False
+        return NO
 
     async def send_multiple(
         self, datagrams: Sequence[Data], *, priority: int = 0, ttl: float | None = None
@@ -416,6 +422,24 @@ class WebTransportDatagramTransport(EventEmitter):
             sequence=self._receive_sequence,
         )
         return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
+
+    def __aiter__(self) -> Self:
+        """Iterate over the datagrams: ``async for datagram in session.datagrams``.
+
+        The loop ends with the session, however that ends, or when ``close`` is called. Several
+        loops, and calls of ``receive``, share the datagrams: each goes to one of them.
+
+        Cancellation: as of ``receive``; no datagram is lost.
+        """
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except (DatagramError, SessionClosedError):
+            if not self.is_closed:
+                raise
+            raise StopAsyncIteration from None
 
     async def try_receive(self) -> bytes | None:
         """Return a waiting datagram, or None. Never waits.
@@ -784,5 +808,5 @@ class WebTransportDatagramTransport(EventEmitter):
             while not self.is_closed:
                 # One that cannot be sent was counted; a later one may fit.
                 with contextlib.suppress(DatagramError):
-                    await self.try_send(create_heartbeat_datagram())
+                    self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(pause)

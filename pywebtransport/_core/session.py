@@ -32,7 +32,7 @@ from ..exceptions import (
 from ..h3.error_codes import code_from_wire
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils import get_timestamp
+from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils.checks import (
     check_count,
     check_data,
@@ -43,6 +43,7 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
+from ..utils.timing import get_timestamp
 from ..utils.waiters import Waiters
 from . import ending, opening, orphans
 from . import session_diagnostics as diagnostics
@@ -188,7 +189,7 @@ class WebTransportSession(EventEmitter):
         # A client's session became ready in this turn: how it ended since then, see there.
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
-        self._path_params: tuple[Any, ...] = ()
+        self._path_params = NO_PATH_PARAMS
         self.on_end: Callable[[WebTransportSession], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
@@ -271,16 +272,21 @@ class WebTransportSession(EventEmitter):
         return self._h3.path
 
     @property
-    def path_params(self) -> tuple[Any, ...]:
-        """What a pattern route captured: a tuple; named groups also by name, and in ``.named``.
+    def path_params(self) -> PathParams:
+        """What the route captured from the path, by name (``["room"]``) and by position.
 
         The router sets it.
         """
         return self._path_params
 
     @path_params.setter
-    def path_params(self, params: tuple[Any, ...]) -> None:
+    def path_params(self, params: PathParams) -> None:
         self._path_params = params
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        """The query of ``path``, decoded: the first value of each name; ``get_all`` has all."""
+        return QueryParams(self._h3.path)
 
     @property
     def authority(self) -> str:

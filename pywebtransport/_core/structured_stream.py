@@ -35,7 +35,7 @@ DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 MESSAGE_HEADER = struct.Struct("!HI")
 """Type ID and length of the payload, before each message on a stream."""
 _MAX_LENGTH = 2**32 - 1
-# A payload from this size on is not copied behind its header, and not looked at before its turn.
+# A payload from this size on is not copied behind its header.
 _LARGE = 16384
 # Smaller ones are less than what a stream itself takes.
 _COUNTED = 4096
@@ -122,7 +122,7 @@ class StructuredStream(Generic[MessageT]):
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
         # Messages whose receiver was cancelled before they were decoded.
-        self._undecoded: deque[tuple[int, bytes]] = deque()
+        self._undecoded: deque[tuple[int, bytes | bytearray]] = deque()
         self._received = 0
 
     # ------------------------------------------------------------- properties
@@ -275,9 +275,9 @@ class StructuredStream(Generic[MessageT]):
         type_id, payload = message
         try:
             if len(payload) > _LARGE:
-                # Even looking at it takes a while.
                 await Turns.of().pause()
-            memory = self._codec.decoded_size(payload)
+            payload = bytes(payload)
+            memory = await self._codec.decoded_size_in_turns(payload)
             if not holding.least and not await holding.acquire(memory):
                 raise self._no_room(type_id, memory, "in memory", holding)
             return (await self._codec.decode_in_turns(type_id, payload, memory),)
@@ -289,8 +289,11 @@ class StructuredStream(Generic[MessageT]):
 
     async def receive_encoded(
         self, holding: Holding, timeout: float | None = None
-    ) -> tuple[int, bytes] | None:
+    ) -> tuple[int, bytes | bytearray] | None:
         """Advanced: type ID and payload of the next message; None at the end of the stream.
+
+        The payload is as it came in: copying some megabytes takes a while, and is done in the
+        turn of the decoding.
 
         Args, errors and cancellation: as ``receive_held``.
         """
@@ -319,7 +322,7 @@ class StructuredStream(Generic[MessageT]):
 
     async def _fill_within(
         self, size: int, timeout: float | None, holding: Holding | None = None
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """As ``_fill``.
 
         Raises:
@@ -330,7 +333,7 @@ class StructuredStream(Generic[MessageT]):
         async with asyncio.timeout(timeout):
             return await self._fill(size, holding)
 
-    async def _fill(self, size: int, holding: Holding | None = None) -> bytes:
+    async def _fill(self, size: int, holding: Holding | None = None) -> bytes | bytearray:
         """Read ``size`` bytes; none at all when the stream ends before the first of a header.
 
         What was read before a cancellation is kept, and continued with.
@@ -358,7 +361,7 @@ class StructuredStream(Generic[MessageT]):
             partial += data
             if len(partial) == size:
                 self._partial = bytearray()
-                return bytes(partial)
+                return partial
 
     def _hold(self, read: int, size: int, holding: Holding | None) -> None:
         if holding is not None and not holding.take(read):

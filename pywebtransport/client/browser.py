@@ -1,4 +1,4 @@
-"""A client with a history, like a browser tab."""
+"""Compatibility name: a client with a history, like the tab of a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from .._states import URL
 from ..exceptions import ClientError
-from ..utils import parse_webtransport_url
+from ..utils.urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A fixed set of clients."""
+"""Compatibility name: a fixed set of clients."""
 
 from __future__ import annotations
 

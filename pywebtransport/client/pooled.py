@@ -1,4 +1,4 @@
-"""A client with a pool of sessions."""
+"""Compatibility name: a client that keeps sessions and lends them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from weakref import WeakSet
 from .._states import URL, EventType, SessionState, URLParts
 from ..exceptions import ClientError, SessionError, TimeoutError
 from ..session import WebTransportSession
-from ..utils import parse_webtransport_url
 from ..utils.checks import check_count, check_instance, check_seconds
 from ..utils.slots import Slots
 from ..utils.text import printable
+from ..utils.urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:

@@ -160,10 +160,11 @@ COMMON_RULES: Mapping[str, Rule] = {
 class BaseConfig:
     """The fields and methods that :class:`ClientConfig` and :class:`ServerConfig` share.
 
-    Values are checked when you create the object and again by :meth:`validate`, which also checks
-    that the named files exist; creating an object reads no files. Times are in seconds, sizes in
-    bytes. Clients and servers read their configuration when they are created: create a new one with
-    :meth:`update` instead of changing it afterwards.
+    Values are checked when the object is made and again by :meth:`validate`,
+    which also looks at the files that are named; making an object touches no
+    file. Times are seconds, sizes are bytes. Clients and servers read their
+    configuration when they are made: give them another one, from ``update``,
+    instead of changing it afterwards.
     """
 
     alpn_protocols: list[str] = field(default_factory=lambda: list(DEFAULT_ALPN_PROTOCOLS))
@@ -384,15 +385,6 @@ class BaseConfig:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def create(cls, **kwargs: Any) -> Self:
-        """Make a configuration from the given fields.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        return cls(**kwargs)
-
-    @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> Self:
         """Make a configuration from a dictionary, for instance the result of :meth:`to_dict`.
 
@@ -414,15 +406,6 @@ class BaseConfig:
     def copy(self) -> Self:
         """An independent copy."""
         return type(self)(**self._values())
-
-    def update(self, **kwargs: Any) -> Self:
-        """A new configuration with some fields changed; this one does not change.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        self._check_names(kwargs)
-        return type(self)(**{**self._values(), **kwargs})
 
     def validate(self) -> None:
         """Check every field, that fields fit together, and that the named files exist.
@@ -468,6 +451,10 @@ class BaseConfig:
         """Bytes left in a stream's write buffer at which a waiting ``write`` goes on."""
         return min(self.stream_buffer_size, self.write_buffer_limit // 2)
 
+    def _changed(self, values: Mapping[str, Any]) -> Self:
+        self._check_names(values)
+        return type(self)(**{**self._values(), **values})
+
     def _merged(self, other: BaseConfig | dict[str, Any]) -> Self:
         if isinstance(other, type(self)):
             changed = {
@@ -475,10 +462,9 @@ class BaseConfig:
                 for name, default in other._defaults().items()
                 if getattr(other, name) != default
             }
-            return self.update(**changed)
+            return self._changed(changed)
         if isinstance(other, Mapping):
-            self._check_names(other)
-            return self.update(**other)
+            return self._changed(other)
         raise ConfigurationError(
             f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
             f"expected a {type(self).__name__} or a dictionary",

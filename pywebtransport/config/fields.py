@@ -7,6 +7,7 @@ one type.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
 import os
@@ -399,7 +400,7 @@ class CertificateHashes(_Rule):
     """SHA-256 hashes of certificates, as bytes, hex, or the dictionaries of the W3C API."""
 
     expected: str = (
-        "a list of SHA-256 hashes: 32 bytes, 64 hex digits (colons allowed), or "
+        "a list of SHA-256 hashes: 32 bytes, 64 hex digits (colons allowed), base64, or "
         "{'algorithm': 'sha-256', 'value': ...}"
     )
 
@@ -416,16 +417,30 @@ class CertificateHashes(_Rule):
                 self.refuse(key, given, f"algorithm {shorten(algorithm, 100)} is not supported")
             item = item.get("value")
         if isinstance(item, str):
-            try:
-                item = bytes.fromhex(item.replace(":", ""))
-            except ValueError:
-                self.refuse(key, given, "not hex digits")
+            if len(item.rstrip("=")) == _BASE64_HASH_LENGTH and not _HEX.fullmatch(item):
+                item = self._from_base64(key, given, item)
+            else:
+                item = self._from_hex(key, given, item)
         if not isinstance(item, bytes | bytearray | memoryview):
             self.refuse(key, given)
         result = bytes(item)
         if len(result) != CERTIFICATE_HASH_SIZE:
             self.refuse(key, given, f"{len(result)} bytes")
         return result
+
+    def _from_base64(self, key: str, given: Any, text: str) -> bytes:
+        """Of both alphabets (RFC 4648), with padding or without."""
+        text = text.rstrip("=").replace("-", "+").replace("_", "/")
+        try:
+            return base64.b64decode(f"{text}=", validate=True)
+        except ValueError:
+            self.refuse(key, given, "not base64")
+
+    def _from_hex(self, key: str, given: Any, text: str) -> bytes:
+        try:
+            return bytes.fromhex(text.replace(":", ""))
+        except ValueError:
+            self.refuse(key, given, "not hex digits")
 
     def export(self, value: list[bytes]) -> list[str]:
         return [item.hex() for item in value]
@@ -586,6 +601,9 @@ def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> Con
     )
 
 
+_HEX = re.compile("[0-9A-Fa-f:]*")
+# Characters of 32 bytes in base64, without padding.
+_BASE64_HASH_LENGTH = 43
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -1,4 +1,4 @@
-"""Connections to the best of several servers."""
+"""Compatibility name: connections to the best of several servers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..utils import validate_port
 from ..utils.attempts import attempt_facts, furthest
-from ..utils.checks import check_instance, check_number, check_seconds, check_text
+from ..utils.checks import check_instance, check_number, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import shared_log
-from .utils import check_targets, measure_handshake, require_webtransport
+from ._targets import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:
     from ..events import Event

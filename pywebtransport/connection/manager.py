@@ -1,4 +1,4 @@
-"""The connections of an application, by their ID."""
+"""Compatibility name: the connections of an application, by ID."""
 
 from __future__ import annotations
 

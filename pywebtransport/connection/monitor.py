@@ -1,4 +1,4 @@
-"""What the monitors of clients and of servers have in common."""
+"""Behind compatibility names: what ``ClientMonitor`` and ``ServerMonitor`` share."""
 
 from __future__ import annotations
 

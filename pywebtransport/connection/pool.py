@@ -1,4 +1,4 @@
-"""Connections that are used again instead of being made anew."""
+"""Compatibility name: connections that are used more than once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples, alerts and trends of one datagram transport."""
+"""Compatibility name: samples, alerts and trends of a session's datagrams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded queue of datagrams with priorities and ages."""
+"""Compatibility name: a bounded queue of datagrams with priorities and age limits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Self
 from .._core.datagram_arguments import MAX_PRIORITY, check_age, check_limit, check_priority
 from .._core.datagram_message import DatagramMessage
 from ..exceptions import DatagramError, TimeoutError
-from ..utils import get_timestamp
 from ..utils.checks import check_instance, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
+from ..utils.timing import get_timestamp
 
 __all__ = ["DatagramQueue"]
 

@@ -1,4 +1,4 @@
-"""Heartbeats, and a measurement of what a path carries."""
+"""Compatibility names: heartbeats, and a measurement of the throughput of a path."""
 
 from __future__ import annotations
 

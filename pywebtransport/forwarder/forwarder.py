@@ -20,11 +20,11 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..session import WebTransportSession
-from ..utils import build_webtransport_url, parse_webtransport_url
 from ..utils.failures import describe_error
 from ..utils.logs import BoundedLog
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.urls import build_webtransport_url, parse_webtransport_url
 from .identity import forwarded_fields, says_who
 from .relay import Relay
 

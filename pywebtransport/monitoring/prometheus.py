@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..client import WebTransportClient
 from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..server import ServerApp, WebTransportServer
-from ..utils import load_certificate
+from ..utils.certificates import load_certificate
 from ..utils.checks import check_instance, check_integer, check_text
 from ..utils.extras import require
 from ..utils.system import explain_os_error

@@ -36,6 +36,7 @@ from ..utils.logs import SHARED_BURST, BoundedLog
 from ..utils.rounds import Round, Rounds
 from ..utils.stuck import LAST_WORDS, end_tasks, run_within
 from ..utils.text import printable
+from ..utils.turns import Turns, for_each
 from .delivery import Delivery
 from .exceptions import (
     PubSubError,
@@ -626,10 +627,9 @@ class _Client:
             ) from error
 
     def end(self) -> None:
-        """Forget everything about the session."""
+        """Forget everything about the session; with many subscriptions over several turns."""
         self._ended = True
-        for delivery in tuple(self.subscriptions.values()):
-            delivery.end()
+        for_each(Turns.of(), tuple(self.subscriptions.values()), Delivery.end)
 
     def _settle(self) -> None:
         """Find room: what left the streams takes none any more."""

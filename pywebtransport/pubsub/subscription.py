@@ -333,7 +333,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     while True:
         try:
             with structured.holding() as holding:
-                return await structured.receive_encoded(holding)
+                received = await structured.receive_encoded(holding)
+            return None if received is None else (received[0], bytes(received[1]))
         except TimeoutError:  # read_timeout of the streams
             continue
 

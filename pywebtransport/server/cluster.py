@@ -1,4 +1,4 @@
-"""Several servers in one process, with one life cycle."""
+"""Compatibility name: several servers in one process that start and stop together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of an application, by their ID."""
+"""Compatibility name: the sessions of an application, by ID."""
 
 from __future__ import annotations
 

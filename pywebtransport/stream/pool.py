@@ -1,4 +1,4 @@
-"""Bidirectional streams that are used for one request after another."""
+"""Compatibility name: bidirectional streams that carry one request after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples taken at a fixed interval, and alerts when one shows something new."""
+"""Behind compatibility names: regular samples, and alerts when one shows something new."""
 
 from __future__ import annotations
 

@@ -121,8 +121,40 @@ async def test_each_side_calls_the_other(managers: Managers) -> None:
 
         assert await near.call("add", 1, 2) == 3
         assert await near.call("add", 1, named_params={"b": 5}) == 6
+        assert await near.call("add", a=1, b=5) == 6
+        assert await near.call("add", 1, b=5, named_params={}) == 6
+        assert await near.call("add", named_params={"a": 1}, b=5) == 6
+        with pytest.raises(ConfigurationError, match=r"named_params.*'b' is also given"):
+            await near.call("add", 1, b=5, named_params={"b": 5})
+        with pytest.raises(InvalidParamsError, match="unexpected keyword argument 'c'"):
+            await near.call("add", 1, b=5, c=6)
         assert await far.call("text.upper", "abc") == "ABC"
         assert (near.methods, far.methods) == (("text.upper",), ("add",))
+        await idle(near, far)
+
+
+async def test_keywords_of_a_call_travel_like_named_params(managers: Managers) -> None:
+    """Those whose names are arguments of ``call`` go into ``named_params``."""
+    seen: list[tuple[Any, ...]] = []
+
+    async def note(call: RpcCall, proceed: Proceed) -> Any:
+        seen.append((call.method, call.params, call.named_params))
+        return await proceed()
+
+    async with managers(far={"interceptors": [note]}) as (near, far):
+        far.register(lambda *params, **named: named, name="names")
+        own = {"timeout": 1, "method": "x", "self": None, "no identifier": 2}
+        assert await near.call("names", named_params=own) == own
+        assert await near.call("names", 1, more={"a": 1}, named_params=own) == {
+            **own,
+            "more": {"a": 1},
+        }
+        await near.notify("names", 2, more=3)
+        await until(lambda: len(seen) == 3)
+        assert seen[1:] == [
+            ("names", [1], {**own, "more": {"a": 1}}),
+            ("names", [2], {"more": 3}),
+        ]
         await idle(near, far)
 
 

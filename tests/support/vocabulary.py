@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pywebtransport
-from pywebtransport.config import BaseConfig
+from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
 from tests.support.pages import ROOT
 
 __all__ = [
@@ -65,6 +65,8 @@ LEADS_TO = {
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
 }
+# Keywords that are the fields of a configuration.
+FIELDS = {"Unpack[ClientFields]": ClientConfig, "Unpack[ServerFields]": ServerConfig}
 # Derived values of a configuration: they read like fields, and cannot be set.
 DERIVED = frozenset(name for name, value in vars(BaseConfig).items() if isinstance(value, property))
 
@@ -152,7 +154,10 @@ def keywords_of() -> dict[str, frozenset[str]]:
     def add(name: str, function: Any) -> None:
         for parameter in inspect.signature(function).parameters.values():
             any_keyword = parameter.kind is parameter.VAR_KEYWORD
-            found[name].add("**" if any_keyword else parameter.name)
+            if parameter.annotation in FIELDS:
+                found[name] |= set(FIELDS[parameter.annotation]._rules)
+            else:
+                found[name].add("**" if any_keyword else parameter.name)
 
     for value in _objects():
         if inspect.isclass(value):

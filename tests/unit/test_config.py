@@ -1,5 +1,6 @@
 """Configurations: defaults, checking, conversion, combination, documentation."""
 
+import base64
 import copy
 import dataclasses
 import json
@@ -89,8 +90,15 @@ CLIENT: dict[str, tuple[Any, Any]] = {
     "retry_backoff": (1, 1.0),
     "retry_delay": (2, 2.0),
     "server_certificate_hashes": (
-        [HASH, HASH.hex(":"), HASH.hex().upper(), {"algorithm": "sha-256", "value": HASH}],
-        [HASH] * 4,
+        (
+            HASH,
+            HASH.hex(":"),
+            HASH.hex().upper(),
+            base64.b64encode(HASH).decode(),
+            base64.urlsafe_b64encode(HASH).decode().rstrip("="),
+            {"algorithm": "sha-256", "value": HASH},
+        ),
+        [HASH] * 6,
     ),
     "stream_creation_timeout": (3, 3.0),
     "user_agent": ("", ""),
@@ -202,6 +210,10 @@ BAD: dict[str, tuple[Any, ...]] = {
         [b"short"],
         ["zz" * 32],
         ["ab" * 31],
+        ["a" * 43],  # hex digits that were cut off
+        ["a" * 42 + "!"],
+        ["é" * 43],
+        ["x" * 44],
         [3],
         [{"algorithm": "sha-1", "value": HASH}],
         [{"algorithm": "sha-256"}],
