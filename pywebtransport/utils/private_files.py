@@ -43,7 +43,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
         if stat.S_ISCHR(found.st_mode):
             return fd
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is no file"))
+            raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is not a file"))
         if found.st_uid != os.geteuid():
             raise OSError(errno.EPERM, f"it belongs to another user ({found.st_uid})")
         if found.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):

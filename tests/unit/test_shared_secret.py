@@ -201,8 +201,8 @@ def large(path: Path) -> None:
     [
         (short, "it has 31 bytes; expected 32 to 4096"),
         (large, "it has more than 4096 bytes"),
-        (Path.mkdir, "it is no file"),
-        (os.mkfifo, "it is no file"),
+        (Path.mkdir, "it is not a file"),
+        (os.mkfifo, "it is not a file"),
     ],
     ids=["short", "large", "directory", "pipe"],
 )
