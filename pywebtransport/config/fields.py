@@ -208,8 +208,10 @@ class Text(_Rule):
 class Texts(_Rule):
     """A list of different, non-empty, printable ASCII strings.
 
-    Attributes: what: What one member is called in messages. longest: Longest member, in characters.
-    empty: The list may be empty.
+    Attributes:
+        what: What one member is called in messages.
+        longest: Longest member, in characters.
+        empty: The list may be empty.
     """
 
     what: str

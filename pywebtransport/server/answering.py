@@ -34,7 +34,8 @@ class Answering:
     request stream is reset. The session ends in any case.
 
     Args:
-        logger: Logger of the server. stats: Statistics of the server, which count the failures.
+        logger: Logger of the server.
+        stats: Statistics of the server, which count the failures.
     """
 
     def __init__(self, logger: logging.Logger, stats: ServerStats) -> None:
@@ -47,8 +48,9 @@ class Answering:
         """Handle an exception of the code that served a session.
 
         Args:
-            session: The session. error: The exception, of any type. closing: Whether the server is
-                closing, which cancels handlers.
+            session: The session.
+            error: The exception, of any type.
+            closing: Whether the server is closing, which cancels handlers.
 
         Raises:
             BaseException: ``error`` itself if it ends more than this session:

@@ -30,7 +30,8 @@ class CertificateWatch:
 
     Args:
         config: Names the files. They are read once, since the files on disk may be replaced later
-            without being loaded. logger: Logger of the server.
+            without being loaded.
+        logger: Logger of the server.
     """
 
     def __init__(self, config: ServerConfig, logger: logging.Logger) -> None:

@@ -23,7 +23,7 @@ __all__ = ["Collector", "CollectorSeat", "collector", "frozen"]
 
 _logger = logging.getLogger("pywebtransport.server")
 
-# After a full collection that took this many seconds, the live objects are frozen: it found no #
+# After a full collection that took this many seconds, the live objects are frozen: it found no
 # garbage worth that time, and the next one would scan all of them again.
 _LONG = 0.001
 # Thresholds of the second and third generation: a collection of all that is not frozen comes

@@ -43,8 +43,8 @@ class ExitGuard:
     Only for the main thread of a process that belongs to the server: ``run()`` and workers.
 
     Args:
-        config: Returns the configuration in force; its timeouts are read when it is armed. logger:
-            Logger for the report.
+        config: Returns the configuration in force; its timeouts are read when it is armed.
+        logger: Logger for the report.
     """
 
     def __init__(self, config: Callable[[], ServerConfig], logger: logging.Logger) -> None:
@@ -160,7 +160,8 @@ def run_to_end(
         loop_factory: Creates the loop.
 
     Raises:
-        ServerError: The loop cannot be created. BaseException: Any exception of ``main``.
+        ServerError: The loop cannot be created.
+        BaseException: Any exception of ``main``.
     """
     with guard:
         runner = asyncio.Runner(loop_factory=loop_factory)

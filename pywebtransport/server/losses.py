@@ -29,7 +29,8 @@ class Losses:
     number of skipped ones.
 
     Args:
-        logger: Logger of the server. stats: Statistics of the server, which are updated here.
+        logger: Logger of the server.
+        stats: Statistics of the server, which are updated here.
     """
 
     def __init__(self, logger: logging.Logger, stats: ServerStats) -> None:
@@ -51,9 +52,12 @@ class Losses:
         """A session request was not answered with 200.
 
         Args:
-            status: Status of the answer. reason: Why, in words of this package. path: Path of the
-                request. origin: Origin of the request. peer: Address of the client. kind: ``by the
-                application``, or a short name for the reason of this package.
+            status: Status of the answer.
+            reason: Why, in words of this package.
+            path: Path of the request.
+            origin: Origin of the request.
+            peer: Address of the client.
+            kind: ``by the application``, or a short name for the reason of this package.
         """
         stats = self._stats
         stats.sessions_rejected += 1

@@ -47,10 +47,10 @@ class SharedSecret:
     """One or more secrets, and keys derived from them (HKDF, RFC 5869).
 
     Args:
-        items: The first is used for new tokens and tickets, all are accepted. is_own: They belong
-            to this machine, for any number of servers. Then each server must have different keys:
-            one server must not send the stateless reset for a connection of another (RFC 9000
-            section 21.11).
+        items: The first is used for new tokens and tickets, all are accepted.
+        is_own: They belong to this machine, for any number of servers. Then each server must have
+            different keys: one server must not send the stateless reset for a connection of another
+            (RFC 9000 section 21.11).
     """
 
     def __init__(self, items: list[bytes], *, is_own: bool) -> None:
@@ -85,7 +85,8 @@ def load_shared_secret(config: ServerConfig, *, quiet: bool = False) -> SharedSe
     """Read the secrets of ``config.shared_secret``; create the first file if it does not exist.
 
     Args:
-        config: Configuration of the server. quiet: Log nothing: another process has done so.
+        config: Configuration of the server.
+        quiet: Log nothing: another process has done so.
 
     Returns:
         None if nothing is configured and no file can be stored; this is logged.

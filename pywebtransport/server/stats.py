@@ -18,20 +18,21 @@ class ServerStats:
             ``max_connections_per_address``, for an invalid Retry token, or while the
             server closes.
         connections_limited: Of these, those for ``max_connections_per_address``.
-        connection_errors: Accepted connections that ended with an error. connections_unused:
-            Accepted connections that ended without a session request.
+        connection_errors: Accepted connections that ended with an error.
+        connections_unused: Accepted connections that ended without a session request.
         protocol_errors: Violations of HTTP/3 or WebTransport by peers.
         uptime: Seconds.
-        sessions_accepted: Session requests that were answered with 200. sessions_rejected: Session
-            requests that were answered with another status.
+        sessions_accepted: Session requests that were answered with 200.
+        sessions_rejected: Session requests that were answered with another status.
         sessions_limited: Of these, those for ``max_sessions`` or
             ``max_sessions_per_address``.
         sessions_limited_by_address: Of these, those for ``max_sessions_per_address``.
         origins_rejected: Of these, those whose origin is not allowed.
         handler_errors: Exceptions of handlers and middleware.
         early_streams_dropped: Streams that came before their session and were dropped: there was no
-            room, or the session did not come in time. early_datagrams_dropped: The same for
-            datagrams. workers_died: Worker processes of the whole server that ended unexpectedly.
+            room, or the session did not come in time.
+        early_datagrams_dropped: The same for datagrams.
+        workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
     connections_accepted: int = 0
