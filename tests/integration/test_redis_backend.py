@@ -769,7 +769,7 @@ def test_times_that_are_none(key: str, value: Any) -> None:
 @pytest.mark.parametrize("backend", [RedisBackend, MemoryBackend])
 @pytest.mark.parametrize("value", [0, 1.5, True, None])
 def test_limits_that_are_none(backend: Callable[..., EventBackend], key: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"{key} = .* expected a whole number from 1 up"):
+    with pytest.raises(ConfigurationError, match=f"{key} = .* whole number of at least 1"):
         backend(**{key: value})
 
 

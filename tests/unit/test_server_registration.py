@@ -241,7 +241,7 @@ def test_rate_limits_are_numbers(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"port": "4433"}, "port = '4433': expected a number, not a text; write 4433"),
+        ({"port": "4433"}, "port = '4433': expected a number, not a string; write 4433"),
         ({"port": "https"}, "port = 'https'"),
         ({"port": 1.5}, "port = 1.5"),
         ({"port": True}, "port = True"),
