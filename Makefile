@@ -212,7 +212,7 @@ hooks: $(VENV)/.stamp-lint ## Let git check each commit with ruff, clang-format 
 .PHONY: types
 types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests; pyright over the latter
 	$(call section,types)
-	@$(BIN)/mypy pywebtransport vendor examples
+	@$(BIN)/mypy pywebtransport pytest_pywebtransport.py vendor examples
 	@$(BIN)/mypy scripts
 	@$(BIN)/mypy tests/typing
 	@$(BIN)/basedpyright -p tests/typing

@@ -6,11 +6,10 @@ import asyncio
 import builtins
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
+from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
 from .._quic import QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from .._transport import CloseInfo, Transport
@@ -23,6 +22,7 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..h3.fields import check_fields
+from ..utils import clock
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
@@ -479,14 +479,14 @@ class WebTransportConnection(EventEmitter):
         quic = self._quic
         if quic is None or not self.is_connected:
             raise ConnectionError(f"cannot update keys: the connection is {self._state}")
-        quic.initiate_key_update(time.monotonic_ns())
+        quic.initiate_key_update(clock.monotonic_ns())
 
     # ------------------------------------------------------------- observability
 
     def record_activity(self) -> None:
         """Note that the connection was used now (``last_activity_time``)."""
         self.last_activity_time = get_timestamp()
-        self.active_at = time.monotonic()
+        self.active_at = clock.monotonic()
 
     def get_stats(self) -> dict[str, int | None]:
         """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""
@@ -582,7 +582,7 @@ class WebTransportConnection(EventEmitter):
             self._endpoint = endpoint
             self._owns_endpoint = owns_endpoint
             if addresses is None:
-                addresses = await resolve(host, port, family=config.address_family)
+                addresses = await endpoint.resolve(host, port, family=config.address_family)
             driver = await race(
                 self,
                 self._candidates,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
+from ..utils import clock
 from ..utils._awaitable import NO, YES, AwaitableBool
 from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.timing import get_timestamp
@@ -418,7 +418,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._receive_sequence += 1
         message = DatagramMessage(
             data=data,
-            timestamp=get_timestamp() - (time.monotonic() - arrived),
+            timestamp=get_timestamp() - (clock.monotonic() - arrived),
             sequence=self._receive_sequence,
         )
         return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
@@ -593,7 +593,7 @@ class WebTransportDatagramTransport(EventEmitter):
         deadline = None
         if ttl is not None:
             check_age("ttl", ttl)
-            deadline = time.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
+            deadline = clock.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
@@ -667,7 +667,7 @@ class WebTransportDatagramTransport(EventEmitter):
         limit = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
         require_loop(self._session._loop, loop)
-        started = time.perf_counter()
+        started = clock.monotonic()
         timer: asyncio.TimerHandle | None = None
         line = self._receivers
         if line is None:
@@ -682,7 +682,7 @@ class WebTransportDatagramTransport(EventEmitter):
             turn: Turn = loop.create_future()
             line.join(turn, first=is_first)
             if limit is not None:
-                left = limit - (time.perf_counter() - started)
+                left = limit - (clock.monotonic() - started)
                 timer = loop.call_later(left, give_up, turn)
             try:
                 served = await turn
@@ -702,7 +702,7 @@ class WebTransportDatagramTransport(EventEmitter):
                     timeout_duration=timeout,
                     operation="receive",
                 )
-        waited = time.perf_counter() - started
+        waited = clock.monotonic() - started
         stats = self._stats
         if stats is None:
             stats = self.refresh_stats()

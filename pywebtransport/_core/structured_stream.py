@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,6 +14,7 @@ from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
+from ..utils import clock
 from ..utils.checks import check_instance
 from ..utils.holding import Holding
 from ..utils.text import printable
@@ -302,10 +302,10 @@ class StructuredStream(Generic[MessageT]):
                 return self._undecoded.popleft()
             header = self._header
             if header is None:
-                started = time.monotonic()
+                started = clock.monotonic()
                 data = await self._fill_within(MESSAGE_HEADER.size, timeout)
                 if timeout is not None:
-                    timeout = max(0.0, timeout - (time.monotonic() - started))
+                    timeout = max(0.0, timeout - (clock.monotonic() - started))
                 if not data:
                     return None
                 header = MESSAGE_HEADER.unpack(data)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .._states import URL
 from ..exceptions import ClientError
+from ..utils._closing import AsyncCloseable
 from ..utils.urls import parse_webtransport_url
 from .client import WebTransportClient
 
@@ -21,8 +21,8 @@ __all__ = ["WebTransportBrowser"]
 _MAX_HISTORY = 50
 
 
-class WebTransportBrowser:
-    """Keeps one session open at a time, with a history of URLs.
+class WebTransportBrowser(AsyncCloseable):
+    """One session at a time, and the way back to where one was before.
 
     A new session is opened before the old one is closed. So a navigation that fails or is cancelled
     changes nothing. Concurrent calls run one after the other.
@@ -125,14 +125,6 @@ class WebTransportBrowser:
         if self._client.is_closed:
             raise ClientError("the browser is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 

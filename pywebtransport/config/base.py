@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pywebtransport.config.fields import (
     Choice,
     Choices,
     Flag,
+    Network,
     Number,
     Path,
     Rule,
@@ -66,6 +67,9 @@ from pywebtransport.constants import (
     MAX_VARINT,
 )
 from pywebtransport.exceptions import ConfigurationError, invalid_config
+
+if TYPE_CHECKING:
+    from pywebtransport._transport import PacketNetwork
 
 __all__ = ["BaseConfig"]
 
@@ -142,6 +146,7 @@ COMMON_RULES: Mapping[str, Rule] = {
     "max_stream_buffer_size": amount("bytes", 1024),
     "max_total_pending_events": amount("early arrivals", 0, 16 * LARGEST_COUNT),
     "max_write_buffer_size": amount("bytes", 1024),
+    "network": Network(),
     "pending_event_ttl": timer(),
     "pmtud": Flag(),
     "qlog_dir": Path("directory"),
@@ -330,6 +335,10 @@ class BaseConfig:
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
     """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
 
+    network: PacketNetwork | None = field(default=None, repr=False)
+    """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:
+    UDP sockets."""
+
     pending_event_ttl: float = DEFAULT_PENDING_EVENT_TTL
     """Seconds that early arrivals wait for their session."""
 
@@ -400,7 +409,7 @@ class BaseConfig:
         return cls(**config_dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, except for callables."""
+        """All fields as values that JSON can hold; callables and ``network`` stay objects."""
         return {name: self._rules[name].export(getattr(self, name)) for name in self._names()}
 
     def copy(self) -> Self:

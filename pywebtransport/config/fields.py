@@ -36,6 +36,7 @@ __all__ = [
     "Choices",
     "Flag",
     "HeaderFields",
+    "Network",
     "Number",
     "Objects",
     "Origins",
@@ -587,6 +588,20 @@ class Objects(_Rule):
             if not callable(item):
                 self.refuse(key, value, f"{shorten(item, 100)} is not callable")
         return items
+
+
+@dataclass(frozen=True)
+class Network(_Rule):
+    """A network in memory, or None."""
+
+    expected: str = "a pywebtransport.testing.Network, or None"
+
+    def convert(self, key: str, value: Any) -> Any:
+        if value is not None and not (
+            callable(getattr(value, "attach", None)) and callable(getattr(value, "send", None))
+        ):
+            self.refuse(key, value)
+        return value
 
 
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.connection import WebTransportConnection
@@ -19,6 +18,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
+from ..utils._closing import AsyncContext, close_all
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_instance, check_number, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
@@ -71,7 +71,7 @@ class _Target:
         return -1.0 if self.latency is None else self.latency
 
 
-class ConnectionLoadBalancer:
+class ConnectionLoadBalancer(AsyncContext):
     """Spreads client connections over several servers.
 
     A server that cannot be reached is set aside and tried last. From then on its health
@@ -146,6 +146,11 @@ class ConnectionLoadBalancer:
             health_check_interval=health_check_interval,
             health_check_timeout=health_check_timeout,
         )
+
+    @property
+    def is_checking(self) -> bool:
+        """A health check is running or scheduled."""
+        return self._timer is not None or self._checks is not None
 
     async def get_connection(
         self, config: ClientConfig, *, path: str = "/", strategy: str = "round_robin"
@@ -281,14 +286,7 @@ class ConnectionLoadBalancer:
 
         Cancellation: they are closed all the same, without the wait.
         """
-        connections = list(self._active)
-        try:
-            await asyncio.gather(
-                *(connection.close() for connection in connections), return_exceptions=True
-            )
-        finally:
-            for connection in connections:
-                connection.close_nowait()
+        await close_all(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -317,12 +315,7 @@ class ConnectionLoadBalancer:
         self._require_open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------ choosing a server

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_integer, check_interface, check_number, check_text
 from ..utils.sampling import Findings, Sample, Sampler, last
 
@@ -35,7 +35,7 @@ _COUNTERS = (
 )
 
 
-class DatagramMonitor:
+class DatagramMonitor(AsyncCloseable):
     """Looks at the counters of a datagram transport at regular intervals.
 
     Use as ``async with DatagramMonitor(session.datagrams) as monitor:``. It
@@ -152,6 +152,10 @@ class DatagramMonitor:
         """
         return last(self._sampler.samples, limit)
 
+    def take_sample(self) -> dict[str, Any]:
+        """Take one more sample now, and return it."""
+        return self._sampler.sample()
+
     def get_trend(self, figure: str) -> str:
         """Say how a figure of the samples moves: ``increasing``, ``decreasing`` or ``stable``.
 
@@ -175,14 +179,6 @@ class DatagramMonitor:
             self._transport.add_close_callback(self._ended)
             self._sampler.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # --------------------------------------------------------------- internal
 

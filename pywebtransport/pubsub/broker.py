@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from .._core.opening import ReachedLimit, reached_limit
@@ -30,6 +29,7 @@ from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
 from ..stream import WebTransportSendStream
+from ..utils._closing import AsyncCloseable
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog
@@ -90,7 +90,7 @@ _CREDIT_GRACE = 0.1
 logger = logging.getLogger("pywebtransport.pubsub")
 
 
-class Broker:
+class Broker(AsyncCloseable):
     """Connects the publishers and subscribers of many sessions, and of many servers.
 
     One per application. Messages go through a backend: by default within the
@@ -266,14 +266,6 @@ class Broker:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------- serving
 

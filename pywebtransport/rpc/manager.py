@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from .._core.opening import reached_limit
@@ -27,6 +26,7 @@ from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
+from ..utils._closing import AsyncCloseable
 from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
 from ..utils.slots import Slots
@@ -81,7 +81,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class RpcManager:
+class RpcManager(AsyncCloseable):
     """Calls methods of the peer, and serves methods to it, over one session.
 
     Both ends are equal: each may register methods and call the other's. Every
@@ -182,6 +182,11 @@ class RpcManager:
         return self._closed
 
     @property
+    def request_budget(self) -> ByteBudget:
+        """Advanced: the bytes of requests being sent, ``used`` now and at the ``peak``."""
+        return self._under_way
+
+    @property
     def active_calls(self) -> dict[str, int]:
         """Calls under way now, by direction: ``incoming`` and ``outgoing``."""
         return {"incoming": len(self._incoming.tasks), "outgoing": len(self._outgoing)}
@@ -279,14 +284,6 @@ class RpcManager:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------- calling
 

@@ -10,7 +10,7 @@ from typing import Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ConfigurationError
-from ..utils import generate_self_signed_cert
+from ..utils.certificates import generate_self_signed_cert
 from .app import ServerApp
 from .callables import check_handler
 from .passed import check_where

@@ -10,11 +10,11 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
+from ..utils._closing import AsyncContext
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
@@ -47,7 +47,7 @@ _logger = logging.getLogger("pywebtransport.server")
 access_logger = logging.getLogger("pywebtransport.access")
 
 
-class ServerApp:
+class ServerApp(AsyncContext):
     """Routes sessions to handlers.
 
     ::
@@ -259,12 +259,7 @@ class ServerApp:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     async def serve(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from ..config import ServerConfig
 from ..exceptions import invalid_config
+from ..utils._closing import AsyncContext
 from ..utils.checks import check_bind_address
 from .app import ServerApp
 from .server import WebTransportServer, check_server_config
@@ -16,8 +16,8 @@ from .server import WebTransportServer, check_server_config
 __all__ = ["ServerCluster"]
 
 
-class ServerCluster:
-    """Several servers, each with its own configuration, that start and stop together.
+class ServerCluster(AsyncContext):
+    """Servers with configurations of their own that start and stop together.
 
     For instance a public one and one with client certificates::
 
@@ -64,12 +64,7 @@ class ServerCluster:
         await self.start_all()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.stop_all()
 
     async def start_all(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import ClassVar, Final, Protocol, TypeVar
+
+from . import clock
 
 __all__ = ["SLICE", "Turns", "finish", "for_each"]
 
@@ -74,7 +75,7 @@ class Turns:
     @property
     def is_over(self) -> bool:
         """The slice of this turn is used up; the first question begins it."""
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         if self._deadline:
             return now >= self._deadline or self._woken >= _WOKEN
         self._begin(now)
@@ -88,7 +89,7 @@ class Turns:
     def woke(self, count: int = 1) -> None:
         """Coroutines were woken: what they do next counts, too."""
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._woken += count
 
     def took(self, nanoseconds: int) -> None:
@@ -121,9 +122,9 @@ class Turns:
         await future
         # Its turn begins here: in another place than that of the call that woke it.
         if self._deadline:
-            self._deadline = time.monotonic_ns() + _SLICE_NS
+            self._deadline = clock.monotonic_ns() + _SLICE_NS
         else:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         loop = self._loop()
@@ -132,7 +133,7 @@ class Turns:
             self._waiting.clear()
             return
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._waiting.append(work)
 
     def _begin(self, now: int) -> None:
@@ -153,7 +154,7 @@ class Turns:
         waiting = self._waiting
         if not waiting:
             return
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         if self._owed:
             self._owed -= 1
             if self._schedule():

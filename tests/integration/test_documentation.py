@@ -153,7 +153,14 @@ RUNS = {
                 """,
         }
     ),
-    "docs/howto/testing.md": Run(after={2: "await test_streams_come_back()"}),
+    # tests/integration/test_pytest_plugin.py gives the whole page to pytest.
+    "docs/howto/testing.md": Run(
+        after={
+            1: "await test_streams_come_back()",
+            2: "await test_positions_may_be_lost()",
+            3: "await asyncio.to_thread(test_a_dead_path_is_noticed)",
+        }
+    ),
     "docs/howto/websockets.md": Run(
         after={
             1: """

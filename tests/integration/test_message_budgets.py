@@ -219,8 +219,8 @@ async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
         lengths = await asyncio.gather(*(near.call("length", text) for _ in range(60)))
         assert lengths == [900_000] * 60
         assert server.memory_budget.peak <= server.memory_budget.limit
-        assert near._under_way.peak <= 4 * MIB
-        assert near._under_way.used == 0
+        assert near.request_budget.peak <= 4 * MIB
+        assert near.request_budget.used == 0
 
 
 async def test_requests_that_come_in_are_refused_when_there_is_no_room(

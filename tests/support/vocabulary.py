@@ -51,7 +51,9 @@ VARIABLES = {
     "forwarder": "pywebtransport.forwarder.WebTransportForwarder",
     "layer": "pywebtransport.DatagramReliabilityLayer",
     "monitor": "pywebtransport.server.ServerMonitor",
+    "network": "pywebtransport.testing.Network",
     "rpc": "pywebtransport.rpc.RpcManager",
+    "served": "pywebtransport.testing.Served",
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
     "stream": "pywebtransport.WebTransportStream",
@@ -97,7 +99,7 @@ def attributes(cls: type) -> frozenset[str]:
     """What an instance has: members, fields, and what ``__init__`` sets."""
     names = {name for name in dir(cls) if not name.startswith("_")}
     for base in cls.__mro__:
-        if base.__module__.startswith("pywebtransport"):
+        if base.__module__.startswith("pywebtransport") and "._quic" not in base.__module__:
             names |= set(getattr(base, "__annotations__", ()))
             names |= set(re.findall(r"self\.([a-z]\w*)(?::[^=\n]+)? = ", inspect.getsource(base)))
     return frozenset(names)
@@ -106,7 +108,7 @@ def attributes(cls: type) -> frozenset[str]:
 @functools.cache
 def names() -> frozenset[str]:
     """What may stand alone: modules, classes, functions, parameters, members, fields, values."""
-    found = set()
+    found = set(importlib.import_module("pytest_pywebtransport").__all__)
     for module in public_modules():
         found |= set(module.__name__.split("."))
         found |= {name for name in vars(module) if name.isupper()}
