@@ -22,7 +22,7 @@ _MAX_HISTORY = 50
 
 
 class WebTransportBrowser(AsyncCloseable):
-    """One session at a time, and the way back to where one was before.
+    """Keeps one session open at a time, with a history of URLs.
 
     A new session is opened before the old one is closed. So a navigation that fails or is cancelled
     changes nothing. Concurrent calls run one after the other.

@@ -99,7 +99,7 @@ class ConnectOverrides:
     """Settings of one session that override the configuration of its client."""
 
     application_protocols: Sequence[str] | None = None
-    """To offer instead of those of the configuration."""
+    """Offered instead of those of the configuration."""
     own_endpoint: bool = False
     """Give the connection a socket of its own, which closes with it."""
     dial: Callable[[WebTransportConnection, str, int, Progress], Awaitable[None]] | None = None

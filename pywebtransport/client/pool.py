@@ -23,7 +23,7 @@ __all__ = ["ClientPool"]
 
 
 class ClientPool(AsyncContext):
-    """Several clients, given out in turn.
+    """Several clients that you get in turn.
 
     Each client has its own UDP sockets and its own connections. Use as
     ``async with ClientPool.create(num_clients=4) as pool:``; leaving the block

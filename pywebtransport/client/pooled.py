@@ -25,7 +25,7 @@ __all__ = ["PooledClient"]
 
 
 class PooledClient(AsyncCloseable):
-    """Lends sessions, and keeps those that come back for the next who asks.
+    """Lends sessions, and keeps returned ones for the next caller.
 
     ::
 
@@ -70,7 +70,7 @@ class PooledClient(AsyncCloseable):
             closed_error=_closed_error,
             max_idle_time=max_idle_time,
         )
-        # Ended while they were lent; their borrowers may still return them.
+        # They ended while they were lent; their borrowers may still return them.
         self._ended: WeakSet[WebTransportSession] = WeakSet()
         self._closing: set[asyncio.Task[None]] = set()
         self._opened = self._reused = self._expired = self._discarded = 0
@@ -267,7 +267,7 @@ class PooledClient(AsyncCloseable):
             why = (
                 "was returned already"
                 if session in self._lender.idle
-                else "is not lent by this pool: it was returned already, or is of another pool"
+                else "is not lent by this pool: it was returned already, or is from another pool"
             )
             raise SessionError(f"session {session.session_id} {why}", session_id=session.session_id)
         self._lender.give_back(session, fit=usable and _is_usable(session))

@@ -67,7 +67,7 @@ class _Subscription:
 
 
 class EventBus(AsyncCloseable):
-    """Passes events from publishers to subscribers who know only their type.
+    """Passes events from publishers to subscribers of their type.
 
     Without a backend, it serves one process, and handlers get the same :class:`Event` object that
     was published. With a backend, every bus on it gets each event, in any process, including that

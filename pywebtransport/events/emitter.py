@@ -126,7 +126,7 @@ class _State:
 
 
 class EventEmitter(AsyncCloseable):
-    """Lets others listen to what happens to an object.
+    """Lets others listen to the events of an object.
 
     Handlers are functions or coroutine functions of one :class:`Event`. A
     handler that raises is logged and does not keep the others from running.

@@ -17,7 +17,7 @@ __all__ = ["ServerCluster"]
 
 
 class ServerCluster(AsyncContext):
-    """Servers with configurations of their own that start and stop together.
+    """Several servers, each with its own configuration, that start and stop together.
 
     For instance a public one and one with client certificates::
 
@@ -43,7 +43,9 @@ class ServerCluster(AsyncContext):
                 configuration is out of range.
         """
         if not isinstance(configs, Sequence):
-            raise invalid_config(key="configs", value=configs, reason="expected a list of them")
+            raise invalid_config(
+                key="configs", value=configs, reason="expected a list of ServerConfig"
+            )
         if app is not None and not isinstance(app, ServerApp):
             raise invalid_config(key="app", value=app, reason="expected a ServerApp")
         for config in configs:

@@ -224,5 +224,5 @@ async def close_all(
 
 
 def _just_came(connection: WebTransportConnection) -> bool:
-    """It has had no session yet, and hardly the time to ask for one."""
+    """Whether it has had no session yet, and hardly the time to request one."""
     return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL
