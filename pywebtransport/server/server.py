@@ -798,7 +798,7 @@ def check_drain(drain_timeout: Any, spread: Any) -> None:
     """Check what ``close`` is given; None stands for what the configuration says.
 
     Raises:
-        ConfigurationError: One of them is no number of seconds.
+        ConfigurationError: One of them is not a number of seconds.
     """
     for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
         if value is not None and not (
