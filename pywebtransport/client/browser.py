@@ -114,7 +114,7 @@ class WebTransportBrowser(AsyncCloseable):
     async def close(self) -> None:
         """Close the session; a navigation in progress fails. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if not self._client.home_loop.is_gone:
             self._client.home_loop.enter()

@@ -193,7 +193,7 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The client belongs to another event loop.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._closed:
             return

@@ -122,7 +122,7 @@ class ClientPool(AsyncContext):
     async def close_all(self) -> None:
         """Close all clients with their sessions. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         self._closed = True
         results = await asyncio.gather(

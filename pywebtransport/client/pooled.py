@@ -204,7 +204,7 @@ class PooledClient(AsyncCloseable):
     async def close(self) -> None:
         """Close every session, even lent ones; waiting callers get ``ClientError``. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._client.home_loop.is_gone:
             self._lender.closed = True

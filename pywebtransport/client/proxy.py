@@ -228,7 +228,7 @@ class WebTransportProxy(AsyncCloseable):
 
         Takes at most about ``close_timeout`` seconds.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         seconds = self._config.close_timeout
         deadline = asyncio.get_running_loop().time() + seconds

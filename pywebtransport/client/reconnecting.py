@@ -228,7 +228,7 @@ class ReconnectingClient(EventEmitter):
         longer are cancelled. If they continue anyway, they are named in the log and no longer
         waited for.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._closed:
             return

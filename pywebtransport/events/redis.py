@@ -204,7 +204,7 @@ class RedisBackend(AsyncCloseable):
 
         Raises:
             AuthenticationError: The user may not publish there.
-            ConfigurationError: ``channel`` is no name for a channel.
+            ConfigurationError: ``channel`` is not a valid name.
             ConnectionError: The server is not connected now, or did not answer
                 in time; it is not known then whether anybody gets the message.
             SerializationError: The payload is larger than ``max_payload_size``.
@@ -231,7 +231,7 @@ class RedisBackend(AsyncCloseable):
 
         Raises:
             AuthenticationError: The user may not subscribe to that.
-            ConfigurationError: ``pattern`` is no name for a channel.
+            ConfigurationError: ``pattern`` is not a valid name.
             ConnectionError: The server is not connected now, or did not answer
                 in time.
             WebTransportError: There are ``max_subscriptions`` already.

@@ -179,7 +179,7 @@ class WebTransportForwarder(AsyncCloseable):
     async def close(self) -> None:
         """Close every upstream session, and with them the relayed ones. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         self._log.flush()
         await self._client.close()

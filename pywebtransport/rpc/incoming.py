@@ -97,7 +97,7 @@ class IncomingCalls:
     async def stop(self, timeout: float) -> None:
         """Cancel all handlers, and wait for them for so many seconds.
 
-        Cancellation: they are cancelled all the same.
+        Cancellation: they are cancelled anyway.
         """
         self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
         # A handler may stop its manager.

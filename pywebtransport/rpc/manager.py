@@ -144,7 +144,7 @@ class RpcManager(AsyncCloseable):
         if serializer is None:
             # Sizes are limited by the streams, before anything is kept.
             serializer = JSONSerializer(max_size=_MAX_LENGTH)
-        MessageCodec(serializer, REGISTRY)  # refuses what is no serializer
+        MessageCodec(serializer, REGISTRY)  # refuses anything else than a serializer
         self._serializer: Serializer = serializer
         self._incoming = IncomingCalls(
             session,
@@ -213,7 +213,7 @@ class RpcManager(AsyncCloseable):
             ``func``, or a decorator when it is not given.
 
         Raises:
-            ConfigurationError: The name is taken or unusable, or ``func`` is no function.
+            ConfigurationError: The name is taken or unusable, or ``func`` is not a function.
         """
         if func is None:
             return lambda function: self.register(function, name=name)

@@ -61,7 +61,7 @@ def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[A
 
     Args:
         own: The application's.
-        binary: The format has bytes, and keys that are no strings.
+        binary: The format has bytes, and keys that are not strings.
     """
     to_plain = partial(_to_plain, binary=binary, checked=own is None)
     if own is None:

@@ -122,7 +122,7 @@ def shown(value: Any) -> str:
 
 
 def is_exactly(value: Any, kind: type) -> bool:
-    """Whether a value is one of a type; a date with a time is no date."""
+    """Whether a value is one of a type; a date with a time is not a date."""
     if isinstance(value, kind):
         return kind is not datetime.date or not isinstance(value, datetime.datetime)
     return False
@@ -181,7 +181,7 @@ def array_of_key(text: str) -> list[Any]:
     """The members of a key that ``key_text`` made of an array.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: It is not such a string.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant)

@@ -55,7 +55,7 @@ def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
 
     Args:
         obj: An instance.
-        binary: The format has bytes, and keys that are no strings.
+        binary: The format has bytes, and keys that are not strings.
 
     Raises:
         MismatchError: It could not be read back from the written form.

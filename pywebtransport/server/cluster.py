@@ -97,7 +97,7 @@ class ServerCluster(AsyncContext):
     async def stop_all(self) -> None:
         """Stop all servers gracefully, at the same time. Idempotent.
 
-        Cancellation: the servers are closed all the same, without their drain time.
+        Cancellation: the servers are closed anyway, without their drain time.
         """
         async with self._lock:
             self._is_running = False
@@ -139,7 +139,7 @@ class ServerCluster(AsyncContext):
         Raises:
             ConfigurationError: ``host`` is not a string, or ``port`` is not a whole number.
 
-        Cancellation: the server is closed all the same, without its drain time.
+        Cancellation: the server is closed anyway, without its drain time.
         """
         check_bind_address(host, port)
         wanted = (host, port)

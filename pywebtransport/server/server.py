@@ -357,7 +357,7 @@ class WebTransportServer(EventEmitter):
             ConfigurationError: ``drain_timeout`` or ``spread`` is not a number of seconds, or the
                 server belongs to another event loop; nothing was closed.
 
-        Cancellation: everything is released all the same, without the wait.
+        Cancellation: everything is released anyway, without the wait.
         """
         check_drain(drain_timeout, spread)
         if self._closed:

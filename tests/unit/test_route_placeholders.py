@@ -159,7 +159,7 @@ def test_what_matches_the_same_paths_is_refused(first: str, second: str) -> None
         ("/{a}{b}", "more than one placeholder"),
         ("/{a}-{b}", "more than one placeholder"),
         ("/{{a}}", "write braces of the path itself as %7B and %7D"),
-        ("/{}", "'' is no name of a placeholder"),
+        ("/{}", "'' is not a placeholder name"),
         ("/{1a}", "'1a' is no name"),
         ("/{a b}", "'a b' is no name"),
         ("/{é}", "is no name"),
