@@ -22,10 +22,10 @@ __all__ = [
 class ErrorCodes(IntEnum):
     """Codes of QUIC, HTTP/3, QPACK and WebTransport, and this library's own application codes.
 
-    The spaces overlap by design of the protocols: a value means what its space
-    says. QUIC transport codes travel in CONNECTION_CLOSE of type 0x1c, HTTP/3
-    and WebTransport codes in type 0x1d, RESET_STREAM and STOP_SENDING, and
-    application codes in WT_CLOSE_SESSION and, mapped, in stream resets.
+    The number spaces overlap, as the protocols define them: what a value means depends on its
+    space. QUIC transport codes travel in CONNECTION_CLOSE of type 0x1c, HTTP/3 and WebTransport
+    codes in type 0x1d, RESET_STREAM and STOP_SENDING, and application codes in WT_CLOSE_SESSION
+    and, mapped, in stream resets.
     """
 
     # QUIC transport (RFC 9000 section 20.1, RFC 9368 section 10.2).
@@ -82,7 +82,7 @@ class ErrorCodes(IntEnum):
     WT_APPLICATION_ERROR_FIRST = 0x52E4A40FA8DB
     WT_APPLICATION_ERROR_LAST = 0x52E5AC983162
 
-    # Application codes that this library's own frameworks use.
+    # Application codes that the frameworks of this library use.
     APP_CONNECTION_TIMEOUT = 0x1000
     APP_AUTHENTICATION_FAILED = 0x1001
     APP_PERMISSION_DENIED = 0x1002
@@ -99,7 +99,7 @@ MAX_STREAM_COUNT: Final = 1 << 60
 MAX_APPLICATION_CODE: Final = (1 << 32) - 1
 """Largest application error code of a stream or session."""
 MAX_CLOSE_REASON_BYTES: Final = 1024
-"""Longest reason of a session close, in bytes of UTF-8."""
+"""Longest close reason of a session, in bytes of UTF-8."""
 CERTIFICATE_HASH_SIZE: Final = 32
 MAX_SHARED_SECRETS: Final = 4
 SHARED_SECRET_SIZE: Final = 32
@@ -114,14 +114,14 @@ HTTP3_SETTINGS: Final = frozenset(
     {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x33, 0xFFD277, 0x2B61, 0x2B64, 0x2B65}
     | {0x2B603742, 0xC671706A, 0x14E9CD29, 0x2C7CF000}
 )
-"""Settings of HTTP/3 that have a meaning here, or are forbidden."""
+"""HTTP/3 settings that this library uses, or that are forbidden."""
 CONGESTION_CONTROL_ALGORITHMS: Final = ("cubic", "reno", "bbr")
 GC_POLICIES: Final = ("auto", "server", "off")
 IP_FAMILIES: Final = ("any", "ipv4", "ipv6")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 RETRY_POLICIES: Final = ("off", "auto", "always")
 
-# Defaults of both configurations. Times are seconds, sizes bytes.
+# Defaults of both configurations. Times are in seconds, sizes in bytes.
 MAX_BUFFER_SIZE: Final = 8 * 1024 * 1024
 DEFAULT_ALPN_PROTOCOLS: Final = (ALPN_H3,)
 DEFAULT_BUFFER_SIZE: Final = 64 * 1024

@@ -33,11 +33,10 @@
     |   `-- StreamStoppedError
     `-- TimeoutError                    (also builtins.TimeoutError)
 
-Every exception carries ``message``, ``error_code`` (the code the protocol or
-the peer gave, None when there is none), ``reason`` (the text that came with the
-code), ``remote`` (True: the peer caused it, False: this end did, None: neither
-or unknown) and ``details`` (a dictionary of further facts). All of them can be
-pickled and copied. ``asyncio.CancelledError`` is never wrapped.
+Every exception has ``message``, ``error_code`` (the code from the protocol or the peer, or None),
+``reason`` (the text that came with the code), ``remote`` (True: the peer caused it, False: this end
+did, None: neither or unknown) and ``details`` (a dictionary with more information). All of them can
+be pickled and copied. ``asyncio.CancelledError`` is never wrapped.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ _RETRIABLE_ERRNOS = frozenset(
 
 
 class ErrorOrigin(TypedDict, total=False):
-    """What every exception accepts besides facts of its own; see ``WebTransportError``."""
+    """The arguments that every exception accepts; see ``WebTransportError``."""
 
     error_code: int | None
     details: dict[str, Any] | None
@@ -122,13 +121,13 @@ class ErrorOrigin(TypedDict, total=False):
 
 
 class WebTransportError(Exception):
-    """Base of everything this library raises.
+    """Base class of all exceptions of this library.
 
     Args:
-        message: What happened, with which value, and what to do. It is kept as one line of
-            at most 2000 characters; what is not printable is escaped.
-        error_code: The code of the protocol or the application, if there is one.
-        details: Further facts; copied.
+        message: What happened, with which value, and what to do. It is stored as one line of
+            at most 2000 characters; characters that are not printable are escaped.
+        error_code: The error code of the protocol or the application, if there is one.
+        details: More information; copied.
         reason: The text that came with the code.
         remote: True when the peer caused it, False when this end did.
     """
@@ -145,7 +144,7 @@ class WebTransportError(Exception):
         reason: str = "",
         remote: bool | None = None,
     ) -> None:
-        # Words of the peer may be in it: they must not forge a line of a log, or fill it.
+        # It may contain text from the peer, which must not forge a log line or fill the log.
         message = one_line(message)
         super().__init__(message)
         self.message = message
@@ -155,7 +154,7 @@ class WebTransportError(Exception):
         self.details: dict[str, Any] = dict(details) if details else {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything the exception knows, as values that JSON can hold."""
+        """Return all fields as values that can be written as JSON."""
         result: dict[str, Any] = {
             "type": type(self).__name__,
             "category": self.category,
@@ -184,7 +183,7 @@ class WebTransportError(Exception):
 
 
 class AuthenticationError(WebTransportError):
-    """The peer's identity could not be established."""
+    """The peer could not be authenticated."""
 
     category = "authentication"
     _fields: ClassVar[tuple[str, ...]] = ("auth_method",)
@@ -239,16 +238,16 @@ class ClientError(WebTransportError):
 class SessionRejectedError(ClientError):
     """A session was refused with an HTTP status.
 
-    Server middleware raises it to answer with a status and headers; the client
-    raises it to report them. ``details`` repeats both.
+    Raise it in server middleware to answer with a status and headers. On the client, it reports
+    them. ``details`` contains both, too.
 
     Args:
         message: Defaults to a sentence that names the status, the URL and what to do.
         status_code: HTTP status, 300 to 599.
         headers: Header fields of the response; a whole number becomes its digits, and a list of
-            values makes several lines.
-        remote: True: the peer sent the answer, so that it is what it is. Otherwise it is
-            checked here, where it is made, and not first when it is to be sent.
+            values becomes several lines.
+        remote: True if the peer sent this answer: then it is not checked. Otherwise, the arguments
+            are checked now, not only when the answer is sent.
 
     Raises:
         ConfigurationError: ``status_code`` or ``headers`` cannot be sent.
@@ -277,13 +276,14 @@ class SessionRejectedError(ClientError):
 
 
 class WebTransportNotSupportedError(ClientError):
-    """The server speaks HTTP/3 but not WebTransport, or no dialect that was asked for."""
+    """The server speaks HTTP/3, but not WebTransport, or none of the configured dialects."""
 
 
 class ConfigurationError(WebTransportError, ValueError):
-    """A wrong argument, or a field of a configuration that is unknown or has a bad value.
+    """An argument is wrong, or a configuration field is unknown or has a bad value.
 
-    Nothing has happened. Some methods raise a subclass that is also the error of their kind.
+    The call had no effect. Some methods raise a subclass, such as ``StreamArgumentError``, which is
+    also a ``StreamError``.
     """
 
     category = "configuration"
@@ -303,7 +303,7 @@ class ConfigurationError(WebTransportError, ValueError):
 
 
 class ConnectionError(WebTransportError, builtins.ConnectionError):
-    """The QUIC connection could not be made, or it was lost."""
+    """The QUIC connection could not be established, or it was lost."""
 
     category = "connection"
     _fields: ClassVar[tuple[str, ...]] = ("remote_address",)
@@ -322,15 +322,15 @@ class ConnectionError(WebTransportError, builtins.ConnectionError):
 class IdleTimeoutError(ConnectionError):
     """The peer was silent for longer than the idle timeout.
 
-    Not a :class:`TimeoutError`: the connection is gone, waiting again is useless.
+    This is not a :class:`TimeoutError`: the connection is gone, so do not wait again.
     """
 
 
 class UnreachableError(ConnectionError):
     """The address cannot be reached: name not found, port closed, or no route.
 
-    Where packets vanish without an answer, as behind a firewall that drops UDP, there is
-    :class:`TimeoutError` with the operation ``handshake``.
+    If packets get no answer at all, for instance because a firewall drops UDP, you get a
+    :class:`TimeoutError` with the operation ``handshake`` instead.
     """
 
 
@@ -341,7 +341,7 @@ class ProxyError(ConnectionError):
         message: Names the proxy and the target.
         proxy_url: URL of the proxy.
         target: ``host:port`` at the far end of the tunnel.
-        status_code: HTTP status with which the proxy refused; None when it did not.
+        status_code: HTTP status with which the proxy refused; None if there was no such answer.
         headers: Header fields of that response, such as ``proxy-status`` (RFC 9209).
     """
 
@@ -391,12 +391,12 @@ class DatagramError(WebTransportError):
 
 
 class DatagramTooLargeError(DatagramError):
-    """A datagram is larger than what fits now; nothing was sent.
+    """A datagram is larger than the current maximum; nothing was sent.
 
     Args:
         message: Defaults to a sentence that names both sizes.
-        datagram_size: Bytes that were to be sent.
-        max_size: Bytes that fit now; it changes with the path.
+        datagram_size: Size of the datagram in bytes.
+        max_size: Current maximum in bytes; it depends on the network path.
     """
 
     def __init__(
@@ -410,7 +410,7 @@ class DatagramTooLargeError(DatagramError):
         if message is None:
             size = "" if datagram_size is None else f" of {datagram_size} bytes"
             limit = "what" if max_size is None else f"the {max_size} bytes that"
-            message = f"A datagram{size} is larger than {limit} fit now; send less or use a stream"
+            message = f"a datagram{size} is larger than {limit} fit now; send less or use a stream"
         super().__init__(message, datagram_size=datagram_size, max_size=max_size, **origin)
 
 
@@ -518,9 +518,9 @@ class SessionClosedError(SessionError):
     """The session ended before or during the operation.
 
     Args:
-        message: Defaults to a sentence made of the facts.
-        code: The application's code; None when it ended without one.
-        reason: The words that came with the code.
+        message: Defaults to a sentence made of the other arguments.
+        code: The application's code; None if the session ended without one.
+        reason: The text that came with the code.
         remote: True when the peer ended it.
     """
 
@@ -540,7 +540,7 @@ class SessionClosedError(SessionError):
     ) -> None:
         if message is None:
             by = {True: " by the peer", False: " by this end", None: ""}[remote]
-            message = f"The session was closed{by}" + (f": {printable(reason)}" if reason else "")
+            message = f"the session was closed{by}" + (f": {printable(reason)}" if reason else "")
         super().__init__(
             message,
             session_id=session_id,
@@ -600,23 +600,23 @@ class _PeerStreamError(StreamError):
 
 
 class StreamResetError(_PeerStreamError):
-    """A read failed because the sending side was reset (RESET_STREAM).
+    """A read failed because the peer reset the stream (RESET_STREAM).
 
     ``error_code`` is the application's code, None when the peer's code stands
     for none; ``details["code"]`` is the code on the wire.
     """
 
-    _sentence = "The peer reset the stream"
+    _sentence = "the peer reset the stream"
 
 
 class StreamStoppedError(_PeerStreamError):
-    """A write failed because the receiving side wants no more (STOP_SENDING).
+    """A write failed because the peer stopped reading the stream (STOP_SENDING).
 
     ``error_code`` is the application's code, None when the peer's code stands
     for none; ``details["code"]`` is the code on the wire, if it is known.
     """
 
-    _sentence = "The peer stopped reading the stream"
+    _sentence = "the peer stopped reading the stream"
 
 
 class TimeoutError(WebTransportError, builtins.TimeoutError):
@@ -639,14 +639,14 @@ class TimeoutError(WebTransportError, builtins.TimeoutError):
 
 
 class StreamLimitError(StreamError, TimeoutError):
-    """No stream could be opened: a stream limit, of the peer or of this end, is reached.
+    """No stream could be opened: a stream limit of the peer, or a local one, was reached.
 
-    Also a :class:`TimeoutError`, whether or not there was any waiting: streams that end
-    make room, so that the same call may succeed later.
+    Also a :class:`TimeoutError`, whether or not the call waited: streams that end make room, so the
+    same call may succeed later.
 
     Args:
         message: Names the limit.
-        timeout_duration: Seconds that were waited for room; None: it was told at once.
+        timeout_duration: Seconds that the call waited; None if it did not wait.
     """
 
     category = "stream"
@@ -670,40 +670,40 @@ class StreamLimitError(StreamError, TimeoutError):
 
 
 class ClientArgumentError(ConfigurationError, ClientError):
-    """A wrong argument of a client's method."""
+    """An argument of a client method is wrong."""
 
     _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *ClientError._fields)
 
 
 class DatagramArgumentError(ConfigurationError, DatagramError):
-    """A wrong argument of a method for datagrams."""
+    """An argument of a datagram method is wrong."""
 
     _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *DatagramError._fields)
 
 
 class SessionArgumentError(ConfigurationError, SessionError):
-    """A wrong argument of a session's method."""
+    """An argument of a session method is wrong."""
 
     _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *SessionError._fields)
 
 
 class StreamArgumentError(ConfigurationError, StreamError):
-    """A wrong argument of a stream's method."""
+    """An argument of a stream method is wrong."""
 
     _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *StreamError._fields)
 
 
 def certificate_not_found(path: str) -> CertificateError:
-    """Make the error for a certificate file that does not exist."""
+    """Create the error for a certificate file that does not exist."""
     return CertificateError(
-        f"Certificate file {shorten(path)} was not found",
+        f"certificate file {shorten(path)} was not found",
         certificate_path=path,
         certificate_error="file_not_found",
     )
 
 
 def connection_timeout(timeout_duration: float, *, operation: str = "connect") -> TimeoutError:
-    """Make the error for an operation that ran into its timeout (seconds)."""
+    """Create the error for an operation that reached its timeout (seconds)."""
     return TimeoutError(
         f"{operation} timed out after {timeout_duration:g} seconds",
         timeout_duration=timeout_duration,
@@ -712,35 +712,35 @@ def connection_timeout(timeout_duration: float, *, operation: str = "connect") -
 
 
 def datagram_too_large(*, size: int, max_size: int) -> DatagramTooLargeError:
-    """Make the error for a datagram of ``size`` bytes when ``max_size`` fit."""
+    """Create the error for a datagram of ``size`` bytes when at most ``max_size`` fit."""
     return DatagramTooLargeError(datagram_size=size, max_size=max_size)
 
 
 def invalid_config(*, key: str, value: Any, reason: str) -> ConfigurationError:
-    """Make the error for a bad value of a configuration field."""
+    """Create the error for a bad value of a configuration field."""
     return ConfigurationError(
         f"{key} = {shorten(value)}: {reason}", config_key=key, config_value=value, reason=reason
     )
 
 
 def protocol_violation(message: str, *, frame_type: int | None = None) -> ProtocolError:
-    """Make the error for a peer that broke the protocol; the code is PROTOCOL_VIOLATION."""
+    """Create the error for a peer that broke the protocol; the code is PROTOCOL_VIOLATION."""
     return ProtocolError(message, error_code=0x0A, frame_type=frame_type)
 
 
 def session_not_ready(*, session_id: str, current_state: SessionState) -> SessionError:
-    """Make the error for an operation on a session that is not connected."""
+    """Create the error for an operation on a session that is not connected."""
     return SessionError(
-        f"Session {session_id} is not ready: its state is {plain(current_state)!r}",
+        f"session {session_id} is not ready: its state is {plain(current_state)!r}",
         session_id=session_id,
         session_state=current_state,
     )
 
 
 def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> StreamError:
-    """Make the error for an operation on a stream that is closed."""
+    """Create the error for an operation on a closed stream."""
     return StreamError(
-        f"Stream {stream_id}: {printable(reason)}",
+        f"stream {stream_id}: {printable(reason)}",
         stream_id=stream_id,
         stream_state=StreamState.CLOSED,
         reason=reason,
@@ -748,7 +748,7 @@ def stream_closed(stream_id: int, *, reason: str = "Stream was closed") -> Strea
 
 
 def _checked_answer(status: Any, headers: Any) -> HeaderMap:
-    """The header fields of an answer that this end makes, with whole numbers as texts."""
+    """The header fields of a local answer, with whole numbers converted to strings."""
     if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
         raise invalid_config(key="status_code", value=status, reason="expected 300 to 599")
     if not isinstance(headers, Mapping | None):
@@ -758,13 +758,13 @@ def _checked_answer(status: Any, headers: Any) -> HeaderMap:
         if isinstance(value, int) and not isinstance(value, bool):
             fields[name] = str(value)
         elif not isinstance(name, str) or not isinstance(value, str):
-            wrong, reason = {name: value}, "expected texts or whole numbers"
+            wrong, reason = {name: value}, "expected strings or whole numbers"
             raise invalid_config(key="headers", value=wrong, reason=reason)
     return fields
 
 
 def is_retriable_error(exception: Exception) -> bool:
-    """Tell whether the same operation may succeed when it is tried again later.
+    """Tell whether the same operation may succeed if you try it again later.
 
     True for lost and refused connections, timeouts, reached stream limits, requests
     that the server did not process (H3_REQUEST_REJECTED, RFC 9114 section 8.1), and
@@ -796,13 +796,13 @@ def is_retriable_error(exception: Exception) -> bool:
 
 
 def is_request_rejected(exception: BaseException) -> bool:
-    """Tell whether a server left a session request alone (H3_REQUEST_REJECTED).
+    """Tell whether a server did not process a session request (H3_REQUEST_REJECTED).
 
-    It did nothing for it, so that the same request may be sent again at once, on
-    another connection (RFC 9114 section 4.1.1).
+    The request had no effect, so you may send it again at once on another connection (RFC 9114
+    section 4.1.1).
 
     Args:
-        exception: Any exception. Codes of the application are none of HTTP/3.
+        exception: Any exception. Application codes are not HTTP/3 codes.
     """
     return (
         isinstance(exception, ClientError | SessionError)
@@ -812,7 +812,7 @@ def is_request_rejected(exception: BaseException) -> bool:
 
 
 def is_fatal_error(exception: Exception) -> bool:
-    """Tell whether trying again is useless until something is changed.
+    """Tell whether trying again is pointless until something is changed.
 
     True for configuration, certificate, authentication, handshake and protocol
     errors, for servers without WebTransport, and for rejections with a status
@@ -841,7 +841,7 @@ def is_fatal_error(exception: Exception) -> bool:
 
 
 def get_error_category(exception: Exception) -> str:
-    """Name the kind of an error, for logs and metrics.
+    """Return the category of an error, for logs and metrics.
 
     Args:
         exception: Any exception.
@@ -864,6 +864,6 @@ def get_error_category(exception: Exception) -> str:
 
 
 def _attempts(exception: Exception) -> list[Mapping[str, Any]]:
-    """What an error says about several tries that it stands for; empty for most."""
+    """The attempts that an error stands for (``details["attempts"]``); empty for most."""
     found = exception.details.get("attempts") if isinstance(exception, WebTransportError) else None
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []

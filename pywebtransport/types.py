@@ -115,7 +115,7 @@ StreamHandler: TypeAlias = Callable[
 
 @runtime_checkable
 class EventEmitterProtocol(Protocol):
-    """What an object that emits events looks like."""
+    """The interface of an object that emits events."""
 
     async def emit(self, *, event_type: EventType, data: EventData | None = None) -> None: ...
 
@@ -161,7 +161,7 @@ class BidirectionalStreamProtocol(ReadableStreamProtocol, WritableStreamProtocol
 
 @runtime_checkable
 class WebTransportProtocol(Protocol):
-    """What receives the raw facts of a UDP transport."""
+    """The interface of an object that receives the raw events of a UDP transport."""
 
     def connection_made(self, transport: Any) -> None: ...
 

@@ -2,10 +2,11 @@
 
     check_c.py [FILE.c ...]
 
-Each of gcc and clang that is there reads all of it, by the C standard that the build uses and by
-the newest one that the compiler knows: today's compilers refuse what yesterday's only warned
-about, and take a newer standard as their default. Every warning is an error. Nothing is kept.
-With files, only these are read. Run it with the Python that builds: it needs Cython.
+Uses gcc and clang, those that are installed, with the C standard of the build and with the newest
+standard that the compiler supports. (Newer compilers refuse code that older ones only warned
+about, and default to a newer standard.) Every warning is an error. No output is kept.
+
+With file arguments, checks only these files. Needs Cython: run it with the Python of the build.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ ROOT = Path(__file__).resolve().parent.parent
 QUIC = ROOT / "pywebtransport" / "_quic"
 ENGINE = QUIC / "engine"
 COMPILERS = ["gcc", "clang"]
-# Of the build, and the default of the newest compilers under its two names.
+# The standard of the build, and the default of the newest compilers under its two names.
 STANDARDS = ["gnu11", "gnu23", "gnu2x"]
 FLAGS = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
-# Cython writes helpers whether they are used or not.
+# Cython generates helper functions even if they are not used.
 GENERATED_FLAGS = ["-Wno-unused"]
-# Needs headers that only some machines have: file, and the package that brings the header.
+# Files that need headers which only some machines have, and the package with the header.
 OPTIONAL = {"native.c": ("valgrind/callgrind.h", "valgrind")}
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler and one standard that it knows."""
+    """A compiler and one standard that it supports."""
 
     name: str
     standard: str
 
     def run(self, *arguments: str, source: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run it; ``source`` is what it reads from its standard input."""
+        """Run the compiler; ``source`` is its standard input."""
         command = [self.name, f"-std={self.standard}", *arguments]
         return subprocess.run(
             command, input=source, capture_output=True, text=True, check=False, cwd=ROOT
         )
 
     def accepts(self, source: str) -> bool:
-        """Whether it compiles a text."""
+        """Whether it compiles a source string."""
         return self.run("-fsyntax-only", "-x", "c", "-", source=source).returncode == 0
 
 
 def compilers() -> list[Compiler]:
-    """Every compiler that is there, with the standard of the build and the newest it knows."""
+    """Every installed compiler, with the standard of the build and the newest that it supports."""
     found = []
     for name in filter(shutil.which, COMPILERS):
         build, *newest = [item for item in STANDARDS if Compiler(name, item).accepts("int x;\n")]
@@ -66,7 +67,7 @@ def compilers() -> list[Compiler]:
 
 
 def own_sources() -> list[Path]:
-    """The C of this repository."""
+    """The C sources of this repository."""
     folders = [ENGINE, *(ROOT / "tests" / name for name in ("engine", "fuzz", "benchmark"))]
     return sorted(path for folder in folders for path in folder.rglob("*.c"))
 
@@ -75,7 +76,7 @@ def generate(directory: Path) -> Path:
     """Let Cython translate the extension module.
 
     Raises:
-        SystemExit: Cython finds a mistake, or is not there.
+        SystemExit: Cython reports an error, or is not installed.
     """
     target = directory / "_core.c"
     command = [sys.executable, "-m", "cython", "-3", "-Werror", str(QUIC / "_core.pyx")]
@@ -86,10 +87,10 @@ def generate(directory: Path) -> Path:
 
 
 def library_flags() -> list[str]:
-    """Where the headers of the libraries are.
+    """The include directories of the libraries.
 
     Raises:
-        SystemExit: Something that a build needs is not there.
+        SystemExit: A build requirement is missing.
     """
     requirements = load_requirements()
     try:
@@ -100,7 +101,7 @@ def library_flags() -> list[str]:
 
 
 def commands(files: list[Path], generated: Path | None) -> Iterator[tuple[Compiler, list[str]]]:
-    """A compiler and its arguments for each thing to compile."""
+    """The compiler and its arguments for each compilation."""
     include = ["-iquote", str(ENGINE), "-iquote", str(ROOT / "tests" / "engine"), *library_flags()]
     python = ["-I", sysconfig.get_path("include"), "-I", str(QUIC), *GENERATED_FLAGS]
     left_out: dict[str, str] = {}
@@ -118,10 +119,10 @@ def commands(files: list[Path], generated: Path | None) -> Iterator[tuple[Compil
 
 
 def check(files: list[Path], generated: Path | None) -> int:
-    """Compile it all, tell what is wrong; return how many compilations failed.
+    """Compile everything and print the errors; return how many compilations failed.
 
     Raises:
-        SystemExit: There is no compiler.
+        SystemExit: No compiler is installed.
     """
     work = list(commands(files, generated))
     if not work:
@@ -142,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.c", help="only these")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.c", help="check only these")
     arguments = parser.parse_args()
     if arguments.files:
         return 1 if check([path.resolve() for path in arguments.files], None) else 0

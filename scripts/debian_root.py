@@ -2,13 +2,13 @@
 
     debian_root.py SUITE COMMAND      # debian_root.py trixie "make demo"
 
-A root with nothing but the base system, git and make is made by debootstrap and kept in
-``${XDG_CACHE_HOME:-~/.cache}/pywebtransport``; each run takes a copy of it, puts the files that
-git tracks into the copy, runs COMMAND there with a shell, and removes the copy. Everything else
-COMMAND has to install. Mirror and options are those of this machine's apt, indexes those of its
-pip. All mounts are made in a mount namespace of the run's own and vanish with its last process.
+debootstrap creates a root with the base system, git and make, which is kept in
+``${XDG_CACHE_HOME:-~/.cache}/pywebtransport``. Each run copies this root, puts the files that git
+tracks into the copy, runs COMMAND there with a shell, and removes the copy. COMMAND has to install
+everything else. The mirror and options of apt, and the indexes of pip, are those of this machine.
+All mounts are made in a mount namespace of the run, and vanish with its last process.
 
-Needs root. ``DEBIAN_MIRROR`` names a mirror where this machine's apt has none of Debian.
+Needs root. Set ``DEBIAN_MIRROR`` if the apt sources of this machine have no Debian mirror.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from system_packages import SetupError, Source
 ROOT = Path(__file__).resolve().parent.parent
 OS_RELEASE = Path("/etc/os-release")
 MOUNTS = Path("/proc/self/mountinfo")
-# After so many days a root is made anew: packages move on.
+# A root older than this many days is created again, to get newer packages.
 MAX_AGE = 14 * 24 * 3600.0
 INCLUDED = ["ca-certificates", "git", "make"]
 CHECKOUT = "/root/pywebtransport"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PIP_FILES = [".config/pip/pip.conf", ".pip/pip.conf"]
 PIP_SYSTEM_FILES = ["/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
-# Environment that says how to reach packages; the rest of it stays outside.
+# Environment variables that say how to reach packages; all others stay outside.
 PASSED = re.compile(r"PIP_\w+|(https?|ftp|all|no)_proxy|SSL_CERT_FILE|SSL_CERT_DIR|CI", re.I)
 
-# Whatever ends this process ends all that it started, and with the last of them go their mounts.
+# When this process ends, all processes that it started end, and then their mounts vanish.
 ISOLATED = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
 ISOLATED += ["--pid", "--fork", "--kill-child"]
 
@@ -74,7 +74,7 @@ exec chroot "$root" "$@"
 
 @dataclass(frozen=True)
 class Bind:
-    """A path of this machine that the root sees."""
+    """A path of this machine that is visible in the root."""
 
     source: Path
     target: str
@@ -134,7 +134,7 @@ def stanzas(sources: list[Source]) -> str:
 
 
 def apt_options(dump: str) -> str:
-    """What of ``apt-config dump`` says how to fetch: proxies, checks, time limits."""
+    """The settings in ``apt-config dump`` about fetching: proxies, checks, time limits."""
     kept = [
         line
         for line in dump.splitlines()
@@ -162,7 +162,7 @@ def pip_files(home: Path) -> dict[str, Path]:
 
 
 def passed_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a root sees."""
+    """The environment variables of a root."""
     kept = {key: value for key, value in environment.items() if PASSED.fullmatch(key)}
     kept.pop("PIP_CACHE_DIR", None)
     return {
@@ -181,7 +181,7 @@ def remove(path: Path) -> None:
     """Remove a tree in which nothing is mounted.
 
     Raises:
-        SetupError: Something is.
+        SetupError: A file system is mounted in it.
     """
     real = str(path.resolve())
     points = [line.split()[4] for line in MOUNTS.read_text().splitlines()]
@@ -203,7 +203,7 @@ def put(root: Path, target: str, text: str) -> None:
 
 
 def is_usable(root: Path, recipe: str) -> bool:
-    """Whether a root is whole, young, and made from these sources."""
+    """Whether a root is complete, recent, and made from these sources."""
     marker = root / "recipe"
     try:
         if marker.read_text() != recipe or time.time() - marker.stat().st_mtime > MAX_AGE:
@@ -265,7 +265,7 @@ def copy_checkout(tree: Path) -> None:
     """Put the files that git tracks into a root, as they are now.
 
     Raises:
-        SetupError: This is no checkout.
+        SetupError: This is not a git checkout.
     """
     listing = subprocess.run(
         ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
@@ -284,10 +284,10 @@ def copy_checkout(tree: Path) -> None:
 
 
 def prepare(tree: Path, cache: Path, environment: Mapping[str, str]) -> list[Bind]:
-    """Give a fresh copy what it needs to reach packages;
+    """Give a fresh copy what it needs to reach packages.
 
     Returns:
-        What it shall see of this machine.
+        The paths of this machine that have to be visible in it.
     """
     for name in ("/etc/resolv.conf", "/etc/hosts", CERTIFICATES):
         if Path(name).is_file():
@@ -297,7 +297,7 @@ def prepare(tree: Path, cache: Path, environment: Mapping[str, str]) -> list[Bin
         put(tree, target, path.read_text())
         named.append(path.read_text())
     binds = [Bind(path, str(path)) for text in named for path in local_paths(text)]
-    # Not what the root has of its own.
+    # Leave out what the root has itself.
     binds = [bind for bind in binds if not (tree / bind.target.lstrip("/")).exists()]
     for name, target in (("packages", "/var/cache/apt/archives"), ("pip", "/root/.cache/pip")):
         (cache / name).mkdir(parents=True, exist_ok=True)
@@ -327,7 +327,7 @@ def enter(tree: Path, binds: list[Bind], command: str, environment: Mapping[str,
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One run at a time."""
+    """Allow only one run at a time."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -341,7 +341,7 @@ def run(suite: str, command: str) -> int:
     """Do it all; return the exit code of the command.
 
     Raises:
-        SetupError: There is no root to run in.
+        SetupError: The root could not be created.
     """
     if os.geteuid() != 0:
         raise SetupError("debootstrap, mount and chroot need root: run this with sudo")

@@ -1,4 +1,4 @@
-"""Prints requirements of ``pyproject.toml``, one per line: the one list there is.
+"""Prints requirements from ``pyproject.toml``, one per line.
 
 Standard library only.
 """

@@ -279,7 +279,7 @@ def touches(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def report(tree: Tree) -> dict[str, object]:
-    """All figures, as JSON can hold them."""
+    """All results, as values that can be written as JSON."""
     reaches = tree.reaches()
     return {
         "modules": len(tree.modules),
@@ -293,7 +293,7 @@ def report(tree: Tree) -> dict[str, object]:
 
 
 def table(tree: Tree, *, verbose: bool) -> str:
-    """The same as text."""
+    """The results as text."""
     lines = [f"{len(tree.modules)} modules"]
     for title, for_types in (("import circles", False), ("with imports for type checkers", True)):
         circles = tree.circles(for_types=for_types)
@@ -319,9 +319,9 @@ def table(tree: Tree, *, verbose: bool) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--verbose", action="store_true", help="name modules and places")
-    parser.add_argument("--package", type=Path, default=PACKAGE, help="another checkout's package")
+    parser.add_argument("--json", action="store_true", help="print all results as JSON")
+    parser.add_argument("--verbose", action="store_true", help="list the modules and places")
+    parser.add_argument("--package", type=Path, default=PACKAGE, help="count this package")
     arguments = parser.parse_args()
     if not (arguments.package / "__init__.py").is_file():
         parser.error(f"no package: {arguments.package}")

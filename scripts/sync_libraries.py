@@ -1,4 +1,4 @@
-"""Puts what an installed package must know of ``vendor/libraries.toml`` into the package.
+"""Copies the part of ``vendor/libraries.toml`` that an installed package needs into the package.
 
 A test compares them, so run this after changing the libraries or the distributions.
 """

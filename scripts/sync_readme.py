@@ -24,7 +24,7 @@ def browser_script() -> str:
 
 
 def install_commands() -> str:
-    """What to type on each distribution, out of ``vendor/libraries.toml``."""
+    """The install commands for each distribution, from ``vendor/libraries.toml``."""
     vendor = load_requirements()
     catalogue = vendor.load()
     lines = []

@@ -1,9 +1,9 @@
-"""Installs the system packages that are missing, where the system has apt.
+"""Installs missing system packages, on systems with apt.
 
 What is needed, and what each distribution calls it, is in ``vendor/libraries.toml``.
-A requirement counts as met when pkg-config finds the library in a good version, or
-the command is on the PATH, whatever package it came from; so a machine that has all
-of it is never asked for root. Standard library only: this runs before anything else.
+A requirement is met if pkg-config finds the library in a suitable version, or if the command is on
+the PATH, whatever package it came from. So a machine that has everything does not need root.
+Standard library only: this runs before anything else.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def load_requirements() -> ModuleType:
 
 
 def missing(vendor: ModuleType, catalogue: Any, groups: list[str]) -> list[Any]:
-    """The problems of all groups, those with modules of this interpreter included."""
+    """The problems of all groups, including missing modules of this interpreter."""
     found = [problem for group in groups for problem in vendor.problems(catalogue, group)]
     for item in catalogue.requirements:
         absent = [name for name in item.modules if importlib.util.find_spec(name) is None]
@@ -171,7 +171,7 @@ def missing(vendor: ModuleType, catalogue: Any, groups: list[str]) -> list[Any]:
 
 
 def run_as_root(command: list[str]) -> bool:
-    """Run a command as root, with sudo where that takes it; tell whether it went well.
+    """Run a command as root, with sudo if necessary; return whether it succeeded.
 
     Raises:
         SetupError: There is no sudo.
@@ -215,7 +215,7 @@ def apt_install(packages: list[str], suite: str = "") -> None:
 
 
 def install(found: list[Any], key: str, suite: str, *, update: bool) -> None:
-    """Install what the problems are about: libraries from ``suite``, the rest as usual."""
+    """Install the missing packages: libraries from ``suite``, the others from the usual suite."""
     plain: list[str] = []
     libraries: list[str] = []
     for problem in found:
@@ -224,7 +224,7 @@ def install(found: list[Any], key: str, suite: str, *, update: bool) -> None:
     if libraries and add_backports(suite):
         update = True  # the lists of the new source are not there yet
     if update and not run_as_root(["apt-get", "update", "--quiet"]):
-        print("apt-get update failed; going on with the lists there are", file=sys.stderr)
+        print("apt-get update failed; continuing with the existing package lists", file=sys.stderr)
     if plain:
         apt_install(list(dict.fromkeys(plain)))
     if libraries:
@@ -239,7 +239,7 @@ def set_up(groups: list[str]) -> None:
     """
     vendor = load_requirements()
     catalogue = vendor.load()
-    # Libraries can be looked for only once pkg-config is there: hence a second round.
+    # Libraries can only be found once pkg-config is installed: hence a second round.
     for attempt in range(2):
         found = missing(vendor, catalogue, groups)
         if not found:
@@ -254,7 +254,7 @@ def set_up(groups: list[str]) -> None:
 
 
 def suite_of(key: str) -> str:
-    """The suite that the libraries of a distribution come from, "" for the ordinary one."""
+    """The suite that provides the libraries of a distribution, "" for the standard one."""
     document = tomllib.loads(LIBRARIES.read_text())
     return next(
         (str(table.get("suite", "")) for table in document["distribution"] if table["key"] == key),

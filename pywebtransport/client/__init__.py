@@ -1,4 +1,4 @@
-"""The client side: ``WebTransportClient``, and what is built upon it."""
+"""The client side: ``WebTransportClient``, and classes that build on it."""
 
 from ._connect import connect
 from ._stats import ClientStats

@@ -1,4 +1,4 @@
-"""One ``connect`` of a client: what it returns, how far it came, what it asks for."""
+"""One ``connect`` of a client: its awaitable, its progress, and its overrides."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
 
 
 class Progress:
-    """How far a connection attempt came, for the error of one that took too long.
+    """Progress of a connection attempt, for the error message of a timeout.
 
     Attributes:
-        stage: What was under way.
-        hint: What it means when nothing follows.
+        stage: What the attempt is doing.
+        hint: The likely cause if it gets no further.
         failures: Addresses that failed in this stage while others are still tried.
     """
 
@@ -74,7 +74,7 @@ class Progress:
         self.advance("resolve", "the host name was not resolved")
 
     def advance(self, stage: str, hint: str) -> None:
-        """The next stage begins."""
+        """Enter the next stage."""
         self.stage = stage
         self.hint = hint
         self.failures = []
@@ -85,7 +85,7 @@ class Progress:
             self.hint = f"the session was not requested, since {delay}"
 
     def timed_out(self, url: str, timeout: float) -> BaseException:
-        """The error of an attempt that ends now: an address that failed may say more."""
+        """The error of an attempt that ends now; that of a failed address may say more."""
         late = TimeoutError(
             f"{printable(url)} did not answer within {timeout} s: {self.hint}",
             timeout_duration=timeout,
@@ -96,10 +96,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOverrides:
-    """What one session wants that the configuration of its client does not say."""
+    """Settings of one session that override the configuration of its client."""
 
     application_protocols: Sequence[str] | None = None
-    """To offer instead of those of the configuration."""
+    """Offered instead of those of the configuration."""
     own_endpoint: bool = False
     """Give the connection a socket of its own, which closes with it."""
     dial: Callable[[WebTransportConnection, str, int, Progress], Awaitable[None]] | None = None

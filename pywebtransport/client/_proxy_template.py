@@ -1,4 +1,4 @@
-"""URI templates of UDP proxies (RFC 9298 section 2): which path stands for which target."""
+"""URI templates of UDP proxies (RFC 9298 section 2): the path for each target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DEFAULT_PATH", "ProxyTemplate"]
 DEFAULT_PATH = "/.well-known/masque/udp/{target_host}/{target_port}/"
 
 _AUTHORITY = re.compile(r"https://[^/?{]*")
-# {name}, {?name,name} and {&name,name} of RFC 6570; the rest of it has no use here.
+# {name}, {?name,name} and {&name,name} of RFC 6570; the rest is not needed here.
 _EXPRESSION = re.compile(r"\{([?&]?)([^{}]*)\}")
 _VARIABLES = ("target_host", "target_port")
 
@@ -34,7 +34,7 @@ class ProxyTemplate(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> ProxyTemplate:
-        """Take the URL of a proxy apart.
+        """Parse the URL of a proxy.
 
         Args:
             url: ``https://host[:port]``, for the path of RFC 9298 section 3, or a URI
@@ -54,7 +54,7 @@ class ProxyTemplate(NamedTuple):
             name for _, group in _EXPRESSION.findall(path) for name in group.split(",") if name
         ]
         if sorted(names) != list(_VARIABLES):
-            raise _bad(url, "a template must hold {target_host} and {target_port}, once each")
+            raise _bad(url, "a template must contain {target_host} and {target_port}, once each")
         if not path.startswith("/") or re.search(r"[{}]", _EXPRESSION.sub("", path)):
             raise _bad(url, "the template is malformed")
         template = cls("", 0, path)

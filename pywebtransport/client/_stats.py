@@ -1,4 +1,4 @@
-"""The measured figures of a client."""
+"""Statistics of a client."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["ClientStats"]
 
 @dataclass(kw_only=True)
 class ClientStats:
-    """How the connection attempts of one client went. Times are seconds.
+    """Statistics of the connection attempts of one client. Times are in seconds.
 
-    Beside the contract's fields: ``connections_lost`` counts connections that ended by
-    an error or in silence after they were up, ``addresses_failed`` those addresses of a
-    host that failed while another one worked, and ``requests_retried`` session requests
-    that a server had left alone and that were sent again.
+    ``connections_lost`` counts connections that were established and then ended by an error or an
+    idle timeout. ``addresses_failed`` counts addresses of a host that failed while another one
+    worked. ``requests_retried`` counts session requests that were sent again because the server had
+    not processed them.
     """
 
     created_at: float = field(default_factory=get_timestamp)
@@ -33,25 +33,25 @@ class ClientStats:
 
     @property
     def avg_connect_time(self) -> float:
-        """Mean seconds from ``connect`` to a ready session."""
+        """Average time from ``connect`` to a ready session."""
         count = self.connections_successful
         return self.total_connect_time / count if count else 0.0
 
     @property
     def success_rate(self) -> float:
-        """Successful over finished attempts, 0 to 1; 1 before the first."""
+        """Share of successful attempts, 0 to 1; 1 before the first attempt."""
         finished = self.connections_successful + self.connections_failed
         return self.connections_successful / finished if finished else 1.0
 
     def record(self, seconds: float) -> None:
-        """Count one success that took ``seconds``."""
+        """Count a successful attempt that took ``seconds``."""
         self.connections_successful += 1
         self.total_connect_time += seconds
         self.min_connect_time = min(self.min_connect_time, seconds)
         self.max_connect_time = max(self.max_connect_time, seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by group; all of them are values that JSON has.
+        """Return the statistics by group, as JSON values.
 
         Returns:
             ``created_at`` (seconds since the epoch), ``uptime``; ``connections``:

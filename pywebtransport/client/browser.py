@@ -22,18 +22,17 @@ _MAX_HISTORY = 50
 
 
 class WebTransportBrowser(AsyncCloseable):
-    """One session at a time, and the way back to where one was before.
+    """Keeps one session open at a time, with a history of URLs.
 
-    A new session is opened before the old one is closed, so that a navigation
-    that fails, or is cancelled, changes nothing. Calls made at the same time
-    run one after the other.
+    A new session is opened before the old one is closed. So a navigation that fails or is cancelled
+    changes nothing. Concurrent calls run one after the other.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
-        """A browser without a session.
+        """Create a browser without a session.
 
         Args:
-            config: Of the client below; default ``ClientConfig()``.
+            config: Configuration of the client below; default ``ClientConfig()``.
 
         Raises:
             ConfigurationError: A field of ``config`` is out of range.
@@ -46,14 +45,14 @@ class WebTransportBrowser(AsyncCloseable):
 
     @classmethod
     def create(cls, config: ClientConfig | None = None) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(config=config)
 
     @property
     def current_session(self) -> WebTransportSession | None:
-        """The session of the last navigation; None before the first and after ``close``.
+        """The current session; None before the first navigation and after ``close``.
 
-        When the server or the network ended it, ``refresh`` opens it again.
+        If the server or the network ended it, ``refresh`` opens a new one.
         """
         return self._session
 
@@ -63,9 +62,9 @@ class WebTransportBrowser(AsyncCloseable):
         return self._client.is_closed
 
     async def navigate(self, url: URL) -> WebTransportSession:
-        """Open a session to ``url`` and close the one before.
+        """Open a session to ``url`` and close the previous one.
 
-        What was ahead in the history is forgotten.
+        This clears the URLs ahead in the history.
 
         Args:
             url: ``https://host[:port]/path?query``.
@@ -85,37 +84,37 @@ class WebTransportBrowser(AsyncCloseable):
             return await self._show(url, kept, len(kept) - 1)
 
     async def back(self) -> WebTransportSession | None:
-        """Navigate to the URL before; None when there is none.
+        """Navigate to the previous URL; return None if there is none.
 
         Raises and cancellation: as ``navigate``.
         """
         return await self._go(-1)
 
     async def forward(self) -> WebTransportSession | None:
-        """Navigate to the URL that ``back`` left; None when there is none.
+        """Navigate to the URL that ``back`` left; return None if there is none.
 
         Raises and cancellation: as ``navigate``.
         """
         return await self._go(1)
 
     async def refresh(self) -> WebTransportSession | None:
-        """Open a new session to the current URL; None before the first navigation.
+        """Open a new session to the current URL; return None before the first navigation.
 
         Raises and cancellation: as ``navigate``.
         """
         return await self._go(0)
 
     async def get_history(self) -> list[str]:
-        """The URLs that were navigated to and those ahead, oldest first; at most 50.
+        """Return the visited URLs and those ahead, oldest first; at most 50.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
         return list(self._history)
 
     async def close(self) -> None:
-        """Close the session; a navigation that is under way fails. Idempotent.
+        """Close the session; a navigation in progress fails. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if not self._client.home_loop.is_gone:
             self._client.home_loop.enter()

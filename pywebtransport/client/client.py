@@ -63,7 +63,7 @@ class WebTransportClient(EventEmitter):
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
-        """A client that is not connected to anything.
+        """Create a client without connections.
 
         Args:
             config: Timeouts, TLS, limits; default ``ClientConfig()``.
@@ -74,7 +74,7 @@ class WebTransportClient(EventEmitter):
         if config is not None:
             check_instance("config", config, ClientConfig)
         super().__init__()
-        # A copy: what is changed in the original afterwards would hold for some things only.
+        # A copy: later changes to the original would only take effect in places.
         self._config = ClientConfig() if config is None else config.copy()
         self._config.validate()
         apply_log_level(self._config.log_level)
@@ -97,15 +97,15 @@ class WebTransportClient(EventEmitter):
 
     @classmethod
     def create(cls, url: URL, *, config: ClientConfig | None = None) -> Self | ReconnectingClient:
-        """The client that ``config`` asks for.
+        """Create the kind of client that ``config`` asks for.
 
         Args:
-            url: Where a reconnecting client connects; a plain one is told by ``connect``.
+            url: URL of a reconnecting client; a plain one gets its URLs from ``connect``.
             config: Default ``ClientConfig()``.
 
         Returns:
-            A ``ReconnectingClient`` for ``url`` when ``config.auto_reconnect`` is
-            set, else a client of this class. Neither is connected yet.
+            A ``ReconnectingClient`` for ``url`` if ``config.auto_reconnect`` is set, otherwise a
+            client of this class. Neither is connected yet.
 
         Raises:
             ConfigurationError: The URL is malformed, or a field is out of range.
@@ -158,24 +158,24 @@ class WebTransportClient(EventEmitter):
         Raises:
             ConfigurationError: The URL is malformed, or a header cannot be sent.
             UnreachableError: The name does not resolve, or the port is closed.
-            CertificateError, HandshakeError: TLS or QUIC did not agree. Of several
-                addresses the one that got furthest gives the error;
+            CertificateError, HandshakeError: The TLS or QUIC handshake failed. With several
+                addresses, you get the error of the attempt that got furthest;
                 ``details["attempts"]`` has all of them.
             WebTransportNotSupportedError: The server speaks HTTP/3 without WebTransport.
-            SessionRejectedError: The server refused; ``status_code`` and ``headers`` tell how.
-            TimeoutError: No answer in time.
+            SessionRejectedError: The server refused, with ``status_code`` and ``headers``.
+            TimeoutError: There was no answer in time.
             ClientError: The client is closed, or has ``max_connections`` open.
             ConfigurationError: The client belongs to another event loop.
 
-        A request that the server left alone (H3_REQUEST_REJECTED) is sent again on a new
-        connection, ``config.max_retries`` times at most within the timeout.
+        A request that the server did not process (H3_REQUEST_REJECTED) is sent again on a new
+        connection, at most ``config.max_retries`` times and within the timeout.
 
         Cancellation: safe, nothing stays open.
         """
         return Connecting(self.open_session(url, timeout, headers))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
-        """Request fields of every later ``connect``, under its own ``headers``.
+        """Set request fields for every later ``connect``; its own ``headers`` override them.
 
         Raises:
             ConfigurationError: A field cannot be sent.
@@ -187,13 +187,13 @@ class WebTransportClient(EventEmitter):
     async def close(self) -> None:
         """Close every session and connection and release the sockets. Idempotent.
 
-        Takes at most about ``close_timeout`` seconds in all. After the end of the client's event
-        loop it only gives the sockets back.
+        Takes at most about ``close_timeout`` seconds. If the event loop of the client has ended, it
+        only releases the sockets.
 
         Raises:
             ConfigurationError: The client belongs to another event loop.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._closed:
             return
@@ -204,7 +204,7 @@ class WebTransportClient(EventEmitter):
         await self.close_until(loop.time() + self._config.close_timeout)
 
     async def close_until(self, deadline: float) -> None:
-        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+        """Advanced: as ``close``, with a deadline that the caller also uses for other work.
 
         Args:
             deadline: By the clock of the running event loop.
@@ -238,7 +238,7 @@ class WebTransportClient(EventEmitter):
     # ------------------------------------------------------------- observability
 
     def debug_state(self) -> dict[str, Any]:
-        """A snapshot for logs: state, configuration, statistics."""
+        """Return a snapshot for logs: state, configuration, statistics."""
         return {
             "client": {"closed": self._closed, "default_headers": dict(self._default_headers)},
             "config": self._config.to_dict(),
@@ -247,7 +247,7 @@ class WebTransportClient(EventEmitter):
         }
 
     def diagnose_issues(self) -> list[str]:
-        """Describe what looks wrong, from measured figures; empty when all is well."""
+        """List what looks wrong, based on measurements; empty if all is well."""
         stats = self._stats
         issues = []
         if self._closed:
@@ -263,7 +263,7 @@ class WebTransportClient(EventEmitter):
         if stats.addresses_failed:
             issues.append(
                 f"{stats.addresses_failed} addresses failed where another one of the same host "
-                "worked, which costs time: correct its name service or what listens"
+                "worked, which costs time: correct its DNS records, or what listens there"
             )
         return issues
 
@@ -305,7 +305,7 @@ class WebTransportClient(EventEmitter):
             url: As for ``connect``.
             timeout: As for ``connect``.
             headers: As for ``connect``.
-            overrides: What to do otherwise than the configuration says.
+            overrides: Settings that differ from the configuration.
 
         Raises and cancellation: as ``connect``.
         """
@@ -374,14 +374,14 @@ class WebTransportClient(EventEmitter):
                     raise
                 self._stats.requests_retried += 1
                 self._logger.info(
-                    "%s did not process the request and gets it again (retry %d of %d): %s",
+                    "%s did not process the request; sending it again (retry %d of %d): %s",
                     host_and_port(host, port),
                     retry + 1,
                     config.max_retries,
                     error,
                 )
             if retry:  # the first goes to another connection at once
-                progress.advance("retry", "the server did not process the request, again and again")
+                progress.advance("retry", "the server did not process the request in any attempt")
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * config.retry_backoff, config.max_retry_delay)
         raise AssertionError  # the loop has no end
@@ -428,7 +428,7 @@ class WebTransportClient(EventEmitter):
     async def _open_pooled(
         self, host: str, port: int, path: str, fields: HeaderMap, overrides: ConnectOverrides
     ) -> tuple[WebTransportSession, WebTransportConnection] | None:
-        """A session on a connection that exists, and that; or None."""
+        """A session on an existing connection, and that connection; or None."""
         for connection, origin in list(self._connections.items()):
             if origin != (host, port) or not connection.is_connected:
                 continue
@@ -461,11 +461,11 @@ class WebTransportClient(EventEmitter):
         return len(self._connections) + len(self._opening) >= self._config.max_connections
 
     def _is_unused(self, connection: WebTransportConnection) -> bool:
-        """It is kept for further sessions, and has none."""
+        """Whether it is kept for further sessions and has none."""
         return connection.is_connected and not connection.sessions
 
     def lacks_room(self, host: str, port: int) -> bool:
-        """Whether ``max_connections`` allows an origin no session until another one ends."""
+        """Whether ``max_connections`` blocks sessions of an origin until another one ends."""
         return self._is_full and not any(
             self._is_unused(connection)
             or (self._config.allow_pooling and origin == (host, port) and connection.is_connected)
@@ -477,7 +477,7 @@ class WebTransportClient(EventEmitter):
     ) -> WebTransportConnection:
         config = self._config
         while self._is_full:
-            # A connection that is kept for its origin must not keep others away for ever.
+            # An idle connection that is kept for one origin must not block others forever.
             unused = min(
                 filter(self._is_unused, self._connections),
                 key=lambda connection: connection.active_at,
@@ -547,7 +547,7 @@ class WebTransportClient(EventEmitter):
             )
 
     def _release(self) -> None:
-        """What is left of ``close`` when the loop is gone: descriptors and memory."""
+        """What ``close`` can still do without a loop: release descriptors and memory."""
         self._closed = True
         for connection in (*self._connections, *self._opening):
             connection.abandon()

@@ -12,31 +12,30 @@ from .client import WebTransportClient
 __all__ = ["ClientMonitor"]
 
 _RECENT_ALERTS = 10
-# Fewer attempts between two samples say nothing.
+# With fewer attempts between two samples, the share of failures means nothing.
 _MIN_ATTEMPTS = 5
 _MAX_FAILED = 0.1
 _SLOW_CONNECT = 5.0
 
 
 class ClientMonitor(EndpointMonitor):
-    """Samples a client's figures at an interval.
+    """Samples the statistics of a client at an interval.
 
-    Use as ``async with ClientMonitor(client) as monitor:``. All figures are
-    measured: attempts to connect and their times, counters of the engine and of
-    the sessions, the round-trip times of the connections, and how late the
-    event loop is.
+    Use as ``async with ClientMonitor(client) as monitor:``. It measures connection attempts and
+    their times, counters of the engine and of the sessions, the round-trip times of the
+    connections, and how late the event loop is.
 
-    A problem becomes one alert, and one warning in the log, when it begins.
-    Problems are: more than a tenth of at least five attempts failed since the
-    last sample; connecting took more than 5 seconds on average since then; the
-    client is closed; the event loop was more than a second late.
+    Each problem causes one alert, and one warning in the log, when it begins. These are problems:
+    more than a tenth of at least five attempts failed since the last sample; connecting took more
+    than 5 seconds on average since then; the client is closed; the event loop was more than a
+    second late.
     """
 
     def __init__(self, client: WebTransportClient, *, monitoring_interval: float = 30.0) -> None:
-        """A monitor that does not sample yet.
+        """Create a monitor that does not sample yet.
 
         Args:
-            client: What to watch.
+            client: The client to monitor.
             monitoring_interval: Seconds between samples.
 
         Raises:
@@ -51,11 +50,11 @@ class ClientMonitor(EndpointMonitor):
 
     @classmethod
     def create(cls, client: WebTransportClient, *, monitoring_interval: float = 30.0) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(client, monitoring_interval=monitoring_interval)
 
     def get_metrics_summary(self) -> dict[str, Any]:
-        """The last sample and the newest alerts.
+        """Return the last sample and the newest alerts.
 
         Returns:
             ``latest_metrics``: ``timestamp`` (seconds since the epoch),

@@ -23,7 +23,7 @@ __all__ = ["ClientPool"]
 
 
 class ClientPool(AsyncContext):
-    """Several clients, given out in turn.
+    """Several clients that you get in turn.
 
     Each client has its own UDP sockets and its own connections. Use as
     ``async with ClientPool.create(num_clients=4) as pool:``; leaving the block
@@ -31,7 +31,7 @@ class ClientPool(AsyncContext):
     """
 
     def __init__(self, configs: Sequence[ClientConfig | None]) -> None:
-        """Make one client for each configuration; none is connected.
+        """Create one client for each configuration, without connections.
 
         Args:
             configs: At least one; None stands for ``ClientConfig()``.
@@ -49,11 +49,11 @@ class ClientPool(AsyncContext):
 
     @classmethod
     def create(cls, num_clients: int = 10, *, base_config: ClientConfig | None = None) -> Self:
-        """Make ``num_clients`` clients with the same configuration.
+        """Create ``num_clients`` clients with the same configuration.
 
         Args:
             num_clients: At least 1.
-            base_config: Of each client; default ``ClientConfig()``.
+            base_config: Configuration of each client; default ``ClientConfig()``.
 
         Raises:
             ConfigurationError: ``num_clients`` is below 1, or a field is out of range.
@@ -67,11 +67,11 @@ class ClientPool(AsyncContext):
         return self._closed
 
     def get_client_count(self) -> int:
-        """How many clients are not closed."""
+        """Number of clients that are not closed."""
         return sum(not client.is_closed for client in self._clients)
 
     async def get_client(self) -> WebTransportClient:
-        """The next client in turn; those that were closed are passed over.
+        """Return the next client in turn; closed ones are skipped.
 
         Raises:
             ClientError: The pool, or every client of it, is closed.
@@ -86,9 +86,9 @@ class ClientPool(AsyncContext):
         raise ClientError("every client of the pool is closed; make a new pool")
 
     async def connect_all(self, url: URL) -> list[WebTransportSession]:
-        """Open one session to ``url`` with each client, all at the same time.
+        """Open one session to ``url`` with each client, all in parallel.
 
-        Either all are opened, or none stays open.
+        Either all sessions open, or none stays open.
 
         Args:
             url: ``https://host[:port]/path?query``.
@@ -99,9 +99,9 @@ class ClientPool(AsyncContext):
         Raises:
             ConfigurationError: The URL is malformed, or the pool belongs to another event
                 loop.
-            ClientError: A client could not connect. The message has the error of the
-                one that got furthest, ``details["errors"]`` all of them, by the number
-                of the client; ``is_retriable_error`` is true if it is for all of them.
+            ClientError: A client could not connect. The message contains the error of the attempt
+                that got furthest; ``details["errors"]`` has all errors, by the number of the
+                client. ``is_retriable_error`` is true if it is for all.
 
         Cancellation: safe, nothing stays open.
         """
@@ -122,7 +122,7 @@ class ClientPool(AsyncContext):
     async def close_all(self) -> None:
         """Close all clients with their sessions. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         self._closed = True
         results = await asyncio.gather(
@@ -142,7 +142,7 @@ class ClientPool(AsyncContext):
 
 
 def _failure(url: URL, errors: dict[int, BaseException], count: int) -> BaseException:
-    """One error that reports all of them; a programming error passes as it is."""
+    """One error that reports all of them; a programming error is raised unchanged."""
     for error in errors.values():
         if not isinstance(error, WebTransportError) or isinstance(error, ValueError):
             return error
@@ -167,7 +167,7 @@ def _failure(url: URL, errors: dict[int, BaseException], count: int) -> BaseExce
 
 
 async def _undo(tasks: Sequence[asyncio.Future[WebTransportSession]]) -> None:
-    """End connecting that is under way, and close what is open."""
+    """Cancel the connection attempts in progress, and close what is open."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*(_close_result(task) for task in tasks))

@@ -25,7 +25,7 @@ __all__ = ["PooledClient"]
 
 
 class PooledClient(AsyncCloseable):
-    """Lends sessions, and keeps those that come back for the next who asks.
+    """Lends sessions, and keeps returned ones for the next caller.
 
     ::
 
@@ -33,10 +33,9 @@ class PooledClient(AsyncCloseable):
             async with pool.session("https://example.org/feed") as session:
                 ...
 
-    Sessions are kept by host, port, path and query. A session is lent to one
-    borrower at a time and handed on as it is, with the streams and datagrams
-    that were left in it: close a session instead of returning it when its
-    state must not reach the next borrower. A closed one may be returned.
+    Sessions are pooled by host, port, path and query. Each session is lent to one borrower at a
+    time. The next borrower gets it as it is, with the streams and datagrams that were left in it:
+    if you do not want that, close the session before you return it.
     """
 
     def __init__(
@@ -47,13 +46,13 @@ class PooledClient(AsyncCloseable):
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
     ) -> None:
-        """A pool without sessions.
+        """Create a pool without sessions.
 
         Args:
-            config: Of the client below; default ``ClientConfig()``.
-            pool_size: Sessions per endpoint, lent ones included; at least 1.
-            cleanup_interval: Accepted for the contract; nothing polls.
-            max_idle_time: Seconds after which a session that nobody took is closed.
+            config: Configuration of the client below; default ``ClientConfig()``.
+            pool_size: Sessions per endpoint, including lent ones; at least 1.
+            cleanup_interval: Ignored; kept for compatibility.
+            max_idle_time: Seconds after which an idle session is closed.
 
         Raises:
             ConfigurationError: A value is out of range.
@@ -71,7 +70,7 @@ class PooledClient(AsyncCloseable):
             closed_error=_closed_error,
             max_idle_time=max_idle_time,
         )
-        # Ended while they were lent; their borrowers may still return them.
+        # They ended while they were lent; their borrowers may still return them.
         self._ended: WeakSet[WebTransportSession] = WeakSet()
         self._closing: set[asyncio.Task[None]] = set()
         self._opened = self._reused = self._expired = self._discarded = 0
@@ -85,7 +84,7 @@ class PooledClient(AsyncCloseable):
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
     ) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(
             config=config,
             pool_size=pool_size,
@@ -112,10 +111,10 @@ class PooledClient(AsyncCloseable):
 
     @asynccontextmanager
     async def session(self, url: URL) -> AsyncIterator[WebTransportSession]:
-        """Borrow a session for the length of an ``async with`` block.
+        """Borrow a session for the duration of an ``async with`` block.
 
-        A block that ends with an exception leaves the session in an unknown
-        state: it is closed, not kept.
+        If the block ends with an exception, the state of the session is unknown. Then it is closed,
+        not kept.
 
         Args and errors: as ``get_session``.
         """
@@ -128,22 +127,21 @@ class PooledClient(AsyncCloseable):
         self._give_back(session, usable=True)
 
     async def get_session(self, url: URL) -> WebTransportSession:
-        """Borrow a session: one that was returned, or a new one.
+        """Borrow a session: an idle one, or a new one.
 
-        While ``pool_size`` sessions of the endpoint are lent, callers wait in
-        the order in which they came, each at most ``config.connect_timeout``
-        seconds. A session is never lent when it, or its connection, is closed
-        or draining.
+        When all ``pool_size`` sessions of the endpoint are in use, callers wait, each at most
+        ``config.connect_timeout`` seconds; the first one gets the next session. A session is never
+        lent when it, or its connection, is closed or draining.
 
         Args:
             url: ``https://host[:port]/path?query``.
 
         Returns:
-            A session that is ready; give it to ``return_session`` afterwards.
+            A session that is ready; pass it to ``return_session`` afterwards.
 
         Raises:
-            TimeoutError: No session came back in time, or a new one took too long.
-            ClientError: The pool is closed, or the server ended the new session at once.
+            TimeoutError: No session was returned in time, or opening one took too long.
+            ClientError: The pool is closed, or the server ended the new session immediately.
             ConfigurationError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
@@ -162,17 +160,17 @@ class PooledClient(AsyncCloseable):
         )
 
     async def return_session(self, session: WebTransportSession) -> None:
-        """Give a borrowed session back; it goes to the next who waits, or is kept.
+        """Return a borrowed session; the next waiting caller gets it, or it is kept.
 
-        A session that is closed or draining is not kept.
+        A session that is closed or draining is not kept, but you may return it.
 
         Args:
             session: From ``get_session``.
 
         Raises:
-            SessionError: It was returned already, or is not of this pool.
+            SessionError: It was returned already, or is not from this pool.
             ConfigurationError: The pool belongs to another event loop.
-            ConfigurationError: It is no session.
+            ConfigurationError: The argument is not a session.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -183,7 +181,7 @@ class PooledClient(AsyncCloseable):
     # -------------------------------------------------------------- observability
 
     def get_stats(self) -> dict[str, int]:
-        """Counts: sessions now, and what happened since the start.
+        """Return counters: current sessions, and totals since the start.
 
         Returns:
             ``endpoints``, ``idle_sessions``, ``active_sessions`` (lent),
@@ -204,9 +202,9 @@ class PooledClient(AsyncCloseable):
     # ------------------------------------------------------------------- closing
 
     async def close(self) -> None:
-        """Close every session, the lent ones too; who waits gets ``ClientError``. Idempotent.
+        """Close every session, even lent ones; waiting callers get ``ClientError``. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._client.home_loop.is_gone:
             self._lender.closed = True
@@ -247,7 +245,7 @@ class PooledClient(AsyncCloseable):
         return session
 
     async def _make_room(self, parts: URLParts) -> None:
-        """Connections with idle sessions alone must not use up ``max_connections``."""
+        """Connections with only idle sessions must not use up ``max_connections``."""
         host, port, _ = parts
         while self._client.lacks_room(host, port):
             idle = self._lender.idle
@@ -269,7 +267,7 @@ class PooledClient(AsyncCloseable):
             why = (
                 "was returned already"
                 if session in self._lender.idle
-                else "is not lent by this pool: it was returned already, or is of another pool"
+                else "is not lent by this pool: it was returned already, or is from another pool"
             )
             raise SessionError(f"session {session.session_id} {why}", session_id=session.session_id)
         self._lender.give_back(session, fit=usable and _is_usable(session))

@@ -42,8 +42,8 @@ __all__ = ["WebTransportProxy"]
 
 _logger = logging.getLogger("pywebtransport.proxy")
 
-# The smallest packet with which QUIC works (RFC 9000 section 14), and an outer one that
-# carries it with its headers and still passes every common link.
+# The smallest packet size that QUIC needs (RFC 9000 section 14), and the size of an outer packet #
+# that carries one with its headers and still passes every common link.
 _INNER_SIZE = 1200
 _OUTER_SIZE = 1280
 # Packets of one tunnel that wait in the queue of the connection to the proxy.
@@ -53,11 +53,10 @@ _TUNNEL_QUEUE = 128
 class WebTransportProxy(AsyncCloseable):
     """Opens sessions through a UDP proxy (CONNECT-UDP over HTTP/3, RFC 9298).
 
-    Each connection to a target runs in a tunnel of its own; all tunnels share
-    one connection to the proxy. QUIC and TLS are end to end: the proxy sees
-    the target's name and encrypted packets, nothing else, and it is the proxy
-    that resolves the name. Use as ``async with WebTransportProxy(...) as proxy:``;
-    leaving the block closes every session.
+    Each connection to a target has its own tunnel; all tunnels share one connection to the proxy.
+    QUIC and TLS are end to end: the proxy only sees the name of the target and encrypted packets.
+    The proxy resolves the name. Use as ``async with WebTransportProxy(...) as proxy:``; leaving the
+    block closes every session.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class WebTransportProxy(AsyncCloseable):
         config: ClientConfig | None = None,
         target_config: ClientConfig | None = None,
     ) -> None:
-        """A proxy that is not connected to.
+        """Create a proxy object without a connection.
 
         Args:
             proxy_url: ``https://host:port``, or a URI template with
@@ -106,7 +105,7 @@ class WebTransportProxy(AsyncCloseable):
 
     @classmethod
     def create(cls, proxy_url: URL, *, config: ClientConfig | None = None) -> Self:
-        """As the constructor; the contract's factory."""
+        """Same as the constructor."""
         return cls(proxy_url, config=config)
 
     # -------------------------------------------------------------- properties
@@ -123,7 +122,7 @@ class WebTransportProxy(AsyncCloseable):
 
     @property
     def connection(self) -> WebTransportConnection | None:
-        """The connection to the proxy; None before the first tunnel and after the last loss."""
+        """The connection to the proxy; None before the first tunnel and after it was lost."""
         current = self._current
         return current if current is not None and current.is_connected else None
 
@@ -134,7 +133,7 @@ class WebTransportProxy(AsyncCloseable):
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Tunnels open and opened, packets sent into them, and packets dropped on this side."""
+        """Counters: tunnels now and in total, packets sent into them, packets dropped here."""
         tunnels = [path.tunnel for path in self._paths]
         return {
             "tunnels": len(tunnels),
@@ -173,10 +172,10 @@ class WebTransportProxy(AsyncCloseable):
             ProxyError: The proxy refused the tunnel (``status_code``, ``headers``),
                 offers no CONNECT-UDP, or was lost.
             UnreachableError, CertificateError, HandshakeError: With the proxy or with
-                the target; the message names it, and ``details["proxy_url"]`` is
-                there when it was the proxy.
+                the target; the message names it, and ``details["proxy_url"]`` is set if it was the
+                proxy.
             SessionRejectedError: The target refused the session.
-            TimeoutError: No answer in time; ``operation`` tells from whom.
+            TimeoutError: There was no answer in time; ``operation`` says from whom.
             ClientError: ``close`` was called.
 
         Cancellation: safe, nothing stays open.
@@ -227,9 +226,9 @@ class WebTransportProxy(AsyncCloseable):
     async def close(self) -> None:
         """Close every session, every tunnel and the connection to the proxy. Idempotent.
 
-        Takes at most about ``close_timeout`` seconds in all.
+        Takes at most about ``close_timeout`` seconds.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         seconds = self._config.close_timeout
         deadline = asyncio.get_running_loop().time() + seconds
@@ -238,7 +237,7 @@ class WebTransportProxy(AsyncCloseable):
                 await self._client.close()
             else:
                 self._client.home_loop.enter()
-                # Through the tunnels, which need their own end after that.
+                # This goes through the tunnels, so close these afterwards.
                 await self._client.close_until(deadline - seconds / 5)
         finally:
             for path in tuple(self._paths):
@@ -268,7 +267,7 @@ class WebTransportProxy(AsyncCloseable):
         port: int,
         progress: Progress,
     ) -> None:
-        """Connect to a target through a tunnel of its own."""
+        """Connect to a target through a new tunnel."""
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         progress.advance(
             "proxy", f"the proxy {self._shown} did not complete the connection; check its URL"
@@ -331,7 +330,7 @@ class WebTransportProxy(AsyncCloseable):
 
 
 class _Path:
-    """Joins a tunnel of the connection to the proxy with the endpoint of the one inside."""
+    """Connects a tunnel through the proxy to the endpoint of the connection inside."""
 
     tunnel: H3Tunnel
 
@@ -402,18 +401,18 @@ class _Path:
         )
 
     def give_up(self) -> None:
-        """As ``close``; whoever waits for the answer of the proxy waits no more."""
+        """As ``close``; callers that wait for the answer of the proxy get an error."""
         if not self._answer.done():
             self._answer.set_exception(self._error("was given up"))
         self.close()
 
     def close(self) -> None:
-        """The connection inside is over, or never was: end the tunnel. Idempotent."""
+        """End the tunnel: the connection inside ended, or never existed. Idempotent."""
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
         if hasattr(self, "tunnel") and not self.tunnel.is_closed:
-            # What the connection inside said last goes out before the tunnel ends.
+            # Send the last packets of the connection inside before the tunnel ends.
             self._ended_here = True
             self._outer.flush_nowait()
             self.tunnel.close()
@@ -453,12 +452,12 @@ class _Path:
             self._endpoint.packets_received(packets)
 
     def tunnel_writable(self) -> None:
-        """The queue towards the proxy has room."""
+        """The queue to the proxy has room again."""
         if self._endpoint is not None:
             self._endpoint.writable()
 
     def tunnel_closed(self, error: Exception | None) -> None:
-        """The tunnel is over, and the connection inside with it."""
+        """The tunnel has ended, and so has the connection inside."""
         if self._ended_here:
             return
         lost = self._error("was lost", error if error is not None else _FINISHED)
@@ -468,7 +467,7 @@ class _Path:
 
     def _error(self, what: str, cause: Exception | None = None) -> ProxyError:
         remote = getattr(cause, "remote", None)
-        if isinstance(cause, H3StreamError):  # what the proxy sent is no good
+        if isinstance(cause, H3StreamError):  # the proxy sent something invalid
             remote = True
         if remote:
             what += ": the proxy ended it"
@@ -488,7 +487,7 @@ _FINISHED = ProtocolError("the peer finished the stream of the tunnel", remote=T
 
 
 def _told(cause: Exception | None) -> str:
-    """What is known of the end."""
+    """What is known about the end, to append to a message."""
     if cause is None:
         return ""
     # The messages of our own errors are escaped where they are made.

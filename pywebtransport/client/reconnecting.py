@@ -1,4 +1,4 @@
-"""A client that keeps one session up."""
+"""A client that keeps one session open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReconnectingClient"]
 
-# A peer that closes says that it drains just before: that is one event, not two.
+# A peer that closes sends a drain just before: report one event, not two.
 _GRACE = 0.05
 
 _logger = logging.getLogger("pywebtransport.client")
@@ -56,48 +56,47 @@ class _Client(Protocol):
 
 
 class ReconnectingClient(EventEmitter):
-    """Keeps a session to one URL up, and opens it again when it is lost.
+    """Keeps a session to one URL open, and opens a new one when it is lost.
 
     ::
 
         async with ReconnectingClient(url, config=config) as client:
             session = await client.get_session()
 
-    **When it connects.** Entering the block starts to connect. When the peer or
-    the network ended the session, it is opened again after a pause. When the
-    application closed the session itself, the next ``get_session`` opens one.
+    **When it connects.** Entering the block starts the first connection attempt. When the peer or
+    the network ends the session, the client opens a new one after a pause. When you close the
+    session yourself, the next ``get_session`` opens a new one.
 
-    **Draining.** A peer that will end the session soon says so (a DRAIN capsule,
-    GOAWAY). From then on ``get_session`` does not give that session out: a new one is
-    opened after a pause, and whoever has the old one may use it until it ends.
+    **Draining.** A peer that will end the session soon announces this (a DRAIN capsule or GOAWAY).
+    From then on, ``get_session`` does not return that session any more. The client opens a new one
+    after a pause. You can use the old one until it ends.
 
-    **Pauses.** Each is chosen at random between 0 and a bound ("full jitter"):
-    ``config.retry_delay`` seconds at first, ``config.retry_backoff`` times more
-    after each try, ``config.max_retry_delay`` at most. A server that refuses
-    with ``retry-after`` gets at least that pause, up to ``max_retry_delay``.
+    **Pauses.** Each is chosen at random between 0 and a bound ("full jitter"). The bound is
+    ``config.retry_delay`` seconds at first, and is multiplied by ``config.retry_backoff`` after
+    each attempt, up to ``config.max_retry_delay``. If a server refuses with ``retry-after``, the
+    pause is at least that long, up to ``max_retry_delay``.
 
-    **Giving up.** After ``config.max_retries`` tries in a row that failed (0:
-    after the first), or after an error that trying again cannot heal
-    (``is_fatal_error``: certificate, configuration, most refusals), the client
-    gives up: ``error`` tells why, and ``get_session`` raises. A session that
-    lived for ``retry_delay`` seconds makes count and pauses start anew.
+    **Giving up.** After ``config.max_retries`` failed attempts in a row (0: after the first), or
+    after an error that another attempt cannot fix (``is_fatal_error``: certificate, configuration,
+    most refusals), the client gives up: ``error`` says why, and ``get_session`` raises. A session
+    that lasted for ``retry_delay`` seconds resets the count and the pauses.
 
     **Events.** Their data is a dictionary with ``url``, ``attempt`` (the number
-    of the try, from 1), and:
+    of the attempt, from 1), and:
 
     - ``CONNECTION_ESTABLISHED``: ``session``.
-    - ``CONNECTION_FAILED``, for each try that failed: ``error``, ``delay``
-      (seconds until the next try, None: the client gave up).
+    - ``CONNECTION_FAILED``, for each failed attempt: ``error``, ``delay`` (seconds until the next
+      attempt, None: the client gave up).
     - ``CONNECTION_LOST``: ``session_id``, ``code``, ``reason``, ``remote``,
-      ``error``, ``delay``; the try is the one that had opened the session.
-    - ``SESSION_DRAINING``, when a new session is opened beside one that drains:
-      ``session``, the old one, whose end is not told again. One that ends at once
+      ``error``, ``delay``; ``attempt`` is the one that opened the session.
+    - ``SESSION_DRAINING``, when a new session will be opened because one drains:
+      ``session``, the old one, whose end is not reported again. One that ends at once
       is only lost.
     - ``CONNECTION_CLOSED``, when this side ended the session or the client:
       ``session_id``, ``code``, ``reason``.
     """
 
-    # ``WebTransportClient`` puts itself here: it makes clients of this class, so it imports this.
+    # ``WebTransportClient`` sets this: it creates clients of this class, so it imports this module.
     client_type: ClassVar[Callable[..., _Client]]
 
     def __init__(
@@ -107,15 +106,14 @@ class ReconnectingClient(EventEmitter):
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
     ) -> None:
-        """A client that is not started; ``async with`` starts it.
+        """Create a client; ``async with`` starts it.
 
         Args:
             url: ``https://host[:port]/path?query``.
-            config: Of the client below, and the ``*retr*`` fields.
-            on_session: Restores state: runs on each new session before
-                ``get_session`` gives it out, for ``connect_timeout`` seconds at
-                most. If it raises, the session is closed and the try counts as
-                failed.
+            config: Configuration of the client below; its ``*retr*`` fields apply here.
+            on_session: Restores state: called with each new session before ``get_session`` returns
+                it, for at most ``connect_timeout`` seconds. If it raises, the session is closed and
+                the attempt counts as failed.
 
         Raises:
             ConfigurationError: The URL is malformed, a field is out of range, or
@@ -129,7 +127,7 @@ class ReconnectingClient(EventEmitter):
         self._client: _Client = self.client_type(config=config)
         self._on_session = on_session
         self._session: WebTransportSession | None = None
-        # Not given out any more, and alive as long as its peer lets it be.
+        # Not returned any more, but open until its peer ends it.
         self._drained: WebTransportSession | None = None
         self._error: Exception | None = None
         self._task: asyncio.Task[None] | None = None
@@ -139,7 +137,7 @@ class ReconnectingClient(EventEmitter):
         self._bound = config.retry_delay
         self._retries = 0
         self._tries = 0
-        # What chance and the clock say; tests put their own here.
+        # Random numbers and the clock; tests replace them.
         self._random: Callable[[], float] = random.random
         self._now: Callable[[], float] = _loop_time
 
@@ -151,14 +149,14 @@ class ReconnectingClient(EventEmitter):
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
     ) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(url, config=config, on_session=on_session)
 
     # -------------------------------------------------------------- properties
 
     @property
     def url(self) -> URL:
-        """Where it connects."""
+        """The URL to connect to."""
         return self._url
 
     @property
@@ -168,7 +166,7 @@ class ReconnectingClient(EventEmitter):
 
     @property
     def is_connected(self) -> bool:
-        """There is a session that works, and that its peer is not about to end."""
+        """Whether there is an open session that does not drain."""
         return self._session is not None and _is_usable(self._session)
 
     @property
@@ -178,20 +176,20 @@ class ReconnectingClient(EventEmitter):
 
     @property
     def error(self) -> Exception | None:
-        """Why the client gave up; None while it has not."""
+        """Why the client gave up; None if it has not."""
         return self._error
 
     # ----------------------------------------------------------------- sessions
 
     async def get_session(self, *, wait_timeout: float | None = 5.0) -> WebTransportSession | None:
-        """The session that is up, as soon as one is.
+        """Return the open session, or wait for one.
 
         Args:
-            wait_timeout: Seconds to wait at most; None: no limit.
+            wait_timeout: Longest wait in seconds; None: no limit.
 
         Returns:
-            A session that ``on_session`` has seen and that does not drain; None when none
-            was up in time.
+            A session for which ``on_session`` has run and that does not drain; None if there was
+            none in time.
 
         Raises:
             ConfigurationError: ``wait_timeout`` is neither None nor a number.
@@ -226,11 +224,11 @@ class ReconnectingClient(EventEmitter):
     async def close(self) -> None:
         """Stop connecting and close the session. Idempotent.
 
-        Takes at most about ``close_timeout`` seconds in all. Listeners and an
-        ``on_session`` that take longer are cancelled; if they go on all the same they
-        are named in the log, and left behind.
+        Takes at most about ``close_timeout`` seconds. Listeners and an ``on_session`` that take
+        longer are cancelled. If they continue anyway, they are named in the log and no longer
+        waited for.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         if self._closed:
             return
@@ -289,9 +287,9 @@ class ReconnectingClient(EventEmitter):
     # ------------------------------------------------------------------ internal
 
     async def _run(self) -> None:
-        """Keep a session up until the client gives up or is closed."""
+        """Keep a session open until the client gives up or is closed."""
         delay: float | None = 0.0
-        # Whoever swallows the cancellation of its hook does not keep a closed client going.
+        # A hook that suppresses its cancellation must not keep a closed client running.
         while delay is not None and not self._closed:
             await asyncio.sleep(delay)
             attempt = self._retries + 1
@@ -307,7 +305,7 @@ class ReconnectingClient(EventEmitter):
         self._changed.wake()
 
     async def _live(self, session: WebTransportSession, attempt: int) -> float | None:
-        """Give the session out until it ends; then the pause before the next, None: no more."""
+        """Offer the session until it ends; return the pause before the next one, None: no more."""
         since = self._now()
         self._session = session
         self._wanted.clear()
@@ -340,7 +338,7 @@ class ReconnectingClient(EventEmitter):
         return delay
 
     async def _leave(self, session: WebTransportSession, since: float, attempt: int) -> bool:
-        """Stop giving a draining session out, and pause; False when it ended meanwhile."""
+        """Stop offering a draining session, and pause; False if it ended meanwhile."""
         lived = self._now() - since >= self.config.retry_delay
         if lived:
             self._start_anew()
@@ -351,12 +349,12 @@ class ReconnectingClient(EventEmitter):
         if session.is_closed:
             return False
         self._session = None
-        # It is no failure; but peers that drain whatever comes use the tries up.
+        # This is not a failure, but a peer that drains every session must use up the attempts.
         if not lived and self._next_delay() is None:
             self._fell(None, _drained_error(session, self._url), attempt)
         else:
             self._drained = session
-            _logger.info("the session to %s drains; a new one is opened", printable(self._url))
+            _logger.info("the session to %s drains; opening a new one", printable(self._url))
         self._tell(EventType.SESSION_DRAINING, attempt, session=session)
         return True
 
@@ -402,7 +400,7 @@ class ReconnectingClient(EventEmitter):
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
-            # Something that it waited for was cancelled, not this client.
+            # Something that the hook waited for was cancelled, not this client.
             log_application_error(_logger, "on_session", error, session=session)
             raise ClientError("on_session was cancelled from within") from error
         except WebTransportError:
@@ -412,7 +410,7 @@ class ReconnectingClient(EventEmitter):
             raise
 
     def _after_failure(self, error: Exception) -> float | None:
-        """The pause after a try that failed, None: no more tries."""
+        """The pause after a failed attempt, None: no more attempts."""
         delay = None if is_fatal_error(exception=error) else self._next_delay()
         if delay is None:
             return None
@@ -446,7 +444,7 @@ class ReconnectingClient(EventEmitter):
             _logger.warning("gave up on %s: %s", printable(self._url), describe_error(error))
         else:
             _logger.info(
-                "next try to reach %s in %.2f s: %s",
+                "next attempt to reach %s in %.2f s: %s",
                 printable(self._url),
                 delay,
                 describe_error(error),
@@ -481,7 +479,7 @@ def _drained_error(session: WebTransportSession, url: URL) -> ClientError:
 
 
 def _own_cancellation(error: BaseException) -> Exception:
-    """What a CancelledError means that is not the client's own; that one passes."""
+    """The error for a CancelledError from elsewhere; that of the client itself is raised again."""
     if is_being_cancelled():
         raise error
     return ClientError("connecting was cancelled from within")

@@ -29,14 +29,14 @@ async def benchmark_client_performance(
     num_requests: int = 100,
     concurrent_requests: int = 10,
 ) -> dict[str, Any]:
-    """Open and close sessions with one client, and measure.
+    """Measure how fast one client opens sessions.
 
     Args:
         url: ``https://host[:port]/path?query``.
         config: Default ``ClientConfig()``; ``max_connections`` is raised to
             ``concurrent_requests`` if it is below.
-        num_requests: Sessions to open in all.
-        concurrent_requests: How many at a time.
+        num_requests: Total number of sessions to open.
+        concurrent_requests: Sessions to open at a time.
 
     Returns:
         ``url``, ``total_requests``, ``concurrent_requests``,
@@ -104,7 +104,7 @@ async def test_client_connectivity(
     config: ClientConfig | None = None,  # noqa: PT028
     timeout: float = 10.0,  # noqa: PT028
 ) -> dict[str, Any]:
-    """Try to open a session, and tell what came of it.
+    """Try to open a session, and report the result.
 
     Args:
         url: ``https://host[:port]/path?query``.
@@ -112,13 +112,12 @@ async def test_client_connectivity(
         timeout: Seconds for everything.
 
     Returns:
-        ``success``, ``url``, ``connect_time`` (seconds until the session was
-        ready, or until it was clear that it would not be), ``handshake_time``
-        (seconds of them for the name and the QUIC handshake), ``rtt``
-        (smoothed, seconds), ``dialect`` (draft generation), ``protocol`` (the
-        application protocol that was selected), ``remote_address``,
+        ``success``, ``url``, ``connect_time`` (seconds until the session was ready or had failed),
+        ``handshake_time`` (the part of it for name resolution and the QUIC handshake, in seconds),
+        ``rtt`` (smoothed, seconds), ``dialect`` (draft generation), ``protocol`` (the application
+        protocol that was selected), ``remote_address``,
         ``max_datagram_size``, ``error``: None, or the dictionary of
-        ``WebTransportError.to_dict``. What is not known is None.
+        ``WebTransportError.to_dict``. Unknown values are None.
 
     Raises:
         ConfigurationError: A malformed URL, or a field out of range. A failed
@@ -154,7 +153,7 @@ async def test_client_connectivity(
     return result
 
 
-# Its name makes pytest take it for a test wherever it is imported.
+# Because of its name, pytest would collect it as a test wherever it is imported.
 test_client_connectivity.__test__ = False  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""What both configurations share: common fields, checking, copying, conversion."""
+"""What both configurations share: fields, checks, copies, conversion."""
 
 from __future__ import annotations
 
@@ -189,14 +189,14 @@ class BaseConfig:
     connection is dropped."""
 
     congestion_control_algorithm: str = DEFAULT_CONGESTION_CONTROL_ALGORITHM
-    """``bbr``, ``cubic`` or ``reno``: how fast this end sends. The page about lossy paths says what
-    speaks for which."""
+    """``bbr``, ``cubic`` or ``reno``: decides how fast this end sends. The page about lossy paths
+    helps you choose."""
 
     connection_cleanup_interval: float = DEFAULT_CONNECTION_CLEANUP_INTERVAL
-    """Seconds. Accepted for compatibility; closed connections free themselves at once."""
+    """Seconds. Ignored; kept for compatibility. Closed connections free themselves at once."""
 
     connection_idle_check_interval: float = DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL
-    """Seconds. Accepted for compatibility; idle connections end by their own timer."""
+    """Seconds. Ignored; kept for compatibility. Idle connections end by their own timer."""
 
     connection_idle_timeout: float = DEFAULT_CONNECTION_IDLE_TIMEOUT
     """Seconds after which a connection without a packet from the peer is lost, counted
@@ -217,7 +217,7 @@ class BaseConfig:
     the application, where the oldest is dropped and counted."""
 
     debug: bool = DEFAULT_DEBUG
-    """Log the QUIC library's own trace at level DEBUG; slow."""
+    """Log the trace of the QUIC library at level DEBUG; slow."""
 
     dialects: list[int] = field(default_factory=lambda: list(DIALECTS))
     """The drafts of WebTransport over HTTP/3 to speak, out of 2, 7, 14 and 16.
@@ -237,8 +237,8 @@ class BaseConfig:
     for a stream."""
 
     flow_control_window_size: int = DEFAULT_FLOW_CONTROL_WINDOW_SIZE
-    """Bytes that the peer may send on one stream ahead of the application's
-    reads, at first."""
+    """Initial number of bytes that the peer may send on one stream before the application reads
+    them."""
 
     gso: bool = True
     """Send and receive several packets per system call where the kernel can (GSO, GRO)."""
@@ -248,19 +248,19 @@ class BaseConfig:
     SETTINGS at both ends. A client's handshake may take its ``connect_timeout``."""
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
-    """Bytes that the peer may send in one session, all streams together, ahead
-    of the application's reads. The window of the connection begins with as many,
-    or with two full streams if that is more. 0 stands for the default."""
+    """Bytes that the peer may send on all streams of one session together before the application
+    reads them. The window of the connection has the same initial size, or that of two full streams
+    if that is more. 0 means the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
-    """Bidirectional streams that the peer may have open at a time in one
-    session, and no more than ``max_incoming_streams``. The sessions of a
-    connection share as many, and 64 more. 0 stands for the default."""
+    """Bidirectional streams that the peer may have open at a time in one session, at most
+    ``max_incoming_streams``. All sessions of a connection share this number plus 64. 0 means the
+    default."""
 
     initial_max_streams_uni: int = DEFAULT_INITIAL_MAX_STREAMS_UNI
-    """Unidirectional streams that the peer may have open at a time in one
-    session, and no more than ``max_incoming_streams``. The sessions of a
-    connection share as many, and 16 more. 0 stands for the default."""
+    """Unidirectional streams that the peer may have open at a time in one session, at most
+    ``max_incoming_streams``. All sessions of a connection share this number plus 16. 0 means the
+    default."""
 
     ip_family: str = "any"
     """Addresses to connect to, or to listen on: ``any`` (IPv6 and IPv4), ``ipv4`` or
@@ -271,14 +271,14 @@ class BaseConfig:
 
     keylog_file: str | None = None
     """File to which TLS secrets are appended in the NSS key log format, for
-    decrypting captures. Only its owner may read it: it is made with mode 0600, and
-    gets it when it exists. A symbolic link is not followed. Never use it in production."""
+    decrypting captures. Only its owner may read it: its mode is set to 0600, even if it exists
+    already. A symbolic link is not followed. Never use it in production."""
 
     log_level: str = DEFAULT_LOG_LEVEL
     """``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``: the level of the
-    logger ``pywebtransport``, which all clients and servers of a process share; it is
-    set when one is made. ``INFO``, the default, leaves the level to the program's own
-    logging, and a level that the program gave this logger stays. No handler is
+    logger ``pywebtransport``, which all clients and servers of a process share. It is set when you
+    create one of them. ``INFO``, the default, leaves the level to your program, and a level that
+    your program has set for this logger is kept. No handler is
     installed: see ``pywebtransport.utils.setup_logging``."""
 
     max_connection_memory: int = DEFAULT_MAX_CONNECTION_MEMORY
@@ -301,29 +301,28 @@ class BaseConfig:
     """Bytes of the largest header section that is accepted (RFC 9114 section 4.2.2)."""
 
     max_incoming_streams: int = DEFAULT_MAX_INCOMING_STREAMS
-    """Streams of the peer that may wait in one session for the application to
-    take them; further ones are refused."""
+    """Streams of the peer that may wait in one session until the application accepts them; further
+    ones are refused."""
 
     max_memory: int | None = None
     """Bytes that all connections of the process together may hold on behalf of their
     peers: what counts for ``max_connection_memory``, and what was received on streams and
-    is not read yet. All clients and servers of a process share this limit; it is set when
-    one is made. None, the default, leaves it as it is, which is 1 GiB at first."""
+    is not read yet. All clients and servers of a process share this limit, which is set when you
+    create one of them. None, the default, leaves it as it is, initially 1 GiB."""
 
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
-    """Early arrivals kept for one session that is not established yet: so many
-    streams, and so many datagrams. Further streams are refused with WT_BUFFERED_STREAM_REJECTED;
+    """Early arrivals kept for one session that is not established yet: up to this many streams, and
+    as many datagrams. Further streams are refused with WT_BUFFERED_STREAM_REJECTED;
     further datagrams are dropped, and counted by ``connection.diagnose_issues``."""
 
     max_read_buffer_size: int = DEFAULT_MAX_READ_BUFFER_SIZE
-    """Bytes received on one stream that may wait for the application: the
-    ceiling of its window, which begins at ``flow_control_window_size`` and
-    grows while the application keeps up."""
+    """Bytes received on one stream that may wait for the application: the maximum of its window,
+    which starts at ``flow_control_window_size`` and grows while the application keeps up."""
 
     max_session_memory: int = DEFAULT_MAX_SESSION_MEMORY
     """Bytes that one session may hold on behalf of its peer, beside the windows of its
-    streams: datagrams that wait for the application, and messages, counted as what they
-    become when they are decoded."""
+    streams: datagrams that wait for the application, and messages, which count with their decoded
+    size."""
 
     max_stream_buffer_size: int = MAX_BUFFER_SIZE
     """Bytes that one stream may hold in each direction: ``max_read_buffer_size``
@@ -331,11 +330,10 @@ class BaseConfig:
 
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     """Early arrivals (streams and datagrams) kept for all sessions of one
-    connection together; what is beyond is refused or dropped likewise."""
+    connection together; further ones are refused or dropped likewise."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
-    """Bytes written to one stream that may wait for the network; above it
-    ``write`` waits."""
+    """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
 
     network: PacketNetwork | None = field(default=None, repr=False)
     """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:
@@ -345,7 +343,7 @@ class BaseConfig:
     """Seconds that early arrivals wait for their session."""
 
     pmtud: bool = True
-    """Find the largest packet that the path carries (RFC 9000 section 14.3)."""
+    """Probe for the largest packet that the path carries (RFC 9000 section 14.3)."""
 
     qlog_dir: str | None = None
     """Directory for one qlog file per connection. None: no qlog."""
@@ -354,27 +352,27 @@ class BaseConfig:
     """Seconds that one read from a stream may wait. None: no limit."""
 
     socket_buffer_size: int = DEFAULT_SOCKET_BUFFER_SIZE
-    """Bytes asked of the kernel for each UDP socket, each way; it may grant less."""
+    """Buffer size in bytes that is requested from the kernel for each UDP socket, each way; the
+    kernel may grant less."""
 
     stream_buffer_size: int = DEFAULT_BUFFER_SIZE
     """Bytes left in a stream's write buffer at which a waiting ``write`` goes on."""
 
     stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL
-    """Seconds. Accepted for compatibility; closed streams free themselves at once."""
+    """Seconds. Ignored; kept for compatibility. Closed streams free themselves at once."""
 
     stream_flow_control_increment_bidi: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
-    """Bidirectional streams of the peer that end before its limit is raised by as
-    many. A peer that is short of streams gets them sooner, one that has none left
-    gets each at once. This is for drafts with flow control in the session (14 and
-    16); with older ones the QUIC library decides."""
+    """The stream limit of the peer is raised by this number once as many of its bidirectional
+    streams have ended. A peer that has few streams left gets them sooner, and one that has none
+    left gets each at once. This applies to drafts with flow control in the session (14 and 16);
+    with older ones the QUIC library decides."""
 
     stream_flow_control_increment_uni: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
-    """Likewise for unidirectional streams."""
+    """The same for unidirectional streams."""
 
     udp_payload_size: int | None = None
-    """Bytes of the largest UDP payload that the path is known to carry: packets
-    have this size from the first on, and nothing is probed. None: 1200 bytes at
-    first, then what ``pmtud`` finds."""
+    """Largest UDP payload in bytes that you know the path to carry: packets have this size from the
+    start, without probing. None: 1200 bytes at first, then the size that ``pmtud`` finds."""
 
     write_timeout: float | None = DEFAULT_WRITE_TIMEOUT
     """Seconds that one write to a stream may wait for room. None: no limit."""
@@ -397,7 +395,7 @@ class BaseConfig:
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> Self:
-        """Make a configuration from a dictionary, for instance one of :meth:`to_dict`.
+        """Make a configuration from a dictionary, for instance the result of :meth:`to_dict`.
 
         Args:
             config_dict: Field names and values; missing fields get their defaults.
@@ -419,7 +417,7 @@ class BaseConfig:
         return type(self)(**self._values())
 
     def validate(self) -> None:
-        """Check every field, how fields fit together, and that named files exist.
+        """Check every field, that fields fit together, and that the named files exist.
 
         Raises:
             ConfigurationError: With the field, its value and what is accepted.
@@ -488,7 +486,7 @@ class BaseConfig:
             object.__setattr__(self, name, rule.convert(name, getattr(self, name)))
 
     def _check_together(self) -> None:
-        """Check what no single field shows; subclasses add to it."""
+        """Check that fields fit together; subclasses add to it."""
         for number, draft in self.extra_enabling_settings.items():
             if draft not in self.dialects:
                 raise invalid_config(
@@ -527,7 +525,7 @@ def _not_fields(key: str, value: Any) -> ConfigurationError:
     return invalid_config(
         key=key,
         value=value,
-        reason=f"{type(value).__name__} is no dictionary of field names and values",
+        reason=f"{type(value).__name__} is not a dictionary of field names and values",
     )
 
 

@@ -13,10 +13,9 @@ __all__ = ["ConfigBuilder"]
 
 
 class ConfigBuilder:
-    """Collects settings and makes a configuration of them.
+    """Collects settings and makes a configuration from them.
 
-    Arguments that are None leave the setting as it is. Every method returns
-    the builder.
+    An argument of None leaves its setting unchanged. Every method returns the builder.
 
     Args:
         config_type: ``client`` or ``server``.
@@ -41,15 +40,15 @@ class ConfigBuilder:
         """Make the configuration.
 
         Raises:
-            ConfigurationError: A setting is not accepted, or one was made that
-                this type of configuration does not have.
+            ConfigurationError: A setting is not accepted, or this type of configuration does not
+                have it.
         """
         if self.config_type == "client":
             return ClientConfig.create(**self._values)
         return ServerConfig.create(**self._values)
 
     def debug(self, *, enabled: bool = True, log_level: str = "DEBUG") -> Self:
-        """Switch debugging; ``log_level`` is used when it is switched on."""
+        """Switch debugging on or off; ``log_level`` is used when it is on."""
         return self._set(debug=enabled, log_level=log_level if enabled else None)
 
     def flow_control(
@@ -83,8 +82,8 @@ class ConfigBuilder:
     ) -> Self:
         """Set the number of streams and connections, and the stream buffer (bytes).
 
-        ``max_streams`` is ``max_streams`` of a client and
-        ``max_streams_per_connection`` of a server.
+        ``max_streams`` sets ``max_streams`` of a client or ``max_streams_per_connection`` of a
+        server.
         """
         streams = "max_streams" if self.config_type == "client" else "max_streams_per_connection"
         return self._set(
@@ -101,7 +100,7 @@ class ConfigBuilder:
         ca_certs: str | None = None,
         verify_mode: ssl.VerifyMode | None = None,
     ) -> Self:
-        """Set certificates (PEM files) and how the peer's certificate is checked."""
+        """Set the certificates (PEM files) and how to check that of the peer."""
         return self._set(
             certfile=certfile, keyfile=keyfile, ca_certs=ca_certs, verify_mode=verify_mode
         )

@@ -44,12 +44,12 @@ class ClientConfig(BaseConfig):
     """How a client connects, and the limits of its sessions."""
 
     allow_pooling: bool = False
-    """Let sessions to one authority share a connection, which is kept for further
-    ones until ``max_connections`` are open and another authority needs one. Not
-    possible together with ``server_certificate_hashes``."""
+    """Let sessions to one authority share a connection. It is kept for further sessions until
+    ``max_connections`` are open and another authority needs one. You cannot use this together with
+    ``server_certificate_hashes``."""
 
     auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
-    """Make ``WebTransportClient.create`` give a client that reconnects."""
+    """Make ``WebTransportClient.create`` return a client that reconnects."""
 
     certfile: str | None = None
     """PEM file of the certificate chain that identifies this client (mutual TLS)."""
@@ -58,12 +58,11 @@ class ClientConfig(BaseConfig):
     """Seconds that ``connect`` may take, from name resolution to the server's answer."""
 
     happy_eyeballs_delay: float = DEFAULT_HAPPY_EYEBALLS_DELAY
-    """Seconds after which the next address of a host is tried beside the first
-    (RFC 8305)."""
+    """Seconds after which the next address of a host is tried in parallel (RFC 8305)."""
 
     headers: Headers = field(default_factory=dict, repr=False)
-    """Header fields of every session request; a list of values makes several lines of
-    one. Not shown by ``repr``: they may hold credentials."""
+    """Header fields of every session request; a list of values becomes several lines. Not shown by
+    ``repr``, since they may contain credentials."""
 
     keyfile: str | None = None
     """PEM file of the key of ``certfile``."""
@@ -72,25 +71,25 @@ class ClientConfig(BaseConfig):
     """Connections that one client may have open at a time."""
 
     max_retries: int = DEFAULT_MAX_RETRIES
-    """Times that a reconnecting client tries again, and that any client sends a request
-    again which the server did not process (H3_REQUEST_REJECTED); 0: never."""
+    """How often a reconnecting client tries again, and how often any client resends a request that
+    the server did not process (H3_REQUEST_REJECTED); 0: never."""
 
     max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY
-    """Seconds of the longest pause between two tries."""
+    """Longest pause between two attempts, in seconds."""
 
     max_streams: int = DEFAULT_MAX_STREAMS
-    """Streams that this end may have open at a time in one session; opening another
-    raises ``StreamLimitError``, or waits for as long as its ``timeout`` says."""
+    """Streams that this end may have open at a time in one session. Opening another one raises
+    ``StreamLimitError``; with a ``timeout``, it waits that long first."""
 
     require_application_protocol: bool = False
-    """Close a session with WT_ALPN_ERROR unless the server picked one of
+    """Close a session with WT_ALPN_ERROR unless the server selected one of the
     ``application_protocols``."""
 
     retry_backoff: float = DEFAULT_RETRY_BACKOFF
-    """Factor by which the pause grows from one try to the next."""
+    """Factor by which the pause grows from one attempt to the next."""
 
     retry_delay: float = DEFAULT_RETRY_DELAY
-    """Seconds of the first pause between two tries."""
+    """First pause between two attempts, in seconds."""
 
     server_certificate_hashes: Sequence[CertificateHash] = field(default_factory=list)
     """SHA-256 hashes of certificates to accept instead of checking the chain
@@ -102,11 +101,11 @@ class ClientConfig(BaseConfig):
     """Seconds that opening a stream may wait for the peer's credit."""
 
     user_agent: str = f"pywebtransport/{__version__}"
-    """The ``user-agent`` header; empty: none is sent."""
+    """The ``user-agent`` header; an empty string sends none."""
 
     verify_mode: ssl.VerifyMode | None = DEFAULT_CLIENT_VERIFY_MODE
-    """``CERT_NONE`` accepts any server certificate; every other value, None
-    included, demands a valid one."""
+    """``CERT_NONE`` accepts any server certificate; every other value, including None, requires a
+    valid one."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **COMMON_RULES,
@@ -141,10 +140,10 @@ class ClientConfig(BaseConfig):
 
     @classmethod
     def create_for_development(cls, *, verify_ssl: bool = False) -> Self:
-        """Settings for trying things out: debug logs, certificates not checked.
+        """Settings for development: debug logs, certificates not checked.
 
         Args:
-            verify_ssl: Check the server's certificate all the same.
+            verify_ssl: Check the server's certificate anyway.
         """
         mode = ssl.CERT_REQUIRED if Flag().convert("verify_ssl", verify_ssl) else ssl.CERT_NONE
         return cls(verify_mode=mode, log_level="DEBUG", connect_timeout=10.0)
@@ -157,10 +156,10 @@ class ClientConfig(BaseConfig):
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> Self:
-        """Settings for real use: certificates are checked, only warnings are logged.
+        """Settings for production: certificates are checked, only warnings are logged.
 
         Args:
-            ca_certs: PEM file of the authorities to trust; None: the system's.
+            ca_certs: PEM file of the authorities to trust; None: those of the system.
             certfile: PEM file of this client's certificate chain.
             keyfile: PEM file of its key.
         """
@@ -173,11 +172,10 @@ class ClientConfig(BaseConfig):
         )
 
     def merge(self, other: ClientConfig | dict[str, Any]) -> Self:
-        """A new configuration in which ``other`` wins.
-
+        """Return a new configuration in which ``other`` takes precedence.
         Args:
-            other: A dictionary: all of its fields win. A configuration: those
-                of its fields win that differ from their defaults.
+            other: A dictionary: all its fields take precedence. A configuration: those of its
+                fields that differ from their defaults take precedence.
 
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.

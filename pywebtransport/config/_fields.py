@@ -1,8 +1,8 @@
 """Rules for configuration fields: one object per field says what it accepts.
 
-A rule checks a value and returns it in its normal form (a fresh list, an upper
-case level, 32 bytes of a hash), so that a configuration never shares mutable
-values with its caller and every reader finds one shape.
+A rule checks a value and returns it in its normal form (a new list, an upper-case level, the 32
+bytes of a hash). So a configuration never shares mutable values with its caller, and each field has
+one type.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ class Rule(Protocol):
 
     @property
     def expected(self) -> str:
-        """The accepted values in words, with the unit."""
+        """Description of the accepted values, with the unit."""
 
     def convert(self, key: str, value: Any) -> Any:
         """Return the normal form of ``value`` or raise :class:`ConfigurationError`."""
 
     def export(self, value: Any) -> Any:
-        """Return a normal form as JSON can hold it; ``convert`` accepts the result."""
+        """Return a normal form as a JSON value; ``convert`` accepts the result."""
 
 
 class _Rule:
-    """Shared parts: the complaint, and the export of plain values."""
+    """What all rules share: the error, and the export of plain values."""
 
     expected: str
 
@@ -90,7 +90,7 @@ class Number(_Rule):
         integer: Only whole numbers.
         above: ``low`` itself is not accepted.
         optional: None is accepted.
-        zero: What a zero stands for; None: a zero is a value like any other.
+        zero: The value that zero stands for; None: zero has no special meaning.
         auto: The word "auto" is accepted.
     """
 
@@ -149,7 +149,7 @@ class Flag(_Rule):
 
 @dataclass(frozen=True)
 class Choice(_Rule):
-    """One of a few words, in any case."""
+    """One of some words, in upper or lower case."""
 
     words: Sequence[str]
 
@@ -189,7 +189,7 @@ class Choices(_Rule):
 
 @dataclass(frozen=True)
 class Text(_Rule):
-    """One line of text."""
+    """A string of one line."""
 
     what: str = "text"
 
@@ -210,8 +210,8 @@ class Texts(_Rule):
     """A list of different, non-empty, printable ASCII strings.
 
     Attributes:
-        what: The name of one member.
-        longest: Most characters of one member.
+        what: What one member is called in messages.
+        longest: Longest member, in characters.
         empty: The list may be empty.
     """
 
@@ -243,7 +243,7 @@ class Texts(_Rule):
 
 @dataclass(frozen=True)
 class Path(_Rule):
-    """A file or directory name; whether it exists is asked by :meth:`exists`.
+    """A path of a file or directory; :meth:`exists` checks that it exists.
 
     Attributes:
         kind: "file" (must exist), "directory" (must exist) or "new file" (its
@@ -309,10 +309,10 @@ class VerifyMode(_Rule):
 
 @dataclass(frozen=True)
 class HeaderFields(_Rule):
-    """HTTP header fields; names are lower-cased as HTTP/3 wants them."""
+    """HTTP header fields; names are converted to lower case, as HTTP/3 requires."""
 
     expected: str = (
-        "a dictionary of header names and values (a list makes several lines), without "
+        "a dictionary of header names and values (a list becomes several lines), without "
         "pseudo-headers, connection-specific fields or line breaks"
     )
     # RFC 9114 section 4.2, and a CONNECT request has no content (RFC 9110 section 9.3.6).
@@ -331,7 +331,7 @@ class HeaderFields(_Rule):
     def convert(self, key: str, value: Any) -> HeaderMap:
         if not isinstance(value, Mapping):
             self.refuse(key, value)
-        # Complaints show names only: values may be credentials.
+        # Messages show names only: values may be credentials.
         names = list(value)
         result = HeaderMap()
         for name, content in value.items():
@@ -358,7 +358,7 @@ class HeaderFields(_Rule):
 
 @dataclass(frozen=True)
 class SettingNumbers(_Rule):
-    """Settings of HTTP/3 by number, each with one of some values."""
+    """HTTP/3 settings by number, each with one of some values."""
 
     values: Sequence[int]
 
@@ -366,7 +366,7 @@ class SettingNumbers(_Rule):
     def expected(self) -> str:  # type: ignore[override]
         return (
             "a dictionary: numbers of HTTP/3 settings that are not in use, 9 to "
-            f"{MAX_VARINT:,} (text such as '0x2c7cf001' too), and one of "
+            f"{MAX_VARINT:,} (or strings such as '0x2c7cf001'), and one of "
             f"{', '.join(map(str, self.values))} for each"
         )
 
@@ -384,7 +384,7 @@ class SettingNumbers(_Rule):
         if isinstance(name, bool) or not isinstance(name, int) or not 0 <= name <= MAX_VARINT:
             self.refuse(key, name)
         if name in HTTP3_SETTINGS:
-            self.refuse(key, name, f"setting 0x{name:x} has a meaning of its own")
+            self.refuse(key, name, f"setting 0x{name:x} has another meaning")
         if name >= 0x21 and (name - 0x21) % 0x1F == 0:
             self.refuse(key, name, f"setting 0x{name:x} is reserved: peers send it at random")
         return name
@@ -451,11 +451,11 @@ class CertificateHashes(_Rule):
 
 @dataclass(frozen=True)
 class SharedSecrets(_Rule):
-    """Secrets, or files that hold them; None: one that the server makes."""
+    """Secrets, or files that contain them; None: the server makes one."""
 
     expected: str = (
         f"None, or up to {MAX_SHARED_SECRETS} secrets, the newest first: bytes, at least "
-        f"{SHARED_SECRET_SIZE}, or the path of a file that holds them"
+        f"{SHARED_SECRET_SIZE}, or the path of a file that contains them"
     )
 
     def convert(self, key: str, value: Any) -> list[bytes | str] | None:
@@ -470,7 +470,7 @@ class SharedSecrets(_Rule):
         return [self._item(key, item) for item in value]
 
     def _item(self, key: str, item: Any) -> bytes | str:
-        # Complaints do not show the values.
+        # Messages do not show the values.
         if isinstance(item, Mapping):
             try:
                 item = bytes.fromhex(item["hex"])
@@ -492,7 +492,7 @@ class SharedSecrets(_Rule):
         return [item if isinstance(item, str) else {"hex": item.hex()} for item in value]
 
     def exists(self, key: str, value: list[bytes | str] | None) -> None:
-        """Raise :class:`ConfigurationError` when a file is missing; the first may be made."""
+        """Raise :class:`ConfigurationError` if a file is missing; the first one may be created."""
         for index, item in enumerate(value or ()):
             if isinstance(item, str):
                 Path("file" if index else "new file").exists(key, item)
@@ -605,7 +605,7 @@ class Network(_Rule):
 
 
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:
-    """Make the error for a field that does not exist, with the nearest names."""
+    """Create the error for a field that does not exist, with the most similar names."""
     shown = shorten(key, 100)
     near = []
     if isinstance(key, str) and len(key) < 100:
@@ -628,7 +628,7 @@ _SERVER_NAME = re.compile(r"(\*\.)?[0-9A-Za-z_]([0-9A-Za-z_.-]{0,251}[0-9A-Za-z_
 
 
 def _ascii_name(rule: _Rule, key: str, value: Any, name: str) -> str:
-    """An international name in ASCII, with ``*.`` before it or without."""
+    """An international name in ASCII, with or without ``*.`` in front."""
     star = "*." if name.startswith("*.") else ""
     try:
         return star + ascii_host(name.removeprefix("*."))

@@ -51,7 +51,7 @@ from ._keywords import Middleware, ServerFields
 __all__ = ["ServerConfig"]
 
 
-# Of what all clients may have, so much one address may; and at least so many.
+# The share of a limit that one client address may use, and the least that it gets.
 _SHARE = 0.75
 _SMALLEST_SHARE = 100
 
@@ -63,19 +63,19 @@ def _per_address(unit: str) -> Number:
 
 @dataclass(kw_only=True)
 class ServerConfig(BaseConfig):
-    """Where a server listens, who it is, and the limits of its sessions."""
+    """Where a server listens, its certificates, and the limits of its sessions."""
 
     access_log: bool = DEFAULT_ACCESS_LOG
     """Log one line per session request at level INFO."""
 
     allowed_origins: list[str] | None = None
-    """Web origins that may open sessions, such as ``https://example.org``; a
-    request with another ``origin`` is answered 403, one without any passes.
-    ``*`` or None: all."""
+    """Web origins that may open sessions, such as ``https://example.org``. A request with another
+    ``origin`` is answered with 403; a request without ``origin`` is accepted. ``*`` or None:
+    all."""
 
     bind_host: str = DEFAULT_BIND_HOST
-    """Host name or address to listen on; a name listens on all its addresses,
-    an empty one on every address."""
+    """Host name or address to listen on. A name means all its addresses, an empty string every
+    address."""
 
     bind_port: int = DEFAULT_DEV_PORT
     """UDP port to listen on; 0 lets the system choose."""
@@ -84,32 +84,32 @@ class ServerConfig(BaseConfig):
     """PEM file of the server's certificate chain, leaf first."""
 
     drain_spread: float = DEFAULT_DRAIN_SPREAD
-    """Seconds over which closing the server tells its clients to drain, in batches, so
-    that they do not all come back elsewhere in one moment; 0: all at once."""
+    """Seconds over which a closing server tells its clients to drain, in batches, so that they do
+    not all reconnect elsewhere at the same time; 0: all at once."""
 
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
-    """Seconds that closing the server leaves to a client's sessions after telling
-    it to drain."""
+    """Seconds that the sessions of a client may continue after a closing server has told it to
+    drain."""
 
     gc_policy: str = DEFAULT_GC_POLICY
-    """Python's garbage collector: ``server`` keeps it from looking at all sessions again and
-    again, and returns memory after a peak; ``off`` leaves it alone. ``auto`` is ``server``
-    where the process is the server's own, under ``ServerApp.run`` and in workers. It is a
-    matter of the whole process: ``server`` holds while one server that says so listens."""
+    """Python's garbage collector: ``server`` keeps it from scanning all sessions again and again,
+    and returns memory after a peak; ``off`` does not touch it. ``auto`` means ``server`` under
+    ``ServerApp.run`` and in workers, where the process belongs to the server. The setting is in
+    force for the whole process while a server with ``server`` listens."""
 
     keyfile: str = DEFAULT_KEYFILE
     """PEM file of the key of ``certfile``."""
 
     max_connections: int = DEFAULT_SERVER_MAX_CONNECTIONS
-    """Connections at a time, those whose handshake is not complete aside; further ones
-    are refused with CONNECTION_REFUSED."""
+    """Connections at a time, without those whose handshake is not complete; further ones are
+    refused with CONNECTION_REFUSED."""
 
     max_connections_per_address: int | Literal["auto"] | None = DEFAULT_PER_ADDRESS
     """Connections at a time of one client address; further ones are refused with
-    CONNECTION_REFUSED before their handshake. Of IPv6 the first 64 bits count, and
-    what a connection counts for is the address of its handshake. ``auto``: three
-    quarters of ``max_connections``, at least 100. None: no limit, such as behind a
-    forwarder, from whose address all clients come."""
+    CONNECTION_REFUSED before their handshake. For IPv6, the first 64 bits count. A connection
+    counts for the address of its handshake. ``auto``: three quarters of ``max_connections``, at
+    least 100. None: no limit, for instance behind a forwarder, where all clients have the same
+    address."""
 
     max_half_open_connections: int = DEFAULT_MAX_HALF_OPEN_CONNECTIONS
     """Connections at a time whose handshake is not complete; packets of
@@ -121,46 +121,46 @@ class ServerConfig(BaseConfig):
     token; 0: no limit."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
-    """Sessions at a time, all connections together; further ones are answered 429, or
-    refused with H3_REQUEST_REJECTED on a connection that has as many by itself."""
+    """Sessions at a time, all connections together. Further ones are answered with 429, or refused
+    with H3_REQUEST_REJECTED on a connection that has this many by itself."""
 
     max_sessions_per_address: int | Literal["auto"] | None = DEFAULT_PER_ADDRESS
     """Sessions at a time of one client address, as in ``max_connections_per_address``;
-    further ones are answered 429 with ``retry-after``. ``auto``: three quarters of
+    further ones are answered with 429 and ``retry-after``. ``auto``: three quarters of
     ``max_sessions``, at least 100. None: no limit."""
 
     max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
-    """Streams that this end may have open at a time on one connection, all its
-    sessions together; opening another raises ``StreamLimitError``, or waits for as
-    long as its ``timeout`` says."""
+    """Streams that this end may have open at a time on one connection, all its sessions together.
+    Opening another one raises ``StreamLimitError``; with a ``timeout``, it waits that long
+    first."""
 
     middleware: list[Middleware] = field(default_factory=list)
-    """Middleware that every session request passes, in this order."""
+    """Middleware that checks every session request, in this order."""
 
     retry: str = DEFAULT_RETRY_POLICY
     """Whether clients must prove their address with a Retry packet: ``off``,
     ``auto`` (under load) or ``always`` (RFC 9000 section 8.1.2)."""
 
     session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
-    """Seconds. Accepted for compatibility; closed sessions free themselves at once."""
+    """Seconds. Ignored; kept for compatibility. Closed sessions free themselves at once."""
 
     shared_secret: bytes | str | PathLike[str] | Sequence[bytes | str | PathLike[str]] | None = (
         field(default=None, repr=False)
     )
-    """What the keys of stateless resets, address tokens and session tickets are derived
-    from: 32 bytes or more, a file that holds them (made with mode 0600 when there is
-    none), or a list of these to change from one to another: the first is used for what
-    is given out, up to three older ones for what comes back. With the same secret, a server
-    that was started again tells its clients so within a round trip of their next packet,
-    and machines that serve one name take each other's tokens and tickets. None: a secret
-    of this user's own, in ``$STATE_DIRECTORY/shared-secret`` (systemd), or
+    """The secret from which the keys of stateless resets, address tokens and session tickets are
+    derived: 32 bytes or more, a file that contains them (created with mode 0600 if it does not
+    exist), or a list of these for changing the secret: the first is used for new tokens and
+    tickets, up to three older ones only for those that clients still have. With the same secret,
+    clients of a restarted server learn of the restart within a round trip of their next packet, and
+    machines that serve one name accept each other's tokens and tickets. None: a secret of this
+    user, in ``$STATE_DIRECTORY/shared-secret`` (systemd), or
     ``pywebtransport/shared-secret`` in ``$XDG_STATE_HOME`` or ``~/.local/state``. Not shown
     by ``repr``."""
 
     shutdown_timeout: float = DEFAULT_SHUTDOWN_TIMEOUT
-    """Seconds that ``run()`` and ``run_workers()`` leave to shutdown handlers, and to
-    whatever else of the application has to end, after ``drain_spread``,
-    ``drain_timeout`` and ``close_timeout``; then the process ends with status 70."""
+    """Seconds that ``run()`` and ``run_workers()`` give to shutdown handlers, and to all other code
+    of the application that has to end, after ``drain_spread``, ``drain_timeout`` and
+    ``close_timeout``. Then the process ends with status 70."""
 
     sni_certificates: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further certificates by server name: ``{"example.org": (certfile, keyfile)}``;
@@ -168,11 +168,11 @@ class ServerConfig(BaseConfig):
 
     verify_mode: ssl.VerifyMode = DEFAULT_SERVER_VERIFY_MODE
     """Client certificates: ``CERT_NONE`` asks for none, ``CERT_OPTIONAL`` checks
-    one that is given, ``CERT_REQUIRED`` demands one. The last two need ``ca_certs``."""
+    one that is given, ``CERT_REQUIRED`` requires one. The last two need ``ca_certs``."""
 
     workers: int = DEFAULT_WORKERS
-    """Processes that share the port: ``ServerApp.run`` or ``run_workers`` starts
-    them. The other limits are each worker's own."""
+    """Processes that share the port; ``ServerApp.run`` or ``run_workers`` starts them. All other
+    limits apply to each worker separately."""
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **COMMON_RULES,
@@ -221,12 +221,12 @@ class ServerConfig(BaseConfig):
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> Self:
-        """Settings for trying things out: debug logs; no file is made.
+        """Settings for development: debug logs; creates no file.
 
         Args:
             host: Host name or address to listen on.
             port: UDP port; 0 lets the system choose.
-            certfile: PEM file of the certificate chain; None: to be set later.
+            certfile: PEM file of the certificate chain; None: you set it later.
             keyfile: PEM file of its key.
         """
         return cls(
@@ -247,7 +247,7 @@ class ServerConfig(BaseConfig):
         keyfile: str,
         ca_certs: str | None = None,
     ) -> Self:
-        """Settings for real use: only warnings are logged.
+        """Settings for production: only warnings are logged.
 
         Args:
             host: Host name or address to listen on.
@@ -255,7 +255,7 @@ class ServerConfig(BaseConfig):
             certfile: PEM file of the certificate chain, leaf first.
             keyfile: PEM file of its key.
             ca_certs: PEM file of authorities; when given, client certificates
-                that they signed are checked, though not demanded.
+                that they signed are checked, but not required.
 
         Raises:
             ConfigurationError: certfile or keyfile is empty, or a value is not accepted.
@@ -290,11 +290,10 @@ class ServerConfig(BaseConfig):
         return (self.bind_host, self.bind_port)
 
     def merge(self, other: ServerConfig | dict[str, Any]) -> Self:
-        """A new configuration in which ``other`` wins.
-
+        """Return a new configuration in which ``other`` takes precedence.
         Args:
-            other: A dictionary: all of its fields win. A configuration: those
-                of its fields win that differ from their defaults.
+            other: A dictionary: all its fields take precedence. A configuration: those of its
+                fields that differ from their defaults take precedence.
 
         Raises:
             ConfigurationError: A field is unknown or its value is not accepted.

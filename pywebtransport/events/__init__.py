@@ -1,4 +1,4 @@
-"""Events: what happened, objects that tell it, and a bus that carries it further."""
+"""Events, objects that emit them, and a bus that distributes them."""
 
 from ._backend import EventBackend
 from ._bus import EventBus, create_event_bus

@@ -1,4 +1,4 @@
-"""What carries messages between the event buses of one or of many processes."""
+"""Backends carry messages between the event buses of one or many processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Deliver", "EventBackend"]
 logger = logging.getLogger("pywebtransport.events")
 
 Deliver: TypeAlias = Callable[[str, bytes], object]
-"""Takes the channel and the payload of one message. Runs on the event loop and must not block."""
+"""Receives channel and payload of one message. Runs on the event loop and must not block."""
 
 DEFAULT_MAX_PAYLOAD_SIZE = 1024 * 1024
 """Bytes of one message."""
@@ -29,21 +29,20 @@ MAX_CHANNEL_LENGTH = 1024
 
 
 GapListener: TypeAlias = Callable[[float | None], object]
-"""Told None when messages begin to get lost, and then the seconds that it lasted."""
+"""Called with None when messages begin to get lost, and then with the duration in seconds."""
 
 
 @runtime_checkable
 class EventBackend(Protocol):
     """Carries payloads from publishers to subscribers of a channel, at most once.
 
-    Messages of one publisher on one channel arrive in order. What is published
-    while a subscriber is not connected is lost to it. A message comes back to the
-    process that published it when that process subscribes, and only this way: a
-    bus never delivers its own messages besides the backend.
+    Messages of one publisher on one channel arrive in order. A subscriber does not get messages
+    that are published while it is not connected. A process that subscribes to what it publishes
+    gets its own messages back through the backend, and only this way.
 
-    A backend belongs to the event loop that started it. One that can lose messages by
-    losing a connection also has ``watch_gaps``, as :class:`RedisBackend` has: buses and
-    brokers pass on what it tells.
+    A backend belongs to the event loop that started it. A backend that can lose messages together
+    with a connection also has ``watch_gaps``, as :class:`RedisBackend` has: buses and brokers
+    report these gaps.
     """
 
     async def start(self) -> None:
@@ -57,11 +56,11 @@ class EventBackend(Protocol):
         """End every subscription and release everything; idempotent."""
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Send ``payload`` to the subscribers of ``channel``; returns when it was handed on.
+        """Send ``payload`` to the subscribers of ``channel``; returns when it was passed on.
 
         Raises:
             ConfigurationError: ``channel`` is empty or longer than 1024 characters.
-            ConnectionError: The backend is not connected now, so nobody gets it.
+            ConnectionError: The backend is not connected, so nobody gets it.
             SerializationError: The payload is larger than the backend carries.
         """
 
@@ -69,16 +68,16 @@ class EventBackend(Protocol):
         """Call ``deliver`` for each message on the channels that ``pattern`` names.
 
         Args:
-            pattern: A channel; ``*`` in it stands for any run of characters.
-            deliver: What to call.
+            pattern: A channel; ``*`` in it matches any characters.
+            deliver: The function to call.
 
         Returns:
-            An identifier for ``unsubscribe``. The subscription is in force then.
+            An identifier for ``unsubscribe``. The subscription is then in force.
 
         Raises:
             ConfigurationError: ``pattern`` is empty or longer than 1024 characters.
             ConnectionError: The backend is not connected now.
-            WebTransportError: The backend has as many subscriptions as it may.
+            WebTransportError: The backend has reached its limit of subscriptions.
         """
 
     async def unsubscribe(self, subscription_id: str) -> None:
@@ -89,18 +88,20 @@ def check_channel(key: str, name: str) -> str:
     """Check the name of a channel, or a pattern.
 
     Raises:
-        ConfigurationError: Not a text of 1 to 1024 characters that UTF-8 can hold.
+        ConfigurationError: Not a string of 1 to 1024 characters that UTF-8 can encode.
     """
     given: object = name  # callers without a type checker may pass anything
     if not isinstance(given, str) or not 0 < len(given) <= MAX_CHANNEL_LENGTH:
         raise invalid_config(
-            key=key, value=given, reason=f"expected a text of 1 to {MAX_CHANNEL_LENGTH} characters"
+            key=key,
+            value=given,
+            reason=f"expected a string of 1 to {MAX_CHANNEL_LENGTH} characters",
         )
     try:
         given.encode()
     except UnicodeEncodeError as error:
         raise invalid_config(
-            key=key, value=given, reason="expected a text that UTF-8 can hold"
+            key=key, value=given, reason="expected a string that UTF-8 can encode"
         ) from error
     return given
 
@@ -113,7 +114,7 @@ def check_room(count: int, limit: int) -> None:
     """
     if count >= limit:
         raise WebTransportError(
-            f"The backend has {count} subscriptions already; its max_subscriptions is {limit}"
+            f"the backend has {count} subscriptions already; its max_subscriptions is {limit}"
         )
 
 
@@ -127,13 +128,13 @@ def check_payload(payload: bytes, limit: int) -> None:
     check_instance("payload", payload, bytes, bytearray, memoryview)
     if len(payload) > limit:
         raise SerializationError(
-            f"The payload has {len(payload)} bytes; max_payload_size is {limit}",
+            f"the payload has {len(payload)} bytes; max_payload_size is {limit}",
             details={"size": len(payload), "max_payload_size": limit},
         )
 
 
 def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
-    """Hear of the gaps of a backend that has any; what to call to hear no more."""
+    """Watch the gaps of a backend that reports them; return a function that stops this."""
     watch: Any = getattr(backend, "watch_gaps", None)
     if watch is None:
         return lambda: None
@@ -142,14 +143,14 @@ def watch_gaps(backend: object, listener: GapListener) -> Callable[[], None]:
 
 
 class Handing:
-    """Hands messages to subscribers, in the order in which they came.
+    """Passes messages to subscribers, in the order in which they came.
 
-    Each may have many subscribers, and each of these many members: whoever hands over more
-    waits for the end, or they would be made faster than they are delivered.
+    A message may have many subscribers, and each of these many members. So a publisher waits for
+    the delivery, or messages would be created faster than they are delivered.
 
     Attributes:
         delivered: Messages that subscribers took.
-        errors: Messages at which they raised.
+        errors: Messages for which they raised.
     """
 
     __slots__ = ("_rounds", "delivered", "errors")
@@ -165,21 +166,21 @@ class Handing:
         channel: str,
         payload: bytes,
     ) -> None:
-        """Hand one message over, and wait until it has arrived.
+        """Deliver one message, and wait until it has arrived.
 
         Args:
             subscribers: A snapshot.
-            deliver_of: What to call for one of them; None: it does not want the message.
-            channel: That of the message.
-            payload: Its bytes.
+            deliver_of: Returns the function to call for one of them; None: not for this one.
+            channel: The channel of the message.
+            payload: The bytes of the message.
 
         Cancellation:
-            It is handed over all the same.
+            It is delivered anyway.
         """
         longer: list[Round] = []
 
         def hand(subscriber: Any) -> None:
-            # One that is delivered to may end another.
+            # A subscriber may end the subscription of another.
             deliver = deliver_of(subscriber)
             if deliver is not None:
                 self._call(deliver, channel, payload, longer)
@@ -193,7 +194,7 @@ class Handing:
             result = deliver(channel, payload)
         except (Exception, asyncio.CancelledError) as error:
             self.errors += 1
-            what = f"Subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
+            what = f"subscriber {name_of(deliver)} failed for a message on '{printable(channel)}'"
             log_application_error(logger, f"{what}: it", error)
             return
         self.delivered += 1

@@ -1,4 +1,4 @@
-"""A bus: events for whoever subscribed, in this process or in many."""
+"""An event bus, for one process or many."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Message:
 
 
 class _Subscription:
-    """A handler, the events that wait for it, and the task in which it runs."""
+    """A handler, its waiting events, and the task in which it runs."""
 
     __slots__ = ("event_type", "handler", "id", "once", "queue", "task")
 
@@ -67,36 +67,34 @@ class _Subscription:
 
 
 class EventBus(AsyncCloseable):
-    """Passes events from publishers to subscribers who know only their type.
+    """Passes events from publishers to subscribers of their type.
 
-    Without a backend it serves one process, and handlers get the very
-    :class:`Event` object that was published. With a backend every bus on it,
-    in any process, gets each event, the publisher's own too: as a copy that
-    was serialized, whose ``source`` is a text. Then delivery is what the
-    backend's is: at most once.
+    Without a backend, it serves one process, and handlers get the same :class:`Event` object that
+    was published. With a backend, every bus on it gets each event, in any process, including that
+    of the publisher. This is a serialized copy, whose ``source`` is a string. The backend delivers
+    each event at most once.
 
-    A handler is a function or a coroutine function. Each subscription gets its
-    events in order and one at a time; while a coroutine runs, further events
-    wait in a queue of its own, so that a slow handler keeps nobody else
-    waiting. When that queue is full the oldest event is dropped, counted and
-    logged. A handler that raises is logged and counted, and gets the next event
-    all the same.
+    A handler is a function or a coroutine function. Each subscription gets its events in order and
+    one at a time. While a coroutine runs, further events wait in the queue of this subscription, so
+    a slow handler does not hold up others. When the queue is full, the oldest event is dropped,
+    counted and logged. If a handler raises, this is logged and counted, and it still gets the next
+    event.
 
-    With a backend that can lose messages, a gap is an event of type ``EventBus.GAP``
-    on the buses of this process: ``data`` is ``{"connected": False, "seconds": None}``
-    when it begins, and has True and the seconds that it lasted when it is over.
+    With a backend that can lose messages, each gap is reported by events of type ``EventBus.GAP``
+    on the buses of this process. Their ``data`` is ``{"connected": False, "seconds": None}`` when
+    it begins, and has True and its duration when it is over.
 
-    A bus belongs to one event loop. With a backend it hears others from
-    :meth:`start` on, which ``async with`` and :func:`create_event_bus` call.
+    A bus belongs to one event loop. With a backend, it receives events of other buses after
+    :meth:`start`, which ``async with`` and :func:`create_event_bus` call.
 
     Args:
         backend: What carries events to other buses; None: nothing does.
         serializer: How events travel on the backend; None: as JSON. It must
             rebuild dataclasses, as :class:`JSONSerializer` and
             :class:`MsgPackSerializer` do.
-        channel_prefix: Put before an event's type, that is the backend's
-            channel. Buses with different ones do not hear each other, unless
-            one prefix begins with the other.
+        channel_prefix: The channel in the backend is this prefix and the type of the event. Buses
+            with different prefixes do not receive events of each other, unless one prefix begins
+            with the other.
         close_backend: Whether :meth:`close` closes the backend too; False when
             others use it.
         max_queue_size: Events that wait for one subscription.
@@ -107,7 +105,7 @@ class EventBus(AsyncCloseable):
     """
 
     GAP: ClassVar[str] = "event_bus_gap"
-    """Type of the events that tell of lost messages."""
+    """Type of the events that report lost messages."""
 
     _instances: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EventBus]] = (
         weakref.WeakKeyDictionary()
@@ -144,7 +142,7 @@ class EventBus(AsyncCloseable):
         self._ids = itertools.count(1)
         self._subscriptions: dict[str, _Subscription] = {}
         self._by_type: dict[str, dict[str, _Subscription]] = {}
-        # Of subscriptions that may be gone already.
+        # Tasks of subscriptions that may be gone already.
         self._tasks: set[asyncio.Task[None]] = set()
         self._rounds = Rounds()
         self._queued = 0
@@ -156,10 +154,10 @@ class EventBus(AsyncCloseable):
 
     @classmethod
     async def get_instance(cls) -> EventBus:
-        """The bus that all code on this event loop shares; it has no backend.
+        """Return the bus that all code on this event loop shares; it has no backend.
 
-        It is made by the first call, and again by the first one after it was
-        closed. It goes away with its loop.
+        The first call creates it, and so does the first call after it was closed. It goes away with
+        its loop.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -170,13 +168,13 @@ class EventBus(AsyncCloseable):
         return bus
 
     async def start(self) -> None:
-        """Start the backend and listen to it; idempotent, nothing without a backend.
+        """Start the backend and listen to it; does nothing without a backend. Idempotent.
 
         Raises:
             ConnectionError: The backend cannot be reached.
             WebTransportError: The bus is closed.
 
-        Cancellation: safe; it may be called again.
+        Cancellation: safe; you may call it again.
         """
         async with self._starting:
             self._check_open()
@@ -189,8 +187,8 @@ class EventBus(AsyncCloseable):
     async def close(self) -> None:
         """End all subscriptions, cancel handlers that run, release the backend. Idempotent.
 
-        Takes at most about 5 seconds in all. A handler, or a backend, that takes longer is
-        cancelled; one that goes on all the same is named in the log, and left behind.
+        Takes at most about 5 seconds. A handler or backend that takes longer is cancelled. If it
+        continues anyway, it is named in the log and no longer waited for.
 
         Cancellation: safe; handlers are cancelled even when the caller does
         not wait for their end. The backend may then need another ``close()``.
@@ -226,21 +224,21 @@ class EventBus(AsyncCloseable):
         data: EventData | None = None,
         source: Any = None,
     ) -> None:
-        """Publish an event made of these; as :meth:`publish`.
+        """Create an event and publish it, as :meth:`publish` does.
 
         Args:
             event_type: What happened.
-            data: Facts for :attr:`Event.data`.
-            source: For :attr:`Event.source`.
+            data: Value of :attr:`Event.data`.
+            source: Value of :attr:`Event.source`.
         """
         await self.publish(Event(type=event_type, data=data, source=source))
 
     async def publish(self, event: Event) -> None:
-        """Give an event to all subscribers of its type; does not wait for their handlers.
+        """Pass an event to all subscribers of its type, without waiting for their handlers.
 
-        Without a backend, handlers that are functions have run when it returns,
-        and coroutines have begun; of many the event loop runs some in each turn.
-        With one, the backend has the event; the bus is started when it was not.
+        Without a backend, handlers that are functions have run when it returns, and coroutines have
+        begun. If there are many, the event loop runs some in each turn. With a backend, the backend
+        has the event; the bus is started if necessary.
 
         Raises:
             ConnectionError: The backend is not connected now.
@@ -255,7 +253,7 @@ class EventBus(AsyncCloseable):
         if self._backend is None:
             self._counts["published"] += 1
             await self._dispatch(event).wait()
-            # Others get a turn, so that a publisher in a loop does not fill all queues.
+            # Let others run, so that a publisher in a loop does not fill all queues.
             await asyncio.sleep(0)
             return
         payload = self._encode(event)
@@ -267,21 +265,21 @@ class EventBus(AsyncCloseable):
     def subscribe(
         self, event_type: EventType | str, handler: EventHandler, once: bool = False
     ) -> str:
-        """Call ``handler`` for each event of a type from now on.
+        """Call ``handler`` for each future event of a type.
 
-        With a backend, those of other buses come once this one is started.
+        With a backend, events of other buses arrive after this bus was started.
 
         Args:
-            event_type: The events it wants.
+            event_type: The type of the events.
             handler: A function or coroutine function of one :class:`Event`.
-            once: Only for the next one.
+            once: Call it only for the next event.
 
         Returns:
             An identifier for :meth:`unsubscribe`.
 
         Raises:
-            WebTransportError: The bus is closed or has ``max_subscriptions``,
-                or ``handler`` is not callable.
+            WebTransportError: The bus is closed, or has ``max_subscriptions``, or ``handler`` is
+                not callable.
         """
         check_text("event_type", event_type)
         self._check_open()
@@ -290,7 +288,7 @@ class EventBus(AsyncCloseable):
             raise WebTransportError(f"{printable(given)} cannot subscribe: it is not callable")
         if len(self._subscriptions) >= self._max_subscriptions:
             raise WebTransportError(
-                f"The bus has {len(self._subscriptions)} subscriptions already; "
+                f"the bus has {len(self._subscriptions)} subscriptions already; "
                 f"its max_subscriptions is {self._max_subscriptions}"
             )
         subscription = _Subscription(f"sub-{next(self._ids)}", str(event_type), handler, once)
@@ -301,7 +299,7 @@ class EventBus(AsyncCloseable):
     def unsubscribe(self, subscription_id: str) -> None:
         """End a subscription; an unknown identifier is ignored.
 
-        Events that wait for it are forgotten; a coroutine that runs goes on.
+        Its waiting events are dropped; a coroutine that runs continues.
         """
         check_text("subscription_id", subscription_id)
         subscription = self._remove(subscription_id)
@@ -315,11 +313,11 @@ class EventBus(AsyncCloseable):
             self.unsubscribe(subscription_id)
 
     def get_subscription_count(self) -> int:
-        """How many subscriptions there are."""
+        """Number of subscriptions."""
         return len(self._subscriptions)
 
     def get_stats(self) -> dict[str, Any]:
-        """Counts.
+        """Return counters.
 
         ``subscriptions``, ``event_types``, ``queued`` (events that wait),
         ``running`` (coroutines), ``published``, ``received`` (from the backend),
@@ -336,7 +334,7 @@ class EventBus(AsyncCloseable):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise WebTransportError("The bus is closed")
+            raise WebTransportError("the bus is closed")
 
     # --------------------------------------------------------------- delivery
 
@@ -364,7 +362,7 @@ class EventBus(AsyncCloseable):
             self._counts["dropped"] += 1
             if self._counts["dropped"] == 1:
                 logger.warning(
-                    "Handler %s is too slow for %s: its oldest event was dropped (%d kept); "
+                    "handler %s is too slow for %s: its oldest event was dropped (%d kept); "
                     "further ones are only counted",
                     name_of(subscription.handler),
                     printable(event.type),
@@ -374,7 +372,7 @@ class EventBus(AsyncCloseable):
         self._queued += 1
 
     def _call(self, subscription: _Subscription, event: Event) -> Awaitable[None] | None:
-        """Call the handler; what has to be awaited, if anything."""
+        """Call the handler; return what has to be awaited, if anything."""
         try:
             result = subscription.handler(event)
         except (Exception, asyncio.CancelledError) as error:
@@ -402,7 +400,8 @@ class EventBus(AsyncCloseable):
                     try:
                         await result
                     except (Exception, asyncio.CancelledError) as error:
-                        # The handler's own, of something that it waited for? Then it failed.
+                        # If something that the handler waited for was cancelled, the handler
+                        # failed.
                         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                             raise
                         self._report(subscription, event, error)
@@ -417,7 +416,7 @@ class EventBus(AsyncCloseable):
 
     def _report(self, subscription: _Subscription, event: Event, error: BaseException) -> None:
         self._counts["errors"] += 1
-        what = f"Handler {name_of(subscription.handler)} failed for event {printable(event.type)}"
+        what = f"handler {name_of(subscription.handler)} failed for event {printable(event.type)}"
         log_application_error(logger, f"{what}: it", error, session=session_among(event.source))
 
     def _remove(self, subscription_id: str) -> _Subscription | None:
@@ -432,7 +431,7 @@ class EventBus(AsyncCloseable):
     # ---------------------------------------------------------------- backend
 
     def _tell_gap(self, seconds: float | None) -> None:
-        """The backend loses messages (None), or did for so many seconds."""
+        """The backend loses messages (None), or has done so for this many seconds."""
         self._dispatch(
             Event(type=self.GAP, data={"connected": seconds is not None, "seconds": seconds})
         )
@@ -452,7 +451,7 @@ class EventBus(AsyncCloseable):
             raise
         except Exception as error:  # a serializer of the application
             raise SerializationError(
-                f"Event {printable(event.type)} cannot be serialized: {printable(error)}",
+                f"event {printable(event.type)} cannot be serialized: {printable(error)}",
                 original_exception=error,
             ) from error
 
@@ -467,11 +466,11 @@ class EventBus(AsyncCloseable):
                 event_id=message.event_id,
                 source=message.source,
             )
-        except Exception as error:  # anybody may write to the backend, and serializers differ
+        except Exception as error:  # others may write to the backend, and serializers differ
             self._counts["malformed"] += 1
             if self._counts["malformed"] == 1:
                 logger.warning(
-                    "A message on '%s' is no event and was dropped; further ones are only "
+                    "a message on '%s' is not an event and was dropped; further ones are only "
                     "counted: %s",
                     printable(channel),
                     printable(error),
@@ -481,11 +480,11 @@ class EventBus(AsyncCloseable):
 
 
 def _nothing() -> None:
-    """No gaps are watched."""
+    """Do nothing: no gaps are watched."""
 
 
 async def create_event_bus(backend: EventBackend | None = None) -> EventBus:
-    """Make a bus and start it.
+    """Create a bus and start it.
 
     Args:
         backend: As for :class:`EventBus`.

@@ -1,9 +1,8 @@
-"""Objects that tell what happens to them.
+"""Objects that emit events.
 
-:class:`EventEmitter` is the base class of connections, sessions, streams and
-datagram transports. It is built to cost nothing where nobody listens: an
-emitter holds one empty slot until the first listener is added, and the
-library asks :meth:`EventEmitter._has_listeners` before it makes an event.
+:class:`EventEmitter` is the base class of connections, sessions, streams and datagram transports.
+It costs almost nothing without listeners: an emitter has one empty slot until the first listener is
+added, and the library calls :meth:`EventEmitter._has_listeners` before it creates an event.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ MAX_TASKS = 1000
 
 _Waiter = Callable[[Event], None]
 _Watcher = Callable[[Event], object]
-# What a handler may raise: also a cancellation of its own, of something that it waited for.
+# Exceptions of a handler, including the cancellation of something that it waited for.
 _FAILURES = (Exception, asyncio.CancelledError)
 
 
 class _State:
-    """What an emitter holds once somebody listens."""
+    """The state of an emitter once it has listeners."""
 
     __slots__ = (
         "any_handlers",
@@ -74,13 +73,13 @@ class _State:
         self.handlers: dict[str, list[EventHandler]] = {}
         self.once: dict[str, list[EventHandler]] = {}
         self.any_handlers: list[EventHandler] = []
-        # The library's own, which no caller of the emitter can take away or hold up.
+        # Watchers of the library, which users of the emitter can neither remove nor delay.
         self.watchers: dict[str, list[_Watcher]] = {}
-        # Callers of wait_for: their look-outs by event type, and their futures.
+        # Callers of wait_for: their conditions by event type, and their futures.
         self.waiters: dict[str, list[_Waiter]] = {}
         self.waiting: set[asyncio.Future[Event]] = set()
         self.history: deque[Event] = deque(maxlen=MAX_HISTORY)
-        # Events held back, and whether waiters were told of them already.
+        # Events held back, and whether waiting callers were told of them already.
         self.queue: deque[tuple[Event, bool]] = deque()
         self.dropped = 0
         self.paused = False
@@ -90,7 +89,7 @@ class _State:
         self.drain_task: asyncio.Task[None] | None = None
 
     def take_handlers(self, event_type: str) -> list[EventHandler]:
-        """The handlers to call for one event; those of ``once`` are used up."""
+        """Return the handlers for one event; those of ``once`` are removed."""
         return [
             *self.handlers.get(event_type, ()),
             *self.once.pop(event_type, ()),
@@ -116,10 +115,10 @@ class _State:
                 shared_log(logger).tell(
                     "paused",
                     logging.WARNING,
-                    "A paused emitter dropped its oldest event (%d kept)",
+                    "a paused emitter dropped its oldest event (%d kept)",
                     MAX_QUEUE,
                 )
-        # A handler that is being given older events may wait for this one.
+        # A handler that gets older events right now may wait for this one.
         if not self.paused:
             self.wake_waiters(event)
         self.queue.append((event, not self.paused))
@@ -127,20 +126,20 @@ class _State:
 
 
 class EventEmitter(AsyncCloseable):
-    """Lets others listen to what happens to an object.
+    """Lets others listen to the events of an object.
 
     Handlers are functions or coroutine functions of one :class:`Event`. A
     handler that raises is logged and does not keep the others from running.
     All methods belong to the thread of the event loop.
 
-    A class of one's own may have further bases: other arguments go on to their ``__init__``.
-    Leaving ``async with`` closes an emitter.
+    Your own subclass may have further base classes: other arguments are passed to their
+    ``__init__``. Leaving ``async with`` closes an emitter.
 
     Args:
         max_listeners: Handlers per event type; 0: no limit.
     """
 
-    # One slot, empty until there is a listener; subclasses may use __slots__ too.
+    # One slot, empty until there is a listener; subclasses may use __slots__, too.
     __slots__ = ("_emitter",)
 
     def __init__(
@@ -152,11 +151,11 @@ class EventEmitter(AsyncCloseable):
             EventEmitter.set_max_listeners(self, max_listeners=max_listeners)
 
     async def close(self) -> None:
-        """Remove all handlers, end all waiting, cancel handlers that still run. Idempotent.
+        """Remove all handlers, end all waiting calls, cancel running handlers. Idempotent.
 
         Callers of :meth:`wait_for` get :class:`WebTransportError`. Events
-        emitted later are ignored. A handler that goes on after its cancellation
-        for 5 seconds is named in the log, and left behind.
+        emitted later are ignored. A handler that continues for 5 seconds after its cancellation is
+        named in the log, and no longer waited for.
 
         Cancellation: safe; handlers are cancelled even when the caller does
         not wait for their end.
@@ -164,7 +163,7 @@ class EventEmitter(AsyncCloseable):
         await self._emitter_close(DEFAULT_CLOSE_TIMEOUT)
 
     async def _emitter_close(self, timeout: float) -> None:
-        """As ``close``, with so many seconds for the handlers."""
+        """As ``close``, with this many seconds for the handlers."""
         state = self._emitter_state()
         state.closed = True
         self._forget_listeners()
@@ -172,7 +171,7 @@ class EventEmitter(AsyncCloseable):
         state.paused = False
         for future in state.waiting:
             if not future.done():
-                future.set_exception(WebTransportError("The emitter was closed while waiting"))
+                future.set_exception(WebTransportError("the emitter was closed while waiting"))
         await end_tasks(state.tasks, timeout=timeout, logger=logger, what="event handlers")
 
     def pause(self) -> None:
@@ -188,8 +187,7 @@ class EventEmitter(AsyncCloseable):
         """Deliver events again, those held back first and in order.
 
         Returns:
-            The task that delivers them, which may be awaited; None when there
-            are none.
+            The task that delivers them, which you may await; None if there are none.
 
         Raises:
             RuntimeError: Events were held back and no event loop is running.
@@ -211,22 +209,21 @@ class EventEmitter(AsyncCloseable):
         data: EventData | None = None,
         source: Any = None,
     ) -> None:
-        """Tell all handlers of an event type, one after the other, and wait for them.
+        """Call all handlers of an event type, one after the other, and wait for them.
 
         Args:
             event_type: What happened.
-            data: Facts for :attr:`Event.data`.
-            source: For :attr:`Event.source`; None: this object.
+            data: Value of :attr:`Event.data`.
+            source: Value of :attr:`Event.source`; None: this object.
 
-        Cancellation: the handler that is running is cancelled, later ones are
-        not called.
+        Cancellation: the running handler is cancelled, later ones are not called.
         """
         await self._emit(
             Event(type=event_type, data=data, source=self if source is None else source)
         )
 
     def off(self, event_type: EventType | str, handler: EventHandler | None = None) -> None:
-        """Remove a handler of an event type, or all of them."""
+        """Remove one handler of an event type, or all of them."""
         check_text("event_type", event_type)
         state = self._emitter
         if state is None:
@@ -243,7 +240,7 @@ class EventEmitter(AsyncCloseable):
                 del table[event_type]
 
     def off_any(self, handler: EventHandler | None = None) -> None:
-        """Remove a handler of all events, or all such handlers."""
+        """Remove one handler of all events, or all such handlers."""
         state = self._emitter
         if state is None:
             return
@@ -253,7 +250,7 @@ class EventEmitter(AsyncCloseable):
             state.any_handlers.remove(handler)
 
     def on(self, event_type: EventType | str, handler: EventHandler) -> None:
-        """Call ``handler`` for each event of a type; adding it twice is the same as once.
+        """Call ``handler`` for each event of a type. Adding it again has no effect.
 
         Raises:
             WebTransportError: The emitter is closed or has ``max_listeners``
@@ -270,7 +267,7 @@ class EventEmitter(AsyncCloseable):
         self._emitter_add(None, "any event", handler)
 
     def once(self, event_type: EventType | str, handler: EventHandler) -> None:
-        """Call ``handler`` for the next event of a type only.
+        """Call ``handler`` only for the next event of a type.
 
         Raises:
             WebTransportError: As for :meth:`on`.
@@ -287,16 +284,16 @@ class EventEmitter(AsyncCloseable):
 
         Args:
             event_type: What to wait for.
-            timeout: Seconds to wait at most; None: no limit.
-            condition: Events for which it gives False are passed over.
+            timeout: Longest wait in seconds; None: no limit.
+            condition: Events for which it returns False are skipped.
 
         Returns:
             The event.
 
         Raises:
-            TimeoutError: No such event came in time.
+            TimeoutError: There was no such event in time.
             WebTransportError: The emitter was closed.
-            Exception: Whatever ``condition`` raised.
+            Exception: Any exception of ``condition``.
 
         Cancellation: safe; nothing stays registered.
         """
@@ -306,7 +303,7 @@ class EventEmitter(AsyncCloseable):
             check_callable("condition", condition)
         state = self._emitter_state()
         if state.closed:
-            raise WebTransportError("The emitter is closed")
+            raise WebTransportError("the emitter is closed")
         limit = asyncio.timeout(seconds)
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
@@ -329,7 +326,7 @@ class EventEmitter(AsyncCloseable):
             if not limit.expired():
                 raise
             raise TimeoutError(
-                f"No '{printable(event_type)}' event within {timeout} seconds",
+                f"no '{printable(event_type)}' event within {timeout} seconds",
                 timeout_duration=timeout,
                 operation=f"wait_for('{printable(event_type)}')",
             ) from error
@@ -353,12 +350,11 @@ class EventEmitter(AsyncCloseable):
     ) -> list[Event]:
         """Past events, oldest first.
 
-        An emitter remembers its last 1000 events, counted from the first
-        listener on.
+        An emitter remembers its last 1000 events, starting with its first listener.
 
         Args:
             event_type: Only events of this type; None: all.
-            limit: At most this many, the newest.
+            limit: Return at most this many, the newest ones.
         """
         check_integer("limit", limit, -sys.maxsize, sys.maxsize)
         if self._emitter is None or limit <= 0:
@@ -371,7 +367,7 @@ class EventEmitter(AsyncCloseable):
         return history[-limit:]
 
     def get_stats(self) -> dict[str, Any]:
-        """Counts of handlers and events."""
+        """Return counters of handlers and events."""
         state = self._emitter or _State()
         return {
             "total_handlers": sum(map(len, state.handlers.values())),
@@ -385,11 +381,11 @@ class EventEmitter(AsyncCloseable):
         }
 
     def listener_count(self, event_type: EventType | str) -> int:
-        """How many handlers an event type has, without those of all events."""
+        """Number of handlers of an event type, without handlers of all events."""
         return len(self.listeners(event_type))
 
     def listeners(self, event_type: EventType | str) -> list[EventHandler]:
-        """The handlers of an event type, without those of all events."""
+        """The handlers of an event type, without handlers of all events."""
         check_text("event_type", event_type)
         state = self._emitter
         if state is None:
@@ -403,7 +399,7 @@ class EventEmitter(AsyncCloseable):
             WebTransportError: As for :meth:`on`.
         """
         for name in dir(type(target)):
-            # What dir() names need not be there: __annotations__ of the type of functions.
+            # Names from dir() may not exist, such as __annotations__ of the type of functions.
             event_type = getattr(getattr(type(target), name, None), "__event_type__", None)
             if event_type is not None:
                 EventEmitter.on(self, event_type, getattr(target, name))
@@ -419,7 +415,7 @@ class EventEmitter(AsyncCloseable):
         """Limit the handlers per event type; 0: no limit.
 
         Raises:
-            ConfigurationError: Not a whole number from 0 up.
+            ConfigurationError: Not a whole number of at least 0.
         """
         check_integer("max_listeners", max_listeners, 0, sys.maxsize)
         self._emitter_state().max_listeners = max_listeners
@@ -427,7 +423,7 @@ class EventEmitter(AsyncCloseable):
     # For the library itself.
 
     def _has_listeners(self, event_type: EventType | str) -> bool:
-        """Whether an event of this type would be heard; cheap, ask before making its data."""
+        """Whether an event of this type has listeners; cheap: check before creating its data."""
         state = self._emitter
         return state is not None and (
             event_type in state.handlers
@@ -438,15 +434,15 @@ class EventEmitter(AsyncCloseable):
         )
 
     def add_watcher(self, event_type: EventType, watcher: _Watcher) -> None:
-        """Advanced: call a function at each event of a type, whatever handlers are removed.
+        """Advanced: call a function for each event of a type, even if handlers are removed.
 
         For libraries. Unlike a handler, a watcher is also called while the emitter is paused,
         stays when all listeners are removed, and does not count for ``max_listeners``.
 
         Args:
-            event_type: What to watch for.
+            event_type: The type to watch for.
             watcher: Called in the turn in which the event happens; must not block or raise.
-                Adding it twice is the same as once.
+                Adding it again has no effect.
         """
         watchers = self._emitter_state().watchers.setdefault(event_type, [])
         if watcher not in watchers:
@@ -454,7 +450,7 @@ class EventEmitter(AsyncCloseable):
             self._listener_added(event_type)
 
     def remove_watcher(self, event_type: EventType, watcher: _Watcher) -> None:
-        """Advanced: take back ``add_watcher``; a function that is not there is left alone."""
+        """Advanced: undo ``add_watcher``; an unknown function is ignored."""
         state = self._emitter
         watchers = None if state is None else state.watchers.get(event_type)
         if state is not None and watchers and watcher in watchers:
@@ -463,12 +459,12 @@ class EventEmitter(AsyncCloseable):
                 del state.watchers[event_type]
 
     def _listener_added(self, event_type: str | None) -> None:
-        """Somebody listens to a type from now on, or to all (None); for subclasses to prepare."""
+        """Hook for subclasses: a type, or all types (None), now have a listener."""
 
     def _emit_nowait(self, event_type: EventType | str, data: EventData | None = None) -> None:
-        """Tell handlers without waiting: functions now, coroutines in tasks of their own.
+        """Call handlers without waiting: functions now, coroutines in new tasks.
 
-        Does nothing where nobody listens.
+        Does nothing without listeners.
         """
         state = self._emitter
         if state is None or not self._has_listeners(event_type):
@@ -489,7 +485,7 @@ class EventEmitter(AsyncCloseable):
                 self._emitter_start(state, handler, event, result)
 
     async def _emit(self, event: Event) -> int:
-        """Tell all handlers and wait for them; how many failed."""
+        """Call all handlers and wait for them; return how many failed."""
         state = self._emitter_state()
         if state.closed:
             return 0
@@ -523,7 +519,7 @@ class EventEmitter(AsyncCloseable):
         shared_log(logger).tell(
             "not run",
             logging.ERROR,
-            "Handler %s was not run for %s: %s",
+            "handler %s was not run for %s: %s",
             name_of(handler),
             printable(event.type),
             why,
@@ -550,7 +546,7 @@ class EventEmitter(AsyncCloseable):
                 if not told:
                     state.wake_waiters(event)
                 await self._emitter_deliver(state, event)
-                # What was held back may be much, and handlers need not wait for anything.
+                # Many events may have been held back, and handlers may never wait for anything.
                 await turns.pause()
         finally:
             state.drain_task = None
@@ -590,7 +586,7 @@ class EventEmitter(AsyncCloseable):
                 "handlers that are no longer needed"
             )
         if why:
-            raise WebTransportError(f"No handler for '{printable(event_type)}' can be added: {why}")
+            raise WebTransportError(f"no handler for '{printable(event_type)}' can be added: {why}")
         handlers.append(handler)
         if table is not None:
             table[event_type] = handlers
@@ -598,7 +594,7 @@ class EventEmitter(AsyncCloseable):
 
 
 def create_event_emitter(*, max_listeners: int = DEFAULT_MAX_LISTENERS) -> EventEmitter:
-    """Make an emitter of its own.
+    """Create an emitter.
 
     Args:
         max_listeners: Handlers per event type; 0: no limit.
@@ -610,7 +606,7 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
     """Mark a method as a handler; :meth:`EventEmitter.register_handlers` adds it.
 
     Args:
-        event_type: The events it wants.
+        event_type: The type of its events.
     """
 
     check_text("event_type", event_type)
@@ -623,7 +619,7 @@ def event_handler(event_type: EventType | str) -> Callable[[F], F]:
 
 
 async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) -> bool:
-    """Wait for a handler; False: it failed."""
+    """Wait for a handler; return False if it failed."""
     try:
         await result
         return True
@@ -637,5 +633,5 @@ async def _finish(handler: EventHandler, event: Event, result: Awaitable[None]) 
 def _report(handler: EventHandler, event: Event, error: BaseException) -> None:
     data = event.data
     session = session_among(event.source, data.get("session") if isinstance(data, dict) else None)
-    what = f"Handler {name_of(handler)} failed for event {printable(event.type)}: it"
+    what = f"handler {name_of(handler)} failed for event {printable(event.type)}: it"
     log_application_error(logger, what, error, session=session)

@@ -36,12 +36,12 @@ class Event:
     """Something that happened.
 
     Attributes:
-        type: What; a name of :class:`EventType` becomes that member, other
-            names stay strings.
+        type: The type; a name of :class:`EventType` is converted to that member, other names stay
+            strings.
         timestamp: When, in seconds since the epoch.
-        data: Facts; their shape depends on the type.
+        data: Information; its structure depends on the type.
         source: The object that emitted the event.
-        event_id: A unique name of this event.
+        event_id: A unique ID of this event.
     """
 
     type: EventType | str
@@ -69,7 +69,7 @@ class Event:
 
     @classmethod
     def for_error(cls, error: Exception, *, source: Any = None) -> Self:
-        """Make an event about an exception; its class selects the type."""
+        """Create an event about an exception; its class selects the type."""
         match error:
             case TimeoutError():
                 event_type = EventType.TIMEOUT_ERROR
@@ -111,7 +111,7 @@ class Event:
 
     @property
     def is_error_event(self) -> bool:
-        """True for the types that report a failure."""
+        """True for types that report a failure."""
         return self.type in _ERROR_TYPES
 
     @property
@@ -125,7 +125,7 @@ class Event:
         return self.type.startswith("stream_")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a dictionary; the source is given by its ``repr``."""
+        """Return the fields as a dictionary, with the ``repr`` of the source."""
         return {
             "id": self.event_id,
             "type": str(self.type),

@@ -1,4 +1,4 @@
-"""Messages between the buses of one process."""
+"""A backend for the buses of one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["MemoryBackend"]
 
 @dataclass(frozen=True, slots=True)
 class _Subscription:
-    """Somebody who wants the messages of one pattern."""
+    """A subscriber to one pattern."""
 
     id: str
     pattern: str
@@ -36,16 +36,15 @@ class _Subscription:
 class MemoryBackend(AsyncCloseable):
     """An :class:`EventBackend` within the process: no server, no copies, no queue.
 
-    A message is handed to its subscribers before ``publish`` returns; when they are many, over
-    several turns of the event loop. Share one
-    between the buses that shall hear each other.
+    A message is delivered before ``publish`` returns; to many subscribers, over several turns of
+    the event loop. Use the same backend for all buses that should be connected.
 
     Args:
         max_payload_size: Bytes of one message.
         max_subscriptions: Subscriptions at a time.
 
     Raises:
-        ConfigurationError: A limit is not a whole number from 1 up.
+        ConfigurationError: A limit is not a whole number of at least 1.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class MemoryBackend(AsyncCloseable):
         self._started = False
         self._ids = itertools.count(1)
         self._subscriptions: dict[str, _Subscription] = {}
-        # The same ones by channel, and those whose pattern has a "*".
+        # The same subscriptions by channel, and those whose pattern has a "*".
         self._exact: dict[str, dict[str, _Subscription]] = {}
         self._globs: dict[str, _Subscription] = {}
         self._published = 0
@@ -74,24 +73,24 @@ class MemoryBackend(AsyncCloseable):
         self._started = True
 
     async def close(self) -> None:
-        """End every subscription; idempotent. It may be started again."""
+        """End every subscription; idempotent. You may start it again."""
         self._started = False
         self._subscriptions.clear()
         self._exact.clear()
         self._globs.clear()
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Hand ``payload`` to the subscribers of ``channel``.
+        """Deliver ``payload`` to the subscribers of ``channel``.
 
-        Gives others a turn of the loop afterwards, so that a publisher in a
-        loop does not keep the receivers from running.
+        Lets other tasks run afterwards, so that a publisher in a loop does not starve the
+        receivers.
 
         Raises:
-            ConfigurationError: ``channel`` is no name for a channel.
+            ConfigurationError: ``channel`` is not a valid name.
             ConnectionError: The backend is not started.
             SerializationError: The payload is larger than ``max_payload_size``.
 
-        Cancellation: the message was handed on all the same.
+        Cancellation: the message is delivered anyway.
         """
         check_channel("channel", channel)
         check_payload(payload, self._max_payload_size)
@@ -112,15 +111,14 @@ class MemoryBackend(AsyncCloseable):
         """Call ``deliver`` for each message on the channels that ``pattern`` names.
 
         Args:
-            pattern: A channel; ``*`` in it stands for any run of characters.
-            deliver: What to call; must not block.
+            pattern: A channel; ``*`` in it matches any characters.
+            deliver: The function to call; must not block.
 
         Returns:
             An identifier for :meth:`unsubscribe`.
 
         Raises:
-            ConfigurationError: ``pattern`` is no name for a channel, or ``deliver`` cannot
-                be called.
+            ConfigurationError: ``pattern`` is not a valid name, or ``deliver`` cannot be called.
             ConnectionError: The backend is not started.
             WebTransportError: There are ``max_subscriptions`` already.
 
@@ -153,7 +151,7 @@ class MemoryBackend(AsyncCloseable):
             del self._exact[subscription.pattern]
 
     def get_stats(self) -> dict[str, Any]:
-        """Counts: subscriptions, published, delivered, and errors of subscribers."""
+        """Return counters: subscriptions, published, delivered, and errors of subscribers."""
         return {
             "subscriptions": len(self._subscriptions),
             "published": self._published,
@@ -163,14 +161,14 @@ class MemoryBackend(AsyncCloseable):
 
     def _check_started(self) -> None:
         if not self._started:
-            raise ConnectionError("The backend is not started; see MemoryBackend.start()")
+            raise ConnectionError("the backend is not started; call MemoryBackend.start()")
 
 
 def _matches(parts: list[str], channel: str) -> bool:
-    """Whether ``channel`` has all the parts between the stars of a pattern, in their order.
+    """Whether ``channel`` contains all parts between the stars of a pattern, in this order.
 
-    Patterns may come from clients, so that it must not backtrack: the leftmost
-    place of a part leaves most room for the next ones.
+    Patterns may come from clients, so this must not backtrack: the leftmost match of each part
+    leaves most room for the next ones.
     """
     first, *middle, last = parts
     if not channel.startswith(first):

@@ -1,4 +1,4 @@
-"""Messages between processes and machines, through a Redis server."""
+"""A backend that connects processes and machines through a Redis server."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ __all__ = ["RedisBackend"]
 logger = logging.getLogger("pywebtransport.events")
 
 _LOG_INTERVAL = 60.0
-"""Seconds between two lines about attempts that fail in the same way."""
+"""Seconds between two log lines about attempts that fail in the same way."""
 _MAX_UNDER_WAY = 1000
-"""Messages that are being published at a time; more of them wait for their turn."""
+"""Messages that may be published at a time; more of them wait for their turn."""
 
 
 class _Channel:
-    """A channel or pattern on the server, and who wants its messages."""
+    """A channel or pattern on the server, and its subscribers."""
 
     __slots__ = ("confirmed", "delivers", "key", "pattern")
 
     def __init__(self, pattern: str, prefix: str) -> None:
         self.pattern = pattern
         self.delivers: dict[str, Deliver] = {}
-        # The reply to SUBSCRIBE on the connection of now.
+        # The reply to SUBSCRIBE on the current connection.
         self.confirmed: asyncio.Future[Any] | None = None
         if "*" in pattern:
             parts = [_escape(part) for part in pattern.split("*")]
@@ -54,12 +54,12 @@ class _Channel:
             self.key = (b"message", (prefix + pattern).encode())
 
     def ask(self, link: RedisLink) -> asyncio.Future[Any]:
-        """Subscribe on the server; the reply."""
+        """Subscribe on the server; return the reply."""
         self.confirmed = link.request(*self.command("SUBSCRIBE"))
         return self.confirmed
 
     def command(self, verb: str) -> tuple[str, bytes]:
-        """``SUBSCRIBE`` or ``UNSUBSCRIBE``, or those of patterns."""
+        """``SUBSCRIBE`` or ``UNSUBSCRIBE``, or the same for patterns."""
         kind, name = self.key
         return (f"P{verb}" if kind == b"pmessage" else verb), name
 
@@ -67,32 +67,28 @@ class _Channel:
 class RedisBackend(AsyncCloseable):
     """An :class:`EventBackend` on Redis ``PUBLISH`` and ``SUBSCRIBE``.
 
-    Delivery is *at most once*: what is published while this process is not
-    connected is lost to it. It connects again by itself, with growing, random
-    pauses, and subscribes again; each such gap is logged, counted in
-    :meth:`get_stats`, and told to ``on_gap`` and to those who asked by
-    :meth:`watch_gaps`, buses and brokers among them. Credentials that the server
-    refuses, and a server that cannot be reached, are WARNINGs in the log, once a minute
-    at most. Messages are delivered as they
-    arrive and are not queued here; a subscriber that is slow keeps a bounded
-    queue of its own, as :class:`EventBus` does.
+    Delivery is *at most once*: this process does not get messages that are published while it is
+    not connected. It reconnects automatically, with growing, random pauses, and subscribes again.
+    Each such gap is logged, counted in :meth:`get_stats`, and reported to ``on_gap`` and to
+    listeners of :meth:`watch_gaps`, such as buses and brokers. Refused credentials and an
+    unreachable server are logged as WARNING, at most once a minute. Messages are delivered as they
+    arrive and are not queued here; a slow subscriber should have its own bounded queue, as
+    :class:`EventBus` has.
 
     Two connections are used: one for subscriptions, one for publishing.
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user name,
             password and options of redis-py, such as ``?ssl_ca_certs=ca.pem``.
-            The number of the database has no influence: channels belong to
-            the server.
-        prefix: Put before the name of every channel on the server, to keep
-            apart applications that share it.
-        timeout: Seconds to wait at most for a connection, or for an answer.
-        reconnect_delay: Seconds before the first attempt to connect again; it
-            doubles with each that fails, and is shortened at random by up to
-            one half, so that many processes do not come at once.
-        max_reconnect_delay: Seconds between two attempts at most.
-        ping_interval: Seconds of silence after which the server is asked whether it is
-            still there; without an answer within ``timeout`` the connection counts as lost.
+            The database number has no effect: channels belong to the server.
+        prefix: Prefix of every channel name on the server, to separate applications that share it.
+        timeout: Longest wait for a connection, or for an answer, in seconds.
+        reconnect_delay: Seconds before the first attempt to reconnect. It doubles with each
+            failure, and is shortened at random by up to one half, so that many processes do not
+            reconnect at the same time.
+        max_reconnect_delay: Longest pause between two attempts, in seconds.
+        ping_interval: Seconds of silence after which the server is pinged. Without an answer within
+            ``timeout``, the connection is considered lost.
         max_payload_size: Bytes of one message; a larger one from elsewhere is
             dropped and counted.
         max_subscriptions: Subscriptions at a time.
@@ -167,10 +163,10 @@ class RedisBackend(AsyncCloseable):
         return self
 
     async def start(self) -> None:
-        """Connect; idempotent. From then on lost connections are made again.
+        """Connect; idempotent. From then on, lost connections are reestablished.
 
         Raises:
-            AuthenticationError: The server wants other credentials.
+            AuthenticationError: The server refuses the credentials.
             ConnectionError: It cannot be reached in time.
 
         Cancellation: safe; nothing stays open.
@@ -187,19 +183,19 @@ class RedisBackend(AsyncCloseable):
                 self._keeper = asyncio.get_running_loop().create_task(self._keep_connected(link))
 
     async def close(self) -> None:
-        """End every subscription and both connections; idempotent. It may be started again.
+        """End every subscription and both connections; idempotent. You may start it again.
 
-        Cancellation: safe; everything is released all the same.
+        Cancellation: safe; everything is released anyway.
         """
         self._subscriptions.clear()
         self._channels.clear()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
-            # Not left to the keeper: cancelled before its first step it releases nothing.
+            # Not left to the keeper: if cancelled before its first step, it releases nothing.
             links = [one for one in (self._subscriber, self._publisher) if one is not None]
             for link in links:
-                link.abort(ConnectionError("The backend was closed"))
+                link.abort(ConnectionError("the backend was closed"))
             await asyncio.gather(asyncio.wait([keeper]), *(link.close() for link in links))
             self._subscriber = self._publisher = None
 
@@ -208,7 +204,7 @@ class RedisBackend(AsyncCloseable):
 
         Raises:
             AuthenticationError: The user may not publish there.
-            ConfigurationError: ``channel`` is no name for a channel.
+            ConfigurationError: ``channel`` is not a valid name.
             ConnectionError: The server is not connected now, or did not answer
                 in time; it is not known then whether anybody gets the message.
             SerializationError: The payload is larger than ``max_payload_size``.
@@ -227,16 +223,15 @@ class RedisBackend(AsyncCloseable):
         """Call ``deliver`` for each message on the channels that ``pattern`` names.
 
         Args:
-            pattern: A channel; ``*`` in it stands for any run of characters.
-            deliver: What to call; must not block. What it raises is logged.
+            pattern: A channel; ``*`` in it matches any characters.
+            deliver: The function to call; must not block. Exceptions are logged.
 
         Returns:
-            An identifier for :meth:`unsubscribe`. The server knows the
-            subscription then.
+            An identifier for :meth:`unsubscribe`. The server has confirmed the subscription.
 
         Raises:
             AuthenticationError: The user may not subscribe to that.
-            ConfigurationError: ``pattern`` is no name for a channel.
+            ConfigurationError: ``pattern`` is not a valid name.
             ConnectionError: The server is not connected now, or did not answer
                 in time.
             WebTransportError: There are ``max_subscriptions`` already.
@@ -254,7 +249,7 @@ class RedisBackend(AsyncCloseable):
         self._subscriptions[subscription_id] = channel
         try:
             reply = channel.confirmed
-            # One that was refused may be allowed by now.
+            # A subscription that was refused may be allowed by now.
             if reply is None or (reply.done() and isinstance(reply.result(), BaseException)):
                 reply = channel.ask(link)
             await self._answer(link, reply)
@@ -266,7 +261,7 @@ class RedisBackend(AsyncCloseable):
     async def unsubscribe(self, subscription_id: str) -> None:
         """End a subscription; an unknown identifier is ignored.
 
-        Cancellation: the subscription has ended all the same.
+        Cancellation: the subscription ends anyway.
         """
         check_text("subscription_id", subscription_id)
         reply = self._forget(subscription_id)
@@ -274,7 +269,7 @@ class RedisBackend(AsyncCloseable):
             await asyncio.wait([reply], timeout=self._timeout)
 
     def watch_gaps(self, listener: GapListener) -> Callable[[], None]:
-        """Hear of each gap, when it begins and when it is over.
+        """Call a listener when a gap begins and when it is over.
 
         Args:
             listener: Called with None when the connection was lost, and with the length of
@@ -282,7 +277,7 @@ class RedisBackend(AsyncCloseable):
                 must not block; what it raises is logged.
 
         Returns:
-            A function that ends it.
+            A function that stops this.
         """
         check_callable("listener", listener)
         self._gap_listeners.append(listener)
@@ -295,7 +290,7 @@ class RedisBackend(AsyncCloseable):
 
     @property
     def last_error(self) -> Exception | None:
-        """Why there is no connection: what ended it, or the last attempt; None while there is."""
+        """Why there is no connection: its error, or that of the last attempt; None if connected."""
         return self._last_error
 
     def get_stats(self) -> dict[str, Any]:
@@ -321,7 +316,7 @@ class RedisBackend(AsyncCloseable):
         return await RedisLink.open(self._arguments, timeout=self._timeout, on_message=on_message)
 
     async def _keep_connected(self, link: RedisLink) -> None:
-        """Own the connections: wait for the end of one, make the next, until cancelled."""
+        """Manage the connections: wait for the end of one, create the next, until cancelled."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -331,14 +326,15 @@ class RedisBackend(AsyncCloseable):
                 lost = loop.time()
                 self._subscriber = None
                 self._counts["gaps"] += 1
-                self._last_error = redis_error(error, "The connection to Redis was lost")
+                self._last_error = redis_error(error, "the connection to Redis was lost")
                 logger.warning(
-                    "The connection to Redis was lost; messages get lost: %s", printable(error)
+                    "the connection to Redis was lost; messages get lost: %s", printable(error)
                 )
                 self._tell_listeners(None)
-                # The server is gone for publishing too; if not, the next message finds out.
+                # Publishing probably cannot reach the server, either; if it can, the next message
+                # shows it.
                 if self._publisher is not None:
-                    self._publisher.abort(ConnectionError("The connection to Redis was lost"))
+                    self._publisher.abort(ConnectionError("the connection to Redis was lost"))
                 link = await self._connect_again()
                 self._tell_gap(loop.time() - lost)
         finally:
@@ -360,7 +356,7 @@ class RedisBackend(AsyncCloseable):
             delay = min(2 * delay, self._max_delay)
 
     async def _subscribe_again(self, link: RedisLink) -> bool:
-        """Whether the server knows all subscriptions again; else the link has ended."""
+        """Whether the server knows all subscriptions again; otherwise the link has ended."""
         replies = [(channel, channel.ask(link)) for channel in self._channels.values()]
         for channel, reply in replies:
             try:
@@ -385,10 +381,10 @@ class RedisBackend(AsyncCloseable):
         return True
 
     def _failed(self, error: Exception) -> None:
-        """An attempt to connect failed: every kind of failure is told, but not every time."""
+        """An attempt to connect failed: log every kind of failure, but not every time."""
         self._last_error = error
         if isinstance(error, AuthenticationError):
-            # That does not get right by waiting.
+            # Waiting does not fix this.
             kind, what = "refused", "Redis refuses to let this process in"
         else:
             kind, what = "unreachable", "Redis cannot be reached"
@@ -398,7 +394,7 @@ class RedisBackend(AsyncCloseable):
         self._gap_seconds += seconds
         self._last_error = None
         self._log.flush()
-        logger.info("Connected to Redis again after %.3f seconds", seconds)
+        logger.info("connected to Redis again after %.3f seconds", seconds)
         if self._on_gap is not None:
             self._call("on_gap", self._on_gap, seconds)
         self._tell_listeners(seconds)
@@ -422,7 +418,7 @@ class RedisBackend(AsyncCloseable):
         link = self._subscriber
         if link is None or link.ended:
             why = "not started" if self._keeper is None else "not connected to Redis now"
-            raise ConnectionError(f"The backend is {why}")
+            raise ConnectionError(f"the backend is {why}")
         return link
 
     async def _link_for_publishing(self) -> RedisLink:
@@ -434,7 +430,7 @@ class RedisBackend(AsyncCloseable):
                 self._publisher = None
             if self._publisher is None:
                 if self._failed_openings != failed:
-                    # One attempt is for all who wait: theirs would follow one after the other.
+                    # All callers share one attempt: theirs would run one after the other.
                     raise ConnectionError("Redis could not be reached for publishing")
                 try:
                     link = await self._open(_ignore)
@@ -445,12 +441,12 @@ class RedisBackend(AsyncCloseable):
                 self._last_error = None
                 if self._subscriber is None:
                     await link.close()
-                    raise ConnectionError("The backend was closed or lost Redis meanwhile")
+                    raise ConnectionError("the backend was closed or lost Redis meanwhile")
                 self._publisher = link
             return self._publisher
 
     async def _answer(self, link: RedisLink, reply: asyncio.Future[Any]) -> None:
-        # Not awaited itself: cancelling one who waits must not cancel it for the others.
+        # Not awaited directly: cancelling one caller must not cancel it for the others.
         await asyncio.wait([reply], timeout=self._timeout)
         if not reply.done():
             error = ConnectionError(f"Redis did not answer within {self._timeout:g} seconds")
@@ -458,7 +454,7 @@ class RedisBackend(AsyncCloseable):
             raise error
         result = reply.result()
         if isinstance(result, BaseException):
-            raise redis_error(result, "Redis did not do it") from result
+            raise redis_error(result, "Redis refused the command") from result
 
     # ---------------------------------------------------------------- messages
 
@@ -480,7 +476,7 @@ class RedisBackend(AsyncCloseable):
         await self._handing.hand_over(tuple(delivers), delivers.get, text, payload)
 
     def _forget(self, subscription_id: str) -> asyncio.Future[Any] | None:
-        """Remove a subscription; the reply of the server, when it has to know."""
+        """Remove a subscription; return the reply if the server has to know."""
         channel = self._subscriptions.pop(subscription_id, None)
         if channel is None:
             return None
@@ -494,7 +490,7 @@ class RedisBackend(AsyncCloseable):
 
 
 def _escape(text: str) -> str:
-    """``text`` with what a pattern of Redis would take for something else made plain."""
+    """``text`` with the special characters of Redis patterns escaped."""
     for special in "\\*?[]":
         text = text.replace(special, "\\" + special)
     return text

@@ -1,4 +1,4 @@
-"""One connection to a Redis server on which many commands are under way at a time."""
+"""One connection to a Redis server, with many commands in progress at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..utils._turns import Turns
 __all__ = ["OnMessage", "RedisLink", "load_redis", "parse_redis_url", "redis_error"]
 
 _TURN = 100
-"""Replies handled before others get a turn of the loop: a flood must not starve them."""
+"""Replies handled before other tasks get a turn of the loop: a flood must not starve them."""
 _STEP = 10
-"""Replies handled between two looks at the clock, likewise."""
+"""Replies handled between two checks of the clock, for the same reason."""
 _FAREWELL = 2.0
 """Seconds to wait for the end of a connection that is being closed."""
 _MESSAGES = (b"message", b"pmessage")
 
 OnMessage: TypeAlias = Callable[[list[Any]], Awaitable[None]]
-"""Takes a message as the server sent it; the next one is read when it is done."""
+"""Handles a message as the server sent it; the next one is read when this one is done."""
 
 
 def load_redis() -> Any:
@@ -38,11 +38,11 @@ def load_redis() -> Any:
 
 
 def parse_redis_url(url: str) -> dict[str, Any]:
-    """Turn a URL into arguments of a connection of redis-py, its class among them.
+    """Convert a URL to the arguments of a redis-py connection, including its class.
 
     Raises:
-        ConfigurationError: No URL of a Redis server. The message does not show
-            the URL: it may hold a password.
+        ConfigurationError: It is not the URL of a Redis server. The message does not show the URL,
+            which may contain a password.
     """
     connections = load_redis().asyncio.connection
     try:
@@ -63,7 +63,7 @@ def parse_redis_url(url: str) -> dict[str, Any]:
         make_connection(arguments)
     except Exception as error:
         reason = (
-            "expected redis://, rediss:// or unix://, with options that redis-py knows: "
+            "expected redis://, rediss:// or unix://, with options of redis-py: "
             f"{type(error).__name__}"
         )
         raise invalid_config(key="url", value="(not shown)", reason=reason) from None
@@ -71,13 +71,13 @@ def parse_redis_url(url: str) -> dict[str, Any]:
 
 
 def make_connection(arguments: dict[str, Any]) -> Any:
-    """An unconnected connection of redis-py."""
+    """Create a redis-py connection that is not connected."""
     rest = dict(arguments)
     return rest.pop("connection_class")(**rest)
 
 
 def redis_error(error: BaseException, what: str) -> WebTransportError:
-    """What redis-py or the system raised, as an exception of this package."""
+    """Convert an error of redis-py or the system to an exception of this package."""
     exceptions = load_redis().exceptions
     message = f"{what}: {error}" if str(error) else f"{what}: {type(error).__name__}"
     if isinstance(
@@ -92,7 +92,7 @@ def redis_error(error: BaseException, what: str) -> WebTransportError:
 
 
 class RedisLink:
-    """A connection that is read all the time, so that its end is noticed at once.
+    """A connection that is always being read, so that its end is noticed at once.
 
     Commands are sent in the order of :meth:`request`, several at once when they
     come fast, and the server answers in that order.
@@ -122,11 +122,11 @@ class RedisLink:
 
         Args:
             arguments: From :func:`parse_redis_url`.
-            timeout: Seconds to wait for the server at most.
-            on_message: Takes a message as the server sent it.
+            timeout: Longest wait for the server in seconds.
+            on_message: Handles a message as the server sent it.
 
         Raises:
-            AuthenticationError: The server wants other credentials.
+            AuthenticationError: The server refuses the credentials.
             ConnectionError: It cannot be reached, or refuses for another reason.
 
         Cancellation: safe; nothing stays open.
@@ -139,7 +139,7 @@ class RedisLink:
             await _disconnect(connection)
             if not isinstance(error, Exception):
                 raise
-            raise redis_error(error, "The Redis server cannot be used") from error
+            raise redis_error(error, "the Redis server cannot be used") from error
         return cls(connection, on_message)
 
     @property
@@ -148,10 +148,10 @@ class RedisLink:
         return self._error is not None
 
     async def wait_ended(self, *, ping_interval: float, timeout: float) -> BaseException:
-        """Wait for the end of the connection; what ended it.
+        """Wait for the end of the connection; return what ended it.
 
-        A server that froze, or vanished without a word, does not end it: after
-        silence the server is asked, and given up when it does not answer.
+        A server that hangs or vanishes does not end it. So the server is pinged after silence, and
+        the connection is closed if there is no answer.
 
         Args:
             ping_interval: Seconds of silence.
@@ -171,14 +171,14 @@ class RedisLink:
             )
             if self._heard == heard:
                 self.abort(ConnectionError(f"Redis said nothing within {timeout:g} seconds"))
-        return self._error or ConnectionError("The link ended")
+        return self._error or ConnectionError("the link ended")
 
     def request(self, *command: str | bytes) -> asyncio.Future[Any]:
         """Send a command.
 
         Returns:
-            Will get the reply as its *result*; when the server refuses, or the
-            connection ends first, that result is an exception. It may be dropped.
+            A future for the reply. If the server refuses, or the connection ends first, its
+            *result* is an exception. You may drop it.
         """
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._error is not None:
@@ -191,18 +191,18 @@ class RedisLink:
         return reply
 
     def abort(self, error: Exception) -> None:
-        """Give the connection up; does not wait."""
+        """Abort the connection, without waiting."""
         if self._error is None:
             self._error = error
-            # Not before its first step: a task that never ran releases nothing.
+            # Not before its first step: a task that never ran would release nothing.
             self._loop.call_soon(self._reader.cancel)
 
     async def close(self) -> None:
         """Disconnect; idempotent.
 
-        Cancellation: safe; the connection is closed all the same.
+        Cancellation: safe; the connection is closed anyway.
         """
-        self.abort(ConnectionError("The connection to Redis was closed"))
+        self.abort(ConnectionError("the connection to Redis was closed"))
         await asyncio.wait([self._reader])
 
     async def _send(self) -> None:
@@ -223,7 +223,7 @@ class RedisLink:
                 except self._replied as error:
                     reply = error
                 if isinstance(reply, list) and reply and reply[0] in _MESSAGES:
-                    # Not read faster than it is passed on: the server keeps the rest.
+                    # Do not read faster than messages are passed on: the server keeps the rest.
                     await self._on_message(reply)
                 elif self._waiting:
                     future = self._waiting.popleft()
@@ -231,7 +231,7 @@ class RedisLink:
                         future.set_result(reply)
                 else:
                     raise ConnectionError(
-                        f"The Redis server sent an answer to nothing: {printable(reply)}"
+                        f"the Redis server sent a reply without a request: {printable(reply)}"
                     )
                 self._heard += 1
                 if self._heard % _TURN == 0:
@@ -241,8 +241,8 @@ class RedisLink:
         except Exception as error:
             self._error = self._error or error
         except asyncio.CancelledError:
-            # By abort(), which said why, or because the loop ends.
-            self._error = self._error or ConnectionError("The connection to Redis was cancelled")
+            # By abort(), which has set the reason, or because the loop ends.
+            self._error = self._error or ConnectionError("the connection to Redis was cancelled")
         finally:
             await self._finish()
 
@@ -259,7 +259,7 @@ class RedisLink:
 
 
 async def _disconnect(connection: Any) -> None:
-    # It may be broken already, and a peer that is gone says no farewell.
+    # It may be broken already, and a peer that is gone does not answer the close.
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_FAREWELL):
             await connection.disconnect()

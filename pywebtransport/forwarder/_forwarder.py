@@ -1,4 +1,4 @@
-"""A handler that opens a session to an upstream server for each of its own."""
+"""A handler that opens an upstream session for each of its sessions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BAD_GATEWAY = 502
 _GATEWAY_TIMEOUT = 504
 _MAX_CONNECTIONS = 10_000
 
-# Fields of one hop, or ones that each end of a session writes by itself.
+# Fields of one hop, or fields that each end of a session sets itself.
 _OWN_FIELDS = frozenset(
     {
         "capsule-protocol",
@@ -66,10 +66,9 @@ class WebTransportForwarder(AsyncCloseable):
         app.route("/chat")(forwarder)
         app.on_shutdown(forwarder.close)
 
-    The client is answered once the upstream answered, with its application
-    protocol and its response fields; a refusal of the upstream becomes the
-    client's, with the same status. Nothing is collected: a side that does not
-    read stops the other, through the flow control of both.
+    The client gets its answer after the upstream has answered, with the same application protocol
+    and response fields, or the same status if the upstream refuses. The forwarder does not buffer:
+    if one side does not read, flow control stops the other.
     """
 
     def __init__(
@@ -80,20 +79,19 @@ class WebTransportForwarder(AsyncCloseable):
         headers: Collection[str] | None = None,
         forwarded: bool = True,
     ) -> None:
-        """A forwarder that is not connected to anything.
+        """Create a forwarder without connections.
 
         Args:
             upstream: ``https://host[:port]`` keeps the path and query of each
-                request; with a path, that one is asked for instead, and the
-                query is kept unless ``upstream`` has one.
+                request. A path in ``upstream`` replaces that of the request, and the query is kept
+                unless ``upstream`` has one.
             config: TLS, timeouts and limits towards the upstream. Default
                 ``ClientConfig(max_connections=10000)``: one connection for each session.
-            headers: Names of request fields to pass on; default all but those
-                that concern one hop only (``proxy-authorization`` among them).
+            headers: Names of request fields to forward; default all except those for one hop only
+                (such as ``proxy-authorization``).
             forwarded: Tell the upstream who the client is, in ``forwarded`` (RFC 7239),
                 ``x-forwarded-for``, ``-host`` and ``-proto``, and ``x-real-ip``. Such fields
-                of the client itself are never passed on, whatever their spelling, and with
-                False neither.
+                of the client itself are never forwarded, whatever their spelling, even with False.
 
         Raises:
             ConfigurationError: The URL or a field of ``config`` cannot be used.
@@ -115,7 +113,7 @@ class WebTransportForwarder(AsyncCloseable):
 
     @property
     def stats(self) -> dict[str, int]:
-        """Sessions and streams relayed now, attempts and failures, datagrams dropped here."""
+        """Counters: current sessions and streams, attempts and failures, dropped datagrams."""
         attempts = self._client.stats["connections"]
         return {
             "sessions": len(self._relays),
@@ -127,7 +125,7 @@ class WebTransportForwarder(AsyncCloseable):
         }
 
     async def __call__(self, session: WebTransportSession) -> None:
-        """Relay one session until it ends; it must not be answered yet.
+        """Relay one session, which must not be answered yet, until it ends.
 
         This is the handler for a ``WebTransportServer``; ``ServerApp`` calls
         ``answer_request`` first.
@@ -142,7 +140,7 @@ class WebTransportForwarder(AsyncCloseable):
     async def answer_request(
         self, session: WebTransportSession
     ) -> Callable[[WebTransportSession], Awaitable[None]]:
-        """Open the upstream session, and accept ``session`` as the upstream did.
+        """Open the upstream session, and accept ``session`` in the same way.
 
         Args:
             session: In state CONNECTING.
@@ -181,7 +179,7 @@ class WebTransportForwarder(AsyncCloseable):
     async def close(self) -> None:
         """Close every upstream session, and with them the relayed ones. Idempotent.
 
-        Cancellation: everything is released all the same.
+        Cancellation: everything is released anyway.
         """
         self._log.flush()
         await self._client.close()

@@ -1,4 +1,4 @@
-"""Header fields by which a proxy tells who its client is, and nobody else may."""
+"""Header fields in which only a proxy may name its client."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _PLAIN = re.compile(r"[0-9A-Za-z._:\[\]-]+")
 
 
 def says_who(name: str) -> bool:
-    """Whether a field of a request would tell the upstream who the client is.
+    """Whether a request field names the client for the upstream.
 
-    Servers that turn names into variables (CGI, WSGI) take ``_`` and ``-`` for the same.
+    Servers that convert names to variables (CGI, WSGI) treat ``_`` and ``-`` as equal.
     """
     plain = name.lower().replace("_", "-")
     return plain in _NAMES or plain.startswith("x-forwarded")
 
 
 def forwarded_fields(host: str | None, authority: str) -> dict[str, str]:
-    """What the upstream is told instead.
+    """The fields that the upstream gets instead.
 
     Args:
         host: The client's address; None: it is not known.

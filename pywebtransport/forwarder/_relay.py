@@ -1,4 +1,4 @@
-"""Two sessions as one: what one end sends on the one leaves on the other."""
+"""Relays between two sessions: what arrives on one leaves on the other."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _Sender = WebTransportSendStream | WebTransportStream
 class Relay:
     """Copies between two open sessions until one ends; then the other ends the same way.
 
-    Memory is bounded: a copy waits for its writer before it reads again, the more
-    streams there are the less each of them may hold, and a stream is taken only
-    after its counterpart could be opened. Resets and stops pass with the code they
-    have on the wire, so that one without meaning here keeps its meaning.
+    Memory is bounded: each copy waits for its writer before it reads again, streams hold less the
+    more of them there are, and a stream is accepted only after its counterpart was opened. Resets
+    and stops are passed on with their wire codes, so even codes that are unknown here keep their
+    meaning.
 
     Args:
         near: The server's session.

@@ -1,4 +1,4 @@
-"""Figures for monitoring systems: Prometheus metrics and OpenTelemetry spans.
+"""Integration with monitoring systems: Prometheus metrics and OpenTelemetry spans.
 
 Both are optional: ``pip install "pywebtransport[prometheus,opentelemetry]"``.
 ``ServerMonitor`` and ``ClientMonitor`` need neither.

@@ -88,12 +88,11 @@ Source = WebTransportServer | ServerApp | WebTransportClient
 class Metrics:
     """Metrics of servers and clients, for a Prometheus registry.
 
-    A collector in the sense of ``prometheus_client``: each scrape measures anew,
-    nothing is counted twice and nothing costs anything between scrapes. Make it
-    on the event loop of its sources; scrapes from other threads are answered by
-    that loop, many connections over several of its turns, and have no metrics once it
-    is closed. A scrape on the loop's own thread measures up to 200 connections; of more,
-    the figures are those of the last measurement, and the next one has begun.
+    This is a collector for ``prometheus_client``: each scrape measures again, nothing is counted
+    twice, and nothing costs time between scrapes. Create it on the event loop of its sources. That
+    loop answers scrapes from other threads, with many connections over several of its turns; once
+    it is closed, there are no metrics. A scrape on the thread of the loop measures up to 200
+    connections. With more, it returns the values of the last measurement and starts the next one.
 
     ::
 
@@ -111,16 +110,14 @@ class Metrics:
         """Metrics of ``sources``.
 
         Args:
-            *sources: Servers, applications, clients. The figures of all servers
-                are added up under ``side="server"``, of all clients under
-                ``side="client"``.
-            namespace: What the metrics' names begin with.
+            *sources: Servers, applications, clients. The values of all servers are added up with
+                ``side="server"``, those of all clients with ``side="client"``.
+            namespace: Prefix of the metric names.
             labels: Further labels of every sample, such as ``{"worker": "0"}``.
 
         Raises:
-            ConfigurationError: No source; ``namespace`` or a label cannot be used (a value
-                that is no text, either);
-                prometheus-client is not installed.
+            ConfigurationError: There is no source; ``namespace`` or a label cannot be used, for
+                instance because its value is not a string; prometheus-client is not installed.
             RuntimeError: No event loop is running.
         """
         self._core = require("prometheus_client.core", extra="prometheus")
@@ -139,7 +136,7 @@ class Metrics:
         for name, text in self._labels.items():
             if not isinstance(text, str):
                 raise invalid_config(
-                    key=f"labels[{name!r}]", value=text, reason="expected the value as text"
+                    key=f"labels[{name!r}]", value=text, reason="expected the value as a string"
                 )
             if (
                 not isinstance(name, str)
@@ -165,7 +162,7 @@ class Metrics:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """A new registry that has these metrics alone."""
+        """A new registry with only these metrics."""
         registry: CollectorRegistry = require(
             "prometheus_client", extra="prometheus"
         ).CollectorRegistry()
@@ -312,18 +309,18 @@ class MetricsEndpoint(AsyncCloseable):
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
-        """An endpoint that does not listen yet.
+        """Create an endpoint that does not listen yet.
 
         Args:
-            metrics: What to serve.
-            host: Address to listen on; the metrics are for everyone who reaches it.
+            metrics: The metrics to serve.
+            host: Address to listen on; everyone who can reach it can read the metrics.
             port: TCP port; 0 chooses a free one.
             certfile: Certificate for HTTPS, with ``keyfile``.
             keyfile: Its key.
 
         Raises:
-            ConfigurationError: An argument is of another type, the port is out of range, or
-                only one of the files is given.
+            ConfigurationError: An argument has the wrong type, the port is out of range, or only
+                one of the files is given.
         """
         check_instance("metrics", metrics, Metrics)
         check_text("host", host)
@@ -341,7 +338,7 @@ class MetricsEndpoint(AsyncCloseable):
 
     @property
     def url(self) -> str:
-        """Where the metrics are.
+        """The URL of the metrics.
 
         Raises:
             ServerError: The endpoint does not listen.
@@ -357,7 +354,7 @@ class MetricsEndpoint(AsyncCloseable):
 
         Raises:
             ServerError: The address cannot be bound.
-            CertificateError: A file of the certificate is missing or unusable.
+            CertificateError: The certificate or key file is missing or unusable.
         """
         if self._running is not None:
             return
@@ -379,7 +376,7 @@ class MetricsEndpoint(AsyncCloseable):
     async def close(self) -> None:
         """Stop listening; idempotent. Takes up to half a second.
 
-        Cancellation: the endpoint is closed all the same, in the background.
+        Cancellation: the endpoint is closed anyway, in the background.
         """
         running, self._running = self._running, None
         if running is not None:

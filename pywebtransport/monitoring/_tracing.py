@@ -26,7 +26,7 @@ _EXTRA = "opentelemetry"
 
 
 class Tracing:
-    """Spans for sessions and RPC calls, with the context carried to the other side.
+    """Spans for sessions and RPC calls; the context is sent to the other side.
 
     ::
 
@@ -35,17 +35,16 @@ class Tracing:
         session = await tracing.connect(client, "https://...")      # client
         rpc = RpcManager(session=session, interceptors=[tracing.rpc])  # both
 
-    A session's span lasts from the request to the end of the session. The
-    context travels in the request's header fields and in the metadata of a call,
-    in the format of the propagator that the program has set (by default W3C
-    Trace Context).
+    The span of a session lasts from its request to its end. The context is sent in header fields of
+    the request and in the metadata of a call, in the format of the propagator that your program has
+    set (by default W3C Trace Context).
     """
 
     def __init__(self, *, tracer_provider: TracerProvider | None = None) -> None:
-        """Spans by the tracer provider given, or by the program's own.
+        """Create spans with this tracer provider, or with that of the program.
 
         Args:
-            tracer_provider: Default: what ``opentelemetry.trace`` was set up with.
+            tracer_provider: Default: the one that ``opentelemetry.trace`` was set up with.
 
         Raises:
             ConfigurationError: opentelemetry-api is not installed.
@@ -56,10 +55,10 @@ class Tracing:
         self._tracer = self._trace.get_tracer("pywebtransport", tracer_provider=tracer_provider)
 
     async def middleware(self, session: WebTransportSession) -> bool:
-        """Server middleware: a span per session, the current one of its handler.
+        """Server middleware: a span per session, which is current in its handler.
 
-        Add it first, so that the span covers the other middleware; a request
-        that these reject has a span with the status.
+        Add it first, so that the span covers the other middleware. The span of a rejected request
+        has the status.
 
         Returns:
             True: it lets every session through.
@@ -87,8 +86,8 @@ class Tracing:
         """As ``client.connect``, in a span that ends with the session.
 
         Args:
-            client: What connects.
-            url: Where to.
+            client: The client.
+            url: The URL to connect to.
             timeout: Seconds; default ``config.connect_timeout``.
             headers: Extra request fields; those of the propagator are added.
 
@@ -126,7 +125,7 @@ class Tracing:
 
         Args:
             call: The call; an outgoing one gets the context in its metadata.
-            proceed: Goes on with it.
+            proceed: Continues the call.
 
         Returns:
             The result of the call.

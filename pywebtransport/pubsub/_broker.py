@@ -130,7 +130,7 @@ class Broker(AsyncCloseable):
         max_session_bytes: int | None = None,
         max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
     ) -> None:
-        """A broker without sessions.
+        """Create a broker without sessions.
 
         Args:
             backend: What connects the servers; default: this process alone.
@@ -181,7 +181,7 @@ class Broker(AsyncCloseable):
             raise invalid_config(
                 key="prefix",
                 value=prefix,
-                reason=f"expected a text of at most {MAX_PREFIX_LENGTH} characters, no wildcard",
+                reason=f"expected a string of at most {MAX_PREFIX_LENGTH} characters, no wildcard",
             )
         if backend is not None and (
             isinstance(backend, type) or not isinstance(backend, EventBackend)
@@ -235,7 +235,7 @@ class Broker(AsyncCloseable):
             ConfigurationError: The broker was closed before.
         """
         if self._closed:
-            raise ConfigurationError("a Broker cannot be started again; make another one")
+            raise ConfigurationError("a Broker cannot be started again; create another one")
         await self._backend.start()
         self._unwatch()
         self._unwatch = watch_gaps(self._backend, self._tell_gap)
@@ -413,7 +413,7 @@ class Broker(AsyncCloseable):
                 raise PubSubError("the message bus is not available", topic=pattern) from error
             if isinstance(error, WebTransportError):
                 raise SubscriptionLimitError(
-                    "the server has as many subscriptions as it may", topic=pattern
+                    "the server has reached its limit of subscriptions", topic=pattern
                 ) from error
             raise
 
@@ -424,7 +424,7 @@ class Broker(AsyncCloseable):
             return
         group.members.discard(delivery)
         if not group.members:
-            # In a task of the broker's: whoever leaves is often being cancelled.
+            # In a task of the broker: the caller is often being cancelled.
             task = asyncio.create_task(self._drop(group), name="pubsub unsubscribe")
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
@@ -475,7 +475,7 @@ class _Group:
     ) -> None:
         self.pattern = pattern
         self._log = log
-        # A backend's star spans levels, so that it may deliver more than is wanted.
+        # The star of a backend spans levels, so it may deliver more than requested.
         self.channels = prefix + pattern.replace("**", "*")
         self.members: set[Delivery] = set()
         self.lock = asyncio.Lock()
@@ -494,7 +494,7 @@ class _Group:
             self._log.tell(
                 "malformed",
                 logging.WARNING,
-                "ignored what is no message on channel '%s'",
+                "ignored data on channel '%s' that is not a message",
                 printable(channel),
             )
             return None
@@ -597,13 +597,13 @@ class _Client:
             return await session.create_unidirectional_stream(timeout=grace)
         except (StreamLimitError, TimeoutError) as error:
             raise SubscriptionLimitError(
-                f"no stream is left for subscription {len(self.subscriptions)} of this session: "
+                f"there is no stream for subscription {len(self.subscriptions)} of this session: "
                 + _reached(reached_limit(session, True)),
                 topic=pattern,
             ) from error
 
     async def unsubscribe(self, subscription: int) -> None:
-        """Remote method: stop delivering; an unknown subscription is none any more."""
+        """Remote method: stop delivering; an unknown subscription is ignored."""
         if isinstance(subscription, int) and subscription in self.subscriptions:
             self.subscriptions[subscription].unsubscribe()
 

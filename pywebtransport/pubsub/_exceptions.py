@@ -1,4 +1,4 @@
-"""What publishing and subscribing can end with.
+"""Exceptions of publishing and subscribing.
 
 ::
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class PubSubErrorCode(IntEnum):
-    """Why a broker refused; also the code with which it resets a subscription's stream."""
+    """Why a broker refused; also the code with which it resets the stream of a subscription."""
 
     INVALID_TOPIC = 1
     FORBIDDEN = 2
@@ -37,13 +37,13 @@ class PubSubErrorCode(IntEnum):
     UNAVAILABLE = 4
     """The backend that connects the servers cannot be reached."""
     TOO_SLOW = 5
-    """The subscriber did not keep up, and wanted to be told so."""
+    """The subscriber did not keep up, and its policy is ``close``."""
     INVALID_SUBSCRIPTION = 6
     TOO_LARGE = 7
 
 
 class PubSubError(RpcError):
-    """The broker could not do what it was asked to; ``error_code`` says why."""
+    """The broker refused a request; ``error_code`` says why."""
 
     category = "pubsub"
     _fields: ClassVar[tuple[str, ...]] = (*RpcError._fields, "topic")
@@ -80,13 +80,13 @@ class InvalidTopicError(PubSubError):
 
 
 class TopicForbiddenError(PubSubError):
-    """The broker's ``authorize`` said no."""
+    """``authorize`` of the broker refused."""
 
     default_code = PubSubErrorCode.FORBIDDEN
 
 
 class SubscriptionLimitError(PubSubError):
-    """The session has as many subscriptions as the broker allows."""
+    """The session has reached the limit of subscriptions."""
 
     default_code = PubSubErrorCode.LIMIT_REACHED
 
@@ -109,7 +109,7 @@ _BY_CODE: dict[int, type[PubSubError]] = {
 
 
 def pubsub_error(error: RpcError, topic: str) -> RpcError:
-    """The typed form of a broker's refusal; an error of the call itself stays what it is."""
+    """Convert a refusal of the broker to its class; errors of the call itself are unchanged."""
     code = error.error_code
     if not error.remote or code is None or code not in set(PubSubErrorCode):
         return error

@@ -44,10 +44,10 @@ from ._wire import CALL_ROOM, DEFAULT_MAX_MESSAGE_SIZE, MAX_FRAME, MAX_SUBSCRIPT
 __all__ = ["PubSubManager"]
 
 OPENING_TIMEOUT = 10.0
-"""Seconds the broker may take to say whose stream it opened."""
+"""Seconds that the broker may take to identify a stream it opened."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds to wait until the broker confirmed the end of a subscription."""
+"""Seconds to wait until the broker confirms the end of a subscription."""
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
@@ -55,8 +55,8 @@ logger = logging.getLogger("pywebtransport.pubsub")
 class PubSubManager(AsyncCloseable):
     """Publishes and subscribes at the broker on the other end of a session.
 
-    It takes all incoming unidirectional streams of the session, and its
-    ``RpcManager`` the bidirectional ones.
+    It accepts all incoming unidirectional streams of the session; its ``RpcManager`` accepts the
+    bidirectional ones.
 
     ::
 
@@ -76,20 +76,20 @@ class PubSubManager(AsyncCloseable):
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_session_bytes: int | None = None,
     ) -> None:
-        """A manager that does nothing yet; enter it.
+        """Create a manager; enter it to start it.
 
         Args:
             session: A session with a broker; not needed with ``rpc``.
-            rpc: A manager of the session, to use both. It must be entered, and stays
-                open when this one is closed. Default: one of its own.
-            serializer: The broker's; default ``JSONSerializer``, or that of ``rpc``.
+            rpc: An ``RpcManager`` of the session, to use both. Enter it before; it stays open when
+                this one is closed. Default: a new one.
+            serializer: That of the broker; default ``JSONSerializer``, or that of ``rpc``.
             max_message_size: Bytes of one message.
             max_session_bytes: Bytes that may wait here for all subscriptions together. They
                 are part of the session's ``max_session_memory``. Default: 4 MiB, or one message
                 of ``max_message_size`` when that is more.
 
         Raises:
-            ConfigurationError: Neither or contradicting arguments.
+            ConfigurationError: There is neither ``session`` nor ``rpc``, or they contradict.
         """
         if max_session_bytes is None:
             max_session_bytes = DEFAULT_MAX_SESSION_BYTES
@@ -131,17 +131,17 @@ class PubSubManager(AsyncCloseable):
 
     @property
     def rpc(self) -> RpcManager:
-        """The calls that publishing and subscribing are made of; also for other methods."""
+        """The ``RpcManager`` below; you may use it for other methods, too."""
         return self._rpc
 
     @property
     def is_over(self) -> bool:
-        """Nothing more will come: closed here, or the session is over."""
+        """Whether no more messages will come: closed here, or the session has ended."""
         return self._closed or self._session.is_closed
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Those that are not closed."""
+        """The open subscriptions."""
         return tuple(self._subscriptions.values())
 
     # ---------------------------------------------------------------- life cycle
@@ -153,7 +153,7 @@ class PubSubManager(AsyncCloseable):
             ConfigurationError: The manager was closed before.
         """
         if self._closed:
-            raise ConfigurationError("a PubSubManager cannot be started again; make another one")
+            raise ConfigurationError("a PubSubManager cannot be started again; create another one")
         if self._reader is None:
             if self._own_rpc:
                 await self._rpc.start()
@@ -164,7 +164,7 @@ class PubSubManager(AsyncCloseable):
 
         Takes at most about 5 seconds in all.
 
-        Cancellation: everything is stopped all the same; only the waiting ends.
+        Cancellation: everything is stopped anyway; only the waiting ends.
         """
         if self._closed:
             return
@@ -179,8 +179,8 @@ class PubSubManager(AsyncCloseable):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CLOSE_TIMEOUT
         try:
-            # Its streams were stopped, which the broker hears; this is for those that it
-            # has not opened yet. The answer is of no use.
+            # Its streams were stopped, which the broker notices; this is for those that it has not
+            # opened yet. The answer does not matter.
             for subscription in ended:
                 left = deadline - loop.time()
                 if left > 0:
@@ -200,23 +200,23 @@ class PubSubManager(AsyncCloseable):
     # ------------------------------------------------------------------ publishing
 
     async def publish(self, topic: str, data: Any = None, *, timeout: Timeout = None) -> None:
-        """Send a message to all subscribers of a topic; returns when the broker took it.
+        """Send a message to all subscribers of a topic; returns when the broker has it.
 
         Messages of this manager arrive in order when each ``publish`` is awaited
         before the next one.
 
         Args:
             topic: Levels joined by dots, no wildcards.
-            data: What the serializer can carry.
+            data: Anything that the serializer can encode.
             timeout: Seconds; None: that of the calls.
 
         Raises:
             InvalidTopicError: The topic is malformed.
             TopicForbiddenError: This session may not publish there.
-            PubSubError: The broker cannot pass it on, or it is too large.
+            PubSubError: The broker cannot distribute it, or it is too large.
             RpcError, SerializationError, SessionClosedError: As ``RpcManager.call``.
 
-        Cancellation: the message was taken or not.
+        Cancellation: the message may have been sent, or not.
         """
         check_topic(topic)
         try:
@@ -224,7 +224,7 @@ class PubSubManager(AsyncCloseable):
         except RpcError as error:
             limits = error.data if error.remote and isinstance(error.data, dict) else {}
             if any(str(name).startswith("max_") for name in limits):
-                # The broker did not even read the call.
+                # The broker did not read the call.
                 raise PubSubError(
                     error.message,
                     error_code=PubSubErrorCode.TOO_LARGE,
@@ -245,12 +245,12 @@ class PubSubManager(AsyncCloseable):
         data_type: Any = None,
         on_gap: Callable[[Subscription], object] | None = None,
     ) -> Subscription:
-        """Subscribe to a topic, or to those that a pattern names.
+        """Subscribe to a topic or a pattern.
 
         Args:
-            topic: A topic or a pattern: the level ``*`` stands for any one level, a last level
-                ``**`` for one or more.
-            policy: What happens when a queue for this subscription is full.
+            topic: A topic or a pattern: the level ``*`` matches any one level, a last level ``**``
+                one or more levels.
+            policy: What to do when a queue of this subscription is full.
             max_queue: Messages that may wait, there and here; None: as many as the broker
                 allows, and 256.
             data_type: Type to rebuild each message's data as, for instance a dataclass.
@@ -259,13 +259,13 @@ class PubSubManager(AsyncCloseable):
                 arrive again. Runs on the event loop and must not block.
 
         Returns:
-            The subscription, to be entered or awaited; it is made then, which raises
-            what ``publish`` raises, and SubscriptionLimitError.
+            The subscription. Enter or await it to subscribe; this raises the same exceptions as
+            ``publish``, and SubscriptionLimitError.
 
         Raises:
             InvalidTopicError: It is malformed.
-            ConfigurationError: There is no such policy, ``max_queue`` is out of range,
-                ``data_type`` is no type for messages, or ``on_gap`` no plain function.
+            ConfigurationError: The policy is unknown, ``max_queue`` is out of range, ``data_type``
+                is not a type for messages, or ``on_gap`` is not a plain function.
         """
         check_pattern(topic)
         try:
@@ -279,7 +279,7 @@ class PubSubManager(AsyncCloseable):
             check_callable("on_gap", on_gap)
             if inspect.iscoroutinefunction(on_gap):
                 raise invalid_config(
-                    key="on_gap", value=on_gap, reason="expected a plain function, no 'async def'"
+                    key="on_gap", value=on_gap, reason="expected a plain function, not 'async def'"
                 )
         if data_type is not None:
             check_type("data_type", data_type)
@@ -300,7 +300,7 @@ class PubSubManager(AsyncCloseable):
         )
 
     async def unsubscribe(self, topic: str) -> None:
-        """Close all subscriptions of exactly this topic or pattern; as ``Subscription.close``.
+        """Close all subscriptions of exactly this topic or pattern, as ``Subscription.close`` does.
 
         Raises:
             InvalidTopicError: It is malformed.
@@ -313,7 +313,7 @@ class PubSubManager(AsyncCloseable):
     # -------------------------------------------------------------------- internal
 
     def _next_number(self) -> int:
-        """A number that no subscription has; they begin anew, however long the session lives."""
+        """Return an unused subscription number; numbers are reused in long sessions."""
         number = self._last_number
         while True:
             number = number + 1 if number < MAX_SUBSCRIPTION_NUMBER else 1
@@ -329,7 +329,7 @@ class PubSubManager(AsyncCloseable):
         if self._closed or self._reader is None:
             raise ConfigurationError("the PubSubManager is not running; enter it first")
         number = subscription.number
-        # Before asking: the stream may be here before the answer.
+        # Before the call: the stream may arrive before the answer.
         self._subscriptions[number] = subscription
         try:
             await self._rpc.call(
@@ -343,7 +343,7 @@ class PubSubManager(AsyncCloseable):
             )
         except RpcError as error:
             raise pubsub_error(error, subscription.topic) from None
-        if subscription.is_closed:  # while the broker was asked
+        if subscription.is_closed:  # during the call
             await self.withdraw(number)
 
     async def withdraw(self, number: int) -> None:
@@ -372,11 +372,11 @@ class PubSubManager(AsyncCloseable):
         )
 
     def forget(self, number: int) -> None:
-        """Advanced: nothing of the broker is for this subscription any more."""
+        """Advanced: forget a subscription, which gets nothing more from the broker."""
         self._subscriptions.pop(number, None)
 
     async def _read_streams(self) -> None:
-        """Give each stream of the broker to its subscription."""
+        """Pass each stream of the broker to its subscription."""
         turns = Turns.of()
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
@@ -386,7 +386,7 @@ class PubSubManager(AsyncCloseable):
                 max_message_size=self.max_message_size,
             )
             try:
-                # One after the other: the broker writes an opening at once.
+                # One after the other: the broker writes each opening at once.
                 async with asyncio.timeout(OPENING_TIMEOUT):
                     opening = await structured.receive_obj()
             except (WebTransportError, builtins.TimeoutError) as error:

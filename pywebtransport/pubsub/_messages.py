@@ -1,4 +1,4 @@
-"""What travels between a broker and its clients.
+"""The messages between a broker and its clients.
 
 Clients ask with remote calls: ``pubsub.subscribe(subscription, pattern, policy,
 max_queue, gaps)``, ``pubsub.unsubscribe(subscription)`` and ``pubsub.publish(topic,
@@ -38,21 +38,20 @@ PUBLISH = "pubsub.publish"
 class BackpressurePolicy(StrEnum):
     """What the broker does when a subscriber's queue is full.
 
-    There is no way to make the publisher wait: a slow subscriber must not hold
-    up anybody else.
+    The publisher never waits: a slow subscriber must not hold up others.
     """
 
     DROP_OLDEST = "drop_oldest"
-    """Make room by dropping the message that waits longest."""
+    """Drop the oldest waiting message."""
     DROP_NEWEST = "drop_newest"
-    """Drop the message that does not fit."""
+    """Drop the new message."""
     CLOSE = "close"
-    """End the subscription: the subscriber wants all messages or to know that it cannot."""
+    """End the subscription: the subscriber needs every message."""
 
 
 @dataclass(slots=True)
 class Opening:
-    """First on a delivery stream: whose it is."""
+    """The first message on a delivery stream: its subscription."""
 
     subscription: int
 
@@ -62,8 +61,8 @@ class PubSubMessage:
     """One message.
 
     Attributes:
-        topic: What it was published to; no wildcards.
-        data: What was published.
+        topic: The topic to which it was published; no wildcards.
+        data: The published data.
     """
 
     topic: str
@@ -97,4 +96,4 @@ REGISTRY: dict[int, type[Any]] = {
 }
 """Type IDs on the wire; those below 16 are the calls'."""
 WIRE_REGISTRY: dict[int, type[Any]] = {**REGISTRY, GAP_TYPE: Gap}
-"""With what only those get who asked for it."""
+"""Including messages that only subscribers get who requested them."""

@@ -1,4 +1,4 @@
-"""A bounded queue that knows what to do when it is full."""
+"""A bounded queue with an overflow policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def queue_bytes(message_size: int) -> int:
-    """Bytes that may wait when nobody chose a number: room for the largest message at least."""
+    """Default limit of waiting bytes: at least the size of the largest message."""
     return max(DEFAULT_MAX_QUEUE_BYTES, message_size)
 
 
@@ -26,9 +26,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Room(Protocol[T_contra]):
-    """What several queues share.
+    """The room that several queues share.
 
-    ``take`` gives None when there is no room, and would be none without this queue either.
+    ``take`` returns None if there is no room, and dropping messages of this queue would not help.
     """
 
     def take(self, item: T_contra, size: int, /) -> bool | None: ...
@@ -41,14 +41,14 @@ class MessageQueue(Generic[T]):
 
     Args:
         policy: What to do when there is no room.
-        max_messages: As many may wait.
-        max_bytes: So many bytes may wait.
-        room: Bytes that this queue and others may hold together; None: it has its own alone.
+        max_messages: Messages that may wait.
+        max_bytes: Bytes that may wait.
+        room: Bytes that this queue and others may hold together; None: no shared limit.
 
     Attributes:
         dropped: Messages that were dropped so far.
-        max_bytes: So many bytes may wait; a larger message never fits.
-        max_messages: As many may wait.
+        max_bytes: Bytes that may wait; a larger message never fits.
+        max_messages: Messages that may wait.
         size: Bytes that wait now.
     """
 
@@ -77,10 +77,10 @@ class MessageQueue(Generic[T]):
 
         Args:
             item: The message.
-            size: Its bytes. One that is larger than all the room there is does not fit.
+            size: Its size in bytes. One that is larger than the limit never fits.
 
         Returns:
-            False when there is no room and the policy wants the end then.
+            False if there is no room and the policy is to end the subscription.
         """
         items = self._items
         while not (fits := self._has_room(item, size)):
@@ -95,7 +95,7 @@ class MessageQueue(Generic[T]):
         return True
 
     def pop(self) -> T:
-        """Take the message that waits longest; there must be one."""
+        """Take the oldest message; there must be one."""
         item, size = self._items.popleft()
         self.size -= size
         if self._room is not None:
@@ -103,7 +103,7 @@ class MessageQueue(Generic[T]):
         return item
 
     def put_back(self, item: T, size: int) -> None:
-        """Let a message that was taken be the next one again."""
+        """Put a message back as the next one."""
         if self._room is None or self._room.take(item, size):
             self._items.appendleft((item, size))
             self.size += size
@@ -111,12 +111,12 @@ class MessageQueue(Generic[T]):
             self.dropped += 1
 
     def _has_room(self, item: T, size: int) -> bool | None:
-        """Whether one more fits; then it has its share of the common room."""
+        """Reserve room for one more message; return whether it fits."""
         if len(self._items) >= self.max_messages or self.size + size > self.max_bytes:
             return False
         return self._room is None or self._room.take(item, size)
 
     def clear(self) -> None:
-        """Forget all messages; they do not count as dropped."""
+        """Remove all messages; they do not count as dropped."""
         while self._items:
             self.pop()

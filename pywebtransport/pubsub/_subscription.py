@@ -67,7 +67,7 @@ class Subscription(AsyncCloseable):
     Attributes:
         topic: As given; a topic or a pattern.
         policy: What happens when a queue is full.
-        received: Messages that the iteration gave.
+        received: Messages that the iteration has returned.
         gaps: How often the broker said that messages may have been lost between servers;
             it says so to those who gave ``on_gap``.
     """
@@ -124,7 +124,7 @@ class Subscription(AsyncCloseable):
 
     @property
     def is_closed(self) -> bool:
-        """Nothing arrives any more; messages that wait can still be taken."""
+        """No more messages arrive; you can still read waiting ones."""
         return self._closed
 
     # ---------------------------------------------------------------- life cycle
@@ -161,8 +161,8 @@ class Subscription(AsyncCloseable):
         Raises:
             SlowSubscriberError: The policy is ``close`` and the queue was full.
             SessionClosedError: The session ended abnormally.
-            SerializationError: The broker sent what is no message, or its data do not
-                fit ``data_type``; the next message can be taken.
+            SerializationError: The broker sent something that is not a message, or its data do not
+                fit ``data_type``; you can read the next message.
             PubSubError: The subscription is not made yet, or the broker broke it off.
 
         Tasks that wait at the same time are served as they came.
@@ -171,7 +171,7 @@ class Subscription(AsyncCloseable):
         """
         if not self._subscribed and not self._closed:
             raise PubSubError(
-                "the subscription is not made yet: await it, or enter it",
+                "the subscription does not exist yet: await it, or enter it",
                 error_code=PubSubErrorCode.INVALID_SUBSCRIPTION,
                 topic=self.topic,
             )

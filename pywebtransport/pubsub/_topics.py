@@ -24,7 +24,7 @@ _LEVEL = re.compile(_CHARACTERS)
 
 
 def check_topic(topic: object) -> str:
-    """Give ``topic`` back if it is one.
+    """Check and return a topic.
 
     Raises:
         InvalidTopicError: It is malformed, or has wildcards.
@@ -38,7 +38,7 @@ def check_topic(topic: object) -> str:
 
 
 def check_pattern(pattern: object) -> str:
-    """Give ``pattern`` back if it is one.
+    """Check and return a pattern.
 
     Raises:
         InvalidTopicError: It is malformed.
@@ -53,7 +53,7 @@ def check_pattern(pattern: object) -> str:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """A function that tells whether a topic is among those that a valid pattern names."""
+    """Return a function that tells whether a topic matches a valid pattern."""
     if "*" not in pattern:
         return pattern.__eq__
     parts = []
@@ -70,7 +70,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def _split(value: object, what: str) -> tuple[str, list[str]]:
     if not isinstance(value, str):
         raise InvalidTopicError(f"a {what} must be a string, got {type(value).__name__}")
-    # The characters first: encoding a text that is much too long would be wasted work.
+    # Check the characters first: encoding a string that is much too long would be wasted work.
     if len(value) > MAX_TOPIC_LENGTH or len(value.encode("utf-8", "replace")) > MAX_TOPIC_LENGTH:
         raise _invalid(what, value, f"it is longer than {MAX_TOPIC_LENGTH} bytes of UTF-8")
     levels = value.split(".")

@@ -1,4 +1,4 @@
-"""What interceptors see of a call."""
+"""A remote call, as interceptors see it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class RpcCall:
         session: The session that carries it.
         direction: Which side this is.
         method: The method's name.
-        params: Positional parameters; incoming ones as they were received.
-        named_params: Parameters by name, likewise.
-        metadata: Names and texts that travel with the call. An outgoing
-            interceptor may change them before it proceeds.
-        timeout: Seconds the call may take from here on; None: no limit.
-        is_notification: There is no answer.
+        params: Positional arguments; incoming ones as they were received.
+        named_params: Keyword arguments, likewise.
+        metadata: Names and strings that are sent with the call. An outgoing interceptor may change
+            them before it proceeds.
+        timeout: Seconds that the call may take from now on; None: no limit.
+        is_notification: Whether there is no answer.
     """
 
     session: WebTransportSession
@@ -58,16 +58,16 @@ class RpcCall:
 
 
 Proceed: TypeAlias = Callable[[], Awaitable[Any]]
-"""Goes on with the call; returns its result and raises its error. Call it at most once."""
+"""Continues the call; returns its result or raises its error. Call it at most once."""
 
 Interceptor: TypeAlias = Callable[[RpcCall, Proceed], Awaitable[Any]]
-"""``async def interceptor(call, proceed)``; what it returns is the result of the call."""
+"""``async def interceptor(call, proceed)``; its return value is the result of the call."""
 
 
 async def run_intercepted(
     interceptors: Sequence[Interceptor], call: RpcCall, innermost: Proceed
 ) -> Any:
-    """Run ``innermost`` inside of the interceptors, the first of which is outermost."""
+    """Run ``innermost`` inside the interceptors; the first one is outermost."""
     proceed = innermost
     for interceptor in reversed(interceptors):
         proceed = _inside(interceptor, call, proceed)

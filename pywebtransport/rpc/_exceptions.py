@@ -1,9 +1,9 @@
-"""What a remote call can end with.
+"""Exceptions of remote calls.
 
 ::
 
     WebTransportError
-    `-- RpcError                    also what a handler raises to answer with an error
+    `-- RpcError                    also raised by handlers to answer with an error
         |-- InvalidParamsError
         |-- MethodNotFoundError
         |-- RpcCancelledError
@@ -29,10 +29,10 @@ __all__ = [
 
 
 class RpcErrorCode(IntEnum):
-    """Codes of failures that the library itself answers with.
+    """Codes with which the library itself answers.
 
-    They are those of JSON-RPC 2.0 where it has one. Applications use any other
-    number of 32 bits with sign, outside -32768 to -32000.
+    They are those of JSON-RPC 2.0 where it has one. Applications may use any other signed 32-bit
+    number outside -32768 to -32000.
     """
 
     INVALID_REQUEST = -32600
@@ -40,22 +40,22 @@ class RpcErrorCode(IntEnum):
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
-    """The handler raised something that is not an :class:`RpcError`; the peer's log has it."""
+    """The handler raised another exception than :class:`RpcError`; the peer has logged it."""
     TIMEOUT = -32001
     CANCELLED = -32002
 
 
 class RpcError(WebTransportError):
-    """A remote call failed; raise it in a handler to make the caller's call fail with it.
+    """A remote call failed. Raise it in a handler to make the call fail with it.
 
     Args:
-        message: For people; the caller gets it as it is.
-        error_code: For programs; a number of the application, or an ``RpcErrorCode``.
-        data: Anything the serializer can carry.
-        method: Which method was called; filled in for the caller.
-        details: Facts for this side; not sent.
+        message: For people; sent to the caller unchanged.
+        error_code: For programs: a number of the application, or an ``RpcErrorCode``.
+        data: Anything that the serializer can encode.
+        method: The method that was called; set for the caller.
+        details: Information for this side; not sent.
         reason: Likewise.
-        remote: True at the caller when the peer answered with the error.
+        remote: True at the caller if the peer answered with this error.
     """
 
     category = "rpc"
@@ -89,19 +89,19 @@ class RpcError(WebTransportError):
 
 
 class MethodNotFoundError(RpcError):
-    """The peer has no method of that name."""
+    """The peer has no method with this name."""
 
     default_code = RpcErrorCode.METHOD_NOT_FOUND
 
 
 class InvalidParamsError(RpcError):
-    """The parameters do not fit the method: number, names, or types."""
+    """The arguments do not match the method: number, names, or types."""
 
     default_code = RpcErrorCode.INVALID_PARAMS
 
 
 class RpcCancelledError(RpcError):
-    """The call was ended at the other side, or by closing the manager here."""
+    """The call was ended by the other side, or by closing the local manager."""
 
     default_code = RpcErrorCode.CANCELLED
 
@@ -112,7 +112,7 @@ class RpcTimeoutError(RpcError, TimeoutError):
     Args:
         message: As for :class:`RpcError`.
         timeout_duration: Seconds.
-        operation: What took too long.
+        operation: The operation that took too long.
     """
 
     category = "timeout"
@@ -153,6 +153,6 @@ _BY_CODE: dict[int, type[RpcError]] = {
 
 
 def error_from_code(code: int, message: str, *, data: Any, method: str) -> RpcError:
-    """The exception for a failure that the peer answered with."""
+    """Create the exception for a failure that the peer sent."""
     kind = _BY_CODE.get(code, RpcError)
     return kind(message, error_code=code, data=data, method=method, remote=True)

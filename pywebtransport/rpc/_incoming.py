@@ -37,7 +37,7 @@ __all__ = ["IncomingCalls", "Structure"]
 
 Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
 
-# All that a caller learns of what went wrong in a handler.
+# All that a caller learns about an exception of a handler.
 _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
 
 # The end of the program, and of a coroutine that nobody runs any more.
@@ -52,7 +52,7 @@ logger = logging.getLogger("pywebtransport.rpc")
 
 
 class IncomingCalls:
-    """Takes the streams that the peer opens, runs a method for each, and answers.
+    """Accepts the streams that the peer opens, runs a method for each, and answers.
 
     Args:
         session: Whose streams they are.
@@ -84,7 +84,7 @@ class IncomingCalls:
         self._interceptors = interceptors
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
-        # Requests that come in; the other half is for what they become.
+        # For incoming requests; the other half is for the decoded ones.
         memory = session.memory_budget
         self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
@@ -97,10 +97,10 @@ class IncomingCalls:
     async def stop(self, timeout: float) -> None:
         """Cancel all handlers, and wait for them for so many seconds.
 
-        Cancellation: they are cancelled all the same.
+        Cancellation: they are cancelled anyway.
         """
         self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_ended)
-        # A handler may stop its own manager.
+        # A handler may stop its manager.
         tasks = [*self.tasks] if self._acceptor is None else [self._acceptor, *self.tasks]
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
@@ -120,7 +120,7 @@ class IncomingCalls:
                 await self._slot_waiters.wait()
 
     def _handled(self, stream: WebTransportStream, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # maybe before its first step
+        if task.cancelled():  # perhaps before its first step
             give_up(stream, StreamCode.CANCELLED)
         self.tasks.discard(task)
         self._slot_waiters.wake()
@@ -156,7 +156,7 @@ class IncomingCalls:
             give_up(stream, StreamCode.CANCELLED)
             raise
         except WebTransportError as error:
-            # The caller is gone, or does not take its answer.
+            # The caller is gone, or does not read its answer.
             logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
 
@@ -223,7 +223,7 @@ class IncomingCalls:
         except _NOT_OURS:
             raise
         except BaseException as error:
-            # Cancelled by nobody: something that the handler waited for was, so it failed.
+            # The handler itself was not cancelled, but something that it waited for: it failed.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
             # One that a call of the handler's own ended with (remote is True or False) means
@@ -239,7 +239,7 @@ class IncomingCalls:
                 return Failure(
                     RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
                 )
-            # The peer learns only that something happened.
+            # The peer only learns that there was an error.
             what = f"handler of '{printable(call.method)}'"
             log_application_error(logger, what, error, session=self.session)
             return _INTERNAL_ERROR
@@ -256,7 +256,7 @@ class IncomingCalls:
         try:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
-            # A result, or the data of an error, that cannot be sent: the handler's fault.
+            # A result, or the data of an error, that cannot be sent: an error of the handler.
             shared_log(logger).tell(
                 "answer",
                 logging.ERROR,

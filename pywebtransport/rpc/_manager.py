@@ -108,7 +108,7 @@ class RpcManager(AsyncCloseable):
         serializer: Serializer | None = None,
         interceptors: Iterable[Interceptor] = (),
     ) -> None:
-        """A manager that does nothing yet: register methods, then enter it.
+        """Create a manager. Register methods, then enter it.
 
         Args:
             session: The session, at either end.
@@ -144,7 +144,7 @@ class RpcManager(AsyncCloseable):
         if serializer is None:
             # Sizes are limited by the streams, before anything is kept.
             serializer = JSONSerializer(max_size=_MAX_LENGTH)
-        MessageCodec(serializer, REGISTRY)  # refuses what is no serializer
+        MessageCodec(serializer, REGISTRY)  # refuses anything else than a serializer
         self._serializer: Serializer = serializer
         self._incoming = IncomingCalls(
             session,
@@ -173,12 +173,12 @@ class RpcManager(AsyncCloseable):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Names that are registered."""
+        """The registered names."""
         return tuple(self._incoming.methods)
 
     @property
     def is_closed(self) -> bool:
-        """The manager was closed; its session may live on."""
+        """The manager was closed; its session may still be open."""
         return self._closed
 
     @property
@@ -213,7 +213,7 @@ class RpcManager(AsyncCloseable):
             ``func``, or a decorator when it is not given.
 
         Raises:
-            ConfigurationError: The name is taken or unusable, or ``func`` is no function.
+            ConfigurationError: The name is taken or unusable, or ``func`` is not a function.
         """
         if func is None:
             return lambda function: self.register(function, name=name)
@@ -231,7 +231,7 @@ class RpcManager(AsyncCloseable):
         return func
 
     def unregister(self, name: str) -> None:
-        """Take a method away; calls that run go on. An unknown name is ignored."""
+        """Remove a method; running calls continue. An unknown name is ignored."""
         if isinstance(name, str):
             self._incoming.methods.pop(name, None)
 
@@ -244,7 +244,7 @@ class RpcManager(AsyncCloseable):
             ConfigurationError: The manager was closed before.
         """
         if self._closed:
-            raise ConfigurationError("an RpcManager cannot be started again; make another one")
+            raise ConfigurationError("an RpcManager cannot be started again; create another one")
         self._incoming.start()
 
     async def serve(self) -> None:
@@ -259,12 +259,12 @@ class RpcManager(AsyncCloseable):
         """Stop serving and calling; the session stays open. Idempotent.
 
         Handlers that run are cancelled, and their callers told so; calls of this
-        end fail with :class:`RpcCancelledError`. Calls of the peer that still wait in
-        the session, or come later, get no answer: close the session when it had no
-        other purpose. A handler that goes on after its cancellation for
-        ``close_timeout`` seconds is named in the log, and left behind.
+        end fail with :class:`RpcCancelledError`. Calls of the peer that still wait in the session,
+        or come later, get no answer: close the session if you do not need it for anything else. A
+        handler that continues for ``close_timeout`` seconds after its cancellation is named in the
+        log, and no longer waited for.
 
-        Cancellation: everything is stopped all the same; only the waiting ends.
+        Cancellation: everything is stopped anyway; only the waiting ends.
         """
         await self.close_within(self._session.config.close_timeout)
 
@@ -489,7 +489,7 @@ class RpcManager(AsyncCloseable):
 
     async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
         if not self._closed:
-            progress.waits_for = "a stream: a stream limit, of the peer or of this end, is reached"
+            progress.waits_for = "a stream: a stream limit of the peer, or a local one, is reached"
             progress.stream_of = self._session
             # The call's own timeout ends it.
             stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
@@ -616,7 +616,7 @@ def _metadata(given: Any) -> dict[str, str]:
         raise invalid_config(
             key="metadata",
             value=given,
-            reason=f"expected a mapping of at most {MAX_METADATA} names to texts",
+            reason=f"expected a mapping of at most {MAX_METADATA} names to strings",
         )
     return entries
 

@@ -1,4 +1,4 @@
-"""What travels on the stream of a call.
+"""The messages on the stream of a call.
 
 The caller opens a bidirectional stream, sends one :class:`Request` (or
 :class:`Notification`) and finishes it; the callee answers with one
@@ -41,9 +41,9 @@ class StreamCode(IntEnum):
     """Application codes with which the stream of a call is reset or stopped."""
 
     DONE = 0
-    """Everything wanted was read."""
+    """Everything was read."""
     CANCELLED = 1
-    """This side gave the call up: cancelled, timed out, or the manager was closed."""
+    """This side ended the call: cancelled, timed out, or the manager was closed."""
     BAD_MESSAGE = 2
     """The peer's message could not be understood."""
 
@@ -85,7 +85,7 @@ REGISTRY: dict[int, type[Any]] = {1: Request, 2: Result, 3: Failure, 4: Notifica
 
 
 def check_method(name: object) -> str:
-    """A usable name of a method.
+    """Check the name of a method.
 
     Raises:
         RpcError: It is not (INVALID_REQUEST).
@@ -96,7 +96,7 @@ def check_method(name: object) -> str:
 
 
 def check_request(request: object) -> Request:
-    """What the peer sent, if it is a request whose parts have the types they should have.
+    """Check that the peer sent a request, and the types of its fields.
 
     Raises:
         RpcError: It is not (INVALID_REQUEST).
@@ -114,7 +114,7 @@ def check_request(request: object) -> Request:
         and len(metadata) <= MAX_METADATA
         and all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items())
     ):
-        raise _bad(f"metadata must be a mapping of at most {MAX_METADATA} names to texts")
+        raise _bad(f"metadata must be a mapping of at most {MAX_METADATA} names to strings")
     if timeout is not None and not (
         isinstance(timeout, int | float)
         and not isinstance(timeout, bool)
@@ -126,7 +126,7 @@ def check_request(request: object) -> Request:
 
 
 def give_up(stream: WebTransportStream, code: StreamCode) -> None:
-    """End both halves of a call's stream, whatever state they are in."""
+    """End both halves of the stream of a call, in any state."""
     stream.reset(code)
     stream.stop_sending(code)
 

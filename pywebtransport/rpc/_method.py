@@ -1,4 +1,4 @@
-"""A registered function: binding parameters to it, and giving them their types."""
+"""A registered function: binds arguments to it, and converts them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._exceptions import InvalidParamsError
 
 __all__ = ["Method"]
 
-# What the serializers give anyway, and what anything fits.
+# Types that need no conversion.
 _UNTYPED = (inspect.Parameter.empty, Any, object)
 
 
@@ -20,12 +20,12 @@ class Method:
     """A function that the peer may call.
 
     Args:
-        name: As the peer calls it.
+        name: The name for the peer.
         function: Plain or ``async``.
 
     Raises:
-        ConfigurationError: It is not callable, has no signature that can be read, or an
-            annotation is no type that messages can be rebuilt as.
+        ConfigurationError: It is not callable, its signature cannot be read, or an annotation is
+            not a type that can be rebuilt from messages.
     """
 
     __slots__ = ("_signature", "_types", "function", "name")
@@ -53,8 +53,7 @@ class Method:
         """Run the function.
 
         Raises:
-            InvalidParamsError: The parameters do not fit it.
-            Otherwise what the function raises.
+            InvalidParamsError: The arguments do not match it. Otherwise what the function raises.
         """
         try:
             bound = self._signature.bind(*params, **named)

@@ -1,4 +1,4 @@
-"""Serializers: objects to bytes and back, within limits, for messages from strangers."""
+"""Serializers convert objects to bytes and back, with limits for untrusted messages."""
 
 from .json import JSONSerializer
 from .msgpack import MsgPackSerializer

@@ -1,4 +1,4 @@
-"""What annotations mean: the types of fields and members, without what does not matter here."""
+"""Reads annotations: the types of fields and members, without irrelevant parts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_alias(kind: Any) -> bool:
 
 
 def bare(kind: Any) -> Any:
-    """A type without what does not matter here: aliases, annotations, qualifiers."""
+    """A type without aliases, annotations and qualifiers."""
     while True:
         origin = typing.get_origin(kind)
         if origin in (typing.Annotated, typing.Required, typing.NotRequired, typing.Final):
@@ -111,10 +111,10 @@ def field_kinds(cls: type, arguments: tuple[Any, ...], names: Iterable[str]) -> 
 
 
 def hints_of(cls: type) -> dict[str, Any]:
-    """The annotations of a class, none of them as text.
+    """The annotations of a class, with all strings resolved.
 
     Raises:
-        SerializationError: One leads nowhere.
+        SerializationError: One cannot be resolved.
     """
     try:
         return typing.get_type_hints(cls, include_extras=True)

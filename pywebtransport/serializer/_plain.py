@@ -1,4 +1,4 @@
-"""Objects to plain data: what the encoders ask when they meet something they do not know."""
+"""Converts objects that an encoder does not know to plain data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MAX_LEVELS = 300
 
 
 def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
-    """Replace one object by plainer data; what is inside may need it again.
+    """Convert one object to plainer data; its members may need this again.
 
     Args:
-        obj: What the encoder does not know.
+        obj: An object that the encoder does not know.
         binary: The format has bytes.
-        checked: Fields are written as their annotations say; else as they are, which an
-            application that has forms of its own wants.
+        checked: Write fields as their annotations say; otherwise unchanged, for applications with
+            their own forms.
 
     Raises:
         TypeError: There is no rule for its class.
-        MismatchError: It could not be made again of what would be written.
+        MismatchError: It could not be read back from the written form.
     """
     cls: Any = type(obj)
     if hasattr(cls, "__dataclass_fields__"):
@@ -57,11 +57,11 @@ def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
 def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[Any], Any]:
     """The encoder's hook, behind the application's when it has one.
 
-    The application's hook says that it has no answer by raising TypeError.
+    The hook of the application raises TypeError if it has no answer.
 
     Args:
         own: The application's.
-        binary: The format has bytes, and keys that are no strings.
+        binary: The format has bytes, and keys that are not strings.
     """
     to_plain = partial(_to_plain, binary=binary, checked=own is None)
     if own is None:
@@ -77,7 +77,7 @@ def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[A
 
 
 def has_other_keys(obj: Any) -> bool:
-    """Whether a mapping in lists and dictionaries has keys that are no strings.
+    """Whether a mapping in lists and dictionaries has keys that are not strings.
 
     What nests without an end counts as one.
     """
@@ -100,7 +100,7 @@ def has_other_keys(obj: Any) -> bool:
 
 
 def plain_tree(obj: Any, hook: Callable[[Any], Any]) -> Any:
-    """An object all in plain data, with names for keys, as JSON wants it.
+    """Convert an object completely to plain data, with names as keys, for JSON.
 
     Args:
         obj: Anything.

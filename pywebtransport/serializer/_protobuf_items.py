@@ -1,4 +1,4 @@
-"""How much a Protocol Buffers message becomes, told from its bytes before it is parsed."""
+"""Estimates the decoded size of a Protocol Buffers message before it is parsed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_protobuf_items(data: bytes, descriptor: Any, max_items: int) -> None:
         position, end, kind = parts.pop()
         fields = _fields(kind)
         while position < end:
-            # Nearly all numbers here have one byte: no call for these.
+            # Nearly all numbers here have one byte: handle them without a call.
             tag = data[position]
             position += 1
             if tag > 0x7F:
@@ -96,7 +96,7 @@ def _fields(descriptor: Any) -> dict[int, tuple[int, Any]]:
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """A number and the position behind it; what is cut off ends there."""
+    """A number and the position after it; a truncated number ends there."""
     value = shift = 0
     while position < end:
         byte = data[position]

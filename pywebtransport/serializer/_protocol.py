@@ -1,4 +1,4 @@
-"""What a serializer is; the package's own and an application's."""
+"""The interface of serializers, of this package and of applications."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Serializer"]
 
 @runtime_checkable
 class Serializer(Protocol):
-    """Turns objects into bytes and back."""
+    """Converts objects to bytes and back."""
 
     def serialize(self, *, obj: Any) -> bytes: ...
 

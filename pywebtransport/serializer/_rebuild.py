@@ -1,7 +1,7 @@
-"""Plain data back to typed objects: dataclasses and what they are made of.
+"""Converts plain data to typed objects: dataclasses and their members.
 
-Each type becomes a function once. Data must fit exactly: no missing, unknown or
-differently typed field, and nothing is converted but what JSON lacks.
+Each type is compiled to a function once. Data must fit exactly: no missing or unknown fields, no
+other types. Only types that JSON lacks are converted.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ MAPPINGS: dict[Any, Callable[[Iterable[Any]], Any]] = {
 _INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _FLOAT_KEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _WORDS = {"null": None, "true": True, "false": False}
-# Python hashes these with a secret; the hashes of all others are known to everybody.
+# Python hashes these with a secret; everybody can compute the hashes of all others.
 _SAFE_KEYS = frozenset({str, bytes})
 _FEW_KEYS = 100
 _MAX_SAME_HASH = 32
 _MAX_COMBINATIONS = 10_000
-# Members of an array that are converted between two looks at the clock.
+# Members of an array that are converted between two checks of the clock.
 _STEP = 16
 
 
 def rebuild(value: Any, obj_type: Any) -> Any:
-    """Make an ``obj_type`` of plain data.
+    """Convert plain data to ``obj_type``.
 
     Args:
         value: What a parser gave; its depth is bounded by the caller.
@@ -143,10 +143,10 @@ def _too_deep_for(obj_type: Any, error: RecursionError) -> SerializationError:
 
 
 def check_type(key: str, kind: Any) -> None:
-    """Check a type that something shall be rebuilt as.
+    """Check a target type.
 
     Raises:
-        ConfigurationError: Nothing can be.
+        ConfigurationError: Messages cannot be rebuilt as this type.
     """
     try:
         converter(kind)
@@ -248,7 +248,7 @@ def _instance(kind: type) -> _Convert:
         with contextlib.suppress(Exception):  # some classes cannot be asked for their instances
             if isinstance(value, kind):
                 return value
-        raise wrong(f"{kind.__name__} (which cannot be rebuilt: no dataclass)", value)
+        raise wrong(f"{kind.__name__} (which cannot be rebuilt: it is not a dataclass)", value)
 
     return convert
 
@@ -557,7 +557,7 @@ def _key_reader(kind: Any) -> Callable[[str], Any]:
 
 def _number_key(kind: Any, grammar: re.Pattern[str], text: str) -> Any:
     if grammar.fullmatch(text) is None:
-        raise ValueError(f"{text[:40]!r} is no number")
+        raise ValueError(f"{text[:40]!r} is not a number")
     value = kind(text)
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"{text[:40]!r} is too large")
@@ -607,7 +607,7 @@ def _key_rank(kind: Any) -> int:
 
 
 def _frozen(value: Any) -> Any:
-    """Arrays as tuples, which can be keys."""
+    """Convert arrays to tuples, which can be keys."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
@@ -651,7 +651,7 @@ class _Record:
         self._required: frozenset[str] = frozenset()
 
     def is_of(self, kind: Any) -> bool:
-        """This is the record of a type."""
+        """Whether this is the class for a type."""
         cls, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
         return self._cls is cls and self._arguments == arguments
 

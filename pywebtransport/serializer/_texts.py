@@ -1,4 +1,4 @@
-"""Types that travel as text, and the text of what stands as a key in JSON."""
+"""Types that are written as strings, and keys of JSON objects as strings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DURATION = re.compile(
 
 
 class Form(NamedTuple):
-    """How a type is a text."""
+    """How a type is written as a string."""
 
     name: str
     parse: Callable[[str], Any]
@@ -54,7 +54,7 @@ def _parse_datetime(text: str) -> datetime.datetime:
 def _parse_duration(text: str) -> datetime.timedelta:
     match = _DURATION.fullmatch(text)
     if match is None or text[-1] in "PT":
-        raise ValueError("no duration of days, hours, minutes and seconds")
+        raise ValueError("not a duration of days, hours, minutes and seconds")
     sign, *parts = match.groups()
     days, hours, minutes, seconds = (int(part or 0) for part in parts[:4])
     micros = int((parts[4] or "").ljust(6, "0"))
@@ -81,7 +81,7 @@ def _isoformat(value: Any) -> str:
     return text
 
 
-# In the order in which a union tries them. Ordinary text does not look like the first ones.
+# In the order in which a union tries them. Ordinary strings do not look like the first ones.
 DISTINCT: dict[type, Form] = {
     uuid.UUID: Form("UUID", uuid.UUID, str),
     datetime.date: Form("date (ISO 8601)", datetime.date.fromisoformat, _isoformat),
@@ -99,11 +99,11 @@ TEXTUAL: dict[type, Form] = {
     decimal.Decimal: Form("decimal number", decimal.Decimal, str),
     **BINARY,
 }
-_CLASSES = (datetime.datetime, *TEXTUAL)  # a datetime is a date, too
+_CLASSES = (datetime.datetime, *TEXTUAL)  # a datetime is also a date
 
 
 def text_of(value: Any) -> str | None:
-    """The text of a value of one of these types; None of any other."""
+    """The string for a value of one of these types; None for other types."""
     form = TEXTUAL.get(type(value))
     if form is None:
         base = next((cls for cls in _CLASSES if isinstance(value, cls)), None)
@@ -122,7 +122,7 @@ def shown(value: Any) -> str:
 
 
 def is_exactly(value: Any, kind: type) -> bool:
-    """Whether a value is one of a type; a date with a time is no date."""
+    """Whether a value is one of a type; a date with a time is not a date."""
     if isinstance(value, kind):
         return kind is not datetime.date or not isinstance(value, datetime.datetime)
     return False
@@ -181,14 +181,14 @@ def array_of_key(text: str) -> list[Any]:
     """The members of a key that ``key_text`` made of an array.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: It is not such a string.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
     if type(value) is not list:
-        raise ValueError("no array")
+        raise ValueError("not an array")
     return value
 
 

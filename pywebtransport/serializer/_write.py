@@ -1,8 +1,8 @@
-"""Dataclasses to plain data, as their annotations say, so that they can be rebuilt.
+"""Converts dataclasses to plain data, following their annotations, so that they can be rebuilt.
 
-What ``_rebuild`` could not give back is refused here, by the same rules: a value of
-another type than its field, one that a union would take for another alternative, two
-keys that JSON cannot tell apart. Each type becomes a function once.
+Values that ``_rebuild`` could not restore are refused here, with the same rules: a value whose type
+differs from its field, one that a union would read as another alternative, two keys that are equal
+in JSON. Each type is compiled to a function once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCALARS = (str, int, float, bool, type(None))
 _NATIVE = (str, int, float, list, tuple, Mapping, set, frozenset, deque, *TEXTUAL, enum.Enum)
 _NAMES = frozenset({str})
 _NO_ARRAYS = (str, bytes, bytearray, memoryview, Mapping)
-# Deeper than any message may be: what contains itself has no end.
+# Deeper than any message may be: an object that contains itself has no end.
 _MAX_STEPS = 300
 # Characters of a path in a message.
 _MAX_PATH = 500
@@ -55,10 +55,10 @@ def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
 
     Args:
         obj: An instance.
-        binary: The format has bytes, and keys that are no strings.
+        binary: The format has bytes, and keys that are not strings.
 
     Raises:
-        MismatchError: It could not be made again of what would be written.
+        MismatchError: It could not be read back from the written form.
     """
     try:
         kind: Any = type(obj)
@@ -332,7 +332,7 @@ def _unknown(kind: type) -> _Write:
                 return value
         if value is None or isinstance(value, _NATIVE) or is_dataclass(value):
             raise MismatchError(
-                f"{type(value).__name__} would not be read as {kind.__name__}, which is no type "
+                f"{type(value).__name__} would not be read as {kind.__name__}, which is not a type "
                 "that can be rebuilt"
             )
         return value

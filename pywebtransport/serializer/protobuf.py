@@ -29,8 +29,8 @@ __all__ = ["ProtobufSerializer"]
 class ProtobufSerializer(Serializer):
     """Protocol Buffers messages in the binary format.
 
-    Messages within messages beyond the 100 levels that the package reads are refused both
-    ways, and so are strings that are not UTF-8; unknown fields are kept, as the format wants it.
+    Messages nested deeper than the 100 levels that the package reads are refused both ways, and so
+    are strings that are not UTF-8. Unknown fields are kept, as the format requires.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class ProtobufSerializer(Serializer):
                 numbers as one.
 
         Raises:
-            ConfigurationError: It is no class of messages, a limit is out of range, or the
-                package is missing (``pip install "pywebtransport[protobuf]"``).
+            ConfigurationError: It is not a message class, a limit is out of range, or the package
+                is missing (``pip install "pywebtransport[protobuf]"``).
         """
         base = require("google.protobuf.message", extra="protobuf").Message
         if not isinstance(message_class, type) or not issubclass(message_class, base):
@@ -74,7 +74,7 @@ class ProtobufSerializer(Serializer):
             obj: An instance of ``message_class``.
 
         Raises:
-            SerializationError: It is something else, lacks a required field, or is too large,
+            SerializationError: It is not such an instance, lacks a required field, is too large or
                 too deep, or has too many items.
         """
         if not isinstance(obj, self._message_class):
@@ -84,7 +84,7 @@ class ProtobufSerializer(Serializer):
         try:
             data: bytes = obj.SerializeToString()
             if _may_nest(obj.DESCRIPTOR):
-                # The package writes messages that nest deeper than it reads.
+                # The package writes messages that nest deeper than those it reads.
                 type(obj)().ParseFromString(data)
         except Exception as error:  # EncodeError, and what implementations have besides
             raise SerializationError(
@@ -106,7 +106,7 @@ class ProtobufSerializer(Serializer):
             data: All of its bytes; they are not parsed.
         """
         cls = self._default_class
-        # Of every class of messages the heaviest one is not known.
+        # If any class is permitted, the largest one is unknown.
         weight = self._max_items if cls is None else heaviest(cls.DESCRIPTOR)
         return memory_of(len(data), self._max_items, 1 + len(data) // 2 * weight)
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a session request: the client gets an answer, and the slot is free."""
+"""Answers session requests that fail, and frees their slots."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _CONNECTING = SessionState.CONNECTING
 class Answering:
     """Ends sessions whose handler, middleware or listener failed.
 
-    Each step has another behind it: a refusal that cannot be sent becomes a plain 500, that one
-    a reset of the request stream, and the session is over in any case.
+    Each step has a fallback: if a refusal cannot be sent, a plain 500 is sent; if that fails, the
+    request stream is reset. The session ends in any case.
 
     Args:
-        logger: Of the server.
-        stats: Of the server; failures are counted there.
+        logger: Logger of the server.
+        stats: Statistics of the server, which count the failures.
     """
 
     def __init__(self, logger: logging.Logger, stats: ServerStats) -> None:
@@ -45,15 +45,15 @@ class Answering:
     async def failed(
         self, session: WebTransportSession, error: BaseException, *, closing: bool
     ) -> None:
-        """What served a session raised.
+        """Handle an exception of the code that served a session.
 
         Args:
-            session: Which.
-            error: What; of any kind.
-            closing: The server closes, which cancels what serves.
+            session: The session.
+            error: The exception, of any type.
+            closing: Whether the server is closing, which cancels handlers.
 
         Raises:
-            BaseException: The error itself when it ends more than this session:
+            BaseException: ``error`` itself if it ends more than this session:
                 ``SystemExit``, ``KeyboardInterrupt``, the cancellation of the task.
         """
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
@@ -68,21 +68,21 @@ class Answering:
                 error = refused
         try:
             self._tell(session, error)
-        except Exception:  # of a log handler of the program's
+        except Exception:  # of a log handler of the program
             self.end_now(session)
             raise
         if isinstance(error, Exception | asyncio.CancelledError):
             await self.end(session)
             return
-        # No time to wait: the program may be about to end, or the coroutine is being closed.
+        # Do not wait: the program may be about to end, or the coroutine is being closed.
         self.end_now(session)
         if isinstance(error, SystemExit | KeyboardInterrupt) or not _runs():
             raise error
 
     async def end(self, session: WebTransportSession) -> None:
-        """Answer 500; a session that is open closes with code 1 instead.
+        """Answer with 500; close an open session with code 1.
 
-        Cancellation: the session is over all the same.
+        Cancellation: the session ends anyway.
         """
         if session.state is _CONNECTING:
             self.reject(session, _INTERNAL_SERVER_ERROR)
@@ -94,7 +94,7 @@ class Answering:
             self._abort(session)
 
     def end_now(self, session: WebTransportSession) -> None:
-        """As ``end``, without waiting for what was written."""
+        """As ``end``, without waiting for written data."""
         try:
             if session.state is _CONNECTING:
                 self.reject(session, _INTERNAL_SERVER_ERROR)
@@ -108,7 +108,7 @@ class Answering:
     def reject(
         self, session: WebTransportSession, status: int, because: str = "serving it failed"
     ) -> None:
-        """Answer a status and nothing else."""
+        """Answer with a status and nothing else."""
         session.rejection_reason = because
         try:
             session.reject(status_code=status)
@@ -120,7 +120,7 @@ class Answering:
     def request_failed(
         self, h3: H3Session, connection: WebTransportConnection, error: Exception
     ) -> None:
-        """Looking at a request failed, before there was a session."""
+        """Handling a request failed before there was a session."""
         self._stats.handler_errors += 1
         what = f"request for {printable(h3.path)} of {peer_name(connection.remote_address)} failed:"
         log_application_error(self._logger, f"{what} its route", error)
@@ -133,13 +133,13 @@ class Answering:
     # ------------------------------------------------------------------ internal
 
     def _cancelled(self, session: WebTransportSession, *, closing: bool) -> None:
-        """The task that serves was cancelled by somebody."""
+        """The task of the handler was cancelled."""
         if session.is_closed:
             return
         if closing:
             session.close_nowait(0, "server shutdown")
             return
-        # Not by the server: the application did it, or its event loop ends.
+        # Not by the server: by the application, or because the event loop ends.
         self._stats.handler_errors += 1
         self.end_now(session)
         shared_log(self._logger).tell(
@@ -153,7 +153,7 @@ class Answering:
     def _refuse(
         self, session: WebTransportSession, rejection: SessionRejectedError
     ) -> Exception | None:
-        """Answer as the application wants; what it raised when that cannot be sent."""
+        """Send the answer of the application; return the error if it cannot be sent."""
         try:
             session.reject(status_code=rejection.status_code, headers=rejection.headers)
         except Exception as error:
@@ -171,11 +171,11 @@ class Answering:
             self._stats.handler_errors += 1
 
     def _failed_too(self, message: str, which: str, error: Exception) -> None:
-        """What should have ended a session raised as well: a mistake of this package."""
+        """Ending a session raised, too: a bug of this package."""
         shared_log(self._logger).tell(message, logging.ERROR, message, which, error=error)
 
     def _abort(self, session: WebTransportSession) -> None:
-        """The last resort: without words."""
+        """The last resort: end the session without an answer."""
         try:
             session.abort(ErrorCodes.H3_INTERNAL_ERROR)
         except Exception as error:
@@ -183,7 +183,7 @@ class Answering:
 
 
 def rejection_in(error: BaseException) -> SessionRejectedError | None:
-    """The answer that was raised: alone, or in a group of nothing but such ones."""
+    """The answer that was raised, alone or in a group of only such answers."""
     leaves = list(error_leaves(error))
     if all(isinstance(leaf, SessionRejectedError) for leaf in leaves):
         first = leaves[0]
@@ -193,7 +193,7 @@ def rejection_in(error: BaseException) -> SessionRejectedError | None:
 
 
 def _runs() -> bool:
-    """Whether a task runs this; not when a coroutine is closed with its loop."""
+    """Whether a task runs this code; not if a coroutine is closed with its loop."""
     try:
         return asyncio.current_task() is not None
     except RuntimeError:

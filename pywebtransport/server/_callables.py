@@ -1,4 +1,4 @@
-"""What an application registers is checked at once, and the error says what to write instead."""
+"""Checks the functions that an application registers; errors say what to write instead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-# A function that says so itself gives something that can be awaited.
+# The annotation says that the function returns an awaitable.
 _AWAITABLE = re.compile(r"\b(Awaitable|Coroutine|Future|Task)\b")
 
 
@@ -44,7 +44,7 @@ def check_middleware(middleware: Any) -> None:
 
 
 def check_auth_handler(handler: Any) -> None:
-    """Check what ``create_auth_middleware`` asks.
+    """Check the handler of ``create_auth_middleware``.
 
     Raises:
         ConfigurationError: It cannot be called as ``await auth_handler(headers=headers)``.
@@ -62,7 +62,7 @@ def check_hook(hook: Any) -> None:
 
 
 def result_of(what: str, function: Any, result: Awaitable[_T]) -> Awaitable[_T]:
-    """What a function gave, which could not be known before.
+    """Check that the result of a function can be awaited, which is only known after the call.
 
     Raises:
         ConfigurationError: It cannot be awaited.
@@ -97,21 +97,21 @@ def _check(
 
 
 def _why_not(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: bool) -> str:
-    """What is wrong with it; empty when nothing is."""
+    """What is wrong with it; empty if nothing is."""
     if inspect.iscoroutine(given):
         given.close()  # nobody will await it
         return "it is the result of calling an async function; give the function itself, without ()"
     if isinstance(given, str):
-        return "it is a text; a route is registered with @app.route(path)"
+        return "it is a string; register a route with @app.route(path)"
     if not callable(given):
         return "it cannot be called"
     if isinstance(given, type) and not plain:
         return "it is a class; give an instance of it whose __call__ is async, or a function"
     try:
-        # Not of what a decorator wraps: its own parameters are what is called.
+        # Of the decorated function itself, not of what it wraps: that is what is called.
         signature = inspect.signature(given, follow_wrapped=False)
     except (TypeError, ValueError):
-        signature = None  # of something built in
+        signature = None  # of a built-in function
     if signature is not None:
         try:
             signature.bind(*args, **kwargs)
@@ -129,17 +129,17 @@ def _why_not_awaitable(given: Any) -> str:
         return "it has a 'yield', so calling it runs nothing"
     if inspect.iscoroutinefunction(inner) or not isinstance(inner, types.FunctionType):
         return ""
-    # What a lambda gives is only known when it is called.
+    # The result of a lambda is only known when it is called.
     if inner.__name__ == "<lambda>" or _AWAITABLE.search(str(inner.__annotations__.get("return"))):
         return ""
     return (
-        "it is no async function; if it returns something that can be awaited, annotate it "
+        "it is not an async function; if it returns an awaitable, annotate it "
         "with '-> Awaitable[...]'"
     )
 
 
 def _unwrapped(given: Any) -> Any:
-    """The function below methods, partial objects, decorators, and objects that can be called."""
+    """The function behind methods, partial objects, decorators and callable objects."""
     for _ in range(100):  # a decorator may lead back to itself
         if inspect.iscoroutinefunction(given):
             return given

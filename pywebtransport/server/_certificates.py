@@ -1,4 +1,4 @@
-"""Tells of a server's own certificates that are out of date, or will be soon."""
+"""Warns about certificates of the server that are not valid, or expire soon."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _MARGIN = 0.002
 
 
 class CertificateWatch:
-    """Looks at certificates now, daily, and when one of them becomes old or invalid.
+    """Checks certificates now, daily, and when one of them becomes old or invalid.
 
-    A finding is a warning in the log when it begins.
+    Each problem is logged as a warning when it begins.
 
     Args:
-        config: Names the files. They are the ones that are in use: what is on disk may have
-            been replaced since then, so they are read once.
-        logger: Of the server.
+        config: Names the files. They are read once, since the files on disk may be replaced later
+            without being loaded.
+        logger: Logger of the server.
     """
 
     def __init__(self, config: ServerConfig, logger: logging.Logger) -> None:
@@ -48,11 +48,11 @@ class CertificateWatch:
         self._look()
 
     def findings(self) -> list[str]:
-        """What is wrong now."""
+        """Current problems."""
         return [text for _, text in self._findings(datetime.now(UTC)).values()]
 
     def close(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop checking. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -65,7 +65,7 @@ class CertificateWatch:
         }
 
     def _look(self) -> None:
-        # One moment for both, or an end between the two would be seen a day later.
+        # The same time for both, or an expiry between the two would be noticed a day later.
         now = datetime.now(UTC)
         found = self._findings(now)
         for path, (kind, text) in found.items():
@@ -73,14 +73,14 @@ class CertificateWatch:
                 self._logger.warning("%s", text)
         self._told = {path: kind for path, (kind, _) in found.items()}
         delay = next_look(self._validity.values(), now).total_seconds()
-        # A timer may be early by a part of a millisecond.
+        # A timer may fire a fraction of a millisecond early.
         self._timer = asyncio.get_running_loop().call_later(delay + _MARGIN, self._look)
 
 
 def expiry_finding(
     path: str, start: datetime, end: datetime, now: datetime
 ) -> tuple[str, str] | None:
-    """What is wrong with a certificate's time: a short name, and a sentence."""
+    """What is wrong with the validity of a certificate: a short name, and a sentence."""
     name = f"certificate {path!r}"
     if now < start:
         return "early", f"{name} is not valid before {start:%Y-%m-%d %H:%M} UTC"
@@ -94,7 +94,7 @@ def expiry_finding(
 
 
 def next_look(validity: Iterable[tuple[datetime, datetime]], now: datetime) -> timedelta:
-    """How long until the next finding may begin or end; a day at most."""
+    """Time until the next problem may begin or end; at most a day."""
     waits = [
         moment - now
         for start, end in validity

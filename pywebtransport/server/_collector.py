@@ -1,11 +1,11 @@
 """The garbage collector of a process that serves many sessions.
 
-A full collection looks at everything that lives, and nothing else runs meanwhile: 10,000 idle
-sessions are a million objects and some 400 ms, again and again while sessions come. What lives
-long need not be looked at each time. ``gc.freeze`` takes it out of the collector's sight; an
-object that is frozen is still freed when its last reference goes, as sessions and connections
-are: they are in no cycles when they end. Only cycles of the application that become garbage while
-they are frozen have to wait, for a full collection of everything when it costs little.
+A full collection scans all live objects, and nothing else runs meanwhile: 10,000 idle sessions are
+a million objects and take some 400 ms, again and again while sessions are opened. Objects that live
+long need not be scanned each time: ``gc.freeze`` hides them from the collector. A frozen object is
+still freed when its last reference goes. This is how sessions and connections are freed, since they
+are not part of cycles when they end. Only cycles of the application that become garbage while they
+are frozen have to wait for a full collection, which runs when it costs little.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["Collector", "CollectorSeat", "collector", "frozen"]
 
 _logger = logging.getLogger("pywebtransport.server")
 
-# Seconds of a full collection after which what is left of it is frozen: it found no garbage
-# worth that time, and the next one would look at all of that again.
+# After a full collection that took this many seconds, the live objects are frozen: it found no
+# garbage worth that time, and the next one would scan all of them again.
 _LONG = 0.001
 # Thresholds of the second and third generation: a collection of all that is not frozen comes
 # after some 10,000 new objects, while that is a matter of a few milliseconds.
 _SOON = (5, 1)
-# Seconds between two looks at the sessions.
+# Seconds between two checks of the sessions.
 _LOOK = 1.0
 # Sessions that have to end before everything is collected, or else as many as are open.
 _FEW = 1000
-# At most this part of the time goes into collections of everything.
+# Collections of everything take at most this share of the time.
 _SHARE = 0.001
 # The share of a processor above which the process is busy, and how much longer it then waits.
 _BUSY = 0.5
@@ -43,7 +43,7 @@ _SELDOM = 3600.0
 
 
 class Served(Protocol):
-    """What a server has to tell."""
+    """What the policy needs to know about a server."""
 
     sessions_over: int
 
@@ -52,7 +52,7 @@ class Served(Protocol):
 
 
 class Collector:
-    """The policy ``server`` of this process, in force while a server that wants it listens.
+    """The policy ``server`` of this process, in force while a server with this setting listens.
 
     - At the start, and after every full collection that took a millisecond, everything alive is
       frozen. That collection has just removed what was garbage. It comes earlier than usual, when
@@ -78,11 +78,11 @@ class Collector:
         self._thresholds: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
         # Seconds that a collection of all that is frozen would take.
         self._cost = 0.0
-        self._own = False  # a collection of ours is under way
+        self._own = False  # a collection by this class is running
         self._looked = (0.0, 0.0)
         self._collected_at = 0.0
         self._over_then = 0
-        self._over_before = 0  # sessions of servers that do not take part any more
+        self._over_before = 0  # sessions of servers that do not take part anymore
         self._peak = 0
         self.freezes = 0
         self.collections = 0
@@ -111,7 +111,7 @@ class Collector:
         self._freeze()
 
     def leave(self, server: Served) -> None:
-        """A server is closed; the last one leaves the collector as it usually is."""
+        """A server is closed; the last one restores the usual state of the collector."""
         if server not in self._servers:
             return
         self._over_before += server.sessions_over
@@ -137,11 +137,11 @@ class Collector:
         since = now - self._collected_at
         if ended < many and not (ended and since >= _SELDOM):
             return
-        # Of what is frozen, the part that is still there.
+        # The part of the frozen objects that still exists.
         cost = self._cost * live / max(self._peak, 1)
         if since < cost / _SHARE or (busy and ended < _PATIENCE * many):
             return
-        if gc.isenabled():  # an application that does without it has its reasons
+        if gc.isenabled():  # an application that disabled it has its reasons
             self._collect_everything(now)
         if live <= self._peak / 2:
             self._peak = live
@@ -158,16 +158,16 @@ class Collector:
         return self._over_before + sum(server.sessions_over for server in self._servers)
 
     def _on_collection(self, phase: str, info: dict[str, Any]) -> None:
-        """The collector begins or ends a run; for those of everything in its sight."""
+        """The collector begins or ends a run; only full runs count."""
         if info["generation"] != 2 or self._own:
             return
-        # Of this thread: others may have the processor meanwhile.
+        # The time of this thread: others may use the processor meanwhile.
         if phase == "start":
             self._began = time.thread_time()
             return
         took = time.thread_time() - self._began
         if took >= _LONG:
-            # Nothing that is garbage is kept by this: it has just been removed.
+            # This keeps no garbage: it has just been removed.
             gc.freeze()
             self._cost += took
             self.freezes += 1
@@ -181,7 +181,7 @@ class Collector:
         self._over_then = self._over
         self.collections += 1
         _logger.debug(
-            "a collection of everything took %.0f ms and found %d objects", self._cost * 1e3, found
+            "a full collection took %.0f ms and found %d objects", self._cost * 1e3, found
         )
 
     def _freeze(self) -> int:
@@ -205,9 +205,9 @@ class Collector:
 
 @contextlib.contextmanager
 def frozen(wanted: bool) -> Iterator[None]:
-    """Freeze what lives, for processes that are copies of this one.
+    """Freeze live objects, for processes that are copies of this one.
 
-    Their collectors would write to every object, and so make each process copy all of them.
+    Their collectors would write to every object, and so copy all of them in each process.
 
     Args:
         wanted: False: leave the collector alone.
@@ -243,7 +243,7 @@ class CollectorSeat:
 
 
 def _find_malloc_trim() -> Callable[[int], int] | None:
-    """What glibc has, and others have not."""
+    """A function that only glibc has."""
     try:
         function = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
@@ -256,4 +256,4 @@ def _find_malloc_trim() -> Callable[[int], int] | None:
 _malloc_trim = _find_malloc_trim()
 
 collector = Collector()
-"""That of this process."""
+"""The policy of this process."""

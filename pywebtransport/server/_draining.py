@@ -1,4 +1,4 @@
-"""The end of a server's connections: who is told when, and for whom the server waits."""
+"""Ends the connections of a server: tells clients to leave, and waits for them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Draining", "close_all"]
 
-# Connections that are told, or begin to close, in one turn of the loop.
+# Connections that are told to leave, or begin to close, in one turn of the loop.
 _BATCH = 100
-# Seconds between batches that are spread over a time, and between looks at who is still there.
+# Seconds between batches, and between checks of the remaining clients.
 _STEP = 0.05
 _LOOK = 0.1
-# Seconds in which a client that came just before the end may still ask for its session.
+# Seconds in which a client that connected just before may still request its session.
 _ARRIVAL = 1.0
 
 
 class Draining:
-    """Tells the clients of a server to go, and waits until they have.
+    """Tells the clients of a server to leave, and waits until they have.
 
-    A client whose connection was there before it could hear of the end still gets its session:
-    nothing tells it to go elsewhere before it has had the time to ask.
+    A client that connected before it could learn of the end still gets its session: nothing tells
+    it to connect elsewhere before it had time to request one.
 
     Args:
         connections: All of the server, as they are at any time.
@@ -73,7 +73,7 @@ class Draining:
         return self._arriving and connection in self._newcomers
 
     def session_ended(self) -> None:
-        """Perhaps it was the last."""
+        """A session ended, perhaps the last one."""
         self._ended.set()
 
     async def run(self, timeout: float, spread: float) -> None:
@@ -115,7 +115,7 @@ class Draining:
             )
 
     def stop(self) -> None:
-        """Nothing is sent later any more."""
+        """Cancel everything that is still to be sent."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -125,7 +125,7 @@ class Draining:
     # ------------------------------------------------------------------ internal
 
     def _pace(self, seconds: float) -> tuple[int, float]:
-        """How many clients to tell at a time, and how often, to be done after so many seconds."""
+        """How many clients to tell at a time, and at which interval, to finish in this time."""
         if seconds <= 0 or not self._waiting:
             return _BATCH, 0.0
         size = math.ceil(len(self._waiting) / math.ceil(seconds / _STEP))
@@ -151,7 +151,7 @@ class Draining:
             h3.finish_goaway()
 
     def _close_due(self, now: float) -> int:
-        """Close those whose time is up, some at a time; tell how many had sessions."""
+        """Close clients whose time is up, some at a time; return how many had sessions."""
         late = 0
         for _ in range(_BATCH):
             if not self._due or self._due[0][0] > now:
@@ -165,7 +165,7 @@ class Draining:
         return late
 
     def _may_come(self) -> bool:
-        """A client is about to ask for its first session."""
+        """Whether a client is about to request its first session."""
         return self._half_open() > 0 or any(not item.is_closed for item in self._newcomers)
 
     def _left(self) -> bool:
@@ -178,7 +178,7 @@ class Draining:
         return False
 
     async def _pause(self, seconds: float) -> None:
-        """For so long, or until a session ends or a client's time is up."""
+        """Wait this long, or until a session ends or the time of a client is up."""
         loop = asyncio.get_running_loop()
         if self._due:
             seconds = min(seconds, self._due[0][0] - loop.time())
@@ -196,9 +196,9 @@ class Draining:
 async def close_all(
     connections: Sequence[WebTransportConnection], reason: str, deadline: float
 ) -> None:
-    """Close connections at the same time; so many begin in each turn that others have theirs.
+    """Close connections in parallel, some in each turn of the loop, so that other work can run.
 
-    Each takes less time when its client is gone.
+    A connection whose client is gone takes less time.
 
     Args:
         connections: Which; some may be closing already.
@@ -224,5 +224,5 @@ async def close_all(
 
 
 def _just_came(connection: WebTransportConnection) -> bool:
-    """It has had no session yet, and hardly the time to ask for one."""
+    """Whether it has had no session yet, and hardly the time to request one."""
     return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL

@@ -1,4 +1,4 @@
-"""A process that is to end ends, whatever code of the application does."""
+"""Ends a process even if code of the application does not end."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ __all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end", "time_to_end"]
 STUCK_STATUS = 70
 """Exit status of a process that ended although something of the application went on."""
 
-# Seconds for the report itself: a log that nobody reads may block, too.
+# Seconds for the report itself: a log that nobody reads may block.
 _REPORT_TIME = 2.0
 
 
 def time_to_end(config: ServerConfig) -> float:
-    """Seconds that a process has for all of its end, once it was told."""
+    """Seconds that a process may take to end after it was told to."""
     draining = config.drain_spread + config.drain_timeout
     return draining + config.close_timeout + config.shutdown_timeout
 
 
 class ExitGuard:
-    """Ends this process a while after it was to end: by an alarm, not by a thread.
+    """Ends this process some time after it should have ended, with an alarm.
 
     The alarm (``SIGALRM``) interrupts a loop that waits for a task, code that blocks the loop,
-    and the wait for threads. What still runs is told in the log; then the process ends with
-    ``STUCK_STATUS``, without any clean-up.
+    and the wait for threads. It logs what still runs; then the process ends with ``STUCK_STATUS``,
+    without any cleanup.
 
-    Only for the main thread, and for a process of our own: what ``run()`` and workers are.
+    Only for the main thread of a process that belongs to the server: ``run()`` and workers.
 
     Args:
-        config: Gives the configuration in force; its timeouts are read when it is armed.
-        logger: Who tells.
+        config: Returns the configuration in force; its timeouts are read when it is armed.
+        logger: Logger for the report.
     """
 
     def __init__(self, config: Callable[[], ServerConfig], logger: logging.Logger) -> None:
@@ -71,27 +71,27 @@ class ExitGuard:
             signal.signal(signal.SIGALRM, self._previous or signal.SIG_DFL)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The tasks of this loop are told if they do not end."""
+        """Report the tasks of this loop if they do not end."""
         self._loop = loop
 
     def listen(self) -> None:
-        """Report and end when somebody else sends the alarm, too."""
+        """Report and end even if another process sends the alarm."""
         signal.signal(signal.SIGALRM, self._expired)
 
     def arm(self) -> None:
-        """The process is to end; only the first call counts. May be called by a signal handler."""
+        """Start the time limit; only the first call counts. Signal handlers may call it."""
         if self._armed:
             return
         self._armed = True
         self._seconds = time_to_end(self._config())
         self._previous = signal.signal(signal.SIGALRM, self._expired)
-        # 0 would switch it off.
+        # 0 would disable it.
         self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 0.001))
 
     async def end_leftovers(self) -> None:
-        """Cancel all other tasks and wait for them, as the end of a ``Runner`` does.
+        """Cancel all other tasks and wait for them, as a ``Runner`` does at its end.
 
-        Those that the server has waited for already get a last moment only.
+        Tasks that the server has waited for already get only a short time.
         """
         loop = asyncio.get_running_loop()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -111,8 +111,8 @@ class ExitGuard:
                 loop.call_exception_handler({"message": what, "exception": error, "task": task})
 
     def _expired(self, number: int, frame: FrameType | None) -> None:
-        why = f"{self._seconds:g} s have passed since it was to end"
-        self._give_up(why if self._armed else "it was to end and did not hear of it", frame)
+        why = f"it should have ended {self._seconds:g} s ago"
+        self._give_up(why if self._armed else "it was told to end and did not react", frame)
 
     def _give_up(self, why: str, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, _exit_now)
@@ -122,7 +122,7 @@ class ExitGuard:
                 "the process ends now with status %d: %s, and this still runs: %s",
                 STUCK_STATUS,
                 why,
-                self._describe(frame) or "nothing that is known",
+                self._describe(frame) or "nothing known",
             )
             logging.shutdown()
         finally:
@@ -140,7 +140,7 @@ class ExitGuard:
         main = threading.main_thread()
         stacks = sys._current_frames()
         for thread in threading.enumerate():
-            # The process does not wait for daemons.
+            # The process does not wait for daemon threads.
             if thread is not main and not thread.daemon and thread.ident in stacks:
                 parts.append(describe_thread(thread.name, stacks[thread.ident]))
         return "; ".join(filter(None, parts))
@@ -152,16 +152,16 @@ def run_to_end(
     guard: ExitGuard,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
 ) -> None:
-    """Run ``main`` in an event loop of its own, and end all that is left of it.
+    """Run ``main`` in a new event loop, and end everything that is left of it.
 
     Args:
-        main: What to run.
+        main: The coroutine function to run.
         guard: Armed at the end of ``main`` at the latest.
-        loop_factory: Makes the loop.
+        loop_factory: Creates the loop.
 
     Raises:
-        ServerError: There cannot be a loop.
-        BaseException: What ``main`` raised.
+        ServerError: The loop cannot be created.
+        BaseException: Any exception of ``main``.
     """
     with guard:
         runner = asyncio.Runner(loop_factory=loop_factory)
@@ -169,7 +169,7 @@ def run_to_end(
             require_descriptors(LOOP_DESCRIPTORS)
             guard.watch(runner.get_loop())
         except OSError as error:
-            text = f"no event loop can be made: {explain_os_error(error)}"
+            text = f"the event loop cannot be created: {explain_os_error(error)}"
             raise ServerError(text, details={"errno": error.errno}) from error
         with runner:
             try:

@@ -1,4 +1,4 @@
-"""What a server refuses or loses: a log line with reason and peer, a counter, and a finding."""
+"""Reports what a server refuses or loses, in the log, in counters and in its diagnosis."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _REFUSALS = (0x2, 0xB)
 
 
 class Losses:
-    """Tells what is refused or lost.
+    """Logs and counts what is refused or lost.
 
-    A peer can cause any number of these, so each kind is logged once a second at most, with
-    the number of those in between.
+    A peer can cause any number of these, so each kind is logged at most once a second, with the
+    number of skipped ones.
 
     Args:
-        logger: Of the server.
-        stats: Of the server; its counters are kept here.
+        logger: Logger of the server.
+        stats: Statistics of the server, which are updated here.
     """
 
     def __init__(self, logger: logging.Logger, stats: ServerStats) -> None:
         self._log = BoundedLog(logger)
         self._stats = stats
-        # The newest of each kind, for the findings.
+        # The newest of each kind, for the diagnosis.
         self._last: dict[str, tuple[str, tuple[object, ...]]] = {}
 
     def rejected(
@@ -49,15 +49,15 @@ class Losses:
         peer: Address | None,
         kind: str = "by the application",
     ) -> None:
-        """A session request got another answer than 200.
+        """A session request was not answered with 200.
 
         Args:
-            status: Of the answer.
+            status: Status of the answer.
             reason: Why, in words of this package.
-            path: Of the request.
-            origin: Likewise.
-            peer: Who asked.
-            kind: ``by the application``, or a short name of the package's own reason.
+            path: Path of the request.
+            origin: Origin of the request.
+            peer: Address of the client.
+            kind: ``by the application``, or a short name for the reason of this package.
         """
         stats = self._stats
         stats.sessions_rejected += 1
@@ -93,7 +93,7 @@ class Losses:
         )
 
     def connection_unused(self, connection: WebTransportConnection) -> None:
-        """A connection ended on which no session was ever asked for."""
+        """A connection ended without a session request."""
         self._stats.connections_unused += 1
         self._tell(
             "connection unused",
@@ -114,11 +114,11 @@ class Losses:
         )
 
     def early_dropped(self, what: str, peer: Address | None) -> None:
-        """A stream or datagram came before its session, and found no room or waited too long.
+        """A stream or datagram came before its session, and was dropped.
 
         Args:
             what: ``stream`` or ``datagram``.
-            peer: Who sent it.
+            peer: Address of the sender.
         """
         if what == "stream":
             self._stats.early_streams_dropped += 1
@@ -136,7 +136,7 @@ class Losses:
         )
 
     def findings(self, engine: dict[str, int]) -> list[str]:
-        """What is worth a look, with the newest of each kind.
+        """Return the diagnosis, with the newest of each kind.
 
         Args:
             engine: Counters of the QUIC engine.
@@ -189,7 +189,7 @@ class Losses:
         return found
 
     def close(self) -> None:
-        """Say what was not shown."""
+        """Log how many were skipped."""
         self._log.flush()
 
     def _tell(self, kind: str, level: int, message: str, *args: object) -> None:

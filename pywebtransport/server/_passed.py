@@ -1,4 +1,4 @@
-"""Sockets that were bound elsewhere, such as by systemd (socket activation)."""
+"""Sockets that another process has bound, such as systemd (socket activation)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from ..utils._system import explain_os_error
 
 __all__ = ["check_sockets", "check_where", "duplicates", "inherited_sockets"]
 
-# sd_listen_fds(3): descriptors from 3 on, so many, for the process of that number.
+# sd_listen_fds(3): this many descriptors, from 3 on, for the process with this ID.
 _FIRST = 3
 _PID, _COUNT, _NAMES = "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
-# Far more than a process may have open; a bound that only catches mistakes.
+# Far more than a process may have open: this only catches mistakes.
 _MOST = 1 << 16
 
 
 def inherited_sockets() -> list[socket.socket]:
-    """The sockets that systemd, or what acts like it, passed to this process.
+    """Return the sockets that systemd, or a compatible program, passed to this process.
 
-    They are given out once: the environment variables ``LISTEN_PID``, ``LISTEN_FDS`` and
-    ``LISTEN_FDNAMES`` are removed, and programs that this process starts do not get the sockets
-    (``FD_CLOEXEC``). ``ServerApp.run`` and ``run_workers`` ask for them by themselves; for others::
+    You get them only once: the environment variables ``LISTEN_PID``, ``LISTEN_FDS`` and
+    ``LISTEN_FDNAMES`` are removed, and programs that this process starts do not inherit the sockets
+    (``FD_CLOEXEC``). ``ServerApp.run`` and ``run_workers`` call this themselves. Otherwise, call::
 
         await server.listen(sockets=inherited_sockets())
 
     Returns:
-        The sockets in order; none when the variables are for another process, or not set.
+        The sockets in order; an empty list if the variables are not set, or are for another
+        process.
 
     Raises:
-        ConfigurationError: A variable is no number, or a descriptor no bound UDP socket.
+        ConfigurationError: A variable is not a number, or a descriptor is not a bound UDP socket.
     """
     if _PID not in os.environ or _COUNT not in os.environ:
         return []
@@ -56,7 +57,7 @@ def inherited_sockets() -> list[socket.socket]:
 
 
 def check_where(host: object, port: object, sockets: Sequence[socket.socket] | None) -> None:
-    """Check where a server is to listen: on a host and port, or on sockets that are bound.
+    """Check where a server should listen: on a host and port, or on bound sockets.
 
     Raises:
         ConfigurationError: One of them cannot be used, or both are given.
@@ -69,15 +70,15 @@ def check_where(host: object, port: object, sockets: Sequence[socket.socket] | N
         raise invalid_config(key="sockets", value=sockets, reason="expected at least one socket")
     if host is not None or port is not None:
         raise invalid_config(
-            key="sockets", value=sockets, reason="they have their addresses; give no host or port"
+            key="sockets", value=sockets, reason="they are bound already; pass no host or port"
         )
 
 
 def check_sockets(sockets: Any) -> None:
-    """Check sockets that a server is to serve; they stay as they are.
+    """Check sockets for a server, without changing them.
 
     Raises:
-        ConfigurationError: It is no list of bound UDP sockets, each once.
+        ConfigurationError: It is not a list of different bound UDP sockets.
     """
     if not isinstance(sockets, Sequence) or isinstance(sockets, str | bytes):
         raise invalid_config(key="sockets", value=sockets, reason="expected a list of sockets")
@@ -85,17 +86,17 @@ def check_sockets(sockets: Any) -> None:
     for sock in sockets:
         reason = _objection(sock)
         if reason is None and sock.fileno() in seen:
-            reason = "each socket may be there once"
+            reason = "each socket may occur only once"
         if reason is not None:
             raise invalid_config(key="sockets", value=sock, reason=reason)
         seen.add(sock.fileno())
 
 
 def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
-    """The same sockets under other descriptors: those given stay the caller's until all is well.
+    """Duplicate the sockets: the originals belong to the caller until nothing can fail.
 
     Raises:
-        ServerError: There is no room for more descriptors.
+        ServerError: No more descriptors can be opened.
     """
     made: list[socket.socket] = []
     try:
@@ -112,7 +113,7 @@ def duplicates(sockets: Sequence[socket.socket]) -> list[socket.socket]:
 def _objection(sock: Any) -> str | None:
     """What is wrong with a socket."""
     if not isinstance(sock, socket.socket):
-        return "expected sockets (socket.socket(fileno=N) makes one of a descriptor)"
+        return "expected sockets (socket.socket(fileno=N) makes one from a descriptor)"
     if sock.fileno() < 0:
         return "it is closed"
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -125,7 +126,7 @@ def _objection(sock: Any) -> str | None:
         sock.getpeername()
     except OSError as error:
         return None if error.errno == errno.ENOTCONN else str(error.strerror)
-    return "it is connected; a server's sockets hear everybody"
+    return "it is connected; a server needs sockets that receive from every address"
 
 
 def _socket(fd: int) -> socket.socket:
@@ -134,7 +135,7 @@ def _socket(fd: int) -> socket.socket:
         return socket.socket(fileno=fd)
     except OSError as error:
         raise ConfigurationError(
-            f"{_COUNT}: descriptor {fd} is no socket: {error.strerror}",
+            f"{_COUNT}: descriptor {fd} is not a socket: {error.strerror}",
             config_key=_COUNT,
             config_value=fd,
         ) from error

@@ -1,4 +1,4 @@
-"""Request paths with their percent-encoding undone, so that each spelling is the same path."""
+"""Percent-decodes request paths, so that all spellings of a path are equal."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from urllib.parse import quote, unquote_to_bytes
 
 __all__ = ["canonical_path", "decoded_path", "decoded_pattern", "decoded_value"]
 
-# Stands for an encoded slash, which separates nothing. No path decodes to it: it is no character.
+# Stands for an encoded slash, which is not a separator. No path decodes to it: it is a surrogate.
 _SLASH = "\udc2f"
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
-# What a path may hold as it is (RFC 3986 section 3.3).
+# Characters that need no encoding in a path (RFC 3986 section 3.3).
 _SAFE = ":@!$&'()*+,;=~"
 _ENCODED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 
 
 def canonical_path(path: str) -> str:
-    """One spelling for all of a path (RFC 3986 section 6.2.2), to be compared with others.
+    """Return the normal spelling of a path (RFC 3986 section 6.2.2), for comparisons.
 
-    ``%2F`` stays, as it is no separator, and so do bytes that are no UTF-8; a percent
-    sign that begins no encoded byte stands for itself.
+    ``%2F`` stays, since it is not a separator, and so do bytes that are not UTF-8. A percent sign
+    that does not begin an encoded byte stands for itself.
 
     Args:
         path: Without a query; percent-encoded or not.
@@ -28,9 +28,9 @@ def canonical_path(path: str) -> str:
 
 
 def decoded_path(path: str) -> str:
-    """A path for patterns: decoded, with a mark where a slash was encoded.
+    """A decoded path for patterns, with a marker for each encoded slash.
 
-    What is no UTF-8 becomes U+FFFD.
+    Bytes that are not UTF-8 become U+FFFD.
     """
     if "%" not in path:
         return path
@@ -41,15 +41,15 @@ def decoded_path(path: str) -> str:
 
 
 def decoded_pattern(pattern: str) -> str:
-    """A pattern for decoded paths: what is percent-encoded in it stands for what it means."""
+    """A pattern for decoded paths: percent-encoded characters in it are decoded."""
     return _ENCODED.sub(lambda found: re.escape(decoded_path(found[0])), pattern)
 
 
 def decoded_value(captured: str) -> str:
-    """What a pattern captured, with every slash as such."""
+    """A captured value, with markers replaced by slashes."""
     return captured.replace(_SLASH, "/")
 
 
 def _raw(path: str) -> str:
-    """Characters that UTF-8 cannot hold are no request's; they must not make an error either."""
+    """Replace characters that UTF-8 cannot encode: no request has them, and they must not raise."""
     return path.encode("utf-8", "replace").decode("utf-8")

@@ -31,7 +31,7 @@ class _Server(Protocol):
 
 
 class ServerSessions(SessionManager):
-    """Shows the sessions of a server. It keeps none itself, so it costs the server nothing."""
+    """A view of the sessions of a server. It stores none itself, so it costs the server nothing."""
 
     def __init__(self, server: _Server) -> None:
         super().__init__(max_sessions=server.config.max_sessions)
@@ -39,10 +39,10 @@ class ServerSessions(SessionManager):
         self._removed: WeakSet[WebTransportSession] = WeakSet()
 
     async def add_session(self, session: WebTransportSession) -> SessionId:
-        """Show a session of the server again that was removed.
+        """Add a session of the server that was removed before.
 
         Raises:
-            SessionError: It is not one of the server's, or it is closed.
+            SessionError: The session is not from this server, or is closed.
         """
         if not self._server.has_session(session):
             raise SessionError(
@@ -55,14 +55,14 @@ class ServerSessions(SessionManager):
         return session.session_id
 
     async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
-        """Show a session no longer; the server goes on with it."""
+        """Remove a session from the view; the server continues to serve it."""
         session = await self.get_session(session_id)
         if session is not None:
             self._removed.add(session)
         return session
 
     async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
-        """The session with an ID, or None."""
+        """Return the session with this ID, or None."""
         check_text("session_id", session_id)
         for session in self._server.sessions:
             if session.session_id == session_id and session not in self._removed:
@@ -70,13 +70,13 @@ class ServerSessions(SessionManager):
         return None
 
     def get_session_count(self) -> int:
-        """How many sessions there are."""
+        """Number of sessions."""
         server = self._server
         removed = sum(map(server.has_session, self._removed))
         return server.open_session_count - removed
 
     async def cleanup_closed_sessions(self) -> int:
-        """Always 0: the server itself forgets a session at its end."""
+        """Always return 0: the server removes a session when it ends."""
         return 0
 
     def _members(self) -> Mapping[SessionId, WebTransportSession]:

@@ -1,8 +1,8 @@
-"""Keys that outlive a process, and that several processes and machines can have in common.
+"""Keys that outlive a process, and that several processes and machines can share.
 
-A server that starts again with the same secret knows the connection IDs, tokens and tickets that
-it gave out before: its clients learn with their next packet that their connection is gone, and
-come back with a shorter handshake.
+A server that restarts with the same secret recognizes the connection IDs, tokens and tickets that
+it issued before. So its clients learn with their next packet that their connection is gone, and
+reconnect with a shorter handshake.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ __all__ = ["SharedSecret", "load_shared_secret"]
 _LABEL = b"pywebtransport shared secret"
 _KEY_SIZE = 32
 _TICKET_KEY_SIZE = 64
-# Bytes of a file; a larger one is not what was meant.
+# Largest file in bytes; a larger one must be the wrong file.
 _LARGEST_FILE = 4096
 _DIRECTORY = "pywebtransport"
 _FILE = "shared-secret"
 _logger = logging.getLogger("pywebtransport.server")
-# What was read before, here or in the process that this is a fork of: a worker may have given
-# up the rights to read it again.
+# Secrets that were read before, here or in the parent process: a worker may have dropped the #
+# privileges to read them again.
 _own: dict[Path, bytes] = {}
 
 
 class SharedSecret:
-    """One or more secrets, and the keys that are derived from them (HKDF, RFC 5869).
+    """One or more secrets, and keys derived from them (HKDF, RFC 5869).
 
     Args:
-        items: The first is used for what is given out, all are for what comes back.
-        is_own: They are this machine's, for any number of servers. Each of these must have
-            keys of its own: a stateless reset for a connection of one of them must not be had
-            from another (RFC 9000 section 21.11).
+        items: The first is used for new tokens and tickets, all are accepted.
+        is_own: They belong to this machine, for any number of servers. Then each server must have
+            different keys: one server must not send the stateless reset for a connection of another
+            (RFC 9000 section 21.11).
     """
 
     def __init__(self, items: list[bytes], *, is_own: bool) -> None:
@@ -58,10 +58,10 @@ class SharedSecret:
         self._is_own = is_own
 
     def engine_secrets(self, address: Address) -> list[bytes]:
-        """What the QUIC engine derives its keys from.
+        """The secrets from which the QUIC engine derives its keys.
 
         Args:
-            address: The first that the server listens on.
+            address: The first address that the server listens on.
         """
         context = f"{address[0]} {address[1]}".encode() if self._is_own else b""
         return [_expand(key, b"engine " + context, _KEY_SIZE) for key in self._keys]
@@ -69,30 +69,30 @@ class SharedSecret:
     def ticket_key(self, config: ServerConfig) -> bytes:
         """The key of session tickets.
 
-        A resumed handshake shows no certificate, so that a ticket is good only under the rules
-        for client certificates under which it was made.
+        A resumed handshake has no certificate. So a ticket is only valid with the settings for
+        client certificates with which it was issued.
         """
         rules = config.verify_mode.name.encode()
         if config.verify_mode is not ssl.CERT_NONE and config.ca_certs:
             try:
                 rules += hashlib.sha256(Path(config.ca_certs).read_bytes()).digest()
             except OSError:
-                rules += secrets.token_bytes(_KEY_SIZE)  # TLS will say what is wrong with it
+                rules += secrets.token_bytes(_KEY_SIZE)  # TLS will report what is wrong with it
         return _expand(self._keys[0], b"ticket " + rules, _TICKET_KEY_SIZE)
 
 
 def load_shared_secret(config: ServerConfig, *, quiet: bool = False) -> SharedSecret | None:
-    """Read what ``config.shared_secret`` names, and make the first file when there is none.
+    """Read the secrets of ``config.shared_secret``; create the first file if it does not exist.
 
     Args:
-        config: Of the server.
-        quiet: Another process has told what there is to tell.
+        config: Configuration of the server.
+        quiet: Log nothing: another process has done so.
 
     Returns:
-        None when nothing is configured and no file can be kept: there is a line in the log.
+        None if nothing is configured and no file can be stored; this is logged.
 
     Raises:
-        ConfigurationError: A file cannot be read or made, or is too short.
+        ConfigurationError: A file cannot be read or created, or is too short.
     """
     if config.shared_secret is None:
         own = _own_secret(quiet)
@@ -120,19 +120,19 @@ def load_shared_secret(config: ServerConfig, *, quiet: bool = False) -> SharedSe
 
 
 def _read(path: Path) -> bytes:
-    """A file that somebody provides: links, owners and modes are their business."""
+    """Read a file of the user, whatever its links, owner and mode."""
     return _content(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _read_own(path: Path) -> bytes:
-    """A file of this package's own, which nobody else may have put there."""
+    """Read a file of this package, which nobody else may have created."""
     return _content(open_private(path, os.O_RDONLY))
 
 
 def _content(fd: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "it is not a file")
         data = os.read(fd, _LARGEST_FILE + 1)
     finally:
         os.close(fd)
@@ -154,10 +154,10 @@ def _read_or_make(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """A random secret that only its owner may read; one that is there by then stays.
+    """Create a random secret that only its owner may read, unless it exists by then.
 
-    Processes that start together agree: the file gets its name once it is whole, and one of
-    them is first.
+    Processes that start at the same time agree: the file gets its name once it is complete, and one
+    of them is first.
     """
     fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
     try:
@@ -167,13 +167,13 @@ def _make(path: Path) -> None:
             os.fsync(fd)
         with contextlib.suppress(FileExistsError):
             os.link(name, path)
-            _logger.info("made a shared secret in '%s'", printable(path))
+            _logger.info("created a shared secret in '%s'", printable(path))
     finally:
         os.unlink(name)
 
 
 def _own_secret(quiet: bool) -> bytes | None:
-    """That of this user's servers on this machine."""
+    """The secret for servers of this user on this machine."""
     problems = []
     for path in _places():
         try:
@@ -188,15 +188,15 @@ def _own_secret(quiet: bool) -> bytes | None:
             problems.append(f"'{printable(path)}': {printable(why_not(path, error))}")
     if not quiet:
         _logger.info(
-            "no shared secret can be kept, so clients will notice late when this server was "
-            "started again; see shared_secret (%s)",
+            "no shared secret can be stored, so clients will notice late when this server was "
+            "restarted; see shared_secret (%s)",
             "; ".join(problems) or "there is no home directory",
         )
     return None
 
 
 def _places() -> Iterator[Path]:
-    """Where it may be kept, the best first."""
+    """Where it may be stored, the best place first."""
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]  # of a systemd service
     if os.path.isabs(given):
         yield Path(given) / _FILE

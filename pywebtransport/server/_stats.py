@@ -1,4 +1,4 @@
-"""The measured figures of a server."""
+"""Statistics of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ServerStats"]
 
 @dataclass(kw_only=True)
 class ServerStats:
-    """Counters of one server since it began to listen.
+    """Counters of a server since it began to listen.
 
     Attributes:
         connections_accepted: QUIC connections whose handshake was completed.
@@ -18,21 +18,21 @@ class ServerStats:
             ``max_connections_per_address``, for an invalid Retry token, or while the
             server closes.
         connections_limited: Of these, those for ``max_connections_per_address``.
-        connection_errors: Accepted ones that ended with an error.
-        connections_unused: Accepted ones that ended without a session request.
-        protocol_errors: Rules of HTTP/3 or WebTransport that peers broke.
+        connection_errors: Accepted connections that ended with an error.
+        connections_unused: Accepted connections that ended without a session request.
+        protocol_errors: Violations of HTTP/3 or WebTransport by peers.
         uptime: Seconds.
-        sessions_accepted: Session requests that were answered 200.
-        sessions_rejected: Answered with another status.
+        sessions_accepted: Session requests that were answered with 200.
+        sessions_rejected: Session requests that were answered with another status.
         sessions_limited: Of these, those for ``max_sessions`` or
             ``max_sessions_per_address``.
         sessions_limited_by_address: Of these, those for ``max_sessions_per_address``.
         origins_rejected: Of these, those whose origin is not allowed.
-        handler_errors: Handlers and middleware that raised.
-        early_streams_dropped: Streams that came before their session and found no room, or
-            whose session did not come in time.
-        early_datagrams_dropped: Likewise datagrams.
-        workers_died: Worker processes that ended unasked, of the whole server.
+        handler_errors: Exceptions of handlers and middleware.
+        early_streams_dropped: Streams that came before their session and were dropped: there was no
+            room, or the session did not come in time.
+        early_datagrams_dropped: The same for datagrams.
+        workers_died: Worker processes of the whole server that ended unexpectedly.
     """
 
     connections_accepted: int = 0
@@ -53,5 +53,5 @@ class ServerStats:
     workers_died: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as a plain dictionary."""
+        """Return all fields as a dictionary."""
         return asdict(self)

@@ -30,9 +30,9 @@ from ._worker import CONTROL_BYTES, SIGNALS, Worker
 
 __all__ = ["RestartPolicy", "run_workers"]
 
-# What a worker may need beyond the timeouts, to end by itself, before it is killed; seconds.
+# Seconds that a worker gets beyond the timeouts to end by itself, before it is killed.
 _GRACE = 5.0
-# What it takes to start one: two sockets and two pipes.
+# Descriptors needed to start a worker: two sockets and two pipes.
 _PROCESS_DESCRIPTORS = 6
 
 _fork = multiprocessing.get_context("fork")
@@ -62,23 +62,22 @@ def run_workers(
 
         run_workers(main, config=config)
 
-    A connection stays with its worker, also when the client changes its
-    address. A worker that dies is replaced: at once the first time, then after
-    0.5, 1, 2, 4, 8 and 8 seconds; until then the others take its new clients, and its old ones
-    hear of it (stateless reset) with their next packet. When one dies 8 times in a row, each
-    time within 10 seconds of its start, it is tried once a minute, while the others go on. When
-    all of them do so and none is alive, everything ends.
+    A connection stays with its worker, even if the client changes its address. A worker that dies
+    is replaced: at once the first time, then after 0.5, 1, 2, 4, 8 and 8 seconds. Until then the
+    other workers accept new clients, and its old clients get a stateless reset with their next
+    packet. If a worker dies 8 times in a row, each time within 10 seconds of its start, it is
+    started only once a minute, while the others continue. If this happens to all workers and none
+    is alive, everything ends.
 
-    SIGTERM to one worker closes its servers gracefully. Its successor is started first, and no
-    new client goes to the old one.
+    SIGTERM to one worker closes its servers gracefully. Its successor is started first, and the old
+    worker gets no new clients.
 
-    SIGINT and SIGTERM close all servers gracefully. A worker in which code of the
-    application does not end names it in the log when ``drain_spread``, ``drain_timeout``,
-    ``close_timeout`` and ``shutdown_timeout`` have passed, and ends with status 70,
-    see ``ServerApp.run``; this process then does, too (``SystemExit``). A worker
-    that has not ended 5 seconds later is killed. A second such signal kills all
-    workers at once. SIGHUP reloads the certificates and the files of ``shared_secret``
-    in all workers, as ``reload_certificates()`` in one of them does.
+    SIGINT and SIGTERM close all servers gracefully. If code of the application does not end when
+    ``drain_spread``, ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have passed, its
+    worker names it in the log and ends with status 70, see ``ServerApp.run``; then this process
+    does so, too (``SystemExit``). A worker that has not ended 5 seconds later is killed. A second
+    such signal kills all workers at once. SIGHUP reloads the certificates and the files of
+    ``shared_secret`` in all workers, as ``reload_certificates()`` in one of them does.
 
     Args:
         main: Called in each worker, in its event loop.
@@ -86,17 +85,17 @@ def run_workers(
         host: Default ``config.bind_host``.
         port: Default ``config.bind_port``; 0 lets the system choose one for all.
         sockets: Bound UDP sockets to serve instead, by default what systemd passed, see
-            ``inherited_sockets``; from now on they belong to the workers. If no further sockets
-            can be bound to their addresses, as when another user made them, all workers read the
-            same ones and hand packets to each other.
-        loop_factory: Makes the event loops, such as ``uvloop.new_event_loop``.
+            ``inherited_sockets``; from now on they belong to the workers. If no further sockets can
+            be bound to their addresses, for instance because another user created them, all workers
+            read the same sockets and pass packets to each other.
+        loop_factory: Creates the event loops, such as ``uvloop.new_event_loop``.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
-        ServerError: The address cannot be bound, there is no room for so many
-            processes, or a worker keeps dying.
-        WebTransportError: What ended a worker before it could listen, such as
-            a ``CertificateError``; then all workers are stopped.
+        ServerError: The address cannot be bound, the system cannot start that many processes, or
+            all workers keep dying.
+        WebTransportError: The error that ended a worker before it could listen, such as a
+            ``CertificateError``; then all workers are stopped.
     """
     check_caller("run_workers")
     check_where(host, port, sockets)
@@ -119,10 +118,10 @@ class RestartPolicy:
 
     Args:
         settled: Seconds after which a worker counts as healthy.
-        limit: After so many early deaths in a row there is little hope.
+        limit: Early deaths in a row after which it is rarely started.
         first: Seconds before the second replacement in a row; doubles each time.
-        longest: Longest wait in seconds while there is hope.
-        rarely: Seconds between the tries that come then.
+        longest: Longest wait in seconds before ``limit`` is reached.
+        rarely: Seconds between attempts after that.
     """
 
     def __init__(
@@ -143,11 +142,11 @@ class RestartPolicy:
 
     @property
     def is_hopeless(self) -> bool:
-        """The last workers all died early."""
+        """Whether the last workers all died early."""
         return self._early >= self._limit
 
     def delay(self, lived: float) -> float:
-        """Seconds to wait after a worker died that lived so long."""
+        """Seconds to wait after the death of a worker that lived this long."""
         if lived >= self._settled:
             self._early = 0
         self._early += 1
@@ -163,12 +162,12 @@ class _Member:
 
     def __init__(self, slot: _Slot, number: int, control: socket.socket) -> None:
         self.slot = slot
-        self.number = number  # of its seat
+        self.number = number  # of its slot
         self.control: socket.socket | None = control
         self.process: multiprocessing.process.BaseProcess | None = None
         self.started_at = time.monotonic()
         self.reads = False  # it has a server that reads its sockets
-        # Set once it was told to end: when it is reminded, and when it is killed.
+        # Set when it was told to end: when it will be reminded, and when it will be killed.
         self.alarm_at: float | None = None
         self.deadline: float | None = None
         self.error: BaseException | None = None
@@ -182,7 +181,7 @@ class _Member:
 
     def send(self, *message: Any) -> None:
         if self.control is not None:
-            # A worker that reads nothing any more is about to die.
+            # A worker that does not read anymore is about to die.
             with contextlib.suppress(OSError):
                 self.control.send(pickle.dumps(message))
 
@@ -193,7 +192,7 @@ class _Member:
 
 
 class _Slot:
-    """One worker's place: who takes its new clients, and who will next."""
+    """The slot of one worker: which process serves it, and which one will next."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -204,7 +203,7 @@ class _Slot:
 
     @property
     def is_vacant(self) -> bool:
-        """Nobody serves, starts or will start."""
+        """Whether no process serves it, and none starts or will start."""
         return self.serving is None and self.starting is None and self.restart_at is None
 
 
@@ -237,7 +236,7 @@ class _Supervisor:
         self._is_stuck = False
 
     def run(self) -> None:
-        # Before there are workers, which then find it.
+        # Before the workers start, which then find it.
         load_shared_secret(self._config)
         self._port = SharedPort(
             *self._address,
@@ -247,7 +246,7 @@ class _Supervisor:
         )
         if self._port.unsteered is not None and self._config.workers > 1:
             self._logger.warning(
-                "all workers read the same sockets and hand packets to each other, which costs "
+                "all workers read the same sockets and pass packets to each other, which costs "
                 "throughput: %s",
                 self._port.unsteered,
             )
@@ -270,7 +269,7 @@ class _Supervisor:
                 sock.close()
             self._port.close()
         if self._last_signal is not None:
-            # As a process without workers would end.
+            # End as a process without workers would.
             signal.raise_signal(self._last_signal)
         if self._failure is not None:
             raise self._failure
@@ -281,7 +280,7 @@ class _Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Signals wake the supervisor up and are acted upon outside of handlers."""
+        """Let signals wake the supervisor, which acts on them outside of signal handlers."""
         for sock in (self._wake, self._woken):
             sock.setblocking(False)
         previous = {number: signal.signal(number, _note) for number in SIGNALS}
@@ -294,7 +293,7 @@ class _Supervisor:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _step(self) -> bool:
-        """Wait for something to happen and act on it; False: all is over."""
+        """Wait for an event and act on it; False if all workers have ended."""
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         for member in self._members:
@@ -305,7 +304,7 @@ class _Supervisor:
             self._on_signal(number)
         if self._last_signal is not None:
             return False
-        # Deaths are judged by all that was said before them.
+        # Read all messages before deaths are handled: they belong to the verdict.
         dead = [
             member
             for member in self._members
@@ -319,7 +318,7 @@ class _Supervisor:
         return self._deadline is None or bool(self._members)
 
     def _patience(self) -> float | None:
-        """Milliseconds until something is due."""
+        """Milliseconds until the next timer is due."""
         due = [slot.restart_at for slot in self._slots]
         for member in self._members:
             due += [member.alarm_at, member.deadline]
@@ -335,7 +334,7 @@ class _Supervisor:
             if member.alarm_at is not None and member.alarm_at <= now:
                 member.alarm_at = None
                 if member.pid is not None:
-                    # A loop that is blocked has not heard that it is to end.
+                    # A blocked loop has not noticed that it should end.
                     os.kill(member.pid, signal.SIGALRM)
         if self._deadline is not None and self._deadline <= now:
             late = [member.slot.index for member in self._members]
@@ -375,7 +374,7 @@ class _Supervisor:
                 ) from error
 
     def _start(self, slot: _Slot, number: int) -> None:
-        """A new process in this seat; signals wait until it has its own handlers."""
+        """Start a process in this slot; signals wait until it has its own handlers."""
         require_descriptors(_PROCESS_DESCRIPTORS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for sock in (ours, theirs):
@@ -399,7 +398,7 @@ class _Supervisor:
             theirs.close()
 
     def _in_worker(self, own: _Member, control: socket.socket) -> None:
-        """In the new process: close what is the supervisor's, then run."""
+        """In the new process: close everything of the supervisor, then run."""
         for member in self._members:
             member.drop_control()
         for sock in (self._wake, self._woken):
@@ -410,7 +409,7 @@ class _Supervisor:
             self._address,
             control,
             self._certificates,
-            # What main has for itself; cancelled, it needs some of that time, too.
+            # The time for main itself; when cancelled, it needs some of it, too.
             min(self._config.close_timeout, self._config.shutdown_timeout / 2),
             self._deaths,
         )
@@ -431,7 +430,7 @@ class _Supervisor:
             slot.starting = None
 
     def _steer(self) -> None:
-        """Packets go to those who read them, new clients to those who take them, from now on."""
+        """Update which workers receive packets, and which ones accept new clients."""
         if not self._all_listen or self._deadline is not None:
             return
         steering = self._steering()
@@ -449,7 +448,7 @@ class _Supervisor:
         )
 
     def _read(self, member: _Member) -> None:
-        """What a worker says; its end is noticed by ``SIGCHLD``."""
+        """Handle a message of a worker; ``SIGCHLD`` reports its end."""
         while member.control is not None:
             try:
                 data = member.control.recv(CONTROL_BYTES)
@@ -466,7 +465,7 @@ class _Supervisor:
         try:
             kind, *values = pickle.loads(data)
         except Exception as error:
-            # An exception of the application that cannot be rebuilt.
+            # An exception of the application that cannot be unpickled.
             kind, values = "failed", [error]
         if kind == "failed" and not isinstance(values[0], BaseException):
             values = [RuntimeError(f"a worker could not start: {values[0]!r}")]
@@ -513,7 +512,7 @@ class _Supervisor:
         self._broadcast("reload", certfile, keyfile, but=member)
 
     def _on_leaving(self, member: _Member) -> None:
-        """It was asked to end: another takes its place first, if there is a seat."""
+        """It was asked to end: start another one in its place first, if there is a socket slot."""
         slot = member.slot
         if self._deadline is not None or slot.serving is not member or not self._all_listen:
             self._release(member)
@@ -524,7 +523,7 @@ class _Supervisor:
                 self._leave_vacant(slot)
 
     def _on_closing(self, member: _Member) -> None:
-        """Its server closes by itself."""
+        """Its server closes on its own."""
         slot = member.slot
         if self._deadline is not None or slot.serving is not member or not self._all_listen:
             return
@@ -534,7 +533,7 @@ class _Supervisor:
             self._replace(slot, f"{member} closes its server", time.monotonic() - member.started_at)
 
     def _leave_vacant(self, slot: _Slot) -> None:
-        """Let the worker of a place go that nobody could succeed, if others take its clients."""
+        """Release a worker without a successor, if other workers accept its clients."""
         member = slot.serving
         if member is not None and any(
             other.serving is not None for other in self._slots if other is not slot
@@ -544,14 +543,14 @@ class _Supervisor:
             self._release(member)
 
     def _release(self, member: _Member) -> None:
-        """No new client goes to it any more: it may drain and end."""
+        """It gets no new clients anymore: let it drain and end."""
         if member.deadline is None:
             member.alarm_at = time.monotonic() + time_to_end(self._config)
             member.deadline = member.alarm_at + _GRACE
             member.send("stop")
 
     def _bury(self, member: _Member) -> None:
-        """A process ended: replace it, unless that has happened, or everything ends."""
+        """A process ended: replace it, unless this was done before, or everything ends."""
         process, slot = member.process, member.slot
         assert process is not None
         process.join()
@@ -590,13 +589,11 @@ class _Supervisor:
             self._leave_vacant(slot)
 
     def _replace(self, slot: _Slot, what: str, lived: float) -> None:
-        """Let another process take the place soon, or after a while if the last died early."""
+        """Start another process soon, or later if the last one died early."""
         delay = slot.policy.delay(lived)
         when = f"in {delay:g} s" if delay else "now"
         if slot.policy.is_hopeless:
-            self._logger.error(
-                "%s; worker %d keeps dying, the next try comes %s", what, slot.index, when
-            )
+            self._logger.error("%s; worker %d keeps dying, next attempt %s", what, slot.index, when)
             if all(each.policy.is_hopeless and not self._has_life(each) for each in self._slots):
                 self._give_up(
                     ServerError(f"no worker is left: all of them keep dying; the last: {what}")
@@ -614,11 +611,11 @@ class _Supervisor:
         slot.restart_at = None
         seat = self._free_seat()
         if seat is None:
-            return  # the place is filled when one of the workers that drain has ended
+            return  # the slot is filled when one of the draining workers has ended
         try:
             self._start(slot, seat)
         except OSError as error:
-            # The system has no room for a process at the moment.
+            # The system cannot start another process at the moment.
             what = f"worker {slot.index} could not be started: {explain_os_error(error)}"
             self._replace(slot, what, 0.0)
 
@@ -627,7 +624,7 @@ class _Supervisor:
         self._stop()
 
     def _stop(self) -> None:
-        """Tell all workers to end, and nobody takes their place."""
+        """Tell all workers to end, without replacing them."""
         now = time.monotonic()
         self._deadline = now + time_to_end(self._config) + _GRACE
         for slot in self._slots:
@@ -645,7 +642,7 @@ class _Supervisor:
                 member.send(*message)
 
     def _kill(self) -> None:
-        """End what still runs, without its cooperation."""
+        """Kill the workers that still run."""
         for member in self._members:
             if member.process is not None:
                 member.process.kill()
@@ -658,7 +655,7 @@ class _Supervisor:
 
 
 def check_caller(name: str) -> None:
-    """Signals and new processes need the main thread of a program that runs no event loop.
+    """Check for the main thread without an event loop, which signals and new processes need.
 
     Args:
         name: Of the function that needs it.
@@ -671,12 +668,12 @@ def check_caller(name: str) -> None:
     except RuntimeError:
         if threading.current_thread() is threading.main_thread():
             return
-        where = "outside of the main thread, which gets the signals"
+        where = "outside of the main thread, which receives the signals"
     else:
         where = "in an event loop"
     raise ConfigurationError(
         f"{name}() cannot be called {where}; call it in the main program, or serve with one "
-        "process by awaiting ServerApp.serve() in the loop that you have"
+        "process by awaiting ServerApp.serve() in your event loop"
     )
 
 
@@ -691,4 +688,4 @@ def _describe(exitcode: int | None) -> str:
 
 
 def _note(number: int, frame: object) -> None:
-    """The wakeup descriptor tells; a handler has to exist."""
+    """Do nothing: the wakeup descriptor reports the signal, but a handler has to exist."""

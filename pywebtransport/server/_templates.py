@@ -76,7 +76,7 @@ def parse_template(path: str) -> tuple[re.Pattern[str], dict[str, Callable[[str]
         before, after = decoded_path(found["before"]), decoded_path(found["after"])
         name, colon, kind = found["inside"].partition(":")
         if not _NAME.fullmatch(name):
-            _refuse(path, f"'{printable(name)}' is no name of a placeholder; write {{name}}")
+            _refuse(path, f"'{printable(name)}' is not a placeholder name; write {{name}}")
         if name in converters:
             _refuse(path, f"two placeholders have the name {name!r}")
         kind = kind if colon else "str"

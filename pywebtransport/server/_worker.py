@@ -1,4 +1,4 @@
-"""This process as one of several workers, seen from inside."""
+"""The worker side of a worker process."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = ["CONTROL_BYTES", "SIGNALS", "Worker", "current_worker"]
 
 # Longest message between a worker and the supervisor.
 CONTROL_BYTES = 1 << 16
-# Characters of an error that is told by its text alone.
+# Longest text, in characters, of an error that cannot be pickled.
 _LONGEST_TEXT = 4096
-# What supervisor and workers handle; blocked while a process starts.
+# Signals that supervisor and workers handle; blocked while a process starts.
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 
 _current: Worker | None = None
 
 
 def current_worker() -> Worker | None:
-    """The worker that this process is; None outside of worker processes.
+    """Return the worker of this process; None outside of worker processes.
 
-    For what only one of them should do, such as a periodic job:
+    Use it for work that only one worker should do, such as a periodic job:
     ``current_worker() is None or current_worker().index == 0``.
     """
     return _current
 
 
 class _Server(Protocol):
-    """``WebTransportServer``, as far as its worker process is concerned."""
+    """The part of ``WebTransportServer`` that its worker process uses."""
 
     async def close(self) -> None: ...
     def load_certificates(self, certfile: str | None, keyfile: str | None) -> None: ...
@@ -53,10 +53,9 @@ class Worker:
     """One of the processes that share a port. Made by ``run_workers``.
 
     Attributes:
-        index: Number of this worker, from 0. A worker that takes the place of
-            one that died has the same.
-        count: How many workers there are.
-        deaths: How many worker processes ended unasked since the start.
+        index: Number of this worker, from 0. The replacement of a worker has the same index.
+        count: Number of workers.
+        deaths: Number of worker processes that ended unexpectedly since the start.
     """
 
     def __init__(
@@ -68,13 +67,13 @@ class Worker:
         grace: float,
         deaths: int = 0,
     ) -> None:
-        """Inside of the new process, before its event loop."""
+        """Create it in the new process, before its event loop."""
         global _current
         self.index = seat.index
         self.count = seat.count
         self.deaths = deaths
         self.on_stop: Callable[[], None] | None = None
-        # Told that the process is to end; of a real one that is its guard.
+        # Called when the process should end; in a real worker this is its guard.
         self.ending: Callable[[], object] = bool
         self._seat = seat
         self._address = address
@@ -101,11 +100,11 @@ class Worker:
         return self._certificates
 
     def seat_for(self, address: Address) -> WorkerSockets | None:
-        """The seat, if the shared port was bound for this host and port."""
+        """The sockets of this worker, if the shared port was bound for this host and port."""
         return self._seat if address == self._address else None
 
     def listening(self, server: _Server, addresses: list[Address]) -> None:
-        """A server serves the shared port."""
+        """Note that a server serves the shared port."""
         self._servers.append(server)
         self._listens = True
         self._tell("listening", addresses)
@@ -115,17 +114,17 @@ class Worker:
         return server in self._servers
 
     def closing(self, server: _Server) -> None:
-        """A server of this worker takes no new clients any more: the other workers do."""
+        """A server of this worker accepts no new clients anymore: the other workers do."""
         if self.serves(server) and not self._stopping:
             self._tell("closing")
 
     def closed(self, server: _Server) -> None:
-        """A server of this worker reads nothing any more."""
+        """A server of this worker does not read anymore."""
         if self.serves(server):
             self._tell("closed")
 
     def reloaded(self, certfile: str | None, keyfile: str | None) -> None:
-        """A server of this worker has new certificates: the other workers follow."""
+        """A server of this worker has new certificates: the other workers load them, too."""
         self._tell("reload", certfile, keyfile)
 
     # -------------------------------------------------------------- life cycle
@@ -145,13 +144,13 @@ class Worker:
         # Until the loop takes over; the supervisor starts workers with these blocked.
         signal.signal(signal.SIGTERM, self._on_early_stop)
         signal.signal(signal.SIGHUP, _ignore)
-        # The terminal's Ctrl-C reaches every process; the supervisor decides.
+        # Ctrl-C in a terminal reaches every process; the supervisor decides.
         signal.signal(signal.SIGINT, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             run_to_end(lambda: self._life(main), guard=guard, loop_factory=loop_factory)
         except (Exception, asyncio.CancelledError) as error:
-            # Nobody cancels ``main`` but ``stop``: another cancellation is the application's.
+            # Only ``stop`` cancels ``main``: another cancellation comes from the application.
             if self._listens:
                 log_application_error(self._logger, f"worker {self.index} failed: main", error)
             else:
@@ -159,7 +158,7 @@ class Worker:
             sys.exit(1)
 
     def leave(self) -> None:
-        """Stop, as soon as no new client comes here; at once when asked again."""
+        """Stop as soon as no new clients come here; at once if called again."""
         if self._listens and not self._leaving:
             self._leaving = True
             self._tell("leaving")
@@ -220,7 +219,7 @@ class Worker:
         except OSError:
             data = b""
         if not data:
-            # The supervisor is gone: nobody would look after this process.
+            # The supervisor is gone: nothing would supervise this process.
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._logger.warning("worker %d: the supervisor is gone", self.index)
             self._seat.steer(self._seat.steering.ended())
@@ -247,7 +246,7 @@ class Worker:
                 self._logger.error("worker %d keeps its certificates: %s", self.index, error)
 
     def _fail(self, error: BaseException) -> None:
-        """The start failed; the supervisor raises what it can be told."""
+        """The start failed: send the error to the supervisor, which raises it."""
         if isinstance(error, asyncio.CancelledError):
             error = ServerError(
                 f"worker {self.index} could not start: something that it waited for was cancelled"
@@ -255,7 +254,7 @@ class Worker:
         try:
             message = pickle.dumps(("failed", error))
         except Exception:
-            # Not every exception can be pickled, and pickling may raise anything.
+            # Not every exception can be pickled, and pickling may raise any exception.
             message = b""
         if not 0 < len(message) <= CONTROL_BYTES:
             text = f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
@@ -271,4 +270,4 @@ class Worker:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """A handler, unlike SIG_IGN, is not inherited by programs that the worker starts."""
+    """Do nothing; unlike SIG_IGN, a handler is not inherited by programs that the worker starts."""

@@ -38,7 +38,7 @@ __all__ = ["ServerApp"]
 
 _Hook = TypeVar("_Hook", bound=Callable[[], Any])
 _FORBIDDEN = 403
-# What access logs of other servers show when there was nobody left to answer.
+# The status that other servers log when the client left before the answer.
 _CLIENT_CLOSED_REQUEST = 499
 _SERVICE_UNAVAILABLE = 503
 _INTERNAL_SERVER_ERROR = 500
@@ -63,10 +63,10 @@ class ServerApp(AsyncContext):
     """
 
     def __init__(self, config: ServerConfig | None = None) -> None:
-        """An application without routes.
+        """Create an application without routes.
 
         Args:
-            config: Of the server below; ``config.middleware`` heads the chain.
+            config: Configuration of the server; ``config.middleware`` runs first.
 
         Raises:
             ConfigurationError: A field of ``config`` is out of range.
@@ -323,21 +323,19 @@ class ServerApp(AsyncContext):
         SIGHUP reloads the certificates and the files of ``shared_secret``. Uses uvloop when
         ``loop_factory=uvloop.new_event_loop`` is given.
 
-        Code of the application that does not end does not hold the process: when
-        ``drain_spread``, ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have
-        passed since it was to end, the log names what still runs (function, session, file and
-        line), and the process ends with status 70, without ``finally`` blocks. A handler that has
-        swallowed its cancellation twice, of the server and of the event loop, is waited for no
-        longer.
-        SIGALRM is used for that, from the signal to the end.
+        The process ends even if code of the application does not end. When ``drain_spread``,
+        ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have passed, the log names
+        what still runs (function, session, file and line), and the process ends with status 70,
+        without running ``finally`` blocks. A handler that has suppressed its cancellation twice, by
+        the server and by the event loop, is not waited for. SIGALRM is used for that, from the
+        signal to the end.
 
-        With ``workers`` above 1, so many processes serve the port, see
-        ``run_workers``: each is a copy of this one and runs the start-up and
-        shutdown handlers itself. Limits of the configuration, statistics and
-        what handlers keep in memory are then each worker's own.
+        With ``workers`` above 1, this number of processes serves the port, see ``run_workers``.
+        Each is a copy of this one and runs the start-up and shutdown handlers itself. Each worker
+        has its own limits, statistics and memory of handlers.
 
-        A program that systemd started for a socket (``inherited_sockets``) serves that one,
-        whatever host and port are given.
+        A program that systemd started for a socket (``inherited_sockets``) serves this socket, and
+        ignores host and port.
 
         Args:
             host: Default ``config.bind_host``.
@@ -347,8 +345,8 @@ class ServerApp(AsyncContext):
             **kwargs: Fields of the configuration to set first, such as ``workers=4``.
 
         Raises: as ``serve``; with workers, what stopped the first that could not start.
-            ConfigurationError also when an event loop runs here, or outside of the main
-            thread, which gets the signals; ``serve`` is for those.
+            ConfigurationError also if an event loop runs in this thread, or outside of the main
+            thread, which receives the signals; use ``serve`` then.
         """
         check_caller("run")
         check_where(host, port, sockets)
@@ -426,7 +424,7 @@ class ServerApp(AsyncContext):
                     ending()
                     await self.shutdown()
             except asyncio.CancelledError:
-                # What was started is shut down. Someone else may have cancelled it as well.
+                # Shut down what was started. It may have been cancelled by others, too.
                 if not (starting and stop.is_set()) or main.uncancel():
                     raise
 
@@ -444,11 +442,11 @@ class ServerApp(AsyncContext):
 
     def _reload(self) -> None:
         if not self._server.is_serving:
-            return  # before, the files are yet to be read; afterwards nobody needs them
+            return  # before the start, the files will be read anyway; afterwards nothing needs them
         try:
             self._server.reload_certificates()
         except WebTransportError as error:
-            _logger.error("the certificates stay as they are: %s", error)
+            _logger.error("the certificates were not reloaded: %s", error)
 
     def attach(self, server: WebTransportServer) -> None:
         """Serve the sessions of a server with the routes and middleware of this application.
@@ -480,7 +478,7 @@ class ServerApp(AsyncContext):
                 raise SessionRejectedError(status_code=_FORBIDDEN)
             handler = route.handler
             answer = getattr(handler, "answer_request", None)
-            # It accepts by itself, such as a forwarder.
+            # It accepts the session itself, like a forwarder.
             if answer is not None and session.state == "connecting":
                 handler = await result_of("answer_request", answer, answer(session))
                 check_handler(handler)
@@ -555,7 +553,7 @@ def _signals(
 
 
 def _answered(session: WebTransportSession, status: int) -> int:
-    """What the client was told: by a middleware, or else ``status``."""
+    """The status that the client got: that of a middleware, or else ``status``."""
     if session.ready_at is not None:
         return 200
     rejected = session.error
@@ -563,7 +561,7 @@ def _answered(session: WebTransportSession, status: int) -> int:
 
 
 def _status_of(error: BaseException) -> int:
-    """The status that the client gets for what was raised."""
+    """The status that the client gets for an exception."""
     rejection = rejection_in(error)
     if rejection is not None:
         return rejection.status_code

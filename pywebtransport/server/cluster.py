@@ -17,19 +17,19 @@ __all__ = ["ServerCluster"]
 
 
 class ServerCluster(AsyncContext):
-    """Servers with configurations of their own that start and stop together.
+    """Several servers, each with its own configuration, that start and stop together.
 
-    For instance one for the public and one with client certificates::
+    For instance a public one and one with client certificates::
 
         async with ServerCluster(configs=[public, internal], app=app):
             await asyncio.Event().wait()
 
-    All servers share one process and its event loop. Several processes on one
-    port are another thing: ``ServerApp.run(workers=N)``.
+    All servers share one process and its event loop. To serve one port with several processes, use
+    ``ServerApp.run(workers=N)`` instead.
     """
 
     def __init__(self, configs: Sequence[ServerConfig], *, app: ServerApp | None = None) -> None:
-        """A cluster that does not run yet.
+        """Create a cluster that does not run yet.
 
         Args:
             configs: One server for each; host and port from ``bind_host`` and ``bind_port``.
@@ -39,11 +39,13 @@ class ServerCluster(AsyncContext):
                 None: each server emits ``SESSION_REQUEST``, see ``get_servers``.
 
         Raises:
-            ConfigurationError: ``configs`` or ``app`` is none, or a field of a configuration is
-                out of range.
+            ConfigurationError: ``configs`` or ``app`` has the wrong type, or a field of a
+                configuration is out of range.
         """
         if not isinstance(configs, Sequence):
-            raise invalid_config(key="configs", value=configs, reason="expected a list of them")
+            raise invalid_config(
+                key="configs", value=configs, reason="expected a list of ServerConfig"
+            )
         if app is not None and not isinstance(app, ServerApp):
             raise invalid_config(key="app", value=app, reason="expected a ServerApp")
         for config in configs:
@@ -52,12 +54,12 @@ class ServerCluster(AsyncContext):
         self._app = app
         self._servers: list[tuple[ServerConfig, WebTransportServer]] = []
         self._is_running = False
-        # One change of the set of servers at a time.
+        # Only one change of the set of servers at a time.
         self._lock = asyncio.Lock()
 
     @property
     def is_running(self) -> bool:
-        """Between ``start_all`` and ``stop_all``."""
+        """Whether the cluster runs: between ``start_all`` and ``stop_all``."""
         return self._is_running
 
     async def __aenter__(self) -> Self:
@@ -68,9 +70,9 @@ class ServerCluster(AsyncContext):
         await self.stop_all()
 
     async def start_all(self) -> None:
-        """Start every server; when one cannot start, those that did are stopped.
+        """Start every server; if one cannot start, stop those that did.
 
-        Does nothing while the cluster runs. May be called again after ``stop_all``.
+        Does nothing while the cluster runs. You may call it again after ``stop_all``.
 
         Raises:
             ServerError: An address cannot be bound.
@@ -95,24 +97,24 @@ class ServerCluster(AsyncContext):
     async def stop_all(self) -> None:
         """Stop all servers gracefully, at the same time. Idempotent.
 
-        Cancellation: the servers are closed all the same, without their drain time.
+        Cancellation: the servers are closed anyway, without their drain time.
         """
         async with self._lock:
             self._is_running = False
             await self._stop()
 
     async def add_server(self, config: ServerConfig) -> WebTransportServer | None:
-        """Add a server; it starts at once when the cluster runs.
+        """Add a server; it starts immediately if the cluster runs.
 
         Args:
-            config: Of the new server.
+            config: Configuration of the new server.
 
         Returns:
-            The server, or None when the cluster does not run: it starts with the others.
+            The server, or None if the cluster does not run: then it starts with the others.
 
-        Raises: as ``start_all``; then the cluster is as before.
+        Raises: as ``start_all``; then the cluster does not change.
 
-        Cancellation: safe; then the cluster is as before.
+        Cancellation: safe; then the cluster does not change.
         """
         _check(config)
         async with self._lock:
@@ -125,19 +127,19 @@ class ServerCluster(AsyncContext):
             return server
 
     async def remove_server(self, *, host: str, port: int) -> bool:
-        """Stop a server gracefully and take it out.
+        """Stop a server gracefully and remove it.
 
         Args:
             host: An address that it listens on, or the ``bind_host`` of its configuration.
             port: Likewise.
 
         Returns:
-            False when there is no such server.
+            False if there is no such server.
 
         Raises:
-            ConfigurationError: ``host`` is no text, or ``port`` no whole number.
+            ConfigurationError: ``host`` is not a string, or ``port`` is not a whole number.
 
-        Cancellation: the server is closed all the same, without its drain time.
+        Cancellation: the server is closed anyway, without its drain time.
         """
         check_bind_address(host, port)
         wanted = (host, port)
@@ -157,21 +159,21 @@ class ServerCluster(AsyncContext):
         return False
 
     async def get_server_count(self) -> int:
-        """How many servers run."""
+        """Number of running servers."""
         return len(self._servers)
 
     async def get_servers(self) -> list[WebTransportServer]:
-        """The servers that run."""
+        """The running servers."""
         return [server for _, server in self._servers]
 
     async def get_cluster_stats(self) -> dict[str, Any]:
-        """Figures of all servers together, and of each.
+        """Return the statistics of all servers together, and of each.
 
         Returns:
             ``server_count``; ``total_NAME`` for each counter NAME of
             ``ServerStats`` and for ``active_connections`` and
-            ``active_sessions``; ``servers``, a list of what ``get_server_stats``
-            gives with ``local_address``.
+            ``active_sessions``; ``servers``, a list with the result of ``get_server_stats`` of
+            each, and its ``local_address``.
         """
         servers = []
         totals: dict[str, int] = {}

@@ -38,7 +38,7 @@ _logger = logging.getLogger("pywebtransport.server")
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _TOO_MANY_REQUESTS = 429
-# Clients a rate limiter remembers at most; the least recent is forgotten first.
+# Most clients that a rate limiter remembers; the least recent one is forgotten first.
 _MAX_CLIENTS = 65536
 
 
@@ -46,7 +46,7 @@ class MiddlewareManager:
     """Runs middleware in the order it was added; the first refusal ends the chain."""
 
     def __init__(self) -> None:
-        """An empty chain."""
+        """Create an empty chain."""
         self._chain: list[MiddlewareProtocol] = []
 
     def add_middleware(self, middleware: MiddlewareProtocol) -> None:
@@ -64,15 +64,15 @@ class MiddlewareManager:
             self._chain.remove(middleware)
 
     def get_middleware_count(self) -> int:
-        """Length of the chain."""
+        """Number of middleware in the chain."""
         return len(self._chain)
 
     async def process_request(self, session: WebTransportSession) -> bool:
-        """Ask each in turn.
+        """Run each middleware in turn.
 
         Returns:
-            False as soon as one returned a false value, else True. What is neither True nor
-            False, such as None for lack of a ``return``, is logged as well.
+            False as soon as one returns a false value, otherwise True. A value that is neither True
+            nor False, such as None without a ``return``, is also logged.
 
         Raises:
             SessionRejectedError: A middleware refused with a status of its own.
@@ -114,7 +114,7 @@ class RateLimiter:
         Args:
             max_requests: At least 1.
             window_seconds: Seconds, at least 1.
-            cleanup_interval: Accepted for the contract; nothing polls.
+            cleanup_interval: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: A value is out of range.
@@ -127,7 +127,7 @@ class RateLimiter:
         ):
             if isinstance(value, bool) or not isinstance(value, kinds):
                 wanted = "a whole number" if kinds is whole else "a number of seconds"
-                raise invalid_config(key=key, value=value, reason=f"expected {wanted} from 1 up")
+                raise invalid_config(key=key, value=value, reason=f"expected {wanted}, at least 1")
             if not 1 <= value < math.inf:  # NaN is not, either
                 raise ConfigurationError(
                     f"{key} must be >= 1, got {value}", config_key=key, config_value=value
@@ -163,7 +163,7 @@ class RateLimiter:
     def _forget(self, limit: float) -> None:
         """Drop the addresses whose last admitted request was at ``limit`` or before.
 
-        They stand in the order of those, so this looks at one that stays, at most.
+        They are in this order, so this checks at most one that stays.
         """
         while self._seen:
             host, times = next(iter(self._seen.items()))
@@ -186,7 +186,7 @@ class RateLimiter:
 def create_rate_limit_middleware(
     *, max_requests: int = 100, window_seconds: int = 60, cleanup_interval: int = 300
 ) -> RateLimiter:
-    """A ``RateLimiter``; the parameters are its own."""
+    """Create a ``RateLimiter`` with these arguments."""
     return RateLimiter(
         max_requests=max_requests,
         window_seconds=window_seconds,
@@ -195,10 +195,10 @@ def create_rate_limit_middleware(
 
 
 def create_auth_middleware(auth_handler: AuthHandlerProtocol) -> MiddlewareProtocol:
-    """Middleware that asks ``await auth_handler(headers=...)``.
+    """Create middleware that calls ``await auth_handler(headers=...)``.
 
-    A request with a false answer is refused with 401. An exception out of the
-    handler answers 500, and is logged.
+    If it returns a false value, the request is refused with 401. If it raises, the answer is 500,
+    and the exception is logged.
 
     Args:
         auth_handler: Gets the request's header fields, lower-case names.
@@ -218,15 +218,15 @@ def create_auth_middleware(auth_handler: AuthHandlerProtocol) -> MiddlewareProto
 
 
 def create_cors_middleware(allowed_origins: Sequence[str]) -> MiddlewareProtocol:
-    """Middleware that admits only browsers of some origins; others get 403.
+    """Create middleware that accepts only browsers of some origins; others get 403.
 
-    Requests without ``origin`` (not from a browser) are admitted.
+    Requests without ``origin`` (not from a browser) are accepted.
 
     Args:
-        allowed_origins: Such as ``https://example.org``; ``*`` admits all.
+        allowed_origins: Such as ``https://example.org``; ``*`` accepts all.
 
     Raises:
-        ConfigurationError: It is no list of texts.
+        ConfigurationError: The argument is not a list of strings.
     """
     allowed = {origin.lower() for origin in check_texts("allowed_origins", allowed_origins)}
 
@@ -240,7 +240,7 @@ def create_cors_middleware(allowed_origins: Sequence[str]) -> MiddlewareProtocol
 
 
 def create_logging_middleware() -> MiddlewareProtocol:
-    """Middleware that logs each session's begin and end at INFO on ``pywebtransport.sessions``."""
+    """Create middleware that logs begin and end of sessions (INFO, ``pywebtransport.sessions``)."""
     logger = logging.getLogger("pywebtransport.sessions")
 
     async def log_session(*, session: WebTransportSession) -> bool:

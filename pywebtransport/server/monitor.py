@@ -11,32 +11,31 @@ from .server import WebTransportServer
 
 __all__ = ["ServerMonitor"]
 
-# A limit is close from here on.
+# From this share on, a limit is close.
 _NEARLY_FULL = 0.9
-# Fewer handshakes between two samples say nothing.
+# With fewer handshakes between two samples, the share of failures means nothing.
 _MIN_HANDSHAKES = 10
 _MAX_FAILED = 0.5
 
 
 class ServerMonitor(EndpointMonitor):
-    """Samples a server's figures at an interval and says whether it is well.
+    """Samples the statistics of a server at an interval, and judges its health.
 
-    Use as ``async with ServerMonitor(server) as monitor:``. All figures are
-    measured: counters of the engine, of HTTP/3 and of the sessions, the
-    round-trip times of the connections, and how late the event loop is.
+    Use as ``async with ServerMonitor(server) as monitor:``. It measures counters of the engine, of
+    HTTP/3 and of the sessions, the round-trip times of the connections, and how late the event loop
+    is.
 
-    A problem becomes one alert, and one warning in the log, when it begins.
-    Problems are: the server does not accept; ``max_connections`` or
-    ``max_sessions`` is used to 90 %; more than half of at least ten handshakes
-    failed since the last sample; handlers raised since then; the event loop
-    was more than a second late.
+    Each problem causes one alert, and one warning in the log, when it begins. These are problems:
+    the server does not accept sessions; 90 % of ``max_connections`` or ``max_sessions`` are in use;
+    more than half of at least ten handshakes failed since the last sample; handlers raised since
+    then; the event loop was more than a second late.
     """
 
     def __init__(self, server: WebTransportServer, *, monitoring_interval: float = 30.0) -> None:
-        """A monitor that does not sample yet.
+        """Create a monitor that does not sample yet.
 
         Args:
-            server: What to watch.
+            server: The server to monitor.
             monitoring_interval: Seconds between samples.
 
         Raises:
@@ -51,13 +50,13 @@ class ServerMonitor(EndpointMonitor):
 
     @classmethod
     def create(cls, server: WebTransportServer, *, monitoring_interval: float = 30.0) -> Self:
-        """As the constructor."""
+        """Same as the constructor."""
         return cls(server, monitoring_interval=monitoring_interval)
 
     def get_health_status(self) -> dict[str, Any]:
-        """Whether the server is well now, by a fresh measurement.
+        """Measure now, and return whether the server is healthy.
 
-        With more than 200 connections, the figures of some are those of the last measurement.
+        With more than 200 connections, some values are those of the last measurement.
 
         Returns:
             ``status``: ``healthy``, ``degraded`` or ``unhealthy`` (it accepts
@@ -69,7 +68,7 @@ class ServerMonitor(EndpointMonitor):
             sample["loop_delay"] = latest["loop_delay"]
         findings = self._judge_all(sample, latest)
         if not findings:
-            return {"status": "healthy", "reason": "all measured figures are within their bounds"}
+            return {"status": "healthy", "reason": "all measured values are within their limits"}
         status = "unhealthy" if "not_serving" in findings else "degraded"
         return {"status": status, "reason": "; ".join(findings.values())}
 

@@ -217,7 +217,7 @@ def check_path(path: Any, key: str, example: str = "") -> None:
         example: How it is given where it is forgotten easily.
 
     Raises:
-        ConfigurationError: It is no text that starts with ``/``.
+        ConfigurationError: It is not a string that starts with ``/``.
     """
     if isinstance(path, str) and path.lstrip("^" if key == "pattern" else "").startswith("/"):
         return

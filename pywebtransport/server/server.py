@@ -56,7 +56,7 @@ __all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_con
 # Hosts that stand for every address.
 _ALL = ("", "0.0.0.0", "::")
 _TOO_MANY_REQUESTS = 429
-# Seconds: for all that a client knows, a place may be free by then.
+# Seconds until a refused client may try again: a place may be free by then.
 _RETRY_LATER = {"retry-after": "10"}
 _FORBIDDEN = 403
 _NOT_FOUND = 404
@@ -76,17 +76,17 @@ class WebTransportServer(EventEmitter):
     """
 
     def __init__(self, config: ServerConfig | None = None) -> None:
-        """A server that does not listen yet.
+        """Create a server that does not listen yet.
 
         Args:
             config: Certificates, limits, timeouts; default ``ServerConfig()``.
 
         Raises:
-            ConfigurationError: ``config`` is none, or a field of it is out of range.
+            ConfigurationError: ``config`` is not a ``ServerConfig``, or a field is out of range.
         """
         check_server_config(config)
         super().__init__()
-        # A copy: what is changed in the original afterwards would hold for some things only.
+        # A copy: later changes to the original would only take effect in places.
         self._config = ServerConfig() if config is None else config.copy()
         self._config.validate()
         apply_log_level(self._config.log_level)
@@ -181,7 +181,7 @@ class WebTransportServer(EventEmitter):
 
     @property
     def connections(self) -> tuple[WebTransportConnection, ...]:
-        """The connections that are alive."""
+        """The open connections."""
         return tuple(self._connections)
 
     @property
@@ -200,7 +200,7 @@ class WebTransportServer(EventEmitter):
 
     @property
     def session_manager(self) -> SessionManager:
-        """The sessions by their ID; made when it is first asked for."""
+        """The sessions by ID; created on first use."""
         if self._session_manager is None:
             self._session_manager = ServerSessions(self)
         return self._session_manager
@@ -227,9 +227,9 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             ServerError: The address cannot be bound, or the server is closed.
-            ConfigurationError: ``host`` or ``port`` is none, ``sockets`` are no bound UDP
-                sockets or come with a host or port, no certificate is given, or
-                ``workers`` is above 1 in a process that is no worker, see ``run_workers``.
+            ConfigurationError: ``host`` or ``port`` is malformed, ``sockets`` are not bound UDP
+                sockets or come with a host or port, no certificate is given, or ``workers`` is
+                above 1 in a process that is not a worker, see ``run_workers``.
             CertificateError: A certificate or key cannot be used.
 
         Cancellation: safe.
@@ -341,23 +341,23 @@ class WebTransportServer(EventEmitter):
         """Stop: refuse new work, let sessions finish, then close what is left. Idempotent.
 
         Clients are told (GOAWAY, and a DRAIN capsule for each session) and have ``drain_timeout``
-        seconds to end their sessions; the others are then closed with code 0. After that
-        everything together has ``close_timeout`` seconds: what was written and finished is
-        acknowledged before its session closes, and handlers that still run are cancelled. A
-        client that answers nothing any more is not waited for. A handler that goes on all the
-        same is named in the log, with its session and where it is, and left behind.
+        seconds to end their sessions. Remaining sessions are then closed with code 0. The rest
+        takes at most ``close_timeout`` seconds: the server waits until finished streams are
+        acknowledged, and cancels handlers that still run. It does not wait for clients that do not
+        answer anymore. A handler that ignores its cancellation is named in the log, with its
+        session and position, and no longer waited for.
 
         Args:
             drain_timeout: Seconds; default ``config.drain_timeout``; 0 does not wait.
             spread: Seconds over which the clients are told, in batches, so that they do not all
-                come back elsewhere in one moment; default ``config.drain_spread``. Each has its
-                ``drain_timeout`` from then on.
+                reconnect elsewhere at the same time; default ``config.drain_spread``. The
+                ``drain_timeout`` of each client begins then.
 
         Raises:
-            ConfigurationError: ``drain_timeout`` or ``spread`` is no number of seconds, or the
+            ConfigurationError: ``drain_timeout`` or ``spread`` is not a number of seconds, or the
                 server belongs to another event loop; nothing was closed.
 
-        Cancellation: everything is released all the same, without the wait.
+        Cancellation: everything is released anyway, without the wait.
         """
         check_drain(drain_timeout, spread)
         if self._closed:
@@ -432,7 +432,7 @@ class WebTransportServer(EventEmitter):
                 await self._emitter_close(deadline - loop.time())
 
     def _release(self) -> None:
-        """What is left of ``close`` when the loop is gone: descriptors and memory."""
+        """What ``close`` can still do without a loop: release descriptors and memory."""
         self._closing = self._closed = True
         for connection in self._connections:
             connection.abandon()
@@ -465,12 +465,12 @@ class WebTransportServer(EventEmitter):
     ) -> None:
         """Read the certificate files and those of ``shared_secret`` again.
 
-        New connections use them, old ones go on. A file that cannot be used changes nothing.
-        In a worker process the other workers do the same; see ``run_workers``.
+        New connections use them, old ones continue. If a file cannot be used, nothing changes.
+        In a worker process, the other workers do the same; see ``run_workers``.
 
         Args:
             certfile: A new path; None: the same as before.
-            keyfile: Likewise.
+            keyfile: The same for the key.
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
@@ -487,7 +487,7 @@ class WebTransportServer(EventEmitter):
     # ------------------------------------------------------------- observability
 
     async def get_server_stats(self) -> dict[str, Any]:
-        """Figures of the server, of its engine, and of all its connections together.
+        """Return the statistics of the server, of its engine, and of all its connections together.
 
         Returns:
             The fields of ``ServerStats``, ``active_connections``,
@@ -499,7 +499,7 @@ class WebTransportServer(EventEmitter):
         return self.last_measured()
 
     async def debug_state(self) -> dict[str, Any]:
-        """A snapshot for logs: state, statistics, connections, sessions."""
+        """Return a snapshot for logs: state, statistics, connections, sessions."""
         turns = Turns.of()
         stats = await self.get_server_stats()
         connections = []
@@ -518,7 +518,7 @@ class WebTransportServer(EventEmitter):
         }
 
     async def diagnose_issues(self) -> list[str]:
-        """Describe what looks wrong, from measured figures; empty when all is well."""
+        """List what looks wrong, based on measurements; empty if all is well."""
         stats = self.refresh_stats()
         issues = []
         if not self.is_serving:
@@ -594,7 +594,7 @@ class WebTransportServer(EventEmitter):
         self._watch_certificates()
 
     def _watch_certificates(self) -> None:
-        """Tell of certificates that are out of date, or will be soon, from now on."""
+        """Start to warn about certificates that are not valid, or expire soon."""
         if self._certificates is not None:
             self._certificates.close()
         self._certificates = CertificateWatch(self._config, self._logger)
@@ -674,7 +674,7 @@ class WebTransportServer(EventEmitter):
     def _refusal(
         self, connection: WebTransportConnection, h3: H3Session
     ) -> tuple[int, str, str] | None:
-        """Why a request is refused before the application hears of it: status, kind, reason."""
+        """Why a request is refused before the application sees it: status, kind, reason."""
         if h3.origin is not None and not self._may_come_from(h3.origin, h3.path):
             return _FORBIDDEN, "origin", "its origin is not among allowed_origins"
         if self._closing and not (self._draining and self._draining.admits(connection)):
@@ -722,7 +722,7 @@ class WebTransportServer(EventEmitter):
             await self._answering.failed(session, error, closing=self._closing)
 
     async def _offer(self, session: WebTransportSession) -> None:
-        """Have the listeners answer. One that raises has been logged, and ends the session."""
+        """Let the listeners answer. One that raises has been logged, and ends the session."""
         if not await self._emit(
             Event(type=EventType.SESSION_REQUEST, data={"session": session}, source=self)
         ):
@@ -798,7 +798,7 @@ def check_drain(drain_timeout: Any, spread: Any) -> None:
     """Check what ``close`` is given; None stands for what the configuration says.
 
     Raises:
-        ConfigurationError: One of them is no number of seconds.
+        ConfigurationError: One of them is not a number of seconds.
     """
     for key, value in (("drain_timeout", drain_timeout), ("spread", spread)):
         if value is not None and not (
@@ -808,7 +808,7 @@ def check_drain(drain_timeout: Any, spread: Any) -> None:
 
 
 def _no_seat(workers: int, worker: Worker | None) -> ConfigurationError:
-    """Why a server that wants workers cannot listen here."""
+    """Create the error for a server with ``workers`` that cannot listen here."""
     if worker is None:
         how = (
             "workers are processes of their own, which an event loop cannot start; call "

@@ -36,16 +36,16 @@ __all__ = [
     "health_check_handler",
 ]
 
-# Seconds that an echo waits for a stream of its own.
+# Seconds that an echo waits to open a stream.
 _ANSWER_TIMEOUT = 10.0
 
 
 async def echo_handler(session: WebTransportSession) -> None:
-    """Send everything back until the session ends.
+    """Echo everything until the session ends.
 
-    Datagrams come back as datagrams, a bidirectional stream on itself, a
-    unidirectional stream on a new one. A datagram that is too large for the way
-    back is dropped; a stream that fails ends alone.
+    Datagrams are sent back as datagrams, a bidirectional stream on the same stream, and a
+    unidirectional stream on a new one. A datagram that is too large for the way back is dropped. An
+    error of one stream does not affect others.
     """
     async with asyncio.TaskGroup() as tasks:
         datagrams = tasks.create_task(_echo_datagrams(session))
@@ -63,13 +63,13 @@ async def _echo_datagrams(session: WebTransportSession) -> None:
 
 
 async def _echo_one(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
-    # The peer may reset a stream, stall or leave at any time: that ends this echo, no more.
+    # The peer may reset a stream, stall or leave at any time: that ends only this echo.
     with contextlib.suppress(StreamError, SessionError, TimeoutError):
         if isinstance(stream, WebTransportStream):
             await echo_stream(stream=stream)
         else:
             try:
-                # With a time, since a limit of this end is a reason to wait here.
+                # With a timeout, so that it also waits when a local limit is reached.
                 answer = await session.create_unidirectional_stream(timeout=_ANSWER_TIMEOUT)
             except BaseException:
                 stream.stop_sending(0)
@@ -78,7 +78,7 @@ async def _echo_one(session: WebTransportSession, stream: WebTransportReceiveStr
 
 
 async def health_check_handler(session: WebTransportSession) -> None:
-    """Send JSON ``{"status": "healthy", "timestamp": ...}`` on a stream of its own, and close."""
+    """Send JSON ``{"status": "healthy", "timestamp": ...}`` on a new stream, and close."""
     report = json.dumps({"status": "healthy", "timestamp": get_timestamp()})
     stream = await session.create_unidirectional_stream()
     await stream.write_all(report.encode())
@@ -86,7 +86,7 @@ async def health_check_handler(session: WebTransportSession) -> None:
 
 
 def create_simple_app() -> ServerApp:
-    """An application with ``/health`` and ``/echo``, without certificate: give one to ``run``."""
+    """Create an application with ``/health`` and ``/echo``; pass a certificate to ``run``."""
     app = ServerApp()
     app.route("/health")(health_check_handler)
     app.route("/echo")(echo_handler)
@@ -94,10 +94,10 @@ def create_simple_app() -> ServerApp:
 
 
 def create_echo_server_app(config: ServerConfig | None = None) -> ServerApp:
-    """An application that echoes on every path.
+    """Create an application that echoes on every path.
 
     Args:
-        config: Of the server; default ``ServerConfig()``.
+        config: Configuration of the server; default ``ServerConfig()``.
     """
     app = ServerApp(config=config)
     app.router.set_default_handler(echo_handler)
@@ -107,12 +107,12 @@ def create_echo_server_app(config: ServerConfig | None = None) -> ServerApp:
 def create_development_server(
     *, host: str = "localhost", port: int = 4433, generate_certs: bool = True
 ) -> ServerApp:
-    """An application with a development certificate, ready for routes and ``run()``.
+    """Create an application with a development certificate, ready for routes and ``run()``.
 
     Args:
         host: Where ``run`` listens, and the name in the certificate.
         port: UDP port.
-        generate_certs: Make a fresh certificate (P-256, 13 days) in a private
+        generate_certs: Create a new certificate (P-256, 13 days) in a private
             temporary directory; False expects ``HOST.crt`` and ``HOST.key`` in
             the working directory.
 

@@ -1,4 +1,4 @@
-"""Several tries at one thing failed: which error to raise, and what it says of the others."""
+"""Several attempts failed: chooses the error to raise, and adds the others to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ._text import printable
 
 __all__ = ["attempt_facts", "combine_errors", "furthest"]
 
-# What this machine alone decided: nothing was sent, or nowhere to.
+# Errors of this machine alone: nothing was sent, or there was no route.
 _LOCAL = frozenset(
     {
         errno.EACCES,
@@ -35,20 +35,20 @@ _LOCAL = frozenset(
         errno.EPROTONOSUPPORT,
     }
 )
-# What this process lacks: that attempt says nothing about its address.
+# Missing resources of this process: such an attempt says nothing about its address.
 _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# A router, or the neighbour that would be the next, says that there is no way.
+# A router or neighbour reports that there is no route.
 _ON_THE_WAY = frozenset({errno.EHOSTDOWN, errno.EHOSTUNREACH})
 
 
 def furthest(errors: Sequence[BaseException]) -> int:
-    """Tell which of several errors says most.
+    """Return the position of the most informative of several errors.
 
-    That is the one whose attempt got furthest: an answer to the session request, then
-    the certificate, then TLS and QUIC versions, then a server that refuses, a port or
-    host that does, silence, a network without a way there, and at last what never left
-    this machine. What is no failure of the network, such as a programming error or a lack
-    of file descriptors, comes before all of them. Of equal ones the first counts.
+    This is the error of the attempt that got furthest: an answer to the session request, then the
+    certificate, then TLS and QUIC versions, then a server that refuses, a port or host that
+    refuses, silence, a network without a route, and last, errors of this machine. Errors that are
+    not network failures, such as a programming error or a lack of file descriptors, come before all
+    of them. Of equal ones, the first one is chosen.
 
     Args:
         errors: At least one.
@@ -60,19 +60,19 @@ def furthest(errors: Sequence[BaseException]) -> int:
 
 
 def combine_errors(attempts: Sequence[tuple[str, BaseException]]) -> BaseException:
-    """Choose the error to raise for all of them.
+    """Choose the error to raise for several attempts.
 
-    ``details["attempts"]`` of the error lists all, in order; with it
-    ``is_retriable_error`` is true only if it is for each. Its notes name the others.
+    ``details["attempts"]`` of the error lists all, in order. ``is_retriable_error`` is then only
+    true if it is true for each of them. The notes of the error name the others.
 
     Args:
-        attempts: What was tried, such as an address, and its error; at least one. With
-            one alone its error is given back as it is.
+        attempts: What was tried, such as an address, and its error; at least one. If there is only
+            one, its error is returned unchanged.
     """
     errors = [error for _, error in attempts]
     chosen = errors[position := furthest(errors)]
     if len(attempts) > 1 and isinstance(chosen, WebTransportError):
-        # Before the error learns of them: each is asked for itself.
+        # Before the error gets the list: each one is judged by itself.
         chosen.details["attempts"] = [attempt_facts(*attempt) for attempt in attempts]
         for number, (what, error) in enumerate(attempts):
             if number != position:
@@ -91,7 +91,7 @@ def attempt_facts(what: str, error: BaseException) -> dict[str, Any]:
 
 
 def _text(error: BaseException) -> str:
-    # The messages of our own errors are escaped and bounded where they are made.
+    # Messages of our own errors are escaped and limited when they are created.
     return str(error) if isinstance(error, WebTransportError) else printable(repr(error))
 
 

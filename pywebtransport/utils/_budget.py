@@ -1,4 +1,4 @@
-"""How many bytes may be held at a time, on behalf of peers."""
+"""Limits the bytes that are held on behalf of peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PROCESS", "ByteBudget"]
 
 
 class _Claim:
-    """Somebody who waits for room."""
+    """A waiting caller."""
 
     __slots__ = ("budget", "future", "size")
 
@@ -24,18 +24,18 @@ class _Claim:
 
 
 def _grant(claim: _Claim) -> None:
-    """Whoever waits gets what he wants, of a budget that is closed."""
+    """Callers that wait for a closed budget get what they asked for."""
     claim.budget.used += claim.size
     if not claim.future.done():
         claim.future.set_result(None)
 
 
 class ByteBudget:
-    """Bytes that may be held at a time; a budget may be part of a larger one.
+    """A limit on bytes that may be held at a time; a budget may be part of a larger one.
 
-    A session's budget is part of its connection's, and that of the process's. What is taken is
-    taken from all of them or from none. Whoever waits for room is served in the order of asking:
-    nobody overtakes, not even with a smaller size.
+    The budget of a session is part of that of its connection, which is part of that of the process.
+    Bytes are taken from all of them or from none. Waiting callers are served in the order of their
+    calls; a smaller size does not overtake.
 
     Attributes:
         limit: Bytes that may be held.
@@ -53,12 +53,12 @@ class ByteBudget:
         self.limit = limit
         self.parent = parent
         self.used = self.peak = self.refused = 0
-        # Made when somebody waits: there is a budget in every session.
+        # Created when somebody waits: there is a budget in every session.
         self._claims: deque[_Claim] | None = None
 
     @property
     def waiting(self) -> int:
-        """How many wait for room here."""
+        """Number of callers that wait for room here."""
         return 0 if self._claims is None else len(self._claims)
 
     def lacking(self, size: int) -> ByteBudget | None:
@@ -140,10 +140,10 @@ class ByteBudget:
             level = level.parent
 
     def close(self) -> None:
-        """Its owner is over: give back to the larger budgets what is still taken of them.
+        """The owner has ended: give the bytes that are still taken back to the larger budgets.
 
-        Whoever waits goes on, and so do others that waited for what is given back. What is
-        taken and given back from now on counts here alone.
+        Waiting callers continue, and so do others that waited for these bytes. From now on, taking
+        and giving back counts only here.
         """
         larger: list[ByteBudget] = []
         level = self.parent
@@ -163,7 +163,7 @@ class ByteBudget:
             level._serve()
 
     def figures(self) -> dict[str, int]:
-        """For statistics: bytes ``used``, ``peak`` and ``limit``, and how often ``refused``."""
+        """Return statistics: bytes ``used``, ``peak`` and ``limit``, and how often ``refused``."""
         return {
             "used": self.used,
             "peak": self.peak,
@@ -190,11 +190,11 @@ class ByteBudget:
             self._claims.append(claim)
 
     def _serve(self) -> None:
-        """Serve those who wait here, in order, as far as there is room."""
+        """Serve the callers that wait here, in order, while there is room."""
         claims = self._claims
         while claims:
             claim = claims[0]
-            if claim.future.done():  # cancelled; it is about to take itself out
+            if claim.future.done():  # cancelled; it is about to remove itself
                 claims.popleft()
                 continue
             lacking = self._still_lacking(claim)
@@ -205,7 +205,7 @@ class ByteBudget:
                 claim.budget._add(claim.size)
                 claim.future.set_result(None)
             else:
-                # It had its turn in the smaller budgets before.
+                # It has had its turn in the smaller budgets.
                 lacking._queue(claim, first=not self._is_part_of(lacking))
 
     def _is_part_of(self, budget: ByteBudget) -> bool:
@@ -215,21 +215,21 @@ class ByteBudget:
         return level is not None
 
     def _still_lacking(self, claim: _Claim) -> ByteBudget | None:
-        """The first budget that has no room for the first of those who wait here."""
+        """The first budget that has no room for the first caller that waits here."""
         size = claim.size
         # Those below may have been filled while it waited here.
         level = claim.budget
         while level is not self:
             if level.used + size > level.limit:
                 return level
-            assert level.parent is not None  # somebody waits only in budgets that he is part of
+            assert level.parent is not None  # a caller only waits in budgets that it is part of
             level = level.parent
         if self.used + size > self.limit:
             return self
         return None if self.parent is None else self.parent.lacking(size)
 
     def _forget(self, claim: _Claim) -> None:
-        """Somebody does not wait any more: those behind may have room."""
+        """A caller stopped waiting: those behind it may have room."""
         level: ByteBudget | None = self
         while level is not None:
             if level._claims and claim in level._claims:
@@ -239,4 +239,4 @@ class ByteBudget:
 
 
 PROCESS: Final = ByteBudget("max_memory", DEFAULT_MAX_MEMORY)
-"""Of the whole process: all connections of all clients and servers in it."""
+"""The budget of the process: all connections of all its clients and servers."""

@@ -1,4 +1,4 @@
-"""Certificates: making one for development, hashing and loading."""
+"""Certificates: create one for development, hash, and load them."""
 
 from __future__ import annotations
 
@@ -38,20 +38,19 @@ def generate_self_signed_cert(
     key_size: int = 2048,
     days_valid: int = DEFAULT_DAYS_VALID,
 ) -> tuple[str, str]:
-    """Make a certificate for development and write it to ``HOSTNAME.crt`` and ``HOSTNAME.key``.
+    """Create a certificate for development and write it to ``HOSTNAME.crt`` and ``HOSTNAME.key``.
 
     The key is ECDSA P-256 and the certificate names the host, ``localhost``,
     ``127.0.0.1`` and ``::1``, so that a browser accepts it by its hash
-    (``serverCertificateHashes``; see :func:`certificate_hash`). Browsers want
-    at most 14 days for that: a certificate with more ``days_valid`` is made as
-    asked, but only clients that trust the file itself (``ca_certs``) or check
-    nothing accept it.
+    (``serverCertificateHashes``; see :func:`certificate_hash`). For this, browsers allow at most 14
+    days. You can pass a longer ``days_valid``, but then only clients that trust the file itself
+    (``ca_certs``) or check nothing accept the certificate.
 
     Args:
-        hostname: Host name or address of the server. An international name is
-            written in ASCII (UTS 46), in the files' names as well.
-        output_dir: Directory of the files; made when it does not exist.
-        key_size: Accepted for RSA's sake; a P-256 key has one size.
+        hostname: Host name or address of the server. International names are converted to ASCII
+            (UTS 46), in the file names, too.
+        output_dir: Directory of the files; created if it does not exist.
+        key_size: Ignored; kept for compatibility. A P-256 key has one size.
         days_valid: Days from the first to the last moment of validity, 1 to
             36500. It begins an hour ago, for clocks that are behind.
 
@@ -60,7 +59,7 @@ def generate_self_signed_cert(
         Only the owner may read the key.
 
     Raises:
-        ConfigurationError: ``hostname`` or ``days_valid`` is not possible.
+        ConfigurationError: ``hostname`` or ``days_valid`` is not valid.
         CertificateError: A file could not be written, or the package
             ``cryptography`` is not installed.
     """
@@ -73,7 +72,7 @@ def generate_self_signed_cert(
         raise invalid_config(key="output_dir", value=output_dir, reason="expected a directory")
     check_count("key_size", key_size)
     if isinstance(days_valid, bool) or not isinstance(days_valid, int):
-        raise invalid_config(key="days_valid", value=days_valid, reason="expected whole days")
+        raise invalid_config(key="days_valid", value=days_valid, reason="expected a whole number")
     if not 1 <= days_valid <= 36500:
         raise invalid_config(key="days_valid", value=days_valid, reason="expected 1 to 36500 days")
     certificate, key = _make_pair(hostname, days_valid)
@@ -84,7 +83,7 @@ def generate_self_signed_cert(
         _write(paths[0], certificate, 0o644)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CertificateError(
-            f"The certificate for {hostname!r} could not be written to "
+            f"the certificate for {hostname!r} could not be written to "
             f"{shorten(output_dir)}: {_why(error)}",
             certificate_path=paths[0],
             certificate_error=str(error),
@@ -95,18 +94,18 @@ def generate_self_signed_cert(
 def certificate_hash(
     certificate: str | bytes | bytearray | memoryview | os.PathLike[str],
 ) -> bytes:
-    """Give the SHA-256 hash of a certificate, as ``server_certificate_hashes`` wants it.
+    """Return the SHA-256 hash of a certificate, for ``server_certificate_hashes``.
 
     Args:
-        certificate: The path of a PEM or DER file, PEM text, or PEM or DER
-            bytes. Of several certificates the first, the leaf, counts.
+        certificate: The path of a PEM or DER file, a PEM string, or PEM or DER bytes. If there are
+            several certificates, the first one (the leaf) is used.
 
     Returns:
         32 bytes.
 
     Raises:
-        CertificateError: There is no such file, or no certificate in it.
-        ConfigurationError: It is neither a path nor a text nor bytes.
+        CertificateError: The file does not exist, or contains no certificate.
+        ConfigurationError: The argument is not a path, string or bytes.
     """
     path: str | None = None
     if isinstance(certificate, bytes | bytearray | memoryview):
@@ -116,7 +115,7 @@ def certificate_hash(
     else:
         if not isinstance(certificate, str | os.PathLike):
             raise invalid_config(
-                key="certificate", value=certificate, reason="expected a path, a text or bytes"
+                key="certificate", value=certificate, reason="expected a path, a string or bytes"
             )
         path = os.fspath(certificate)
         try:
@@ -126,7 +125,7 @@ def certificate_hash(
             raise certificate_not_found(path=path) from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise CertificateError(
-                f"Certificate file {shorten(path)} could not be read: {_why(error)}",
+                f"certificate file {shorten(path)} could not be read: {_why(error)}",
                 certificate_path=path,
                 certificate_error=str(error),
             ) from error
@@ -151,13 +150,13 @@ def load_certificate(*, certfile: str, keyfile: str) -> ssl.SSLContext:
         if not _is_file(path):
             raise certificate_not_found(path=path)
     try:
-        # Without the function OpenSSL asks for a password on the terminal, and waits.
+        # Without this function, OpenSSL asks for a password on the terminal, and waits.
         context.load_cert_chain(certfile, keyfile, password=_no_password)
     except (OSError, ssl.SSLError) as error:
         found = why_unusable(certfile, keyfile)
         why = _why(error) if found is None else f"{found[0]!r}: {found[1]}"
         raise CertificateError(
-            f"Certificate {shorten(certfile)} with key {shorten(keyfile)} could not be loaded: "
+            f"certificate {shorten(certfile)} with key {shorten(keyfile)} could not be loaded: "
             f"{why}",
             certificate_path=certfile,
             certificate_error=str(error),
@@ -177,7 +176,7 @@ def _is_file(path: str | os.PathLike[str]) -> bool:
 
 
 def _why(error: Exception) -> str:
-    """What the system says, without the path that it may repeat."""
+    """The message of the system, without the path that it may repeat."""
     return explain_os_error(error)
 
 
@@ -186,7 +185,7 @@ def _leaf(data: bytes, path: str | None) -> bytes:
     found = _certificate_end(data)
     if found and found == len(data):
         return data
-    # DER may hold any bytes, those of a PEM line as well; PEM does not begin like DER.
+    # DER may contain any bytes, even those of a PEM line; PEM does not begin like DER.
     match = None if found else _PEM_CERTIFICATE.search(data)
     if match:
         try:
@@ -197,18 +196,18 @@ def _leaf(data: bytes, path: str | None) -> bytes:
             return der
     where = "the data" if path is None else shorten(path)
     raise CertificateError(
-        f"There is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",
+        f"there is no certificate in {where}; expected PEM ('-----BEGIN CERTIFICATE-----') or DER",
         certificate_path=path,
         certificate_error="no certificate found",
     )
 
 
 def _certificate_end(data: bytes) -> int:
-    """Where the DER of a certificate ends that ``data`` begins with; 0 when it is none.
+    """Where the DER certificate at the start of ``data`` ends; 0 if there is none.
 
-    RFC 5280 section 4.1: a SEQUENCE of tbsCertificate, algorithm and signature. Its
-    parts are not looked into: a hash counts for certificates, too, that this machine
-    cannot use. A request for a certificate (RFC 2986) has the same parts on the outside.
+    RFC 5280 section 4.1: a SEQUENCE of tbsCertificate, algorithm and signature. Its parts are not
+    parsed: certificates that this machine cannot use have a hash, too. A certificate request (RFC
+    2986) has the same outer structure.
     """
     try:
         tag, start, end = _der_element(data, 0, len(data))
@@ -237,10 +236,10 @@ def _certificate_end(data: bytes) -> int:
 
 
 def _der_element(data: bytes, position: int, limit: int) -> tuple[int, int, int]:
-    """Tag, start and end of the element at ``position`` (X.690 section 8.1).
+    """Return tag, start and end of the element at ``position`` (X.690 section 8.1).
 
     Raises:
-        IndexError: There is none, or it goes beyond ``limit``.
+        IndexError: There is none, or it extends beyond ``limit``.
     """
     tag, length = data[position], data[position + 1]
     start = position + 2
@@ -263,7 +262,7 @@ def _make_pair(hostname: str, days_valid: int) -> tuple[bytes, bytes]:
         from cryptography.x509.oid import ExtendedKeyUsageOID
     except ImportError as error:
         raise CertificateError(
-            "Making a certificate needs the package 'cryptography': pip install cryptography",
+            "creating a certificate needs the package 'cryptography': pip install cryptography",
             certificate_error=str(error),
         ) from error
 
@@ -314,7 +313,7 @@ def _make_pair(hostname: str, days_valid: int) -> tuple[bytes, bytes]:
 
 
 def _write(path: str, data: bytes, mode: int) -> None:
-    """Replace a file at once: a reader sees the old content or the new."""
+    """Replace a file atomically: a reader sees the old content or the new."""
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".")
     try:
         with open(descriptor, "wb") as file:

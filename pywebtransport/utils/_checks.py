@@ -1,4 +1,4 @@
-"""Checks of single values."""
+"""Checks of single arguments."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ __all__ = [
 
 
 NEVER = 1e9
-"""Seconds beyond which nobody waits, and that every event loop can still count."""
+"""Longest time in seconds, which every event loop can still handle."""
 
 
 def validate_address(address: Any) -> None:
     """Check a (host, port) pair.
 
     Raises:
-        ConfigurationError: It is not a pair of a non-empty string and a port of 0 to 65535.
+        ConfigurationError: It is not a pair of a non-empty string and a port from 0 to 65535.
     """
     match address:
         case (str() as host, int() as port) if isinstance(address, tuple):
             if host and not isinstance(port, bool) and 0 <= port <= 65535:
                 return
     raise invalid_config(
-        key="address", value=address, reason="expected (host, port) with a port of 0 to 65535"
+        key="address", value=address, reason="expected (host, port) with a port from 0 to 65535"
     )
 
 
@@ -56,7 +56,7 @@ def validate_error_code(error_code: Any) -> None:
     """Check an application's error code.
 
     Raises:
-        ConfigurationError: It is not a whole number of 0 to 4,294,967,295.
+        ConfigurationError: It is not a whole number from 0 to 4,294,967,295.
     """
     check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
 
@@ -65,13 +65,13 @@ def validate_port(port: Any) -> None:
     """Check a UDP port.
 
     Raises:
-        ConfigurationError: It is not a whole number of 1 to 65535.
+        ConfigurationError: It is not a whole number from 1 to 65535.
     """
     check_integer("port", port, 1, 65535)
 
 
 def validate_session_id(session_id: Any) -> None:
-    """Check the identifier of a session.
+    """Check a session ID.
 
     Raises:
         ConfigurationError: It is not a non-empty, printable string.
@@ -83,10 +83,10 @@ def validate_session_id(session_id: Any) -> None:
 
 
 def validate_stream_id(stream_id: Any) -> None:
-    """Check the identifier of a QUIC stream.
+    """Check the ID of a QUIC stream.
 
     Raises:
-        ConfigurationError: It is not a whole number of 0 to 2**62 - 1.
+        ConfigurationError: It is not a whole number from 0 to 2**62 - 1.
     """
     check_integer("stream_id", stream_id, 0, MAX_VARINT)
 
@@ -95,43 +95,43 @@ def check_integer(key: str, value: Any, low: int, high: int) -> None:
     """Check a whole number within bounds.
 
     Raises:
-        ConfigurationError: It is none, or out of range.
+        ConfigurationError: It is not a whole number, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise invalid_config(
-            key=key, value=value, reason=f"expected a whole number of {low} to {high}"
+            key=key, value=value, reason=f"expected a whole number from {low} to {high}"
         )
 
 
 def check_bind_address(host: Any, port: Any) -> None:
-    """Check where to listen; None stands for what the configuration says.
+    """Check where to listen; None means the value of the configuration.
 
-    Whether the system has such an address and port shows when it is bound.
+    Only binding shows whether the system has this address and port.
 
     Raises:
-        ConfigurationError: The host is no text, or the port no whole number.
+        ConfigurationError: The host is not a string, or the port is not a whole number.
     """
     if host is not None and not isinstance(host, str):
         raise invalid_config(key="host", value=host, reason="expected a host name or an address")
     if port is not None:
         if isinstance(port, str) and port.isascii() and port.isdigit():
             raise invalid_config(
-                key="port", value=port, reason=f"expected a number, not a text; write {int(port)}"
+                key="port", value=port, reason=f"expected a number, not a string; write {int(port)}"
             )
         if isinstance(port, bool) or not isinstance(port, int):
             raise invalid_config(
-                key="port", value=port, reason="expected a whole number of 0 to 65535"
+                key="port", value=port, reason="expected a whole number from 0 to 65535"
             )
 
 
 def check_count(key: str, value: Any) -> int:
-    """Check a limit that is counted, and give it.
+    """Check a limit that is a count, and return it.
 
     Raises:
-        ConfigurationError: It is not a whole number from 1 up.
+        ConfigurationError: It is not a whole number of at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise invalid_config(key=key, value=value, reason="expected a whole number from 1 up")
+        raise invalid_config(key=key, value=value, reason="expected a whole number of at least 1")
     return value
 
 
@@ -139,35 +139,35 @@ def check_number(key: str, value: Any, low: float = -math.inf, high: float = mat
     """Check a finite number within bounds.
 
     Raises:
-        ConfigurationError: It is none, not finite, or out of range.
+        ConfigurationError: It is not a number, not finite, or out of range.
     """
     if not (_is_number(value) and low <= value <= high and math.isfinite(_as_float(value))):
-        limits = f" of {low:g} to {high:g}"
+        limits = f" from {low:g} to {high:g}"
         if high == math.inf:
-            limits = f" from {low:g} up" if low > -math.inf else ""
+            limits = f" of at least {low:g}" if low > -math.inf else ""
         raise invalid_config(key=key, value=value, reason=f"expected a finite number{limits}")
 
 
 def check_seconds(key: str, value: Any) -> float:
-    """Check a time that has to pass, and give what an event loop can count.
+    """Check a duration, and return one that an event loop can handle.
 
     Returns:
-        Seconds, 30 years at most.
+        Seconds, at most 30 years.
 
     Raises:
-        ConfigurationError: It is not a finite number of more than 0 seconds.
+        ConfigurationError: It is not a finite number above 0.
     """
-    # NaN is not, either.
+    # False for NaN, too.
     if not (_is_number(value) and value > 0 and value != math.inf):
         raise invalid_config(key=key, value=value, reason="expected more than 0 seconds")
     return float(min(value, NEVER))
 
 
 def check_timeout(key: str, value: float | None) -> float | None:
-    """Check how long somebody wants to wait, and give what an event loop can count.
+    """Check a timeout, and return one that an event loop can handle.
 
     Returns:
-        Seconds; None for no limit, which infinity and more than 30 years are as well.
+        Seconds; None for no limit, and for infinity and more than 30 years.
 
     Raises:
         ConfigurationError: It is neither None nor a number of 0 or more seconds.
@@ -182,38 +182,38 @@ def check_timeout(key: str, value: float | None) -> float | None:
 
 
 def check_text(key: str, value: Any) -> str:
-    """Check a text.
+    """Check a string.
 
     Raises:
-        ConfigurationError: It is no ``str``.
+        ConfigurationError: It is not a ``str``.
     """
     if not isinstance(value, str):
         hint = f"; write str({key})" if isinstance(value, BaseException) else ""
-        raise invalid_config(key=key, value=value, reason=f"expected a text (str){hint}")
+        raise invalid_config(key=key, value=value, reason=f"expected a string (str){hint}")
     return value
 
 
 def check_texts(key: str, values: Any) -> tuple[str, ...]:
-    """Check several texts; one alone is no list of its characters.
+    """Check a collection of strings; a single string is refused.
 
     Raises:
-        ConfigurationError: They are no collection of texts.
+        ConfigurationError: It is not a collection of strings.
     """
     if isinstance(values, Collection) and not isinstance(values, str):
         texts = tuple(values)
         if all(isinstance(text, str) for text in texts):
             return texts
-    raise invalid_config(key=key, value=values, reason="expected a list of texts")
+    raise invalid_config(key=key, value=values, reason="expected a list of strings")
 
 
 def check_data(key: str, value: Any) -> bytes | memoryview:
-    """Check bytes to send, and give them in a form that can be sent.
+    """Check data to send, and return it in a form that can be sent.
 
     Returns:
-        ``bytes`` as they are, text as UTF-8, any other buffer as a view of its bytes.
+        ``bytes`` unchanged, strings as UTF-8, other buffers as a view of their bytes.
 
     Raises:
-        ConfigurationError: It is no buffer and no text, or a text that UTF-8 cannot hold.
+        ConfigurationError: It is neither a buffer nor a string, or UTF-8 cannot encode it.
     """
     if isinstance(value, bytes):
         return value
@@ -221,7 +221,7 @@ def check_data(key: str, value: Any) -> bytes | memoryview:
         return value.encode() if isinstance(value, str) else memoryview(value).cast("B")
     except UnicodeEncodeError as error:
         raise invalid_config(
-            key=key, value=value, reason=f"expected a text that UTF-8 can hold ({error})"
+            key=key, value=value, reason=f"expected a string that UTF-8 can encode ({error})"
         ) from None
     except (TypeError, ValueError, BufferError):
         raise invalid_config(
@@ -232,7 +232,7 @@ def check_data(key: str, value: Any) -> bytes | memoryview:
 
 
 def check_instance(key: str, value: Any, *classes: type) -> None:
-    """Check that an object is of one of some classes.
+    """Check that an object is an instance of one of some classes.
 
     Raises:
         ConfigurationError: It is not.
@@ -243,16 +243,16 @@ def check_instance(key: str, value: Any, *classes: type) -> None:
 
 
 def check_interface(key: str, value: Any, kind: str, method: str) -> None:
-    """Check that an object is of a class that this layer cannot import.
+    """Check that an object is an instance of a class that this layer cannot import.
 
     Args:
-        key: The argument.
-        value: What was given.
+        key: The name of the argument.
+        value: The argument.
         kind: The name of the class.
         method: One that only this class has.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not such an object.
     """
     if not callable(getattr(type(value), method, None)):
         raise invalid_config(key=key, value=value, reason=f"expected a {kind}")
@@ -272,21 +272,21 @@ def check_signature(key: str, value: Any, shape: str, *arguments: Any) -> None:
     """Check that an object can be called with some arguments.
 
     Args:
-        key: The argument that is checked.
-        value: What was given.
-        shape: What is expected, in words.
-        *arguments: Examples of what it will be called with; it is not called here.
+        key: The name of the argument.
+        value: The argument.
+        shape: Description of the expected function.
+        *arguments: Examples of its arguments; it is not called here.
 
     Raises:
         ConfigurationError: It cannot.
     """
     check_callable(key, value)
     try:
-        # Not of what a decorator wraps: its own parameters are what is called.
+        # Of the decorated function itself, not of what it wraps: that is what is called.
         inspect.signature(value, follow_wrapped=False).bind(*arguments)
     except TypeError as error:
         raise invalid_config(key=key, value=value, reason=f"expected {shape}: {error}") from None
-    except ValueError:  # it has no signature that Python knows
+    except ValueError:  # Python knows no signature for it
         pass
 
 

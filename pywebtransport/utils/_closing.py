@@ -61,7 +61,7 @@ class _Closed(Protocol):
 async def close_all(items: Iterable[_Closed]) -> None:
     """Close connections or sessions, all at the same time.
 
-    Cancellation: they are closed all the same, without the wait.
+    Cancellation: they are closed anyway, without the wait.
     """
     closed = tuple(items)
     try:

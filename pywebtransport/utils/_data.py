@@ -28,11 +28,11 @@ __all__ = [
 
 
 def ensure_bytes(data: Buffer | str, *, encoding: str = "utf-8") -> bytes:
-    """Give ``data`` as ``bytes``; text is encoded.
+    """Return ``data`` as ``bytes``; a string is encoded.
 
     Raises:
-        ConfigurationError: ``data`` is neither text nor a buffer, or the encoding is
-            not known or has no such characters.
+        ConfigurationError: ``data`` is neither a string nor a buffer, or the encoding is unknown or
+            cannot encode it.
     """
     if isinstance(data, bytes):
         return data
@@ -45,11 +45,11 @@ def ensure_bytes(data: Buffer | str, *, encoding: str = "utf-8") -> bytes:
 
 
 def ensure_str(data: Buffer | str, *, encoding: str = "utf-8") -> str:
-    """Give ``data`` as text; buffers are decoded.
+    """Return ``data`` as a string; a buffer is decoded.
 
     Raises:
-        ConfigurationError: ``data`` is neither text nor a buffer, the bytes are no text
-            in this encoding, or it is not known.
+        ConfigurationError: ``data`` is neither a string nor a buffer, or the encoding is unknown or
+            cannot decode it.
     """
     if isinstance(data, str):
         return data
@@ -62,14 +62,14 @@ def ensure_str(data: Buffer | str, *, encoding: str = "utf-8") -> str:
 
 
 def calculate_checksum(data: Buffer, *, algorithm: str = "sha256") -> str:
-    """Give the hex digest of ``data``.
+    """Return the hex digest of ``data``.
 
     Args:
-        data: What to digest.
+        data: The data to digest.
         algorithm: A name of :data:`hashlib.algorithms_guaranteed` with a fixed length.
 
     Raises:
-        ConfigurationError: The algorithm is not known, or ``data`` is no buffer.
+        ConfigurationError: The algorithm is unknown, or ``data`` is not a buffer.
     """
     view = _buffer(data)
     check_text("algorithm", algorithm)
@@ -81,10 +81,10 @@ def calculate_checksum(data: Buffer, *, algorithm: str = "sha256") -> str:
 
 
 def chunked_read(data: bytes, *, chunk_size: int = 8192) -> list[bytes]:
-    """Cut ``data`` into pieces of ``chunk_size`` bytes, the last one shorter.
+    """Split ``data`` into chunks of ``chunk_size`` bytes; the last one may be shorter.
 
     Raises:
-        ConfigurationError: ``chunk_size`` is not at least 1, or ``data`` is no buffer.
+        ConfigurationError: ``chunk_size`` is below 1, or ``data`` is not a buffer.
     """
     _buffer(data)
     check_count("chunk_size", chunk_size)
@@ -92,10 +92,10 @@ def chunked_read(data: bytes, *, chunk_size: int = 8192) -> list[bytes]:
 
 
 def format_bytes(data: bytes, *, max_length: int = 100) -> str:
-    """Show ``data`` for a log: at most ``max_length`` bytes, and the size when cut.
+    """Format ``data`` for a log: at most ``max_length`` bytes, and the size if truncated.
 
     Raises:
-        ConfigurationError: ``data`` is no buffer, or ``max_length`` is negative.
+        ConfigurationError: ``data`` is not a buffer, or ``max_length`` is negative.
     """
     _buffer(data)
     check_integer("max_length", max_length, 0, sys.maxsize)
@@ -107,10 +107,10 @@ def format_bytes(data: bytes, *, max_length: int = 100) -> str:
 def merge_configs(
     *, base_config: dict[str, Any], override_config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Merge two dictionaries; the second wins, dictionaries inside are merged too.
+    """Merge two dictionaries recursively; values of the second one take precedence.
 
     Raises:
-        ConfigurationError: One of them is none.
+        ConfigurationError: One of them is not a dictionary.
     """
     check_instance("base_config", base_config, dict)
     check_instance("override_config", override_config, dict)
@@ -124,12 +124,12 @@ def merge_configs(
 
 
 def normalize_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    """Give header fields with names in lower case and values as text.
+    """Return header fields with lower-case names and string values.
 
-    Bytes are decoded as UTF-8, or as Latin-1 where they are not that.
+    Bytes are decoded as UTF-8, or as Latin-1 if they are not UTF-8.
 
     Raises:
-        ConfigurationError: They are no mapping, or a value has no text.
+        ConfigurationError: They are not a mapping, or a value cannot be a string.
     """
     check_instance("headers", headers, Mapping)
     return {_header_text(name).lower(): _header_text(value) for name, value in headers.items()}
@@ -154,8 +154,8 @@ def _header_text(value: Any) -> str:
     if not isinstance(value, bytes | bytearray | memoryview):
         try:
             return str(value).strip(" \t")
-        except Exception as error:  # somebody else's __str__
-            reason = "expected values that can be texts"
+        except Exception as error:  # a __str__ of the application
+            reason = "expected values that can be strings"
             raise invalid_config(key="headers", value=value, reason=reason) from error
     raw = bytes(value)
     try:
@@ -165,15 +165,15 @@ def _header_text(value: Any) -> str:
 
 
 def generate_connection_id() -> str:
-    """Make a random name for a connection: 16 hex digits."""
+    """Create a random connection ID: 16 hex digits."""
     return secrets.token_hex(8)
 
 
 def generate_request_id() -> str:
-    """Make a random name for a request: 16 hex digits."""
+    """Create a random request ID: 16 hex digits."""
     return secrets.token_hex(8)
 
 
 def generate_session_id() -> str:
-    """Make a random name for a session: 32 hex digits."""
+    """Create a random session ID: 32 hex digits."""
     return secrets.token_hex(16)

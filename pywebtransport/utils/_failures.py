@@ -1,4 +1,4 @@
-"""One place that tells of what the application's own code raised."""
+"""Logs the exceptions that code of the application raises."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = [
     "session_among",
 ]
 
-# Errors in a group that are named in the message; the traceback has all.
+# Errors of a group that are named in the message; the traceback has all of them.
 _NAMED_LEAVES = 5
 # Characters of the text of one error.
 _TEXT = 500
 _TRACEBACK_TEXT = 2000
-# What a piece of a traceback begins with when it is no text of an exception.
+# The beginning of traceback pieces that are not the text of an exception.
 _FRAMES = ('File "', "Traceback (", "Exception Group Traceback (", "During handling", "The above")
 
 
 @runtime_checkable
 class _Session(Protocol):
-    """What is told of a session."""
+    """The attributes of a session that are logged."""
 
     @property
     def session_id(self) -> str: ...
@@ -59,32 +59,32 @@ def log_application_error(
     *,
     session: _Session | None = None,
 ) -> bool:
-    """Tell that a handler, middleware, listener, hook or method of the application raised.
+    """Log that a handler, middleware, listener, hook or method of the application raised.
 
-    One ERROR record with type and text of the error (of a group those of its leaves), session,
-    path and peer, and the traceback, whatever the log level. Text from outside is
-    escaped, in the traceback too.
+    Creates one ERROR record with type and text of the error (for a group, those of its leaves),
+    session, path and peer, and the traceback, whatever the log level. Text from outside is escaped,
+    even in the traceback.
 
-    A peer may be able to cause the same error over and over: the same kind, raised at the same
-    line, is told 20 times at once and then once a second, with the number of those in between.
+    A peer may be able to cause the same error again and again. So the same kind of error, raised at
+    the same line, is logged 20 times, and then once a second, with the number of skipped ones.
 
-    What is a normal end (see ``is_normal_end``) is one line at DEBUG. A stream that the
-    peer reset or stopped while its session goes on is nobody's mistake, but it ended
+    A normal end (see ``is_normal_end``) is logged as one line at DEBUG. A stream that the peer
+    reset or stopped while its session continues is not an error of the application, but it ended
     the code that used it: that is a WARNING.
 
     Args:
-        logger: Where to.
+        logger: The logger.
         what: What raised, such as ``handler of /chat``; text from outside in it is
             escaped by ``printable``.
-        error: What it raised; also its own ``CancelledError``.
-        session: The session that it served.
+        error: The exception, which may be a ``CancelledError``.
+        session: The session that the code served.
 
     Returns:
-        False: it was a normal end.
+        False if it was a normal end.
     """
     normal = is_normal_end(error, session)
     if normal:
-        # Of a session that goes on this is not the end.
+        # If its session continues, this is not the end.
         level = logging.DEBUG if session is None or session.is_closed else logging.WARNING
     else:
         level = logging.ERROR
@@ -114,28 +114,28 @@ def log_application_error(
         function,
     )
     if record.exc_info:
-        # Formatters take this instead of making it: the text of an error may be the peer's.
+        # Formatters use this instead of creating it: the text of an error may come from the peer.
         record.exc_text = _traceback_text(error)
     logger.handle(record)
     return level > logging.DEBUG
 
 
 def is_normal_end(error: BaseException, session: _Session | None = None) -> bool:
-    """Whether the peer, or the end of the session, is all that an error tells of.
+    """Whether an error only reports an action of the peer, or the end of the session.
 
-    A group, such as that of a ``TaskGroup``, is normal when all of its leaves are.
+    A group, such as that of a ``TaskGroup``, is normal if all its leaves are.
 
     Args:
-        error: What was raised.
-        session: The session that was served. Once it is over, every error of this
-            package but ``ConfigurationError`` tells of that, and so does the
-            cancellation of what waited for it.
+        error: The exception.
+        session: The session that the code served. After its end, every error of this package except
+            ``ConfigurationError`` reports this end, and so does the cancellation of code that
+            waited for it.
     """
     return all(_is_normal(leaf, session) for leaf in error_leaves(error))
 
 
 def error_leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, however deep; an error that is no group itself."""
+    """The errors in a group, at any depth; for other errors, the error itself."""
     if not isinstance(error, BaseExceptionGroup):
         yield error
         return
@@ -144,7 +144,7 @@ def error_leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and text of an error, escaped; of a group those of its leaves."""
+    """Type and text of an error, escaped; for a group, those of its leaves."""
     name = type(error).__name__
     text = printable(error, _TEXT)
     described = f"{name}: {text}" if text else name
@@ -158,7 +158,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def name_of(function: Any) -> str:
-    """A function as its author knows it, module and name; of an object that of its class."""
+    """Module and name of a function; for another object, those of its class."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None)
@@ -169,7 +169,7 @@ def name_of(function: Any) -> str:
 
 
 def session_among(*candidates: object) -> _Session | None:
-    """The first of some objects that is a session."""
+    """The first session among some objects."""
     return next((item for item in candidates if isinstance(item, _Session)), None)
 
 
@@ -187,9 +187,9 @@ def _is_normal(error: BaseException, session: _Session | None) -> bool:
 
 
 def error_kind(error: BaseException) -> str:
-    """What errors that are told together have in common.
+    """The key of errors that are logged together.
 
-    The type, of a group that of its first leaf, and where it was raised.
+    This is the type (for a group, that of its first leaf) and where it was raised.
     """
     leaf = next(error_leaves(error), error)
     place = ""
@@ -206,7 +206,7 @@ def _traceback_text(error: BaseException) -> str:
 
 
 def _escaped_piece(piece: str) -> str:
-    """One piece of a traceback: frames as they are, the text of an exception as one line."""
+    """One piece of a traceback: frames unchanged, the text of an exception as one line."""
     if piece.lstrip(" |\n").startswith(_FRAMES):
         return "\n".join(map(printable_line, piece.split("\n")))
     kept, cut = piece.rstrip("\n"), ""

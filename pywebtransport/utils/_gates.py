@@ -1,4 +1,4 @@
-"""Limits that several users share, each with its own line of those who wait: no overtaking."""
+"""Limits that several users share, each with a first-come, first-served queue."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["ONLY", "Gates", "TooLate"]
 _ItemT = TypeVar("_ItemT")
 
 ONLY = "only"
-"""The key where there is but one limit."""
+"""The key if there is only one limit."""
 
-# How many coroutines at a time are told to try: enough to keep a turn of the loop busy.
+# Coroutines that are told to try at a time: enough to keep a turn of the loop busy.
 _MOST_TRYING = 64
-# Coroutines in front that are counted for an error, so that a long line costs no long search.
+# Most coroutines ahead that are counted for an error, so that a long queue costs little.
 _MOST_COUNTED = 1000
 
 _numbers = itertools.count()
 
 
 class TooLate(builtins.TimeoutError):
-    """The time of one who waited is over.
+    """The timeout of a waiting call has passed.
 
     Attributes:
         gate: Where it waited.
-        ahead: How many were before it there; at most 1,000 are counted.
+        ahead: How many calls were ahead of it; at most 1,000 are counted.
         waiting: How many others wait there.
     """
 
@@ -43,7 +43,7 @@ class TooLate(builtins.TimeoutError):
 
 
 class _Place:
-    """Of one coroutine: its number, which it keeps, and how it is told to try."""
+    """The turn of one coroutine: its number, which it keeps, and how it is told to try."""
 
     __slots__ = ("future", "number", "owner")
 
@@ -54,14 +54,14 @@ class _Place:
 
 
 class _Gate:
-    """Those who wait at one limit."""
+    """The coroutines that wait at one limit."""
 
     __slots__ = ("heap", "trying", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[int, _Place] = {}
         self.trying: dict[int, _Place] = {}
-        # Numbers of those who wait, the lowest first, and of some who left.
+        # Numbers of the waiting ones, the lowest first, and of some that left.
         self.heap: list[int] = []
 
     def add(self, place: _Place) -> None:
@@ -90,38 +90,38 @@ class _Gate:
                 return
             heappop(self.heap)
             place = self.waiting.pop(number)
-            if not place.future.done():  # else it gives up in this turn
+            if not place.future.done():  # otherwise it gives up in this turn
                 self.trying[number] = place
                 place.future.set_result(True)
                 count -= 1
 
     def is_turn_of(self, number: int) -> bool:
-        """Nobody who came earlier waits, or is about to try."""
+        """Whether nobody who came earlier waits or is about to try."""
         first = self.first()
         return (first is None or first > number) and min(self.trying) == number
 
 
 class Gates:
-    """Limits by their keys, and who waits at each: first come, first served.
+    """Limits by key, with the coroutines that wait at each: first come, first served.
 
-    Something may have to pass several limits, of which others are shared with others: a
-    stream those of its session and of its connection. Whoever finds one closed waits there,
-    in the order of coming, and comes with that order to the next one that is closed. Nobody
-    passes while somebody waits at a limit that both have to pass, or was told to try and did
-    not go on yet.
+    An operation may have to pass several limits, each shared with different others: opening a
+    stream passes the limits of its session and of its connection. A caller that finds one closed
+    waits there, in the order of arrival, and keeps its place at the next closed one. Nobody passes
+    while another caller waits at a limit that both have to pass, or was told to try and has not
+    continued yet.
 
-    Nothing is taken for one who waits: it is told to try, in its turn. So there is nothing
-    to give back when it is cancelled at that moment; the next one is told.
+    Nothing is reserved for a waiting caller: it is told to try when it is its turn. So there is
+    nothing to give back if it is cancelled at that moment; the next one is told.
     """
 
     __slots__ = ("_gates", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Gates that nobody waits at.
+        """Create gates at which nobody waits.
 
         Args:
-            loop: The event loop they belong to. None: the one that runs now, or else that of
-                the first who waits.
+            loop: The event loop they belong to. None: the running one, or else that of the first
+                caller that waits.
         """
         self._gates: dict[Hashable, _Gate] = {}  # those at which somebody waits
         self._loop = running_loop() if loop is None else loop
@@ -135,7 +135,7 @@ class Gates:
         return 0 if gate is None else len(gate.waiting) + len(gate.trying)
 
     def held(self, keys: Iterable[Hashable]) -> Hashable | None:
-        """One of ``keys`` at which others wait; None: there is none, so try."""
+        """Return one of ``keys`` at which others wait; None if there is none: then try."""
         gates = self._gates
         for key in keys:
             if key in gates:
@@ -143,7 +143,7 @@ class Gates:
         return None
 
     def open(self, key: Hashable) -> None:
-        """There may be room at a limit: whoever waits longest tries."""
+        """There may be room at a limit: let the longest waiting caller try."""
         gate = self._gates.get(key)
         if gate is None:
             return
@@ -153,13 +153,13 @@ class Gates:
             self._tidy(key, gate)
 
     def fail(self, owner: object, error: Callable[[], Exception]) -> None:
-        """Let everybody go on who waits for one owner, with an error of their own.
+        """Let all callers that wait for one owner continue with an error.
 
-        Those who were told to try do so: what they try has to fail.
+        Callers that were told to try do so: their attempt has to fail.
 
         Args:
             owner: As given to ``wait``.
-            error: Makes one.
+            error: Creates the error of each caller.
         """
         for gate in self._gates.values():
             for place in gate.waiting.values():
@@ -174,20 +174,21 @@ class Gates:
         closed: Callable[[], Hashable] | None = None,
         timeout: float | None = None,
     ) -> _ItemT:
-        """Wait at a limit, and at the next one, until ``attempt`` gives something.
+        """Wait at a limit, and at the next one, until ``attempt`` returns something.
 
         Args:
-            key: What ``held`` gave, or the limit that was found closed.
-            owner: Whose end makes the waiting pointless; see ``fail``.
-            attempt: Takes what is wanted, or gives None when a limit is closed. What it raises
-                ends the waiting.
-            closed: After ``attempt`` gave None: the key of the limit. None: there is but one.
+            key: The result of ``held``, or the limit that was found closed.
+            owner: The object whose end makes waiting pointless; see ``fail``.
+            attempt: Takes what is wanted, or returns None if a limit is closed. An exception ends
+                the waiting.
+            closed: Returns the key of the limit after ``attempt`` returned None. None: there is
+                only one.
             timeout: Seconds; None waits without limit.
 
         Raises:
-            TooLate: The time is over.
+            TooLate: The timeout has passed.
             ConfigurationError: The caller runs on another event loop.
-            Exception: What ``fail`` was given.
+            Exception: The error that was passed to ``fail``.
 
         Cancellation: safe; nothing was taken.
         """
@@ -214,7 +215,7 @@ class Gates:
                 if gate.is_turn_of(place.number):
                     item = attempt()
                     if item is not None:
-                        # There may be more where this came from.
+                        # There may be more room.
                         del gate.trying[place.number]
                         gate.tell(2)
                         return item
@@ -230,7 +231,7 @@ class Gates:
                 gate.add(place)
         finally:
             if gate.trying.pop(place.number, None) is not None:
-                self._move_on(key, gate)  # it was told, and did not try
+                self._move_on(key, gate)  # it was told to try, and did not
             gate.remove(place.number)
             self._tidy(key, gate)
 
@@ -242,7 +243,7 @@ class Gates:
         return gate
 
     def _move_on(self, key: Hashable, gate: _Gate) -> None:
-        """One left without a try, or for another limit: the next one has the turn."""
+        """One left without trying, or for another limit: it is the turn of the next one."""
         self.open(key)
         self._tidy(key, gate)
 

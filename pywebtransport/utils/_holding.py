@@ -1,4 +1,4 @@
-"""What one message takes of a budget, from its first byte to its end."""
+"""The share of a budget that one message uses, from its first byte to its end."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["Holding"]
 
 
 class Holding:
-    """Bytes of a budget that are given back together; a context manager that does so.
+    """Bytes of a budget that a context manager gives back together.
 
-    Bytes that come in are taken at once or not at all: nobody waits with half a message, for what
-    is not read uses up the credit that the other halves need.
+    Incoming bytes are taken at once or not at all. Nobody waits with half a message: unread data
+    would use up the credit that the other halves need.
 
     Args:
-        budget: Whose.
-        incoming: The part of it that bytes which come in may take; None: all of it.
-        least: Messages of no more bytes are not worth counting.
+        budget: The budget.
+        incoming: The part of it that incoming bytes may take; None: all of it.
+        least: Messages up to this size are not counted.
 
     Attributes:
-        budget: As given.
+        budget: The budget.
         size: Bytes of decoded messages held now.
     """
 
@@ -37,11 +37,11 @@ class Holding:
         self._read = 0
 
     def fits(self, size: int) -> bool:
-        """A message of ``size`` bytes may come in when there is nothing else."""
+        """Whether a message of ``size`` bytes would fit if there were nothing else."""
         return self._incoming.too_small(size) is None
 
     def take(self, size: int) -> bool:
-        """Hold ``size`` bytes that came in; False: there is no room."""
+        """Hold ``size`` incoming bytes; return False if there is no room."""
         if not self._incoming.take(size):
             return False
         self._read += size
@@ -51,10 +51,10 @@ class Holding:
         """Hold ``size`` bytes of a decoded message too, waiting for room.
 
         Returns:
-            False, at once, when there will never be so much.
+            False, at once, if it will never fit.
 
         Cancellation:
-            Safe; what was held before is held on.
+            Safe; what was held before is kept.
         """
         if not await self.budget.acquire(size):
             return False
@@ -62,7 +62,7 @@ class Holding:
         return True
 
     def decoded(self) -> None:
-        """What came in is there no more."""
+        """The incoming bytes are gone."""
         read, self._read = self._read, 0
         self._incoming.give_back(read)
 

@@ -10,10 +10,10 @@ __all__ = ["HomeLoop"]
 
 
 class HomeLoop:
-    """The event loop in which an object was used first, and has to be used from then on.
+    """The event loop in which an object was first used, and in which it must be used.
 
-    Sockets, timers and futures are of one loop; in another one they would hang, or fail
-    with words about the inside.
+    Sockets, timers and futures belong to one loop. In another one they would hang, or fail with
+    messages about internals.
     """
 
     __slots__ = ("_loop",)
@@ -22,7 +22,7 @@ class HomeLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> asyncio.AbstractEventLoop:
-        """The running loop, which becomes that of the object if it has none.
+        """Return the running loop, which becomes that of the object if it has none.
 
         Raises:
             ConfigurationError: The object belongs to another loop.
@@ -34,5 +34,5 @@ class HomeLoop:
 
     @property
     def is_gone(self) -> bool:
-        """The object's loop is closed: nothing can be waited for any more."""
+        """Whether the loop of the object is closed: then nothing can be waited for."""
         return self._loop is not None and self._loop.is_closed()

@@ -1,4 +1,4 @@
-"""Host names and addresses as URLs and the network have them."""
+"""Host names and addresses in URLs and on the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "without_zone",
 ]
 
-# A name of 253 characters (RFC 1035) is written with no more than this before it is mapped.
+# Longest spelling, before mapping, of a name of 253 characters (RFC 1035).
 _MAX_NAME = 253
 _MAX_LABEL = 63
 _MAX_INPUT = 1000
@@ -31,20 +31,20 @@ _LABEL = re.compile(r"[0-9a-z_]([0-9a-z_-]*[0-9a-z_])?")
 
 
 def ascii_host(host: str) -> str:
-    """Write a host as name service, TLS and HTTP want it.
+    """Return a host in the form that DNS, TLS and HTTP need.
 
     International names are converted by UTS 46, non-transitional (``faß.de`` is
     ``xn--fa-hia.de``), as browsers do; a dot at the end stays.
 
     Args:
-        host: Host name, IPv4 address, or IPv6 address; that one with or without
-            brackets and with or without a zone (``fe80::1%eth0``).
+        host: Host name, IPv4 address, or IPv6 address, the latter with or without brackets and with
+            or without a zone (``fe80::1%eth0``).
 
     Returns:
-        The name in lower case, or the address without brackets in its short form.
+        The name in lower case, or the address in its short form, without brackets.
 
     Raises:
-        ConfigurationError: It is none of them.
+        ConfigurationError: It is none of these.
     """
     if not isinstance(host, str):
         _refuse(host, "expected a host name or address")
@@ -89,15 +89,15 @@ def host_and_port(host: str, port: int) -> str:
 
 
 def without_zone(host: str) -> str:
-    """The host as a peer knows it: a zone means something on this machine only (RFC 6874)."""
+    """The host as a peer knows it: a zone only has a meaning on this machine (RFC 6874)."""
     return host.partition("%")[0] if ":" in host else host
 
 
 def ipv6_from_url(text: str) -> str:
-    """What stands between the brackets of a URL, its zone decoded (RFC 6874).
+    """Return the address in the brackets of a URL, with the zone decoded (RFC 6874).
 
     Raises:
-        ConfigurationError: It is no IPv6 address, or the zone is malformed.
+        ConfigurationError: It is not an IPv6 address, or the zone is malformed.
     """
     address, percent, zone = text.partition("%25")
     if not percent:
@@ -110,7 +110,7 @@ def ipv6_from_url(text: str) -> str:
 def is_address(
     host: object, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]
 ) -> bool:
-    """Tell whether a text is an address of a family."""
+    """Tell whether a string is an address of a family."""
     if not isinstance(host, str):
         return False
     try:
@@ -127,7 +127,7 @@ def _ipv6(text: str) -> str:
     if percent and (
         not zone or not zone.isascii() or not zone.isprintable() or set(zone) & set(" %/[]\\")
     ):
-        _refuse(text, "the zone after '%' has to be the name or number of a network interface")
+        _refuse(text, "the zone after '%' must be the name or number of a network interface")
     return str(ipaddress.IPv6Address(address)) + percent + zone
 
 

@@ -21,7 +21,7 @@ __all__ = [
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Give the logger of a name; nothing is configured."""
+    """Return the logger with this name, without configuring anything."""
     return logging.getLogger(name)
 
 
@@ -31,17 +31,17 @@ def setup_logging(
     format_string: str | None = None,
     logger_name: str = "pywebtransport",
 ) -> logging.Logger:
-    """Show the messages of one logger on standard error.
+    """Print the messages of one logger to standard error.
 
-    The root logger is never touched. Called again, it changes level and format.
+    The root logger is never touched. Call it again to change level and format.
 
     Args:
         level: ``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``.
-        format_string: A format of :mod:`logging`; None: time, level, name, message.
+        format_string: A :mod:`logging` format; None: time, level, name, message.
         logger_name: The logger to configure.
 
     Raises:
-        ConfigurationError: The level is not known, or the logger is the root.
+        ConfigurationError: The level is unknown, or the logger is the root logger.
     """
     if not isinstance(level, str) or level.upper() not in LOG_LEVELS:
         raise invalid_config(
@@ -67,18 +67,18 @@ def setup_logging(
 
 
 class BoundedLog:
-    """Log lines about what peers cause: few per kind and second, and all are counted.
+    """Logs events that peers cause: a few per kind and second. All are counted.
 
-    Nobody who sends many packets can fill a disk, and nothing is left out without a word:
-    a line says how many like it were not shown since the last one.
+    So a peer that sends many packets cannot fill the disk. Skipped lines are reported: a line says
+    how many of its kind were skipped since the last one.
 
     Args:
-        logger: Where to.
-        interval: Seconds in which one more line of a kind may be shown.
-        burst: Lines of a kind that may be shown at once after a quiet time.
+        logger: The logger.
+        interval: Seconds after which one more line of a kind may be logged.
+        burst: Lines of a kind that may be logged at once after a quiet time.
 
     Attributes:
-        counts: How often each kind was told of, shown or not.
+        counts: How often each kind occurred, logged or not.
     """
 
     def __init__(self, logger: logging.Logger, *, interval: float = 1.0, burst: int = 1) -> None:
@@ -96,14 +96,14 @@ class BoundedLog:
         *args: object,
         error: BaseException | None = None,
     ) -> None:
-        """Count, and log unless there were enough lines of this kind just now.
+        """Count, and log unless there were too many lines of this kind recently.
 
         Args:
-            kind: A short name of the package's own; there are only a few.
-            level: As of ``logging``.
-            message: A format; text from outside among ``args`` is escaped by ``printable``.
-            *args: For the format.
-            error: Whose traceback to show.
+            kind: A short name from this package; there are only a few.
+            level: Level of ``logging``.
+            message: A format; text from outside in ``args`` must be escaped by ``printable``.
+            *args: Arguments of the format.
+            error: The exception whose traceback is logged.
         """
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if not self._logger.isEnabledFor(level):
@@ -113,10 +113,10 @@ class BoundedLog:
             self._logger.log(level, message + note, *args, exc_info=error, stacklevel=2)
 
     def admit(self, kind: str) -> str | None:
-        """Whether a line may be shown, for what makes its records itself.
+        """Whether a line may be logged, for callers that create the records themselves.
 
         Returns:
-            What to append to it: nothing, or how many were not shown; None: do not show it.
+            The text to append to it: empty, or how many were skipped; None: do not log it.
         """
         now = time.monotonic()
         known = self._kinds.get(kind)
@@ -129,7 +129,7 @@ class BoundedLog:
         return known.admit(now, self._interval, self._burst)
 
     def flush(self) -> None:
-        """Say how many were not shown since the last line of their kind."""
+        """Log how many were skipped since the last line of their kind."""
         now = time.monotonic()
         for kind, known in self._kinds.items():
             self._tell_hidden(kind, known, now)
@@ -146,7 +146,7 @@ class BoundedLog:
 
 
 class _Kind:
-    """A bucket of lines that fills with time, and how many did not find one."""
+    """A token bucket of lines, and how many were skipped."""
 
     __slots__ = ("at", "hidden", "hidden_since", "left")
 
@@ -173,15 +173,14 @@ class _Kind:
         return f" (and {hidden} more of these in the last {self.seconds(now)} s were not shown)"
 
     def seconds(self, now: float) -> int:
-        """How long lines have been hidden, in whole seconds from 1 up."""
+        """How long lines have been skipped, in whole seconds, at least 1."""
         return math.ceil(max(now - self.hidden_since, 1.0))
 
 
 def shared_log(logger: logging.Logger) -> BoundedLog:
-    """The one ``BoundedLog`` of a logger, for what many objects tell of that peers make.
+    """The shared ``BoundedLog`` of a logger, for objects that peers create in large numbers.
 
-    Where an object lives as long as a server does, one of its own is better: it can be
-    flushed at the end.
+    An object that lives as long as a server should have its own, which it can flush at the end.
     """
     found = _shared.get(logger.name)
     if found is None:
@@ -192,8 +191,8 @@ def shared_log(logger: logging.Logger) -> BoundedLog:
 def apply_log_level(level: str) -> None:
     """Give the logger ``pywebtransport`` the level of a configuration.
 
-    The default leaves the level to the program's own logging, and so does a logger
-    that the program gave a level: a library must not undo what its user set.
+    The default leaves the level to the program. A level that the program has set for this logger is
+    kept: a library must not change settings of its user.
     """
     global _applied
     logger = logging.getLogger(_PACKAGE)
@@ -203,13 +202,13 @@ def apply_log_level(level: str) -> None:
 
 
 SHARED_BURST = 20
-"""Lines of a kind that ``shared_log`` shows at once; then one a second."""
+"""Lines of a kind that ``shared_log`` logs at once; then one per second."""
 
 _PACKAGE = "pywebtransport"
 _shared: dict[str, BoundedLog] = {}
 # Kinds that one log remembers; the oldest is forgotten first.
 _MAX_KINDS = 1000
-# What apply_log_level set last; a logger with another level was configured by the program.
+# The level set last by apply_log_level; any other level was set by the program.
 _applied: int | None = None
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

@@ -1,4 +1,4 @@
-"""Whom a client's address stands for, and how much of something each of them has."""
+"""Groups client addresses into networks, and counts per network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["AddressCounts", "client_network"]
 
 
 def client_network(host: str) -> str:
-    """Whom an address stands for: an IPv4 address itself, 64 bits of one of IPv6.
+    """Return the network of an address: an IPv4 address itself, the first 64 bits of IPv6.
 
-    Whoever has one IPv6 address has all of its /64. An IPv4-mapped one is an IPv4 address.
+    A client with one IPv6 address has all of its /64. An IPv4-mapped one is an IPv4 address.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -27,13 +27,13 @@ def client_network(host: str) -> str:
 
 
 class AddressCounts:
-    """How many of something each client address has at a time.
+    """Counts per client address, with a limit.
 
-    Whoever adds one keeps the address that it was counted for, and removes it with the same: a
-    client that moves takes nothing along. Memory: one entry for each address that has any.
+    Keep the address with which you added one, and remove it with the same address: the count does
+    not move with a client that migrates. Memory: one entry for each address that has any.
 
     Args:
-        limit: Of one address; None: no limit.
+        limit: Limit of one address; None: no limit.
     """
 
     __slots__ = ("_counts", "_limit")
@@ -43,11 +43,11 @@ class AddressCounts:
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many addresses have any."""
+        """Number of addresses that have any."""
         return len(self._counts)
 
     def is_full(self, network: str) -> bool:
-        """Whether an address (by ``client_network``) has as many as it may."""
+        """Whether an address (by ``client_network``) has reached the limit."""
         return self._limit is not None and self._counts.get(network, 0) >= self._limit
 
     def add(self, network: str) -> None:

@@ -1,4 +1,4 @@
-"""Files with secrets: only their owner may read them, and nobody else chooses where they are."""
+"""Files with secrets: only their owner may read them or choose where they are."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _KINDS = {
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
     """Open a file that only its owner may read.
 
-    A file that is made gets mode 0600, and one that exists and is wider is given it. What
-    somebody else may have put there is not used: a symbolic link, a file of another user, one
-    that has a second name, a pipe. A character device takes or gives what it likes.
+    A new file gets mode 0600, and so does an existing one with more permissions. Files that
+    somebody else may have put there are refused: a symbolic link, a file of another user, one with
+    a second name, a pipe. Character devices are accepted.
 
     Args:
         path: The file; the directories above it may be symbolic links.
-        flags: As of ``os.open``; so this is an ``opener`` of ``open``.
+        flags: As for ``os.open``: you can pass this function as ``opener`` to ``open``.
 
     Returns:
         A descriptor.
 
     Raises:
-        OSError: It cannot be opened, or is one of these; ``why_not`` has the words.
+        OSError: It cannot be opened, or is refused; ``why_not`` gives the message.
     """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
@@ -43,7 +43,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
         if stat.S_ISCHR(found.st_mode):
             return fd
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is no file"))
+            raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(found.st_mode), "it is not a file"))
         if found.st_uid != os.geteuid():
             raise OSError(errno.EPERM, f"it belongs to another user ({found.st_uid})")
         if found.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):
@@ -59,7 +59,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 def why_not(path: str | os.PathLike[str], error: OSError) -> str:
     """Why a file could not be opened, in words."""
     if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-        # What the system says of these is a riddle.
+        # The messages of the system for these do not help.
         try:
             kind = stat.S_IFMT(os.lstat(path).st_mode)
         except OSError:

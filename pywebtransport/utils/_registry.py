@@ -1,4 +1,4 @@
-"""Objects by their ID, for as long as they live."""
+"""Objects by ID, until they close."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Registry", "count_states"]
 
 
 class _Registered(Protocol):
-    """What a registry needs to know of its objects."""
+    """The attributes of its objects that a registry uses."""
 
     @property
     def is_closed(self) -> bool: ...
@@ -31,14 +31,14 @@ class _Registered(Protocol):
     ) -> None: ...
 
 
-# Objects that are looked at between two looks at the clock.
+# Objects that are handled between two checks of the clock.
 _STEP = 100
 
 ItemT = TypeVar("ItemT", bound=_Registered)
 
 
 class Registry(Generic[ItemT]):
-    """Keeps objects by ID. One that closes tells so itself and is dropped at once.
+    """Keeps objects by ID. An object that closes emits an event and is dropped at once.
 
     Attributes:
         items: The objects, in the order in which they were added.
@@ -49,11 +49,11 @@ class Registry(Generic[ItemT]):
     __slots__ = ("_closing", "_id_of", "items", "stats")
 
     def __init__(self, closing: EventType, id_of: Callable[[ItemT], str]) -> None:
-        """An empty registry.
+        """Create an empty registry.
 
         Args:
-            closing: The event with which an object tells its end.
-            id_of: Gives the ID of an object.
+            closing: The event that an object emits at its end.
+            id_of: Returns the ID of an object.
         """
         self._closing = closing
         self._id_of = id_of
@@ -78,7 +78,7 @@ class Registry(Generic[ItemT]):
         return key
 
     def remove(self, key: str) -> ItemT | None:
-        """Forget an object; it is not closed."""
+        """Remove an object, without closing it."""
         item = self.items.pop(key, None)
         if item is not None:
             item.remove_watcher(self._closing, self._item_closed)
@@ -87,14 +87,14 @@ class Registry(Generic[ItemT]):
         return item
 
     def remove_closed(self) -> int:
-        """Forget objects that are closed and still here; none, unless one is just closing."""
+        """Remove closed objects; there are none, unless one is just closing."""
         closed = [key for key, item in self.items.items() if item.is_closed]
         for key in closed:
             self.remove(key)
         return len(closed)
 
     async def states(self) -> dict[str, int]:
-        """How many objects are in each state."""
+        """Count the objects in each state."""
         return await count_states(list(self.items.values()))
 
     def _item_closed(self, event: Event) -> None:
@@ -102,7 +102,7 @@ class Registry(Generic[ItemT]):
 
 
 async def count_states(items: list[Any]) -> dict[str, int]:
-    """How many objects are in each state; with many this takes several turns of the event loop."""
+    """Count the objects in each state; with many, this takes several turns of the event loop."""
     counts: Counter[str] = Counter()
     turns = Turns.of()
     for start in range(0, len(items), _STEP):

@@ -1,4 +1,4 @@
-"""One thing done for each of many: subscribers of a topic, handlers of an event."""
+"""Does something for each of many, such as subscribers of a topic or handlers of an event."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ._turns import Turns
 __all__ = ["Round", "Rounds"]
 
 _STEP = 8
-"""How many are served between two looks at the clock."""
+"""How many are served between two checks of the clock."""
 
 
 class Round:
-    """What is done once for each of some; whoever wants to know when it is over awaits it.
+    """An action for each of some items; await it to wait for its end.
 
-    Cancellation: safe; it goes on all the same.
+    Cancellation: safe; it continues anyway.
     """
 
     __slots__ = ("_action", "_future", "_items", "is_over")
@@ -30,7 +30,7 @@ class Round:
         self.is_over = False
 
     def when_over(self, callback: Callable[[], object]) -> None:
-        """Call back once all have been served: at once if they have."""
+        """Call back when all have been served: at once if they have."""
         if self.is_over:
             callback()
         else:
@@ -39,7 +39,7 @@ class Round:
     async def wait(self) -> None:
         """Wait until all have been served."""
         if not self.is_over:
-            # One who waits and is cancelled does not cancel it for the others.
+            # A waiting caller that is cancelled does not cancel it for others.
             await asyncio.shield(self._get_future())
 
     def _get_future(self) -> asyncio.Future[None]:
@@ -48,7 +48,7 @@ class Round:
         return self._future
 
     def _serve(self, turns: Turns) -> bool:
-        """Serve the next ones; False when the slice of this turn is used up before the end."""
+        """Serve the next ones; False if the time of this turn is used up before the end."""
         action = self._action
         for count, item in enumerate(self._items, 1):
             action(item)
@@ -61,10 +61,10 @@ class Round:
 
 
 class Rounds:
-    """Rounds that follow each other: everybody sees them in the order in which they began.
+    """Rounds that run one after the other, so that all see them in the order of their begin.
 
-    A short one is over before :meth:`begin` returns. Of a long one the rest is done in later
-    turns of the event loop, a slice at a time, and those that begin meanwhile wait for it.
+    A short one is finished when :meth:`begin` returns. A long one continues in later turns of the
+    event loop, a slice at a time, and rounds that begin meanwhile wait for it.
     """
 
     __slots__ = ("_busy", "_rounds")
@@ -74,15 +74,15 @@ class Rounds:
         self._busy = False
 
     def __len__(self) -> int:
-        """How many are not over."""
+        """Number of rounds that are not finished."""
         return len(self._rounds)
 
     def begin(self, items: Iterable[Any], action: Callable[[Any], object]) -> Round:
         """Call ``action`` for each of ``items``.
 
         Args:
-            items: Asked for one after the other, later if there are many: what is no snapshot
-                must not change meanwhile.
+            items: Iterated over, perhaps later if there are many: unless it is a snapshot, it must
+                not change meanwhile.
             action: Must not raise.
         """
         new = Round(items, action)
@@ -98,7 +98,7 @@ class Rounds:
             try:
                 is_over = self._rounds[0]._serve(turns)
             except BaseException:
-                # It must not, but then this one alone goes wrong.
+                # It must not raise, but if it does, only this one fails.
                 turns.later(self._go_on)
                 raise
             if not is_over:

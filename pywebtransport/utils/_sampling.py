@@ -21,24 +21,24 @@ _Item = TypeVar("_Item")
 
 Sample = dict[str, Any]
 Findings = dict[str, str]
-"""What is wrong, in words, by a short name that stays the same."""
+"""What is wrong: a short, fixed name, and a description."""
 
 
 class Sampler:
     """Takes a sample at once and then every ``interval`` seconds, with one timer.
 
-    A finding that the last sample did not have becomes one alert, and is logged.
+    A problem that the last sample did not have causes one alert, and is logged.
 
     Args:
-        take: Gives a sample. It has ``counters``, figures that only grow;
+        take: Returns a sample. It has ``counters``, values that only grow;
             ``timestamp``, ``loop_delay`` and ``rates`` (growth of the counters
             per second) are added.
         judge: What is wrong with the sample.
         interval: Seconds between samples.
         logger: Where alerts are logged, as warnings.
-        prepare: Begins what has to be over before a sample is taken; None: nothing has.
-        max_samples: Samples remembered; the oldest goes.
-        max_alerts: Alerts remembered.
+        prepare: Starts work that must finish before a sample is taken; None: there is none.
+        max_samples: Samples to keep; the oldest one is dropped.
+        max_alerts: Alerts to keep.
 
     Raises:
         ConfigurationError: ``interval`` is not above 0.
@@ -62,14 +62,14 @@ class Sampler:
         self._logger = logger
         self._prepare = prepare
         self._timer: asyncio.TimerHandle | None = None
-        self._taken_at = 0.0  # on a clock that nobody sets
+        self._taken_at = 0.0  # on a monotonic clock
         self.samples: deque[Sample] = deque(maxlen=max_samples)
         self.alerts: deque[dict[str, Any]] = deque(maxlen=max_alerts)
         self.findings: Findings = {}
 
     @property
     def is_running(self) -> bool:
-        """Between ``start`` and ``stop``."""
+        """Whether it runs: between ``start`` and ``stop``."""
         return self._timer is not None
 
     @property
@@ -118,7 +118,7 @@ class Sampler:
     def _again(self, due: float | None) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        # First the timer: a sample that raises does not end the series.
+        # Set the timer first: a sample that raises must not end the series.
         self._timer = loop.call_later(self._interval, self._again, now + self._interval)
         delay = None if due is None else max(0.0, now - due)
         if self._prepare is None:
@@ -149,5 +149,5 @@ def _rates(sample: Sample, previous: Sample | None, seconds: float) -> dict[str,
     if previous is None or seconds <= 0:
         return dict.fromkeys(counters, 0.0)
     before: dict[str, int] = previous["counters"]
-    # An engine that was closed takes its counters with it: that is no negative rate.
+    # The counters of a closed engine are gone: that is not a negative rate.
     return {name: max(0, value - before[name]) / seconds for name, value in counters.items()}

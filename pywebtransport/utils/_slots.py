@@ -1,4 +1,4 @@
-"""A limit on how many may do something at a time, served in the order of asking."""
+"""A limit on concurrent work, first come, first served."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """A number of slots. Whoever finds none free waits, first come, first served.
+    """A number of slots. When none is free, callers wait: first come, first served.
 
-    A slot that is given back goes to the first who waits, so nobody can overtake. A
-    cancelled waiter leaves nothing behind.
+    A returned slot goes to the first waiting caller, so nobody can overtake. A cancelled caller
+    leaves nothing behind.
 
     Attributes:
-        count: How many there are.
-        free: How many nobody has.
+        count: Number of slots.
+        free: Number of free slots.
     """
 
     __slots__ = ("_waiting", "count", "free")
@@ -29,12 +29,12 @@ class Slots:
 
     @property
     def unused(self) -> bool:
-        """Nobody has a slot, nobody waits for one."""
+        """Whether nobody has a slot or waits for one."""
         return self.free == self.count and not self._waiting.turns
 
     @property
     def waiting(self) -> int:
-        """About how many wait: some of them may have given up."""
+        """About how many callers wait: some of them may have given up."""
         return len(self._waiting.turns)
 
     def count_waiting(self) -> int:
@@ -42,7 +42,7 @@ class Slots:
         return len(self._waiting)
 
     def take(self) -> bool:
-        """Take a slot now; False when none is free, or others wait for one."""
+        """Take a slot now; return False if none is free, or others wait for one."""
         if self.free and not self._waiting.turns:
             self.free -= 1
             return True
@@ -52,13 +52,13 @@ class Slots:
         """Take a slot.
 
         Args:
-            timeout: Seconds to wait at most; None waits without limit.
+            timeout: Longest wait in seconds; None waits without limit.
 
         Returns:
-            False when ``timeout`` passed first.
+            False if ``timeout`` passed first.
 
         Raises:
-            Exception: What ``fail`` was given.
+            Exception: The error that was passed to ``fail``.
 
         Cancellation: safe; no slot is taken.
         """
@@ -78,9 +78,9 @@ class Slots:
         self.release()
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """Let everybody who waits go on with an error of their own.
+        """Let all waiting callers continue with an error.
 
         Args:
-            error: Makes one.
+            error: Creates the error of each caller.
         """
         self._waiting.fail(error)

@@ -1,4 +1,4 @@
-"""Code of the application that does not end when it should: waiting within limits, and names."""
+"""Waits for code of the application, within limits, and names code that does not end."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 LAST_WORDS = 0.25
-"""Seconds that cancelled code has to end when the time of those who wait is up already."""
+"""Seconds that cancelled code gets to end, even if the time of the caller is up."""
 
-# Tasks named in one log record; frames of one task that are looked at.
+# Most tasks named in one log record; most frames checked for one task.
 _MOST_NAMED = 20
 _DEEPEST = 1000
 _PACKAGE = "pywebtransport"
-# What may stand around code of the application on a stack.
+# Modules that may surround code of the application on a stack.
 _LIBRARIES = frozenset({_PACKAGE, "asyncio", "concurrent", "threading", "queue", "contextlib"})
-# What awaits an asynchronous generator: it does not tell which.
+# The awaitable of an asynchronous generator: it does not say which one.
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow"})
 
 _T = TypeVar("_T")
@@ -43,25 +43,26 @@ _given_up: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 def given_up(task: asyncio.Task[Any]) -> bool:
-    """Whether ``end_tasks`` has named this task, and waits no longer."""
+    """Whether ``end_tasks`` has named this task, and stopped waiting for it."""
     return task in _given_up
 
 
 async def end_tasks(
     tasks: Iterable[asyncio.Task[Any]], *, timeout: float, logger: logging.Logger, what: str
 ) -> None:
-    """Cancel tasks that run code of the application, and wait for them, not for ever.
+    """Cancel tasks that run code of the application, and wait for them for a limited time.
 
-    One that goes on all the same is named in the log: its function, its session, and where
-    it is. It is left behind. The caller's task, which cannot wait for itself, is passed over.
+    A task that ignores its cancellation is named in the log, with its function, session and
+    position, and no longer waited for. The task of the caller, which cannot wait for itself, is
+    skipped.
 
     Args:
-        tasks: Which.
-        timeout: Seconds to wait at most, and at least ``LAST_WORDS``.
-        logger: Who tells.
+        tasks: The tasks.
+        timeout: Longest wait in seconds, at least ``LAST_WORDS``.
+        logger: The logger.
         what: What the tasks are, in the plural.
 
-    Cancellation: they are cancelled all the same.
+    Cancellation: they are cancelled anyway.
     """
     current = asyncio.current_task()
     own = [task for task in tasks if task is not current]
@@ -76,7 +77,7 @@ async def end_tasks(
         shared_log(logger).tell(
             "left behind",
             logging.ERROR,
-            "%d %s did not end when they were cancelled, and are left behind: %s",
+            "%d %s did not end when they were cancelled, and are no longer waited for: %s",
             len(new),
             what,
             "; ".join(map(describe_task, new[:_MOST_NAMED])),
@@ -90,16 +91,16 @@ async def run_within(
     logger: logging.Logger,
     what: str,
 ) -> _T | None:
-    """Run code of the application; what takes too long is cancelled, and left if it goes on.
+    """Run code of the application; cancel it if it takes too long.
 
     Args:
-        work: Makes what to run, in a task of its own.
+        work: Creates the coroutine, which runs in a new task.
         timeout: Seconds.
-        logger: Who tells of what is cancelled.
+        logger: The logger for what is cancelled.
         what: What it is.
 
     Returns:
-        The result; None when it was cut short.
+        The result; None if it was cancelled.
 
     Raises: what ``work`` raises in time.
 
@@ -121,7 +122,7 @@ async def run_within(
 
 
 def describe_tasks(tasks: Iterable[asyncio.Task[Any]]) -> str:
-    """What tasks that wait run for the application; "" when they run nothing of it."""
+    """Describe what suspended tasks run for the application; "" if they run nothing of it."""
     told = [text for text in map(_describe_foreign, tasks) if text is not None]
     parts = told[:_MOST_NAMED]
     if len(told) > _MOST_NAMED:
@@ -136,11 +137,11 @@ def describe_task(task: asyncio.Task[Any]) -> str:
 
 
 def describe_running(task: asyncio.Task[Any] | None, frame: FrameType) -> str:
-    """As ``describe_task``, of one that does not wait but runs now.
+    """As ``describe_task``, for a task that is running now.
 
     Args:
-        task: Which; None: whatever runs in the thread.
-        frame: Where the thread is.
+        task: The task; None: any code in the thread.
+        frame: Current frame of the thread.
     """
     frames = [frame]
     stop = None if task is None else next(iter(_frames_of(task.get_coro())), None)
@@ -150,7 +151,7 @@ def describe_running(task: asyncio.Task[Any] | None, frame: FrameType) -> str:
 
 
 def describe_thread(name: str, frame: FrameType) -> str:
-    """What a thread runs for the application; "" when it runs nothing of it."""
+    """Describe what a thread runs for the application; "" if it runs nothing of it."""
     text = describe_running(None, frame)
     return text and f"in thread {printable(name)}: {text}"
 
@@ -161,7 +162,7 @@ def _describe_foreign(task: asyncio.Task[Any]) -> str | None:
 
 
 def _describe(frames: Sequence[FrameType]) -> str:
-    """Frames from the outermost on: the first that is the application's, and the last."""
+    """The first and the last frame of the application, from the outermost on."""
     foreign = [frame for frame in frames if not _is_library(frame)]
     if not foreign:
         return ""
@@ -210,6 +211,6 @@ def _is_library(frame: FrameType) -> bool:
 def _values(frames: Iterable[FrameType]) -> list[object]:
     """Objects of this package that the frames hold, and their sessions."""
     held = [value for frame in frames for value in frame.f_locals.values()]
-    # Not those of others, whose attributes may be code.
+    # Not other objects, whose attributes may run code.
     own = [value for value in held if type(value).__module__.partition(".")[0] == _PACKAGE]
     return [*own, *(getattr(value, "session", None) for value in own)]

@@ -1,4 +1,4 @@
-"""What the operating system refuses for want of resources, and what to do about it."""
+"""Errors of the operating system for lack of resources, and what to do about them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ __all__ = [
 ]
 
 LOOP_DESCRIPTORS = 8
-"""What an event loop opens, or less."""
+"""At least as many as an event loop opens."""
 
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-_ADVICE = "close something or raise the limit of open files (ulimit -n)"
+_ADVICE = "close some files or raise the limit of open files (ulimit -n)"
 
 
 def has_free_descriptor() -> bool:
     """Whether a file could be opened now.
 
-    For libraries that say of a file only that it cannot be read, and of a name that it is
-    not known.
+    For libraries that only report that a file cannot be read, or that a name is unknown.
     """
     try:
         require_descriptors(1)
@@ -38,17 +37,17 @@ def has_free_descriptor() -> bool:
 
 
 def is_lack_of_descriptors(error: OSError) -> bool:
-    """Whether it is that, and nothing that is wrong with what was asked for."""
+    """Whether an error is a lack of resources, and not an error of the request."""
     return error.errno in _OUT_OF_FILES
 
 
 def require_descriptors(count: int) -> None:
-    """Check that so many files could be opened now.
+    """Check that this many files could be opened now.
 
-    For what would leave the first of them open when it gets no further one.
+    For code that would leave the first ones open if it cannot open more.
 
     Raises:
-        OSError: They cannot.
+        OSError: They cannot be opened.
     """
     opened: list[int] = []
     try:
@@ -60,12 +59,12 @@ def require_descriptors(count: int) -> None:
 
 
 def out_of_descriptors() -> str:
-    """That, and what to do about it."""
+    """The message for a lack of descriptors, with advice."""
     return f"{os.strerror(errno.EMFILE)}; {_ADVICE}"
 
 
 def explain_os_error(error: BaseException) -> str:
-    """The text of an error, and what to do when it is a lack of resources."""
+    """The text of an error, with advice if it is a lack of resources."""
     text = printable((error.strerror if isinstance(error, OSError) else None) or error)
     if isinstance(error, socket.gaierror):
         return text if has_free_descriptor() else f"{text}; {out_of_descriptors()}"
@@ -73,8 +72,8 @@ def explain_os_error(error: BaseException) -> str:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return f"{text}; {_ADVICE}"
         case OSError(errno=errno.ENOMEM | errno.ENOBUFS):
-            return f"{text}; the system has no memory left for it"
+            return f"{text}; the system is out of memory"
         case RuntimeError() if "thread" in text:
-            return f"{text}; end something or raise the limit of processes (ulimit -u)"
+            return f"{text}; end some processes or raise their limit (ulimit -u)"
         case _:
             return text

@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 
 def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and when they are many, some in each turn of the running event loop.
+    """Cancel tasks; if they are many, some in each turn of the running event loop.
 
-    Each takes a step when it is cancelled; those of all the streams of a peer would take them
+    Each runs a step when it is cancelled; without this, all tasks of a peer's streams would do so
     in one turn.
     """
     turns = Turns.of()
@@ -51,10 +51,10 @@ async def create_task_with_timeout(
     timeout: Timeout | None = None,
     name: str | None = None,
 ) -> asyncio.Task[T]:
-    """Start a task that is cancelled when it takes too long.
+    """Start a task that is cancelled if it takes too long.
 
     Args:
-        coro: What to run.
+        coro: The coroutine to run.
         timeout: Seconds; None: no limit. When it passes, the task ends with
             :class:`TimeoutError`.
         name: Name of the task.
@@ -72,15 +72,15 @@ async def create_task_with_timeout(
 
 
 def is_being_cancelled() -> bool:
-    """Tell whose a ``CancelledError`` is that was caught just now.
+    """Tell who caused the ``CancelledError`` that you just caught.
 
-    True: somebody cancelled the current task, so the error has to go on. False: nobody
-    did; something that the task waited for was cancelled, or the code raised the error
-    itself. Then it is an error like any other, and ends nothing but what raised it.
+    True: the current task was cancelled, so raise the error again. False: it was not; something
+    that the task waited for was cancelled, or the code raised the error itself. Then it is an error
+    like any other.
     """
     try:
         task = asyncio.current_task()
-    except RuntimeError:  # no loop runs: nobody can have cancelled anything
+    except RuntimeError:  # no loop runs: nothing can have been cancelled
         return False
     return task is not None and task.cancelling() > 0
 
@@ -91,10 +91,10 @@ async def run_with_timeout(
     timeout: float,
     default_value: T | None = None,
 ) -> T | None:
-    """Run a coroutine; when it takes longer than ``timeout`` seconds, cancel it.
+    """Run a coroutine; cancel it if it takes longer than ``timeout`` seconds.
 
     Returns:
-        Its result, or ``default_value`` when it was cut short.
+        Its result, or ``default_value`` if it was cancelled.
 
     Cancellation: cancels the coroutine.
     """
@@ -115,14 +115,14 @@ async def wait_for_condition(
     timeout: Timeout | None = None,
     interval: float = 0.1,
 ) -> None:
-    """Wait until ``condition()`` is true, asking once per interval.
+    """Wait until ``condition()`` is true, calling it once per interval.
 
-    Prefer an event where there is one; this is for what cannot tell.
+    If there is an event, wait for that instead.
 
     Args:
-        condition: Asked at once, then every ``interval``, and a last time at the end.
-        timeout: Seconds to wait at most; None: no limit.
-        interval: Seconds between two questions.
+        condition: Called at once, then every ``interval``, and once more at the end.
+        timeout: Longest wait in seconds; None: no limit.
+        interval: Seconds between two calls.
 
     Raises:
         TimeoutError: It did not become true in time.
@@ -141,7 +141,7 @@ async def wait_for_condition(
             left = deadline - loop.time()
             if left <= 0:
                 raise TimeoutError(
-                    f"The condition was not met within {limit:g} seconds",
+                    f"the condition was not met within {limit:g} seconds",
                     timeout_duration=timeout,
                     operation="wait_for_condition",
                 )

@@ -1,4 +1,4 @@
-"""The time of day, and how long things take."""
+"""Time of day and durations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = [
 
 
 class Timer:
-    """Measures how long something takes, in seconds; also a context manager.
+    """Measures a duration in seconds; also a context manager.
 
     Attributes:
-        name: For the reader of a log.
+        name: Name for logs.
         start_time: When it was started, on the clock of ``time.perf_counter``.
         end_time: When it was stopped; None while it runs.
     """
@@ -51,7 +51,7 @@ class Timer:
             RuntimeError: It was not started.
         """
         if self.start_time is None:
-            raise RuntimeError(f"Timer {self.name!r} was not started")
+            raise RuntimeError(f"timer {self.name!r} was not started")
         self.end_time = time.perf_counter()
         return self.elapsed
 
@@ -64,15 +64,15 @@ class Timer:
 
 
 def get_timestamp() -> float:
-    """Give the time in seconds since the epoch."""
+    """Return the time in seconds since the epoch."""
     return time.time()
 
 
 def format_duration(seconds: float) -> str:
-    """Show a duration (seconds) in units that suit it: ``850.0us``, ``12.3ms``, ``1h 2m 3s``.
+    """Format a duration (seconds) in suitable units: ``850.0us``, ``12.3ms``, ``1h 2m 3s``.
 
     Raises:
-        ConfigurationError: It is no finite number.
+        ConfigurationError: It is not a finite number.
     """
     check_number("seconds", seconds)
     if seconds < 0:
@@ -89,15 +89,15 @@ def format_duration(seconds: float) -> str:
 
 
 def format_timestamp(timestamp: float) -> str:
-    """Show a time (seconds since the epoch) as ISO 8601 in UTC, with milliseconds.
+    """Format a time (seconds since the epoch) as ISO 8601 in UTC, with milliseconds.
 
     Raises:
-        ConfigurationError: It is no number, or no time of the years 1 to 9999.
+        ConfigurationError: It is not a number, or not in the years 1 to 9999.
     """
     check_number("timestamp", timestamp)
     try:
         return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
     except (OSError, OverflowError, ValueError):
         raise invalid_config(
-            key="timestamp", value=timestamp, reason="expected a time of the years 1 to 9999"
+            key="timestamp", value=timestamp, reason="expected a time in the years 1 to 9999"
         ) from None

@@ -1,4 +1,4 @@
-"""What is in certificate and key files, and in words why a pair of them cannot be used."""
+"""Examines certificate and key files, and explains why a pair cannot be used."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PEM_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 
 
 
 def certificate_validity(path: _Path) -> tuple[datetime, datetime]:
-    """From when and until when the leaf in a PEM file is valid, in UTC.
+    """Return begin and end of the validity of the leaf in a PEM file, in UTC.
 
     Raises:
-        CertificateError: There is no certificate that can be read.
+        CertificateError: It contains no readable certificate.
     """
     from cryptography import x509
 
@@ -44,15 +44,15 @@ def certificate_validity(path: _Path) -> tuple[datetime, datetime]:
 
 
 def explained(error: CertificateError, certfile: _Path, keyfile: _Path) -> CertificateError:
-    """The error of a TLS library for a pair of files, with what a look at them shows.
+    """Explain the error of a TLS library for a pair of files.
 
     Args:
-        error: What loading them raised.
+        error: The exception that loading them raised.
         certfile: The chain.
         keyfile: Its key.
 
     Returns:
-        A new error, or the same one when there is nothing to add.
+        A new error, or the same one if there is nothing to add.
     """
     found = why_unusable(certfile, keyfile)
     if found is None:
@@ -67,7 +67,7 @@ def explained(error: CertificateError, certfile: _Path, keyfile: _Path) -> Certi
 
 
 def why_unusable(certfile: _Path, keyfile: _Path) -> tuple[_Path, str] | None:
-    """Which file of a pair is wrong, and what about it; None when nothing can be seen."""
+    """Which file of a pair is wrong, and why; None if nothing is found."""
     try:
         return _look(certfile, keyfile)
     except OSError:
@@ -123,24 +123,24 @@ def _compare(
 
 def _no_certificate(data: bytes) -> str:
     if _PEM_KEY.search(data):
-        return "it holds a private key and no certificate; are certfile and keyfile exchanged?"
+        return "it contains a private key and no certificate; are certfile and keyfile swapped?"
     if data[:1] == b"\x30":
         return (
             "it is in binary form (DER or PKCS #12); PEM text is expected, as "
             "'openssl x509 -inform der -in FILE -out NEW' makes it"
         )
-    return f"there is no certificate in PEM form in it ({_CERTIFICATE.decode()!r})"
+    return f"it contains no certificate in PEM form ({_CERTIFICATE.decode()!r})"
 
 
 def _no_key(data: bytes) -> str:
     if _CERTIFICATE in data:
-        return "it holds a certificate and no private key; are certfile and keyfile exchanged?"
+        return "it contains a certificate and no private key; are certfile and keyfile swapped?"
     if data[:1] == b"\x30":
         return (
             "it is in binary form (DER or PKCS #12); PEM text is expected, as "
             "'openssl pkey -inform der -in FILE -out NEW' makes it"
         )
-    return "there is no private key in PEM form in it ('-----BEGIN PRIVATE KEY-----')"
+    return "it contains no private key in PEM form ('-----BEGIN PRIVATE KEY-----')"
 
 
 def _belong_together(certificate: x509.Certificate, private: PrivateKeyTypes) -> bool:

@@ -44,18 +44,18 @@ def build_webtransport_url(
     secure: bool = True,
     query_params: dict[str, str] | None = None,
 ) -> URL:
-    """Put a URL together.
+    """Build a URL.
 
     Args:
         host: Host name or address; an IPv6 address needs no brackets.
-        port: UDP port, left out of the URL when it is 443.
-        path: Path, with a query or without; percent-encoded where needed.
+        port: UDP port; 443 is omitted from the URL.
+        path: Path, with or without a query; percent-encoded where needed.
         secure: False gives ``http``, which no WebTransport client accepts.
         query_params: Names and values of the query.
 
     Raises:
-        ConfigurationError: The port or the host is not possible, the path is no text, or
-            the query is no mapping.
+        ConfigurationError: The port or the host is malformed, the path is not a string, or the
+            query is not a mapping.
     """
     check_text("path", path)
     if query_params is not None:
@@ -68,15 +68,15 @@ def build_webtransport_url(
     if query_params:
         try:
             target += ("&" if "?" in target else "?") + urlencode(query_params)
-        except Exception as error:  # a text that UTF-8 cannot hold, somebody else's __str__
-            reason = "expected texts that UTF-8 can hold"
+        except Exception as error:  # not UTF-8, or a __str__ of the application
+            reason = "expected strings that UTF-8 can encode"
             raise invalid_config(key="query_params", value=query_params, reason=reason) from error
     parse_webtransport_url(f"https://{authority}{target}")
     return f"{'https' if secure else 'http'}://{authority}{target}"
 
 
 def parse_webtransport_url(url: URL) -> URLParts:
-    """Take a URL apart, strictly.
+    """Parse a URL strictly.
 
     Args:
         url: ``https://host[:port][/path][?query]``. The host is a name
@@ -98,13 +98,13 @@ def parse_webtransport_url(url: URL) -> URLParts:
 
 @lru_cache(256)
 def _parse(url: str) -> URLParts:
-    """A program connects to few URLs many times; taking one apart costs 20 us."""
+    """Cached: a program connects to a few URLs many times, and parsing takes 20 us."""
     if not url.translate(_INVISIBLE).isprintable() or " " in url or "\\" in url:
         _bad_url(url, "spaces, control characters and backslashes are not allowed")
     if "#" in url:
         _bad_url(url, "a WebTransport URL has no fragment ('#...')")
     match = _PARTS.fullmatch(url)
-    assert match is not None  # there is no text that it does not match
+    assert match is not None  # it matches every string
     scheme, authority, path, query = match.group("scheme", "authority", "path", "query")
     if (scheme or "").lower() != "https":
         _bad_url(url, f"the scheme is '{printable(scheme or '')}'; expected 'https'")
@@ -120,7 +120,7 @@ def _parse(url: str) -> URLParts:
 
 
 def without_password(url: Any) -> Any:
-    """What may be shown of a text that was given as a URL."""
+    """A string that was passed as a URL, without what must not be shown."""
     return _PASSWORD.sub("***@", url) if isinstance(url, str) else url
 
 
@@ -153,7 +153,7 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
 
     Raises:
         UnreachableError: The name has no such address.
-        ConfigurationError: ``host`` is no text, or ``port`` or ``family`` is out of range.
+        ConfigurationError: ``host`` is not a string, or ``port`` or ``family`` is out of range.
 
     Cancellation: safe.
     """
@@ -166,7 +166,7 @@ async def resolve_address(host: str, port: int, *, family: int = socket.AF_UNSPE
         found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_DGRAM)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UnreachableError(
-            f"Host '{printable(host)}' could not be resolved: {explain_os_error(error)}",
+            f"host '{printable(host)}' could not be resolved: {explain_os_error(error)}",
             remote_address=(host, port),
             reason=str(error),
         ) from error
@@ -181,10 +181,10 @@ _PARTS = re.compile(
 )
 # Up to the last '@' of the authority, whatever else is wrong with the URL.
 _PASSWORD = re.compile(r"(?<=:)(?!//)[^/?#]*@")
-# RFC 3986: what a path and a query may hold as it is; '%' keeps what is encoded already.
+# RFC 3986: characters that need no encoding in a path and query; '%' keeps encoded ones.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE = _PATH_SAFE + "?"
-# Not printable, but they have their place in names: joiners, and the soft hyphen that goes.
+# Not printable, but allowed in names: joiners, and the soft hyphen, which is removed.
 _INVISIBLE = dict.fromkeys(map(ord, "\u200c\u200d\u00ad"))
 
 
@@ -193,7 +193,7 @@ def _quoted(key: str, text: str, safe: str) -> str:
         return quote(text, safe=safe)
     except UnicodeEncodeError:  # a lone surrogate
         raise invalid_config(
-            key=key, value=text, reason="expected a text that UTF-8 can hold"
+            key=key, value=text, reason="expected a string that UTF-8 can encode"
         ) from None
 
 

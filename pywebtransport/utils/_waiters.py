@@ -1,7 +1,7 @@
-"""Coroutines that wait: for one fact, or in line for things that only one of them can have.
+"""Coroutines that wait for an event, or in a queue for things that only one can have.
 
-``Waiters`` wakes everybody: it is for facts, such as an end, of which each may make use. Where
-one takes what another one then lacks, it is a ``Line`` or ``gates.Gates``: first come, first
+``Waiters`` wakes all of them: use it for events, such as an end, that concern all. If one takes
+something that the others then cannot have, use a ``Line`` or ``gates.Gates``: first come, first
 served.
 """
 
@@ -17,7 +17,7 @@ from ._checks import check_timeout
 
 __all__ = ["Line", "Turn", "Waiters", "give_up", "require_loop", "running_loop", "wrong_loop"]
 
-# Of one who stands in a line, or in several: the one in which it was served; None: too late.
+# The result for one that waits in one or more lines: the line that served it; None: too late.
 Turn: TypeAlias = "asyncio.Future[Line | None]"
 
 
@@ -54,23 +54,23 @@ def wrong_loop(own: asyncio.AbstractEventLoop) -> ConfigurationError:
     what = "has ended" if own.is_closed() else "is another one, or runs in another thread"
     return ConfigurationError(
         f"the event loop that this object belongs to {what}: clients, servers, connections, "
-        "sessions and streams are used in the loop that made them; make a client for each loop, "
+        "sessions and streams must be used in the loop that made them; make one client per loop, "
         "or call in with asyncio.run_coroutine_threadsafe()",
         config_key="loop",
     )
 
 
 class Waiters:
-    """Any number of coroutines behind one wake-up.
+    """Any number of coroutines that wait for one wake-up.
 
     The engine wakes it like a future (``done``, ``set_result``); it can be
     used again after each wake-up. A cancelled waiter leaves nothing behind.
 
-    It belongs to the event loop in which it is made, or else first waited on: whoever
-    waits on another one would never be woken.
+    It belongs to the event loop in which it is created, or else first waited on: a coroutine of
+    another loop would never be woken.
 
     Attributes:
-        futures: Of those who wait, in order. Ask it where asking has to be cheap.
+        futures: The futures of waiting coroutines, in order. Use it where checks must be cheap.
         loop: The event loop.
     """
 
@@ -92,7 +92,7 @@ class Waiters:
 
         Args:
             timeout: Seconds; None waits without limit.
-            arm: Called once the wake-up cannot be missed any more.
+            arm: Called when the wake-up cannot be missed anymore.
 
         Returns:
             False when ``timeout`` passed first.
@@ -120,7 +120,7 @@ class Waiters:
                 self.futures.pop(future, None)
 
     def add(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
-        """Make a future of the next wake-up, for callers that are no coroutines.
+        """Return a future for the next wake-up, for callers that are not coroutines.
 
         Raises:
             ConfigurationError: ``loop`` is another one than that of these waiters.
@@ -136,7 +136,7 @@ class Waiters:
         return future
 
     def wake(self) -> None:
-        """Let everybody who waits now go on."""
+        """Wake all that wait now."""
         futures = self.futures
         if futures is None:
             return
@@ -155,50 +155,50 @@ class Waiters:
 
 
 class Line:
-    """Coroutines in line for things of which each can have one: first come, first served.
+    """Coroutines that queue for things of which each can have one: first come, first served.
 
-    Whoever has something to give serves the first in line; what it gives then belongs to that
-    one, and waits until it goes on. One who is cancelled in the turn in which it was served
-    leaves it to the next: see ``leave``. Joining, being served and leaving take the same short
-    time however long the line is.
+    Code that has something to give serves the first in line. What it gives then belongs to that
+    one, until it continues. A coroutine that is cancelled in the turn in which it was served leaves
+    it to the next one: see ``leave``. Joining, being served and leaving take the same short time,
+    however long the line is.
 
-    A line is true as long as somebody waits, or was served and did not go on yet: whoever
-    comes meanwhile joins the line. Otherwise the first one served would, going on first, take
-    all that is left before the second one goes on, again and again.
+    A line is true while somebody waits, or was served and has not continued yet: then new callers
+    join the line. Otherwise the one served first, which continues first, would take everything that
+    is left before the second one continues, again and again.
 
     Attributes:
-        served: How many were served and did not go on yet.
-        turns: Of those who wait, in order. Ask these two where asking has to be cheap.
+        served: How many were served and have not continued yet.
+        turns: Futures of those that wait, in order. Use these two where checks must be cheap.
     """
 
     __slots__ = ("_gone", "served", "turns")
 
     def __init__(self) -> None:
-        # Those who gave up stay in it until their turn would come, or until they are many.
+        # Entries that gave up stay in it until their turn would come, or until they are many.
         self.turns: deque[Turn] = deque()
         self.served = 0
         self._gone = 0
 
     def __len__(self) -> int:
-        """How many wait. It counts them: ask ``turns`` whether there is anybody."""
+        """Count the waiting ones. To check whether there is any, use ``turns``."""
         return sum(not turn.done() for turn in self.turns)
 
     def __bool__(self) -> bool:
         return self.served > 0 or bool(self.turns)
 
     def serve(self) -> bool:
-        """It is the turn of the first in line; False: nobody waits."""
+        """Serve the first in line; return False if nobody waits."""
         turns = self.turns
         while turns:
             turn = turns.popleft()
-            if not turn.done():  # else it has given up, or was served in another line
+            if not turn.done():  # otherwise it has given up, or was served in another line
                 self.served += 1
                 turn.set_result(self)
                 return True
         return False
 
     def serve_all(self) -> None:
-        """It is the turn of everybody."""
+        """Serve all."""
         while self.serve():
             pass
 
@@ -211,7 +211,7 @@ class Line:
         self.serve_all()
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """Let everybody who waits go on with an error of their own.
+        """Let all waiting callers continue with an error.
 
         Args:
             error: Makes one.
@@ -223,11 +223,11 @@ class Line:
                 turn.set_exception(error())
 
     def join(self, turn: Turn, *, first: bool = False) -> None:
-        """Stand in line. Whoever does calls ``leave``, whatever happens.
+        """Join the line. The caller must call ``leave``, whatever happens.
 
         Args:
             turn: A new future, to be awaited.
-            first: At the head, after what one was served with was not there any more.
+            first: Join at the head: the caller was served, but what it got was gone.
 
         Raises:
             ConfigurationError: Others wait on another event loop.
@@ -241,10 +241,10 @@ class Line:
             turns.append(turn)
 
     def leave(self, turn: Turn) -> bool:
-        """Whoever stood in line goes on.
+        """Leave the line.
 
         Returns:
-            It was served here. One that cannot use that now has to leave it to the next.
+            Whether it was served here. If it cannot use that now, it has to serve the next one.
         """
         if not turn.done():  # its coroutine was thrown away
             self.turns.remove(turn)
@@ -306,7 +306,7 @@ class Line:
 
 
 def give_up(turn: Turn) -> None:
-    """The time of one who stands in line is over."""
+    """The timeout of one that waits in line has passed."""
     if not turn.done():
         turn.set_result(None)
 

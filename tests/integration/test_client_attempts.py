@@ -252,7 +252,7 @@ async def test_request_that_was_not_processed_is_sent_again_on_another_connectio
         assert session.is_ready
         stats = client.stats["connections"]
         assert (stats["requests_retried"], stats["attempted"], stats["failed"]) == (1, 2, 0)
-        assert "did not process the request and gets it again (retry 1 of 3)" in caplog.text
+        assert "did not process the request; sending it again (retry 1 of 3)" in caplog.text
 
 
 @pytest.mark.parametrize("retries", [0, 2])

@@ -160,7 +160,7 @@ async def test_a_reconnecting_client_whose_listener_goes_on(
     serving: Serving, client_config: ClientFactory, clock: Clock, expected_logs: ExpectedLogs
 ) -> None:
     expected_logs("telling that the client was closed did not end in time: .*Stubborn.__call__")
-    expected_logs("were cancelled, and are left behind: .*Stubborn.__call__")
+    expected_logs("were cancelled, and are no longer waited for: .*Stubborn.__call__")
     stubborn = Stubborn()
     path = Network()
     config = client_config(close_timeout=TIMEOUT, network=path)

@@ -18,12 +18,12 @@ from tests.support.certificates import Certificates
 from tests.support.configs import documented
 
 MODULES = (effects_client, effects_common, effects_server)
-# Accepted for programs that set them, and without effect: nothing polls.
+# Programs may still set them, but they have no effect.
 INERT = {
-    "connection_cleanup_interval": "closed connections free themselves at once",
-    "connection_idle_check_interval": "idle connections end by their own timer",
-    "session_cleanup_interval": "closed sessions free themselves at once",
-    "stream_cleanup_interval": "closed streams free themselves at once",
+    "connection_cleanup_interval": "Closed connections free themselves at once",
+    "connection_idle_check_interval": "Idle connections end by their own timer",
+    "session_cleanup_interval": "Closed sessions free themselves at once",
+    "stream_cleanup_interval": "Closed streams free themselves at once",
 }
 FIELDS = [(side, name) for side, config in CONFIGS.items() for name in config._rules]
 
@@ -41,7 +41,7 @@ def test_every_field_has_an_effect_or_a_reason() -> None:
 def test_inert_field_says_so_and_is_checked(side: str, name: str) -> None:
     config = CONFIGS[side]
     texts = documented(BaseConfig) | documented(config)
-    assert f"Accepted for compatibility; {INERT[name]}" in texts[name].replace("\n    ", " ")
+    assert f"Ignored; kept for compatibility. {INERT[name]}" in texts[name].replace("\n    ", " ")
     for value in (None, "1", 0, -1, float("nan"), [1.0]):
         with pytest.raises(ConfigurationError) as caught:
             config(**{name: value})

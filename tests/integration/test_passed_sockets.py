@@ -343,7 +343,7 @@ def test_descriptors_that_are_no_udp_sockets() -> None:
         "try:\n"
         "    inherited_sockets()\n"
         "except ConfigurationError as error:\n"
-        "    assert 'descriptor 4 is no socket' in str(error), error\n"
+        "    assert 'descriptor 4 is not a socket' in str(error), error\n"
         "else:\n"
         "    raise AssertionError\n"
     )

@@ -413,7 +413,7 @@ async def test_double_return_and_foreign_sessions_are_refused(
         assert caught.value.session_id == session.session_id
         assert pool.get_stats()["idle_sessions"] == 1
         foreign = await client.connect(served.url())
-        with pytest.raises(SessionError, match="of another pool"):
+        with pytest.raises(SessionError, match="from another pool"):
             await pool.return_session(foreign)
         assert foreign.is_ready
 

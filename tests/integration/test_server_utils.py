@@ -139,7 +139,7 @@ async def test_origins(serving: Serving, client_config: ClientFactory) -> None:
         assert await status_of(client, served.url()) == 200
         assert await status_of(client, served.url(), origin="https://Good.example") == 200
         assert await status_of(client, served.url(), origin="https://bad.example") == 403
-        with pytest.raises(ConfigurationError, match=r"allowed_origins = .* a list of texts"):
+        with pytest.raises(ConfigurationError, match=r"allowed_origins = .* a list of strings"):
             create_cors_middleware("https://good.example")
         served.app._middleware.remove_middleware(middleware)
         served.app.add_middleware(create_cors_middleware(["*"]))

@@ -403,7 +403,7 @@ async def test_several_may_wait() -> None:
 
 async def test_wait_for_times_out_with_the_contracts_error() -> None:
     emitter = EventEmitter()
-    with pytest.raises(TimeoutError, match="No 'stream_opened' event within 0") as caught:
+    with pytest.raises(TimeoutError, match="no 'stream_opened' event within 0") as caught:
         await emitter.wait_for(EventType.STREAM_OPENED, timeout=0)
     assert caught.value.timeout_duration == 0
     assert not emitter._has_listeners("stream_opened")

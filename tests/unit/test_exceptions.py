@@ -252,10 +252,10 @@ def test_rejection_names_the_url_if_it_knows_it() -> None:
 
 def test_session_closed_says_who_and_why() -> None:
     remote = SessionClosedError(code=7, reason="bye", remote=True)
-    assert str(remote) == "The session was closed by the peer: bye (code 0x7)"
+    assert str(remote) == "the session was closed by the peer: bye (code 0x7)"
     assert (remote.code, remote.error_code, remote.reason, remote.remote) == (7, 7, "bye", True)
-    assert str(SessionClosedError(remote=False)) == "The session was closed by this end"
-    assert str(SessionClosedError()) == "The session was closed"
+    assert str(SessionClosedError(remote=False)) == "the session was closed by this end"
+    assert str(SessionClosedError()) == "the session was closed"
     assert SessionClosedError().session_state is SessionState.CLOSED
     assert SessionClosedError(code=7, error_code=8).error_code == 8
 
@@ -264,7 +264,7 @@ def test_reset_without_application_code_has_none() -> None:
     error = StreamResetError(details={"code": 0x10C})
     assert error.error_code is None
     assert error.remote is True
-    assert str(error) == "The peer reset the stream"
+    assert str(error) == "the peer reset the stream"
     assert str(StreamStoppedError("own words")) == "own words"
 
 
@@ -272,8 +272,8 @@ def test_reset_without_application_code_has_none() -> None:
     ("error", "text"),
     [
         (DatagramTooLargeError(datagram_size=9, max_size=5), "of 9 bytes is larger than the 5 b"),
-        (DatagramTooLargeError(max_size=5), "A datagram is larger than the 5 bytes that fit"),
-        (DatagramTooLargeError(), "A datagram is larger than what fit"),
+        (DatagramTooLargeError(max_size=5), "a datagram is larger than the 5 bytes that fit"),
+        (DatagramTooLargeError(), "a datagram is larger than what fit"),
         (DatagramTooLargeError("own words", max_size=5), "own words"),
     ],
 )

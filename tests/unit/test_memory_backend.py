@@ -128,9 +128,9 @@ async def test_limits() -> None:
 @pytest.mark.loops("asyncio")
 async def test_names_that_are_no_channels(name: str) -> None:
     async with MemoryBackend() as backend:
-        with pytest.raises(ConfigurationError, match=r"channel = .*expected a text"):
+        with pytest.raises(ConfigurationError, match=r"channel = .*expected a string"):
             await backend.publish(name, b"")
-        with pytest.raises(ConfigurationError, match=r"pattern = .*expected a text"):
+        with pytest.raises(ConfigurationError, match=r"pattern = .*expected a string"):
             await backend.subscribe(name, lambda *message: None)
 
 

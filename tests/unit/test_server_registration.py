@@ -126,13 +126,13 @@ BAD: dict[str, tuple[Any, str]] = {
     "two parameters": (two, "missing a required argument"),
     "keyword-only": (keyword_only, "parameters are"),
     "two keywords": (two_keywords, "parameters are|missing"),
-    "plain": (plain, "no async function"),
-    "plain object": (PlainObject(), "no async function"),
-    "partial of plain": (functools.partial(plain), "no async function"),
+    "plain": (plain, "not an async function"),
+    "plain object": (PlainObject(), "not an async function"),
+    "partial of plain": (functools.partial(plain), "not an async function"),
     "generator": (generator, "yield"),
     "class": (Callable_, "is a class"),
     "None": (None, "cannot be called"),
-    "text": ("good", "text"),
+    "text": ("good", "it is a string"),
     "number": (5, "cannot be called"),
 }
 
@@ -241,7 +241,7 @@ def test_rate_limits_are_numbers(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"port": "4433"}, "port = '4433': expected a number, not a text; write 4433"),
+        ({"port": "4433"}, "port = '4433': expected a number, not a string; write 4433"),
         ({"port": "https"}, "port = 'https'"),
         ({"port": 1.5}, "port = 1.5"),
         ({"port": True}, "port = True"),

@@ -172,7 +172,7 @@ def test_a_file_that_is_named_is_made(tmp_path: Path, caplog: pytest.LogCaptureF
     assert mode(path) == 0o600
     assert keys(config) == first
     (told,) = caplog.records
-    assert told.getMessage() == f"made a shared secret in '{path}'"
+    assert told.getMessage() == f"created a shared secret in '{path}'"
 
 
 def test_bytes_and_a_file_that_holds_them_are_the_same(tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def large(path: Path) -> None:
     [
         (short, "it has 31 bytes; expected 32 to 4096"),
         (large, "it has more than 4096 bytes"),
-        (Path.mkdir, "it is no file"),
-        (os.mkfifo, "it is no file"),
+        (Path.mkdir, "it is not a file"),
+        (os.mkfifo, "it is not a file"),
     ],
     ids=["short", "large", "directory", "pipe"],
 )
