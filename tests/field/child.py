@@ -138,6 +138,11 @@ class Child:
         """Lines of its standard error so far."""
         return self._log.read_bytes().count(b"\n")
 
+    def log_head(self) -> str:
+        """The first lines of its standard error, at most 2,000 characters."""
+        with self._log.open("rb") as file:
+            return file.read(2000).decode(errors="replace")
+
     def end(self) -> int:
         """Its standard input ends, and it is expected to; returns its exit status."""
         assert self._popen.stdin is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -178,12 +179,14 @@ def run(
         except ChildError as error:
             faults.append(str(error))
         log = server.log_lines() + client.log_lines()
+        head = server.log_head() + client.log_head()
     counts = found.get("counts", {})
     faults += [f"{count} x {what}" for what, count in counts.items() if what.startswith("fault")]
     if phase.lost and counts.get(phase.lost):
         faults.append(f"{counts[phase.lost]} sessions were lost")
     if log:
         faults.append(f"{log} lines of log")
+        print(f"log, the first lines:\n{head}", file=sys.stderr)
     faults += judge(list(series.values()))
     return {
         "phase": phase.name,
