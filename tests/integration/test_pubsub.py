@@ -388,7 +388,7 @@ async def test_iterating_before_subscribing(rooms: Rooms) -> None:
     async with rooms() as room:
         member = await room.join()
         subscription = member.subscribe("a")
-        with pytest.raises(PubSubError, match="not made yet"):
+        with pytest.raises(PubSubError, match="does not exist yet"):
             await anext(subscription)
         assert await subscription is await subscription is subscription
 

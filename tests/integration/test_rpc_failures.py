@@ -167,7 +167,7 @@ async def test_a_stream_limit_is_named_by_the_timeout(managers: Managers) -> Non
         waiting = far.register(Waiting(), name="wait")
         first = asyncio.create_task(near.call("wait"))
         await waiting.started.wait()
-        with pytest.raises(RpcTimeoutError, match="a stream limit, of the peer"):
+        with pytest.raises(RpcTimeoutError, match="a stream limit of the peer"):
             await near.call("wait", timeout=0.1)
         with pytest.raises(RpcTimeoutError, match=r"not sent .* stream limit"):
             await near.notify("wait", timeout=0.1)
