@@ -210,10 +210,12 @@ hooks: $(VENV)/.stamp-lint ## Let git check each commit with ruff, clang-format 
 	@$(BIN)/pre-commit install
 
 .PHONY: types
-types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests
+types: $(VENV)/.stamp-types ## mypy --strict over package, examples and typing tests; pyright over the latter
 	$(call section,types)
-	@$(BIN)/mypy pywebtransport vendor examples
+	@$(BIN)/mypy pywebtransport pytest_pywebtransport.py vendor examples
 	@$(BIN)/mypy scripts
+	@$(BIN)/mypy tests/typing
+	@$(BIN)/basedpyright -p tests/typing
 
 .PHONY: fuzz
 fuzz: build system-engine system-fuzz $(VENV)/.stamp-fuzz ## Fuzz engine, HTTP/3, messages and texts from outside

@@ -1,5 +1,6 @@
 """Sphinx configuration: Markdown pages, a reference from the docstrings, no network."""
 
+from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 from pywebtransport import __version__
@@ -53,3 +54,16 @@ def _whole_text(self: GoogleDocstring) -> tuple[str, list[str]]:
 
 
 GoogleDocstring._consume_inline_attribute = _whole_text
+
+
+def _show_public_bases(
+    app: Sphinx, name: str, owner: object, options: object, bases: list[type]
+) -> None:
+    """Leave out the bases that only say that ``async with`` closes the object."""
+    bases[:] = [base for base in bases if base.__module__ != "pywebtransport.utils._closing"]
+    bases += [] if bases else [object]
+
+
+def setup(app: Sphinx) -> None:
+    """Register the function above."""
+    app.connect("autodoc-process-bases", _show_public_bases)

@@ -9,13 +9,7 @@ import contextlib
 import sys
 import time
 
-from pywebtransport import (
-    ClientConfig,
-    ServerApp,
-    ServerConfig,
-    WebTransportClient,
-    WebTransportError,
-)
+from pywebtransport import ServerApp, ServerConfig, WebTransportError, connect
 from pywebtransport.datagram import DatagramBroadcaster
 from pywebtransport.session import WebTransportSession
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
@@ -53,8 +47,7 @@ async def serve(port: int) -> None:
 
 
 async def watch(url: str, certificate_hash: str, count: int = 5) -> None:
-    config = ClientConfig.create(server_certificate_hashes=[certificate_hash])
-    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+    async with connect(url, server_certificate_hashes=[certificate_hash]) as session:
         for _ in range(count):
             print((await session.datagrams.receive(timeout=5)).decode())
 

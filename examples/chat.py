@@ -17,12 +17,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from pywebtransport import (
-    ClientConfig,
     ServerApp,
     ServerConfig,
-    WebTransportClient,
     WebTransportError,
     WebTransportSession,
+    connect,
 )
 from pywebtransport.events import RedisBackend
 from pywebtransport.pubsub import Broker, PubSubManager, Subscription
@@ -61,11 +60,9 @@ def serve(port: int, redis: str | None) -> None:
 
 async def talk(url: str, hash_of_certificate: str, name: str, room: str) -> None:
     """Send the lines of standard input to the room, and show what others say there."""
-    config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
     topic = f"rooms.{room}"
     async with (
-        WebTransportClient(config=config) as client,
-        client.connect(url) as session,
+        connect(url, server_certificate_hashes=[hash_of_certificate]) as session,
         PubSubManager(session) as pubsub,
         pubsub.subscribe(topic, data_type=Line) as subscription,
         asyncio.TaskGroup() as tasks,

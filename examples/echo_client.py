@@ -4,12 +4,11 @@ import argparse
 import asyncio
 import sys
 
-from pywebtransport import ClientConfig, WebTransportClient, WebTransportError
+from pywebtransport import WebTransportError, connect
 
 
 async def main(url: str, certificate_hash: str) -> None:
-    config = ClientConfig.create(server_certificate_hashes=[certificate_hash])
-    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+    async with connect(url, server_certificate_hashes=[certificate_hash]) as session:
         await session.datagrams.send(b"hello, datagram")
         print(await session.datagrams.receive(timeout=5))
 

@@ -24,8 +24,8 @@ app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
 
 async def echo_datagrams(session: WebTransportSession) -> None:
     with contextlib.suppress(WebTransportError):  # the session ended
-        while True:
-            await session.datagrams.send(await session.datagrams.receive())
+        async for datagram in session.datagrams:
+            await session.datagrams.send(datagram)
 
 
 async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:

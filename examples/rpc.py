@@ -6,20 +6,11 @@ Run it without arguments: python examples/rpc.py
 import argparse
 import asyncio
 import sys
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from pywebtransport import (
-    ClientConfig,
-    ServerApp,
-    ServerConfig,
-    WebTransportClient,
-    WebTransportError,
-    WebTransportSession,
-)
+from pywebtransport import WebTransportError, WebTransportSession, connect, serve
 from pywebtransport.rpc import Proceed, RpcCall, RpcDirection, RpcError, RpcManager
-from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 
 @dataclass
@@ -89,7 +80,7 @@ async def buy(session: WebTransportSession) -> None:
         items = await asyncio.gather(
             *(rpc.call("item", name, result_type=Item) for name in ("tea", "cake"))
         )
-        order = await rpc.call("order", items, result_type=Order)
+        order = await rpc.call("order", items=items, result_type=Order)
         print(f"bought {len(order.items)} things for {order.total / 100:.2f}")
         try:
             await rpc.call("item", "coffee")
@@ -99,22 +90,11 @@ async def buy(session: WebTransportSession) -> None:
 
 async def main() -> None:
     """Run both ends in one process."""
-    with tempfile.TemporaryDirectory() as directory:
-        certfile, keyfile = generate_self_signed_cert(hostname="localhost", output_dir=directory)
-        app = ServerApp(config=ServerConfig.create(certfile=certfile, keyfile=keyfile))
-        app.route("/shop")(shop)
-        async with app:
-            await app.listen(host="localhost", port=0)
-            address = app.server.local_address
-            assert address is not None
-            config = ClientConfig.create(
-                server_certificate_hashes=[certificate_hash(certfile).hex()]
-            )
-            async with (
-                WebTransportClient(config=config) as client,
-                client.connect(f"https://localhost:{address[1]}/shop") as session,
-            ):
-                await buy(session)
+    async with (
+        serve(shop, "localhost", 0) as server,
+        connect(server.url, server_certificate_hashes=[server.certificate_hash]) as session,
+    ):
+        await buy(session)
 
 
 if __name__ == "__main__":

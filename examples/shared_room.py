@@ -12,12 +12,11 @@ import sys
 from collections.abc import AsyncIterable
 
 from pywebtransport import (
-    ClientConfig,
     ServerApp,
     ServerConfig,
-    WebTransportClient,
     WebTransportError,
     WebTransportSession,
+    connect,
 )
 from pywebtransport.events import Event, EventBus, RedisBackend
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
@@ -66,8 +65,7 @@ async def show(session: WebTransportSession) -> None:
 
 
 async def join(url: str, hash_of_certificate: str, lines: AsyncIterable[str]) -> None:
-    config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
-    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+    async with connect(url, server_certificate_hashes=[hash_of_certificate]) as session:
         showing = asyncio.create_task(show(session))
         async for line in lines:
             async with await session.create_unidirectional_stream() as stream:

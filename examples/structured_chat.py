@@ -12,14 +12,13 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
 from pywebtransport import (
-    ClientConfig,
     SerializationError,
     ServerApp,
     ServerConfig,
     StructuredStream,
-    WebTransportClient,
     WebTransportError,
     WebTransportSession,
+    connect,
 )
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
@@ -115,8 +114,7 @@ async def show(messages: Chat) -> None:
 
 
 async def join(url: str, hash_of_certificate: str, name: str, lines: AsyncIterable[str]) -> None:
-    config = ClientConfig.create(server_certificate_hashes=[hash_of_certificate])
-    async with WebTransportClient(config=config) as client, await client.connect(url) as session:
+    async with connect(url, server_certificate_hashes=[hash_of_certificate]) as session:
         messages: Chat = await session.create_structured_stream(
             serializer=JSONSerializer(), registry=MESSAGES
         )

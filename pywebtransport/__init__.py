@@ -16,7 +16,7 @@ from ._states import (
     StreamState,
 )
 from ._version import __version__
-from .client import WebTransportClient
+from .client import WebTransportClient, connect
 from .config import ClientConfig, ServerConfig
 from .datagram import (
     DatagramReliabilityLayer,
@@ -42,7 +42,7 @@ from .exceptions import (
     WebTransportError,
 )
 from .serializer._protocol import Serializer
-from .server import ServerApp, create_development_server
+from .server import ServerApp, create_development_server, serve
 from .session import WebTransportSession
 from .stream import (
     StructuredStream,
@@ -93,5 +93,7 @@ __all__ = [
     "WebTransportSession",
     "WebTransportStream",
     "__version__",
+    "connect",
     "create_development_server",
+    "serve",
 ]

@@ -12,8 +12,11 @@ connection included.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = [
     "CallLater",
@@ -21,6 +24,8 @@ __all__ = [
     "ConnectionHandler",
     "Group",
     "GroupOwner",
+    "Packet",
+    "PacketNetwork",
     "SockAddr",
     "Stream",
     "TimerHandle",
@@ -30,6 +35,8 @@ __all__ = [
 ]
 
 SockAddr: TypeAlias = tuple[str, int]
+Packet: TypeAlias = tuple[SockAddr, SockAddr, bytes]
+"""Address of this end, address of the other end, UDP payload."""
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -336,3 +343,31 @@ class Transport(Protocol):
     def close(self, code: int, reason: str = "", *, application: bool = True) -> None: ...
     def abandon(self) -> None:
         """Forget the connection; the peer hears nothing."""
+
+
+class PacketNetwork(Protocol):
+    """What a network does for endpoints; ``pywebtransport.testing.Network`` is one."""
+
+    def resolve(self, host: str) -> list[str]:
+        """IP addresses of a host; none: the name is unknown."""
+
+    def name(self, host: str) -> list[str]:
+        """Likewise; an unknown name gets an address."""
+
+    def attach(
+        self,
+        address: SockAddr,
+        receive: Callable[[list[Packet]], object],
+        loop: asyncio.AbstractEventLoop,
+    ) -> SockAddr:
+        """Deliver what is sent to an address; port 0 is replaced by a free one.
+
+        Raises:
+            OSError: The address is taken.
+        """
+
+    def detach(self, address: SockAddr) -> None:
+        """Deliver nothing more to an address."""
+
+    def send(self, packets: Sequence[Packet]) -> None:
+        """Take packets of an attached address."""

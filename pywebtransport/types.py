@@ -1,7 +1,6 @@
-"""The names for annotations: states, events, aliases of values and callables, protocols.
+"""The names for annotations: states, events, aliases, and protocols, collected for programs.
 
-A face: what is defined elsewhere in the package is handed on here, so that it stands above
-everything else. Inside the package, nothing but the top imports it.
+Most are defined elsewhere in the package. Inside it, only the top may import this module.
 """
 
 from __future__ import annotations

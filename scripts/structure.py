@@ -10,6 +10,10 @@ that touches it; the same for ``getattr(x, "_member")`` and ``from ..part.module
 A part is a directory or a module directly below ``pywebtransport/``. Names with two underscores
 at both ends do not count.
 
+A use of a name is an import of it by another module, other than to hand it on: a module that lists
+the name in ``__all__`` and does nothing else with it is no user. Names that an ``__init__`` hands
+on count for the module that defines them.
+
 Standard library only.
 """
 
@@ -85,6 +89,48 @@ class Tree:
         parts = module.split(".")
         base = parts[: len(parts) - node.level + is_package]
         return ".".join([*base, *(node.module.split(".") if node.module else [])])
+
+    def uses(self) -> dict[str, list[str]]:
+        """By module, all modules that use a name of it; by name (``module.name``), those of it.
+
+        A module that is imported as a whole is used for all of its names.
+        """
+        handed_on: dict[str, str] = {}
+        found: list[tuple[str, str]] = []
+        for module, tree in self.modules.items():
+            listed = exported(tree)
+            every = list(ast.walk(tree))
+            loaded = {
+                node.id
+                for node in every
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+            }
+            for node in every:
+                if isinstance(node, ast.Import):
+                    found += [(alias.name, module) for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    source = self.source(module, node)
+                    for alias in node.names:
+                        own = alias.asname or alias.name
+                        name = f"{source}.{alias.name}"
+                        if own in listed and own not in loaded:
+                            handed_on[f"{module}.{own}"] = name
+                        else:
+                            found.append((name, module))
+        users: dict[str, set[str]] = defaultdict(set)
+        for name, user in found:
+            while name in handed_on and name not in self.modules:
+                name = handed_on[name]
+            home = name if name in self.modules else name.rpartition(".")[0]
+            if home in self.modules and home != user:
+                users[home].add(user)
+                users[name].add(user)
+        return {name: sorted(users[name]) for name in sorted(users)}
+
+    def unused(self) -> list[str]:
+        """The modules of which no other module uses a name, without the packages themselves."""
+        packages = {name for name, path in self.paths.items() if path.name == "__init__.py"}
+        return sorted(self.modules.keys() - packages - self.uses().keys())
 
     def circles(self, *, for_types: bool) -> list[list[str]]:
         """The sets of modules that import each other, the largest first."""
@@ -167,6 +213,17 @@ def strongly_connected(graph: dict[str, set[str]]) -> list[set[str]]:
     return found
 
 
+def exported(tree: ast.Module) -> set[str]:
+    """The names in ``__all__``."""
+    return {
+        each.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for each in ast.walk(node.value)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    }
+
+
 def is_underscore(name: str) -> bool:
     """Whether a name is private by convention."""
     return name.startswith("_") and name != "_" and not name.endswith("__") and name not in PUBLIC
@@ -230,6 +287,7 @@ def report(tree: Tree) -> dict[str, object]:
         "circles_with_types": tree.circles(for_types=True),
         "reaches": len(reaches),
         "reaches_by_part": dict(Counter(each.part for each in reaches).most_common()),
+        "uses": tree.uses(),
         "reach_list": [f"{each.file}:{each.line} {each.member}" for each in reaches],
     }
 
@@ -243,6 +301,9 @@ def table(tree: Tree, *, verbose: bool) -> str:
         lines.append(f"{title}: {sizes or 'none'}")
         for circle in circles if verbose else ():
             lines += [f"    {name}" for name in circle]
+    unused = tree.unused()
+    lines.append(f"modules that no other uses: {len(unused)}")
+    lines += [f"    {name}" for name in unused if verbose]
     reaches = tree.reaches()
     lines.append(f"underscore reaches: {len(reaches)}")
     for part, count in Counter(each.part for each in reaches).most_common():

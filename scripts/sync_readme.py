@@ -1,4 +1,4 @@
-"""Puts the programs of ``examples/`` and the install commands of ``vendor/`` into the README.
+"""Puts the client, the browser page and the install commands of ``vendor/`` into the README.
 
 A test compares them, so run this after changing either.
 """
@@ -39,7 +39,6 @@ def synchronised(text: str) -> str:
     """The README with its code blocks and its install section replaced."""
     programs = iter(
         [
-            ("python", (EXAMPLES / "echo_server.py").read_text()),
             ("python", (EXAMPLES / "echo_client.py").read_text()),
             ("javascript", browser_script()),
         ]
@@ -49,7 +48,10 @@ def synchronised(text: str) -> str:
         language, body = next(programs)
         return f"```{language}\n{body}```"
 
+    # The server stands in the README alone.
+    top, text = text.split("## Client\n")
     text = re.sub(r"^```(?:python|javascript)\n.*?^```", program, text, flags=re.S | re.M)
+    text = f"{top}## Client\n{text}"
     before, rest = text.split("<!-- install -->\n")
     _, after = rest.split("<!-- /install -->\n")
     return f"{before}<!-- install -->\n{install_commands()}<!-- /install -->\n{after}"

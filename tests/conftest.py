@@ -1,6 +1,7 @@
 """Fixtures and rules for all Python tests.
 
 - ``async def test_*`` runs on asyncio and on uvloop; ``@pytest.mark.loops("asyncio")`` chooses.
+  On ``"virtual"`` waiting takes no time; see ``pywebtransport.testing.VirtualClockLoop``.
 - No test runs longer than 60 seconds; ``@pytest.mark.limit(seconds)`` changes that.
 - ``-n 2`` runs them in two processes: nothing may be shared by a name that is always the same. A
   port that must be known before it is bound is one of ``tests.support.ports``.
@@ -26,7 +27,7 @@ import hypothesis
 import pytest
 
 from tests.support.leaks import ExpectedLogs, LeakCheck
-from tests.support.loops import FACTORIES, run_test, warm_up
+from tests.support.loops import DEFAULT_LOOPS, run_test, warm_up
 
 if TYPE_CHECKING:
     from pywebtransport import ClientConfig, ServerConfig, WebTransportSession
@@ -101,7 +102,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not inspect.iscoroutinefunction(metafunc.function):
         return
     marker = metafunc.definition.get_closest_marker("loops")
-    names = FACTORIES if marker is None else marker.args
+    names = DEFAULT_LOOPS if marker is None else marker.args
     if "loop_name" not in metafunc.fixturenames:
         metafunc.fixturenames.append("loop_name")
     metafunc.parametrize("loop_name", list(names), ids=list(names))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import time
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket, resolve
+from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
 from .._quic import QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from .._transport import CloseInfo, Transport
@@ -22,7 +22,7 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..h3.fields import check_fields
-from ..utils import generate_connection_id, get_timestamp
+from ..utils import clock
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import (
     check_instance,
@@ -36,6 +36,7 @@ from ..utils.checks import (
 )
 from ..utils.gates import Gates
 from ..utils.hosts import ascii_host, bracketed, host_and_port, without_zone
+from ..utils.timing import get_timestamp
 from ..utils.waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
 from .closing import Closing, before, close_sessions, sessions_flushed
@@ -105,7 +106,7 @@ class WebTransportConnection(EventEmitter):
         super().__init__()
         check_instance("config", config, ClientConfig, ServerConfig)
         self._config = config
-        self._id = generate_connection_id()
+        self._id = secrets.token_hex(8)
         self._state = ConnectionState.IDLE
         self._driver: Driver | None = None
         self._candidates: list[Driver] | None = None  # while connecting: one per address tried
@@ -480,14 +481,14 @@ class WebTransportConnection(EventEmitter):
         quic = self._quic
         if quic is None or not self.is_connected:
             raise ConnectionError(f"cannot update keys: the connection is {self._state}")
-        quic.initiate_key_update(time.monotonic_ns())
+        quic.initiate_key_update(clock.monotonic_ns())
 
     # ------------------------------------------------------------- observability
 
     def record_activity(self) -> None:
         """Mark the connection as used now (``last_activity_time``)."""
         self.last_activity_time = get_timestamp()
-        self.active_at = time.monotonic()
+        self.active_at = clock.monotonic()
 
     def get_stats(self) -> dict[str, int | None]:
         """Return the engine's statistics: times in nanoseconds, sizes in bytes, counts."""
@@ -583,7 +584,7 @@ class WebTransportConnection(EventEmitter):
             self._endpoint = endpoint
             self._owns_endpoint = owns_endpoint
             if addresses is None:
-                addresses = await resolve(host, port, family=config.address_family)
+                addresses = await endpoint.resolve(host, port, family=config.address_family)
             driver = await race(
                 self,
                 self._candidates,

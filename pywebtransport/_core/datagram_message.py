@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._states import SessionId
-from ..utils import get_timestamp
 from ..utils.checks import check_instance, check_number
+from ..utils.timing import get_timestamp
 
 __all__ = ["DatagramMessage", "DatagramStats"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..utils import clock
 from ..utils.gates import Gates
 from .datagram_arguments import check_age, check_priority
 
@@ -62,7 +62,7 @@ async def send_in_turn(
     """
     if try_submit(transport, payload, priority, ttl):
         return
-    started = time.perf_counter()
+    started = clock.monotonic()
     connection = transport._session._connection
     gates = connection._datagram_gates
     if gates is None:
@@ -73,7 +73,7 @@ async def send_in_turn(
         partial(_attempt, transport, payload, priority, ttl),
         partial(_full_queue, transport),
     )
-    waited = time.perf_counter() - started
+    waited = clock.monotonic() - started
     stats = transport.refresh_stats()
     stats.total_send_time += waited
     stats.max_send_time = max(stats.max_send_time, waited)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
-from ..utils import get_timestamp
+from ..utils import clock
+from ..utils._awaitable import NO, YES, AwaitableBool
 from ..utils.checks import NEVER, check_interface, check_timeout
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns
 from ..utils.waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
@@ -277,18 +278,23 @@ class WebTransportDatagramTransport(EventEmitter):
         if self._session._connection._datagram_gates or not self.submit(payload, priority, ttl):
             await send_in_turn(self, payload, priority, ttl)
 
-    async def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> bool:
+    def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
 
-        There is none while calls of ``send`` wait for it.
+        There is none while calls of ``send`` wait for it. The call acts at once; awaiting
+        its result is optional.
 
         Raises: as ``send``. Never waits.
         """
         payload = data if isinstance(data, bytes) else check_payload(data)
-        if try_submit(self, payload, priority, ttl):
-            return True
+        if self._session._connection._datagram_gates:  # others may wait for room
+            sent = try_submit(self, payload, priority, ttl)
+        else:
+            sent = self.submit(payload, priority, ttl)
+        if sent:
+            return YES
         self.refused += 1
-        return False
+        return NO
 
     async def send_multiple(
         self, datagrams: Sequence[Data], *, priority: int = 0, ttl: float | None = None
@@ -410,10 +416,28 @@ class WebTransportDatagramTransport(EventEmitter):
         self._receive_sequence += 1
         message = DatagramMessage(
             data=data,
-            timestamp=get_timestamp() - (time.monotonic() - arrived),
+            timestamp=get_timestamp() - (clock.monotonic() - arrived),
             sequence=self._receive_sequence,
         )
         return {"data": data, "metadata": {**message.to_dict(), "receive_time": get_timestamp()}}
+
+    def __aiter__(self) -> Self:
+        """Iterate over the datagrams: ``async for datagram in session.datagrams``.
+
+        The loop ends with the session, however that ends, or when ``close`` is called. Several
+        loops, and calls of ``receive``, share the datagrams: each goes to one of them.
+
+        Cancellation: as of ``receive``; no datagram is lost.
+        """
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except (DatagramError, SessionClosedError):
+            if not self.is_closed:
+                raise
+            raise StopAsyncIteration from None
 
     async def try_receive(self) -> bytes | None:
         """Return a datagram if one is queued, otherwise None. Never waits.
@@ -566,7 +590,7 @@ class WebTransportDatagramTransport(EventEmitter):
         deadline = None
         if ttl is not None:
             check_age("ttl", ttl)
-            deadline = time.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
+            deadline = clock.monotonic_ns() + int(min(ttl, _NEVER) * 1e9)
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
@@ -640,7 +664,7 @@ class WebTransportDatagramTransport(EventEmitter):
         limit = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
         require_loop(self._session._loop, loop)
-        started = time.perf_counter()
+        started = clock.monotonic()
         timer: asyncio.TimerHandle | None = None
         line = self._receivers
         if line is None:
@@ -655,7 +679,7 @@ class WebTransportDatagramTransport(EventEmitter):
             turn: Turn = loop.create_future()
             line.join(turn, first=is_first)
             if limit is not None:
-                left = limit - (time.perf_counter() - started)
+                left = limit - (clock.monotonic() - started)
                 timer = loop.call_later(left, give_up, turn)
             try:
                 served = await turn
@@ -675,7 +699,7 @@ class WebTransportDatagramTransport(EventEmitter):
                     timeout_duration=timeout,
                     operation="receive",
                 )
-        waited = time.perf_counter() - started
+        waited = clock.monotonic() - started
         stats = self._stats
         if stats is None:
             stats = self.refresh_stats()
@@ -781,5 +805,5 @@ class WebTransportDatagramTransport(EventEmitter):
             while not self.is_closed:
                 # A heartbeat that could not be sent was counted; a later one may fit.
                 with contextlib.suppress(DatagramError):
-                    await self.try_send(create_heartbeat_datagram())
+                    self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(pause)

@@ -20,9 +20,9 @@ from ..exceptions import (
     StreamArgumentError,
 )
 from ..h3.error_codes import code_to_wire
-from ..utils import get_timestamp
 from ..utils.checks import check_integer, check_text
 from ..utils.text import printable
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns, for_each
 from .closing import before
 from .opening import require_home, session_over, wait_finished_streams

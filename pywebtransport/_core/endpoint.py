@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._loop import Endpoint, TunnelEndpoint, WorkerSockets
+from .._loop import Endpoint, MemoryEndpoint, TunnelEndpoint, WorkerSockets
 from .._quic import QuicConnection, QuicTls
 from .._transport import CloseInfo, ConnectionHandler, SockAddr
 from ..config import ClientConfig, ServerConfig
@@ -28,7 +28,7 @@ _quic_logger = logging.getLogger("pywebtransport.quic")
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
     """Create an endpoint for outgoing connections."""
     apply_limit(config)
-    return Endpoint(is_server=False, settings=quic_settings(config), tls=tls, **_switches(config))
+    return _endpoint(config, is_server=False, tls=tls)
 
 
 def server_endpoint(
@@ -52,14 +52,13 @@ def server_endpoint(
     def admit(quic: QuicConnection) -> ConnectionHandler | None:
         return accept(quic) if has_room(quic) else None
 
-    return Endpoint(
+    return _endpoint(
+        config,
         is_server=True,
-        settings=quic_settings(config),
         tls=tls,
         accept=admit,
         seat=seat,
         handshake_failed=handshake_failed,
-        **_switches(config),
     )
 
 
@@ -80,6 +79,16 @@ def tunnel_endpoint(
         on_close=on_close,
         **_logs(config),
     )
+
+
+def _endpoint(config: ClientConfig | ServerConfig, **arguments: Any) -> Endpoint:
+    """Over UDP sockets, or over the network that the configuration names."""
+    settings = quic_settings(config)
+    if config.network is not None:
+        return MemoryEndpoint(
+            network=config.network, settings=settings, **arguments, **_logs(config)
+        )
+    return Endpoint(settings=settings, **arguments, **_switches(config))
 
 
 def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:

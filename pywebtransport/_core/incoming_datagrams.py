@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Final
 
+from ..utils import clock
 from ..utils.budget import ByteBudget
 
 __all__ = ["IncomingDatagrams"]
@@ -70,7 +70,7 @@ class IncomingDatagrams:
         arrivals, gone = self._arrivals, self._came - len(waiting)
         while arrivals and arrivals[0][0] <= gone:
             arrivals.popleft()
-        arrivals.append((self._came, time.monotonic()))
+        arrivals.append((self._came, clock.monotonic()))
         return dropped
 
     def pop(self) -> bytes:
@@ -103,7 +103,7 @@ class IncomingDatagrams:
 
     def expire(self, age: float) -> int:
         """Drop datagrams that arrived more than ``age`` seconds ago; return how many."""
-        oldest, dropped = time.monotonic() - age, 0
+        oldest, dropped = clock.monotonic() - age, 0
         while self.waiting and self.oldest_arrival() < oldest:
             self.pop()
             dropped += 1
@@ -113,7 +113,7 @@ class IncomingDatagrams:
         """Return when the oldest datagram arrived, on the monotonic clock."""
         arrivals = self._arrivals
         if not arrivals:
-            return time.monotonic()
+            return clock.monotonic()
         gone = self._came - len(self.waiting)
         while len(arrivals) > 1 and arrivals[0][0] <= gone:
             arrivals.popleft()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._states import Address, ConnectionState
-from ..utils import get_timestamp
+from ..utils.timing import get_timestamp
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection

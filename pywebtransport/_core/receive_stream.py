@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
-from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
@@ -18,6 +17,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
+from ..utils import clock
 from ..utils.checks import check_data, check_integer
 from ..utils.waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -406,14 +406,14 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         timeout = self._session._config.read_timeout
         if timeout is not None:
             self._read_timer = loop.call_later(timeout, _expire, waiter)
-        self._wait_started = perf_counter()
+        self._wait_started = clock.monotonic()
         self._quic.set_read_waiter(waiter)
         return waiter
 
     def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
         """Clean up after a wait, whatever ended it, and update the statistics."""
         self._read_waiter = None
-        waited = perf_counter() - self._wait_started
+        waited = clock.monotonic() - self._wait_started
         self._read_time += waited
         if waited > self._max_read_time:
             self._max_read_time = waited

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Self
 from .._states import Data, ErrorCode, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
+from ..utils import clock
 from ..utils.checks import check_count, check_data, check_integer
 from ..utils.waiters import Line, Waiters, require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -458,7 +458,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             line = self._writers = Line()
         arm = partial(self._quic.set_write_waiter, line)
         timeout = self._session._config.write_timeout
-        started = time.perf_counter()
+        started = clock.monotonic()
         served = False
         try:
             while True:
@@ -484,7 +484,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         except WebTransportError as error:
             raise self._write_failed(error) from None
         finally:
-            waited = time.perf_counter() - started
+            waited = clock.monotonic() - started
             stats = self.stats
             stats.total_write_time += waited
             stats.max_write_time = max(stats.max_write_time, waited)

@@ -32,7 +32,7 @@ from ..exceptions import (
 from ..h3.error_codes import code_from_wire
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils import get_timestamp
+from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils.checks import (
     check_count,
     check_data,
@@ -43,6 +43,7 @@ from ..utils.checks import (
     check_timeout,
     validate_session_id,
 )
+from ..utils.timing import get_timestamp
 from ..utils.waiters import Waiters
 from . import ending, opening, orphans
 from . import session_diagnostics as diagnostics
@@ -190,7 +191,7 @@ class WebTransportSession(EventEmitter):
         # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
-        self._path_params: tuple[Any, ...] = ()
+        self._path_params = NO_PATH_PARAMS
         self.on_end: Callable[[WebTransportSession], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
@@ -273,16 +274,21 @@ class WebTransportSession(EventEmitter):
         return self._h3.path
 
     @property
-    def path_params(self) -> tuple[Any, ...]:
-        """The values that a pattern route captured, as a tuple. The router sets it.
+    def path_params(self) -> PathParams:
+        """What the route captured from the path, by name (``["room"]``) and by position.
 
-        You can also look up named groups by name, here and in ``.named``.
+        The router sets it.
         """
         return self._path_params
 
     @path_params.setter
-    def path_params(self, params: tuple[Any, ...]) -> None:
+    def path_params(self, params: PathParams) -> None:
         self._path_params = params
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        """The query of ``path``, decoded: the first value of each name; ``get_all`` has all."""
+        return QueryParams(self._h3.path)
 
     @property
     def authority(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._states import SessionId
-from ..utils import get_timestamp
+from ..utils.timing import get_timestamp
 
 __all__ = ["SessionStats"]
 

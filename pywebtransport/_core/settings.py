@@ -151,7 +151,7 @@ def client_tls(config: ClientConfig) -> QuicTls:
             keyfile=config.keyfile or None,
             ca_certs=config.ca_certs,
             verify=_VERIFY[ssl.CERT_REQUIRED if checked else ssl.CERT_NONE],
-            certificate_hashes=config.server_certificate_hashes,
+            certificate_hashes=config.pinned_hashes,
             keylog=config.keylog_file is not None,
         )
 

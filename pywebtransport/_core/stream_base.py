@@ -21,9 +21,9 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..utils import get_timestamp
 from ..utils.checks import check_interface, validate_stream_id
 from ..utils.text import printable
+from ..utils.timing import get_timestamp
 
 if TYPE_CHECKING:
     from .._transport import Stream

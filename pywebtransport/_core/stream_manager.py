@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
@@ -15,6 +14,7 @@ from ..constants import (
     DEFAULT_STREAM_CLEANUP_INTERVAL,
 )
 from ..exceptions import SessionError, StreamError, StreamLimitError
+from ..utils._closing import AsyncContext
 from ..utils.checks import (
     NEVER,
     check_count,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamManager"]
 
 
-class StreamManager:
+class StreamManager(AsyncContext):
     """A view of the open streams of a session, and a limit on the streams it creates.
 
     The session keeps track of its streams, so the manager stores nothing.
@@ -204,15 +204,7 @@ class StreamManager:
         for stream in self._streams():
             yield stream
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------------ internal

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from ..exceptions import DatagramError, SerializationError, SessionClosedError
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
+from ..utils import clock
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_instance, check_timeout
 from ..utils.turns import Turns
 from .datagram_transport import WebTransportDatagramTransport
@@ -27,7 +27,7 @@ _STEP = 16
 MessageT = TypeVar("MessageT")
 
 
-class StructuredDatagramTransport(Generic[MessageT]):
+class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
     """Sends and receives objects as datagrams: unreliable, unordered, one object per datagram.
 
     A datagram is the type ID of the message (16 bits in network order), followed by the payload.
@@ -109,7 +109,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
         Cancellation: safe, no datagram is lost.
         """
         timeout = check_timeout("timeout", timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             self._received += 1
             if self._received % _STEP == 0:
@@ -130,7 +130,7 @@ class StructuredDatagramTransport(Generic[MessageT]):
                 self._transport.refresh_stats().receive_errors += 1
                 raise
             if deadline is not None:
-                timeout = max(0.0, deadline - time.monotonic())
+                timeout = max(0.0, deadline - clock.monotonic())
 
     def __aiter__(self) -> Self:
         """Iterate over the messages until the session, or this transport, ends.
@@ -151,17 +151,6 @@ class StructuredDatagramTransport(Generic[MessageT]):
     async def close(self) -> None:
         """Close the transport below; the session can no longer use datagrams."""
         await self._transport.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._transport!r}>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,6 +14,7 @@ from ..constants import ErrorCodes
 from ..exceptions import SerializationError, StreamError, invalid_config
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
+from ..utils import clock
 from ..utils.checks import check_instance
 from ..utils.holding import Holding
 from ..utils.text import printable
@@ -35,7 +35,7 @@ DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
 MESSAGE_HEADER = struct.Struct("!HI")
 """Type ID and length of the payload, before each message on a stream."""
 _MAX_LENGTH = 2**32 - 1
-# From this size on, a payload is not copied to its header, and is decoded in its own turn.
+# From this size on, a payload is not copied to its header.
 _LARGE = 16384
 # A smaller message takes less memory than the stream itself.
 _COUNTED = 4096
@@ -122,7 +122,7 @@ class StructuredStream(Generic[MessageT]):
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
         # Messages whose receiver was cancelled before they were decoded.
-        self._undecoded: deque[tuple[int, bytes]] = deque()
+        self._undecoded: deque[tuple[int, bytes | bytearray]] = deque()
         self._received = 0
 
     # ------------------------------------------------------------- properties
@@ -276,9 +276,9 @@ class StructuredStream(Generic[MessageT]):
         type_id, payload = message
         try:
             if len(payload) > _LARGE:
-                # Even scanning it takes a while.
                 await Turns.of().pause()
-            memory = self._codec.decoded_size(payload)
+            payload = bytes(payload)
+            memory = await self._codec.decoded_size_in_turns(payload)
             if not holding.least and not await holding.acquire(memory):
                 raise self._no_room(type_id, memory, "in memory", holding)
             return (await self._codec.decode_in_turns(type_id, payload, memory),)
@@ -290,8 +290,11 @@ class StructuredStream(Generic[MessageT]):
 
     async def receive_encoded(
         self, holding: Holding, timeout: float | None = None
-    ) -> tuple[int, bytes] | None:
+    ) -> tuple[int, bytes | bytearray] | None:
         """Advanced: return type ID and payload of the next message; None at the end.
+
+        The payload is returned as it arrived: copying some megabytes takes a while, and happens
+        in the turn in which it is decoded.
 
         Args, errors and cancellation: as ``receive_held``.
         """
@@ -300,10 +303,10 @@ class StructuredStream(Generic[MessageT]):
                 return self._undecoded.popleft()
             header = self._header
             if header is None:
-                started = time.monotonic()
+                started = clock.monotonic()
                 data = await self._fill_within(MESSAGE_HEADER.size, timeout)
                 if timeout is not None:
-                    timeout = max(0.0, timeout - (time.monotonic() - started))
+                    timeout = max(0.0, timeout - (clock.monotonic() - started))
                 if not data:
                     return None
                 header = MESSAGE_HEADER.unpack(data)
@@ -320,7 +323,7 @@ class StructuredStream(Generic[MessageT]):
 
     async def _fill_within(
         self, size: int, timeout: float | None, holding: Holding | None = None
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """As ``_fill``.
 
         Raises:
@@ -331,7 +334,7 @@ class StructuredStream(Generic[MessageT]):
         async with asyncio.timeout(timeout):
             return await self._fill(size, holding)
 
-    async def _fill(self, size: int, holding: Holding | None = None) -> bytes:
+    async def _fill(self, size: int, holding: Holding | None = None) -> bytes | bytearray:
         """Read ``size`` bytes, or none if the stream ends before a header.
 
         Bytes that were read before a cancellation are kept for the next call.
@@ -359,7 +362,7 @@ class StructuredStream(Generic[MessageT]):
             partial += data
             if len(partial) == size:
                 self._partial = bytearray()
-                return bytes(partial)
+                return partial
 
     def _hold(self, read: int, size: int, holding: Holding | None) -> None:
         if holding is not None and not holding.take(read):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .endpoint import Endpoint, UdpSocket
+from .memory import MemoryEndpoint
 from .resolve import FALLBACK_DELAY, Failures, RemoteAddress, connect_staggered, resolve
 from .shared import SharedPort, WorkerSockets
 from .sockets import BindAddress, bind_addresses, bind_shared, bind_udp_sockets, open_udp_socket
@@ -14,6 +15,7 @@ __all__ = [
     "BindAddress",
     "Endpoint",
     "Failures",
+    "MemoryEndpoint",
     "RemoteAddress",
     "SharedPort",
     "Steering",

@@ -9,12 +9,12 @@ import logging
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError, UnreachableError, WebTransportError
+from ..utils.clock import clock_of
 from ..utils.failures import error_kind
 from ..utils.logs import shared_log
 from ..utils.system import explain_os_error
@@ -100,6 +100,7 @@ class Endpoint:
         qlog: Called with (connection, bytes, is_last).
         log: Called with lines of the library's own debug log.
         packets_out: Receives packets instead of sockets; see ``TunnelEndpoint``.
+        routed: Packets are sent and received with their addresses; see ``MemoryEndpoint``.
         seat: The sockets of one worker of a server; see ``adopt``.
 
     Raises:
@@ -120,11 +121,13 @@ class Endpoint:
         keylog: Callable[[str], object] | None = None,
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
-        packets_out: Callable[[list[bytes]], object] | None = None,
+        packets_out: Callable[[list[Any]], object] | None = None,
+        routed: bool = False,
         seat: WorkerSockets | None = None,
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._now = clock_of(self._loop)
         self._thread = threading.get_ident()
         self._is_server = is_server
         self._sockets: list[UdpSocket] = []
@@ -150,6 +153,7 @@ class Endpoint:
             qlog=qlog,
             log=log,
             packets_out=packets_out,
+            routed=routed,
             forward=None if seat is None else seat.forward,
             handshake_failed=handshake_failed,
         )
@@ -181,6 +185,12 @@ class Endpoint:
         """True once ``close()`` was called."""
         return self._closed
 
+    async def resolve(
+        self, host: str, port: int, *, family: int = socket.AF_UNSPEC
+    ) -> list[RemoteAddress]:
+        """The addresses of a host, see ``resolve``."""
+        return await resolve(host, port, family=family)
+
     async def bind(
         self, host: str | None, port: int, *, family: int = socket.AF_UNSPEC
     ) -> list[tuple[str, int]]:
@@ -204,7 +214,7 @@ class Endpoint:
         addresses = bind_addresses(host, port, family=family)
         if addresses is None:
             assert host is not None
-            found = await resolve(host, port, family=family)
+            found = await self.resolve(host, port, family=family)
             addresses = [BindAddress(kind, sockaddr) for kind, sockaddr in found]
         self._check_open("bind")
         return self._add_all(bind_udp_sockets(addresses))
@@ -342,7 +352,7 @@ class Endpoint:
             remote.sockaddr,
             server_name=server_name,
             handler=handler,
-            now=time.monotonic_ns(),
+            now=self._now(),
             tls=tls,
             ticket=ticket,
             token=token,
@@ -356,7 +366,7 @@ class Endpoint:
         Raises:
             ConnectionError: The peer forbids it, or the connection is closed.
         """
-        connection.migrate(udp.quic, udp.address, time.monotonic_ns())
+        connection.migrate(udp.quic, udp.address, self._now())
 
     def flush(self) -> None:
         """Send queued data now, instead of at the end of this loop turn.
@@ -443,7 +453,7 @@ class Endpoint:
                 return
         # If packets are left in the kernel after a full batch, the descriptor is
         # readable again: the loop calls back after all others had a turn.
-        self._quic.receive(udp.quic, time.monotonic_ns())
+        self._quic.receive(udp.quic, self._now())
         if not self._closed:
             self._settle()
 
@@ -453,7 +463,7 @@ class Endpoint:
 
     def _on_mail(self) -> None:
         assert self._seat is not None
-        self._quic.receive_foreign(self._seat.take(), time.monotonic_ns())
+        self._quic.receive_foreign(self._seat.take(), self._now())
         if not self._closed:
             self._settle()
 
@@ -486,7 +496,7 @@ class Endpoint:
         self._run()
 
     def _run(self) -> None:
-        more = self._quic.process(time.monotonic_ns())
+        more = self._quic.process(self._now())
         if self._closed:
             return
         if more:
@@ -511,7 +521,7 @@ class Endpoint:
                 return
             timer.cancel()
         self._timer_tick = tick
-        delay = (tick - time.monotonic_ns()) / _NS
+        delay = (tick - self._now()) / _NS
         # uvloop rounds to milliseconds, so that less than half of one would
         # spin; asyncio rounds up. Both wait one millisecond.
         delay = 0.0 if delay <= 0.0 else max(delay, _MIN_DELAY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -71,7 +70,7 @@ class TunnelEndpoint(Endpoint):
             remote.sockaddr,
             server_name=server_name,
             handler=handler,
-            now=time.monotonic_ns(),
+            now=self._now(),
             tls=tls,
             ticket=ticket,
             token=token,
@@ -91,7 +90,7 @@ class TunnelEndpoint(Endpoint):
     def packets_received(self, packets: list[bytes]) -> None:
         """Packets arrived through the tunnel."""
         if not self._closed:
-            self._quic.receive_packets(packets, time.monotonic_ns())
+            self._quic.receive_packets(packets, self._now())
         if not self._closed:
             self._settle()
 

@@ -70,6 +70,7 @@ cdef class QuicEndpoint:
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
     cdef object _packets_out
+    cdef bint _routed            # with the addresses of each, and for any number of connections
     cdef list _packets           # received, not yet read
     cdef list _outgoing          # written by the engine, not yet handed over
     cdef bint _packets_blocked

@@ -99,7 +99,10 @@ class QuicEndpoint:
         qlog: Callable[[QuicConnection | None, bytes, bool], object] | None = None,
         log: Callable[[str], object] | None = None,
         # Gets the packets of each turn, instead of a socket; see receive_packets().
-        packets_out: Callable[[list[bytes]], object] | None = None,
+        packets_out: Callable[[list[Any]], object] | None = None,
+        # With packets_out: any number of connections; a packet is (local, remote, bytes), and
+        # what a turn does depends on no clock.
+        routed: bool = False,
         # Hears (worker, packet) for receive_foreign() of another worker's endpoint.
         forward: Callable[[int, bytes], object] | None = None,
         # Server: hears of clients that get no connection; of a flood only of some.
@@ -118,7 +121,7 @@ class QuicEndpoint:
         When readers were woken, ``schedule_flush`` is called instead of transmitting: what they
         write and the acknowledgements leave together.
         """
-    def receive_packets(self, packets: list[bytes], now: int) -> bool:
+    def receive_packets(self, packets: list[Any], now: int) -> bool:
         """With ``packets_out``: as receive(), for packets that came some other way."""
     def receive_foreign(self, packets: Sequence[bytes], now: int) -> None:
         """Packets that another worker's endpoint gave to its ``forward``; a turn like receive()."""
@@ -203,7 +206,7 @@ class QuicConnection:
     def close(self, code: int, reason: str = "", *, application: bool = True) -> None: ...
     def abandon(self) -> None: ...
     def new_group(self, owner: GroupOwner) -> QuicGroup: ...
-    def migrate(self, sock: QuicSocket, local: tuple[Any, ...], now: int) -> None: ...
+    def migrate(self, sock: QuicSocket | None, local: tuple[Any, ...], now: int) -> None: ...
     def initiate_key_update(self, now: int) -> None: ...
     def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes: ...
     def stats(self) -> dict[str, int | None]: ...  # members of qe_conn_stats; None: unknown

@@ -9,15 +9,22 @@ cdef size_t _cb_packets_out(void *ctx, const qe_packets *trains, size_t n) noexc
     """For an endpoint without sockets: cut the trains; they are handed over afterwards."""
     cdef QuicEndpoint endpoint = <QuicEndpoint>ctx
     cdef size_t i, at, size
+    cdef tuple local = None, remote = None
+    cdef bytes packet
     if endpoint._packets_blocked:
         return 0
     try:
         for i in range(n):
             at = 0
+            if endpoint._routed:
+                local = _from_sockaddr(<const sockaddr_storage *>trains[i].local)
+                remote = _from_sockaddr(<const sockaddr_storage *>trains[i].remote)
             while at < trains[i].len:
                 size = min(trains[i].segment_size, trains[i].len - at)
+                packet = PyBytes_FromStringAndSize(
+                    <const char *>trains[i].data + at, <Py_ssize_t>size)
                 endpoint._outgoing.append(
-                    PyBytes_FromStringAndSize(<const char *>trains[i].data + at, <Py_ssize_t>size))
+                    (local, remote, packet) if endpoint._routed else packet)
                 at += size
     except BaseException as exc:
         endpoint._keep(exc)  # the packets are lost, as on a network

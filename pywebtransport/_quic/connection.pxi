@@ -216,15 +216,21 @@ cdef class QuicConnection:
         self._groups.add(group)
         return group
 
-    def migrate(self, QuicSocket sock not None, local, now):
+    def migrate(self, QuicSocket sock, local, now):
         cdef sockaddr_storage address
         cdef socklen_t n
-        cdef int rc
+        cdef qe_sock *c = NULL
+        cdef int rc, family
         self._check_open("migrating")
-        if sock._c == NULL or sock._endpoint is not self._endpoint:
+        if sock is None and self._endpoint._routed:
+            family = AF_INET6 if ":" in local[0] else AF_INET
+        elif sock is None or sock._c == NULL or sock._endpoint is not self._endpoint:
             raise _bad_value("sock", sock, "an open socket of the same endpoint")
-        n = _to_sockaddr(local, sock._family, &address)
-        rc = qe_conn_migrate(self._c, sock._c, <const sockaddr *>&address, n, <uint64_t>now)
+        else:
+            c = sock._c
+            family = sock._family
+        n = _to_sockaddr(local, family, &address)
+        rc = qe_conn_migrate(self._c, c, <const sockaddr *>&address, n, <uint64_t>now)
         if rc < 0:
             raise _error(rc, "migrating")
         self._endpoint._want_flush()
@@ -299,6 +305,7 @@ cdef class QuicConnection:
                         group._detach()
         finally:
             self._c = NULL
+            self._groups = None  # groups hold their connection: no circle may be left
         return 0
 
     cdef int _return_lost(self) except -1:

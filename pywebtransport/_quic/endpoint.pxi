@@ -60,7 +60,7 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 forward=None, handshake_failed=None):
+                 bint routed=False, forward=None, handshake_failed=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -90,6 +90,10 @@ cdef class QuicEndpoint:
         self._qlog = qlog
         self._log = log
         self._packets_out = packets_out
+        self._routed = routed and packets_out is not None
+        if self._routed:
+            # More than an hour: what a turn does must not depend on the machine.
+            self._slice = <uint64_t>1 << 42
         self._forward = forward
         self._write_low = s.stream_write_low
         self._stream_credit_step = s.initial_max_stream_data // 4 + 1
@@ -208,7 +212,7 @@ cdef class QuicEndpoint:
 
     def receive_packets(self, list packets not None, uint64_t now):
         """As receive(), for an endpoint without sockets."""
-        if self._e == NULL or self._address_size == 0:
+        if self._e == NULL or (self._address_size == 0 and not self._routed):
             return False
         self._check_process()
         self._packets += packets
@@ -233,15 +237,24 @@ cdef class QuicEndpoint:
     cdef int _read_packets(self, uint64_t now) except -1:
         cdef list batch
         cdef bytes packet
-        cdef int rc
+        cdef sockaddr_storage near, far
+        cdef socklen_t size
+        cdef int rc, family
         batch, self._packets = self._packets, []
-        for packet in batch:
+        near, far, size = self._near, self._far, self._address_size
+        for item in batch:
             if self._e == NULL:
                 break
+            if self._routed:
+                local, remote, packet = item
+                family = AF_INET6 if ":" in local[0] else AF_INET
+                size = _to_sockaddr(local, family, &near)
+                _to_sockaddr(remote, family, &far)
+            else:
+                packet = item
             self._inside = True
             rc = qe_engine_packet_in(
-                self._e, NULL, <const sockaddr *>&self._near, self._address_size,
-                <const sockaddr *>&self._far, self._address_size, 0,
+                self._e, NULL, <const sockaddr *>&near, size, <const sockaddr *>&far, size, 0,
                 <const uint8_t *>PyBytes_AS_STRING(packet), <size_t>PyBytes_GET_SIZE(packet), now)
             self._left()
             if rc < 0:
@@ -488,7 +501,7 @@ cdef class QuicEndpoint:
         if self._packets_out is not None:
             if sock is not None or local is None:
                 raise _bad_value("sock", sock, "None, and a local address, without sockets")
-            if self._conns:
+            if self._conns and not self._routed:
                 raise _exc.ConnectionError("An endpoint without sockets has one connection")
         elif sock is None or sock._c == NULL or sock._endpoint is not self:
             raise _bad_value("sock", sock, "an open socket of the same endpoint")

@@ -47,7 +47,7 @@ def _install(library: Library, soversion: str) -> str:
     """Return a sentence with the command that installs or updates a library."""
     here = _distribution()
     if here is None:
-        return f"install the package that contains {library.library}"
+        return f"install the package that has {library.library}"
     package = library.runtime[here.key].format(soversion=soversion)
     return f"install the package {package}:\n  sudo {here.install} {package}"
 

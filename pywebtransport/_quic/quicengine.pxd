@@ -281,6 +281,8 @@ cdef extern from "engine/quicengine.h" nogil:
 # These may run callbacks, which need the interpreter lock.
 cdef extern from "engine/quicengine.h":
     ctypedef struct qe_packets:
+        const sockaddr *local
+        const sockaddr *remote
         const uint8_t *data
         size_t len
         size_t segment_size

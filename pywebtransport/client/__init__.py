@@ -1,5 +1,6 @@
 """The client side: ``WebTransportClient``, and what is built upon it."""
 
+from ._connect import connect
 from .browser import WebTransportBrowser
 from .client import WebTransportClient
 from .monitor import ClientMonitor
@@ -20,5 +21,6 @@ __all__ = [
     "WebTransportClient",
     "WebTransportProxy",
     "benchmark_client_performance",
+    "connect",
     "test_client_connectivity",
 ]

@@ -1,14 +1,14 @@
-"""A client with a history, such as a browser's tab."""
+"""Compatibility name: a client with a history, like the tab of a browser."""
 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .._states import URL
 from ..exceptions import ClientError
-from ..utils import parse_webtransport_url
+from ..utils._closing import AsyncCloseable
+from ..utils.urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["WebTransportBrowser"]
 _MAX_HISTORY = 50
 
 
-class WebTransportBrowser:
+class WebTransportBrowser(AsyncCloseable):
     """One session at a time, and the way back to where one was before.
 
     A new session is opened before the old one is closed, so that a navigation
@@ -126,14 +126,6 @@ class WebTransportBrowser:
         if self._client.is_closed:
             raise ClientError("the browser is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 

@@ -30,13 +30,13 @@ from ..exceptions import (
 )
 from ..h3.fields import check_fields
 from ..session import WebTransportSession
-from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance, check_timeout
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import apply_log_level, shared_log
 from ..utils.rounds import Round
 from ..utils.text import printable
+from ..utils.urls import parse_webtransport_url
 from .connecting import DIRECT, Connecting, ConnectOverrides, Progress
 from .reconnecting import ReconnectingClient
 from .stats import ClientStats
@@ -506,7 +506,7 @@ class WebTransportClient(EventEmitter):
                 await connection.establish(
                     host,
                     port,
-                    endpoint=self._get_endpoint(),
+                    endpoint=None if overrides.own_endpoint else self._get_endpoint(),
                     tls=self._tls,
                     options=self._options,
                     ticket=ticket,

@@ -100,6 +100,8 @@ class ConnectOverrides:
 
     application_protocols: Sequence[str] | None = None
     """To offer instead of those of the configuration."""
+    own_endpoint: bool = False
+    """Give the connection a socket of its own, which closes with it."""
     dial: Callable[[WebTransportConnection, str, int, Progress], Awaitable[None]] | None = None
     """Connects to (host, port) by some other way than the client's own sockets."""
 

@@ -1,4 +1,4 @@
-"""Watches a client: samples and alerts."""
+"""Compatibility name: samples and alerts of a client."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""A fixed set of clients."""
+"""Compatibility name: a fixed set of clients."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .._states import URL
 from ..exceptions import ClientError, WebTransportError, invalid_config
 from ..utils import parse_webtransport_url
+from ..utils._closing import AsyncContext
 from ..utils.attempts import attempt_facts, furthest
 from ..utils.checks import check_count
 from ..utils.text import printable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientPool"]
 
 
-class ClientPool:
+class ClientPool(AsyncContext):
     """Several clients, given out in turn.
 
     Each client has its own UDP sockets and its own connections. Use as
@@ -137,12 +137,7 @@ class ClientPool:
             raise ClientError("the pool is closed; make a new one")
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.close_all()
 
 

@@ -1,32 +1,30 @@
-"""A client that keeps sessions and lends them again."""
+"""Compatibility name: a client that keeps sessions and lends them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
 from .._states import URL, EventType, SessionState, URLParts
-from ..exceptions import ClientError, SessionError, TimeoutError
+from ..exceptions import ClientError, SessionError
 from ..session import WebTransportSession
-from ..utils import parse_webtransport_url
+from ..utils._closing import AsyncCloseable
+from ..utils._pooling import Leaving, Lender
 from ..utils.checks import check_count, check_instance, check_seconds
-from ..utils.slots import Slots
 from ..utils.text import printable
+from ..utils.urls import parse_webtransport_url
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
     from ..config import ClientConfig
-    from ..events import Event
 
 __all__ = ["PooledClient"]
 
 
-class PooledClient:
+class PooledClient(AsyncCloseable):
     """Lends sessions, and keeps those that come back for the next who asks.
 
     ::
@@ -64,18 +62,19 @@ class PooledClient:
         check_seconds("cleanup_interval", cleanup_interval)
         check_seconds("max_idle_time", max_idle_time)
         self._client = WebTransportClient(config=config)
-        self._pool_size = pool_size
-        self._max_idle_time = max_idle_time
-        self._endpoints: dict[URLParts, _Endpoint] = {}
-        # With its endpoint and the time when it has to go: the first one goes first.
-        self._idle: OrderedDict[WebTransportSession, tuple[_Endpoint, float]] = OrderedDict()
-        self._lent: dict[WebTransportSession, _Endpoint] = {}
+        self._lender: Lender[URLParts, WebTransportSession] = Lender(
+            pool_size,
+            noun="session",
+            size_name="pool_size",
+            ending=EventType.SESSION_CLOSED,
+            left=self._left,
+            closed_error=_closed_error,
+            max_idle_time=max_idle_time,
+        )
         # Ended while they were lent; their borrowers may still return them.
         self._ended: WeakSet[WebTransportSession] = WeakSet()
-        self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._opened = self._reused = self._expired = self._discarded = 0
-        self._closed = False
 
     @classmethod
     def create(
@@ -97,7 +96,17 @@ class PooledClient:
     @property
     def is_closed(self) -> bool:
         """``close`` was called."""
-        return self._closed
+        return self._lender.closed
+
+    @property
+    def config(self) -> ClientConfig:
+        """The configuration of the client below."""
+        return self._client.config
+
+    @property
+    def waiting_callers(self) -> int:
+        """How many callers wait for a session, because all of their endpoint are lent."""
+        return self._lender.waiting
 
     # ------------------------------------------------------------------- lending
 
@@ -142,22 +151,15 @@ class PooledClient:
         """
         parts = parse_webtransport_url(url)
         self._client.home_loop.enter()
-        self._check_open()
-        endpoint = self._endpoints.get(parts)
-        if endpoint is None:
-            endpoint = self._endpoints[parts] = _Endpoint(parts, self._pool_size)
-        try:
-            await self._wait_turn(endpoint, url)
-            try:
-                session = self._take_idle(endpoint) or await self._open(url, parts)
-            except BaseException:
-                endpoint.slots.release()
-                raise
-        except BaseException:
-            self._tidy(endpoint)
-            raise
-        self._lent[session] = endpoint
-        return session
+        seconds = self._client.config.connect_timeout
+        return await self._lender.lend(
+            parts,
+            seconds,
+            where=f"to {printable(url)}",
+            limit=f"connect_timeout={seconds}",
+            reuse=self._reuse,
+            create=lambda: self._open(url, parts),
+        )
 
     async def return_session(self, session: WebTransportSession) -> None:
         """Give a borrowed session back; it goes to the next who waits, or is kept.
@@ -189,10 +191,10 @@ class PooledClient:
             were idle for too long), ``discarded`` (lost for another reason).
         """
         return {
-            "endpoints": len(self._endpoints),
-            "idle_sessions": len(self._idle),
-            "active_sessions": len(self._lent),
-            "pool_size": self._pool_size,
+            "endpoints": self._lender.keys,
+            "idle_sessions": len(self._lender.idle),
+            "active_sessions": len(self._lender.lent),
+            "pool_size": self._lender.size,
             "opened": self._opened,
             "reused": self._reused,
             "expired": self._expired,
@@ -207,16 +209,11 @@ class PooledClient:
         Cancellation: everything is released all the same.
         """
         if self._client.home_loop.is_gone:
-            self._closed = True
+            self._lender.closed = True
             await self._client.close()
             return
         self._client.home_loop.enter()
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for endpoint in self._endpoints.values():
-            endpoint.slots.fail(_closed_error)
+        self._lender.close()
         try:
             await self._client.close()
         finally:
@@ -225,53 +222,23 @@ class PooledClient:
 
     async def __aenter__(self) -> Self:
         self._client.home_loop.enter()
-        self._check_open()
+        self._lender.require_open()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise _closed_error()
-
-    async def _wait_turn(self, endpoint: _Endpoint, url: URL) -> None:
-        """Take a slot, which is a session that may be lent."""
-        seconds = self._client.config.connect_timeout
-        if not await endpoint.slots.acquire(seconds):
-            raise TimeoutError(
-                f"all {self._pool_size} sessions to {printable(url)} stayed in use for "
-                f"connect_timeout={seconds} s; return them, or raise pool_size",
-                timeout_duration=seconds,
-                operation="wait for a pooled session",
-            )
-
-    def _take_idle(self, endpoint: _Endpoint) -> WebTransportSession | None:
-        """The session that came back last, so that those not needed become idle long enough."""
-        while endpoint.idle:
-            session = endpoint.idle[-1]
-            self._unshelve(session)
-            if _is_usable(session):
-                self._reused += 1
-                return session
-            self._discard(session)
-        return None
+    def _reuse(self, session: WebTransportSession) -> bool:
+        usable = _is_usable(session)
+        self._reused += usable
+        return usable
 
     async def _open(self, url: URL, parts: URLParts) -> WebTransportSession:
         await self._make_room(parts)
         session = await self._client.connect(url)
         self._opened += 1
-        session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
         if not _is_usable(session):
             info = session.close_info
-            self._discard(session)
+            self._left(session, parts, Leaving.UNFIT)
             raise ClientError(
                 f"{printable(url)} ended or drained the session as soon as it was open"
                 + (f": {printable(info.reason)}" if info is not None and info.reason else ""),
@@ -283,110 +250,46 @@ class PooledClient:
         """Connections with idle sessions alone must not use up ``max_connections``."""
         host, port, _ = parts
         while self._client.lacks_room(host, port):
-            for session in self._idle:
+            idle = self._lender.idle
+            for session in idle:
                 connection = session.connection
-                if connection is not None and all(
-                    other in self._idle for other in connection.sessions
-                ):
+                if connection is not None and all(other in idle for other in connection.sessions):
                     break
             else:
                 return
-            for session in [idle for idle in self._idle if idle.connection is connection]:
-                self._tidy(self._unshelve(session))
-                self._discarded += 1
+            for session in [other for other in idle if other.connection is connection]:
+                self._lender.remove(session, Leaving.ENDED)  # with the connection
             await connection.close()
 
     def _give_back(self, session: WebTransportSession, *, usable: bool) -> None:
         if session in self._ended:
             self._ended.discard(session)
             return
-        endpoint = self._lent.pop(session, None)
-        if endpoint is None:
+        if session not in self._lender.lent:
             why = (
                 "was returned already"
-                if session in self._idle
+                if session in self._lender.idle
                 else "is not lent by this pool: it was returned already, or is of another pool"
             )
             raise SessionError(f"session {session.session_id} {why}", session_id=session.session_id)
-        if usable and _is_usable(session):
-            deadline = asyncio.get_running_loop().time() + self._max_idle_time
-            self._idle[session] = (endpoint, deadline)
-            endpoint.idle.append(session)
-            self._arm()
-        else:
-            self._discard(session)
-        endpoint.slots.release()
-        self._tidy(endpoint)
+        self._lender.give_back(session, fit=usable and _is_usable(session))
 
-    def _discard(self, session: WebTransportSession) -> None:
-        """Close a session that is not fit to be lent, and that nobody has."""
-        self._discarded += 1
-        self._close_later(session)
+    def _left(self, session: WebTransportSession, parts: URLParts, why: Leaving) -> None:
+        """A session left the pool, or is not fit to come into it."""
+        if why is Leaving.EXPIRED:
+            self._expired += 1
+        else:
+            self._discarded += 1
+        if why is Leaving.LOST:
+            self._ended.add(session)
+        elif why is not Leaving.ENDED:
+            self._close_later(session)
 
     def _close_later(self, session: WebTransportSession) -> None:
-        if not (session.is_closed or self._closed):
+        if not (session.is_closed or self._lender.closed):
             task = asyncio.get_running_loop().create_task(session.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-
-    def _session_ended(self, event: Event) -> None:
-        """A session is over, whoever has it."""
-        session = cast("WebTransportSession", event.source)
-        if session in self._idle:
-            endpoint = self._unshelve(session)
-        elif session in self._lent:
-            endpoint = self._lent.pop(session)
-            self._ended.add(session)
-            endpoint.slots.release()
-        else:
-            return
-        self._discarded += 1
-        self._tidy(endpoint)
-
-    def _unshelve(self, session: WebTransportSession) -> _Endpoint:
-        endpoint, _ = self._idle.pop(session)
-        endpoint.idle.remove(session)
-        return endpoint
-
-    def _tidy(self, endpoint: _Endpoint) -> None:
-        """Forget an endpoint that nobody uses."""
-        # A waiter that gives up late may find that others have begun anew.
-        if self._endpoints.get(endpoint.parts) is endpoint and endpoint.is_unused:
-            del self._endpoints[endpoint.parts]
-
-    def _arm(self) -> None:
-        """Have one timer, for the session that goes first."""
-        if self._timer is None and self._idle and not self._closed:
-            _, deadline = next(iter(self._idle.values()))
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        """Close the sessions that were idle for too long."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        for session, (endpoint, deadline) in list(self._idle.items()):
-            if deadline > now:
-                break
-            self._expired += 1
-            self._unshelve(session)
-            self._close_later(session)
-            self._tidy(endpoint)
-        self._arm()
-
-
-class _Endpoint:
-    """The sessions to one URL; never more than there are slots, as idle ones go first."""
-
-    __slots__ = ("idle", "parts", "slots")
-
-    def __init__(self, parts: URLParts, pool_size: int) -> None:
-        self.parts = parts
-        self.idle: list[WebTransportSession] = []  # the one that came back last comes last
-        self.slots = Slots(pool_size)  # taken: one per session that is lent or being opened
-
-    @property
-    def is_unused(self) -> bool:
-        return not self.idle and self.slots.unused
 
 
 def _is_usable(session: WebTransportSession) -> bool:

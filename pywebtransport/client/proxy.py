@@ -7,7 +7,6 @@ import logging
 import socket
 from collections.abc import Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.endpoint import tunnel_endpoint
@@ -26,6 +25,7 @@ from ..exceptions import (
 from ..h3.errors import H3StreamError
 from ..h3.fields import check_fields
 from ..h3.tunnel import H3Tunnel
+from ..utils._closing import AsyncCloseable
 from ..utils.text import printable
 from .client import WebTransportClient
 from .connecting import Connecting, ConnectOverrides, Progress
@@ -50,7 +50,7 @@ _OUTER_SIZE = 1280
 _TUNNEL_QUEUE = 128
 
 
-class WebTransportProxy:
+class WebTransportProxy(AsyncCloseable):
     """Opens sessions through a UDP proxy (CONNECT-UDP over HTTP/3, RFC 9298).
 
     Each connection to a target runs in a tunnel of its own; all tunnels share
@@ -257,14 +257,6 @@ class WebTransportProxy:
         if self.is_closed:
             raise ClientError("the proxy is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 

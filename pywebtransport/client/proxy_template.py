@@ -7,8 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from ..exceptions import ConfigurationError, invalid_config
-from ..utils import parse_webtransport_url
-from ..utils.urls import without_password
+from ..utils.urls import parse_webtransport_url, without_password
 
 __all__ = ["DEFAULT_PATH", "ProxyTemplate"]
 

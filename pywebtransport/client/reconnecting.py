@@ -22,12 +22,12 @@ from ..exceptions import (
     invalid_config,
     is_fatal_error,
 )
-from ..utils import parse_webtransport_url
 from ..utils.checks import check_callable, check_timeout
 from ..utils.failures import describe_error, log_application_error
 from ..utils.stuck import end_tasks, run_within
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.urls import parse_webtransport_url
 from ..utils.waiters import Waiters
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..utils import get_timestamp
+from ..utils.timing import get_timestamp
 
 __all__ = ["ClientStats"]
 

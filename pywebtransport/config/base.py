@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pywebtransport.config.fields import (
     Choice,
     Choices,
     Flag,
+    Network,
     Number,
     Path,
     Rule,
@@ -66,6 +67,9 @@ from pywebtransport.constants import (
     MAX_VARINT,
 )
 from pywebtransport.exceptions import ConfigurationError, invalid_config
+
+if TYPE_CHECKING:
+    from pywebtransport._transport import PacketNetwork
 
 __all__ = ["BaseConfig"]
 
@@ -142,6 +146,7 @@ COMMON_RULES: Mapping[str, Rule] = {
     "max_stream_buffer_size": amount("bytes", 1024),
     "max_total_pending_events": amount("early arrivals", 0, 16 * LARGEST_COUNT),
     "max_write_buffer_size": amount("bytes", 1024),
+    "network": Network(),
     "pending_event_ttl": timer(),
     "pmtud": Flag(),
     "qlog_dir": Path("directory"),
@@ -163,7 +168,7 @@ class BaseConfig:
     Values are checked when the object is made and again by :meth:`validate`,
     which also looks at the files that are named; making an object touches no
     file. Times are seconds, sizes are bytes. Clients and servers read their
-    configuration when they are made: give them another one, from :meth:`update`,
+    configuration when they are made: give them another one, from ``update``,
     instead of changing it afterwards.
     """
 
@@ -332,6 +337,10 @@ class BaseConfig:
     """Bytes written to one stream that may wait for the network; above it
     ``write`` waits."""
 
+    network: PacketNetwork | None = field(default=None, repr=False)
+    """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:
+    UDP sockets."""
+
     pending_event_ttl: float = DEFAULT_PENDING_EVENT_TTL
     """Seconds that early arrivals wait for their session."""
 
@@ -387,15 +396,6 @@ class BaseConfig:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def create(cls, **kwargs: Any) -> Self:
-        """Make a configuration from the fields given.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        return cls(**kwargs)
-
-    @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> Self:
         """Make a configuration from a dictionary, for instance one of :meth:`to_dict`.
 
@@ -411,21 +411,12 @@ class BaseConfig:
         return cls(**config_dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as values that JSON can hold, callables aside."""
+        """All fields as values that JSON can hold; callables and ``network`` stay objects."""
         return {name: self._rules[name].export(getattr(self, name)) for name in self._names()}
 
     def copy(self) -> Self:
         """An independent copy."""
         return type(self)(**self._values())
-
-    def update(self, **kwargs: Any) -> Self:
-        """A new configuration with some fields changed; this one stays as it is.
-
-        Raises:
-            ConfigurationError: A field is unknown or its value is not accepted.
-        """
-        self._check_names(kwargs)
-        return type(self)(**{**self._values(), **kwargs})
 
     def validate(self) -> None:
         """Check every field, how fields fit together, and that named files exist.
@@ -471,6 +462,10 @@ class BaseConfig:
         """Bytes left in a stream's write buffer at which a waiting ``write`` goes on."""
         return min(self.stream_buffer_size, self.write_buffer_limit // 2)
 
+    def _changed(self, values: Mapping[str, Any]) -> Self:
+        self._check_names(values)
+        return type(self)(**{**self._values(), **values})
+
     def _merged(self, other: BaseConfig | dict[str, Any]) -> Self:
         if isinstance(other, type(self)):
             changed = {
@@ -478,10 +473,9 @@ class BaseConfig:
                 for name, default in other._defaults().items()
                 if getattr(other, name) != default
             }
-            return self.update(**changed)
+            return self._changed(changed)
         if isinstance(other, Mapping):
-            self._check_names(other)
-            return self.update(**other)
+            return self._changed(other)
         raise ConfigurationError(
             f"{type(self).__name__} cannot be merged with {type(other).__name__}; "
             f"expected a {type(self).__name__} or a dictionary",

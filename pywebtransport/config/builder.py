@@ -1,4 +1,4 @@
-"""Building a configuration step by step."""
+"""Compatibility name: a configuration, built step by step."""
 
 from __future__ import annotations
 

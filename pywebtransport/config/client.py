@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack, cast
 
 from pywebtransport._states import Headers
 from pywebtransport._version import __version__
+from pywebtransport.config._keywords import CertificateHash, ClientFields
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
     CertificateHashes,
@@ -91,10 +92,11 @@ class ClientConfig(BaseConfig):
     retry_delay: float = DEFAULT_RETRY_DELAY
     """Seconds of the first pause between two tries."""
 
-    server_certificate_hashes: list[bytes] = field(default_factory=list)
+    server_certificate_hashes: Sequence[CertificateHash] = field(default_factory=list)
     """SHA-256 hashes of certificates to accept instead of checking the chain
-    and the name. Given as 32 bytes, as hex digits with or without colons, or as
-    ``{"algorithm": "sha-256", "value": ...}``."""
+    and the name. Each is 32 bytes, or a string: 64 hex digits, with or without colons, or
+    base64. ``{"algorithm": "sha-256", "value": ...}`` is accepted, too. However they are
+    given, the field holds a list of bytes."""
 
     stream_creation_timeout: float = DEFAULT_STREAM_CREATION_TIMEOUT
     """Seconds that opening a stream may wait for the peer's credit."""
@@ -127,6 +129,15 @@ class ClientConfig(BaseConfig):
         "user_agent": Text("text"),
         "verify_mode": VerifyMode(optional=True),
     }
+
+    @classmethod
+    def create(cls, **fields: Unpack[ClientFields]) -> Self:
+        """Make a configuration from the fields given; type checkers know their names.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return cls.from_dict({**fields})
 
     @classmethod
     def create_for_development(cls, *, verify_ssl: bool = False) -> Self:
@@ -172,6 +183,19 @@ class ClientConfig(BaseConfig):
             ConfigurationError: A field is unknown or its value is not accepted.
         """
         return self._merged(other)
+
+    def update(self, **fields: Unpack[ClientFields]) -> Self:
+        """A new configuration with some fields changed; this one stays as it is.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return self._changed(fields)
+
+    @property
+    def pinned_hashes(self) -> list[bytes]:
+        """``server_certificate_hashes`` as the field holds them."""
+        return cast(list[bytes], self.server_certificate_hashes)
 
     def _check_together(self) -> None:
         super()._check_together()

@@ -7,6 +7,7 @@ values with its caller and every reader finds one shape.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
 import os
@@ -35,6 +36,7 @@ __all__ = [
     "Choices",
     "Flag",
     "HeaderFields",
+    "Network",
     "Number",
     "Objects",
     "Origins",
@@ -401,7 +403,7 @@ class CertificateHashes(_Rule):
     """SHA-256 hashes of certificates, as bytes, hex, or the dictionaries of the W3C API."""
 
     expected: str = (
-        "a list of SHA-256 hashes: 32 bytes, 64 hex digits (colons allowed), or "
+        "a list of SHA-256 hashes: 32 bytes, 64 hex digits (colons allowed), base64, or "
         "{'algorithm': 'sha-256', 'value': ...}"
     )
 
@@ -418,16 +420,30 @@ class CertificateHashes(_Rule):
                 self.refuse(key, given, f"algorithm {shorten(algorithm, 100)} is not supported")
             item = item.get("value")
         if isinstance(item, str):
-            try:
-                item = bytes.fromhex(item.replace(":", ""))
-            except ValueError:
-                self.refuse(key, given, "not hex digits")
+            if len(item.rstrip("=")) == _BASE64_HASH_LENGTH and not _HEX.fullmatch(item):
+                item = self._from_base64(key, given, item)
+            else:
+                item = self._from_hex(key, given, item)
         if not isinstance(item, bytes | bytearray | memoryview):
             self.refuse(key, given)
         result = bytes(item)
         if len(result) != CERTIFICATE_HASH_SIZE:
             self.refuse(key, given, f"{len(result)} bytes")
         return result
+
+    def _from_base64(self, key: str, given: Any, text: str) -> bytes:
+        """Of both alphabets (RFC 4648), with padding or without."""
+        text = text.rstrip("=").replace("-", "+").replace("_", "/")
+        try:
+            return base64.b64decode(f"{text}=", validate=True)
+        except ValueError:
+            self.refuse(key, given, "not base64")
+
+    def _from_hex(self, key: str, given: Any, text: str) -> bytes:
+        try:
+            return bytes.fromhex(text.replace(":", ""))
+        except ValueError:
+            self.refuse(key, given, "not hex digits")
 
     def export(self, value: list[bytes]) -> list[str]:
         return [item.hex() for item in value]
@@ -574,6 +590,20 @@ class Objects(_Rule):
         return items
 
 
+@dataclass(frozen=True)
+class Network(_Rule):
+    """A network in memory, or None."""
+
+    expected: str = "a pywebtransport.testing.Network, or None"
+
+    def convert(self, key: str, value: Any) -> Any:
+        if value is not None and not (
+            callable(getattr(value, "attach", None)) and callable(getattr(value, "send", None))
+        ):
+            self.refuse(key, value)
+        return value
+
+
 def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> ConfigurationError:
     """Make the error for a field that does not exist, with the nearest names."""
     shown = shorten(key, 100)
@@ -588,6 +618,9 @@ def unknown_field(key: str, value: Any, names: Iterable[str], owner: str) -> Con
     )
 
 
+_HEX = re.compile("[0-9A-Fa-f:]*")
+# Characters of 32 bytes in base64, without padding.
+_BASE64_HASH_LENGTH = 43
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 from pywebtransport._states import Address
+from pywebtransport.config._keywords import Middleware, ServerFields
 from pywebtransport.config.base import COMMON_RULES, BaseConfig, amount, seconds
 from pywebtransport.config.fields import (
     Choice,
@@ -48,9 +49,6 @@ from pywebtransport.constants import (
 from pywebtransport.exceptions import invalid_config
 
 __all__ = ["ServerConfig"]
-
-# The shape of ``types.MiddlewareProtocol``; what a session is, this layer does not know.
-Middleware: TypeAlias = Callable[..., Coroutine[Any, Any, bool]]
 
 
 # Of what all clients may have, so much one address may; and at least so many.
@@ -206,6 +204,15 @@ class ServerConfig(BaseConfig):
     }
 
     @classmethod
+    def create(cls, **fields: Unpack[ServerFields]) -> Self:
+        """Make a configuration from the fields given; type checkers know their names.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return cls.from_dict({**fields})
+
+    @classmethod
     def create_for_development(
         cls,
         *,
@@ -293,6 +300,14 @@ class ServerConfig(BaseConfig):
             ConfigurationError: A field is unknown or its value is not accepted.
         """
         return self._merged(other)
+
+    def update(self, **fields: Unpack[ServerFields]) -> Self:
+        """A new configuration with some fields changed; this one stays as it is.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value is not accepted.
+        """
+        return self._changed(fields)
 
     def _check_together(self) -> None:
         super()._check_together()

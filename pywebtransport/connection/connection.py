@@ -1,4 +1,4 @@
-"""Compatibility names: the connection and what is known about it."""
+"""Compatibility path of the connection classes: import them from ``pywebtransport.connection``."""
 
 from .._core.connection import WebTransportConnection
 from .._core.info import ConnectionInfo

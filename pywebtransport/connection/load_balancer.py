@@ -1,11 +1,10 @@
-"""Connections to the best of several servers."""
+"""Compatibility name: connections to the best of several servers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.connection import WebTransportConnection
@@ -19,13 +18,13 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..utils import validate_port
+from ..utils._closing import AsyncContext, close_all
 from ..utils.attempts import attempt_facts, furthest
-from ..utils.checks import check_instance, check_number, check_seconds, check_text
+from ..utils.checks import check_instance, check_number, check_seconds, check_text, validate_port
 from ..utils.home import HomeLoop
 from ..utils.hosts import host_and_port
 from ..utils.logs import shared_log
-from .utils import check_targets, measure_handshake, require_webtransport
+from ._targets import check_targets, measure_handshake, require_webtransport
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -72,7 +71,7 @@ class _Target:
         return -1.0 if self.latency is None else self.latency
 
 
-class ConnectionLoadBalancer:
+class ConnectionLoadBalancer(AsyncContext):
     """Spreads client connections over several servers.
 
     A server that cannot be reached is set aside and tried last. From then on, a QUIC and
@@ -147,6 +146,11 @@ class ConnectionLoadBalancer:
             health_check_interval=health_check_interval,
             health_check_timeout=health_check_timeout,
         )
+
+    @property
+    def is_checking(self) -> bool:
+        """A health check is running or scheduled."""
+        return self._timer is not None or self._checks is not None
 
     async def get_connection(
         self, config: ClientConfig, *, path: str = "/", strategy: str = "round_robin"
@@ -282,14 +286,7 @@ class ConnectionLoadBalancer:
 
         Cancellation: they are closed all the same, without the wait.
         """
-        connections = list(self._active)
-        try:
-            await asyncio.gather(
-                *(connection.close() for connection in connections), return_exceptions=True
-            )
-        finally:
-            for connection in connections:
-                connection.close_nowait()
+        await close_all(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
@@ -318,12 +315,7 @@ class ConnectionLoadBalancer:
         self._require_open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------ choosing a server

@@ -1,10 +1,8 @@
-"""The connections of an application, by their ID."""
+"""Compatibility name: the connections of an application, by ID."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from types import TracebackType
 from typing import Any, Self
 
 from .._core.connection import WebTransportConnection
@@ -16,13 +14,15 @@ from ..constants import (
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
 from ..exceptions import ConnectionError
+from ..utils import clock
+from ..utils._closing import AsyncContext, close_all
 from ..utils.checks import check_count, check_instance, check_seconds, check_text
 from ..utils.registry import Registry
 
 __all__ = ["ConnectionManager"]
 
 
-class ConnectionManager:
+class ConnectionManager(AsyncContext):
     """A bounded registry of connections; closed ones leave it at once.
 
     A connection without a session that was not used for ``connection_idle_timeout``
@@ -143,14 +143,7 @@ class ConnectionManager:
 
         Cancellation: they are closed all the same, without the wait.
         """
-        connections = list(self._registry.items.values())
-        try:
-            await asyncio.gather(
-                *(connection.close() for connection in connections), return_exceptions=True
-            )
-        finally:
-            for connection in connections:
-                connection.close_nowait()
+        await close_all(self._registry.items.values())
 
     async def shutdown(self) -> None:
         """Close every connection and accept no new ones. Idempotent.
@@ -163,15 +156,7 @@ class ConnectionManager:
             self._timer = None
         await self.close_all_connections()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # ------------------------------------------------------------------ internal
@@ -182,7 +167,7 @@ class ConnectionManager:
     def _close_idle(self) -> None:
         """Close what is idle, and come back when the next one can be."""
         self._timer = None
-        now = time.monotonic()
+        now = clock.monotonic()
         earliest = self._idle_timeout
         for connection in list(self._registry.items.values()):
             left = self._idle_timeout

@@ -1,13 +1,13 @@
-"""What the monitors of clients and of servers have in common."""
+"""Behind compatibility names: what ``ClientMonitor`` and ``ServerMonitor`` share."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from .._core.totals import spread, traffic_counters
+from ..utils._closing import AsyncContext
 from ..utils.rounds import Round
 from ..utils.sampling import Findings, Sample, Sampler
 
@@ -25,7 +25,7 @@ class Measured(Protocol):
     def round_trip_times(self) -> list[float]: ...
 
 
-class EndpointMonitor(ABC):
+class EndpointMonitor(AsyncContext, ABC):
     """Samples the figures of a client or server at an interval, as long as it is entered.
 
     Subclasses name the counters they want and say what is wrong with a sample.
@@ -46,16 +46,15 @@ class EndpointMonitor(ABC):
         """Samples are being taken."""
         return self._sampler.is_running
 
+    def take_sample(self) -> dict[str, Any]:
+        """Take one more sample now, and return it."""
+        return self._sampler.sample()
+
     async def __aenter__(self) -> Self:
         self._sampler.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         self._sampler.stop()
 
     @abstractmethod

@@ -1,9 +1,8 @@
-"""Helpers for opening connections."""
+"""Compatibility names: helpers that open and test connections."""
 
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
 import random
 import ssl
@@ -12,19 +11,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .._core.connection import WebTransportConnection
-from .._loop import Failures
 from .._states import ConnectionState
 from ..config import ClientConfig
 from ..exceptions import (
     ConfigurationError,
     ConnectionError,
-    TimeoutError,
     WebTransportError,
-    invalid_config,
     is_retriable_error,
 )
-from ..utils import validate_port
-from ..utils.attempts import combine_errors, furthest
+from ..utils.attempts import furthest
 from ..utils.checks import (
     check_count,
     check_instance,
@@ -32,8 +27,10 @@ from ..utils.checks import (
     check_number,
     check_text,
     check_timeout,
+    validate_port,
 )
 from ..utils.hosts import ascii_host, host_and_port
+from ._targets import check_target, check_targets, measure_handshake
 
 __all__ = [
     "connect_with_retry",
@@ -293,84 +290,6 @@ async def test_tcp_connection(
 # Compatibility names; tell pytest that these are not tests.
 test_multiple_connections.__test__ = False  # type: ignore[attr-defined]
 test_tcp_connection.__test__ = False  # type: ignore[attr-defined]
-
-
-async def measure_handshake(config: ClientConfig, host: str, port: int, timeout: float) -> float:
-    """Connect, wait for SETTINGS that allow WebTransport, close.
-
-    Returns:
-        The round-trip time in seconds.
-
-    Raises:
-        WebTransportError: It did not work, or took longer than ``timeout`` seconds.
-
-    Cancellation: safe.
-    """
-    connection = WebTransportConnection(config=config.update(connect_timeout=timeout))
-    started = asyncio.get_running_loop().time()
-    scope = asyncio.timeout(timeout)
-    failures: Failures = []
-    try:
-        async with scope:
-            await connection.establish(host, port, failures=failures)
-            failures.clear()
-            await require_webtransport(connection, timeout)
-    except builtins.TimeoutError:
-        if not scope.expired():
-            raise
-        late = TimeoutError(
-            f"{host_and_port(host, port)} did not complete a QUIC and HTTP/3 handshake within "
-            f"{timeout} s",
-            timeout_duration=timeout,
-            operation="handshake",
-        )
-        raise combine_errors([*failures, ("the other addresses", late)]) from None
-    else:
-        return connection.rtt or asyncio.get_running_loop().time() - started
-    finally:
-        await connection.close()
-
-
-async def require_webtransport(connection: WebTransportConnection, timeout: float) -> None:
-    """Wait for the SETTINGS of an open connection, and require WebTransport.
-
-    Raises:
-        WebTransportError: The server does not speak WebTransport, the connection ended, or
-            nothing arrived in time.
-
-    Cancellation: safe.
-    """
-    await connection.wait_ready(timeout=timeout)
-    error = None if connection.h3 is None else connection.h3.webtransport_error
-    if error is not None:
-        raise error
-
-
-def check_target(host: Any, port: Any) -> None:
-    """Check a host and a port to connect to.
-
-    Raises:
-        ConfigurationError: The host is not a name or address, or the port is out of range.
-    """
-    ascii_host(host)
-    validate_port(port)
-
-
-def check_targets(targets: Any) -> list[tuple[str, int]]:
-    """Check a list of (host, port) pairs.
-
-    Raises:
-        ConfigurationError: It is not a list of such pairs.
-    """
-    if not isinstance(targets, list | tuple):
-        raise invalid_config(key="targets", value=targets, reason="expected (host, port) pairs")
-    pairs = []
-    for target in targets:
-        if not isinstance(target, list | tuple) or len(target) != 2:
-            raise invalid_config(key="targets", value=target, reason="expected (host, port)")
-        check_target(*target)
-        pairs.append((target[0], target[1]))
-    return pairs
 
 
 async def _run_all(coroutines: list[Coroutine[Any, Any, None]]) -> None:

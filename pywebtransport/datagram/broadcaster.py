@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._core.datagram_arguments import check_age, check_payload, check_priority
@@ -16,6 +15,7 @@ from ..exceptions import (
     SessionClosedError,
     WebTransportError,
 )
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_interface
 from ..utils.failures import describe_error
 from ..utils.logs import shared_log
@@ -43,7 +43,7 @@ class _Counts:
     errors: int = 0
 
 
-class DatagramBroadcaster:
+class DatagramBroadcaster(AsyncCloseable):
     """Sends datagrams to all of its transports, and waits for none of them.
 
     The payload is converted once and queued at each transport. A slow transport does not
@@ -172,17 +172,6 @@ class DatagramBroadcaster:
             transport.remove_close_callback(self._transport_closed)
         self._counts.clear()
         self._order = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def _hand_over(
         self,

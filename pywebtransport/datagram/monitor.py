@@ -1,12 +1,12 @@
-"""Samples, alerts and trends of one datagram transport."""
+"""Compatibility name: samples, alerts and trends of a session's datagrams."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_integer, check_interface, check_number, check_text
 from ..utils.sampling import Findings, Sample, Sampler, last
 
@@ -35,7 +35,7 @@ _COUNTERS = (
 )
 
 
-class DatagramMonitor:
+class DatagramMonitor(AsyncCloseable):
     """Samples the counters of a datagram transport at regular intervals.
 
     Use it as ``async with DatagramMonitor(session.datagrams) as monitor:``. It takes
@@ -152,6 +152,10 @@ class DatagramMonitor:
         """
         return last(self._sampler.samples, limit)
 
+    def take_sample(self) -> dict[str, Any]:
+        """Take one more sample now, and return it."""
+        return self._sampler.sample()
+
     def get_trend(self, figure: str) -> str:
         """Return how a value changes: ``increasing``, ``decreasing`` or ``stable``.
 
@@ -175,14 +179,6 @@ class DatagramMonitor:
             self._transport.add_close_callback(self._ended)
             self._sampler.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # --------------------------------------------------------------- internal
 

@@ -1,17 +1,16 @@
-"""A bounded queue of datagrams with priorities and ages."""
+"""Compatibility name: a bounded queue of datagrams with priorities and age limits."""
 
 from __future__ import annotations
 
 from collections import deque
-from types import TracebackType
-from typing import Self
 
 from .._core.datagram_arguments import MAX_PRIORITY, check_age, check_limit, check_priority
 from .._core.datagram_message import DatagramMessage
 from ..exceptions import DatagramError, TimeoutError
-from ..utils import get_timestamp
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_instance, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
+from ..utils.timing import get_timestamp
 
 __all__ = ["DatagramQueue"]
 
@@ -20,7 +19,7 @@ DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 _PRIORITIES = MAX_PRIORITY + 1
 
 
-class DatagramQueue:
+class DatagramQueue(AsyncCloseable):
     """A queue of datagrams: higher priorities first, in order within a priority.
 
     ``put`` never waits. A queue that is full, by number or by bytes, drops the oldest
@@ -159,17 +158,6 @@ class DatagramQueue:
         sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
         limits = {"max_size": self._max_size, "bytes": self._bytes, "max_bytes": self._max_bytes}
         return {"size": self.qsize(), **limits, **sizes}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def _next(self) -> DatagramMessage | None:
         datagram = self._take()

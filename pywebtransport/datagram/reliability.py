@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +16,7 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
+from ..utils import clock
 from ..utils.checks import NEVER, check_interface, check_timeout
 from ..utils.gates import ONLY, Gates, TooLate
 from ..utils.turns import Turns
@@ -235,7 +235,7 @@ class DatagramReliabilityLayer:
         Cancellation: safe.
         """
         timeout = check_timeout("timeout", timeout)
-        started = time.monotonic()
+        started = clock.monotonic()
         while self._sender.unacknowledged:
             self._check()
             left = _left(timeout, started)
@@ -334,7 +334,7 @@ class DatagramReliabilityLayer:
                 # What is here already is taken without a wait, and may be much.
                 await turns.pause()
                 frames = await self._transport.receive_many(_BATCH)
-                now = time.monotonic()
+                now = clock.monotonic()
                 for frame in frames:
                     self._arrived(frame, now)
                 if self._receiver.waiting:
@@ -370,7 +370,7 @@ class DatagramReliabilityLayer:
                 self._ack_due = not self._transport.submit(
                     self._receiver.acknowledgement(), _ACK_PRIORITY, None
                 )
-            if self._ack_due or not self._sender.transmit(time.monotonic(), self._submit):
+            if self._ack_due or not self._sender.transmit(clock.monotonic(), self._submit):
                 self._resumer = self._transport.writable_future()
                 self._resumer.add_done_callback(self._resume)
         except WebTransportError as error:
@@ -387,7 +387,7 @@ class DatagramReliabilityLayer:
 
     def _arm(self) -> None:
         """Make sure that the timer fires in time. It may fire too early, which is cheaper."""
-        now = time.monotonic()
+        now = clock.monotonic()
         deadline = self._sender.deadline(now)
         if deadline is None or self._over is not None:
             return
@@ -402,7 +402,7 @@ class DatagramReliabilityLayer:
     def _expired(self) -> None:
         """The timer fired."""
         self._timer = None
-        if self._sender.timeout(time.monotonic()):
+        if self._sender.timeout(clock.monotonic()):
             self._pump()
             self._arm()
             return
@@ -455,4 +455,4 @@ class DatagramReliabilityLayer:
 
 def _left(timeout: float | None, started: float) -> float | None:
     """Seconds of a timeout that are left; None: no limit."""
-    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+    return None if timeout is None else max(0.0, timeout - (clock.monotonic() - started))

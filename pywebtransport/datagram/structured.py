@@ -1,4 +1,4 @@
-"""Compatibility names: messages as datagrams."""
+"""Compatibility path of structured datagrams: import them from ``pywebtransport.datagram``."""
 
 from .._core.structured_datagrams import StructuredDatagramTransport
 

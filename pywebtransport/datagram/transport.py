@@ -1,4 +1,4 @@
-"""Compatibility names: the datagrams of a session."""
+"""Compatibility path of the datagram classes: import them from ``pywebtransport.datagram``."""
 
 from .._core.datagram_message import DatagramMessage, DatagramStats
 from .._core.datagram_transport import WebTransportDatagramTransport

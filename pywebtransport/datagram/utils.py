@@ -1,4 +1,4 @@
-"""Heartbeats, and a throughput test for datagrams."""
+"""Compatibility names: heartbeats, and a throughput test for datagrams."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import os
 import struct
-import time
 from typing import TYPE_CHECKING, Any
 
 from .._core.datagram_arguments import check_age, check_limit
 from .._core.heartbeats import create_heartbeat_datagram, is_heartbeat_datagram
 from ..exceptions import DatagramTooLargeError, WebTransportError
+from ..utils import clock
 from ..utils.checks import check_interface
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ async def datagram_throughput_test(
     echoes = _Echoes()
     reader = asyncio.get_running_loop().create_task(echoes.read(transport))
     errors = 0
-    started = time.perf_counter()
+    started = clock.monotonic()
     try:
         try:
             await _send_for(transport, duration, datagram_size, echoes.nonce)
         except WebTransportError:
             errors = 1
-        elapsed = time.perf_counter() - started
+        elapsed = clock.monotonic() - started
         await _settle(transport, before, echoes)
     finally:
         reader.cancel()
@@ -151,7 +151,7 @@ class _Echoes:
         self.count += 1
         if self.count % self._stride:
             return
-        self._times.append((time.perf_counter_ns() - _STAMP.unpack_from(data)[1]) / 1e9)
+        self._times.append((clock.monotonic_ns() - _STAMP.unpack_from(data)[1]) / 1e9)
         if len(self._times) >= _MAX_SAMPLES:
             # Keep only every second sample from now on.
             del self._times[::2]
@@ -161,14 +161,14 @@ class _Echoes:
 async def _send_for(
     transport: WebTransportDatagramTransport, duration: float, size: int, nonce: bytes
 ) -> None:
-    end = time.perf_counter() + duration
+    end = clock.monotonic() + duration
     padding = bytes(max(0, size - _STAMP.size))
-    while time.perf_counter() < end:
+    while clock.monotonic() < end:
         for _ in range(_BURST):
             if size < _STAMP.size:
                 await transport.send(bytes(size))
             else:
-                await transport.send(_STAMP.pack(nonce, time.perf_counter_ns()) + padding)
+                await transport.send(_STAMP.pack(nonce, clock.monotonic_ns()) + padding)
         await asyncio.sleep(0)
 
 

@@ -18,6 +18,7 @@ from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import SerializationError, WebTransportError, invalid_config
 from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.rounds import Round, Rounds
@@ -65,7 +66,7 @@ class _Subscription:
         self.task: asyncio.Task[None] | None = None
 
 
-class EventBus:
+class EventBus(AsyncCloseable):
     """Passes events from publishers to subscribers who know only their type.
 
     Without a backend it serves one process, and handlers get the very
@@ -152,9 +153,6 @@ class EventBus:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
 
     @classmethod
     async def get_instance(cls) -> EventBus:

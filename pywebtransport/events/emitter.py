@@ -15,12 +15,12 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from .._states import EventData, EventType, Timeout
 from ..constants import DEFAULT_CLOSE_TIMEOUT
 from ..exceptions import TimeoutError, WebTransportError
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_callable, check_integer, check_text, check_timeout
 from ..utils.failures import log_application_error, name_of, session_among
 from ..utils.logs import shared_log
@@ -126,7 +126,7 @@ class _State:
         return True
 
 
-class EventEmitter:
+class EventEmitter(AsyncCloseable):
     """Lets others listen to what happens to an object.
 
     Handlers are functions or coroutine functions of one :class:`Event`. A
@@ -174,17 +174,6 @@ class EventEmitter:
             if not future.done():
                 future.set_exception(WebTransportError("The emitter was closed while waiting"))
         await end_tasks(state.tasks, timeout=timeout, logger=logger, what="event handlers")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def pause(self) -> None:
         """Hold events back until :meth:`resume`.

@@ -15,8 +15,8 @@ from ..exceptions import (
     TimeoutError,
     WebTransportError,
 )
-from ..utils import get_timestamp
 from ..utils.checks import check_text
+from ..utils.timing import get_timestamp
 
 __all__ = ["Event", "EventHandler"]
 

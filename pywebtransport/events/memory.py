@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..exceptions import ConnectionError
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_callable, check_count, check_text
 from .backend import (
     DEFAULT_MAX_PAYLOAD_SIZE,
@@ -32,7 +33,7 @@ class _Subscription:
     deliver: Deliver
 
 
-class MemoryBackend:
+class MemoryBackend(AsyncCloseable):
     """An :class:`EventBackend` within the process: no server, no copies, no queue.
 
     A message is handed to its subscribers before ``publish`` returns; when they are many, over
@@ -67,9 +68,6 @@ class MemoryBackend:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
 
     async def start(self) -> None:
         """Accept messages from now on; idempotent."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from ..exceptions import AuthenticationError, ConnectionError
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_callable, check_count, check_seconds, check_text
 from ..utils.failures import log_application_error, name_of
 from ..utils.logs import BoundedLog
@@ -63,7 +64,7 @@ class _Channel:
         return (f"P{verb}" if kind == b"pmessage" else verb), name
 
 
-class RedisBackend:
+class RedisBackend(AsyncCloseable):
     """An :class:`EventBackend` on Redis ``PUBLISH`` and ``SUBSCRIBE``.
 
     Delivery is *at most once*: what is published while this process is not
@@ -164,9 +165,6 @@ class RedisBackend:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
 
     async def start(self) -> None:
         """Connect; idempotent. From then on lost connections are made again.

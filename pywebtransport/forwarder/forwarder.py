@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from types import TracebackType
 from typing import Self
 
 from .._header_map import HeaderMap
@@ -20,11 +19,12 @@ from ..exceptions import (
     WebTransportError,
 )
 from ..session import WebTransportSession
-from ..utils import build_webtransport_url, parse_webtransport_url
+from ..utils._closing import AsyncCloseable
 from ..utils.failures import describe_error
 from ..utils.logs import BoundedLog
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.urls import build_webtransport_url, parse_webtransport_url
 from .identity import forwarded_fields, says_who
 from .relay import Relay
 
@@ -57,7 +57,7 @@ _OWN_FIELDS = frozenset(
 )
 
 
-class WebTransportForwarder:
+class WebTransportForwarder(AsyncCloseable):
     """Relays sessions to an upstream server: streams, datagrams, resets, drain and close.
 
     ::
@@ -190,14 +190,6 @@ class WebTransportForwarder:
         if self.is_closed:
             raise ClientError("the forwarder is closed; make a new one")
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ internal
 

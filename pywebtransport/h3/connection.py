@@ -9,6 +9,7 @@ Handlers report a broken rule by raising one of the private exceptions of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ from ..exceptions import (
     HandshakeError,
     ProtocolError,
     SessionError,
+    StreamError,
     WebTransportNotSupportedError,
 )
 from ..utils.text import printable
@@ -723,7 +725,8 @@ class H3Connection:
         if self._control is None:
             self._control_backlog += data
         elif not self._closed:
-            self._control.write(data)
+            with suppress(StreamError):  # stopped, or the connection ended: news of it follows
+                self._control.write(data)
 
     def _open_critical(self) -> None:
         """Open our control and QPACK streams, as far as the peer allows now."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .._transport import Stream
+from ..exceptions import StreamError
 from .constants import H3Error
 from .errors import H3ConnectionError
 from .parts import Connection
@@ -43,13 +44,19 @@ class LocalCritical:
         self._stream = stream
 
     def write(self, data: bytes) -> None:
-        """Write QPACK instructions.
+        """Write QPACK instructions; nothing when the connection has ended.
 
         Raises:
             H3ConnectionError: the peer does not read them.
         """
         limit = self._connection.options.max_capsule_backlog
-        if data and self._stream.write(data) > limit:
+        if not data:
+            return
+        try:
+            queued = self._stream.write(data)
+        except StreamError:
+            return  # stopped, or the connection ended: news of it follows
+        if queued > limit:
             raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, "the peer does not read QPACK streams")
 
     def ready(self, stream: Stream) -> None:

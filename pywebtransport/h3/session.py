@@ -13,6 +13,7 @@ from .._transport import Group, Stream, TimerHandle
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
+    SessionClosedError,
     SessionError,
     SessionRejectedError,
 )
@@ -380,7 +381,13 @@ class H3Session:
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):
-            raise self._error("the client has given up the request")
+            # What became of the stream is told later; the session is over now, so that nobody
+            # takes a client that left for a mistake of the application.
+            error = SessionClosedError(
+                f"session {self.session_id}: the client has given up the request", remote=True
+            )
+            self._lost(error, remote=True)
+            raise error
         self.status = 200
         self.response_headers = fields
         self.application_protocol = application_protocol

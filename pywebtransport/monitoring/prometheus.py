@@ -8,13 +8,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..client import WebTransportClient
 from ..exceptions import ConfigurationError, ServerError, invalid_config
 from ..server import ServerApp, WebTransportServer
-from ..utils import load_certificate
+from ..utils._closing import AsyncCloseable
+from ..utils.certificates import load_certificate
 from ..utils.checks import check_instance, check_integer, check_text
 from ..utils.extras import require
 from ..utils.system import explain_os_error
@@ -295,7 +295,7 @@ class Metrics:
 _OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "le"})
 
 
-class MetricsEndpoint:
+class MetricsEndpoint(AsyncCloseable):
     """Serves metrics over HTTP, by default on ``http://127.0.0.1:9464/metrics``.
 
     ``async with MetricsEndpoint(metrics):``. The HTTP server is that of
@@ -388,14 +388,6 @@ class MetricsEndpoint:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def _stop(server: Any, thread: threading.Thread) -> None:

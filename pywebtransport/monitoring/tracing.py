@@ -10,9 +10,9 @@ from ..client import WebTransportClient
 from ..events import Event
 from ..exceptions import SessionRejectedError, WebTransportError
 from ..session import WebTransportSession
-from ..utils import parse_webtransport_url
 from ..utils.checks import check_instance
 from ..utils.extras import require
+from ..utils.urls import parse_webtransport_url
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider

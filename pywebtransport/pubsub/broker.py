@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from .._core.opening import ReachedLimit, reached_limit
@@ -30,12 +29,14 @@ from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
 from ..stream import WebTransportSendStream
+from ..utils._closing import AsyncCloseable
 from ..utils.budget import PROCESS, ByteBudget
 from ..utils.checks import check_instance, check_integer, check_signature
 from ..utils.logs import SHARED_BURST, BoundedLog
 from ..utils.rounds import Round, Rounds
 from ..utils.stuck import LAST_WORDS, end_tasks, run_within
 from ..utils.text import printable
+from ..utils.turns import Turns, for_each
 from .delivery import Delivery
 from .exceptions import (
     PubSubError,
@@ -89,7 +90,7 @@ _CREDIT_GRACE = 0.1
 logger = logging.getLogger("pywebtransport.pubsub")
 
 
-class Broker:
+class Broker(AsyncCloseable):
     """Connects the publishers and subscribers of many sessions, and of many servers.
 
     One per application. Messages go through a backend: by default within the
@@ -265,14 +266,6 @@ class Broker:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------- serving
 
@@ -626,10 +619,9 @@ class _Client:
             ) from error
 
     def end(self) -> None:
-        """Forget everything about the session."""
+        """Forget everything about the session; with many subscriptions over several turns."""
         self._ended = True
-        for delivery in tuple(self.subscriptions.values()):
-            delivery.end()
+        for_each(Turns.of(), tuple(self.subscriptions.values()), Delivery.end)
 
     def _settle(self) -> None:
         """Find room: what left the streams takes none any more."""

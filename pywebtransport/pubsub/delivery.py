@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..exceptions import TimeoutError, WebTransportError
 from ..stream import WebTransportSendStream
+from ..utils.turns import Turns
 from .exceptions import PubSubErrorCode
 from .messages import BackpressurePolicy, Dropped, Gap
 from .queue import MessageQueue
@@ -194,6 +195,8 @@ class Delivery:
     def _wake(self) -> None:
         if self._pump is None and self._stream is not None:
             self._pump = asyncio.create_task(self._run(self._stream), name="pubsub delivery")
+            # Of many subscriptions, no more take their step in one turn than fit into it.
+            Turns.of().woke()
 
     async def _run(self, stream: WebTransportSendStream) -> None:
         """Send what waits, then end; flow control of the subscriber is where it stops."""

@@ -8,7 +8,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from .._states import Timeout
@@ -24,6 +23,7 @@ from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
+from ..utils._closing import AsyncCloseable
 from ..utils.checks import check_callable, check_instance, check_integer
 from ..utils.text import printable
 from ..utils.turns import Turns
@@ -52,7 +52,7 @@ CLOSE_TIMEOUT = 5.0
 logger = logging.getLogger("pywebtransport.pubsub")
 
 
-class PubSubManager:
+class PubSubManager(AsyncCloseable):
     """Publishes and subscribes at the broker on the other end of a session.
 
     It takes all incoming unidirectional streams of the session, and its
@@ -196,14 +196,6 @@ class PubSubManager:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # ------------------------------------------------------------------ publishing
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from ..exceptions import (
@@ -20,6 +19,7 @@ from ..serializer._messages import MessageCodec
 from ..serializer._rebuild import rebuild_in_turns
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportReceiveStream
+from ..utils._closing import AsyncCloseable
 from ..utils.failures import log_application_error
 from ..utils.gates import ONLY, Gates
 from ..utils.text import printable
@@ -54,7 +54,7 @@ class _Manager(Protocol):
     def forget(self, number: int) -> None: ...
 
 
-class Subscription:
+class Subscription(AsyncCloseable):
     """Messages of the topics that a pattern names. Made by ``PubSubManager.subscribe``.
 
     Use it as ``async with``, or ``await`` it and ``close`` it later. Then iterate.
@@ -134,14 +134,6 @@ class Subscription:
 
     async def __aenter__(self) -> Self:
         return await self._subscribe()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """End the subscription, and wait until the broker confirmed. Idempotent.
@@ -333,7 +325,8 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
     while True:
         try:
             with structured.holding() as holding:
-                return await structured.receive_encoded(holding)
+                received = await structured.receive_encoded(holding)
+            return None if received is None else (received[0], bytes(received[1]))
         except TimeoutError:  # read_timeout of the streams
             continue
 

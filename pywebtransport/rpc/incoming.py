@@ -106,10 +106,16 @@ class IncomingCalls:
 
     async def _accept(self) -> None:
         """Take streams while there are slots for them."""
+        turns = Turns.of()
         async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
             task.add_done_callback(partial(self._handled, stream))
+            # Its first step is one of the next turn's: no more of them than fit into it. But it
+            # stands in no line for that: streams that are not read use up the peer's credit.
+            turns.woke()
+            if turns.is_over:
+                await asyncio.sleep(0)
             while len(self.tasks) >= self._limit:
                 await self._slot_waiters.wait()
 

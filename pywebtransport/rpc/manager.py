@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from .._core.opening import reached_limit
@@ -27,10 +26,12 @@ from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
 from ..stream import StructuredStream, WebTransportStream
+from ..utils._closing import AsyncCloseable
 from ..utils.budget import ByteBudget
 from ..utils.checks import check_instance
 from ..utils.slots import Slots
 from ..utils.tasks import is_being_cancelled
+from ..utils.text import printable
 from .call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
 from .exceptions import (
     RpcCancelledError,
@@ -80,7 +81,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class RpcManager:
+class RpcManager(AsyncCloseable):
     """Calls methods of the peer, and serves methods to it, over one session.
 
     Both ends are equal: each may register methods and call the other's. Every
@@ -181,6 +182,11 @@ class RpcManager:
         return self._closed
 
     @property
+    def request_budget(self) -> ByteBudget:
+        """Advanced: the bytes of requests being sent, ``used`` now and at the ``peak``."""
+        return self._under_way
+
+    @property
     def active_calls(self) -> dict[str, int]:
         """Calls under way now, by direction: ``incoming`` and ``outgoing``."""
         return {"incoming": len(self._incoming.tasks), "outgoing": len(self._outgoing)}
@@ -279,14 +285,6 @@ class RpcManager:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     # ------------------------------------------------------------------- calling
 
     @overload
@@ -298,6 +296,7 @@ class RpcManager:
         timeout: Timeout = None,
         named_params: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        **named: Any,
     ) -> T: ...
 
     @overload
@@ -309,6 +308,7 @@ class RpcManager:
         timeout: Timeout = None,
         named_params: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        **named: Any,
     ) -> Any: ...
 
     async def call(
@@ -319,8 +319,9 @@ class RpcManager:
         timeout: Timeout = None,
         named_params: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        **named: Any,
     ) -> Any:
-        """Run a method of the peer.
+        """Run a method of the peer: ``await rpc.call("add", 1, b=2)``.
 
         Args:
             method: Its name there.
@@ -328,8 +329,10 @@ class RpcManager:
             result_type: Type to rebuild the result as, for instance a dataclass.
             timeout: Seconds for everything, waiting for a free stream included; the
                 peer ends its handler then too. None: ``default_timeout``.
-            named_params: Parameters by name.
+            named_params: Parameters by name, for those whose names are arguments of this
+                method (``method``, ``timeout``, ...) or no identifiers.
             metadata: Names and texts for the interceptors of the peer.
+            **named: Parameters by name.
 
         Returns:
             What the method returned.
@@ -352,7 +355,7 @@ class RpcManager:
         """
         if result_type is not None:
             check_type("result_type", result_type)
-        call = self._outgoing_call(method, params, timeout, named_params, metadata)
+        call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
         progress = _Progress()
         return await self._within(
             call, lambda deadline: self._ask(call, deadline, result_type, progress), progress
@@ -365,6 +368,7 @@ class RpcManager:
         timeout: Timeout = None,
         named_params: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        **named: Any,
     ) -> None:
         """Run a method of the peer without an answer: not even errors come back.
 
@@ -377,7 +381,7 @@ class RpcManager:
 
         Cancellation: safe; the notification was sent or not.
         """
-        call = self._outgoing_call(method, params, timeout, named_params, metadata)
+        call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
         call.is_notification = True
         progress = _Progress()
         await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
@@ -389,8 +393,9 @@ class RpcManager:
         method: str,
         params: tuple[Any, ...],
         timeout: float | None,
-        named: Mapping[str, Any] | None,
+        named_params: Mapping[str, Any] | None,
         metadata: Mapping[str, str] | None,
+        named: dict[str, Any],
     ) -> RpcCall:
         check_method(method)
         if timeout is None:
@@ -402,7 +407,7 @@ class RpcManager:
             direction=RpcDirection.OUTGOING,
             method=method,
             params=params,
-            named_params=_entries("named_params", named),
+            named_params=_named(named_params, named),
             metadata=_metadata(metadata),
             timeout=timeout,
         )
@@ -588,6 +593,21 @@ def _entries(key: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise invalid_config(key=key, value=given, reason="expected a mapping of names to values")
     return dict(given)
+
+
+def _named(params: Any, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Parameters by name, given in one mapping or as keyword arguments, or some of each."""
+    if params is None:
+        return keywords
+    entries = _entries("named_params", params)
+    for name in keywords:
+        if name in entries:
+            raise invalid_config(
+                key="named_params",
+                value=params,
+                reason=f"parameter {printable(name)!r} is also given as a keyword argument",
+            )
+    return entries | keywords
 
 
 def _metadata(given: Any) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Generator
 from dataclasses import fields
 from itertools import accumulate, chain
 from operator import sub
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..exceptions import SerializationError
 from ..utils.checks import check_callable, check_integer
+from ..utils.turns import finish
 
 __all__ = [
     "CONTAINER",
@@ -21,6 +23,7 @@ __all__ = [
     "HIGHEST_ITEMS",
     "HIGHEST_SIZE",
     "NAME",
+    "PIECE",
     "check_hook",
     "check_json_depth",
     "check_json_items",
@@ -29,9 +32,11 @@ __all__ = [
     "check_value_depth",
     "checked_bytes",
     "json_items",
-    "json_memory",
+    "json_memory_steps",
     "memory_of",
+    "too_deep",
     "too_many_items",
+    "value_depth_steps",
 ]
 
 DEFAULT_MAX_SIZE = 4 * 1024 * 1024
@@ -46,6 +51,9 @@ CONTAINER = 4
 """Items that an array or an object counts as: making one takes as long as four numbers."""
 NAME = 2
 """Items that the name of a member counts as: it is hashed, and looked for."""
+
+PIECE = 16_384
+"""Bytes that are looked at before others may have their turn: a fraction of a millisecond."""
 
 HIGHEST_SIZE = 2**32 - 1
 HIGHEST_ITEMS = 2**32 - 1
@@ -62,6 +70,8 @@ _NOT_ITEMS = bytes(set(range(256)) - set(b'"[{,:'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _WORTH_IT = 16
+# Values that are looked at between two steps.
+_STEP = 4096
 _OPENING = re.compile(rb"\[+")
 _CLOSING = re.compile(rb"\]+")
 
@@ -124,10 +134,19 @@ def memory_of(size: int, max_items: int, items: int, containers: int = 0, names:
     return size + min(made, _ITEM * max_items)
 
 
-def json_memory(data: bytes, max_items: int) -> int:
-    """``memory_of`` a JSON text."""
-    containers = data.count(b"[") + data.count(b"{")
-    return memory_of(len(data), max_items, 1 + data.count(b","), containers, names=data.count(b":"))
+def json_memory_steps(data: bytes, max_items: int) -> Generator[None, None, int]:
+    """``memory_of`` a JSON text, which is looked at a piece at a time."""
+    items, containers, names = 1, 0, 0
+    for start in range(0, len(data), PIECE):
+        if start:
+            yield
+        piece = data[start : start + PIECE] if len(data) > PIECE else data
+        items += piece.count(b",")
+        containers += piece.count(b"[") + piece.count(b"{")
+        names += piece.count(b":")
+        if items + containers + names > max_items:
+            break  # it counts as the most already
+    return memory_of(len(data), max_items, items, containers, names)
 
 
 def json_items(data: bytes) -> int:
@@ -198,16 +217,23 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
     # Up by the brackets that open, after going down by those that closed before them.
     up, down = map(len, _OPENING.findall(text)), map(len, _CLOSING.findall(text))
     if levels + max(accumulate(map(sub, up, chain((0,), down))), default=0) > max_depth:
-        raise _too_deep(max_depth)
+        raise too_deep(max_depth)
 
 
 def check_value_depth(value: Any, max_depth: int) -> None:
     """Raise SerializationError when containers, dataclasses among them, nest too deeply."""
+    finish(value_depth_steps(value, max_depth))
+
+
+def value_depth_steps(value: Any, max_depth: int) -> Generator[None, None, None]:
+    """As ``check_value_depth``, in steps between which others may have their turn."""
     level = [value]
     for _ in range(max_depth + 1):
         containers = False
         inner: list[Any] = []
-        for item in level:
+        for count, item in enumerate(level, 1):
+            if not count % _STEP:
+                yield
             kind = type(item)
             if kind in _LEAVES:
                 continue
@@ -227,10 +253,10 @@ def check_value_depth(value: Any, max_depth: int) -> None:
         if not containers:
             return
         level = inner
-    raise _too_deep(max_depth)
+    raise too_deep(max_depth)
 
 
-def _too_deep(max_depth: int) -> SerializationError:
+def too_deep(max_depth: int) -> SerializationError:
     return SerializationError(
         f"the message nests deeper than max_depth={max_depth} levels",
         details={"max_depth": max_depth},

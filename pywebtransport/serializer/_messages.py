@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 from ..exceptions import ConfigurationError, SerializationError
 from ..utils.text import printable
 from ..utils.turns import Turns
+from ._limits import PIECE
 from ._protocol import Serializer
 from ._rebuild import rebuild_in_turns
 from ._texts import shown
@@ -25,13 +27,23 @@ _QUICK = 65_536
 """Bytes of a message in memory that nobody need wait for: some tens of microseconds."""
 
 
+_T = TypeVar("_T")
+
+
+class _InSteps(Protocol):
+    """A serializer that lets others have their turn while it looks at a large message."""
+
+    def _size_steps(self, data: bytes, /) -> Generator[None, None, int]: ...
+    def _plain_steps(self, data: bytes, /) -> Generator[None, None, Any]: ...
+
+
 class MessageCodec:
     """A registry of message types and the serializer for them."""
 
     __slots__ = (
         "_deserialize",
         "_ids",
-        "_rebuilds",
+        "_own",
         "_serialize",
         "_size",
         "_types",
@@ -81,7 +93,9 @@ class MessageCodec:
         self._deserialize = serializer.deserialize
         self._size: Callable[[bytes], int] | None = getattr(serializer, "decoded_size", None)
         # Those of an application may make of a class what they want.
-        self._rebuilds = type(serializer) in (JSONSerializer, MsgPackSerializer)
+        self._own: _InSteps | None = None
+        if type(serializer) in (JSONSerializer, MsgPackSerializer):
+            self._own = cast("_InSteps", serializer)
 
     def encode(self, obj: Any) -> tuple[int, bytes]:
         """Type ID and payload of an object.
@@ -133,10 +147,23 @@ class MessageCodec:
         """Bytes that a message takes in memory once it is decoded, at most, as far as known."""
         return _GROWTH * len(payload) if self._size is None else self._size(payload)
 
+    async def decoded_size_in_turns(self, payload: bytes) -> int:
+        """As ``decoded_size``; a large message waits for its turn even for that.
+
+        Cancellation: safe.
+        """
+        if len(payload) <= PIECE:
+            return self.decoded_size(payload)
+        await Turns.of().pause()
+        if self._own is None:
+            return self.decoded_size(payload)
+        return await _in_turns(self._own._size_steps(payload))
+
     async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.
 
-        Objects of an application's classes are made a slice of a turn at a time.
+        It is looked at, and objects of an application's classes are made, a slice of a turn at
+        a time.
 
         Args:
             type_id: What the message is.
@@ -150,12 +177,11 @@ class MessageCodec:
         turns = Turns.of()
         await turns.pause()
         cls = self._types.get(type_id)
-        if cls is None or not self._rebuilds:
-            with _collector_waiting():
+        if cls is None or self._own is None:
+            with _uninterrupted(turns):
                 return self.decode(type_id, payload)
         try:
-            with _collector_waiting():
-                plain = self._deserialize(data=payload)
+            plain = await _in_turns(self._own._plain_steps(payload))
             await turns.pause()
             return await rebuild_in_turns(plain, cls)
         except SerializationError as error:
@@ -167,21 +193,39 @@ class MessageCodec:
         return type_id in self._types
 
 
+async def _in_turns(steps: Generator[None, None, _T]) -> _T:
+    """Take steps, with pauses when the slice of a turn is used up.
+
+    Cancellation: safe; the rest is not done.
+    """
+    turns = Turns.of()
+    while True:
+        try:
+            with _uninterrupted(turns):
+                next(steps)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+        await turns.pause()
+
+
 @contextlib.contextmanager
-def _collector_waiting() -> Iterator[None]:
-    """Let the garbage collector wait until a large message is there.
+def _uninterrupted(turns: Turns) -> Iterator[None]:
+    """Account for the time of what cannot be interrupted, and let the garbage collector wait.
 
     Thousands of new objects would else set off collections of everything that the process has,
     which takes many times as long as the message; and no parser leaves garbage.
     """
-    if not gc.isenabled():
-        yield
-        return
+    enabled = gc.isenabled()
     gc.disable()
+    # Of this thread: others may have the processor meanwhile.
+    began = time.thread_time_ns()
     try:
         yield
     finally:
-        gc.enable()
+        turns.took(time.thread_time_ns() - began)
+        if enabled:
+            gc.enable()
 
 
 def _bad_registry(what: str, value: Any) -> ConfigurationError:

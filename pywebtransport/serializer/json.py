@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
+from ..utils.turns import finish
 from ._limits import (
     DEFAULT_MAX_DEPTH,
     DEFAULT_MAX_ITEMS,
@@ -22,25 +22,18 @@ from ._limits import (
     check_limit,
     check_size,
     checked_bytes,
-    json_memory,
+    json_memory_steps,
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._protocol import Serializer
 from ._rebuild import rebuild
+from ._scan import half_pair_steps, has_long_integer, json_scan_steps, large_number_steps
 from ._write import record_to_plain, refused
 
 __all__ = ["JSONSerializer"]
 
-# The quick parsers turn integers beyond 64 bits, which have 19 digits or more, into floats.
-_DIGITS = bytes(48 if chr(code).isdecimal() else 32 for code in range(128)) + b" " * 128
-_LONG = b"0" * 19
-# Without these no number is too large for a float.
-_LARGE = re.compile(rb"[eE]\+?[0-9]{3}")
-_HUGE = b"0" * 309
-# In a text without escaped backslashes.
-_HALF_PAIR = re.compile(
-    rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
-)
+# Texts from this size on are looked at a piece at a time.
+_LARGE = 65_536
 
 _Parse = Callable[[bytes], Any]
 
@@ -75,7 +68,8 @@ class JSONSerializer(Serializer):
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
             max_items: Most values in one message, both ways; an array or object counts as four,
-                the name of a member as two. A message at the limit takes some milliseconds, in
+                the name of a member as two, and in a text of 64 KiB or more an integer of N digits,
+                128 or more, as N * N / 8192. A message at the limit takes some milliseconds, in
                 which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
@@ -136,7 +130,11 @@ class JSONSerializer(Serializer):
         Args:
             data: The whole text; it is not parsed.
         """
-        return json_memory(data, self._max_items)
+        return finish(self._size_steps(data))
+
+    def _size_steps(self, data: bytes) -> Generator[None, None, int]:
+        """``decoded_size`` in steps between which others may have their turn."""
+        return json_memory_steps(data, self._max_items)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one JSON text.
@@ -152,18 +150,42 @@ class JSONSerializer(Serializer):
                 ``Order.items[3].price``.
         """
         data = checked_bytes(data, self._max_size)
-        check_json_items(data, self._max_items)
-        check_json_depth(data, self._max_depth)
-        loads = self._quick_loads
-        if loads is None or _has_long_integer(data):
-            loads = self._loads
-        try:
-            value = loads(data)
-        except (ValueError, RecursionError) as error:
-            raise SerializationError(
-                f"malformed JSON ({len(data)} bytes): {error}", original_exception=error
-            ) from error
+        quick = self._quick_loads
+        if len(data) < _LARGE and quick is not None and not has_long_integer(data):
+            # Nearly every message.
+            check_json_items(data, self._max_items)
+            check_json_depth(data, self._max_depth)
+            try:
+                value = quick(data)
+            except (ValueError, RecursionError) as error:
+                raise _malformed(data, error) from error
+        else:
+            value = finish(self._plain_steps(data))
         return value if obj_type is None else rebuild(value, obj_type)
+
+    def _plain_steps(self, data: bytes) -> Generator[None, None, Any]:
+        """``deserialize`` to plain data, in steps between which others may have their turn."""
+        data = checked_bytes(data, self._max_size)
+        if len(data) < _LARGE:
+            check_json_items(data, self._max_items)
+            check_json_depth(data, self._max_depth)
+            is_long = has_long_integer(data)
+        else:
+            is_long = yield from json_scan_steps(data, self._max_items, self._max_depth)
+            yield  # before the parser, which cannot be interrupted
+        quick = self._quick_loads
+        try:
+            if quick is not None and not is_long:
+                return quick(data)
+            is_large = yield from large_number_steps(data)
+            decode = self._decode_large if is_large else self._decode_text
+            value = decode(str(data, "utf-8"))
+            yield
+            if b"\\u" in data and (yield from half_pair_steps(data)):
+                raise ValueError("an escape names half a surrogate pair")
+        except (ValueError, RecursionError) as error:
+            raise _malformed(data, error) from error
+        return value
 
     def _dumps(self, obj: Any) -> bytes:
         if self._by_annotations and hasattr(type(obj), "__dataclass_fields__"):
@@ -183,15 +205,6 @@ class JSONSerializer(Serializer):
         if self._names_keys and has_other_keys(obj):
             obj = plain_tree(obj, self._hook)
         return self._encoder.encode(obj).encode()
-
-    def _loads(self, data: bytes) -> Any:
-        large = _LARGE.search(data) is not None or _HUGE in data.translate(_DIGITS)
-        decode = self._decode_large if large else self._decode_text
-        value = decode(str(data, "utf-8"))
-        # An escape can name half a surrogate pair, which is no character.
-        if b"\\u" in data and _HALF_PAIR.search(data.replace(rb"\\", b"  ")):
-            raise ValueError("an escape names half a surrogate pair")
-        return value
 
 
 def _make_encoder(kwargs: dict[str, Any]) -> tuple[json.JSONEncoder, Callable[[Any], Any]]:
@@ -254,18 +267,10 @@ def _find_loads() -> _Parse | None:
     return decode
 
 
-def _has_long_integer(data: bytes) -> bool:
-    """Whether there may be an integer of 19 digits or more: not one, but a fraction, is common."""
-    digits = data.translate(_DIGITS)
-    start = digits.find(_LONG)
-    while start >= 0:
-        end = digits.find(b" ", start)
-        if end < 0:
-            return True
-        if data[start - 1 : start] != b"." and data[end] not in b".eE":
-            return True
-        start = digits.find(_LONG, end)
-    return False
+def _malformed(data: bytes, error: Exception) -> SerializationError:
+    return SerializationError(
+        f"malformed JSON ({len(data)} bytes): {error}", original_exception=error
+    )
 
 
 def _finite_float(text: str) -> float:

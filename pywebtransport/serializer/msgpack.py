@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
 from ..utils.extras import require
+from ..utils.turns import finish
 from ._limits import (
     CONTAINER,
     DEFAULT_MAX_DEPTH,
@@ -16,6 +18,7 @@ from ._limits import (
     HIGHEST_ITEMS,
     HIGHEST_SIZE,
     NAME,
+    PIECE,
     check_hook,
     check_limit,
     check_size,
@@ -23,6 +26,7 @@ from ._limits import (
     checked_bytes,
     memory_of,
     too_many_items,
+    value_depth_steps,
 )
 from ._plain import plain_hook
 from ._protocol import Serializer
@@ -34,6 +38,9 @@ __all__ = ["MsgPackSerializer"]
 # First bytes of arrays and maps: 0x80-0x9f, 0xdc-0xdf. Others may have these values too.
 _NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 
+
+# What an unpacker says of such a claim.
+_TOO_LONG = re.compile("exceeds max_(array|map)_len")
 
 _ABOUT_KEYS = {"strict_map_key", "object_hook", "object_pairs_hook"}
 
@@ -65,8 +72,7 @@ class MsgPackSerializer(Serializer):
             max_size: Most bytes of one message, both ways.
             max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
             max_items: Most values in one message, both ways; an array or map counts as four,
-                a key as two. A message at the limit takes some milliseconds, in which the
-                event loop does nothing else.
+                a key as two. ``deserialize`` of a message at the limit takes some milliseconds.
 
         Raises:
             ConfigurationError: A limit is out of range, the package knows no such keyword, or
@@ -76,6 +82,8 @@ class MsgPackSerializer(Serializer):
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
         self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._msgpack = msgpack = require("msgpack", extra="msgpack")
+        # The one in pure Python begins anew with every piece.
+        self._resumes = msgpack.Unpacker.__module__ != "msgpack.fallback"
         for name, options in (("pack_kwargs", pack_kwargs), ("unpack_kwargs", unpack_kwargs)):
             if options is not None and not isinstance(options, Mapping):
                 raise ConfigurationError(
@@ -130,14 +138,13 @@ class MsgPackSerializer(Serializer):
             raise refused(obj, "MessagePack", encode, error) from error
         self._packers.append(packer)
         check_size(len(data), self._max_size)
-        if _most_items(data) > self._max_items:
-            self._count(data)
+        if _may_exceed(data, self._max_items):
+            finish(self._count_steps(data))
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
             # What a hook of the application's made of its objects is seen only in the result.
-            check_value_depth(
-                self._parse(data, {"ext_hook": _any_extension}) if self._own_hook else plain,
-                self._max_depth,
-            )
+            if self._own_hook:
+                plain = finish(self._parse_steps(data, {"ext_hook": _any_extension}))
+            check_value_depth(plain, self._max_depth)
         return data
 
     @property
@@ -151,9 +158,15 @@ class MsgPackSerializer(Serializer):
         Args:
             data: All of its bytes; they are not parsed.
         """
-        containers = len(data.translate(None, _NOT_CONTAINERS))
         # A value takes a byte, and so does the name of one.
+        few = len(data) < self._max_items
+        containers = len(data.translate(None, _NOT_CONTAINERS)) if few else 0
         return memory_of(len(data), self._max_items, len(data), containers)
+
+    def _size_steps(self, data: bytes) -> Generator[None, None, int]:
+        """``decoded_size`` in steps between which others may have their turn."""
+        return self.decoded_size(data)
+        yield
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
         """Read one MessagePack object.
@@ -167,27 +180,44 @@ class MsgPackSerializer(Serializer):
                 many items, or do not fit ``obj_type``: ``details["path"]`` names the place.
         """
         data = checked_bytes(data, self._max_size)
-        size = len(data)
+        if len(data) <= PIECE and not _may_exceed(data, self._max_items):
+            # Nearly every message.
+            try:
+                checker = self._msgpack.Unpacker(max_buffer_size=len(data))
+                checker.feed(data)
+                checker.skip()
+                value = self._msgpack.unpackb(data, **self._unpack_options)
+            except Exception:  # read again with other keys, or to tell what is wrong
+                value = finish(self._plain_steps(data))
+            else:
+                if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
+                    check_value_depth(value, self._max_depth)
+        else:
+            value = finish(self._plain_steps(data))
+        return value if obj_type is None else rebuild(value, obj_type)
+
+    def _plain_steps(self, data: bytes) -> Generator[None, None, Any]:
+        """``deserialize`` to plain data, in steps between which others may have their turn."""
+        data = checked_bytes(data, self._max_size)
         try:
             # First without making anything: the lengths it claims must be there.
-            checker = self._msgpack.Unpacker(max_buffer_size=size)
-            checker.feed(data)
-            checker.skip()
-            if _most_items(data) > self._max_items:
-                self._count(data)
-            value = self._parse(data, self._unpack_options)
+            yield from self._take_steps(data, "skip", {})
+            if _may_exceed(data, self._max_items):
+                yield from self._count_steps(data)
+            value = yield from self._parse_steps(data, self._unpack_options)
         except SerializationError:
             raise
         except Exception as error:  # the package and hooks of the application raise many kinds
             reason = str(error) or type(error).__name__
             raise SerializationError(
-                f"malformed MessagePack ({size} bytes): {reason}", original_exception=error
+                f"malformed MessagePack ({len(data)} bytes): {reason}", original_exception=error
             ) from error
+        yield
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
-            check_value_depth(value, self._max_depth)
-        return value if obj_type is None else rebuild(value, obj_type)
+            yield from value_depth_steps(value, self._max_depth)
+        return value
 
-    def _count(self, data: bytes) -> None:
+    def _count_steps(self, data: bytes) -> Generator[None, None, None]:
         """Raise SerializationError when there are too many items; keeps none of them."""
         most = self._max_items
         count = 1
@@ -198,31 +228,64 @@ class MsgPackSerializer(Serializer):
             if count > most:
                 raise too_many_items(None, most)
 
-        counter = self._msgpack.Unpacker(
-            list_hook=add,
-            object_pairs_hook=lambda pairs: add(pairs, 1 + NAME),
-            ext_hook=_any_extension,
-            raw=True,
-            strict_map_key=False,
-            max_buffer_size=len(data),
-        )
-        counter.feed(data)
-        counter.unpack()
-
-    def _parse(self, data: bytes, options: dict[str, Any]) -> Any:
-        unpack = self._msgpack.unpackb
+        options = {
+            # What claims more members is not even made room for.
+            "max_array_len": most,
+            "max_map_len": most,
+            "list_hook": add,
+            "object_pairs_hook": lambda pairs: add(pairs, 1 + NAME),
+            "ext_hook": _any_extension,
+            "raw": True,
+            "strict_map_key": False,
+        }
         try:
-            return unpack(data, **options)
+            yield from self._take_steps(data, "unpack", options)
+        except ValueError as error:
+            if not _TOO_LONG.search(str(error)):
+                raise
+            raise too_many_items(None, most) from None
+
+    def _parse_steps(self, data: bytes, options: dict[str, Any]) -> Generator[None, None, Any]:
+        try:
+            return (yield from self._take_steps(data, "unpack", options))
         except ValueError as error:
             if "strict_map_key" not in str(error) or not options.keys().isdisjoint(_ABOUT_KEYS):
                 raise
         # Keys that are no strings: slower, for a peer could choose such ones that collide.
-        return unpack(data, **options, strict_map_key=False, object_pairs_hook=_table)
+        own = {**options, "strict_map_key": False, "object_pairs_hook": _table}
+        return (yield from self._take_steps(data, "unpack", own))
+
+    def _take_steps(
+        self, data: bytes, action: str, options: dict[str, Any]
+    ) -> Generator[None, None, Any]:
+        """``skip`` or ``unpack`` one object, a piece of its bytes at a time."""
+        size = len(data)
+        unpacker = self._msgpack.Unpacker(max_buffer_size=size, **options)
+        act = getattr(unpacker, action)
+        step = PIECE if self._resumes else size
+        end = min(size, step)
+        unpacker.feed(data if end == size else data[:end])
+        while True:
+            try:
+                value = act()
+                break
+            except self._msgpack.OutOfData:
+                if end == size:
+                    raise
+            yield
+            start, end = end, min(size, end + step)
+            unpacker.feed(data[start:end])
+        if action == "unpack" and unpacker.tell() < size:
+            raise self._msgpack.ExtraData(value, data[unpacker.tell() :])
+        return value
 
 
-def _most_items(data: bytes) -> int:
-    """Most items that a message can have: each takes a byte, and a member two."""
-    return (1 + NAME) * len(data) // 2 + CONTAINER * len(data.translate(None, _NOT_CONTAINERS))
+def _may_exceed(data: bytes, max_items: int) -> bool:
+    """Whether there may be more items: each takes a byte, and a member two."""
+    most = (1 + NAME) * len(data) // 2
+    return most > max_items or (
+        most + CONTAINER * len(data.translate(None, _NOT_CONTAINERS)) > max_items
+    )
 
 
 def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

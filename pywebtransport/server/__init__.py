@@ -1,5 +1,6 @@
 """The server side: ``ServerApp`` over ``WebTransportServer``."""
 
+from ._serve import serve
 from .app import ServerApp
 from .cluster import ServerCluster
 from .middleware import (
@@ -47,4 +48,5 @@ __all__ = [
     "health_check_handler",
     "inherited_sockets",
     "run_workers",
+    "serve",
 ]

@@ -10,16 +10,16 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from ..config import ServerConfig
+from ..config import ServerConfig, ServerFields
 from ..exceptions import ServerError, SessionRejectedError, WebTransportError, invalid_config
-from ..utils import get_timestamp
+from ..utils._closing import AsyncContext
 from ..utils.failures import log_application_error, name_of
 from ..utils.hosts import host_and_port
 from ..utils.tasks import is_being_cancelled
 from ..utils.text import printable
+from ..utils.timing import get_timestamp
 from ._protocols import MiddlewareProtocol
 from .answering import rejection_in
 from .callables import check_handler, check_hook, result_of
@@ -47,7 +47,7 @@ _logger = logging.getLogger("pywebtransport.server")
 access_logger = logging.getLogger("pywebtransport.access")
 
 
-class ServerApp:
+class ServerApp(AsyncContext):
     """Routes sessions to handlers.
 
     ::
@@ -102,14 +102,15 @@ class ServerApp:
         application_protocols: Sequence[str] | None = None,
         allowed_origins: Sequence[str] | None = None,
     ) -> Callable[[SessionHandler], SessionHandler]:
-        """Decorator: serve exactly ``path``.
+        """Decorator: serve ``path``, which may have placeholders: ``/room/{name}``.
 
         A session is accepted before its handler runs. A handler with a coroutine method
         ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
         itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
 
         Args:
-            path: Starts with ``/``; the query does not count.
+            path: Starts with ``/``; the query does not count. The values of placeholders are in
+                ``session.path_params``; see ``RequestRouter.add_route``.
             application_protocols: Protocols to choose from; default from the configuration.
             allowed_origins: Origins allowed on this path; default from the configuration.
 
@@ -258,12 +259,7 @@ class ServerApp:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     async def serve(
@@ -272,7 +268,7 @@ class ServerApp:
         host: str | None = None,
         port: int | None = None,
         sockets: Sequence[socket.socket] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[ServerFields],
     ) -> None:
         """Listen and serve until cancelled or until the server is closed.
 
@@ -299,7 +295,7 @@ class ServerApp:
         host: str | None = None,
         port: int | None = None,
         sockets: Sequence[socket.socket] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[ServerFields],
     ) -> None:
         """Run the start-up handlers and begin to listen, without blocking.
 
@@ -317,7 +313,8 @@ class ServerApp:
         host: str | None = None,
         port: int | None = None,
         sockets: Sequence[socket.socket] | None = None,
-        **kwargs: Any,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        **kwargs: Unpack[ServerFields],
     ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
@@ -346,8 +343,8 @@ class ServerApp:
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
             sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
-            **kwargs: ``loop_factory``, and fields of the configuration to set
-                first, such as ``workers=4``.
+            loop_factory: Makes the event loop; default asyncio's.
+            **kwargs: Fields of the configuration to set first, such as ``workers=4``.
 
         Raises: as ``serve``; with workers, what stopped the first that could not start.
             ConfigurationError also when an event loop runs here, or outside of the main
@@ -355,7 +352,6 @@ class ServerApp:
         """
         check_caller("run")
         check_where(host, port, sockets)
-        loop_factory = kwargs.pop("loop_factory", None)
         if loop_factory is not None and not callable(loop_factory):
             raise invalid_config(
                 key="loop_factory", value=loop_factory, reason="expected uvloop.new_event_loop"

@@ -1,14 +1,14 @@
-"""Several servers in one process, with one life cycle."""
+"""Compatibility name: several servers in one process that start and stop together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from ..config import ServerConfig
 from ..exceptions import invalid_config
+from ..utils._closing import AsyncContext
 from ..utils.checks import check_bind_address
 from .app import ServerApp
 from .server import WebTransportServer, check_server_config
@@ -16,7 +16,7 @@ from .server import WebTransportServer, check_server_config
 __all__ = ["ServerCluster"]
 
 
-class ServerCluster:
+class ServerCluster(AsyncContext):
     """Servers with configurations of their own that start and stop together.
 
     For instance one for the public and one with client certificates::
@@ -64,12 +64,7 @@ class ServerCluster:
         await self.start_all()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.stop_all()
 
     async def start_all(self) -> None:

@@ -6,12 +6,12 @@ import asyncio
 import builtins
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from .._core.presence import Presence
+from ..utils import clock
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
@@ -225,4 +225,4 @@ async def close_all(
 
 def _just_came(connection: WebTransportConnection) -> bool:
     """It has had no session yet, and hardly the time to ask for one."""
-    return not connection.session_count and time.monotonic() - connection.active_at < _ARRIVAL
+    return not connection.session_count and clock.monotonic() - connection.active_at < _ARRIVAL

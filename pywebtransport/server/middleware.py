@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from .._states import EventType
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
+from ..utils import clock
 from ..utils.checks import check_texts
 from ..utils.failures import name_of
 from ..utils.logs import shared_log
@@ -144,7 +144,7 @@ class RateLimiter:
         """
         remote = session.remote_address
         host = client_network(remote[0]) if remote is not None else ""
-        now = time.monotonic()
+        now = clock.monotonic()
         self._forget(now - self._window)
         times = self._seen.setdefault(host, deque())
         while times and times[0] <= now - self._window:

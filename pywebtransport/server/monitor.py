@@ -1,4 +1,4 @@
-"""Watches a server: samples, health, alerts."""
+"""Compatibility name: samples, alerts and health of a server."""
 
 from __future__ import annotations
 

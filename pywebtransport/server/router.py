@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from ..exceptions import ConfigurationError
+from ..utils._params import NO_PATH_PARAMS, PathParams
 from ..utils.checks import check_texts
 from ..utils.text import printable
+from ._templates import TYPES, Rank, has_placeholders, parse_template
 from .callables import check_handler
 from .paths import canonical_path, decoded_path, decoded_pattern, decoded_value
 
@@ -22,46 +24,11 @@ __all__ = ["PathParams", "RequestRouter", "Route", "SessionHandler"]
 
 SessionHandler = Callable[["WebTransportSession"], Awaitable[None]]
 
-# What ends a path, so that none has it unless it is encoded; braces are a template's.
-_NO_PATH = re.compile(r"[?#{}]")
+# What ends a path, so that none has it unless it is encoded.
+_NO_PATH = re.compile(r"[?#]")
 
 # Placeholders of a template pattern such as "/room/{room_id:int}".
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
-_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "str": (r"[^/]+", str),
-    "int": (r"-?[0-9]{1,19}", int),
-    "float": (r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?", float),
-    "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
-    "path": (r"(?s:.+)", str),
-}
-
-
-class PathParams(tuple[Any, ...]):
-    """What a pattern route captured: a tuple, with named groups also by name.
-
-    ``params[0]``, ``params["room"]``, ``params.get("room")``, ``params.named``.
-    """
-
-    named: Mapping[str, Any]
-
-    def __new__(
-        cls, values: Sequence[Any] = (), named: Mapping[str, Any] | None = None
-    ) -> PathParams:
-        self = super().__new__(cls, values)
-        self.named = MappingProxyType(dict(named or {}))
-        return self
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            return self.named[key]
-        return super().__getitem__(key)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The named group, or ``default``."""
-        return self.named.get(name, default)
-
-
-_NO_PARAMS = PathParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +41,20 @@ class Route:
     allowed_origins: tuple[str, ...] | None = None
     pattern: re.Pattern[str] | None = None
     converters: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    rank: Rank = ()
 
 
 class RequestRouter:
-    """Exact routes first, then pattern routes in the order they were added, then the default."""
+    """From paths to handlers.
+
+    A path without placeholders comes first, then the paths with placeholders, the most specific
+    first, then pattern routes in the order in which they were added, then the default.
+    """
 
     def __init__(self) -> None:
         """A router without routes."""
         self._exact: dict[str, Route] = {}
+        self._templates: list[Route] = []
         self._patterns: list[Route] = []
         self._default: Route | None = None
 
@@ -93,43 +66,49 @@ class RequestRouter:
         application_protocols: Sequence[str] | None = None,
         allowed_origins: Sequence[str] | None = None,
     ) -> None:
-        """Serve ``path``, exactly, without its query.
+        """Serve ``path``; the query of a request does not count.
 
         Args:
             path: Starts with ``/``. Percent-encoded or not makes no difference, in it as
                 in requests: ``/café`` and ``/caf%C3%A9`` are the same path. Only ``%2F``
-                is not ``/``.
+                is not ``/``. It may have placeholders, one per segment: ``/room/{name}``
+                and ``/item-{number:int}``; the types are str, int, float, uuid and path,
+                which takes the rest of the path. Their values are in
+                ``session.path_params``, decoded. Of several routes that match, text comes
+                before a placeholder, and a placeholder with a type before one without.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on this path.
             allowed_origins: Origins allowed on this path.
 
         Raises:
-            ConfigurationError: The path is malformed or has a handler already; a list of
-                texts is none; the handler cannot be called so.
+            ConfigurationError: The path is malformed; it has a handler already, perhaps
+                with other placeholder names; an argument is not a list of strings; the
+                handler cannot be called with a session.
         """
         check_path(path, "path")
         check_handler(handler)
         if _NO_PATH.search(path):
             raise ConfigurationError(
-                f"path = {path!r} is in no request: write it without a query, with '?', '#' and "
-                f"braces percent-encoded, as {canonical_path(path.partition('?')[0])!r}; "
-                "placeholders are for pattern routes",
+                f"path = {path!r} is in no request: write it without a query, with '?' and '#' "
+                f"percent-encoded, as {canonical_path(path.partition('?')[0])!r}",
                 config_key="path",
                 config_value=path,
             )
-        key = canonical_path(path)
-        if key in self._exact:
-            raise ConfigurationError(
-                f"path {path!r} has a handler already; remove_route() it first",
-                config_key="path",
-                config_value=path,
-            )
-        self._exact[key] = Route(
+        route = Route(
             path,
             handler,
             _several("application_protocols", application_protocols),
             _several("allowed_origins", allowed_origins),
         )
+        if has_placeholders(path):
+            pattern, converters, rank = parse_template(path)
+            route = replace(route, pattern=pattern, converters=converters, rank=rank)
+            _check_free(path, next((each for each in self._templates if each.rank == rank), None))
+            insort(self._templates, route, key=lambda each: each.rank)
+        else:
+            key = canonical_path(path)
+            _check_free(path, self._exact.get(key))
+            self._exact[key] = route
 
     def add_pattern_route(
         self,
@@ -147,14 +126,14 @@ class RequestRouter:
                 float, uuid or path. It is compared with the decoded path, where an
                 encoded slash (``%2F``) separates nothing. The groups are in
                 ``session.path_params``, decoded; ``session.path`` is as it was sent. A
-                decoded text may hold anything, such as ``/``, ``..`` or a line end.
+                decoded value may hold anything, such as ``/``, ``..`` or a line end.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on these paths.
             allowed_origins: Origins allowed on these paths.
 
         Raises:
-            ConfigurationError: The pattern is malformed; a list of texts is none; the handler
-                cannot be called so.
+            ConfigurationError: The pattern is malformed; an argument is not a list of strings;
+                the handler cannot be called with a session.
         """
         check_path(pattern, "pattern")
         check_handler(handler)
@@ -180,8 +159,9 @@ class RequestRouter:
         self._default = Route("", handler)
 
     def remove_route(self, path: str) -> None:
-        """Remove the exact or pattern route added as ``path``; nothing happens if there is none."""
+        """Remove the route that was added as ``path``; nothing happens if there is none."""
         self._exact.pop(canonical_path(path), None)
+        self._templates = [route for route in self._templates if route.path != path]
         self._patterns = [route for route in self._patterns if route.path != path]
 
     def match(self, path: str) -> tuple[Route, PathParams] | None:
@@ -189,14 +169,14 @@ class RequestRouter:
         bare = path.partition("?")[0]
         route = self._exact.get(bare) or self._exact.get(canonical_path(bare))
         if route is not None:
-            return route, _NO_PARAMS
-        decoded = decoded_path(bare) if self._patterns else ""
-        for route in self._patterns:
+            return route, NO_PATH_PARAMS
+        decoded = decoded_path(bare) if self._templates or self._patterns else ""
+        for route in chain(self._templates, self._patterns):
             assert route.pattern is not None
             found = route.pattern.fullmatch(decoded)
             if found is not None:
                 return route, _captured(route, found)
-        return (self._default, _NO_PARAMS) if self._default is not None else None
+        return (self._default, NO_PATH_PARAMS) if self._default is not None else None
 
     def route_request(self, session: WebTransportSession) -> SessionHandler | None:
         """The handler for ``session``, whose ``path_params`` are set; None if no route matches."""
@@ -208,19 +188,22 @@ class RequestRouter:
         return route.handler
 
     def get_route_handler(self, path: str) -> SessionHandler | None:
-        """The handler of the exact route ``path``, or None."""
+        """The handler of the route that was added as ``path``, pattern routes aside, or None."""
         route = self._exact.get(canonical_path(path))
+        if route is None:
+            route = next((each for each in self._templates if each.path == path), None)
         return None if route is None else route.handler
 
     def get_all_routes(self) -> dict[str, SessionHandler]:
-        """Every exact and pattern route with its handler."""
-        return {route.path: route.handler for route in (*self._exact.values(), *self._patterns)}
+        """Every route with its handler, the default aside."""
+        routes = (*self._exact.values(), *self._templates, *self._patterns)
+        return {route.path: route.handler for route in routes}
 
     def get_route_stats(self) -> dict[str, Any]:
-        """How many routes there are of each kind."""
+        """How many routes there are of each kind; those with placeholders count as patterns."""
         return {
             "exact_routes": len(self._exact),
-            "pattern_routes": len(self._patterns),
+            "pattern_routes": len(self._templates) + len(self._patterns),
             "has_default_handler": self._default is not None,
         }
 
@@ -248,6 +231,17 @@ def check_path(path: Any, key: str, example: str = "") -> None:
     raise ConfigurationError(what, config_key=key, config_value=path)
 
 
+def _check_free(path: str, taken: Route | None) -> None:
+    """Raise if a route that matches the same requests is there already."""
+    if taken is not None:
+        known_as = "" if taken.path == path else f", as {taken.path!r}"
+        raise ConfigurationError(
+            f"path {path!r} has a handler already{known_as}; remove_route() it first",
+            config_key="path",
+            config_value=path,
+        )
+
+
 def _several(key: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if values is None else check_texts(key, values)
 
@@ -257,14 +251,14 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], A
 
     def placeholder(found: re.Match[str]) -> str:
         name, kind = found[1], found[2] or "str"
-        if kind not in _TYPES:
+        if kind not in TYPES:
             raise ConfigurationError(
                 f"pattern {pattern!r}: unknown type {kind!r} of {name!r}; "
-                f"use one of {', '.join(_TYPES)}",
+                f"use one of {', '.join(TYPES)}",
                 config_key="pattern",
                 config_value=pattern,
             )
-        expression, converters[name] = _TYPES[kind]
+        expression, converters[name] = TYPES[kind]
         return f"(?P<{name}>{expression})"
 
     try:

@@ -15,7 +15,7 @@ from .._core.endpoint import server_endpoint
 from .._core.settings import h3_options, server_tls
 from .._core.totals import ConnectionTotals
 from .._loop import Endpoint, WorkerSockets
-from .._states import Address, EventType
+from .._states import URL, Address, EventType
 from ..config import ServerConfig
 from ..connection import WebTransportConnection
 from ..constants import SHARED_SECRET_SIZE
@@ -27,13 +27,15 @@ from ..exceptions import (
     invalid_config,
 )
 from ..session import SessionManager, WebTransportSession
-from ..utils import get_timestamp
+from ..utils.certificates import certificate_hash
 from ..utils.home import HomeLoop
 from ..utils.logs import apply_log_level
 from ..utils.networks import AddressCounts, client_network
 from ..utils.rounds import Round
 from ..utils.stuck import end_tasks
+from ..utils.timing import get_timestamp
 from ..utils.turns import Turns
+from ..utils.urls import build_webtransport_url
 from .answering import Answering
 from .certificates import CertificateWatch
 from .collector import CollectorSeat
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerStats", "WebTransportServer", "check_drain", "check_server_config"]
 
+# Hosts that stand for every address.
+_ALL = ("", "0.0.0.0", "::")
 _TOO_MANY_REQUESTS = 429
 # Seconds: for all that a client knows, a place may be free by then.
 _RETRY_LATER = {"retry-after": "10"}
@@ -89,6 +93,7 @@ class WebTransportServer(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self.home_loop = HomeLoop()
+        self._host = ""  # as it was given, for ``url``
         self._seat: WorkerSockets | None = None
         self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
@@ -137,6 +142,42 @@ class WebTransportServer(EventEmitter):
     def local_addresses(self) -> list[Address]:
         """Every address listened on."""
         return [] if self._endpoint is None else list(self._endpoint.local_addresses)
+
+    @property
+    def port(self) -> int:
+        """The UDP port of the first address listened on.
+
+        Raises:
+            ServerError: The server does not listen.
+        """
+        return self._first_address()[1]
+
+    @property
+    def url(self) -> URL:
+        """``https://host:port/``, for clients on this machine: the host is the one given.
+
+        A server that listens on every address has ``localhost`` there.
+
+        Raises:
+            ServerError: The server does not listen.
+        """
+        address, port = self._first_address()
+        host = self._host or address
+        return build_webtransport_url(host="localhost" if host in _ALL else host, port=port)
+
+    @property
+    def certificate_hash(self) -> bytes:
+        """SHA-256 hash of the certificate in ``certfile``, for ``server_certificate_hashes``.
+
+        The file is read each time.
+
+        Raises:
+            ServerError: The configuration names no certificate.
+            CertificateError: The file cannot be read.
+        """
+        if not self._config.certfile:
+            raise ServerError("the server has no certificate: certfile is not set")
+        return certificate_hash(self._config.certfile)
 
     @property
     def connections(self) -> tuple[WebTransportConnection, ...]:
@@ -252,6 +293,7 @@ class WebTransportServer(EventEmitter):
         self.home_loop.enter()
         self._endpoint = endpoint
         if self._started_at is None:
+            self._host = "" if sockets else host
             self._started_at = get_timestamp()
             self._watch_certificates()
             if self._wants_collector():
@@ -262,6 +304,12 @@ class WebTransportServer(EventEmitter):
             return
         for address in bound:
             self._logger.info("listening on %s port %d", *address)
+
+    def _first_address(self) -> Address:
+        address = self.local_address
+        if address is None:
+            raise ServerError("the server does not listen; call listen() first")
+        return address
 
     def _wants_collector(self) -> bool:
         policy = self._config.gc_policy

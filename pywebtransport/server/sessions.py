@@ -1,4 +1,4 @@
-"""The sessions of a server as a ``SessionManager``."""
+"""Behind compatibility names: the sessions of a server as a ``SessionManager``."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from ..exceptions import (
 )
 from ..stream import WebTransportReceiveStream, WebTransportStream
 from ..stream.utils import copy_stream_data, echo_stream
-from ..utils import generate_self_signed_cert, get_timestamp
+from ..utils.certificates import generate_self_signed_cert
+from ..utils.timing import get_timestamp
 from .app import ServerApp
 
 if TYPE_CHECKING:

@@ -1,23 +1,22 @@
-"""The sessions of an application, by their ID."""
+"""Compatibility name: the sessions of an application, by ID."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from .._core.session import WebTransportSession
 from .._states import EventType, SessionId, SessionState
 from ..constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from ..exceptions import SessionError
+from ..utils._closing import AsyncContext, close_all
 from ..utils.checks import check_count, check_instance, check_text
 from ..utils.registry import Registry, count_states
 
 __all__ = ["SessionManager"]
 
 
-class SessionManager:
+class SessionManager(AsyncContext):
     """A bounded registry of sessions; closed ones leave it at once.
 
     Closing the manager closes its sessions. Use as ``async with SessionManager() as
@@ -130,12 +129,7 @@ class SessionManager:
 
         Cancellation: they are closed all the same, without the wait.
         """
-        sessions = list(self._members().values())
-        try:
-            await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
-        finally:
-            for session in sessions:
-                session.close_nowait(0, "")
+        await close_all(self._members().values())
 
     async def shutdown(self) -> None:
         """Close every session and accept no new ones. Idempotent.
@@ -145,15 +139,7 @@ class SessionManager:
         self._closed = True
         await self.close_all_sessions()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.shutdown()
 
     # --------------------------------------- what the manager of a server does otherwise

@@ -1,4 +1,4 @@
-"""Compatibility names: the session and its statistics."""
+"""Compatibility path of the session classes: import them from ``pywebtransport.session``."""
 
 from .._core.session import WebTransportSession
 from .._core.session_stats import SessionStats

@@ -1,4 +1,4 @@
-"""A bounded buffer of bytes between coroutines."""
+"""Compatibility name: a bounded buffer of bytes between coroutines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compatibility names: the open streams of a session."""
+"""Compatibility path of ``StreamManager``: import it from ``pywebtransport.stream``."""
 
 from .._core.stream_manager import StreamManager
 

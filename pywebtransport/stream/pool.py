@@ -1,4 +1,4 @@
-"""Bidirectional streams that are used for one request after another."""
+"""Compatibility name: bidirectional streams that carry one request after another."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .._core.stream import WebTransportStream, finish_stream
 from .._states import EventType
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
-from ..exceptions import SessionError, TimeoutError
+from ..exceptions import SessionError
+from ..utils._closing import AsyncContext
+from ..utils._pooling import Leaving, Lender
 from ..utils.checks import NEVER, check_count, check_instance, check_interface, check_timeout
-from ..utils.slots import Slots
 
 if TYPE_CHECKING:
     from .._core.session import WebTransportSession
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamPool"]
 
 
-class StreamPool:
+class StreamPool(AsyncContext):
     """Lends bidirectional streams of one session, for requests that share streams.
 
     A stream belongs to one user at a time: ``async with pool.stream()`` lends one for a
@@ -66,17 +66,35 @@ class StreamPool:
         check_count("pool_size", pool_size)
         check_interface("session", session, "WebTransportSession", "incoming_streams")
         self.session = session
-        self._slots = Slots(pool_size)  # taken: one per stream in use or being opened
-        self._idle: list[WebTransportStream] = []
-        # With the bytes sent and read before; see _is_answered.
-        self._active: dict[WebTransportStream, tuple[int, int]] = {}
-        self._closed = False
+        self._lender: Lender[None, WebTransportStream] = Lender(
+            pool_size,
+            noun="stream",
+            size_name="pool_size",
+            ending=EventType.STREAM_CLOSED,
+            left=self._left,
+            closed_error=_closed_error,
+        )
+        # Of those in use, the bytes sent and read before; see _is_answered.
+        self._before: dict[WebTransportStream, tuple[int, int]] = {}
         session.add_watcher(EventType.SESSION_CLOSED, self._session_closed)
 
     @classmethod
     def create(cls, session: WebTransportSession, *, pool_size: int = 10) -> Self:
         """The same as calling the class."""
         return cls(session, pool_size=pool_size)
+
+    @property
+    def waiting_callers(self) -> int:
+        """How many callers wait for a stream, because all are in use."""
+        return self._lender.waiting
+
+    def get_stats(self) -> dict[str, int]:
+        """Counts: idle streams, active ones (in use or being opened), and their limit."""
+        return {
+            "idle_streams": len(self._lender.idle),
+            "active_streams": self._lender.in_use,
+            "pool_size": self._lender.size,
+        }
 
     async def get_stream(self, *, timeout: float | None = None) -> WebTransportStream:
         """Take a stream: one that was returned and still works, or else a new one.
@@ -95,7 +113,6 @@ class StreamPool:
         Cancellation: safe; no stream and no place in the pool is lost.
         """
         limit = check_timeout("timeout", timeout)
-        self._require_open()
         if timeout is None:
             timeout = float(
                 getattr(
@@ -108,19 +125,17 @@ class StreamPool:
             timeout = NEVER if limit is None else limit
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        if not await self._slots.acquire(timeout):
-            raise TimeoutError(
-                f"all {self._slots.count} streams of the pool stayed in use for {timeout} s; "
-                "return them, or raise pool_size",
-                timeout_duration=timeout,
-                operation="wait for a pooled stream",
-            )
-        try:
-            stream = self._reuse() or await self._open(max(0.0, deadline - loop.time()))
-        except BaseException:
-            self._slots.release()
-            raise
-        self._active[stream] = (stream.bytes_sent, stream.bytes_read)
+        stream = await self._lender.lend(
+            None,
+            timeout,
+            where="of the pool",
+            limit=f"{timeout}",
+            reuse=lambda stream: stream.is_reusable,
+            create=lambda: self.session.create_bidirectional_stream(
+                timeout=max(0.0, deadline - loop.time())
+            ),
+        )
+        self._before[stream] = (stream.bytes_sent, stream.bytes_read)
         return stream
 
     @asynccontextmanager
@@ -168,79 +183,40 @@ class StreamPool:
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
-        self._closed = True
+        self._lender.close()
         self.session.remove_watcher(EventType.SESSION_CLOSED, self._session_closed)
-        self._slots.fail(_closed_error)
-        for stream in (*self._idle, *self._active):
-            self._drop(stream)
+        for stream in self._lender.items:
+            self._lender.remove(stream)
 
     async def __aenter__(self) -> Self:
-        self._require_open()
+        self._lender.require_open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         await self.close_all()
 
     # ------------------------------------------------------------------ internal
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise _closed_error()
-
-    def _reuse(self) -> WebTransportStream | None:
-        while self._idle:
-            stream = self._idle[-1]
-            if stream.is_reusable:
-                return self._idle.pop()
-            self._drop(stream)
-        return None
-
-    async def _open(self, timeout: float) -> WebTransportStream:
-        stream = await self.session.create_bidirectional_stream(timeout=timeout)
-        if self._closed:
-            finish_stream(stream)
-            raise _closed_error()
-        stream.add_watcher(EventType.STREAM_CLOSED, self._stream_closed)
-        return stream
-
     def _give_back(self, stream: WebTransportStream, *, interrupted: bool) -> None:
-        if stream in self._idle:
+        if stream in self._lender.idle:
             return
-        before = self._active.get(stream)
+        before = self._before.pop(stream, None)
         if before is None:
             finish_stream(stream)
-        elif not interrupted and stream.is_reusable and _is_answered(stream, *before):
-            del self._active[stream]
-            self._idle.append(stream)
-            self._slots.release()
-        else:
-            self._drop(stream)
+            return
+        fit = not interrupted and stream.is_reusable and _is_answered(stream, *before)
+        self._lender.give_back(stream, fit=fit)
 
-    def _drop(self, stream: WebTransportStream) -> None:
-        stream.remove_watcher(EventType.STREAM_CLOSED, self._stream_closed)
-        self._forget(stream)
-        finish_stream(stream)
-
-    def _forget(self, stream: WebTransportStream) -> None:
-        if stream in self._idle:
-            self._idle.remove(stream)
-        elif stream in self._active:
-            del self._active[stream]
-            self._slots.release()
-
-    def _stream_closed(self, event: Event) -> None:
-        """A stream ended at both ends; its user need not return it."""
-        self._forget(event.source)  # type: ignore[arg-type]
+    def _left(self, stream: WebTransportStream, key: None, why: Leaving) -> None:
+        """A stream left the pool; one that ended at both ends need not be returned."""
+        self._before.pop(stream, None)
+        if why is Leaving.UNFIT:
+            finish_stream(stream)
 
     def _session_closed(self, event: Event) -> None:
-        self._slots.fail(lambda: self.session.closed_error("no stream can be opened"))
-        for stream in (*self._idle, *self._active):
-            self._forget(stream)
+        self._lender.fail(lambda: self.session.closed_error("no stream can be opened"))
+        for stream in self._lender.items:
+            self._lender.remove(stream, Leaving.ENDED)
 
 
 def _is_answered(stream: WebTransportStream, sent: int, read: int) -> bool:

@@ -1,4 +1,4 @@
-"""Compatibility names: the classes of streams, their statistics and the buffer."""
+"""Compatibility path of the stream classes: import them from ``pywebtransport.stream``."""
 
 from .._core.receive_stream import WebTransportReceiveStream
 from .._core.send_stream import WebTransportSendStream

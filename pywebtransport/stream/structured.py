@@ -1,4 +1,4 @@
-"""Compatibility names: messages over a stream."""
+"""Compatibility path of ``StructuredStream``: import it from ``pywebtransport.stream``."""
 
 from .._core.structured_stream import StructuredStream
 

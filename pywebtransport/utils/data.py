@@ -1,4 +1,4 @@
-"""Bytes, text, dictionaries and identifiers."""
+"""Compatibility names: helpers for bytes, strings, dictionaries and identifiers."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Samples taken at a fixed interval, and alerts when one shows something new."""
+"""Behind compatibility names: regular samples, and alerts when one shows something new."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
+from . import clock
 from .checks import check_integer, check_seconds
 from .rounds import Round
 from .timing import get_timestamp
@@ -96,7 +96,7 @@ class Sampler:
         """
         previous = self.latest
         sample = {"timestamp": get_timestamp(), "loop_delay": loop_delay, **self._take()}
-        before, self._taken_at = self._taken_at, time.monotonic()
+        before, self._taken_at = self._taken_at, clock.monotonic()
         sample["rates"] = _rates(sample, previous, self._taken_at - before)
         findings = self._judge(sample, previous)
         for name, message in findings.items():

@@ -37,6 +37,10 @@ class Slots:
         """About how many wait: some of them may have given up."""
         return len(self._waiting.turns)
 
+    def count_waiting(self) -> int:
+        """Exactly how many wait; this takes longer than ``waiting``."""
+        return len(self._waiting)
+
     def take(self) -> bool:
         """Take a slot now; False when none is free, or others wait for one."""
         if self.free and not self._waiting.turns:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import ClassVar, Final, Protocol, TypeVar
 
-__all__ = ["SLICE", "Turns", "for_each"]
+from . import clock
+
+__all__ = ["SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
 
@@ -22,6 +23,8 @@ _STEP: Final = 8
 """How many items are worked off between two questions."""
 _WOKEN: Final = 32
 """Coroutines that may be woken in one turn: all of them take their step in the next one."""
+_MOST_OWED: Final = 16
+"""Turns that are left to others after the longest work."""
 
 
 class Turns:
@@ -38,7 +41,7 @@ class Turns:
     has little to do is then never put off behind those who have much.
     """
 
-    __slots__ = ("__weakref__", "_deadline", "_loop", "_waiting", "_woken")
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_waiting", "_woken")
 
     _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
         weakref.WeakKeyDictionary()
@@ -50,6 +53,7 @@ class Turns:
         self._deadline = 0  # of the slice; 0: none was begun in this turn
         self._waiting: deque[Callable[[], object] | asyncio.Future[None]] = deque()
         self._woken = 0  # in this turn
+        self._owed = 0  # turns that those who wait leave to others
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
@@ -71,7 +75,7 @@ class Turns:
     @property
     def is_over(self) -> bool:
         """The slice of this turn is used up; the first question begins it."""
-        now = time.monotonic_ns()
+        now = clock.monotonic_ns()
         if self._deadline:
             return now >= self._deadline or self._woken >= _WOKEN
         self._begin(now)
@@ -85,11 +89,24 @@ class Turns:
     def woke(self, count: int = 1) -> None:
         """Coroutines were woken: what they do next counts, too."""
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._woken += count
 
+    def took(self, nanoseconds: int) -> None:
+        """Work that cannot be interrupted, such as a parser's, took so long.
+
+        For each slice beyond the first one, what was put off leaves a turn to others: somebody
+        whose packets pass through several turns does not wait in each of them.
+        """
+        owed = nanoseconds // _SLICE_NS - 1
+        if owed > self._owed:
+            self._owed = min(owed, _MOST_OWED)
+
     def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, behind what was put off before."""
+        """Go on with ``work`` in a later turn, behind what was put off before.
+
+        Dropped when the event loop is closed.
+        """
         self._put_off(work)
 
     async def pause(self) -> None:
@@ -103,26 +120,47 @@ class Turns:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put_off(future)
         await future
-        if not self._deadline:
-            # A task is woken in the turn after the call that wakes it: this one begins here.
-            self._begin(time.monotonic_ns())
+        # Its turn begins here: in another place than that of the call that woke it.
+        if self._deadline:
+            self._deadline = clock.monotonic_ns() + _SLICE_NS
+        else:
+            self._begin(clock.monotonic_ns())
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            # There is no later turn; what waits for one would keep its connection.
+            self._waiting.clear()
+            return
         if not self._deadline:
-            self._begin(time.monotonic_ns())
+            self._begin(clock.monotonic_ns())
         self._waiting.append(work)
 
     def _begin(self, now: int) -> None:
-        loop = self._loop()
-        if loop is not None and not loop.is_closed():
+        self._woken = 0
+        if self._schedule():
             self._deadline = now + _SLICE_NS
-            self._woken = 0
-            # Behind everything of this turn: the next one begins with it.
-            loop.call_soon(self._next_turn)
+
+    def _schedule(self) -> bool:
+        """Behind everything of this turn: the next one begins with it."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return False
+        loop.call_soon(self._next_turn)
+        return True
 
     def _next_turn(self) -> None:
-        self._deadline = 0
+        self._deadline = self._woken = 0
         waiting = self._waiting
+        if not waiting:
+            return
+        now = clock.monotonic_ns()
+        if self._owed:
+            self._owed -= 1
+            if self._schedule():
+                self._deadline = now  # there is no slice in this turn
+            return
+        self._deadline = now + _SLICE_NS
         try:
             # What is put off again now is for the turn after this one.
             for _ in range(len(waiting)):
@@ -136,8 +174,19 @@ class Turns:
                     work.set_result(None)
                     break
         finally:
-            if waiting and not self._deadline:
-                self._begin(time.monotonic_ns())
+            # Behind that step, after which it is known how long it took.
+            if not self._schedule():
+                self._deadline = 0
+
+
+def finish(steps: Generator[None, None, _T]) -> _T:
+    """Take all steps at once, and return what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
 
 
 class _Turns(Protocol):

@@ -133,7 +133,10 @@ async def scrape(app: ServerApp, interval: float) -> None:
 
 async def main(options: dict[str, Any]) -> None:
     """Serve until standard input ends."""
+    # As ``run()`` would: this process is the server's own.
     fields = {"bind_host": "127.0.0.1", "bind_port": 0, **options.get("config", {})}
+    if "gc_policy" in {one.name for one in dataclasses.fields(ServerConfig)}:
+        fields.setdefault("gc_policy", "server")
     # A checkout that has no such limit needs none lifted.
     known = {one.name for one in dataclasses.fields(ServerConfig)}
     fields |= {name: None for name in options.get("unlimited", []) if name in known}

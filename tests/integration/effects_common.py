@@ -19,6 +19,8 @@ from pywebtransport import (
 )
 from pywebtransport._loop.endpoint import UdpSocket
 from pywebtransport._quic import QLOG_SUPPORTED
+from pywebtransport.exceptions import UnreachableError
+from pywebtransport.testing import Network
 from pywebtransport.utils.budget import PROCESS
 from tests.integration import raw_h3 as h3
 from tests.integration.effects import Bed, Tap, effect, elapsed, engine_stats, refused
@@ -34,6 +36,21 @@ async def ping(near: WebTransportSession, far: WebTransportSession) -> None:
     assert await far.datagrams.receive(timeout=20) == b"ping"
     await far.datagrams.send(b"pong")
     assert await near.datagrams.receive(timeout=20) == b"pong"
+
+
+@effect("network")
+async def packets_go_through_the_network(bed: Bed) -> None:
+    network = Network()
+    async with bed.pair(network=network, other={"network": network}) as (near, far):
+        sent = network.packets_sent
+        await ping(near, far)
+        assert network.packets_sent >= sent + 2
+    only_here: dict[str, Any] = {"network": network}
+    if bed.side == "client":
+        only_here["connect_timeout"] = 0.2
+    with pytest.raises((TimeoutError, UnreachableError)):  # the other end has a UDP socket
+        async with bed.pair(**only_here):
+            pass
 
 
 # ------------------------------------------------------------------- TLS and negotiation

@@ -13,7 +13,8 @@ from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport import exceptions as errors
 from pywebtransport.client import ClientPool
 from pywebtransport.connection import ConnectionLoadBalancer, WebTransportConnection
-from pywebtransport.connection.utils import connect_with_retry, measure_handshake
+from pywebtransport.connection._targets import measure_handshake
+from pywebtransport.connection.utils import connect_with_retry
 from tests.integration import raw_h3 as h3
 from tests.integration.raw_peer import raw_server
 from tests.support.certificates import Certificates

@@ -1,6 +1,6 @@
 """``close_timeout`` is a time in all: several slow steps share it, and whatever does not end.
 
-The peers here have vanished: a relay between the ends drops every packet.
+The peers here have vanished: the network between the ends loses every packet.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pywebtransport.forwarder import WebTransportForwarder
 from pywebtransport.pubsub import Broker
 from pywebtransport.rpc import RpcManager
 from pywebtransport.session import SessionManager, WebTransportSession
+from pywebtransport.testing import Network
 from pywebtransport.types import EventType
-from tests.integration.effects import Tap
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import until
 
-pytestmark = pytest.mark.loops("asyncio")
+pytestmark = pytest.mark.loops("virtual")
 
 TIMEOUT = 2.0
 # Two steps that take TIMEOUT each would need 4 seconds.
@@ -78,14 +78,13 @@ async def gone_peer(
     serving: Serving, config: ClientConfig, count: int = 1
 ) -> AsyncIterator[tuple[WebTransportClient, list[WebTransportSession]]]:
     """A client whose server vanished, with a finished stream in each session."""
+    path = Network()
     async with (
-        serving(close_timeout=0.1) as served,
-        Tap((served.host, served.port)) as tap,
-        WebTransportClient(config=config) as client,
+        serving(close_timeout=0.1, network=path) as served,
+        WebTransportClient(config=config.update(network=path)) as client,
     ):
-        url = f"https://127.0.0.1:{tap.port}/"
-        sessions = [await client.connect(url) for _ in range(count)]
-        tap.blocked = True
+        sessions = [await client.connect(served.url()) for _ in range(count)]
+        path.loss = 1.0
         for session in sessions:
             stream = await session.create_unidirectional_stream()
             await stream.write(b"nobody acknowledges this")
@@ -137,18 +136,19 @@ async def test_a_server_whose_handler_goes_on(
 
     async def handler(session: WebTransportSession) -> None:
         stream = await session.create_unidirectional_stream()
-        tap.blocked = True
+        path.loss = 1.0
         await stream.write_all(b"nobody acknowledges this")
         await stubborn(session)
 
+    path = Network()
+
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(
-            serving({"/gone": handler}, close_timeout=TIMEOUT, drain_timeout=0.0)
+            serving({"/gone": handler}, close_timeout=TIMEOUT, drain_timeout=0.0, network=path)
         )
-        tap = await stack.enter_async_context(Tap((served.host, served.port)))
-        config = client_config(close_timeout=0.1, connect_timeout=0.2)
+        config = client_config(close_timeout=0.1, connect_timeout=0.2, network=path)
         client = await stack.enter_async_context(WebTransportClient(config=config))
-        connecting = asyncio.create_task(client.connect(f"https://127.0.0.1:{tap.port}/gone"))
+        connecting = asyncio.create_task(client.connect(served.url("/gone")))
         await stubborn.entered.wait()
         assert await clock(served.server.close()) < AT_MOST
         await stubborn.release()
@@ -162,14 +162,15 @@ async def test_a_reconnecting_client_whose_listener_goes_on(
     expected_logs("telling that the client was closed did not end in time: .*Stubborn.__call__")
     expected_logs("were cancelled, and are left behind: .*Stubborn.__call__")
     stubborn = Stubborn()
-    config = client_config(close_timeout=TIMEOUT)
-    async with serving(close_timeout=0.1) as served, Tap((served.host, served.port)) as tap:
-        client = ReconnectingClient(f"https://127.0.0.1:{tap.port}/", config=config)
+    path = Network()
+    config = client_config(close_timeout=TIMEOUT, network=path)
+    async with serving(close_timeout=0.1, network=path) as served:
+        client = ReconnectingClient(served.url(), config=config)
         client.on(EventType.CONNECTION_CLOSED, stubborn)
         async with client:
             session = await client.get_session(wait_timeout=None)
             assert session is not None
-            tap.blocked = True
+            path.loss = 1.0
             stream = await session.create_unidirectional_stream()
             await stream.write_all(b"nobody acknowledges this")
             assert await clock(client.close()) < AT_MOST
@@ -263,18 +264,19 @@ async def test_a_relay_between_two_that_vanished(
     serving: Serving, client_config: ClientFactory, clock: Clock
 ) -> None:
     """What was on its way, the upstream session, and its connection have one time together."""
+    path = Network()
     async with (
-        serving(close_timeout=0.1) as upstream,
-        Tap((upstream.host, upstream.port)) as tap,
+        serving(close_timeout=0.1, network=path) as upstream,
         WebTransportForwarder(
-            f"https://127.0.0.1:{tap.port}", config=client_config(close_timeout=TIMEOUT)
+            f"https://{upstream.host}:{upstream.port}",
+            config=client_config(close_timeout=TIMEOUT, network=path),
         ) as forwarder,
         serving(forwarder, close_timeout=TIMEOUT) as front,
         WebTransportClient(config=client_config()) as client,
     ):
         session = await client.connect(front.url())
         await until(lambda: forwarder.stats["sessions"])
-        tap.blocked = True
+        path.loss = 1.0
         stream = await session.create_unidirectional_stream()
         await stream.write_all(bytes(1000))
         await session.close()

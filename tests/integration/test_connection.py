@@ -447,13 +447,11 @@ async def test_idle_connection_ends_with_a_typed_error(
         assert "idle" in str(connection.error)
 
 
+@pytest.mark.loops("virtual")
 async def test_keep_alive_keeps_a_quiet_connection(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """The idle timeout passes, by the loop's clock, without the end of the session.
-
-    It is long: a machine may stop for a while meanwhile.
-    """
+    """The idle timeout passes, by the loop's clock, without the end of the session."""
     config = client_config(connection_idle_timeout=2.0, connection_keepalive_timeout=0.25)
     async with serving() as served, WebTransportClient(config=config) as client:
         session = await client.connect(served.url())

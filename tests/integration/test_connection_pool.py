@@ -22,6 +22,7 @@ from pywebtransport.session import WebTransportSession
 from tests.support.endpoints import ClientFactory, Served, Serving
 from tests.support.pooling import ask, closed_port, open_session, silent_port
 from tests.support.steps import cancelled_at, echo_bidirectional, until
+from tests.support.timers import Timers
 
 Get = Callable[..., Any]
 
@@ -229,6 +230,7 @@ async def test_newcomer_does_not_overtake(serving: Serving, client_config: Clien
         assert await newcomer is connection
 
 
+@pytest.mark.loops("virtual")
 async def test_waiting_ends_with_connect_timeout(
     serving: Serving, client_config: ClientFactory
 ) -> None:
@@ -407,22 +409,23 @@ async def test_returning_what_the_pool_does_not_lend(
 async def test_idle_connections_are_closed_in_time(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    async with serving() as served, ConnectionPool(max_idle_time=0.2) as pool:
-        get = getter(pool, served, client_config())
-        connections = await asyncio.gather(*(get() for _ in range(3)))
-        await pool.return_connection(connections[0])
-        assert pool._timer is not None
-        loop = asyncio.get_running_loop()
-        returned = loop.time()
-        await until(lambda: loop.time() > returned + 0.005)  # their times differ
-        await pool.return_connection(connections[1])
-        await asyncio.gather(*(connection.wait_closed() for connection in connections[:2]))
-        assert connections[2].is_connected
-        assert counts(pool) == (0, 1, 1)
-        assert pool._timer is None
-        await pool.return_connection(connections[2])
-        assert await get() is connections[2]
-        assert pool._timer is None  # nothing is idle: nothing to wake up for
+    with Timers("pywebtransport.utils._pooling") as timers:
+        async with serving() as served, ConnectionPool(max_idle_time=0.2) as pool:
+            get = getter(pool, served, client_config())
+            connections = await asyncio.gather(*(get() for _ in range(3)))
+            await pool.return_connection(connections[0])
+            assert timers.pending == 1
+            loop = asyncio.get_running_loop()
+            returned = loop.time()
+            await until(lambda: loop.time() > returned + 0.005)  # their times differ
+            await pool.return_connection(connections[1])
+            await asyncio.gather(*(connection.wait_closed() for connection in connections[:2]))
+            assert connections[2].is_connected
+            assert counts(pool) == (0, 1, 1)
+            assert timers.pending == 0
+            await pool.return_connection(connections[2])
+            assert await get() is connections[2]
+            assert timers.pending == 0  # nothing is idle: nothing to wake up for
 
 
 async def test_closing_the_pool_ends_everything(

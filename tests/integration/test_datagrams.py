@@ -18,7 +18,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.types import EventType
 from tests.support.endpoints import PairOfSessions
-from tests.support.steps import round_trip, until
+from tests.support.steps import cancelled_at, round_trip, until
 
 SENDERS = pytest.mark.parametrize("sender", ["client", "server"])
 
@@ -492,3 +492,83 @@ async def test_events_of_datagrams(pair: PairOfSessions) -> None:
         event = await received
         assert event.data["data"] == b"123"
         assert event.source is far.datagrams
+
+
+async def test_try_send_acts_before_it_is_awaited(pair: PairOfSessions) -> None:
+    """Its result is true or false as it stands, and when awaited, by whatever means."""
+    async with pair(client={"datagram_queue_size": 3}) as (near, far):
+        transport = near.datagrams
+        sent = transport.try_send(b"0")
+        assert transport.get_send_buffer_size() == 1
+        tasks = [asyncio.create_task(transport.try_send(bytes([number]))) for number in (1, 2)]
+        assert transport.get_send_buffer_size() == 3
+        refused = transport.try_send(b"3")
+        assert sent
+        assert not refused
+        assert (sent, refused) == (True, False)
+        assert (repr(sent), {sent: 1}[True]) == ("True", 1)
+        assert sent != refused
+        assert sent != 5
+        assert await asyncio.gather(*tasks) == [True, True]
+        assert await asyncio.gather(sent, refused, sent) == [True, False, True]
+        assert await asyncio.wait_for(refused, 5) is False
+        assert (await sent, await sent) == (True, True)
+        with pytest.raises(DatagramError):
+            transport.try_send(b"", priority=5)
+        with pytest.raises(DatagramTooLargeError):
+            transport.try_send(bytes(70_000))
+        assert await far.datagrams.receive_many() == [b"0", b"\x01", b"\x02"]
+        assert transport.stats["send_drops"] == 1
+
+
+@pytest.mark.parametrize("end", ["near", "far", "transport", "lost"])
+async def test_a_loop_over_the_datagrams_ends_quietly(pair: PairOfSessions, end: str) -> None:
+    async with pair() as (near, far):
+        seen: list[bytes] = []
+
+        async def collect() -> None:
+            async for datagram in far.datagrams:
+                seen.append(datagram)
+
+        task = asyncio.create_task(collect())
+        for number in range(3):
+            await near.datagrams.send(bytes([number]))
+        await until(lambda: len(seen) == 3)
+        if end == "transport":
+            await far.datagrams.close()
+        elif end == "lost":
+            near.abort()
+        else:
+            await (near if end == "near" else far).close()
+        await task
+        assert seen == [b"\x00", b"\x01", b"\x02"]
+
+
+async def test_loops_over_the_datagrams_share_them(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+        seen: list[list[bytes]] = [[], []]
+
+        async def collect(number: int) -> None:
+            async for datagram in await far.datagrams:
+                seen[number].append(datagram)
+
+        tasks = [asyncio.create_task(collect(number)) for number in range(2)]
+        for number in range(20):
+            await near.datagrams.send(bytes([number]))
+        await until(lambda: len(seen[0]) + len(seen[1]) == 20)
+        assert sorted(seen[0] + seen[1]) == [bytes([number]) for number in range(20)]
+        assert seen[0]
+        assert seen[1]
+        await near.close()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_cancelled_loop_over_the_datagrams_loses_none(pair: PairOfSessions) -> None:
+    async with pair() as (near, far):
+
+        async def wait() -> bytes:
+            return await anext(aiter(far.datagrams))
+
+        assert await cancelled_at(wait, 0)
+        await near.datagrams.send(b"kept")
+        assert await anext(aiter(far.datagrams)) == b"kept"

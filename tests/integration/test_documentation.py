@@ -144,7 +144,23 @@ RUNS = {
                 """,
         }
     ),
-    "docs/howto/testing.md": Run(after={2: "await test_streams_come_back()"}),
+    "docs/howto/short-forms.md": Run(
+        after={
+            1: "assert answer == b'hello'",
+            4: """
+                async with client.connect(url + "room/caf%C3%A9?language=fr") as inside:
+                    assert await inside.datagrams.receive() == "café, fr".encode()
+                """,
+        }
+    ),
+    # tests/integration/test_pytest_plugin.py gives the whole page to pytest.
+    "docs/howto/testing.md": Run(
+        after={
+            1: "await test_streams_come_back()",
+            2: "await test_positions_may_be_lost()",
+            3: "await asyncio.to_thread(test_a_dead_path_is_noticed)",
+        }
+    ),
     "docs/howto/websockets.md": Run(
         after={
             1: """
@@ -216,7 +232,7 @@ def pages_with_python() -> list[Path]:
 
 
 def pages_run_here() -> list[Path]:
-    """Those with blocks that are no programs; the blocks of the README are files that run."""
+    """Those with blocks that are no programs, and no files that run as they are."""
     return [
         path
         for path in pages_with_python()
@@ -236,7 +252,49 @@ def test_what_pages_are_run_with_names_blocks_that_exist() -> None:
     for name, number in PROGRAMS:
         assert number <= len(blocks(pages[name], "python")), name
     examples = {path.read_text() for path in (ROOT / "examples").glob("*.py")}
-    assert set(blocks(ROOT / "README.md", "python")) <= examples
+    assert set(blocks(ROOT / "README.md", "python")) <= examples | {readme_server()}
+
+
+def readme_server() -> str:
+    """The echo server of the README, which is no file of its own."""
+    return blocks(ROOT / "README.md", "python")[0]
+
+
+def test_echo_server_of_the_readme_is_short() -> None:
+    assert len([line for line in readme_server().splitlines() if line.strip()]) <= 15
+
+
+def test_echo_server_of_the_readme_serves_the_client_of_the_readme(tmp_path: Path) -> None:
+    """Both run as they stand there, the server with another port; Ctrl-C ends it."""
+    port = free_port()
+    server, client = blocks(ROOT / "README.md", "python")
+    options: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": {**os.environ, "PYTHONPATH": str(ROOT)},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", server.replace("4433", str(port))], **options
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url, digest = process.stdout.readline().split()
+            assert url == f"https://localhost:{port}/"
+            finished = subprocess.run(
+                [sys.executable, "-c", client, url, digest], **options, timeout=TIMEOUT, check=False
+            )
+            assert (finished.returncode, finished.stderr) == (0, "")
+            assert finished.stdout.splitlines() == ["b'hello, datagram'", "b'hello, stream'"]
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert (process.returncode, output) == (-signal.SIGINT, "")
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert "ERROR" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def half_open(server: WebTransportServer) -> int:
     return server._endpoint.quic.stats()["half_open"]
 
 
+@pytest.mark.loops("virtual")
 @pytest.mark.parametrize("drain_timeout", [0.0, LONG])
 async def test_server_does_not_wait_for_a_client_that_vanished(
     serving: Serving, client_config: ClientFactory, drain_timeout: float
@@ -74,6 +75,7 @@ async def test_unfinished_streams_of_a_client_that_vanished_hold_nobody(
         await served.server.close(drain_timeout=0)
 
 
+@pytest.mark.loops("virtual")
 async def test_server_waits_for_those_who_are_there(
     serving: Serving, client_config: ClientFactory
 ) -> None:

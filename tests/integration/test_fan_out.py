@@ -391,3 +391,28 @@ async def test_monitor_and_scrape_of_many_connections_take_many_turns(
         assert sample["rtt"]["median"] > 0
         (rtt,) = [one for one in families if one.name == "webtransport_rtt_seconds"]
         assert max(s.value for s in rtt.samples if s.name.endswith("_bucket")) == 30
+
+
+async def test_the_subscriptions_of_a_session_end_in_slices(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, meter = Clock.installed(monkeypatch), Meter()
+    end = Delivery.end
+
+    def counted(self: Delivery, code: int | None = None) -> None:
+        if not self.ended:
+            clock.work(0.0002)
+            meter.work()
+        end(self, code)
+
+    async with linked(serving, client_config) as (broker, (session,)):
+        rpc = await subscribe(session, 100)
+        (client,) = broker._clients
+        monkeypatch.setattr(Delivery, "end", counted)
+        with meter.running():
+            client.end()
+            await until(lambda: not broker.get_stats()["subscriptions"])
+        assert sum(meter.turns) == 100
+        # As many as are ended before the first look at the clock, a slice, and a last step.
+        assert max(meter.turns) <= 8 + 10 + 8
+        await rpc.close()

@@ -608,18 +608,18 @@ async def test_streams_share_what_may_wait(pair: PairOfSessions) -> None:
     """The more there are, the less each of them holds; what was given up comes back."""
     async with pair() as (client, server):
         sessions = (server, client)
-        marks = [session._write_high for session in sessions]
+        marks = [session.write_high_water for session in sessions]
         relay = Relay(server, client)
 
         def highest() -> list[int]:
-            return [session._write_high for session in sessions]
+            return [session.write_high_water for session in sessions]
 
         for _ in range(1000):
             relay._count_stream(1)
             share = max(16 * KIB, 16 * MIB // relay.streams)
             assert relay._share == share
             assert highest() == [
-                min(mark, max(share, session._write_low))
+                min(mark, max(share, session.write_low_water))
                 for session, mark in zip(sessions, marks, strict=True)
             ]
         # Below a stream's own mark, and together not more than all of them may hold.

@@ -17,16 +17,18 @@ from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,
     UnreachableError,
-    WebTransportNotSupportedError,
 )
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, Served, Serving
-from tests.support.pooling import ask, closed_port, open_session, silent_port
-from tests.support.steps import cancelled_at, echo_bidirectional, until
+from tests.support.pooling import ask, closed_port, open_session, senders, silent_socket
+from tests.support.steps import cancelled_at, echo_bidirectional, until, until_true
 
 from .raw_peer import raw_server
+from .relay import Faults, Relay
 
 LONG = 3600.0
+# Of a path, one way.
+FAST, SLOW, SLOWER = Faults(), Faults(delay=0.05), Faults(delay=0.2)
 
 
 async def several(stack: AsyncExitStack, serving: Serving, count: int) -> list[Served]:
@@ -57,6 +59,28 @@ def port_of(connection: WebTransportConnection) -> int:
 
 async def failed(balancer: ConnectionLoadBalancer) -> int:
     return int((await balancer.get_load_balancer_stats())["failed_targets"])
+
+
+async def latencies(balancer: ConnectionLoadBalancer) -> dict[int, float]:
+    """The latency of each server that was measured, by port."""
+    stats = (await balancer.get_target_stats()).values()
+    return {entry["port"]: entry["latency"] for entry in stats if entry["latency"] is not None}
+
+
+def fastest(measured: dict[int, float]) -> int:
+    return min(measured, key=lambda port: measured[port])
+
+
+async def failure_of(balancer: ConnectionLoadBalancer, port: int) -> str | None:
+    """Why a server is set aside."""
+    failure = (await balancer.get_target_stats())[f"127.0.0.1:{port}"]["failure"]
+    assert failure is None or isinstance(failure, str)
+    return failure
+
+
+async def is_answering(balancer: ConnectionLoadBalancer, port: int) -> bool:
+    """A server is not set aside any more."""
+    return await failure_of(balancer, port) is None
 
 
 # -------------------------------------------------------------------- strategies
@@ -120,24 +144,30 @@ async def test_weighted_shares_out_in_proportion(
 async def test_least_latency_measures_all_and_keeps_the_best(
     serving: Serving, client_config: ClientFactory
 ) -> None:
+    """With paths of which one is fast, then slow: what was measured last decides."""
     config = client_config()
     async with AsyncExitStack() as stack:
-        targets = targets_of(await several(stack, serving, 3))
+        relays = [
+            await stack.enter_async_context(
+                Relay((served.host, served.port), seed=number, up=SLOW if number != 1 else FAST)
+            )
+            for number, served in enumerate(await several(stack, serving, 3))
+        ]
+        ports = [relay.port for relay in relays]
+        targets = [("127.0.0.1", port) for port in ports]
         async with ConnectionLoadBalancer(targets, health_check_interval=LONG) as balancer:
             # Those that were never measured come first.
-            assert set(await ports_of(balancer, config, "least-latency", 3)) == {
-                port for _, port in targets
-            }
-            stats = await balancer.get_target_stats()
-            assert all(0 < entry["latency"] < 60 for entry in stats.values())
-            # From now on the measured figures decide; make them differ for certain.
-            best = balancer._targets[targets[1]]
-            for target in balancer._targets.values():
-                target.latency = 0.001 if target is best else 30.0
-            assert await ports_of(balancer, config, "least_latency", 1) == [targets[1][1]]
-            assert best.latency is not None
-            best.latency = 31.0
-            assert (await ports_of(balancer, config, "least_latency", 1))[0] != targets[1][1]
+            assert set(await ports_of(balancer, config, "least-latency", 3)) == set(ports)
+            first = await latencies(balancer)
+            assert all(0 < latency < 60 for latency in first.values())
+            assert min(first[ports[0]], first[ports[2]]) >= 2 * SLOW.delay
+            # From now on the measured figures decide.
+            assert await ports_of(balancer, config, "least_latency", 1) == [fastest(first)]
+            for relay in relays:
+                relay.change(SLOWER if relay.port == ports[1] else FAST)
+            for _ in range(6):
+                expected = fastest(await latencies(balancer))
+                assert await ports_of(balancer, config, "least_latency", 1) == [expected]
 
 
 async def test_latency_of_open_connections_is_their_round_trip_time(
@@ -173,18 +203,18 @@ async def test_old_latency_is_measured_again_while_it_is_used(
         ) as balancer:
             # One server was used, the other one never.
             await ports_of(balancer, client_config(), "least_latency", 1)
-            for target in balancer._targets.values():
-                target.latency = LONG
-            balancer._order("least_latency")  # one more use: measure again
-            await until(
-                lambda: all(
-                    0 < target.refresh_latency() < 60 for target in balancer._targets.values()
-                )
-            )
+            (before,) = (await latencies(balancer)).items()
+
+            async def both_are_new() -> bool:
+                now = await latencies(balancer)
+                assert all(0 < latency < 60 for latency in now.values())
+                return len(now) == 2 and before not in now.items()
+
+            await until_true(both_are_new)
             # Nobody used the strategy since: nothing is armed any more.
-            await until(lambda: balancer._checks is None and balancer._timer is None)
+            await until(lambda: not balancer.is_checking)
             await ports_of(balancer, client_config(), "round_robin", 1)
-            assert balancer._timer is None
+            assert not balancer.is_checking
 
 
 # --------------------------------------------------------------- failing servers
@@ -213,16 +243,16 @@ async def test_failing_server_is_set_aside_and_comes_back(
             assert caplog.text.count("is set aside") == 1
 
             async with serving(bind_port=port):
-                await until(lambda: not balancer._targets["127.0.0.1", port].failure)
+                await until_true(lambda: is_answering(balancer, port))
                 assert set(await ports_of(balancer, config, "round_robin", 4)) == {port, good.port}
                 # All answer: nothing is armed any more.
-                await until(lambda: balancer._checks is None and balancer._timer is None)
+                await until(lambda: not balancer.is_checking)
 
             # The server is gone again, and comes back again.
             assert await ports_of(balancer, config, "round_robin", 3) == [good.port] * 3
             assert await failed(balancer) == 1
             async with serving(bind_port=port):
-                await until(lambda: not balancer._targets["127.0.0.1", port].failure)
+                await until_true(lambda: is_answering(balancer, port))
 
 
 async def test_server_set_aside_is_tried_last(
@@ -254,8 +284,9 @@ async def test_server_without_webtransport_is_passed_over(
             connecting = asyncio.create_task(balancer.get_connection(config=client_config()))
             await raw.accept({})
             assert port_of(await connecting) == good.port
-            failure = balancer._targets[targets[0]].failure
-            assert isinstance(failure, WebTransportNotSupportedError)
+            failure = await failure_of(balancer, raw.port)
+            assert failure is not None
+            assert "does not offer WebTransport" in failure
 
 
 async def test_all_failing_is_one_typed_error(client_config: ClientFactory) -> None:
@@ -273,19 +304,22 @@ async def test_all_failing_is_one_typed_error(client_config: ClientFactory) -> N
 
 
 async def test_check_that_fails_leaves_the_server_aside(client_config: ClientFactory) -> None:
-    with silent_port() as port:
+    with silent_socket() as silent:
+        port = silent.getsockname()[1]
         async with ConnectionLoadBalancer(
             [("127.0.0.1", port)], health_check_interval=0.01, health_check_timeout=0.05
         ) as balancer:
             with pytest.raises(ConnectionError):
                 await balancer.get_connection(config=client_config(connect_timeout=0.1))
-            target = balancer._targets["127.0.0.1", port]
-            for _ in range(2):
-                failure = target.failure
-                await until(lambda f=failure: target.failure is not f)  # type: ignore[misc]
-                assert "within 0.05 s" in str(target.failure) or "in time" in str(target.failure)
-            # Closing in the middle of a check ends it.
-            await until(lambda: balancer._checks is not None)
+            assert balancer.is_checking
+            # Each attempt has a port of its own: that of the caller, then those of two checks
+            # that failed. Closing in the middle of the third check ends it.
+            sources: set[object] = set()
+            await until(lambda: sources.update(senders(silent)) or len(sources) >= 4)
+            failure = await failure_of(balancer, port)
+            assert failure is not None
+            assert "within 0.05 s" in failure or "in time" in failure
+        assert not balancer.is_checking
 
 
 async def test_faults_of_the_caller_blame_no_server(
@@ -301,7 +335,7 @@ async def test_faults_of_the_caller_blame_no_server(
             with pytest.raises(ConfigurationError, match="round_robin, weighted, least_latency"):
                 await balancer.get_connection(config=client_config(), strategy="fastest")
             assert await failed(balancer) == 0
-            assert balancer._timer is None
+            assert not balancer.is_checking
 
 
 async def test_limit_of_the_configuration_holds(
@@ -350,14 +384,14 @@ async def test_closing_connections_and_the_balancer(
     serving: Serving, client_config: ClientFactory
 ) -> None:
     config = client_config()
-    with silent_port() as silent:
+    with silent_socket() as silent:
         async with AsyncExitStack() as stack:
             (served,) = await several(stack, serving, 1)
-            targets = [(served.host, served.port), ("127.0.0.1", silent)]
+            targets = [(served.host, served.port), ("127.0.0.1", silent.getsockname()[1])]
             balancer = ConnectionLoadBalancer(targets)
             first = await balancer.get_connection(config=config)
             connecting = asyncio.create_task(balancer.get_connection(config=config))
-            await until(lambda: balancer._opening)
+            await until(lambda: senders(silent))
             await balancer.close_all_connections()
             assert first.is_closed
             assert not connecting.done()
@@ -380,10 +414,11 @@ async def test_get_connection_may_be_cancelled_anywhere(
         async with ConnectionLoadBalancer(targets_of([served])) as balancer:
             index = 0
             while await cancelled_at(
-                lambda: balancer.get_connection(config=client_config()), index
+                # Whatever stayed open, or counted as such, would make the next one fail.
+                lambda: balancer.get_connection(config=client_config(max_connections=1)),
+                index,
             ):
                 assert (await balancer.get_load_balancer_stats())["active_connections"] == 0
-                assert not balancer._opening
                 index += 1
             assert index > 1
             assert (await balancer.get_load_balancer_stats())["active_connections"] == 1

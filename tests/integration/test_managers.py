@@ -30,6 +30,7 @@ from pywebtransport.stream import StreamManager
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.pooling import open_session
 from tests.support.steps import take, take_unidirectional, until
+from tests.support.timers import Timers
 
 
 async def connections(
@@ -139,12 +140,12 @@ async def test_idle_time_does_not_follow_the_time_of_day(
         idle.keep_open = True  # outlives its session
         await idle.sessions[0].close()
         async with ConnectionManager(connection_idle_timeout=1000) as manager:
-            await manager.add_connection(idle)
-            assert manager._timer is not None
-            manager._timer.cancel()
-            later = time.time() + 86400
-            monkeypatch.setattr(time, "time", lambda: later)
-            manager._close_idle()
+            with Timers("pywebtransport.connection.manager") as timers:
+                await manager.add_connection(idle)
+                assert timers.pending == 1
+                later = time.time() + 86400
+                monkeypatch.setattr(time, "time", lambda: later)
+                timers.fire()
             assert idle.is_connected
 
 
@@ -155,6 +156,7 @@ async def test_connection_manager_closes_idle_connections(
         busy, idle = await connections(stack, serving, client_config, 2)
         idle.keep_open = True  # outlives its session
         await idle.sessions[0].close()
+        timers = stack.enter_context(Timers("pywebtransport.connection.manager"))
         async with ConnectionManager(connection_idle_timeout=0.1) as manager:
             await manager.add_connection(busy)
             await manager.add_connection(idle)
@@ -164,7 +166,7 @@ async def test_connection_manager_closes_idle_connections(
             await busy.sessions[0].close()
             await busy.wait_closed()
             assert manager.get_connection_count() == 0
-            await until(lambda: manager._timer is None)
+            await until(lambda: timers.pending == 0)
 
 
 async def test_closing_all_connections_keeps_the_manager(

@@ -12,12 +12,14 @@ import pytest
 
 from pywebtransport.exceptions import SerializationError, WebTransportError
 from pywebtransport.rpc import RpcError, RpcErrorCode, RpcManager
+from pywebtransport.rpc.incoming import IncomingCalls
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.serializer._messages import MessageCodec
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream, WebTransportStream
+from pywebtransport.utils import turns
 from tests.support.endpoints import PairOfSessions
-from tests.support.steps import take, until
+from tests.support.steps import cancelled_at, take, until
 from tests.support.turns import Clock, Meter
 
 MIB = 2**20
@@ -217,8 +219,8 @@ async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
         lengths = await asyncio.gather(*(near.call("length", text) for _ in range(60)))
         assert lengths == [900_000] * 60
         assert server.memory_budget.peak <= server.memory_budget.limit
-        assert near._under_way.peak <= 4 * MIB
-        assert near._under_way.used == 0
+        assert near.request_budget.peak <= 4 * MIB
+        assert near.request_budget.used == 0
 
 
 async def test_requests_that_come_in_are_refused_when_there_is_no_room(
@@ -301,15 +303,23 @@ async def test_an_announced_message_that_never_fits_is_not_read(pair: PairOfSess
 def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
     """Decoding one large message takes 3 ms, one small message 0.1 ms; nothing else does."""
     clock, meter = Clock.installed(monkeypatch), Meter()
-    deserialize = JSONSerializer.deserialize
+    deserialize, steps = JSONSerializer.deserialize, JSONSerializer._plain_steps
 
-    def note(self: JSONSerializer, data: bytes, obj_type: Any = None) -> Any:
+    def work(data: bytes) -> None:
         milliseconds = 3.0 if len(data) > 10_000 else 0.1
         clock.work(milliseconds / 1000)
         meter.work(milliseconds)
+
+    def note(self: JSONSerializer, data: bytes, obj_type: Any = None) -> Any:
+        work(data)
         return deserialize(self, data, obj_type)
 
+    def note_steps(self: JSONSerializer, data: bytes) -> Any:
+        work(data)
+        return (yield from steps(self, data))
+
     monkeypatch.setattr(JSONSerializer, "deserialize", note)
+    monkeypatch.setattr(JSONSerializer, "_plain_steps", note_steps)
     return meter
 
 
@@ -398,3 +408,59 @@ async def test_a_message_whose_receiver_was_cancelled_goes_to_the_next_one(
         assert first.cancelled()
         assert [await far.receive_obj(), await far.receive_obj()] == ["a" * 50_000, "b"]
         assert server.memory_budget.used == base
+
+
+async def test_a_large_message_survives_a_cancellation_at_every_await(
+    pair: PairOfSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every slice is used up at once, so that it waits wherever it can."""
+    monkeypatch.setattr(turns, "_SLICE_NS", 1000)
+    async with pair() as (client, server):
+        stream = await client.create_bidirectional_stream()
+        near: StructuredStream[Any] = StructuredStream(stream, JSONSerializer(), {1: list})
+        await near.send_obj([])
+        far: StructuredStream[Any] = StructuredStream(
+            await take(server), JSONSerializer(), {1: list}
+        )
+        assert await far.receive_obj() == []
+        texts = ["x" * 50_000, "y" * 60_000]
+        await near.send_obj(texts)
+        got: list[Any] = []
+
+        async def receive() -> None:
+            got.append(await far.receive_obj())
+
+        index = 0
+        while await cancelled_at(receive, index):
+            index += 1
+        assert index > 110_000 / 16_384  # at the look at each piece, for instance
+        assert got == [texts]
+        await near.send_obj(["next"])
+        assert await far.receive_obj() == ["next"]
+        await until(lambda: not server.memory_budget.waiting)
+
+
+async def test_as_many_calls_begin_in_a_turn_as_fit_into_it(
+    pair: PairOfSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, meter = Clock.installed(monkeypatch), Meter()
+    handle = IncomingCalls._handle
+
+    async def counted(self: IncomingCalls, stream: WebTransportStream) -> None:
+        clock.work(0.0001)
+        meter.work()
+        await handle(self, stream)
+
+    monkeypatch.setattr(IncomingCalls, "_handle", counted)
+    async with pair() as (client, server):
+        streams = [
+            await ask(client, frame(REQUEST, b'{"method":"one","params":[]}')) for _ in range(90)
+        ]
+        await until(lambda: len(server._incoming_bidi or ()) == 90)
+        with meter.running():
+            async with RpcManager(server) as rpc:
+                rpc.register(lambda: 1, name="one")
+                assert [await answer(stream) for stream in streams] == [{"value": 1}] * 90
+        assert sum(meter.turns) == 90
+        # Those of a slice, and the one that finds it over.
+        assert max(meter.turns) <= 20 + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from contextlib import AsyncExitStack
 
@@ -42,7 +43,7 @@ async def test_samples_of_a_server_are_measured(
         for number in range(5):
             await session.datagrams.send(bytes([number]))
             assert await session.datagrams.receive(timeout=20) == bytes([number])
-        second = monitor._sampler.sample()
+        second = monitor.take_sample()
         assert second["stats"]["active_sessions"] == second["stats"]["active_connections"] == 1
         counters = second["counters"]
         assert counters["datagrams_sent"] == counters["datagrams_received"] == 5
@@ -56,7 +57,7 @@ async def test_samples_of_a_server_are_measured(
         # What a connection did stays counted when it is gone.
         await session.close()
         await until(lambda: not served.server.connections)
-        third = monitor._sampler.sample()
+        third = monitor.take_sample()
         assert third["stats"]["active_connections"] == 0
         assert third["counters"]["datagrams_received"] == 5
         assert third["rtt"]["median"] is None
@@ -116,21 +117,21 @@ async def test_health_of_a_server(
         status = monitor.get_health_status()
         assert status == {"status": "degraded", "reason": "1 session handlers raised"}
         assert monitor.get_alerts() == []  # an alert needs a sample
-        monitor._sampler.sample()
-        monitor._sampler.sample()  # nothing raised since
+        monitor.take_sample()
+        monitor.take_sample()  # nothing raised since
         assert [alert["name"] for alert in monitor.get_alerts()] == ["handler_errors"]
         await until(lambda: not served.server.sessions)
         first = await client.connect(served.url("/good"))
         second = await client.connect(served.url("/good"))
         assert monitor.get_health_status()["reason"] == "2 of max_sessions=2 are in use"
         # One alert as long as it lasts, and another when it comes back.
-        monitor._sampler.sample()
-        monitor._sampler.sample()
+        monitor.take_sample()
+        monitor.take_sample()
         await second.close()
         await until(lambda: len(served.server.sessions) == 1)
-        monitor._sampler.sample()
+        monitor.take_sample()
         second = await client.connect(served.url("/good"))
-        monitor._sampler.sample()
+        monitor.take_sample()
         names = [alert["name"] for alert in monitor.get_alerts()]
         assert names == ["handler_errors", "max_sessions", "max_sessions"]
         assert monitor.get_alerts(limit=1)[0]["message"] == "2 of max_sessions=2 are in use"
@@ -140,7 +141,7 @@ async def test_health_of_a_server(
             "status": "unhealthy",
             "reason": "the server does not accept sessions",
         }
-        assert set(monitor._sampler.sample()["rates"].values()) == {0.0}
+        assert set(monitor.take_sample()["rates"].values()) == {0.0}
 
 
 async def test_rates_do_not_follow_the_time_of_day(
@@ -154,7 +155,7 @@ async def test_rates_do_not_follow_the_time_of_day(
         await client.connect(served.url())
         earlier = time.time() - 86400
         monkeypatch.setattr(time, "time", lambda: earlier)
-        assert monitor._sampler.sample()["rates"]["sessions_accepted"] > 0
+        assert monitor.take_sample()["rates"]["sessions_accepted"] > 0
 
 
 async def test_failed_handshakes_are_noticed(
@@ -171,7 +172,7 @@ async def test_failed_handshakes_are_noticed(
             assert isinstance(outcome, Exception)
         engine = served.server.measure
         await until(lambda: engine()["engine"]["handshake_failed"] == 10)
-        monitor._sampler.sample()
+        monitor.take_sample()
         assert [alert["name"] for alert in monitor.get_alerts()] == ["handshakes_failed"]
         assert monitor.get_alerts()[0]["message"] == "10 of 10 handshakes failed"
 
@@ -188,7 +189,7 @@ async def test_samples_of_a_client_are_measured(
         session = await client.connect(served.url())
         await session.datagrams.send(b"x")
         await session.datagrams.receive(timeout=20)
-        sample = monitor._sampler.sample()
+        sample = monitor.take_sample()
         assert monitor.get_metrics_summary() == {
             "latest_metrics": sample,
             "recent_alerts": [],
@@ -199,7 +200,7 @@ async def test_samples_of_a_client_are_measured(
         assert sample["counters"]["datagrams_sent"] == 1
         assert sample["rtt"]["median"] > 0
         await session.close()
-        assert monitor._sampler.sample()["counters"]["datagrams_received"] == 1
+        assert monitor.take_sample()["counters"]["datagrams_received"] == 1
     summary = monitor.get_metrics_summary()
     assert summary["is_monitoring"] is False
 
@@ -234,19 +235,35 @@ async def test_alerts_of_a_client(
         for _ in range(5):
             with pytest.raises(UnreachableError):
                 await client.connect(url)
-        monitor._sampler.sample()
+        monitor.take_sample()
         await client.close()
-        monitor._sampler.sample()
+        monitor.take_sample()
         client._stats.record(12.0)
-        monitor._sampler.sample(loop_delay=1.5)
+        monitor.take_sample()
     alerts = monitor_of.get_metrics_summary()["recent_alerts"]
     assert [alert["message"] for alert in alerts] == [
         "5 of 5 attempts to connect failed",
         "the client is closed",
         "connecting took 12.0 s on average",
-        "the event loop was 1.5 s late",
     ]
     assert [record.message for record in caplog.records] == [alert["message"] for alert in alerts]
+
+
+async def test_a_late_event_loop_is_an_alert(
+    client_config: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pywebtransport.client.monitor")
+    async with (
+        WebTransportClient(config=client_config()) as client,
+        ClientMonitor(client, monitoring_interval=0.001) as monitor,
+    ):
+        time.sleep(1.1)  # noqa: ASYNC251  what a monitor is there to notice
+        await until(lambda: monitor.get_metrics_summary()["recent_alerts"])
+    (alert,) = monitor.get_metrics_summary()["recent_alerts"]
+    late = re.fullmatch(r"the event loop was (.+) s late", alert["message"])
+    assert late is not None
+    assert float(late[1]) >= 1.1
+    assert [record.message for record in caplog.records] == [alert["message"]]
 
 
 @pytest.mark.parametrize("interval", [0, -1.0, float("nan")])

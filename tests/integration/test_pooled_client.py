@@ -19,12 +19,7 @@ from pywebtransport.session import WebTransportSession
 from pywebtransport.types import SessionCloseInfo, SessionState
 from tests.support.endpoints import ClientFactory, Serving
 from tests.support.steps import cancelled_at, far_end, once_set, round_trip, until
-
-
-def waiting(pool: PooledClient) -> int:
-    """How many wait for a session."""
-    return sum(len(endpoint.slots._waiting) for endpoint in pool._endpoints.values())
-
+from tests.support.timers import Timers
 
 # ------------------------------------------------------------------------------ reuse
 
@@ -112,7 +107,7 @@ async def test_who_asked_first_is_served_first(
         tasks = []
         for number in range(6):
             tasks.append(asyncio.create_task(borrow(number)))
-            await until(lambda number=number: waiting(pool) == number + 1)
+            await until(lambda number=number: pool.waiting_callers == number + 1)
         assert len(served.server.sessions) == 2
         await pool.return_session(lent[0])
         # One who comes now does not overtake those who wait.
@@ -130,7 +125,7 @@ async def test_a_session_that_ends_while_it_is_lent_gives_its_place_away(
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
         waiter = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         await served.server.sessions[0].close(code=9, close_connection=False)
         other = await waiter
         assert other is not lent
@@ -146,12 +141,12 @@ async def test_a_session_that_ends_while_it_is_lent_gives_its_place_away(
 async def test_waiting_has_a_timeout(serving: Serving, client_config: ClientFactory) -> None:
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
-        pool._client.config.connect_timeout = 0.05
+        pool.config.connect_timeout = 0.05
         with pytest.raises(TimeoutError, match=r"all 1 sessions .*=0\.05 s") as caught:
             await pool.get_session(served.url())
         assert caught.value.timeout_duration == 0.05
         assert caught.value.operation == "wait for a pooled session"
-        assert waiting(pool) == 0
+        assert pool.waiting_callers == 0
         await pool.return_session(lent)
         assert await pool.get_session(served.url()) is lent
 
@@ -173,7 +168,7 @@ async def test_a_failed_attempt_lets_the_next_one_try(
         first = asyncio.create_task(pool.get_session(served.url()))
         await asked.wait()
         second = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         leave.set()
         with pytest.raises(SessionRejectedError):
             await first
@@ -257,14 +252,14 @@ async def test_a_waiter_that_gives_up_late_leaves_the_limit_alone(
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         session = await pool.get_session(served.url())
         waiter = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         waiter.cancel()
         # The endpoint is forgotten and made anew before the waiter hears of its end.
-        pool._give_back(session, usable=False)
+        session.close_nowait()
         await pool.get_session(served.url())
         assert waiter.cancelled()
         another = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1 or another.done())
+        await until(lambda: pool.waiting_callers == 1 or another.done())
         assert not another.done()
         another.cancel()
 
@@ -343,7 +338,7 @@ async def test_a_session_that_ends_before_the_waiter_runs_is_replaced(
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
         waiter = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         await pool.return_session(lent)
         # It is the waiter's turn by now, but that has not run yet.
         lent.close_nowait(5, "gone")
@@ -374,28 +369,29 @@ async def test_idle_sessions_are_closed_after_their_time(
 
 
 async def test_one_timer_for_the_session_that_goes_first(
-    serving: Serving, client_config: ClientFactory
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sessions that came back later stay when the timer fires for the first."""
-    async with (
-        serving() as served,
-        PooledClient(config=client_config(), max_idle_time=1000) as pool,
-    ):
-        first, second = [await pool.get_session(served.url()) for _ in range(2)]
-        await pool.return_session(first)
-        timer = pool._timer
-        assert timer is not None
-        await pool.return_session(second)
-        assert pool._timer is timer
-        endpoint, _ = pool._idle[first]
-        pool._idle[first] = (endpoint, asyncio.get_running_loop().time())
-        timer.cancel()
-        pool._expire()
-        await first.wait_closed()
-        assert second.is_ready
-        assert pool._timer is not None
-        assert pool.get_stats()["expired"] == 1
-        assert await pool.get_session(served.url()) is second
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    with Timers("pywebtransport.utils._pooling") as timers:
+        async with (
+            serving() as served,
+            PooledClient(config=client_config(), max_idle_time=1000) as pool,
+        ):
+            first, second = [await pool.get_session(served.url()) for _ in range(2)]
+            # As if the first had come back almost 1000 seconds ago.
+            looks = iter([clock() - 999.99])
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "time", lambda: next(looks, None) or clock())
+                await pool.return_session(first)
+            await pool.return_session(second)
+            assert timers.count == 1
+            await first.wait_closed()
+            assert second.is_ready
+            assert timers.pending == 1
+            assert pool.get_stats()["expired"] == 1
+            assert await pool.get_session(served.url()) is second
 
 
 # -------------------------------------------------------------------------------- misuse
@@ -444,7 +440,7 @@ async def test_close_ends_everything(serving: Serving, client_config: ClientFact
         pool = PooledClient(config=client_config(), pool_size=2)
         lent, idle = [await pool.get_session(served.url()) for _ in range(2)]
         waiter = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         other = await pool.get_session(served.url("/other"))
         await pool.return_session(other)
         await pool.close()
@@ -502,7 +498,7 @@ async def test_cancelled_waiter_passes_its_turn_on(
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
         waiters = [asyncio.create_task(pool.get_session(served.url())) for _ in range(2)]
-        await until(lambda: waiting(pool) == 2)
+        await until(lambda: pool.waiting_callers == 2)
         if when == "waiting":
             waiters[0].cancel()
             await pool.return_session(lent)
@@ -526,7 +522,7 @@ async def test_cancelled_waiter_whose_session_ended(
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
         lent = await pool.get_session(served.url())
         waiter = asyncio.create_task(pool.get_session(served.url()))
-        await until(lambda: waiting(pool) == 1)
+        await until(lambda: pool.waiting_callers == 1)
         await pool.return_session(lent)
         lent.close_nowait(0, "")
         waiter.cancel()

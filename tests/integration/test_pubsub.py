@@ -38,6 +38,8 @@ from tests.support.endpoints import ClientFactory, Serving
 from tests.support.leaks import ExpectedLogs
 from tests.support.steps import cancelled_at, until
 
+pytestmark = pytest.mark.loops("virtual")
+
 
 class Room:
     """A broker that is served, and clients of it."""

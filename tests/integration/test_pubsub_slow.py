@@ -32,6 +32,8 @@ from pywebtransport.stream import StructuredStream, WebTransportReceiveStream
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import take_unidirectional, until
 
+pytestmark = pytest.mark.loops("virtual")
+
 SIZE = 50_000
 WRITE_BUFFER = 65_536
 STREAM_HEADER = 3  # type 0x54 in two bytes, session ID 0 in one
@@ -308,6 +310,7 @@ async def test_a_topic_may_be_silent_for_longer_than_read_timeout(
         assert (await anext(subscription)).data == 1
 
 
+@pytest.mark.loops("asyncio", "uvloop")  # it works without a pause: time has to pass
 async def test_subscriptions_that_nobody_reads_do_not_stop_the_connection(
     linked: Linked,
 ) -> None:
@@ -384,6 +387,7 @@ async def test_parameters_of_other_types_are_refused(
         assert broker.get_stats()["subscriptions"] == 0
 
 
+@pytest.mark.loops("asyncio", "uvloop")  # it works without a pause: time has to pass
 async def test_what_a_client_never_reads_goes_when_it_unsubscribes(linked: Linked) -> None:
     async with linked() as (broker, session), RpcManager(session) as rpc:
         raw = await subscribe_raw(broker, rpc)

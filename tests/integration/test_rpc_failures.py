@@ -31,6 +31,8 @@ from tests.support.messages import Colour, Everything, Rights, everything
 from tests.support.random_types import Place, Shade
 from tests.support.steps import until
 
+pytestmark = pytest.mark.loops("virtual")
+
 __all__ = ["managers"]
 
 

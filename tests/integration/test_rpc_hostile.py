@@ -21,6 +21,8 @@ from pywebtransport.stream import WebTransportStream
 from tests.support.endpoints import PairOfSessions
 from tests.support.steps import take, until
 
+pytestmark = pytest.mark.loops("virtual")
+
 REQUEST, RESULT, FAILURE, NOTIFICATION = 1, 2, 3, 4
 
 

@@ -85,6 +85,37 @@ async def test_exact_routes_come_before_patterns_and_the_default(
             await until(lambda: seen[-1][0] == "regex")
 
 
+async def test_placeholders_of_a_route_and_the_query(
+    serving: Serving, client_config: ClientFactory, server_config: ServerFactory
+) -> None:
+    app = ServerApp(config=server_config())
+    seen: list[tuple[dict[str, str], dict[str, str], list[str]]] = []
+
+    @app.route("/room/{name}")
+    async def room(session: WebTransportSession) -> None:
+        assert session.path_params["name"] == session.path_params[0]
+        query = session.query_params
+        seen.append((dict(session.path_params), dict(query), query.get_all("a")))
+
+    @app.route("/room/lobby")
+    async def lobby(session: WebTransportSession) -> None:
+        seen.append((dict(session.path_params), dict(session.query_params), []))
+
+    async with serving(app) as served, WebTransportClient(config=client_config()) as client:
+        paths = ("/room/caf%C3%A9%2F?a=1&a=%26&b", "/room/lobby", "/room/{name}?x=+")
+        for number, path in enumerate(paths, 1):
+            async with client.connect(served.url(path)) as session:
+                assert dict(session.path_params) == {}
+                assert session.query_params.get("a") == ("1" if "&" in path else None)
+                await until(lambda number=number: len(seen) == number)
+        assert (await rejection(client, served.url("/room/a/b")))[0] == 404
+    assert seen == [
+        ({"name": "café/"}, {"a": "1", "b": ""}, ["1", "&"]),
+        ({}, {}, []),
+        ({"name": "{name}"}, {"x": " "}, []),
+    ]
+
+
 @pytest.mark.parametrize(("dialect", "status"), [(2, 404), (7, 404), (14, 404), (16, 405)])
 async def test_unknown_path_is_answered_as_the_dialect_wants(
     serving: Serving, client_config: ClientFactory, dialect: int, status: int
@@ -135,7 +166,7 @@ def test_router_as_an_object(server_config: ServerFactory) -> None:
     for never_sent, instead in (
         ("/a?b=1", "/a"),
         ("/a#b", "/a%23b"),
-        ("/a/{name}", "pattern"),
+        ("/a/{name}#b", "/a/%7Bname%7D%23b"),
     ):
         with pytest.raises(ConfigurationError, match=f"is in no request: .*{instead}"):
             app.route(never_sent)(handler)

@@ -41,6 +41,18 @@ async def request(stream: WebTransportStream, line: bytes) -> bytes:
     return await stream.readline()
 
 
+async def only_idle(pool: StreamPool) -> WebTransportStream:
+    """The one idle stream of a pool, which stays in it."""
+    assert pool.get_stats()["idle_streams"] == 1
+    async with pool.stream(timeout=0) as stream:
+        return stream
+
+
+def is_unused(pool: StreamPool) -> bool:
+    """No stream is in use or being opened, and nobody waits for one."""
+    return pool.get_stats()["active_streams"] == 0 == pool.waiting_callers
+
+
 # ------------------------------------------------------------------------- reuse
 
 
@@ -61,7 +73,7 @@ async def test_stream_carries_one_request_after_another(pair: PairOfSessions) ->
             assert len(far._streams) == 2
             await pool.return_stream(other)
             await pool.return_stream(other)  # twice
-            assert pool._idle == [other]
+            assert await only_idle(pool) is other
         # The pool finished its streams, the one in use as well: the server reads their end.
         await until(lambda: not far._streams)
         assert not first.is_writable
@@ -107,7 +119,7 @@ async def test_answer_of_an_interrupted_user_reaches_nobody_else(pair: PairOfSes
             server = asyncio.create_task(answer_lines(far))
             async with pool.stream(timeout=5) as stream:
                 assert await request(stream, b"mine") == b"MINE\n"
-            assert pool._idle == [stream]
+            assert await only_idle(pool) is stream
             server.cancel()
 
 
@@ -124,7 +136,7 @@ async def test_block_that_ends_well_leaves_its_stream_to_the_next(pair: PairOfSe
             async with pool.stream() as broken:
                 assert await request(broken, b"two") == b"TWO\n"
                 raise KeyError("two")
-        assert pool._idle == []
+        assert pool.get_stats()["idle_streams"] == 0
         assert not broken.is_writable
         async with AsyncExitStack() as all_lent:
             for _ in range(10):
@@ -155,7 +167,7 @@ async def test_callers_wait_in_order_and_leave_cleanly(pair: PairOfSessions) -> 
         tasks[0].cancel()  # in the very turn in which it is served
         await asyncio.gather(*tasks[2:])
         assert order == [2, 3, 4]
-        assert pool._idle == [stream]
+        assert await only_idle(pool) is stream
 
 
 async def test_cancelled_while_the_peer_gives_no_credit(pair: PairOfSessions) -> None:
@@ -163,10 +175,10 @@ async def test_cancelled_while_the_peer_gives_no_credit(pair: PairOfSessions) ->
         stream = await near.create_bidirectional_stream()
         async with StreamPool(near, pool_size=1) as pool:
             assert await cancelled_at(pool.get_stream, 0)
-            assert pool._slots.unused
+            assert is_unused(pool)
             with pytest.raises(TimeoutError, match="no more bidirectional streams"):
                 await pool.get_stream(timeout=0.01)
-            assert pool._slots.unused
+            assert is_unused(pool)
             # Closing the pool while it waits for the peer.
             waiting = asyncio.create_task(pool.get_stream(timeout=50))
             await asyncio.sleep(0)
@@ -249,8 +261,8 @@ async def test_stream_that_ended_is_never_handed_out(pair: PairOfSessions) -> No
                 reader = asyncio.create_task(stream.read())
                 await asyncio.sleep(0)
             await pool.return_stream(stream)
-            assert pool._idle == []
-            assert pool._slots.unused
+            assert pool.get_stats()["idle_streams"] == 0
+            assert is_unused(pool)
             if reader is not None:
                 with pytest.raises(StreamError, match="reading was stopped"):
                     await reader
@@ -286,8 +298,8 @@ async def test_stream_of_another_pool_is_finished(pair: PairOfSessions) -> None:
         foreign = await near.create_bidirectional_stream()
         await foreign.write(b"x")
         await pool.return_stream(foreign)
-        assert pool._slots.unused
-        assert pool._idle == []
+        assert is_unused(pool)
+        assert pool.get_stats()["idle_streams"] == 0
         assert await (await take(far)).read_all() == b"x"
         assert not foreign.is_readable
 
@@ -308,7 +320,7 @@ async def test_end_of_the_session_ends_the_waiting(pair: PairOfSessions) -> None
             with pytest.raises(SessionClosedError) as caught:
                 await waiting
             assert caught.value.error_code == 7
-            assert pool._slots.unused
+            assert is_unused(pool)
             with pytest.raises(SessionClosedError):
                 await pool.get_stream()
         with pytest.raises(SessionError, match="pool is closed"):
@@ -328,7 +340,7 @@ async def test_closing_the_pool_ends_the_waiting(pair: PairOfSessions) -> None:
         with pytest.raises(SessionError, match="pool is closed"):
             await waiting
         await pool.close_all()
-        assert pool._slots.unused
+        assert is_unused(pool)
         with pytest.raises(ConfigurationError, match="pool_size"):
             StreamPool(near, pool_size=0)
 

@@ -47,6 +47,8 @@ from tests.support.steps import take, take_unidirectional, until
 from .test_examples import EXAMPLES, load
 from .test_rpc_failures import WIDE, Wide
 
+pytestmark = pytest.mark.loops("virtual")
+
 
 @dataclass
 class Say:

@@ -647,6 +647,27 @@ def test_connections_come_and_go(lab: Lab) -> None:
         assert live_objects()["streams"] == 0
 
 
+def test_groups_of_an_ended_connection_leave_no_circle(lab: Lab) -> None:
+    """Reference counts alone free a connection and its groups, closed or not."""
+    with lab.side(True) as server, lab.side(False) as client:
+        link = Link(server, client).establish()
+        before = live_objects()
+        gc.disable()
+        try:
+            groups = [link.conn.new_group(Waiter()) for _ in range(3)]
+            groups[0].close()
+            assert live_objects()["groups"] == before["groups"] + 3
+            link.conn.close(0)
+            link.run(lambda link=link: link.near.closed and link.far.closed)
+            groups[1].close()
+            server.handlers.clear()
+            del link, groups
+            assert live_objects()["groups"] == before["groups"]
+            assert live_objects()["connections"] == before["connections"] - 2
+        finally:
+            gc.enable()
+
+
 UNCLOSED = """
     import gc, socket, sys, time, warnings
     warnings.simplefilter("always")

@@ -1,4 +1,7 @@
-"""A server and a client for tests, on a free port of the loopback interface."""
+"""A server and a client for tests, on a free port of the loopback interface.
+
+On a loop with a virtual clock they have no sockets: their packets go through ``network()``.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.server import WebTransportServer
 from pywebtransport.session import WebTransportSession
+from pywebtransport.testing import Network, VirtualClockLoop
 
 from .certificates import Certificates
 
@@ -23,11 +28,24 @@ ClientFactory = Callable[..., ClientConfig]
 ServerFactory = Callable[..., ServerConfig]
 
 
+_networks: WeakKeyDictionary[asyncio.AbstractEventLoop, Network] = WeakKeyDictionary()
+
+
+def network() -> Network | None:
+    """The network of the running loop, if its clock is virtual."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return _networks.setdefault(loop, Network()) if isinstance(loop, VirtualClockLoop) else None
+
+
 def make_server_config(certs: Certificates, **fields: Any) -> ServerConfig:
     """Fields over a certificate of ``certs.authority`` and a free port of 127.0.0.1."""
     defaults: dict[str, Any] = {
         "bind_host": "127.0.0.1",
         "bind_port": 0,
+        "network": network(),
         "retry": "off",
         **certs.server.files,
     }
@@ -36,7 +54,11 @@ def make_server_config(certs: Certificates, **fields: Any) -> ServerConfig:
 
 def make_client_config(certs: Certificates, **fields: Any) -> ClientConfig:
     """Fields over trust in ``certs.authority``."""
-    defaults: dict[str, Any] = {"ca_certs": certs.authority.certfile, "connect_timeout": 20.0}
+    defaults: dict[str, Any] = {
+        "ca_certs": certs.authority.certfile,
+        "connect_timeout": 20.0,
+        "network": network(),
+    }
     return ClientConfig(**(defaults | fields))
 
 

@@ -11,12 +11,17 @@ from typing import Any
 
 import uvloop
 
+from pywebtransport.testing import VirtualClockLoop
+
 from .leaks import engine_objects, more_objects
 
 FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
+    "virtual": VirtualClockLoop,
 }
+# On which a test runs that chooses none.
+DEFAULT_LOOPS = ("asyncio", "uvloop")
 
 # Turns that finished work may take to be gone: callbacks of callbacks, never timers.
 _SETTLE_TURNS = 25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.session import WebTransportSession
@@ -34,6 +34,23 @@ def closed_port() -> int:
 @contextmanager
 def silent_port() -> Iterator[int]:
     """A UDP port of 127.0.0.1 that swallows everything."""
+    with silent_socket() as sock:
+        yield int(sock.getsockname()[1])
+
+
+@contextmanager
+def silent_socket() -> Iterator[socket.socket]:
+    """The socket of such a port, for tests that want to see what comes; it never blocks."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield int(sock.getsockname()[1])
+        sock.setblocking(False)
+        yield sock
+
+
+def senders(sock: socket.socket) -> list[object]:
+    """Where the packets come from that wait in a socket that never blocks; takes them out."""
+    found: list[object] = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(sock.recvfrom(65536)[1])
+    return found

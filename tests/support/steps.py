@@ -19,6 +19,12 @@ async def until(condition: Callable[[], object]) -> None:
     await wait_for_condition(lambda: bool(condition()), interval=0.001)
 
 
+async def until_true(check: Callable[[], Awaitable[object]]) -> None:
+    """As ``until``, for a condition that has to be awaited."""
+    while not await check():  # noqa: ASYNC110  there is no event to wait for
+        await asyncio.sleep(0.001)
+
+
 def once_set(event: asyncio.Event) -> Callable[[WebTransportSession], Awaitable[bool]]:
     """A middleware: requests are answered when ``event`` is set."""
 

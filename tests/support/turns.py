@@ -29,7 +29,7 @@ class Clock:
     def installed(cls, patch: pytest.MonkeyPatch) -> Clock:
         """One that the slices are measured by."""
         clock = cls()
-        patch.setattr(turns, "time", clock)
+        patch.setattr(turns, "clock", clock)
         return clock
 
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pywebtransport
-from pywebtransport.config import BaseConfig
+from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
 from tests.support.pages import ROOT
 
 __all__ = [
@@ -51,7 +51,9 @@ VARIABLES = {
     "forwarder": "pywebtransport.forwarder.WebTransportForwarder",
     "layer": "pywebtransport.DatagramReliabilityLayer",
     "monitor": "pywebtransport.server.ServerMonitor",
+    "network": "pywebtransport.testing.Network",
     "rpc": "pywebtransport.rpc.RpcManager",
+    "served": "pywebtransport.testing.Served",
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
     "stream": "pywebtransport.WebTransportStream",
@@ -65,6 +67,8 @@ LEADS_TO = {
     "server": "pywebtransport.server.WebTransportServer",
     "session": "pywebtransport.WebTransportSession",
 }
+# Keywords that are the fields of a configuration.
+FIELDS = {"Unpack[ClientFields]": ClientConfig, "Unpack[ServerFields]": ServerConfig}
 # Derived values of a configuration: they read like fields, and cannot be set.
 DERIVED = frozenset(name for name, value in vars(BaseConfig).items() if isinstance(value, property))
 
@@ -95,7 +99,7 @@ def attributes(cls: type) -> frozenset[str]:
     """What an instance has: members, fields, and what ``__init__`` sets."""
     names = {name for name in dir(cls) if not name.startswith("_")}
     for base in cls.__mro__:
-        if base.__module__.startswith("pywebtransport"):
+        if base.__module__.startswith("pywebtransport") and "._quic" not in base.__module__:
             names |= set(getattr(base, "__annotations__", ()))
             names |= set(re.findall(r"self\.([a-z]\w*)(?::[^=\n]+)? = ", inspect.getsource(base)))
     return frozenset(names)
@@ -104,7 +108,7 @@ def attributes(cls: type) -> frozenset[str]:
 @functools.cache
 def names() -> frozenset[str]:
     """What may stand alone: modules, classes, functions, parameters, members, fields, values."""
-    found = set()
+    found = set(importlib.import_module("pytest_pywebtransport").__all__)
     for module in public_modules():
         found |= set(module.__name__.split("."))
         found |= {name for name in vars(module) if name.isupper()}
@@ -152,7 +156,10 @@ def keywords_of() -> dict[str, frozenset[str]]:
     def add(name: str, function: Any) -> None:
         for parameter in inspect.signature(function).parameters.values():
             any_keyword = parameter.kind is parameter.VAR_KEYWORD
-            found[name].add("**" if any_keyword else parameter.name)
+            if parameter.annotation in FIELDS:
+                found[name] |= set(FIELDS[parameter.annotation]._rules)
+            else:
+                found[name].add("**" if any_keyword else parameter.name)
 
     for value in _objects():
         if inspect.isclass(value):

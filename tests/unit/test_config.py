@@ -1,5 +1,6 @@
 """Configurations: defaults, checking, conversion, combination, documentation."""
 
+import base64
 import copy
 import dataclasses
 import json
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from pywebtransport.config import BaseConfig, ClientConfig, ConfigBuilder, ServerConfig
 from pywebtransport.config.fields import Number
 from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.testing import Network
 from pywebtransport.types import HeaderMap
 from tests.support.configs import BOTH, COMPANIONS, HASH, Config, allow, both, documented
 
 # Good values that are not the default, each with its normal form. Every field has a row.
+NETWORK = Network()
 COMMON: dict[str, tuple[Any, Any]] = {
     "alpn_protocols": (("h3", "h3-29"), ["h3", "h3-29"]),
     "application_protocols": (["chat", "echo v1"], ["chat", "echo v1"]),
@@ -61,6 +64,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "max_stream_buffer_size": (4096, 4096),
     "max_total_pending_events": (0, 0),
     "max_write_buffer_size": (4096, 4096),
+    "network": (NETWORK, NETWORK),
     "pending_event_ttl": (1, 1.0),
     "pmtud": (False, False),
     "qlog_dir": (".", "."),
@@ -89,8 +93,15 @@ CLIENT: dict[str, tuple[Any, Any]] = {
     "retry_backoff": (1, 1.0),
     "retry_delay": (2, 2.0),
     "server_certificate_hashes": (
-        [HASH, HASH.hex(":"), HASH.hex().upper(), {"algorithm": "sha-256", "value": HASH}],
-        [HASH] * 4,
+        (
+            HASH,
+            HASH.hex(":"),
+            HASH.hex().upper(),
+            base64.b64encode(HASH).decode(),
+            base64.urlsafe_b64encode(HASH).decode().rstrip("="),
+            {"algorithm": "sha-256", "value": HASH},
+        ),
+        [HASH] * 6,
     ),
     "stream_creation_timeout": (3, 3.0),
     "user_agent": ("", ""),
@@ -131,6 +142,7 @@ SERVER: dict[str, tuple[Any, Any]] = {
 TABLES: dict[Config, dict[str, tuple[Any, Any]]] = {ClientConfig: CLIENT, ServerConfig: SERVER}
 BAD_NUMBERS = (True, "1", None, float("nan"), float("inf"), -1, 2**63)
 BAD: dict[str, tuple[Any, ...]] = {
+    "network": ("memory", 3, True),
     "alpn_protocols": ([], "h3", ["h3", "h3"], [""], ["x" * 256], [3], 3, ["é"]),
     "application_protocols": ("chat", ["a\n"], ["a", "a"], None),
     "allowed_origins": (
@@ -202,6 +214,10 @@ BAD: dict[str, tuple[Any, ...]] = {
         [b"short"],
         ["zz" * 32],
         ["ab" * 31],
+        ["a" * 43],  # hex digits that were cut off
+        ["a" * 42 + "!"],
+        ["é" * 43],
+        ["x" * 44],
         [3],
         [{"algorithm": "sha-1", "value": HASH}],
         [{"algorithm": "sha-256"}],
@@ -286,7 +302,7 @@ def test_good_value_takes_its_normal_form(
 def test_every_field_survives_json(cls: Config, name: str, given_value: Any, normal: Any) -> None:
     config = cls(**{**COMPANIONS.get(name, {}), name: given_value})
     exported = config.to_dict()
-    if name != "middleware":
+    if name not in ("middleware", "network"):  # objects
         exported = json.loads(json.dumps(exported))
     assert cls.from_dict(config_dict=exported) == config
 

@@ -31,7 +31,8 @@ FOREIGN = {
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
     "CERT_OPTIONAL .venv uvloop prometheus_client",
-    "pytest": "tmp_path",
+    "pytest": "tmp_path anyio_backend conftest.py pytest_pywebtransport.py",
+    "our fixtures": "pair serving",
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
     "browsers": "AbortError NetworkError session.closed",
@@ -140,6 +141,7 @@ METHODS_ON_THE_WIRE = frozenset(
         "pubsub.publish",
         "pubsub.subscribe",
         "pubsub.unsubscribe",
+        "pytest.mark.loops",
         "registry.register",
         "test_streams_come_back",
     }

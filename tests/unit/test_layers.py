@@ -43,6 +43,7 @@ ALLOWED = {
     **dict.fromkeys(MESSAGING, BASE | {"_core"} | FACES | MESSAGING),
     "forwarder": BASE | {"_core", "client", "server"} | FACES,
     "monitoring": BASE | {"_core", "client", "server"} | FACES | MESSAGING,
+    "testing": BASE | {"_core", "client", "server"} | FACES,
 }
 # The top of the package: everything may be imported here.
 TOP = {"__init__", "__main__", "_cli", "types"}

@@ -58,7 +58,10 @@ def example(tmp_path: Path) -> Path:
     package = tmp_path / "example"
     sources = {
         "__init__.py": "from .left import Left\n",
-        "left/__init__.py": "from ..right.thing import Right, _helper\nclass Left: ...\n",
+        "left/__init__.py": "from ..right.thing import Right, _helper\nclass Left: ...\n"
+        "class Twin: ...\n",
+        "face.py": "from .left import Left, Twin\n__all__ = ['Left', 'Twin']\nOther = Twin\n",
+        "both.py": "from .face import Left as Mine\nfrom . import two\n",
         "left/own.py": "def use(self, thing):\n    self._x\n    thing._own\n"
         "    thing._replace(a=1)\nclass A:\n    __slots__ = ('_own',)\n",
         "left/reach.py": "def use(thing):\n    thing._hidden()\n    getattr(thing, '_slot')\n"
@@ -96,3 +99,13 @@ def test_reaches_are_found(example: Path) -> None:
     ]
     assert found["reaches"] == 3
     assert found["reaches_by_part"] == {"left": 3}
+
+
+def test_uses_are_found(example: Path) -> None:
+    """What a module hands on counts for the one that defines it, unless it uses it, too."""
+    uses = count(example)["uses"]
+    assert uses["example.left.Left"] == ["example", "example.both", "example.right.thing"]
+    assert uses["example.left.Twin"] == ["example.face"]
+    assert uses["example.two"] == ["example.both", "example.one"]
+    assert "example.face" not in uses
+    assert "example.left.own" not in uses

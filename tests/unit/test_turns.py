@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "clock", clock)
     return clock
 
 
@@ -116,6 +116,43 @@ async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
     handles[-1].cancel()
     assert sum(done) == 20
     assert max(done) == 1
+
+
+async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
+    """A parser cannot be interrupted; what waits behind it leaves turns to those who do not."""
+    turns, loop = Turns.of(), asyncio.get_running_loop()
+    log: list[str] = []
+
+    def next_turn() -> None:
+        log.append("|")
+        handles.append(loop.call_soon(next_turn))
+
+    async def work(name: str, slices: int) -> None:
+        for _ in range(3):
+            await turns.pause()
+            clock.work(slices * module.SLICE)
+            turns.took(int(slices * module.SLICE * 1e9))
+            log.append(name)
+
+    assert not turns.is_over
+    clock.work(module.SLICE)
+    handles = [loop.call_soon(next_turn)]
+    await asyncio.gather(work("long", 5), work("short", 1))
+    handles[-1].cancel()
+    parts = "".join(log).replace("long", "l").replace("short", "s").split("|")
+    assert sum(part.count("l") for part in parts) == sum(part.count("s") for part in parts) == 3
+    after_long = [
+        parts[number + 1 : number + 5] for number, part in enumerate(parts) if part == "l"
+    ]
+    assert all(part == "" for turn in after_long for part in turn)
+    # Short work owes nothing, and a debt is paid back in the end.
+    assert max(map(len, "".join(part or "." for part in parts).split("l"))) <= 16
+    turns.took(int(1000 * module.SLICE * 1e9))
+    paid = asyncio.create_task(turns.pause())
+    for _ in range(40):
+        clock.work(module.SLICE)
+        await asyncio.sleep(0)
+    assert paid.done()
 
 
 async def test_a_cancelled_pause_holds_nobody_up(clock: Clock) -> None:
@@ -230,3 +267,19 @@ async def test_one_of_many_that_fails_does_not_stop_the_others() -> None:
     assert done == [0, 1, 2, 3]
     await ended.wait()
     assert done == list(range(10))
+
+
+def test_nothing_is_kept_for_a_loop_that_was_closed() -> None:
+    """There is no later turn; what waits would keep its connection as long as the loop is kept."""
+    loop = asyncio.new_event_loop()
+    turns = Turns.of(loop)
+
+    def fail(_: int) -> None:
+        raise ZeroDivisionError
+
+    turns.later(lambda: None)
+    assert turns.waiting == 1
+    loop.close()
+    with pytest.raises(ZeroDivisionError):
+        for_each(turns, range(2), fail)
+    assert turns.waiting == 0

@@ -1,4 +1,4 @@
-"""The end of a session goes out on its CONNECT stream before its streams are torn down."""
+"""The end of a session goes before that of its streams; nothing follows that of the connection."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.exceptions import SessionError
+from pywebtransport.exceptions import SessionClosedError, SessionError
 from pywebtransport.h3.capsules import encode_close
+from pywebtransport.h3.options import H3Options
 from pywebtransport.h3.session import H3Session
 from tests.unit.h3.bed import (
     CONNECT,
@@ -221,3 +222,45 @@ def test_the_peer_of_an_abort_learns_no_code(is_client: bool) -> None:
     assert their_events.only("closed")[:3] == (None, "", True)
     assert their_events.only("closed")[3].error_code == 0x10C
     assert stream.reset_sent == 0x170D7B68
+
+
+def test_control_streams_are_silent_once_the_connection_has_ended() -> None:
+    """The QUIC connection has ended, and the news of it is on its way."""
+    bed = ServerBed(options=H3Options(qpack_max_table_capacity=4096))
+    bed.h3.send_goaway()
+    sent = [bytes(stream.sent) for stream in bed.quic.local(True)]
+    assert len(sent) == 3
+    bed.quic.closed = (0, "")
+    bed.h3.finish_goaway()
+    bed.h3.qpack.send_encoder(b"\x20")
+    bed.h3.qpack.send_decoder(b"\x80")
+    assert [bytes(stream.sent) for stream in bed.quic.local(True)] == sent
+    bed.h3.connection_closed(None)
+
+
+def test_control_streams_are_silent_once_the_peer_stopped_them() -> None:
+    bed = ServerBed()
+    bed.our_control.sink = None  # STOP_SENDING came in this turn, and is told at its end
+    bed.our_control.feed_stop(0)
+    sent = bytes(bed.our_control.sent)
+    bed.h3.finish_goaway()
+    assert bed.our_control.sent == sent
+
+
+def test_a_session_whose_client_left_is_over_when_it_is_accepted() -> None:
+    bed = ServerBed()
+    stream = bed.request()
+    session = bed.events.requested[-1]
+    events = recorder(session)
+    sink, stream.sink = stream.sink, None  # STOP_SENDING came in this turn, and is told at its end
+    stream.feed_stop(0x10C)
+    stream.sink = sink
+    with pytest.raises(SessionClosedError, match="the client has given up the request") as caught:
+        session.accept()
+    assert caught.value.remote
+    assert session.state == "closed"
+    code, reason, remote, error = events.only("closed")
+    assert (code, reason, remote, error) == (None, "", True, caught.value)
+    stream.feed_reset(0x10C)
+    assert events.names().count("closed") == 1
+    assert bed.h3.sessions == bed.h3.requests == {}

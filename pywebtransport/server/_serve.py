@@ -1,0 +1,117 @@
+"""A server in one call: ``async with serve(handler, host, port) as server``."""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Unpack
+
+from ..config import ServerConfig, ServerFields
+from ..exceptions import ConfigurationError
+from ..utils.certificates import generate_self_signed_cert
+from .app import ServerApp
+from .callables import check_handler
+from .passed import check_where
+from .router import SessionHandler
+from .server import WebTransportServer, check_server_config
+
+__all__ = ["serve"]
+
+
+def serve(
+    handler: SessionHandler,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    config: ServerConfig | None = None,
+    **fields: Unpack[ServerFields],
+) -> AbstractAsyncContextManager[WebTransportServer]:
+    """Serve every session with ``handler`` while the block runs.
+
+    ::
+
+        async def echo(session):
+            async for datagram in session.datagrams:
+                session.datagrams.try_send(datagram)
+
+        async with serve(echo, "localhost", 4433) as server:
+            print(server.url, server.certificate_hash.hex())
+            await server.serve_forever()
+
+    The server listens when the block begins; leaving the block closes it as
+    ``WebTransportServer.close`` does. For routes, middleware and worker processes use
+    ``ServerApp``.
+
+    Without a certificate, a server on this machine's own addresses (``localhost``, ``127.0.0.1``,
+    ``::1``) makes one for development, which is gone when it closes. Clients accept it by its
+    hash, ``server.certificate_hash``. Any other host needs ``certfile`` and ``keyfile``.
+
+    Args:
+        handler: ``async def handler(session)``. Every path leads to it; ``session.path`` tells
+            which it was.
+        host: Name or address to listen on; default ``bind_host``, which is ``localhost``.
+        port: UDP port; 0 chooses a free one, see ``server.port``. Default ``bind_port``, which
+            is 4433.
+        config: Default ``ServerConfig()``.
+        **fields: Fields of ``ServerConfig``, such as ``certfile`` and ``keyfile`` (PEM files).
+            They replace those of ``config``.
+
+    Returns:
+        A context manager that gives the ``WebTransportServer``.
+
+    Raises:
+        ConfigurationError: The handler cannot be called with a session, a field is unknown or
+            its value is not accepted, or there is no certificate for ``host``.
+        ServerError: The address cannot be bound (when the block begins).
+        CertificateError: The certificate or key cannot be used (likewise).
+    """
+    check_handler(handler)
+    check_where(host, port, None)
+    check_server_config(config)
+    if host is not None:
+        fields["bind_host"] = host
+    if port is not None:
+        fields["bind_port"] = port
+    chosen = (ServerConfig() if config is None else config).update(**fields)
+    host = chosen.bind_host
+    if not chosen.certfile and not _is_local(host):
+        raise ConfigurationError(
+            f"a server on {host!r} needs certfile and keyfile; for development "
+            "pywebtransport.utils.generate_self_signed_cert() makes both, and on 'localhost' "
+            "serve() makes them itself",
+            config_key="certfile",
+            config_value=chosen.certfile,
+        )
+    return _serving(handler, chosen)
+
+
+@asynccontextmanager
+async def _serving(
+    handler: SessionHandler, config: ServerConfig
+) -> AsyncIterator[WebTransportServer]:
+    async with AsyncExitStack() as stack:
+        if not config.certfile:
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="pywebtransport-", ignore_cleanup_errors=True)
+            )
+            certfile, keyfile = generate_self_signed_cert(
+                hostname=config.bind_host, output_dir=directory
+            )
+            config = config.update(certfile=certfile, keyfile=keyfile)
+        app = ServerApp(config=config)
+        app.router.set_default_handler(handler)
+        server = await stack.enter_async_context(app.server)
+        await server.listen()
+        yield server
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine can reach a host: ``localhost``, or a loopback address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,71 @@
+"""``async with`` for classes that only have to be closed at the end of the block."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+__all__ = ["AsyncCloseable", "AsyncContext", "close_all"]
+
+
+class AsyncCloseable:
+    """Base of classes of which ``close`` is called at the end of their ``async with`` block."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the object."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class AsyncContext:
+    """The same for classes of which the method that ends them has another name."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def _end_block(self) -> None:
+        """Call that method."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._end_block()
+
+
+class _Closed(Protocol):
+    async def close(self) -> None: ...
+    def close_nowait(self) -> None: ...
+
+
+async def close_all(items: Iterable[_Closed]) -> None:
+    """Close connections or sessions, all at the same time.
+
+    Cancellation: they are closed all the same, without the wait.
+    """
+    closed = tuple(items)
+    try:
+        await asyncio.gather(*(item.close() for item in closed), return_exceptions=True)
+    finally:
+        for item in closed:
+            item.close_nowait()

@@ -1,0 +1,48 @@
+"""What a session gives has types."""
+
+from typing import assert_type
+
+import pywebtransport
+from pywebtransport import WebTransportSession
+from pywebtransport.rpc import RpcManager
+from pywebtransport.server import WebTransportServer
+
+
+async def connecting() -> None:
+    async with pywebtransport.connect("https://a.example/", timeout=5) as session:
+        assert_type(session, WebTransportSession)
+    assert_type(await pywebtransport.connect("https://a.example/"), WebTransportSession)
+
+
+async def serving(session: WebTransportSession) -> None:
+    async def handler(session: WebTransportSession) -> None:
+        """Serves nothing."""
+
+    async with pywebtransport.serve(handler, "localhost", 0) as server:
+        assert_type(server, WebTransportServer)
+        assert_type(server.port, int)
+        assert_type(server.url, str)
+
+
+async def parameters(session: WebTransportSession) -> None:
+    assert_type(session.query_params["room"], str)
+    assert_type(session.query_params.get("room"), str | None)
+    assert_type(session.query_params.get_all("room"), list[str])
+    room: str = session.path_params["room"]
+    number: int = session.path_params["number"]
+    by_name: dict[str, str] = dict(session.path_params)
+    print(room, number, by_name, session.path_params[0], session.path_params.get("room"))
+
+
+async def datagrams(session: WebTransportSession) -> None:
+    async for datagram in session.datagrams:
+        assert_type(datagram, bytes)
+        if not session.datagrams.try_send(datagram):
+            break
+        session.datagrams.try_send(datagram)
+        assert_type(await session.datagrams.try_send(datagram), bool)
+
+
+async def calls(rpc: RpcManager) -> None:
+    assert_type(await rpc.call("add", 1, b=2, result_type=int), int)
+    await rpc.notify("note", text="hello")
