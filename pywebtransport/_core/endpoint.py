@@ -42,7 +42,7 @@ def server_endpoint(
 
     Args:
         config: The server's.
-        tls: Likewise.
+        tls: TLS configuration of the server.
         accept: Returns the handler of a connection whose handshake is complete.
         seat: Sockets of this worker, if there are several workers.
         handshake_failed: Called for clients that get no connection.
