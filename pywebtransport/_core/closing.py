@@ -1,4 +1,4 @@
-"""The end of the sessions reaches the peer before the connection is closed."""
+"""Deliver the end of the sessions to the peer before the connection is closed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
 
 _logger = logging.getLogger("pywebtransport.connection")
 
-# Seconds that a peer that acknowledged the end of a session has to end its side.
+# After a peer has acknowledged the end of a session, it has this many seconds to end its side.
 _PEER_END = 0.5
 
 
 def before(deadline: float) -> float:
-    """When what comes before the last step has to end: a tenth of the time is left for that.
+    """Return the deadline for all but the last step, which gets a tenth of the time.
 
     Args:
-        deadline: Of everything, by the clock of the running loop.
+        deadline: The deadline for everything, on the clock of the running loop.
     """
     return deadline - (deadline - asyncio.get_running_loop().time()) / 10
 
@@ -36,13 +36,13 @@ def before(deadline: float) -> float:
 async def close_sessions(
     sessions: Iterable[WebTransportSession], deadline: float, code: int, reason: str
 ) -> None:
-    """Close sessions at the same time; so many begin in each turn that others have theirs.
+    """Close sessions concurrently; only some begin in each turn, so that other tasks can run.
 
     Args:
-        sessions: Which.
-        deadline: By the clock of the loop.
+        sessions: The sessions to close.
+        deadline: On the clock of the loop.
         code: As for ``WebTransportSession.close``.
-        reason: Likewise.
+        reason: As for ``WebTransportSession.close``.
 
     Cancellation: all of them are closed at once.
     """
@@ -64,15 +64,15 @@ async def close_sessions(
 async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:
     """Wait until the peer has read the end of every session.
 
-    An acknowledgement only says that its QUIC stack has it: a CONNECTION_CLOSE right
-    behind can overtake it there. So the peer's own end of each CONNECT stream is awaited
-    too, for a while: not every peer ends it. Usually both come in one packet, and this
-    wakes up once.
+    An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
+    that follows directly can overtake it there. So this also waits for the peer to end its
+    side of each CONNECT stream, but not for long, because some peers never do. Usually both
+    come in one packet, and this wakes up once.
 
     Args:
         h3: The HTTP/3 side of the connection.
-        deadline: Until when to wait for acknowledgements, by the clock of the loop.
-        name: Of the connection, for the log.
+        deadline: Wait for acknowledgements until then, on the clock of the loop.
+        name: The name of the connection for the log.
 
     Cancellation: safe.
     """
@@ -103,16 +103,15 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
 
 
 class Closing:
-    """Calls a function when the peer's QUIC stack has the end of every session.
+    """Calls a function when the peer's QUIC stack has received the end of every session.
 
-    For one who cannot wait: its task is being cancelled, and the loop may be
-    about to end, so there is no task here, either. The engine wakes it like a
-    future.
+    For callers that cannot wait, because their task is being cancelled. It uses no task
+    either, because the loop may be about to end. The engine wakes it like a future.
 
     Args:
         h3: The HTTP/3 side of the connection.
         timeout: Seconds after which the function is called in any case.
-        shut: What to call, from the event loop.
+        shut: The function to call from the event loop.
     """
 
     __slots__ = ("_h3", "_shut", "_timer")
@@ -124,15 +123,15 @@ class Closing:
         self._look()
 
     def cancel(self) -> None:
-        """Do not call it any more: the connection is over."""
+        """Do not call the function any more: the connection has ended."""
         self._timer.cancel()
 
     def done(self) -> bool:
-        """As of a future: nobody waits any more."""
+        """Like a future: nothing is waiting any more."""
         return self._timer.cancelled()
 
     def set_result(self, result: None, /) -> None:
-        """As of a future: a stream that was waited for is told."""
+        """Like a future: the engine has news about a stream."""
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
@@ -150,12 +149,12 @@ class Closing:
 
 
 def _is_readable(stream: Stream) -> bool:
-    """A read waiter would be woken at once."""
+    """A reader would be woken at once."""
     return bool(stream.buffered or stream.fin_received or stream.is_reset)
 
 
 def _is_told(stream: Stream) -> bool:
-    """The peer has all that was sent, or does not want it."""
+    """The peer has received everything that was sent, or does not want it."""
     return stream.is_acked or stream.is_stopped
 
 

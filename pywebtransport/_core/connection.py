@@ -62,27 +62,28 @@ _logger = logging.getLogger("pywebtransport.connection")
 
 
 class WebTransportConnection(EventEmitter):
-    """A QUIC connection. Most programs meet it as ``session.connection``.
+    """A QUIC connection. Most programs use it only as ``session.connection``.
 
-    A client opens one with ``create_client`` (or lets ``WebTransportClient`` do
-    it); a server's come from its clients. Several sessions can share one.
+    A client opens one with ``create_client`` (or lets ``WebTransportClient`` do it); a server
+    gets them from its clients. Several sessions can share a connection.
 
     Attributes:
         last_activity_time: When the connection was last used, Unix time in seconds.
-        active_at: The same by ``time.monotonic()``.
+        active_at: The same, as a value of ``time.monotonic()``.
         keep_open: Client: stay open when the last session ends. Settable.
         session_ticket: Client: the newest TLS session ticket, for a later connection.
         address_token: Client: the newest address validation token (RFC 9000 section 8.1.3).
-        session_count: Sessions that were opened so far.
+        session_count: How many sessions were opened so far.
         error_count: Protocol errors of the peer, and the loss of the path.
-        memory_budget: What the peer makes this end keep (``max_connection_memory``).
-        on_closed: Advanced: called once, when the connection is over, before its listeners.
-        on_credentials: Advanced: called when a ticket or a token arrived.
-        on_request: Advanced, server: called with each request for a session, to answer it.
-        on_early_drop: Advanced, server: called when what came before its session was dropped.
+        memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
+        on_closed: Advanced: called once when the connection ends, before its listeners.
+        on_credentials: Advanced: called when a ticket or a token arrives.
+        on_request: Advanced, server: called with each session request, to answer it.
+        on_early_drop: Advanced, server: called when data that arrived before its session was
+            dropped.
     """
 
-    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    # Slots take a third of the memory of a dictionary; applications can still add attributes.
     __slots__ = ("__dict__", "__weakref__", "_authority", "_candidates", "_closed_at",
                  "_closed_waiters", "_closing", "_config", "_datagram_gates", "_driver",
                  "_endpoint", "_error", "_established_at", "_id", "_local_streams", "_local_uni",
@@ -97,7 +98,7 @@ class WebTransportConnection(EventEmitter):
     _session_type: type[WebTransportSession]
 
     def __init__(self, config: ClientConfig | ServerConfig) -> None:
-        """A connection that is not connected yet.
+        """Create a connection that is not connected yet.
 
         Args:
             config: Limits, timeouts and TLS of this end.
@@ -134,10 +135,10 @@ class WebTransportConnection(EventEmitter):
         self.address_token: bytes | None = None
         self.keep_open = False
         self._local_streams = self._local_uni = 0
-        # Who waits for a stream, or to send a datagram; made when somebody does.
+        # Callers that wait for a stream, or to send a datagram; created on first use.
         self._stream_gates: Gates | None = None
         self._datagram_gates: Gates | None = None
-        # A client's limit is that of each session.
+        # A client has this limit in each session instead.
         self._max_local_streams = (
             config.max_streams_per_connection
             if isinstance(config, ServerConfig)
@@ -147,7 +148,7 @@ class WebTransportConnection(EventEmitter):
         self._established_at: float | None = None
         self._closed_at: float | None = None
         self.error_count = 0
-        self._receive_drops = 0  # datagrams that sessions which are over did not read in time
+        self._receive_drops = 0  # datagrams that ended sessions did not read in time
         self.record_activity()
 
     @classmethod
@@ -196,7 +197,7 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def idle_timeout(self) -> float | None:
-        """Seconds without a packet that this end lets pass: ``config.connection_idle_timeout``."""
+        """Seconds without a packet until this end gives up: ``config.connection_idle_timeout``."""
         return self._config.connection_idle_timeout
 
     @property
@@ -211,16 +212,16 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def client_network(self) -> str:
-        """Server: whom limits per client address count this connection for.
+        """Server: the network that this connection counts for in limits per client address.
 
-        The address of the handshake, or the /64 of one of IPv6. It stays when the client
-        moves: until a path is validated, its address can be a lie. Empty at a client.
+        The address used in the handshake; for IPv6, its /64. It does not change when the client
+        moves, because an address can be forged until its path is validated. Empty at a client.
         """
         return self._network
 
     @property
     def info(self) -> ConnectionInfo:
-        """A snapshot of what is known and measured."""
+        """A snapshot of the connection's properties and statistics."""
         return snapshot(self)
 
     @property
@@ -230,7 +231,7 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def sessions(self) -> tuple[WebTransportSession, ...]:
-        """The sessions that are alive on this connection."""
+        """The open sessions of this connection."""
         return tuple(self._sessions.values())
 
     @property
@@ -241,20 +242,20 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def peer_certificate(self) -> bytes | None:
-        """The peer's certificate, DER; None if it has none or the connection is closed."""
+        """The peer's certificate (DER); None if it has none, or the connection is closed."""
         quic = self._quic
         return None if quic is None or quic.is_closed else quic.peer_certificate
 
     @property
     def error(self) -> WebTransportError | None:
-        """Why the connection ended; None while it lives."""
+        """Why the connection ended; None while it is open."""
         return self._error
 
     @property
     def h3(self) -> H3Connection | None:
         """Advanced: the HTTP/3 layer (``pywebtransport.h3``); None before the handshake.
 
-        It has what no method here stands for: GOAWAY, UDP tunnels, SETTINGS.
+        It offers what this class has no method for: GOAWAY, UDP tunnels, SETTINGS.
         """
         return None if self._driver is None else self._driver.h3
 
@@ -265,7 +266,7 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def has_pending_requests(self) -> bool:
-        """A session was requested by ``request_session`` that has no object yet."""
+        """A session that ``request_session`` requested has no object yet."""
         return bool(self._pending)
 
     # --------------------------------------------------------------- connecting
@@ -273,13 +274,13 @@ class WebTransportConnection(EventEmitter):
     async def connect(self, *, host: str, port: int, path: str = "/") -> None:
         """Client: connect, and request a session on ``path``.
 
-        ``wait_for_ready_session`` then gives the ID to make the session with. The
-        headers and application protocols of the configuration go with the request.
+        ``wait_for_ready_session`` then returns the ID that you create the session with. The
+        request carries the headers and application protocols of the configuration.
 
         Raises:
             ConfigurationError: ``path`` cannot be sent.
             UnreachableError: The name does not resolve or the port is closed.
-            CertificateError, HandshakeError: TLS or QUIC did not agree.
+            CertificateError, HandshakeError: TLS or QUIC failed.
             TimeoutError: No answer within ``connect_timeout``.
 
         Cancellation: safe, nothing stays open.
@@ -302,20 +303,21 @@ class WebTransportConnection(EventEmitter):
         application_protocols: Sequence[str] | None = None,
         require_application_protocol: bool | None = None,
     ) -> WebTransportSession:
-        """Client: request a further session on this connection.
+        """Client: request another session on this connection.
 
-        Returns at once; ``session.ready()`` waits for the answer, and streams and
-        datagrams may be sent before it.
+        Returns at once. ``session.ready()`` waits for the answer; you may send on streams and
+        in datagrams before.
 
         Args:
             path: Path and query.
             headers: Extra request fields.
-            application_protocols: Offered, by preference; default from the configuration.
-            require_application_protocol: Close the session if the server picks none.
+            application_protocols: Protocols to offer, in order of preference; default from the
+                configuration.
+            require_application_protocol: Close the session if the server selects none.
 
         Raises:
             ConfigurationError: An argument cannot be sent.
-            SessionError: The server said GOAWAY, or allows no further session.
+            SessionError: The server sent GOAWAY, or allows no more sessions.
             WebTransportNotSupportedError: The server does not speak WebTransport.
             ConnectionError: The connection is closed.
         """
@@ -349,7 +351,7 @@ class WebTransportConnection(EventEmitter):
 
         Raises:
             ConnectionError: The connection ended first (or its precise subclass).
-            TimeoutError: Nothing came in time.
+            TimeoutError: They did not arrive in time.
 
         Cancellation: safe.
         """
@@ -364,7 +366,7 @@ class WebTransportConnection(EventEmitter):
             raise self._error or ConnectionError("the connection closed before it was ready")
 
     def get_ready_session_id(self) -> SessionId | None:
-        """ID of a requested session that was accepted and has no object yet, or None."""
+        """Return the ID of an accepted session that has no object yet, or None."""
         for session_id, pending in (self._pending or {}).items():
             ready = pending.ready
             if ready is not None and ready.done() and ready.exception() is None:
@@ -372,7 +374,7 @@ class WebTransportConnection(EventEmitter):
         return None
 
     async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
-        """Wait until the session requested by ``connect`` was accepted.
+        """Wait until the session that ``connect`` requested is accepted.
 
         Args:
             timeout: Seconds.
@@ -395,16 +397,16 @@ class WebTransportConnection(EventEmitter):
     async def close(self, *, code: int = 0, reason: str = "") -> None:
         """Close every session with ``code`` and ``reason``, then the connection.
 
-        Waits, at most ``close_timeout`` seconds in all, until the peer's QUIC stack
-        has what was finished and the closing capsules. Idempotent.
+        Waits until the peer's QUIC stack has received all finished streams and the closing
+        capsules, at most ``close_timeout`` seconds in total. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
-            reason: Text, cut to 1024 bytes of UTF-8.
+            reason: A string, cut to 1024 bytes of UTF-8.
 
         Raises:
             ConfigurationError: An argument is out of range, or the connection belongs to another
-                event loop; nothing has happened then.
+                event loop; the connection stays open then.
 
         Cancellation: the connection is closed all the same, without the wait.
         """
@@ -416,10 +418,10 @@ class WebTransportConnection(EventEmitter):
         await self.close_until(loop.time() + self._config.close_timeout, code, reason)
 
     async def close_until(self, deadline: float, code: int = 0, reason: str = "") -> None:
-        """Advanced: as ``close``, within a time limit that the caller shares with other work.
+        """Advanced: as ``close``, but with a deadline that the caller sets.
 
         Args:
-            deadline: By the clock of the running event loop.
+            deadline: A time on the clock of the running event loop.
             code: As for ``close``.
             reason: As for ``close``.
 
@@ -439,13 +441,13 @@ class WebTransportConnection(EventEmitter):
                     await close_sessions(sessions, before(deadline), code, reason)
                     await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
         except builtins.TimeoutError:
-            pass  # whoever is left does not answer
+            pass  # the remaining peers do not answer
         finally:
             self.close_nowait(code, reason)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is over. Cancellation: safe."""
+        """Wait until the connection has ended. Cancellation: safe."""
         while not self.is_closed:
             await self._closed_waiters.wait()
 
@@ -454,17 +456,17 @@ class WebTransportConnection(EventEmitter):
     async def migrate(self, *, local_host: str | None = None, local_port: int = 0) -> None:
         """Client: move the connection to another local address (RFC 9000 section 9).
 
-        Opens a new socket, validates the path, and goes on there; sessions and
-        streams notice nothing. ``path_changed`` events are not needed: when this
-        returns, the move is done.
+        Opens a new socket, validates the path, and continues there. Sessions and streams are
+        not affected. When the call returns, the move is complete; you need not wait for a
+        ``path_changed`` event.
 
         Args:
-            local_host: Local IP literal of the same family; None: any.
-            local_port: 0: any.
+            local_host: A local IP address of the same family; None: any.
+            local_port: A local port; 0: any.
 
         Raises:
             ConnectionError: The peer forbids migration, the address is not
-                available, or the new path could not be validated (the old one stays).
+                available, or the new path could not be validated (the old one stays in use).
 
         Cancellation: the move may still complete.
         """
@@ -474,7 +476,7 @@ class WebTransportConnection(EventEmitter):
         """Switch to new packet protection keys (RFC 9001 section 6).
 
         Raises:
-            ConnectionError: The connection is not established, or an update is under way.
+            ConnectionError: The connection is not established, or an update is in progress.
         """
         quic = self._quic
         if quic is None or not self.is_connected:
@@ -484,21 +486,21 @@ class WebTransportConnection(EventEmitter):
     # ------------------------------------------------------------- observability
 
     def record_activity(self) -> None:
-        """Note that the connection was used now (``last_activity_time``)."""
+        """Mark the connection as used now (``last_activity_time``)."""
         self.last_activity_time = get_timestamp()
         self.active_at = clock.monotonic()
 
     def get_stats(self) -> dict[str, int | None]:
-        """The engine's own figures: times in nanoseconds, sizes in bytes, counts."""
+        """Return the engine's statistics: times in nanoseconds, sizes in bytes, counts."""
         quic = self._quic
         return {} if quic is None else quic.stats()
 
     def get_summary(self) -> dict[str, Any]:
-        """The figures most people want."""
+        """Return key statistics."""
         return diagnostics.summary(self)
 
     async def diagnose_issues(self) -> dict[str, Any]:
-        """Describe what looks wrong, from measured figures.
+        """Look for problems that the statistics show.
 
         Returns:
             ``{"connection_id", "state", "issues": [...], "info": {...}}``.
@@ -508,13 +510,13 @@ class WebTransportConnection(EventEmitter):
     async def monitor_health(
         self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0
     ) -> None:
-        """Log a warning whenever something looks wrong, until the connection ends.
+        """Log a warning for each problem that a check finds, until the connection ends.
 
         Args:
-            check_interval: Seconds between looks.
-            rtt_timeout: Seconds of round-trip time that count as wrong.
+            check_interval: Seconds between checks.
+            rtt_timeout: Seconds; a longer round-trip time is reported.
 
-        Cancellation: safe; that is how to stop it early.
+        Cancellation: safe; cancel it to stop early.
         """
         interval = check_seconds("check_interval", check_interval)
         check_number("rtt_timeout", rtt_timeout)
@@ -548,22 +550,22 @@ class WebTransportConnection(EventEmitter):
         Resolves the name, tries the addresses (RFC 8305) and completes the handshake.
 
         Args:
-            host: Name or IP literal.
+            host: Host name or IP address.
             port: UDP port.
-            endpoint: Shares this endpoint; None makes one.
+            endpoint: The endpoint to use; None creates one.
             owns_endpoint: ``endpoint`` belongs to this connection and is closed with it.
             tls: The TLS settings of a shared endpoint.
             options: HTTP/3 limits; default from the configuration.
             ticket: ``session_ticket`` of an earlier connection.
             token: ``address_token`` of an earlier connection.
-            addresses: Skips name resolution.
-            failures: Receives the addresses that failed, also when another one worked.
+            addresses: Addresses to try; skips name resolution.
+            failures: Receives the addresses that failed, even if another one worked.
 
         Raises and cancellation: as ``connect``.
         """
         config = self._config
         if not isinstance(config, ClientConfig):
-            raise ConnectionError("only a client connects; a server's connections come to it")
+            raise ConnectionError("only clients can connect()")
         if self._state is not ConnectionState.IDLE:
             raise ConnectionError(f"cannot connect: the connection is {self._state}")
         host = ascii_host(host)
@@ -610,12 +612,12 @@ class WebTransportConnection(EventEmitter):
         self._take(driver)
 
     def adopt(self, driver: Driver, endpoint: Endpoint | None, network: str) -> None:
-        """Advanced: serve a connection whose client completed the handshake.
+        """Advanced: serve a connection whose client has completed the handshake.
 
         Args:
-            driver: Joins the QUIC connection with the HTTP/3 layer.
-            endpoint: Where the connection arrived; the caller closes it.
-            network: For ``client_network``.
+            driver: Connects the QUIC connection with the HTTP/3 layer.
+            endpoint: The endpoint that accepted the connection; the caller closes it.
+            network: The value of ``client_network``.
         """
         self._endpoint = endpoint
         self._network = network
@@ -625,7 +627,7 @@ class WebTransportConnection(EventEmitter):
         """``driver`` carries this connection from now on."""
         self._driver = driver
         driver.active = True
-        # The server may have said GOAWAY before the handshake was told.
+        # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
             ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
         )
@@ -669,7 +671,7 @@ class WebTransportConnection(EventEmitter):
         )
 
     def request_session(self, path: str) -> None:
-        """Client: request a session that gets its object later, see ``wait_for_ready_session``.
+        """Client: request a session and create its object later (``wait_for_ready_session``).
 
         Args:
             path: Path and query.
@@ -690,7 +692,7 @@ class WebTransportConnection(EventEmitter):
         self._pending = {**(self._pending or {}), self._next_session_id(): pending}
 
     async def end_sessions(self) -> None:
-        """Withdraw pending requests, and close the sessions as ``session.close()`` does.
+        """Withdraw pending requests and close the sessions, as ``session.close()`` does.
 
         The connection stays open.
 
@@ -719,7 +721,7 @@ class WebTransportConnection(EventEmitter):
 
     @property
     def _is_unused(self) -> bool:
-        """A client's connection that has no session, and is not kept for further ones."""
+        """A client's connection without sessions that is not kept open for new ones."""
         return self.is_connected and not (
             isinstance(self._config, ServerConfig)
             or self._sessions
@@ -742,12 +744,12 @@ class WebTransportConnection(EventEmitter):
             )
 
     def _shut_if_unused(self) -> None:
-        """Likewise, at once: the peer knows already that there is no session any more."""
+        """As ``_session_gone``, at once: the peer already knows that no session is left."""
         if self._is_unused and self._quic is not None and not self._quic.is_closed:
             self._shut()
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """Advanced: as ``close``, without waiting: what was written last may be lost."""
+        """Advanced: as ``close``, but do not wait; the data written last may be lost."""
         try:
             for driver in self._candidates or ():
                 driver.quic.close(0)
@@ -767,7 +769,7 @@ class WebTransportConnection(EventEmitter):
             try:
                 driver.h3.close(reason=reason)
                 self.flush_nowait()
-            except BaseException:  # whatever it is, nobody waits for an end that cannot come
+            except BaseException:  # whatever it is, no caller may wait for an end that cannot come
                 self._become_closed(ConnectionState.FAILED)
                 raise
 
@@ -809,10 +811,10 @@ class WebTransportConnection(EventEmitter):
             self._migration.set_result(validated)
 
     def path_lost(self, error: WebTransportError) -> None:
-        """Advanced: what carries the packets is gone. Ends a connection that owns its endpoint.
+        """Advanced: the transport below is gone. Ends a connection that owns its endpoint.
 
         Args:
-            error: Why; it becomes ``error``.
+            error: The reason; it becomes ``self.error``.
         """
         if not self.is_closed and self._endpoint is not None:
             self._error = error

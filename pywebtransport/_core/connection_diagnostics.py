@@ -1,4 +1,4 @@
-"""What a connection tells about itself: the figures most people want, and what looks wrong."""
+"""Key statistics of a connection, and the problems that they show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["issues", "monitor_health", "summary"]
 _logger = logging.getLogger("pywebtransport.connection")
 
 _NS = 1e9
-# Probe timeouts without a packet of the peer after which a path counts as dead.
+# After this many probe timeouts without a packet from the peer, a path counts as dead.
 _SILENT_PROBES = 3
 _GRANULARITY = 0.025  # the most by which a peer delays an acknowledgement (RFC 9000 section 18.2)
 _LONGEST_LOOK = 3.0
@@ -27,7 +27,7 @@ _LOOK = 0.005
 
 
 def summary(connection: WebTransportConnection) -> dict[str, Any]:
-    """The figures most people want."""
+    """Return key statistics."""
     info = snapshot(connection)
     return {
         "id": connection.connection_id,
@@ -51,7 +51,7 @@ async def issues(connection: WebTransportConnection) -> dict[str, Any]:
     info = snapshot(connection)
     found = []
     if connection.is_closed:
-        found.append(f"the connection is over: {connection.error or 'closed'}")
+        found.append(f"the connection has ended: {connection.error or 'closed'}")
     if connection.state is ConnectionState.DRAINING:
         found.append("the peer is going away: no new sessions on this connection")
     if silence is not None:
@@ -66,7 +66,7 @@ async def issues(connection: WebTransportConnection) -> dict[str, Any]:
     driver = connection._driver
     dropped = 0 if driver is None else driver.h3.arrivals.early_dropped
     if dropped:
-        found.append(f"{dropped} streams or datagrams came before their session: no room")
+        found.append(f"{dropped} streams or datagrams were dropped: they came before their session")
     return {
         "connection_id": connection.connection_id,
         "state": connection.state,
@@ -96,10 +96,10 @@ async def monitor_health(
 
 
 async def _silence(connection: WebTransportConnection) -> float | None:
-    """Look whether the peer answers; seconds without a packet, or None: it does, or need not.
+    """Return the seconds without a packet from the peer; None if it answers or need not.
 
-    While nothing is outstanding this does not wait, and otherwise until the next packet of
-    the peer: at most three probe timeouts, and no longer than three seconds.
+    If an answer is outstanding, this waits for the next packet from the peer: at most three
+    probe timeouts, and no longer than three seconds. Otherwise it does not wait.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()

@@ -1,4 +1,4 @@
-"""What the datagram classes accept."""
+"""Argument checks of the datagram classes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ MAX_PRIORITY = 2
 
 
 def check_payload(data: Any) -> bytes:
-    """The bytes of one datagram.
+    """Return the bytes of one datagram.
 
     Raises:
-        ConfigurationError: ``data`` is no buffer and no text.
+        ConfigurationError: ``data`` is neither a buffer nor a string.
     """
     return bytes(check_data("data", data))
 
 
 def check_payloads(datagrams: Any) -> list[bytes]:
-    """The bytes of several datagrams.
+    """Return the bytes of several datagrams.
 
     Raises:
-        ConfigurationError: They are one datagram or no collection, or one of them is neither a
-            buffer nor a string.
+        ConfigurationError: ``datagrams`` is a single datagram or not a collection, or an item
+            is neither a buffer nor a string.
     """
     one = isinstance(datagrams, str | bytes | bytearray | memoryview)
     if one or not isinstance(datagrams, Collection):
@@ -57,7 +57,7 @@ def check_priority(priority: Any) -> None:
 
 
 def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
-    """Raise ConfigurationError when ``seconds`` is not a number above 0."""
+    """Raise ConfigurationError if ``seconds`` is not a number above 0."""
     if seconds is None and optional:
         return
     _check_number(name, seconds)
@@ -70,14 +70,14 @@ def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
 
 
 def check_wait(name: str, seconds: Any) -> None:
-    """Raise ConfigurationError when ``seconds`` is not a number of 0 or more."""
+    """Raise ConfigurationError if ``seconds`` is not a number of 0 or more."""
     _check_number(name, seconds)
     if not seconds >= 0:
         raise _wrong(f"{name} must be >= 0 seconds, got {seconds}", name, seconds)
 
 
 def check_limit(name: str, count: Any, least: int = 1) -> None:
-    """Raise ConfigurationError when ``count`` is not a whole number from ``least`` on."""
+    """Raise ConfigurationError if ``count`` is not an integer of at least ``least``."""
     check_integer(name, count, -sys.maxsize, sys.maxsize)
     if count < least:
         raise _wrong(f"{name} must be >= {least}, got {count}", name, count)

@@ -14,7 +14,7 @@ __all__ = ["DatagramMessage", "DatagramStats"]
 
 @dataclass(kw_only=True)
 class DatagramMessage:
-    """A datagram and what is known about it. Times are seconds."""
+    """A datagram with its metadata. Times are in seconds."""
 
     data: bytes
     timestamp: float = field(default_factory=get_timestamp)
@@ -38,11 +38,11 @@ class DatagramMessage:
 
     @property
     def is_expired(self) -> bool:
-        """Older than ``ttl``; never when ``ttl`` is None."""
+        """The datagram is older than ``ttl``; always False if ``ttl`` is None."""
         return self.ttl is not None and self.age > self.ttl
 
     def to_dict(self) -> dict[str, Any]:
-        """The metadata without the payload."""
+        """Return the metadata without the payload."""
         return {
             "size": self.size,
             "timestamp": self.timestamp,
@@ -57,13 +57,13 @@ class DatagramMessage:
 
 @dataclass(kw_only=True)
 class DatagramStats:
-    """Measured figures of one datagram transport. Times are seconds, sizes bytes.
+    """Statistics of one datagram transport. Times are in seconds, sizes in bytes.
 
-    ``datagrams_sent`` counts those for which ``send`` has returned. One that is given up
-    before it is in a packet moves to ``send_drops`` (queue cleared, expired; those refused
-    by ``try_send`` count there at once); ``datagrams_transmitted`` are in packets.
-    ``receive_drops`` counts those that arrived and were discarded because the
-    application did not read in time.
+    ``datagrams_sent`` counts datagrams for which ``send`` has returned. If one of them is
+    dropped before it is put into a packet (queue cleared, expired), it moves to
+    ``send_drops``, which also counts those that ``try_send`` refused.
+    ``datagrams_transmitted`` counts those that were put into packets. ``receive_drops`` counts
+    datagrams that arrived but were dropped because the application did not read in time.
     """
 
     session_id: SessionId
@@ -90,38 +90,38 @@ class DatagramStats:
 
     @property
     def avg_datagram_size(self) -> float:
-        """Mean payload size over both directions."""
+        """Average payload size over both directions."""
         count = self.datagrams_sent + self.datagrams_received
         return self.total_datagram_size / count if count else 0.0
 
     @property
     def avg_receive_time(self) -> float:
-        """Mean seconds a ``receive`` waited."""
+        """Seconds that a ``receive`` waited on average."""
         count = self.datagrams_received
         return self.total_receive_time / count if count else 0.0
 
     @property
     def avg_send_time(self) -> float:
-        """Mean seconds a ``send`` waited for room."""
+        """Seconds that a ``send`` waited for room on average."""
         return self.total_send_time / self.datagrams_sent if self.datagrams_sent else 0.0
 
     @property
     def receive_success_rate(self) -> float:
-        """Delivered over arrived, 0 to 1; 1 when nothing arrived."""
+        """Share of the arrived datagrams that were delivered, 0 to 1; 1 if none arrived."""
         total = self.datagrams_received + self.receive_drops
         return self.datagrams_received / total if total else 1.0
 
     @property
     def send_success_rate(self) -> float:
-        """Sent over submitted, 0 to 1; 1 when nothing was submitted."""
+        """Share of the submitted datagrams that were sent, 0 to 1; 1 if none were submitted."""
         total = self.datagrams_sent + self.send_drops + self.send_failures
         return self.datagrams_sent / total if total else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and derived figures as a plain dictionary."""
+        """Return all fields and derived values as a plain dictionary."""
         return {
             **asdict(self),
-            # Infinity before the first, which JSON does not have.
+            # Infinity before the first datagram, which JSON cannot represent.
             "min_datagram_size": self.min_datagram_size if self.max_datagram_size else 0,
             "avg_datagram_size": self.avg_datagram_size,
             "avg_receive_time": self.avg_receive_time,

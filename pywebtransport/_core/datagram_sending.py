@@ -1,4 +1,4 @@
-"""Senders of datagrams that wait for room: served as they came, in all sessions of a connection."""
+"""Senders that wait for room for a datagram: served in order, in all sessions of a connection."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["close_turns", "open_turns", "send_in_turn", "try_submit"]
 
-# The limit of the connection's queue; that of a session has its transport as a key.
+# The key for the limit of the connection's queue; for that of a session, it is its transport.
 _CONNECTION = "connection"
 
 
 def try_submit(
     transport: WebTransportDatagramTransport, payload: bytes, priority: int, ttl: float | None
 ) -> bool:
-    """Queue one datagram now; False when there is no room, or others wait for it.
+    """Queue one datagram now; return False if there is no room, or other callers wait for it.
 
     Raises: as ``send``.
     """
@@ -33,7 +33,7 @@ def try_submit(
 
 
 def open_turns(transport: WebTransportDatagramTransport) -> None:
-    """There may be room in a queue: whoever waits longest tries."""
+    """There may be room in a queue: the caller that has waited longest tries."""
     gates = transport._session._connection._datagram_gates
     if gates:
         gates.open(transport)
@@ -41,7 +41,7 @@ def open_turns(transport: WebTransportDatagramTransport) -> None:
 
 
 def close_turns(transport: WebTransportDatagramTransport) -> None:
-    """Nothing more is sent in this session: tell those who wait, and leave the room to others."""
+    """No more is sent in this session: wake its waiting callers; others may use the room."""
     gates = transport._session._connection._datagram_gates
     if gates:
         gates.fail(transport, lambda: transport.closed_error("no datagram can be sent"))
@@ -51,10 +51,10 @@ def close_turns(transport: WebTransportDatagramTransport) -> None:
 async def send_in_turn(
     transport: WebTransportDatagramTransport, payload: bytes, priority: int, ttl: float | None
 ) -> None:
-    """Queue one datagram as soon as there is room, after all those who came before.
+    """Queue one datagram as soon as there is room, after all earlier callers.
 
-    Whoever sends without a pause would otherwise take the room of each wake-up, and so would
-    a session that of all others on its connection.
+    Otherwise, a caller that sends without a pause would take the room of each one that wakes
+    up, and a session that of all others on its connection.
 
     Raises: as ``send``.
 
@@ -89,14 +89,14 @@ def _full_queue(transport: WebTransportDatagramTransport) -> Hashable:
     """The limit that kept the last datagram from its queue."""
     if transport._h3.session_id < 0:
         return transport  # the session is not requested yet
-    # One that may fill the queue of the connection found that one full.
+    # A session that may fill the connection's queue alone found that queue full.
     limit = transport._high_water_mark
     own = limit < transport._session._config.datagram_queue_size
     return transport if own and transport.get_send_buffer_size() >= limit else _CONNECTION
 
 
 def _is_held(transport: WebTransportDatagramTransport) -> bool:
-    """Others wait for room that a datagram of this session would take."""
+    """Other callers wait for room that a datagram of this session would take."""
     gates = transport._session._connection._datagram_gates
     return gates is not None and gates.held((transport, _CONNECTION)) is not None
 
@@ -104,7 +104,7 @@ def _is_held(transport: WebTransportDatagramTransport) -> bool:
 def _check(
     transport: WebTransportDatagramTransport, payload: bytes, priority: int, ttl: float | None
 ) -> None:
-    """Raise now what would be raised when it is the turn of this datagram."""
+    """Raise now the error that would be raised when this datagram has its turn."""
     if priority != 0:
         check_priority(priority)
     if ttl is not None:

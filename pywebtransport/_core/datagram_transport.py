@@ -35,29 +35,27 @@ if TYPE_CHECKING:
 
 __all__ = ["WebTransportDatagramTransport"]
 
-# Seconds that the engine's clock can hold, and no datagram waits.
+# The engine's clock can hold this many seconds; no datagram waits that long.
 _NEVER = 1e9
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
-# Datagrams taken without waiting before others have their turn, less one.
+# How many datagrams are taken without waiting before other tasks get a turn, minus one.
 _IN_A_ROW = 63
 
 
 class WebTransportDatagramTransport(EventEmitter):
-    """The datagram side of a session, at ``session.datagrams``.
+    """The datagrams of a session: ``session.datagrams``.
 
-    Outgoing datagrams wait in a bounded queue of the connection until
-    congestion control lets them go; ``send`` waits while it is full,
-    ``try_send`` does not. Incoming datagrams wait in a bounded queue of the
-    session; when the application does not read, the oldest are dropped and
-    counted.
+    Outgoing datagrams wait in a bounded queue of the connection until congestion control
+    allows them to be sent; ``send`` waits while the queue is full, ``try_send`` does not.
+    Incoming datagrams wait in a bounded queue of the session; if you do not read them, the
+    oldest are dropped and counted.
 
-    ``await session.datagrams`` gives the same object, for programs that expect
-    a coroutine.
+    ``await session.datagrams`` returns the same object, for programs that expect a coroutine.
     """
 
-    # Every session has a transport, and most never see a datagram: no dictionary, and
-    # what holds something is made when there is something to hold.
+    # Every session has a transport, but most never see a datagram: no dictionary, and
+    # containers are created on first use.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -95,8 +93,8 @@ class WebTransportDatagramTransport(EventEmitter):
         if type(existing) is cls:
             return existing
         raise DatagramError(
-            f"session {session.session_id} has its datagram transport already, and it is "
-            f"no {cls.__name__}"
+            f"session {session.session_id} already has a datagram transport, which is "
+            f"not a {cls.__name__}"
         )
 
     def __init__(
@@ -106,17 +104,17 @@ class WebTransportDatagramTransport(EventEmitter):
         high_water_mark: int | None = None,
         sender_get_timeout: float = 1.0,
     ) -> None:
-        """Give ``session.datagrams``: a session has one transport, whoever asks first.
+        """Return ``session.datagrams``: a session has only one transport.
 
         Args:
             session: The session it belongs to.
-            high_water_mark: Most datagrams of this session in the outgoing
-                queue, and in the incoming one; default ``config.datagram_queue_size``.
-            sender_get_timeout: Accepted for the contract; nothing polls.
+            high_water_mark: How many datagrams of this session may wait in the outgoing
+                queue, and in the incoming queue; default ``config.datagram_queue_size``.
+            sender_get_timeout: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: ``high_water_mark`` is below 1.
-            DatagramError: This is a subclass and the session has its transport already.
+            DatagramError: This is a subclass, and the session already has a transport.
         """
         if high_water_mark is not None:
             check_limit("high_water_mark", high_water_mark)
@@ -160,12 +158,12 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def is_closed(self) -> bool:
-        """The session is over, or ``close`` was called."""
+        """The session has ended, or ``close`` was called."""
         return self._closed or self._session.is_closed
 
     @property
     def is_readable(self) -> bool:
-        """Datagrams wait, or can still come."""
+        """Datagrams are waiting, or can still arrive."""
         return bool(self._incoming) or not self.is_closed
 
     @property
@@ -185,7 +183,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def max_datagram_size(self) -> int:
-        """Most payload bytes of one datagram now; follows the path MTU, so read it again."""
+        """The largest payload of a datagram in bytes; changes with the path MTU, so reread it."""
         return 0 if self._session.is_closed else self._h3.max_datagram_size
 
     @property
@@ -205,7 +203,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def datagrams_sent(self) -> int:
-        """Datagrams for which ``send`` has returned, without those dropped since."""
+        """Datagrams for which ``send`` has returned, except those dropped since."""
         return self.refresh_stats().datagrams_sent
 
     @property
@@ -230,7 +228,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def outgoing_high_water_mark(self) -> int:
-        """Most datagrams of this session in the outgoing queue. Settable."""
+        """How many datagrams of this session the outgoing queue may hold. Settable."""
         return self._high_water_mark
 
     @outgoing_high_water_mark.setter
@@ -260,19 +258,19 @@ class WebTransportDatagramTransport(EventEmitter):
     async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send one datagram; wait while the outgoing queue is full.
 
-        Callers that wait are served in the order in which they came.
+        Waiting callers are served in the order in which they called.
 
         Args:
             data: At most ``max_datagram_size`` bytes; may be empty.
-            priority: 0 to 2; higher leaves the queue first.
+            priority: 0 to 2; datagrams with a higher priority leave the queue first.
             ttl: Seconds it may wait in the queue before it is dropped and
                 counted as expired. Default ``outgoing_max_age``.
 
         Raises:
-            DatagramTooLargeError: ``.max_size`` tells the limit; nothing was sent.
+            DatagramTooLargeError: ``.max_size`` is the limit; nothing was sent.
             DatagramError: The peer accepts no datagrams, or ``close`` was called.
-            SessionClosedError: The session is over.
-            ConfigurationError: An argument is wrong; nothing was sent.
+            SessionClosedError: The session has ended.
+            ConfigurationError: An argument is invalid; nothing was sent.
 
         Cancellation: safe; a cancelled send was not queued.
         """
@@ -306,8 +304,8 @@ class WebTransportDatagramTransport(EventEmitter):
         Returns:
             How many were queued: all of them.
 
-        Raises: as ``send``; the ones before the offending one were queued.
-            ConfigurationError when ``datagrams`` is one datagram, not a sequence of them.
+        Raises: as ``send``; the datagrams before the one that failed were queued.
+            ConfigurationError if ``datagrams`` is a single datagram, not a sequence.
 
         Cancellation: those already queued stay queued.
         """
@@ -321,7 +319,7 @@ class WebTransportDatagramTransport(EventEmitter):
     async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send ``data`` as compact UTF-8 JSON in one datagram.
 
-        Raises: DatagramError when ``data`` is not JSON-serialisable; else as ``send``.
+        Raises: DatagramError if ``data`` cannot be serialized as JSON; otherwise as ``send``.
         """
         try:
             payload = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
@@ -335,12 +333,12 @@ class WebTransportDatagramTransport(EventEmitter):
         """Return the next datagram, waiting for one.
 
         Args:
-            timeout: Seconds to wait; None waits as long as the session lives.
+            timeout: Seconds to wait; None waits until the session ends.
 
         Raises:
-            TimeoutError: Nothing came in time.
+            TimeoutError: Nothing arrived in time.
             DatagramError: ``close`` was called, and nothing is queued.
-            SessionClosedError: The session is over and nothing is queued.
+            SessionClosedError: The session has ended and nothing is queued.
 
         Cancellation: safe, no datagram is lost.
         """
@@ -363,7 +361,7 @@ class WebTransportDatagramTransport(EventEmitter):
     ) -> list[bytes]:
         """Return all waiting datagrams, at least one and at most ``max_count``.
 
-        One wake-up for a whole batch: the fast way to read many.
+        The fastest way to read many datagrams: the task wakes up once per batch.
 
         Raises and cancellation: as ``receive``.
         """
@@ -386,13 +384,13 @@ class WebTransportDatagramTransport(EventEmitter):
     async def receive_multiple(
         self, max_count: int = 10, *, timeout: float | None = None
     ) -> list[bytes]:
-        """As ``receive_many``; the contract's name."""
+        """As ``receive_many``; kept for compatibility."""
         return await self.receive_many(max_count, timeout=timeout)
 
     async def receive_json(self, *, timeout: float | None = None) -> Any:
         """Return the next datagram parsed as UTF-8 JSON.
 
-        Raises: DatagramError when it is not JSON (it is consumed); else as ``receive``.
+        Raises: DatagramError if it is not JSON (it is consumed); otherwise as ``receive``.
         """
         data = await self.receive(timeout=timeout)
         try:
@@ -404,7 +402,7 @@ class WebTransportDatagramTransport(EventEmitter):
             ) from error
 
     async def receive_with_metadata(self, *, timeout: float | None = None) -> dict[str, Any]:
-        """Return ``{"data": ..., "metadata": ...}`` of the next datagram.
+        """Return ``{"data": ..., "metadata": ...}`` for the next datagram.
 
         Raises and cancellation: as ``receive``.
         """
@@ -442,9 +440,9 @@ class WebTransportDatagramTransport(EventEmitter):
             raise StopAsyncIteration from None
 
     async def try_receive(self) -> bytes | None:
-        """Return a waiting datagram, or None. Never waits.
+        """Return a datagram if one is queued, otherwise None. Never waits.
 
-        Those for which calls of ``receive`` wait are theirs.
+        Callers that wait in ``receive`` come first.
         """
         self._expire()
         queue = self._queue
@@ -458,7 +456,7 @@ class WebTransportDatagramTransport(EventEmitter):
     # ------------------------------------------------------------- buffers, life
 
     async def clear_receive_buffer(self) -> int:
-        """Drop the waiting incoming datagrams (counted); returns how many."""
+        """Drop all queued incoming datagrams and count them; return how many."""
         if self._queue is None:
             return 0
         count = len(self._queue.pop_many(self._queue.limit))
@@ -466,19 +464,19 @@ class WebTransportDatagramTransport(EventEmitter):
         return count
 
     async def clear_send_buffer(self) -> int:
-        """Drop this session's queued outgoing datagrams (counted); returns how many."""
+        """Drop all queued outgoing datagrams of this session and count them; return how many."""
         return self._h3.group.clear_datagrams()
 
     def get_receive_buffer_size(self) -> int:
-        """How many incoming datagrams wait."""
+        """Return how many incoming datagrams are queued."""
         return 0 if self._incoming is None else len(self._incoming)
 
     def get_send_buffer_size(self) -> int:
-        """How many outgoing datagrams of this session wait."""
+        """Return how many outgoing datagrams of this session are queued."""
         return self._h3.stats().get("datagrams_queued") or 0
 
     def get_queue_stats(self) -> dict[str, dict[str, int]]:
-        """Depths and limits of both queues."""
+        """Return the sizes and limits of both queues."""
         return {
             "outgoing": {"size": self.get_send_buffer_size(), "max_size": self._high_water_mark},
             "incoming": {
@@ -490,15 +488,14 @@ class WebTransportDatagramTransport(EventEmitter):
     def start_heartbeat(self, *, interval: float = 30.0) -> asyncio.Task[None]:
         """Send a small datagram every ``interval`` seconds until the session ends.
 
-        To the peer it is a datagram like any other, and the next of its
-        ``receive``; ``is_heartbeat_datagram`` tells it apart. One that finds
-        the outgoing queue full is dropped and counted.
+        The peer receives it like any other datagram; ``is_heartbeat_datagram`` recognizes it.
+        While the outgoing queue is full, heartbeats are dropped and counted.
 
         Args:
-            interval: Seconds; the first goes out at once.
+            interval: Seconds; the first heartbeat is sent at once.
 
         Returns:
-            The task; cancel it to stop. It ends by itself with the session.
+            The task; cancel it to stop. It ends with the session.
 
         Raises:
             ConfigurationError: ``interval`` is not positive.
@@ -512,7 +509,7 @@ class WebTransportDatagramTransport(EventEmitter):
         return task
 
     async def close(self) -> None:
-        """Stop using datagrams on this session: waiters wake, the queue is dropped."""
+        """Stop using datagrams in this session: wake waiting callers and drop the queues."""
         self._close()
         tasks = list(self._heartbeats or ())
         for task in tasks:
@@ -520,15 +517,15 @@ class WebTransportDatagramTransport(EventEmitter):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def initialize(self) -> None:
-        """Nothing to do: the transport is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new transport is ready to use."""
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """``await session.datagrams`` is ``session.datagrams``."""
+        """Let ``await session.datagrams`` return ``session.datagrams``."""
         yield from ()
         return self
 
     def debug_state(self) -> dict[str, Any]:
-        """A snapshot for logs: state, statistics, queues, configuration."""
+        """Return a snapshot for logs: state, statistics, queues, configuration."""
         return {
             "transport": {
                 "session_id": self.session_id,
@@ -551,7 +548,7 @@ class WebTransportDatagramTransport(EventEmitter):
         }
 
     async def diagnose_issues(self) -> list[str]:
-        """Describe what looks wrong, from measured figures; empty when all is well."""
+        """Return a sentence for each problem that the statistics show; empty if there is none."""
         stats = self.refresh_stats()
         issues = []
         if not self.is_closed and self.max_datagram_size == 0:
@@ -572,7 +569,7 @@ class WebTransportDatagramTransport(EventEmitter):
     # --------------------------------------------------------------- internal
 
     def submit(self, payload: bytes, priority: int, ttl: float | None) -> bool:
-        """Advanced: queue one datagram now, before callers of ``send`` that wait for room.
+        """Advanced: queue one datagram now, ahead of callers that wait in ``send``.
 
         Args:
             payload: As for ``send``.
@@ -580,7 +577,7 @@ class WebTransportDatagramTransport(EventEmitter):
             ttl: As for ``send``.
 
         Returns:
-            False when there is no room, which is not counted as a drop.
+            False if there is no room; this does not count as a drop.
 
         Raises: as ``send``.
         """
@@ -614,13 +611,13 @@ class WebTransportDatagramTransport(EventEmitter):
         return True
 
     def _set_limits(self, count: int) -> None:
-        """Limit both queues, of which the incoming one may hold more than that."""
+        """Set the limit of both queues; the incoming one may already hold more."""
         self.outgoing_high_water_mark = self._incoming_limit = count
         if self._queue is not None:
             self._receive_drops += self._queue.set_limit(count)
 
     def _received(self, datagrams: list[bytes]) -> None:
-        """Datagrams arrived, all those of one turn (deliver phase)."""
+        """The datagrams of one turn arrived (deliver phase)."""
         if self._closed:
             self._receive_drops += len(datagrams)
             return
@@ -654,7 +651,7 @@ class WebTransportDatagramTransport(EventEmitter):
             self._receive_drops += self._queue.expire(age)
 
     async def _give_turn(self, timeout: float | None) -> deque[bytes]:
-        """As ``_wait_readable``; whoever finds datagrams each time lets others have a turn."""
+        """As ``_wait_readable``, but callers that never wait give others a turn sometimes."""
         turns = Turns.of(self._session._loop)
         if turns.is_over:
             await turns.pause()
@@ -695,7 +692,7 @@ class WebTransportDatagramTransport(EventEmitter):
                     timer.cancel()
             is_first = line.leave(turn)
             if line.turns:
-                self._serve_receivers(1)  # those who came meanwhile; one of them is for this one
+                self._serve_receivers(1)  # callers that came meanwhile; one datagram is taken here
             if served is None:
                 raise TimeoutError(
                     f"no datagram within timeout={timeout} s",
@@ -712,16 +709,16 @@ class WebTransportDatagramTransport(EventEmitter):
         return self._incoming
 
     def _serve_receivers(self, taken: int = 0) -> None:
-        """As many of those who wait can go on as there are datagrams, ``taken`` aside."""
+        """Wake one waiting caller for each datagram, except for ``taken`` datagrams."""
         line, incoming = self._receivers, self._incoming
         if line is not None and incoming:
             while line.turns and len(incoming) - taken > line.served:
                 line.serve()
 
     def writable_future(self) -> asyncio.Future[bool]:
-        """Advanced: done when the outgoing queue has room again, or the transport is closed.
+        """Advanced: return a future that is done when there is room again, or after the close.
 
-        Ask for it in the turn of the event loop in which ``submit`` returned False.
+        Call it in the same turn of the event loop in which ``submit`` returned False.
         """
         if self._send_waiters is None:
             self._send_waiters = Waiters()
@@ -753,10 +750,10 @@ class WebTransportDatagramTransport(EventEmitter):
             task.cancel()
 
     def closed_error(self, consequence: str) -> WebTransportError:
-        """Advanced: make the error for what the end of the session, or of this alone, prevents.
+        """Advanced: create the error for a call that is impossible after the close.
 
         Args:
-            consequence: What cannot be done, such as ``no datagram can be sent``.
+            consequence: What is impossible now, such as ``no datagram can be sent``.
         """
         if self._session._state in _OVER:
             return self._session.closed_error(consequence)
@@ -766,19 +763,19 @@ class WebTransportDatagramTransport(EventEmitter):
         """Advanced: call a function once, at the moment the transport closes.
 
         Args:
-            watcher: Is given the transport; must not block or raise.
+            watcher: Called with the transport; must not block or raise.
         """
         if self._close_watchers is None:
             self._close_watchers = []
         self._close_watchers.append(watcher)
 
     def remove_close_callback(self, watcher: _CloseWatcher) -> None:
-        """Advanced: take back ``add_close_callback``; one that is not there is left alone."""
+        """Advanced: undo ``add_close_callback``; does nothing if the callback was not added."""
         if self._close_watchers is not None and watcher in self._close_watchers:
             self._close_watchers.remove(watcher)
 
     def refresh_stats(self) -> DatagramStats:
-        """The statistics up to now; ``stats`` gives them as a dictionary."""
+        """Return the current statistics; ``stats`` has them as a dictionary."""
         stats = self._stats
         if stats is None:
             stats = self._stats = DatagramStats(
@@ -806,7 +803,7 @@ class WebTransportDatagramTransport(EventEmitter):
         with contextlib.suppress(SessionClosedError):
             pause = min(interval, NEVER)
             while not self.is_closed:
-                # One that cannot be sent was counted; a later one may fit.
+                # A heartbeat that could not be sent was counted; a later one may fit.
                 with contextlib.suppress(DatagramError):
                     self.try_send(create_heartbeat_datagram())
                 await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""Joins one QUIC connection with its HTTP/3 state and tells the public object."""
+"""Connects a QUIC connection with its HTTP/3 state, and reports to the public object."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Driver"]
 class Driver:
     """The handler of one QUIC connection.
 
-    Commands go down as method calls on ``quic`` and ``h3``; facts come up here
-    and go to ``owner``. A client tries several addresses at a time with one
-    driver each; only the one that won has ``active`` set.
+    Commands go down as method calls on ``quic`` and ``h3``. Events come up here and are
+    passed to ``owner``. A client tries several addresses at the same time, with one driver
+    each; only the driver that won has ``active`` set.
     """
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Driver:
 
     h3: H3Connection
     quic: Transport
-    # Set in ``attach`` to the HTTP/3 layer's own methods: the hot facts need no stop here.
+    # Set in ``attach`` to methods of the HTTP/3 layer: frequent events skip this class.
     stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
     streams_available: Callable[[bool], None]
@@ -84,7 +84,7 @@ class Driver:
     ) -> None:
         """Client: start the handshake with one address."""
         self.handshake = asyncio.get_running_loop().create_future()
-        # Whether anybody asks is up to the caller; a lost race is not an error to report.
+        # The caller may ignore the result; a lost race is not an error to report.
         self.handshake.add_done_callback(_look_at)
         quic = endpoint.connect(
             remote, server_name=server_name, handler=self, tls=tls, ticket=ticket, token=token
@@ -152,13 +152,13 @@ class Driver:
             self.owner._session_requested(session)
 
     def early_dropped(self, what: str) -> None:
-        """Something came before its session, and found no room or waited too long."""
+        """Data that arrived before its session was dropped: no room, or it waited too long."""
         owner = self.owner
         if owner is not None and owner.on_early_drop is not None:
             owner.on_early_drop(owner, what)
 
     def goaway_received(self, last_id: int) -> None:
-        """No further session can be opened."""
+        """No more sessions can be opened."""
         if self.owner is not None:
             self.owner._goaway_received()
 

@@ -1,4 +1,4 @@
-"""How a session may be ended, and the errors that tell how it was."""
+"""How a session ends, and the errors that say how it ended."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ __all__ = [
 
 
 def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
-    """Check what ``close`` is given.
+    """Check the arguments of ``close``.
 
     Raises:
-        ConfigurationError: The code is out of range or no number, or the reason is not a string;
+        ConfigurationError: The code is out of range or not a number, the reason is not a string,
             or the session belongs to another event loop.
     """
     check_integer("code", code, -sys.maxsize, sys.maxsize)
@@ -66,13 +66,13 @@ async def close_until(
     reason: str,
     close_connection: bool = False,
 ) -> None:
-    """Advanced: as ``close``, within a time limit that the caller shares with other work.
+    """Advanced: as ``close``, but with a deadline that the caller sets.
 
     Args:
-        session: Which.
-        deadline: By the clock of its event loop.
-        code: As for ``close``, not checked.
-        reason: As for ``close``, not checked.
+        session: The session to close.
+        deadline: A time on the clock of its event loop.
+        code: As for ``close``, but not checked.
+        reason: As for ``close``, but not checked.
         close_connection: As for ``close``.
 
     Cancellation: as of ``close``.
@@ -121,7 +121,7 @@ def end(
             session._datagrams._close()
         session.memory_budget.close()
         _end_streams(session)
-    finally:  # nobody waits for ever, whatever went wrong above
+    finally:  # no caller waits for ever, whatever went wrong above
         session._ready_waiters.wake()
         session._closed_waiters.wake()
         if session._draining_waiters is not None:
@@ -155,8 +155,8 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
         return
     quic = stream._quic
     if stream._arrival and not quic.fin_received:
-        # Nobody took it, so an incomplete stream is worth nothing. It and the session hold each
-        # other, so its bytes would stay until the garbage collector comes by.
+        # It was never accepted, so an incomplete stream is useless. Stream and session refer to
+        # each other, so its bytes would stay until the garbage collector runs.
         quic.skip(quic.buffered)
     if stream._has_waiter():
         turns.woke()
@@ -165,10 +165,10 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
 
 
 def stream_code_to_wire(code: int) -> int:
-    """Check the code an application ends a stream with, and map it to the wire's.
+    """Check an application's error code for a stream, and map it to the wire code.
 
     Raises:
-        ConfigurationError: The code is out of range or no number.
+        ConfigurationError: The code is out of range or not a number.
     """
     # The exact type first: this runs for every reset and stop.
     if code.__class__ is not int or not 0 <= code <= MAX_APPLICATION_CODE:
@@ -183,7 +183,7 @@ def stream_code_to_wire(code: int) -> int:
 
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:
-    """The typed error for whatever the end of the session made impossible."""
+    """Create the typed error for a call that the end of the session made impossible."""
     info = session.close_info
     if info is None:
         return SessionClosedError(
@@ -211,13 +211,13 @@ def refusal(
     headers: Mapping[str, str],
     error: Exception | None,
 ) -> Exception:
-    """Client: the error for a session that was not opened.
+    """Client: create the error for a session that was not opened.
 
     Args:
-        session: Which.
-        status: Of the response, if there was one.
-        headers: Likewise.
-        error: What the HTTP/3 layer says.
+        session: The session.
+        status: The status of the response, if there was one.
+        headers: The header fields of the response, if there was one.
+        error: The error that the HTTP/3 layer reported.
     """
     url = f"https://{session.authority}{session.path}"
     if error is None:

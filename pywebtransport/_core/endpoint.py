@@ -1,4 +1,4 @@
-"""Endpoints with the switches that a configuration asks for."""
+"""Endpoints with the options of a configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _quic_logger = logging.getLogger("pywebtransport.quic")
 
 
 def client_endpoint(config: ClientConfig, tls: QuicTls) -> Endpoint:
-    """An endpoint for outgoing connections."""
+    """Create an endpoint for outgoing connections."""
     apply_limit(config)
     return _endpoint(config, is_server=False, tls=tls)
 
@@ -42,10 +42,10 @@ def server_endpoint(
 
     Args:
         config: The server's.
-        tls: Likewise.
-        accept: Gives the handler of a connection whose handshake is complete.
-        seat: As one worker of several.
-        handshake_failed: Hears of clients that get no connection.
+        tls: TLS configuration of the server.
+        accept: Returns the handler of a connection whose handshake is complete.
+        seat: Sockets of this worker, if there are several workers.
+        handshake_failed: Called for clients that get no connection.
     """
     apply_limit(config)
 
@@ -118,18 +118,18 @@ def _logs(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 
 def _log_line(line: str) -> None:
-    """A line of the QUIC library, in which words of the peer may be."""
+    """Log a line of the QUIC library; it may contain text from the peer."""
     _quic_logger.debug("%s", printable_line(line))
 
 
 class _Appending:
-    """Writes to the end of files; one that cannot be written is told once, and not each time.
+    """Appends to files; a file that cannot be written is reported once, not each time.
 
-    What is lost then is for a developer's eyes: no connection ends because of it. A disk that
-    is full now and then is told of once a minute.
+    Only debug output is lost then: no connection ends because of it. A disk that is full from
+    time to time is reported once a minute.
 
     Args:
-        field: Of the configuration, for the log.
+        field: The field of the configuration, for the log.
     """
 
     def __init__(self, field: str) -> None:
@@ -138,7 +138,7 @@ class _Appending:
         self._log = BoundedLog(_logger, interval=60.0)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Only the owner may read a file that is made here: it tells what was encrypted."""
+        """Append; only the owner may read a file created here: it reveals encrypted data."""
         try:
             with open(path, "ab", opener=open_private) as file:
                 file.write(data)
@@ -147,7 +147,7 @@ class _Appending:
                 self._log.tell(
                     "lost",
                     logging.WARNING,
-                    "%s '%s' cannot be written: %s; what does not fit is left out",
+                    "%s '%s' cannot be written: %s; some output is missing from it",
                     self._field,
                     printable(path),
                     printable(why_not(path, error)),

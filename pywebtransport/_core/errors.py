@@ -1,4 +1,4 @@
-"""From the end of a QUIC connection to the exception a user sees."""
+"""Turns the end of a QUIC connection into the exception that a user sees."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["error_from_close", "handshake_failure"]
 _CRYPTO_ERROR_FIRST = 0x100
 _CRYPTO_ERROR_LAST = 0x1FF
 _CONNECTION_REFUSED = 0x2
-# Kinds of an end that one of the two ends decided on.
+# Connections that one of the two ends closed on purpose.
 _CLOSED_BY_AN_END = frozenset({"application", "transport", "stateless_reset"})
 
-# TLS alerts (RFC 8446 section 6) that a user meets, and what they usually mean.
+# TLS alerts (RFC 8446 section 6) that users may see, and what they usually mean.
 _ALERTS = {
     40: "handshake failure: no common parameters",
     42: "bad certificate",
@@ -58,7 +58,7 @@ _OWN_CERTIFICATE_HINT = (
 )
 _CERTIFICATE_REQUIRED = 116
 
-# In the engine's words about a certificate.
+# A hash in the engine's message about a certificate.
 _HASH = re.compile(r"SHA-256 (?:is )?([0-9a-f]{64})")
 _NEW_CERTIFICATE = (
     "make a new one, pywebtransport.utils.generate_self_signed_cert(host) gives ECDSA P-256 for "
@@ -69,12 +69,12 @@ _NEW_CERTIFICATE = (
 def error_from_close(
     info: CloseInfo, remote: Address | None, where: str = "", *, pinned: bool = False
 ) -> WebTransportError:
-    """The typed error for the end of a connection.
+    """Return the typed error for the end of a connection.
 
     Args:
         info: What the engine reported.
         remote: The peer's address.
-        where: What was tried, for the message, such as a URL.
+        where: The target for the message, such as a URL.
         pinned: The server's certificate was checked by its hash.
 
     Returns:
@@ -88,7 +88,7 @@ def error_from_close(
 
 
 def handshake_failure(info: CloseInfo) -> str:
-    """Why a client has no connection, as its server sees it."""
+    """Return why a client got no connection, from the server's point of view."""
     if info.kind == "version":
         return "it offers no QUIC version in common (v1, v2)"
     if info.kind in ("handshake_timeout", "idle"):
@@ -181,7 +181,7 @@ def _describe(
     if info.kind == "stateless_reset":
         message = f"{target} lost the connection's state (stateless reset)"
     elif info.kind == "internal":
-        message = f"the QUIC engine gave the connection to {target} up: {reason or 'error'}"
+        message = f"the QUIC engine gave up the connection to {target}: {reason or 'error'}"
     else:
         who = "the peer" if info.remote else "this side"
         level = "application" if info.kind == "application" else "transport"
@@ -191,7 +191,7 @@ def _describe(
 
 
 def _target(remote: Address | None, where: str) -> str:
-    """What was asked for, and at which of its addresses if that is not the same."""
+    """Return the target for a message, and its address if that differs."""
     if remote is None:
         return printable(where) or "the peer"
     if not where:
@@ -221,12 +221,12 @@ def _unreachable_hint(number: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    """The engine's words, with what the certificate put between their quotes escaped."""
+    """Return the engine's message, with the quoted text from the certificate escaped."""
     return '"'.join(printable(part, 400) for part in text.split('"'))
 
 
 def _certificate_hint(text: str, digest: str | None, pinned: bool) -> str:
-    """What to do about a certificate that was refused, by the engine's words about it."""
+    """Return what to do about a refused certificate, given the engine's message about it."""
     pin = f"server_certificate_hashes=['{digest}']" if digest else "server_certificate_hashes"
     if pinned:
         if "matches none of" in text:

@@ -1,4 +1,4 @@
-"""Datagrams that only say that their sender is there."""
+"""Datagrams that only show that their sender is still there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TIME = struct.Struct("!d")
 
 
 def create_heartbeat_datagram() -> bytes:
-    """A small datagram that ``is_heartbeat_datagram`` recognises; carries the sender's clock."""
+    """Create a small datagram that ``is_heartbeat_datagram`` recognizes; it carries a time."""
     return _MAGIC + _TIME.pack(time.time())
 
 
 def is_heartbeat_datagram(data: bytes) -> bool:
-    """Whether ``data`` was made by ``create_heartbeat_datagram``."""
+    """Return whether ``create_heartbeat_datagram`` created ``data``."""
     raw = check_data("data", data)
     return len(raw) == len(_MAGIC) + _TIME.size and bytes(raw[: len(_MAGIC)]) == _MAGIC

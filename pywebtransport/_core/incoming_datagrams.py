@@ -10,21 +10,21 @@ from ..utils._budget import ByteBudget
 
 __all__ = ["IncomingDatagrams"]
 
-# Of the budget of a session: messages have to find room beside its datagrams.
+# Datagrams get this share of a session's budget; the rest is left for messages.
 _SHARE: Final = 4
-# Bytes that stay reserved while datagrams come and go: no walk through all budgets for each.
+# This many bytes stay reserved, so that not every datagram has to go through all budgets.
 _KEPT: Final = 16 * 1024
 
 
 class IncomingDatagrams:
-    """The queue of one session. The oldest datagram is worth least: a full queue drops it.
+    """The queue of one session. A full queue drops the oldest datagram, the least valuable one.
 
     Args:
-        limit: Datagrams.
-        memory: The session's budget; a quarter of it is for datagrams.
+        limit: How many datagrams it may hold.
+        memory: The session's budget; datagrams may use a quarter of it.
 
     Attributes:
-        limit: Datagrams that may wait.
+        limit: How many datagrams it may hold.
     """
 
     __slots__ = (
@@ -42,20 +42,20 @@ class IncomingDatagrams:
     def __init__(self, limit: int, memory: ByteBudget) -> None:
         self.limit = limit
         self.held = 0
-        """Bytes that wait."""
+        """Bytes in the queue."""
         self._memory: ByteBudget | None = memory
         self._high: Final = memory.limit // _SHARE
         self.low = -1
-        """Below so many bytes, more is reserved than need be: call :meth:`release`."""
+        """Below this many bytes, more is reserved than needed: call :meth:`release`."""
         self._reserved = 0
         self.waiting: deque[bytes] = deque()
-        """Whoever takes from it keeps ``held`` true, and looks at ``low``."""
+        """Code that takes from it must update ``held`` and compare it with ``low``."""
         self._came = 0
-        # When those that wait came: (number of the last one of a batch, seconds).
+        # Arrival times: (number of the last datagram of a batch, seconds).
         self._arrivals: deque[tuple[int, float]] = deque()
 
     def add(self, datagrams: list[bytes], total: int) -> int:
-        """Add datagrams of ``total`` bytes; returns how many were dropped for them."""
+        """Add datagrams of ``total`` bytes; return how many were dropped to make room."""
         dropped = 0
         waiting = self.waiting
         self._came += len(datagrams)
@@ -66,7 +66,7 @@ class IncomingDatagrams:
             dropped += 1
         if self.held > self._reserved:
             dropped += self._reserve()
-        # Forget when those came that are gone.
+        # Forget the arrival times of datagrams that are gone.
         arrivals, gone = self._arrivals, self._came - len(waiting)
         while arrivals and arrivals[0][0] <= gone:
             arrivals.popleft()
@@ -74,7 +74,7 @@ class IncomingDatagrams:
         return dropped
 
     def pop(self) -> bytes:
-        """Remove and return the oldest; there must be one."""
+        """Remove and return the oldest datagram; the queue must not be empty."""
         data = self.waiting.popleft()
         self.held -= len(data)
         if self.held < self.low:
@@ -82,7 +82,7 @@ class IncomingDatagrams:
         return data
 
     def pop_many(self, count: int) -> list[bytes]:
-        """Remove and return up to ``count`` of the oldest."""
+        """Remove and return up to ``count`` of the oldest datagrams."""
         waiting = self.waiting
         if len(waiting) <= count:
             datagrams = list(waiting)
@@ -97,12 +97,12 @@ class IncomingDatagrams:
         return datagrams
 
     def set_limit(self, limit: int) -> int:
-        """Allow another number of datagrams; returns how many were dropped for it."""
+        """Change the limit; return how many datagrams were dropped for it."""
         self.limit = limit
         return len(self.pop_many(max(0, len(self.waiting) - limit)))
 
     def expire(self, age: float) -> int:
-        """Drop those that came more than ``age`` seconds ago; returns how many."""
+        """Drop datagrams that arrived more than ``age`` seconds ago; return how many."""
         oldest, dropped = clock.monotonic() - age, 0
         while self.waiting and self.oldest_arrival() < oldest:
             self.pop()
@@ -110,7 +110,7 @@ class IncomingDatagrams:
         return dropped
 
     def oldest_arrival(self) -> float:
-        """When the oldest that waits came, on the monotonic clock."""
+        """Return when the oldest datagram arrived, on the monotonic clock."""
         arrivals = self._arrivals
         if not arrivals:
             return clock.monotonic()
@@ -120,19 +120,19 @@ class IncomingDatagrams:
         return arrivals[0][1]
 
     def close(self) -> None:
-        """The session is over: what waits is the application's, and in no budget any more."""
+        """The session has ended: the rest belongs to the application and leaves the budgets."""
         memory, self._memory = self._memory, None
         if memory is not None and self._reserved:
             memory.give_back(self._reserved)
         self.low = -1
 
     def _reserve(self) -> int:
-        """More waits than before: take it from the budgets, or drop what is too much."""
+        """Reserve room for what was added, or drop what does not fit into the budgets."""
         memory, dropped = self._memory, 0
         if memory is None:
             return 0
         while self.held > self._reserved and not memory.take(self.held - self._reserved):
-            # Others have the rest of the session's, the connection's or the process's.
+            # The rest of the session's, connection's or process's budget is in use.
             self.held -= len(self.waiting.popleft())
             dropped += 1
         self._reserved = max(self.held, self._reserved)
@@ -140,7 +140,7 @@ class IncomingDatagrams:
         return dropped
 
     def release(self) -> None:
-        """Give back what is reserved for much more than waits now."""
+        """Give back a reservation that is much larger than the queue."""
         if self._memory is None:
             return
         kept = max(self.held, _KEPT)

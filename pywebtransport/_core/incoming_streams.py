@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["Acceptors", "IncomingStreams"]
 
 _AT_ONCE: Final = 16
-"""Streams that one iterator takes in a turn of the event loop: each is likely to start a task."""
+"""How many streams an iterator takes per turn of the event loop: each may start a task."""
 
 _AnyStream = WebTransportStream | WebTransportReceiveStream
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 
 
 class Acceptors:
-    """Who waits for streams of the peer: in the order of coming, whichever kinds they want.
+    """The callers that wait for streams of the peer, in order, whichever kinds they want.
 
-    It does not hold the session, which would outlive its end until the garbage collector comes.
+    It does not refer to the session, which would otherwise live until the next garbage collection.
     """
 
     __slots__ = ("bidirectional", "unidirectional")
 
     def __init__(self) -> None:
-        # Whoever wants both kinds stands in both lines.
+        # A caller that wants both kinds waits in both queues.
         self.bidirectional = Line()
         self.unidirectional = Line()
 
     def serve(self, session: WebTransportSession, unidirectional: bool) -> None:
-        """Tell those who can have a stream of this kind, of the session that this belongs to."""
+        """Wake the callers that can have a stream of this kind of ``session``."""
         line = self.unidirectional if unidirectional else self.bidirectional
         if line.turns:
             streams = session._incoming_uni if unidirectional else session._incoming_bidi
@@ -43,13 +43,13 @@ class Acceptors:
                 line.serve()
 
     def end(self) -> None:
-        """The session is over: nobody waits any more."""
+        """The session has ended: wake all callers."""
         self.bidirectional.serve_all()
         self.unidirectional.serve_all()
 
 
 class IncomingStreams(Generic[_StreamT]):
-    """Iterates over streams the peer opened; several iterators share the queues, in turn."""
+    """Iterates over streams that the peer opened; several iterators take turns."""
 
     __slots__ = (
         "_acceptors",
@@ -69,7 +69,7 @@ class IncomingStreams(Generic[_StreamT]):
         self._unidirectional = unidirectional
         self._acceptors: Acceptors | None = None
         self._taken = 0  # without waiting
-        # The lines of the kinds that are wanted; there are none before anybody waits.
+        # The queues of callers for the wanted kinds; created by the first caller that waits.
         self._first: Line | None = None
         self._second: Line | None = None
         if session._acceptors is not None:
@@ -88,7 +88,7 @@ class IncomingStreams(Generic[_StreamT]):
         if self._taken >= _AT_ONCE:
             self._taken = 0
             if session._incoming_bidi or session._incoming_uni:
-                # What is done with those comes first, and whatever else waits in this loop.
+                # Let the tasks for those streams, and everything else in this loop, run first.
                 await asyncio.sleep(0)
         while True:
             first, second = self._first, self._second
@@ -115,7 +115,7 @@ class IncomingStreams(Generic[_StreamT]):
                 return stream  # type: ignore[return-value]
 
     async def _wait(self, acceptors: Acceptors) -> _AnyStream | None:
-        """Stand in line for a stream; None: the session is over."""
+        """Wait in order for a stream; return None if the session has ended."""
         session = self.session
         loop = asyncio.get_running_loop()
         if loop is not session._loop:
@@ -138,12 +138,12 @@ class IncomingStreams(Generic[_StreamT]):
             line.leave(turn)
             stream = _take(session, self._bidirectional, self._unidirectional)
             if line.turns:
-                acceptors.serve(session, self._unidirectional)  # those who came meanwhile
+                acceptors.serve(session, self._unidirectional)  # callers that came meanwhile
             return stream
         bidi, uni = acceptors.bidirectional, acceptors.unidirectional
         bidi.leave(turn)
         uni.leave(turn)
-        # It may be one of the other kind that came first.
+        # A stream of the other kind may have arrived first.
         stream = _take(
             session,
             len(session._incoming_bidi or ()) > bidi.served,
@@ -157,7 +157,7 @@ class IncomingStreams(Generic[_StreamT]):
 def _take(
     session: WebTransportSession, bidirectional: bool, unidirectional: bool
 ) -> _AnyStream | None:
-    """The stream of these kinds that came first, or None."""
+    """Take the stream of these kinds that arrived first, or return None."""
     bidi = session._incoming_bidi if bidirectional else None
     uni = session._incoming_uni if unidirectional else None
     stream: _AnyStream
@@ -167,7 +167,7 @@ def _take(
         stream = uni.popleft()
     else:
         return None
-    stream._arrival = 0  # it is the application's
+    stream._arrival = 0  # it belongs to the application now
     if stream._quic.is_closed:
         stream._check_done()
     return stream

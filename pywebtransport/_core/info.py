@@ -1,4 +1,4 @@
-"""What is known about a connection at one moment."""
+"""A snapshot of a connection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NS = 1e9
 
 @dataclass(kw_only=True, slots=True)
 class ConnectionInfo:
-    """A snapshot of a connection. Times are seconds, sizes bytes, figures measured.
+    """A snapshot of a connection. Times are in seconds, sizes in bytes.
 
-    ``packets_lost`` is None where the QUIC library does not tell.
+    ``packets_lost`` is None if the QUIC library does not report it.
     """
 
     connection_id: str
@@ -44,19 +44,19 @@ class ConnectionInfo:
 
     @property
     def uptime(self) -> float:
-        """Seconds from established to closed, or until now; 0 before."""
+        """Seconds since the connection was established, until it closed; 0 before."""
         if self.established_at is None:
             return 0.0
         end = self.closed_at if self.closed_at is not None else get_timestamp()
         return max(0.0, end - self.established_at)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and ``uptime`` as a plain dictionary."""
+        """Return all fields and ``uptime`` as a plain dictionary."""
         return {**asdict(self), "uptime": self.uptime}
 
 
 def snapshot(connection: WebTransportConnection) -> ConnectionInfo:
-    """The figures now; those of a connection that is over are its last ones."""
+    """Return the current statistics; the last ones if the connection has ended."""
     info = ConnectionInfo(
         connection_id=connection._id,
         state=connection._state,

@@ -1,4 +1,4 @@
-"""What this end holds on behalf of its peers, in bytes: the whole process, one connection."""
+"""Bytes held on behalf of peers: by the whole process, and by one connection."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LINE_OVERHEAD = 64  # two small objects of Python
 
 
 def apply_limit(config: ClientConfig | ServerConfig) -> None:
-    """Give the process the limit of a configuration, if it has one."""
+    """Set the memory limit of the process if the configuration has one."""
     if config.max_memory is not None:
         PROCESS.limit = config.max_memory
 
 
 def process_figures() -> dict[str, int]:
-    """For statistics: those of the process's budget, and bytes that wait ``unread`` in streams."""
+    """Return the statistics of the process's budget, and the ``unread`` bytes in streams."""
     return {**PROCESS.figures(), "unread": unread_bytes()}
 
 
 def has_room(quic: Transport) -> bool:
-    """Tell whether the process may hold more; False: the connection is to be refused."""
+    """Return whether the process may hold more; if False, refuse the connection."""
     unread = unread_bytes()
     if PROCESS.used + unread < PROCESS.limit:
         return True
@@ -43,8 +43,8 @@ def has_room(quic: Transport) -> bool:
     _log.tell(
         "refused",
         logging.WARNING,
-        "refused a connection of %s: %d bytes are held on behalf of clients and %d wait unread in "
-        "streams, where max_memory = %d allows no more",
+        "refused a connection of %s: %d bytes held on behalf of clients and %d unread bytes in "
+        "streams reach max_memory = %d",
         quic.remote_address,
         PROCESS.used,
         unread,
@@ -54,7 +54,7 @@ def has_room(quic: Transport) -> bool:
 
 
 def session_memory(connection: WebTransportConnection, session: H3Session) -> ByteBudget:
-    """The budget of a session; a client's request is the first that it holds."""
+    """Create the budget of a session; it begins with the client's request."""
     limit = connection.config.max_session_memory
     memory = ByteBudget("max_session_memory", limit, connection.memory_budget)
     if not session.is_client:
@@ -63,13 +63,13 @@ def session_memory(connection: WebTransportConnection, session: H3Session) -> By
 
 
 def _header_size(session: H3Session) -> int:
-    """Bytes of the request header, as it is held."""
+    """Return the memory that the request header takes."""
     headers = session.request_headers
     return sum(_LINE_OVERHEAD + len(name) + len(text) for name, text in headers.lines)
 
 
 def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
-    """Tell whether there is room for a session's request; if not, it is answered."""
+    """Return whether there is room for a session's request; if not, reject it."""
     full = connection.memory_budget.lacking(_header_size(session))
     if full is None:
         return True

@@ -30,9 +30,9 @@ async def migrate(
     if endpoint is None or quic is None or not connection.is_connected:
         raise ConnectionError(f"cannot migrate: the connection is {connection.state}")
     if isinstance(connection.config, ServerConfig):
-        raise ConnectionError("only a client can migrate (RFC 9000 section 9)")
+        raise ConnectionError("only clients can migrate() (RFC 9000 section 9)")
     if connection._migration is not None:
-        raise ConnectionError("a migration is under way already")
+        raise ConnectionError("another migration is under way")
     remote = quic.remote_address
     is_v6 = remote is not None and ":" in remote[0]
     family = socket.AF_INET6 if is_v6 else socket.AF_INET
@@ -51,7 +51,7 @@ async def migrate(
     if not await asyncio.shield(outcome):
         raise ConnectionError(
             f"the path from {udp.address[0]}:{udp.address[1]} to {remote} was not validated; "
-            "the connection stays where it was",
+            "the connection stays on the old path",
             remote_address=remote,
         )
 
@@ -61,7 +61,7 @@ def _check_literal(host: str) -> None:
         ipaddress.ip_address(check_text("local_host", host))
     except ValueError as error:  # ConfigurationError is one
         raise invalid_config(
-            key="local_host", value=host, reason="expected an IP literal"
+            key="local_host", value=host, reason="expected an IP address"
         ) from error
 
 
@@ -71,7 +71,7 @@ def _migrated(
     udp: UdpSocket,
     outcome: asyncio.Future[bool],
 ) -> None:
-    """A migration is decided: close the socket that is not needed (any more)."""
+    """A migration has succeeded or failed: close the socket that is no longer needed."""
     connection._migration = None
     unused: UdpSocket | None = udp
     if outcome.result():

@@ -1,4 +1,4 @@
-"""Opening streams within the limits of both ends, and seeing finished ones through."""
+"""Open streams within the limits of both ends, and wait for finished ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
     "wait_finished_streams",
 ]
 
-# A limit: of a session or (None) of the connection; of this end (None) or of the peer, for a kind.
+# A limit: of a session or (None) the connection; a local one (None) or the peer's for one kind.
 _Key = tuple["WebTransportSession | None", bool | None]
 _OWN_CONNECTION: _Key = (None, None)
 _OVER = (SessionState.CLOSING, SessionState.CLOSED)
@@ -61,10 +61,10 @@ _PEER_CONNECTION: tuple[_Key, _Key] = ((None, False), (None, True))  # by bool(u
 def check_answer(
     session: WebTransportSession, verb: str, headers: HeadersToSend | None
 ) -> HeaderMap:
-    """Check that a request can be answered, and the fields of the answer.
+    """Check that a request can still be answered, and check the fields of the answer.
 
     Args:
-        session: Which.
+        session: The session of the request.
         verb: ``accept`` or ``reject``.
         headers: Fields to send.
 
@@ -73,7 +73,7 @@ def check_answer(
 
     Raises:
         ConfigurationError: A field cannot be sent, or the session belongs to another event loop.
-        SessionError: This end is the client, or the request was answered or withdrawn.
+        SessionError: This end is the client, or the request was already answered or withdrawn.
     """
     fields = check_fields({} if headers is None else headers)
     require_home(session)
@@ -89,7 +89,7 @@ def check_answer(
 
 
 def require_home(session: WebTransportSession) -> None:
-    """Check that a session, unless it is over, is used on its own event loop.
+    """Check that a session that has not ended is used on its own event loop.
 
     Raises:
         ConfigurationError: It belongs to another one.
@@ -99,7 +99,7 @@ def require_home(session: WebTransportSession) -> None:
 
 
 def open_now(session: WebTransportSession, unidirectional: bool) -> Stream | None:
-    """Open a stream now, or None when it has to wait for a limit, or for its turn."""
+    """Open a stream now; return None if it has to wait for a limit, or for its turn."""
     if session._state in _OVER:
         raise session.closed_error("no stream can be opened")
     if session._connection._stream_gates and not may_open(session, unidirectional):
@@ -110,16 +110,16 @@ def open_now(session: WebTransportSession, unidirectional: bool) -> Stream | Non
 async def open_stream(
     session: WebTransportSession, unidirectional: bool, timeout: float | None
 ) -> Stream:
-    """Open a stream in turn, waiting for the limits; callers are served as they came.
+    """Open a stream, waiting for the limits; callers are served in the order of their calls.
 
-    All those of the connection are, whatever their session: nobody passes one who waits for a
+    This applies to all sessions of the connection: nobody overtakes a caller that waits for a
     limit that both need.
 
     Args:
-        session: Where.
+        session: The session.
         unidirectional: Which kind.
-        timeout: Seconds to wait for a limit, whose ever it is. None: for the peer's as the
-            configuration says, and for one of this end not at all.
+        timeout: Seconds to wait for any limit. None: wait for the peer's limit as the
+            configuration says, and do not wait for a local limit.
 
     Raises: as ``create_bidirectional_stream``.
 
@@ -149,13 +149,13 @@ async def open_stream(
 
 
 def may_open(session: WebTransportSession, unidirectional: bool) -> bool:
-    """Nobody waits whose turn it is first."""
+    """No other caller has to be served first."""
     gates = session._connection._stream_gates
     return not gates or gates.held(_keys(session, unidirectional)) is None
 
 
 def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | None:
-    """Open a stream now, or None when a limit of the peer or of ours is reached."""
+    """Open a stream now; return None if a limit of the peer or a local limit is reached."""
     connection = session._connection
     if (
         session._counted_local >= session._max_streams
@@ -173,7 +173,7 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | Non
 
 
 def credit_grew(session: WebTransportSession, unidirectional: bool) -> None:
-    """The peer allows further streams, of the session or of its connection."""
+    """The peer allows more streams, for the session or for its connection."""
     gates = session._connection._stream_gates
     if gates:
         gates.open((session, unidirectional))
@@ -181,20 +181,20 @@ def credit_grew(session: WebTransportSession, unidirectional: bool) -> None:
 
 
 def session_over(session: WebTransportSession) -> None:
-    """Nothing is opened any more: tell those who wait, and leave the room to other sessions."""
+    """No stream is opened any more: wake waiting callers; other sessions may use the room."""
     connection = session._connection
     connection._local_streams -= session._counted_local
     connection._local_uni -= session._counted_uni
     gates = connection._stream_gates
     if gates:
         gates.fail(session, lambda: session.closed_error("no stream can be opened"))
-        # The one that was going to hear of new credit may have been this session.
+        # This session may have been the next to be told about new credit.
         for key in (_OWN_CONNECTION, *_PEER_CONNECTION):
             gates.open(key)
 
 
 def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
-    """A stream that this end opened is done: whoever waits for one may try again."""
+    """A stream that this end opened is done: waiting callers may try again."""
     connection = session._connection
     connection._local_streams -= 1
     session._counted_local -= 1
@@ -208,28 +208,28 @@ def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
 
 
 def unanswered(session: WebTransportSession, timeout: float) -> TimeoutError:
-    """The error of a client whose request got no answer in ``timeout`` seconds."""
+    """Create the error for a request that got no answer within ``timeout`` seconds."""
     delay = request_delay(session)
     return TimeoutError(
         f"the server did not answer the session request for '{printable(session.path)}' "
-        f"within {timeout} s" + ("" if delay is None else f": it was not sent, since {delay}"),
+        f"within {timeout} s" + ("" if delay is None else f": it was not sent because {delay}"),
         timeout_duration=timeout,
         operation="session",
     )
 
 
 def request_delay(session: WebTransportSession) -> str | None:
-    """Why the request for a client's session is not sent yet; None: it is."""
+    """Return why a client's session request is not sent yet; None if it is sent."""
     connection = session._connection
     if session.stream_id is not None:
         return None
     if not connection._ready:
-        return "the peer's SETTINGS did not come"
+        return "the peer's SETTINGS did not arrive"
     return _peer_connection(connection, False).text
 
 
 async def wait_finished_streams(session: WebTransportSession, deadline: float) -> None:
-    """Let finished streams be acknowledged before the session ends, until a time of the loop."""
+    """Wait until the peer has acknowledged all finished streams, at most until a deadline."""
     for stream in session.open_streams():
         if not isinstance(stream, WebTransportSendStream):
             continue
@@ -262,11 +262,11 @@ class ReachedLimit(NamedTuple):
     """A limit that is reached, for the error.
 
     Attributes:
-        owner: The peer, or the field of this end's configuration.
+        owner: ``the peer``, or the local limit with its value.
         name: As in the configuration, or in the protocol.
-        value: Streams that it allows.
-        open: Streams of this end that are open and count.
-        text: Says all that, and whose it is.
+        value: How many streams it allows.
+        open: How many open streams of this end count towards it.
+        text: A description of all this.
     """
 
     owner: str
@@ -277,12 +277,12 @@ class ReachedLimit(NamedTuple):
 
 
 def reached_limit(session: WebTransportSession, unidirectional: bool) -> ReachedLimit:
-    """What keeps a stream from being opened now, and did when one was tried."""
+    """Return the limit that prevented the last attempt to open a stream."""
     return _describe(session, unidirectional, _closed_limit(session, unidirectional))
 
 
 def _keys(session: WebTransportSession, unidirectional: bool) -> tuple[_Key, ...]:
-    """All limits that a new stream has to pass."""
+    """Return all limits that apply to a new stream."""
     return (
         (session, None),
         _OWN_CONNECTION,
@@ -292,7 +292,7 @@ def _keys(session: WebTransportSession, unidirectional: bool) -> tuple[_Key, ...
 
 
 def _own_limit(session: WebTransportSession) -> _Key | None:
-    """The limit of this end that keeps a stream from being opened, if one does."""
+    """Return the local limit that prevents a new stream, if there is one."""
     connection = session._connection
     if connection._local_streams >= connection._max_local_streams:
         return _OWN_CONNECTION
@@ -302,7 +302,7 @@ def _own_limit(session: WebTransportSession) -> _Key | None:
 
 
 def _closed_limit(session: WebTransportSession, unidirectional: bool) -> Hashable:
-    """The limit that kept the last attempt from success."""
+    """Return the key of the limit that prevented the last attempt."""
     own = _own_limit(session)
     if own is not None:
         return own
@@ -315,7 +315,10 @@ def _closed_limit(session: WebTransportSession, unidirectional: bool) -> Hashabl
 def _session_credit(
     session: WebTransportSession, unidirectional: bool
 ) -> tuple[int | None, int | None]:
-    """Streams that the peer allows in all (None: any number), and those opened (None: not yet)."""
+    """Return how many streams the peer allows (None: any number), and how many were opened.
+
+    The second is None before the session is requested.
+    """
     facts = session._h3.stats()
     kind = "uni" if unidirectional else "bidi"
     return facts.get(f"send_limit_streams_{kind}"), facts.get(f"streams_opened_{kind}")
@@ -334,7 +337,7 @@ def _peer_connection(connection: WebTransportConnection, unidirectional: bool) -
         name,
         value,
         count,
-        f"its limit for the connection, {name} of QUIC, is {value} since the start; {count} "
+        f"its limit for the connection, QUIC {name}, is {value} streams in total; {count} "
         f"such streams of {sessions} session{'' if sessions == 1 else 's'} are open",
     )
 
@@ -353,13 +356,13 @@ def _describe(session: WebTransportSession, unidirectional: bool, key: Hashable)
         uni = session._counted_uni
         count = uni if unidirectional else session._counted_local - uni
         name, value = _OF_SESSION[unidirectional], allowed or 0
-        text = f"its limit for the session, {name}, is {value} since the start; {count} are open"
+        text = f"its limit for the session, {name}, is {value} in total; {count} are open"
         if opened is None:
             why = request_delay(session) or "it waits for its turn"
             text = f"the session was not requested yet: {why}"
     else:
         return _peer_connection(connection, unidirectional)
-    owner = f"{name}={value} of this end" if name.islower() else "the peer"
+    owner = f"local limit {name}={value}" if name.islower() else "the peer"
     return ReachedLimit(owner, name, value, count, text)
 
 
@@ -375,12 +378,12 @@ def _limit_reached(
     }
     before = ""
     if late is not None and late.ahead:
-        before = f"; {late.ahead} callers of this end came before and wait, too"
+        before = f"; {late.ahead} local callers came before and are waiting, too"
     return StreamLimitError(
         f"stream limit reached: {limit.owner} "
-        f"allowed no further {'uni' if unidirectional else 'bi'}directional stream"
-        f"{'' if waited is None else f' within {waited:g} s'}: {limit.text}{before}; "
-        "finish streams that are open, or raise the limit",
+        f"allows no more {'uni' if unidirectional else 'bi'}directional streams"
+        f"{'' if waited is None else f', and none was freed within {waited:g} s'}: "
+        f"{limit.text}{before}; finish open streams, or raise the limit",
         timeout_duration=waited,
         details=details,
     )

@@ -1,4 +1,4 @@
-"""Streams that the application dropped before they were over."""
+"""Streams that the application dropped before they had ended."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ __all__ = ["Orphans", "get_stream", "open_streams"]
 
 _AnyStream: TypeAlias = "WebTransportStream | WebTransportReceiveStream | WebTransportSendStream"
 
-# Bytes of an answer that nobody reads before its sender is told to stop.
+# If nobody reads an answer, its sender is told to stop after this many bytes.
 _MAX_UNREAD = 65536
 
 
 class Orphans:
-    """Holds dropped streams to their end, and ends those that nobody else would end.
+    """Keeps dropped streams until they end, and ends those that nothing else would end.
 
-    A session holds its streams weakly: a stream belongs to whoever uses it. Usually one is
-    dropped when both halves are over and only an acknowledgement is missing, or when the
-    peer has not ended its half yet; then it waits here. But a sending half that nobody holds,
-    of a stream whose other half is over, would stay open for the life of the session, and
-    cost the peer one stream of its limit. It is finished when something was written on it,
-    which still arrives; it is reset with code 0 when nothing was, or when the peer reset its
-    half. What arrives for nobody is dropped, and stopped with code 0 when it is much; then
-    that half is over, too.
+    A session refers to its streams weakly: they are kept alive by their users. Usually a
+    stream is dropped when both halves have ended and only an acknowledgement is missing, or
+    when the peer has not ended its half yet; then it waits here. But if only the sending half
+    is left and nobody has a reference to it, it would stay open as long as the session, and
+    count towards the stream limit. If something was written on it, it is finished, and the
+    data still arrives. If nothing was written, or if the peer reset its half, it is reset with
+    code 0. Incoming data without a reader is dropped, and stopped with code 0 if there is
+    much of it; then that half has ended, too.
 
-    A stream with listeners is theirs: it stays as it is. So does one that the application
-    asks for by its ID again.
+    A stream that has listeners, or that the application looked up by its ID again, stays as it
+    is.
 
     Attributes:
-        streams: Those that are held.
-        count: Streams that were ended here.
+        streams: The streams that are kept.
+        count: How many streams were ended here.
     """
 
     __slots__ = ("_fresh", "_loop", "_session", "_told", "count", "streams")
 
     def __init__(self, session: WebTransportSession, loop: asyncio.AbstractEventLoop) -> None:
-        # Weakly, or the session would outlive its end until the garbage collector comes.
+        # Weak, or the session would live until the garbage collector runs.
         self._session = ref(session)
         self._loop = loop
         self._fresh: list[_StreamBase] = []
@@ -61,10 +61,10 @@ class Orphans:
         self.count = 0
 
     def adopt(self, stream: _StreamBase) -> None:
-        """Hold a stream from now on.
+        """Keep a stream from now on.
 
-        The garbage collector calls this at any moment, in any thread, in the middle of the
-        engine's work too: the rest has to wait for a turn of the event loop.
+        The garbage collector calls this at any time, in any thread, even while the engine is
+        working: the rest has to wait for a turn of the event loop.
         """
         fresh = self._fresh
         fresh.append(stream)
@@ -79,7 +79,7 @@ class Orphans:
             fresh.clear()
 
     def settle(self) -> None:
-        """Take over what was dropped since the last time."""
+        """Take over the streams that were dropped since the last call."""
         fresh, self._fresh = self._fresh, []
         session = self._session()
         for stream in fresh:
@@ -88,7 +88,7 @@ class Orphans:
             if stream._done:  # meanwhile
                 continue
             quic = stream._quic
-            # The garbage collector cleared the references before it let go of the stream.
+            # The garbage collector cleared the references before it released the stream.
             session._streams[quic.stream_id] = quic.tag = ref(stream)
             self.streams.add(stream)
             if not stream._has_owner():
@@ -97,7 +97,7 @@ class Orphans:
                 self.judge(stream)
 
     def judge(self, stream: _StreamBase) -> None:
-        """See whether this end has to end what is left of a stream."""
+        """Check whether this end has to end what is left of a stream, and end it."""
         quic = stream._quic
         quiet = stream._is_one_way()
         if quic.fin_received or quic.buffered > _MAX_UNREAD:
@@ -110,16 +110,16 @@ class Orphans:
         stream._check_done()
 
     def holds(self, stream: _StreamBase) -> bool:
-        """Nobody but the session has this stream."""
+        """Return whether only the session keeps this stream alive."""
         return stream in self.streams
 
     def release(self, stream: _StreamBase) -> None:
-        """The application has the stream again; it stays until it is over."""
+        """The application has the stream again; leave it alone until it ends."""
         if stream in self.streams and stream._quic.sink is _has_news:
             stream._quic.sink = None
 
     def clear(self) -> set[_StreamBase]:
-        """The session is over, and every stream with it; returns those that were held."""
+        """The session and its streams have ended; return the streams that were kept."""
         self._fresh.clear()
         held, self.streams = self.streams, set()
         return held
@@ -140,10 +140,10 @@ class Orphans:
 
 
 def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream | None:
-    """The open stream with an ID; None if there is none.
+    """Return the open stream with this ID, or None.
 
     Args:
-        session: Which.
+        session: The session.
         stream_id: QUIC stream ID.
     """
     validate_stream_id(stream_id)
@@ -155,14 +155,14 @@ def get_stream(session: WebTransportSession, stream_id: StreamId) -> _AnyStream 
 
 
 def open_streams(session: WebTransportSession) -> list[_AnyStream]:
-    """The streams of both ends that are not over, in the order in which they were opened."""
+    """Return the open streams of both ends, in the order in which they were opened."""
     if session._orphans is not None:
         session._orphans.settle()
     return [s for reference in session._streams.values() if (s := reference()) is not None]
 
 
 def _has_news(quic: Stream) -> None:
-    """Data, an end, a reset or a stop came on a stream that nobody holds (deliver phase)."""
+    """Data, an end, a reset or a stop arrived on a dropped stream (deliver phase)."""
     stream = None if quic.tag is None else quic.tag()
     orphans = None if stream is None else stream.session._orphans
     if orphans is not None:

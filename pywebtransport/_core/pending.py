@@ -1,4 +1,4 @@
-"""A session that exists on the wire before the application made an object for it."""
+"""A session that exists on the wire before the application creates an object for it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["PendingSession", "claim", "ready_session_id", "withdraw"]
 
 
 class PendingSession:
-    """Keeps what happens to a session until ``WebTransportSession`` takes it over.
+    """Records what happens to a session until ``WebTransportSession`` takes it over.
 
     Args:
-        ready: Told of the answer, if anybody waits for it.
+        ready: Completed when the answer arrives; None if nobody waits for it.
     """
 
     __slots__ = ("_facts", "h3", "ready")
@@ -41,7 +41,7 @@ class PendingSession:
         return None if self.h3 is None else f"https://{self.h3.authority}{self.h3.path}"
 
     def replay(self, session: WebTransportSession) -> None:
-        """Tell ``session`` everything that happened, in order."""
+        """Report everything that happened to ``session``, in order."""
         facts, self._facts = self._facts, []
         for name, args in facts:
             getattr(session, name)(*args)
@@ -73,26 +73,26 @@ class PendingSession:
         self._keep("stream_received", stream, unidirectional)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
-        """Datagrams came; a bounded number is kept."""
+        """Datagrams arrived; a limited number is kept."""
         for data in datagrams[: max(0, 1024 - len(self._facts))]:
             self._keep("datagrams_received", [data])
 
     def streams_available(self, unidirectional: bool) -> None:
-        """Stream credit grew."""
+        """The peer allows more streams."""
         self._keep("streams_available", unidirectional)
 
     def datagram_writable(self) -> None:
-        """Nobody waits yet."""
+        """Ignored: no caller waits yet."""
 
     def session_draining(self) -> None:
         """The server will end the session soon."""
         self._keep("session_draining")
 
     def credit_updated(self, kind: str, limit: int) -> None:
-        """Nobody listens yet."""
+        """Ignored: there are no listeners yet."""
 
     def capsule_received(self, capsule_type: int, value: bytes) -> None:
-        """Nobody listens yet."""
+        """Ignored: there are no listeners yet."""
 
     def session_closed(
         self, code: int | None, reason: str, remote: bool, error: Exception | None
@@ -119,7 +119,7 @@ class PendingSession:
 
 
 def claim(connection: WebTransportConnection, session_id: SessionId) -> H3Session:
-    """Hand a session opened by ``connect`` to its object, and then what happened to it."""
+    """Return a session opened by ``connect``; its object then gets what happened to it."""
     pending = None if connection._pending is None else connection._pending.pop(session_id, None)
     if pending is None or pending.h3 is None:
         raise SessionError(
@@ -140,7 +140,7 @@ def claim(connection: WebTransportConnection, session_id: SessionId) -> H3Sessio
 async def ready_session_id(
     sessions: dict[SessionId, PendingSession] | None, timeout: float
 ) -> SessionId:
-    """Wait until the first of the pending sessions was accepted, and give its ID.
+    """Wait until the first of the pending sessions is accepted, and return its ID.
 
     Raises and cancellation: as ``wait_for_ready_session``.
     """

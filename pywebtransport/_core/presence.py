@@ -1,4 +1,4 @@
-"""Whether a peer still answers, for those who would wait for it in vain."""
+"""Detects peers that no longer answer, so that callers do not wait in vain."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["Presence", "while_present"]
 
 _NS = 1e9
-# Nobody is gone before that many seconds: programs pause, and so do networks.
+# No peer counts as gone before this many seconds: programs pause, and so do networks.
 _SHORTEST = 1.0
-# A probe, and one after twice and one after four times as long (RFC 9002 section 6.2.1).
+# Three probes, after 1, 2 and 4 probe timeouts (RFC 9002 section 6.2.1).
 _PROBES = 1 + 2 + 4
 # What a peer may add to a round trip before it acknowledges, and what we assume of an unknown one.
 _ACK_DELAY = 0.025
@@ -23,10 +23,10 @@ _UNKNOWN_RTT = 0.333
 
 
 class Presence:
-    """Judges a peer by what it sends while something waits for its acknowledgement.
+    """Watches what a peer sends while an acknowledgement is outstanding.
 
     Args:
-        connection: To the peer; the handshake is done.
+        connection: The connection to the peer, after the handshake.
     """
 
     __slots__ = ("_connection", "_packets", "_since", "patience")
@@ -38,11 +38,11 @@ class Presence:
         self._since = asyncio.get_running_loop().time()
         rtt, variation = figures["smoothed_rtt"], figures["rttvar"]
         timeout = _UNKNOWN_RTT * 3 if not rtt else (rtt + 4 * (variation or 0)) / _NS + _ACK_DELAY
-        # Seconds of silence after which the peer counts as gone.
+        # The peer counts as gone after this many seconds of silence.
         self.patience = max(_SHORTEST, _PROBES * timeout)
 
     def is_gone(self) -> bool:
-        """Nothing has come for three probe timeouts, although something had to."""
+        """Nothing has arrived for three probe timeouts, although an answer was due."""
         if self._connection.is_closed:
             return True
         figures = self._connection.get_stats()
@@ -55,11 +55,11 @@ class Presence:
 
 @asynccontextmanager
 async def while_present(connection: WebTransportConnection, deadline: float) -> AsyncIterator[None]:
-    """Limit what happens inside to a time of the loop, and to the presence of the peer.
+    """Limit the time spent in the block: by a deadline, and by the presence of the peer.
 
     Args:
-        connection: To the peer; the handshake is done.
-        deadline: Of everything, by the clock of the running loop.
+        connection: The connection to the peer, after the handshake.
+        deadline: On the clock of the running loop.
 
     Raises:
         TimeoutError: The builtin: time was up, or the peer is gone.
@@ -73,10 +73,10 @@ async def while_present(connection: WebTransportConnection, deadline: float) -> 
 
 
 class _Watch:
-    """Brings the end of a time limit forward once the peer is gone.
+    """Ends a time limit early when the peer is gone.
 
-    No function that refers to itself, or each would wait for the garbage collector, with
-    its connection.
+    A class, because a closure that refers to itself would keep its connection alive until
+    the garbage collector runs.
     """
 
     __slots__ = ("_limit", "_loop", "_presence", "_timer")
@@ -88,7 +88,7 @@ class _Watch:
         self._timer = self._loop.call_later(presence.patience, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._timer.cancel()
 
     def _look(self) -> None:

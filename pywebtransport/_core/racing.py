@@ -1,4 +1,4 @@
-"""Connecting to a host with several addresses: one driver each, and the first that is up wins."""
+"""Connect to a host with several addresses: one driver each, and the first to succeed wins."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ async def race(
     delay: float,
     failures: Failures,
 ) -> Driver:
-    """Give the driver whose handshake is done; the others are closed.
+    """Return the driver that completes its handshake first; close the others.
 
     Args:
-        owner: What the drivers are for.
-        candidates: Gets the drivers that are under way.
+        owner: The connection that the drivers are for.
+        candidates: Receives the drivers of running attempts.
         addresses: In order of preference; never empty.
         start: Starts the handshake of one driver.
-        where: What was asked for, such as ``example.org:443``, for messages.
+        where: The target for messages, such as ``example.org:443``.
         delay: Seconds between attempts.
-        failures: Gets the attempts that failed. One that failed while another address
-            answered is logged: it costs time at each connection.
+        failures: Receives the attempts that failed. If another address answered, the
+            failure is logged, because it costs time for each connection.
 
     Raises:
-        WebTransportError: That of the attempt that got furthest, see ``connect_staggered``.
+        WebTransportError: The error of the attempt that got furthest; see ``connect_staggered``.
 
     Cancellation: safe.
     """
@@ -65,7 +65,7 @@ async def race(
 
 
 class _Attempt:
-    """The result of one connection attempt; ``close`` ends one that came second."""
+    """The result of a connection attempt; ``close`` ends one that lost the race."""
 
     __slots__ = ("driver",)
 

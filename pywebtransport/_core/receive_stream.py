@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 __all__ = ["WebTransportReceiveStream"]
 
-# What one read of an iterator takes at most; the engine hands over slabs of this size.
+# The most bytes that an iterator reads at once; the engine delivers data in slabs of this size.
 _CHUNK = 65536
 
 
 class WebTransportReceiveStream(_StreamBase, EventEmitter):
-    """A stream, or the half of one, that the peer sends on.
+    """A stream, or the half of a stream, that the peer sends on.
 
-    One coroutine may read at a time. Reading returns flow-control credit to
-    the peer: an application that does not read stops the sender after about
-    ``max_read_buffer_size`` bytes.
+    Only one coroutine may read at a time. Reading gives flow-control credit back to the
+    peer: if you stop reading, the sender has to stop after about ``max_read_buffer_size``
+    bytes.
 
-    All reads are safe to cancel: no byte is lost, a later read continues.
-    ``config.read_timeout`` (seconds) bounds each wait for data.
+    Except for ``read_all``, reads are safe to cancel: no byte is lost, and a later read
+    continues. ``config.read_timeout`` (seconds) limits each wait for data.
     """
 
     __slots__ = ()
 
     _direction = StreamDirection.RECEIVE_ONLY
 
-    # Bytes that listeners were told of; kept in the dictionary, where there are listeners.
+    # Bytes that were reported to listeners; in the instance dictionary if there are any.
     _data_told: int
 
     # ------------------------------------------------------------------ state
 
     @property
     def is_readable(self) -> bool:
-        """Bytes or the end of the stream can still come."""
+        """More bytes, or the end of the stream, can still arrive."""
         quic = self._quic
         if self._receive_done or quic.is_reset:
             return False
@@ -66,13 +66,13 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- reading
 
     async def read(self, size: int = 8192) -> bytes:
-        """Return between 1 and ``size`` bytes as soon as any are there.
+        """Return between 1 and ``size`` bytes as soon as any are available.
 
         Args:
-            size: Most bytes to return. ``-1`` reads to the end, like ``read_all``.
+            size: How many bytes to return at most. ``-1`` reads to the end, like ``read_all``.
 
         Returns:
-            The bytes; ``b""`` once the peer finished the stream.
+            The bytes; ``b""`` at the end of the stream.
 
         Raises:
             StreamResetError: The peer reset the stream; ``error_code`` is its
@@ -80,7 +80,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             StreamError: Another coroutine is reading, or reading was stopped here.
             SessionClosedError: The session ended before the stream did.
             TimeoutError: ``read_timeout`` passed without data.
-            ConfigurationError: ``size`` is no whole number.
+            ConfigurationError: ``size`` is not an integer.
 
         Cancellation: safe, nothing is consumed.
         """
@@ -91,8 +91,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         quic = self._quic
         try:
             data = quic.read(size)
-            # Waiting is written out here and in read_all: as a coroutine of its own it
-            # would cost each reader that waits another frame to suspend and to resume.
+            # The wait is inlined here and in read_all: in a coroutine of its own, it would
+            # cost each waiting reader another frame to suspend and to resume.
             while data is None:
                 waiter = self._begin_wait()
                 try:
@@ -115,7 +115,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         return data
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill ``buffer`` with what is there, waiting for at least one byte.
+        """Read available bytes into ``buffer``; wait for at least one byte.
 
         Args:
             buffer: A writable buffer (``bytearray``, ``memoryview``, array).
@@ -123,7 +123,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Returns:
             How many bytes were stored; 0 at the end of the stream.
 
-        Raises: as ``read``; ConfigurationError for what is no writable buffer.
+        Raises: as ``read``; ConfigurationError if ``buffer`` is not a writable buffer.
 
         Cancellation: safe.
         """
@@ -155,16 +155,16 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Read to the end of the stream.
 
         Args:
-            max_size: Most bytes to accept; ``None`` for no limit. Give a limit
-                when the peer is not trusted.
+            max_size: How many bytes to accept at most; ``None`` for no limit. Set a limit if
+                you do not trust the peer.
 
         Raises:
-            StreamError: The stream is longer than ``max_size``; what was read
-                is kept and can still be read piece by piece.
+            StreamError: The stream is longer than ``max_size``. The bytes read so far are
+                kept; you can still read them piece by piece.
             Otherwise as ``read``.
 
-        Cancellation: not safe, bytes read so far are lost. Use ``read`` where
-        cancellation is expected.
+        Cancellation: not safe, the bytes read so far are lost. Use ``read`` if you expect
+        cancellation.
         """
         if max_size is not None and (max_size.__class__ is not int or max_size < 0):
             check_integer("max_size", max_size, 0, sys.maxsize)
@@ -214,8 +214,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Read exactly ``n`` bytes.
 
         Raises:
-            StreamError: The stream ended first; ``details["partial"]`` holds
-                the bytes that came, ``details["expected"]`` is ``n``.
+            StreamError: The stream ended first; ``details["partial"]`` has
+                the bytes that arrived, ``details["expected"]`` is ``n``.
             Otherwise as ``read``.
 
         Cancellation: safe, the bytes read so far are put back.
@@ -252,14 +252,16 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         At most ``flow_control_window_size`` bytes are searched.
 
         Raises:
-            StreamError: The stream ended, or the limit was reached, without the
+            StreamError: The stream ended or the limit was reached before the
                 separator (``details["partial"]`` or ``details["limit"]``).
             Otherwise as ``read``.
 
         Cancellation: safe, the bytes read so far are put back.
         """
         if not isinstance(separator, bytes | bytearray | memoryview) or not len(separator):
-            raise invalid_config(key="separator", value=separator, reason="expected some bytes")
+            raise invalid_config(
+                key="separator", value=separator, reason="expected non-empty bytes"
+            )
         limit = self._session._config.stream_window
         buffer = bytearray()
         try:
@@ -304,7 +306,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             raise
 
     def __aiter__(self) -> Self:
-        """Iterate over the bytes as they come, in pieces of at most 64 KiB."""
+        """Iterate over the bytes as they arrive, in pieces of at most 64 KiB."""
         return self
 
     async def __anext__(self) -> bytes:
@@ -316,9 +318,9 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
     # ---------------------------------------------------------------- ending
 
     def stop_sending(self, code: ErrorCode = 0) -> Awaitable[None]:
-        """Tell the peer that nothing more will be read (STOP_SENDING, RFC 9000 3.5).
+        """Stop reading and tell the peer (STOP_SENDING, RFC 9000 section 3.5).
 
-        What is buffered is dropped; a pending ``read`` raises ``StreamError``.
+        Buffered data is dropped; a waiting ``read`` raises ``StreamError``.
         Takes effect at once; awaiting the result is optional.
 
         Args:
@@ -328,10 +330,10 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         return DONE
 
     def pass_reset_to(self, writer: _StreamBase) -> None:
-        """Advanced, for relays: reset the stream that this one feeds, as the peer reset this.
+        """Advanced, for relays: pass the peer's reset on to the stream that this one feeds.
 
         Args:
-            writer: Its sending half is reset with the code as it stands on the wire.
+            writer: Its sending half is reset with the same wire code.
         """
         writer._reset_wire(passed(self._quic.reset_code))
 
@@ -343,11 +345,11 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
             self._wake()
 
     async def abort(self, code: ErrorCode = 0) -> None:
-        """Give the stream up: here ``stop_sending(code)``."""
+        """Abandon the stream; same as ``stop_sending(code)``."""
         self.stop_sending(code)
 
     async def initialize(self) -> None:
-        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new stream is ready to use."""
 
     async def close(self) -> None:
         """Stop reading; same as ``stop_sending(0)``."""
@@ -370,21 +372,20 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         quic = self._quic
         if event_type not in (None, EventType.STREAM_DATA_RECEIVED) or quic.sink is not None:
             return
-        # The engine calls a sink only where there is one: without listeners arriving data
-        # cost nothing more.
+        # The sink is set only for listeners: without them, arriving data costs nothing extra.
         self._data_told = quic.bytes_received - quic.buffered
         quic.sink = _data_received
         if quic.buffered:
             asyncio.get_running_loop().call_soon(_data_received, quic)
 
     def _begin_wait(self) -> asyncio.Future[bool | None]:
-        """Give a future for "a read can say something"; raise what makes waiting pointless.
+        """Return a future that is done when a read can proceed; raise if waiting is pointless.
 
-        Whoever awaits it calls ``_end_wait`` afterwards, whatever happened.
+        Callers must call ``_end_wait`` after awaiting it, whatever happened.
         """
         if self._receive_done:
             raise StreamError(
-                f"reading stream {self.stream_id} was stopped on this side",
+                f"stream {self.stream_id} cannot be read: reading was stopped on this side",
                 stream_id=self.stream_id,
                 stream_state=self.state,
             )
@@ -394,7 +395,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         if self._read_waiter is not None:
             raise StreamError(
                 f"another coroutine is already reading stream {self.stream_id}; "
-                "read from one place, or open more streams",
+                "read from one coroutine at a time, or open more streams",
                 stream_id=self.stream_id,
             )
         loop = asyncio.get_running_loop()
@@ -410,7 +411,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         return waiter
 
     def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
-        """The waiting is over, one way or another: take it into account and clear up."""
+        """Clean up after a wait, whatever ended it, and update the statistics."""
         self._read_waiter = None
         waited = clock.monotonic() - self._wait_started
         self._read_time += waited
@@ -419,7 +420,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
-        # Who wakes the waiter makes the engine forget it; a cancelled one is left there.
+        # The engine forgets a waiter that it wakes, but not one that was cancelled.
         if waiter.cancelled() or not waiter.done():
             self._quic.set_read_waiter(None)
 
@@ -456,7 +457,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         return self._quic.is_reset or self._session._close_info is not None
 
     def _tell_data(self) -> bool:
-        """Tell listeners of bytes that arrived; False: there are no listeners."""
+        """Report bytes that arrived to listeners; return False if there are none."""
         if not self._has_listeners(EventType.STREAM_DATA_RECEIVED):
             return False
         quic = self._quic
@@ -478,7 +479,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
 
 def _data_received(quic: Stream) -> None:
-    """Bytes may have arrived on a stream whose listeners want to know (deliver phase)."""
+    """Bytes may have arrived on a stream that has listeners (deliver phase)."""
     stream = None if quic.tag is None else quic.tag()
     if stream is not None and not stream._tell_data():
         quic.sink = None

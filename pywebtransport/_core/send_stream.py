@@ -21,24 +21,24 @@ __all__ = ["WebTransportSendStream", "check_send_order"]
 
 _MAX_ORDER = 2**62
 
-# Buffers that must be copied (bytearray, memoryview) go down in pieces of this size,
-# so that a large one never stands in memory twice.
+# Buffers that must be copied (bytearray, memoryview) are queued in pieces of this size,
+# so that a large one is never in memory twice.
 _COPY_CHUNK = 262144
 
 
 def check_send_order(order: int) -> None:
-    """Raise ConfigurationError when ``order`` is no possible ``send_order``."""
+    """Raise ConfigurationError if ``order`` is not a valid ``send_order``."""
     check_integer("send_order", order, -_MAX_ORDER, _MAX_ORDER - 1)
 
 
 class SendEnd(Waiters):
-    """Who waits for the end of the sending half: coroutines, and functions to call.
+    """Everything that waits for the end of the sending half: coroutines and callbacks.
 
-    The engine wakes it like a future. A task that waits for this one fact, for each remote
-    call and each subscription, would cost more than the call itself.
+    The engine wakes it like a future. For each remote call and each subscription, a task
+    that waits for this would cost more than the call itself.
 
     Attributes:
-        callbacks: What to call, once, in order.
+        callbacks: Functions to call once, in order.
     """
 
     __slots__ = ("callbacks",)
@@ -63,14 +63,14 @@ class SendEnd(Waiters):
 
 
 class WebTransportSendStream(_StreamBase, EventEmitter):
-    """A stream, or the half of one, that this end sends on.
+    """A stream, or the half of a stream, that this end sends on.
 
-    ``write`` returns at once while less than ``max_write_buffer_size`` bytes
-    wait, and otherwise when enough of them were sent: awaiting it is the
-    backpressure. ``config.write_timeout`` (seconds) bounds each such wait.
+    ``write`` returns at once while less than ``max_write_buffer_size`` bytes wait to be sent.
+    Beyond that, it waits until enough of them have been sent: awaiting it gives you
+    backpressure. ``config.write_timeout`` (seconds) limits each wait.
 
-    Several tasks may write: what each write brings stays together, in the order of the calls.
-    While some wait for room, each further write waits behind them, so that they take turns.
+    Several tasks may write. The bytes of one write stay together, and writes are sent in the
+    order of the calls. While some wait for room, later ones wait behind them.
     """
 
     __slots__ = ()
@@ -87,7 +87,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     @property
     def send_order(self) -> int:
-        """Streams with a higher order are sent first; equal ones share fairly. Settable."""
+        """Streams with a higher value are sent first; equal ones share fairly. Settable."""
         return self._send_order
 
     @send_order.setter
@@ -103,13 +103,13 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     @property
     def bytes_acknowledged(self) -> int | None:
-        """Bytes that the peer's QUIC stack acknowledged, for the progress of an upload.
+        """How many bytes the peer's QUIC stack has acknowledged: the progress of an upload.
 
-        ``bytesAcknowledged`` of the W3C interface: those from the beginning of the stream up to
-        the first that is missing. It grows to ``bytes_sent``; ``wait_acknowledged`` waits for
-        that. That the peer's application has read them is for its answer to say.
+        ``bytesAcknowledged`` of the W3C interface: the bytes from the beginning of the stream
+        up to the first that is missing. It grows to ``bytes_sent``; ``wait_acknowledged`` waits
+        for that. Only an answer of the peer's application can tell whether it has read them.
 
-        None when the stream was reset, stopped or lost before that: then it is not known.
+        None if the stream was reset, stopped or lost before that: the number is unknown then.
         """
         quic = self._quic
         if quic.is_acked:
@@ -120,7 +120,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     @property
     def is_stopped(self) -> bool:
-        """The peer sent STOP_SENDING (RFC 9000 section 3.5): it reads no more."""
+        """The peer has stopped reading: it sent STOP_SENDING (RFC 9000 section 3.5)."""
         return self._quic.is_stopped
 
     # ---------------------------------------------------------------- writing
@@ -132,19 +132,18 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             data: ``bytes``, ``bytearray``, ``memoryview``, or ``str`` (sent as UTF-8).
                 Large ``bytes`` are not copied.
             end_stream: Finish the stream after these bytes (FIN).
-            wait_flush: False never waits; the caller then watches
-                ``write_buffer_size`` itself.
+            wait_flush: If False, the call never waits; watch ``write_buffer_size`` then.
 
         Raises:
             StreamStoppedError: The peer stopped reading; ``error_code`` is its
                 application code, ``None`` if unknown.
             StreamError: The stream was finished or reset on this side.
-            SessionClosedError: The session is over.
+            SessionClosedError: The session has ended.
             TimeoutError: ``write_timeout`` passed without enough room. The bytes stay queued.
-            ConfigurationError: ``data`` is none of these; nothing was sent.
+            ConfigurationError: ``data`` is of another type; nothing was sent.
 
-        Cancellation: safe for ``bytes`` and ``str``, which are queued whole before
-        any wait. Of a larger mutable buffer the rest may be unsent.
+        Cancellation: safe for ``bytes`` and ``str``, which are completely queued before
+        any wait. The rest of a larger mutable buffer may be unsent.
         """
         sendable = data if isinstance(data, bytes) else check_data("data", data)
         try:
@@ -162,9 +161,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             await self._drain()
 
     async def writelines(self, lines: list[Data]) -> None:
-        """Write each item in turn; as ``write``. Other tasks may write between them.
+        """Call ``write`` for each item. Other tasks may write between them.
 
-        Raises: as ``write``; ``ConfigurationError`` before the first one is written.
+        Raises: as ``write``; a ``ConfigurationError`` comes before anything is written.
         """
         if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
             raise invalid_config(key="lines", value=lines, reason="expected a list of data")
@@ -175,8 +174,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Write ``data`` and finish the stream.
 
         Args:
-            data: The whole of what is left to send.
-            chunk_size: Accepted for the contract; the engine cuts packets itself.
+            data: Everything that is left to send.
+            chunk_size: Ignored; kept for compatibility.
 
         Raises: as ``write``.
 
@@ -187,7 +186,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         if not isinstance(data, bytes):
             await self.write(data, end_stream=True)
             return
-        # Written out: one coroutine frame less for the commonest way to answer.
+        # Inlined: the most common way to answer needs one coroutine frame less.
         try:
             if self._rest is not None:
                 self._queue_rest()
@@ -200,7 +199,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             await self._drain()
 
     async def flush(self) -> None:
-        """Hand what is queued to the network and wait until little of it is left.
+        """Send queued bytes now, and wait until few of them are left.
 
         Returns when at most the low-water mark of the write buffer is unsent.
 
@@ -210,13 +209,13 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         await self._drain(to_the_mark=True)
 
     def try_write(self, data: Data) -> bool:
-        """Queue bytes if little is unsent (``session.write_low_water``); never waits.
+        """Queue bytes if there is room up to ``session.write_low_water``; never waits.
 
         Args:
             data: As for ``write``.
 
         Returns:
-            False when there is no room, or others wait to write: nothing was queued.
+            False if there is no room, or other callers wait to write: nothing was queued.
 
         Raises: as ``write``.
         """
@@ -234,7 +233,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         return True
 
     def finish(self) -> None:
-        """Finish the stream (FIN), as ``close`` without arguments; never waits. Idempotent.
+        """Finish the stream (FIN) like ``close()``, without waiting. Idempotent.
 
         Raises: as ``close``.
         """
@@ -253,8 +252,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Does not wait for the peer; ``wait_acknowledged`` does.
 
         Args:
-            code: None finishes the stream. A code abandons it instead, as ``reset``.
-            reason: Accepted for ``WritableStreamProtocol``; QUIC carries no text here.
+            code: None finishes the stream; with a code, it is abandoned as by ``reset``.
+            reason: Ignored; ``WritableStreamProtocol`` has it, but QUIC cannot send it.
 
         Raises:
             StreamStoppedError: The peer had stopped reading before the FIN.
@@ -265,11 +264,11 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             self.reset(code)
 
     async def wait_acknowledged(self) -> None:
-        """Wait until the peer's QUIC stack acknowledged every byte and the FIN.
+        """Wait until the peer's QUIC stack has acknowledged every byte and the FIN.
 
         Raises:
             StreamError: The stream is not finished (call ``close`` first), or was reset.
-            StreamStoppedError, SessionClosedError: It ended otherwise.
+            StreamStoppedError, SessionClosedError: It ended in another way.
 
         Cancellation: safe.
         """
@@ -281,22 +280,22 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 raise self._application_error(error) from None
             if not quic.fin_written:
                 raise StreamError(
-                    f"stream {self.stream_id} is not finished; close() it first",
+                    f"stream {self.stream_id} is not finished; call close() first",
                     stream_id=self.stream_id,
                     stream_state=self.state,
                 )
             await self._wait_end()
 
     async def wait_stopped(self) -> ErrorCode | None:
-        """Wait until the peer stops reading, or the sending half is over in another way.
+        """Wait until the peer stops reading, or the sending half ends in another way.
 
-        For a program that produces data as they are wanted, and has nothing to write now: a
-        ``write`` would raise ``StreamStoppedError``.
+        Use it while you have nothing to write; otherwise ``write`` raises
+        ``StreamStoppedError``.
 
         Returns:
-            The application code of the peer's STOP_SENDING (RFC 9000 section 3.5); None when it
-            cannot be mapped, or when the peer did not stop: everything up to the FIN was
-            acknowledged, or the stream was reset on this side. ``is_stopped`` tells them apart.
+            The application code of the peer's STOP_SENDING (RFC 9000 section 3.5). None if it
+            cannot be mapped, or if the peer did not stop: everything up to the FIN was
+            acknowledged, or the stream was reset on this side. ``is_stopped`` tells you which.
 
         Raises:
             SessionClosedError: The session ended first.
@@ -319,18 +318,18 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     def add_stop_callback(self, callback: Callable[[], object]) -> None:
         """Advanced: call a function once, when ``wait_stopped`` would return or raise.
 
-        At once if that is so already. It costs less than a task, and is called in the turn of
-        the event loop in which the fact arrived.
+        It is called at once if that is already so, and otherwise in the same turn of the event
+        loop in which the news arrives. It costs less than a task.
 
         Args:
-            callback: Must not block or raise. Adding it twice is the same as once.
+            callback: Must not block or raise. Adding it twice has no further effect.
         """
         end = self._get_send_end()
         end.callbacks[callback] = None
         self._quic.set_acked_waiter(end)
 
     def remove_stop_callback(self, callback: Callable[[], object]) -> None:
-        """Advanced: take back ``add_stop_callback``; one that is not there is left alone."""
+        """Advanced: undo ``add_stop_callback``; does nothing if the callback was not added."""
         end = self._send_end
         if end is not None:
             end.callbacks.pop(callback, None)
@@ -338,7 +337,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 self._quic.set_acked_waiter(None)
 
     def reset(self, code: ErrorCode = 0) -> Awaitable[None]:
-        """Abandon the sending side (RESET_STREAM, RFC 9000 3.5).
+        """Abandon the sending side (RESET_STREAM, RFC 9000 section 3.5).
 
         Bytes not yet sent are dropped. Takes effect at once; awaiting the
         result is optional.
@@ -350,10 +349,10 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         return DONE
 
     def pass_stop_to(self, reader: _StreamBase) -> None:
-        """Advanced, for relays: stop the stream that feeds this one, as the peer stopped this.
+        """Advanced, for relays: pass the peer's stop on to the stream that feeds this one.
 
         Args:
-            reader: Its receiving half is stopped with the code as it stands on the wire.
+            reader: Its receiving half is stopped with the same wire code.
         """
         reader._stop_wire(passed(self._quic.stop_code))
 
@@ -364,14 +363,14 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             self._wake()
 
     async def abort(self, code: ErrorCode = 0) -> None:
-        """Give the stream up: here ``reset(code)``."""
+        """Abandon the stream; same as ``reset(code)``."""
         self.reset(code)
 
     async def initialize(self) -> None:
-        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new stream is ready to use."""
 
     def is_closing(self) -> bool:
-        """True once no more bytes can be written."""
+        """Return True once no more bytes can be written."""
         return not self.is_writable
 
     async def __aenter__(self) -> Self:
@@ -393,7 +392,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         return self._send_end
 
     async def _wait_end(self) -> None:
-        """Wait for news of the sending half; the caller looks what they are."""
+        """Wait for news about the sending half; the caller then checks what happened."""
         end = self._get_send_end()
         set_waiter = self._quic.set_acked_waiter
         try:
@@ -405,7 +404,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
     async def _write_copied(self, view: memoryview, end_stream: bool, wait: bool) -> int:
         """Queue a mutable buffer in pieces, waiting between them.
 
-        Whoever writes meanwhile has the rest queued at once: a write stays together.
+        If another task writes meanwhile, the rest is queued at once: a write stays together.
         """
         rest: tuple[memoryview, bool] | None = None
         try:
@@ -429,7 +428,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         return queued
 
     def _queue_rest(self) -> None:
-        """Another write comes: what is left of the one before goes first."""
+        """Queue the rest of the previous write, because another write follows."""
         if self._rest is not None:
             (view, end_stream), self._rest = self._rest, None
             for start in range(0, len(view), _COPY_CHUNK):
@@ -438,8 +437,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     def _abandon(self) -> None:
         if self.is_writable:
-            # What was written may be all there is; with nothing, or towards a peer that gave
-            # the stream up, an end that looks complete would be none.
+            # What was written may be complete. A FIN with no bytes, or to a peer that has
+            # abandoned the stream, would only look like a complete end.
             if self.bytes_sent and not self._quic.is_reset:
                 with suppress(WebTransportError):
                     self.finish()
@@ -448,10 +447,10 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         super()._abandon()
 
     async def _drain(self, *, to_the_mark: bool = False) -> None:
-        """Wait until the write buffer fell to its low-water mark, and all before had their turn.
+        """Wait until the write buffer is at its low-water mark and earlier callers were served.
 
         Args:
-            to_the_mark: Whatever others have written meanwhile, return only when it is there.
+            to_the_mark: Return only at the low-water mark, even if others write meanwhile.
         """
         require_loop(self._session._loop, asyncio.get_running_loop())
         line = self._writers
@@ -468,7 +467,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 if (low and (served or not line)) or (served and not to_the_mark):
                     return
                 try:
-                    # Those who were served and did not go on yet let this one follow.
+                    # Callers that were served but have not resumed yet let this one follow.
                     served = await line.wait(
                         timeout, first=served, pass_on=arm, arm=None if line.served else arm
                     )
@@ -477,7 +476,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 if not served:
                     self.stats.flow_control_errors += 1
                     raise TimeoutError(
-                        f"stream {self.stream_id} had no room for write_timeout={timeout} s: "
+                        f"stream {self.stream_id} had no room within write_timeout={timeout} s: "
                         "the peer does not read fast enough",
                         timeout_duration=timeout,
                         operation="write",
@@ -491,13 +490,13 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
             stats.max_write_time = max(stats.max_write_time, waited)
 
     def _raise_if_over(self) -> None:
-        """Raise what ended the sending side, if anything did."""
+        """Raise the error that ended the sending side, if any."""
         quic = self._quic
         ended = self._ending()
         if ended is not None and not quic.is_acked:
             raise ended
         if quic.is_stopped or self._reset_sent or (quic.is_closed and not quic.is_acked):
-            # The engine knows the exact reason; an empty write makes it say so.
+            # The engine knows the exact reason; an empty write makes it raise that error.
             quic.write(b"")
 
     def _write_failed(self, error: WebTransportError) -> WebTransportError:

@@ -90,20 +90,21 @@ _DRAINING_OR_OVER = (SessionState.DRAINING, *_OVER)
 
 
 class WebTransportSession(EventEmitter):
-    """One session. Made by ``WebTransportClient.connect`` or given to a server's handler.
+    """A WebTransport session.
 
-    Use as ``async with session:``; leaving the block closes the session.
+    ``WebTransportClient.connect`` returns one; a server passes one to your handler. Use it as
+    ``async with session:``; leaving the block closes the session.
 
     Attributes:
-        memory_budget: What the peer makes this end keep (``max_session_memory``).
-        write_high_water: Bytes queued on a stream from which ``write`` waits. Settable.
-        write_low_water: Bytes queued on a stream at which ``write`` goes on.
-        rejection_reason: Server: why the request is rejected, for this end's log. Settable;
+        memory_budget: Memory that data from the peer takes here (``max_session_memory``).
+        write_high_water: ``write`` waits while a stream has this many bytes queued. Settable.
+        write_low_water: A waiting ``write`` continues when no more bytes than this are queued.
+        rejection_reason: Server: why the request is rejected, for the local log. Settable;
             the client does not see it.
-        on_end: Advanced: called once with the session, when it is over, before its listeners.
+        on_end: Advanced: called once with the session when it ends, before its listeners.
     """
 
-    # Slots take a third of a dictionary; attributes of the application's own are still possible.
+    # Slots take a third of the memory of a dictionary; applications can still add attributes.
     __slots__ = ("__dict__", "__weakref__", "_acceptors", "_arrivals", "_close_info",
                  "_closed_waiters", "_config", "_connection", "_counted_local", "_counted_uni",
                  "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
@@ -112,7 +113,7 @@ class WebTransportSession(EventEmitter):
                  "memory_budget", "on_end", "write_high_water", "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
-    # Few sessions have one of their own.
+    # Shared, because few sessions set their own.
     rejection_reason = "the application refused it"
 
     def __init__(
@@ -124,20 +125,21 @@ class WebTransportSession(EventEmitter):
         max_incoming_streams: int | None = None,
         stream_cleanup_interval: float | None = None,
     ) -> None:
-        """Attach to a session that ``connection`` opened (``wait_for_ready_session``).
+        """Create the object for a session of ``connection`` (see ``wait_for_ready_session``).
 
         Args:
-            connection: The connection that carries it.
-            session_id: As returned by the connection.
-            max_streams: Streams that this end may have open at a time in this session, 1
-                or more; default from the configuration.
-            max_incoming_streams: Accepted for the contract; what the peer may open was
-                settled with the connection, by its configuration.
-            stream_cleanup_interval: Accepted for the contract; closed streams free themselves.
+            connection: The connection that carries the session.
+            session_id: The ID that the connection returned.
+            max_streams: How many streams this end may have open in this session at the same
+                time, 1 or more; default from the configuration.
+            max_incoming_streams: Ignored; kept for compatibility. The configuration of the
+                connection sets how many streams the peer may open.
+            stream_cleanup_interval: Ignored; kept for compatibility. Closed streams are freed
+                without it.
 
         Raises:
             ConfigurationError: ``max_streams`` is below 1.
-            SessionError: The connection has no such session, or it has an object already.
+            SessionError: The connection has no such session, or it already has an object.
         """
         if max_streams is not None:
             check_count("max_streams", max_streams)
@@ -149,11 +151,11 @@ class WebTransportSession(EventEmitter):
 
     @classmethod
     def attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
-        """Advanced: make the object of a session.
+        """Advanced: create the object for an HTTP/3 session.
 
         Args:
-            connection: What carries it.
-            h3: Its HTTP/3 side, which has no object yet.
+            connection: The connection that carries the session.
+            h3: The HTTP/3 session, which has no object yet.
         """
         self = cls.__new__(cls)
         self._bind(connection, h3, connection._next_session_id())
@@ -172,21 +174,21 @@ class WebTransportSession(EventEmitter):
         self.memory_budget = session_memory(connection, h3)
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
-        # Who uses a stream holds it; see ``orphans``.
+        # Weak: a stream is kept alive by its users; see ``orphans``.
         self._streams: dict[StreamId, ref[_AnyStream]] = {}
         self._orphans: orphans.Orphans | None = None
-        # Made with the first stream of their kind: an empty deque takes more than 600 bytes.
+        # Created with the first stream of their kind: an empty deque takes more than 600 bytes.
         self._incoming_bidi: deque[WebTransportStream] | None = None
         self._incoming_uni: deque[WebTransportReceiveStream] | None = None
         self._arrivals = 0
         self._acceptors: Acceptors | None = None
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
-        self._draining_waiters: Waiters | None = None  # made when somebody waits
+        self._draining_waiters: Waiters | None = None  # created by the first waiter
         self._close_info: SessionCloseInfo | None = None
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
-        # A client's session became ready in this turn: how it ended since then, see there.
+        # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
         self._path_params = NO_PATH_PARAMS
@@ -201,7 +203,7 @@ class WebTransportSession(EventEmitter):
 
     @property
     def session_id(self) -> SessionId:
-        """Unique: the connection's ID and a counter. The QUIC stream ID is ``stream_id``."""
+        """A unique ID: the connection's ID and a counter. ``stream_id`` is the QUIC stream ID."""
         return self._session_id
 
     @property
@@ -222,17 +224,17 @@ class WebTransportSession(EventEmitter):
 
     @property
     def is_closed(self) -> bool:
-        """The session is over, or its end is under way."""
+        """The session has ended or is closing."""
         return self._state in _OVER
 
     @property
     def close_info(self) -> SessionCloseInfo | None:
-        """How the session ended; None while it lives."""
+        """How the session ended; None while it is open."""
         return self._close_info
 
     @property
     def connection(self) -> WebTransportConnection | None:
-        """The QUIC connection below; None once the session is closed."""
+        """The QUIC connection that carries the session; None once the session is closed."""
         return None if self._state is SessionState.CLOSED else self._connection
 
     @property
@@ -258,10 +260,10 @@ class WebTransportSession(EventEmitter):
 
     @property
     def headers(self) -> HeaderMap:
-        """Header fields of the peer: the request's on a server, the response's on a client.
+        """The peer's header fields: those of the request on a server, of the response on a client.
 
-        A dictionary by lower-case name; ``get_all`` and ``lines`` tell the single lines of a
-        field that came in several, such as ``set-cookie``.
+        A dictionary by lower-case name. If a field came in several lines, such as
+        ``set-cookie``, ``get_all`` and ``lines`` return the single lines.
         """
         h3 = self._h3
         return (h3.response_headers if h3.is_client else h3.request_headers).copy()
@@ -300,42 +302,42 @@ class WebTransportSession(EventEmitter):
 
     @property
     def application_protocol(self) -> str | None:
-        """The application protocol both ends agreed on, or None."""
+        """The application protocol that both ends agreed on, or None."""
         return self._h3.application_protocol
 
     @property
     def offered_protocols(self) -> Sequence[str]:
-        """Application protocols the client offers, by preference."""
+        """The application protocols that the client offers, in order of preference."""
         return tuple(self._h3.offered_protocols)
 
     @property
     def datagrams(self) -> WebTransportDatagramTransport:
-        """The datagram side of the session (also awaitable)."""
+        """The datagrams of the session (also awaitable)."""
         return self._datagrams or WebTransportDatagramTransport(self)
 
     @cached_property
     def stream_manager(self) -> StreamManager:
-        """The open streams by their ID; made when it is first asked for."""
+        """The open streams by their ID; created on first use."""
         return StreamManager(self, max_streams=self._max_streams)
 
     @property
     def max_datagram_size(self) -> int:
-        """Most payload bytes of one datagram now."""
+        """The largest payload that fits into one datagram now, in bytes."""
         return self.datagrams.max_datagram_size
 
     @property
     def rtt(self) -> float | None:
-        """Smoothed round-trip time of the connection, seconds; None before a sample."""
+        """Smoothed round-trip time of the connection in seconds; None before the first sample."""
         return self._connection.rtt
 
     @property
     def remote_address(self) -> tuple[str, int] | None:
-        """The peer's address now."""
+        """The peer's current address."""
         return self._connection.remote_address
 
     @property
     def client_network(self) -> str:
-        """As ``client_network`` of the connection; known when the session is over, too."""
+        """``client_network`` of the connection; still known after the session has ended."""
         return self._connection.client_network
 
     # ------------------------------------------------- server: answer the request
@@ -346,11 +348,11 @@ class WebTransportSession(EventEmitter):
         """Server: answer the request with 200. Takes effect at once; awaiting is optional.
 
         Args:
-            headers: Extra response fields; a list of values makes several lines of a field.
+            headers: Extra response fields; a list of values is sent as several field lines.
             application_protocol: One of ``offered_protocols``, or None.
 
         Raises:
-            SessionError: The request was answered already, or the client is gone.
+            SessionError: The request was already answered, or the client is gone.
             ConfigurationError: The protocol was not offered, or a field cannot be sent; the
                 request still waits for an answer.
         """
@@ -375,12 +377,12 @@ class WebTransportSession(EventEmitter):
 
         Args:
             status_code: 300 to 599.
-            headers: Extra response fields; a list of values makes several lines of a field.
+            headers: Extra response fields; a list of values is sent as several field lines.
 
         Raises:
             ConfigurationError: The status is out of range (then also a ``SessionError``), or a
                 field cannot be sent; the request still waits for an answer.
-            SessionError: The request was answered already, or the client is gone.
+            SessionError: The request was already answered, or the client is gone.
         """
         check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
         fields = check_answer(self, "reject", headers)
@@ -398,21 +400,21 @@ class WebTransportSession(EventEmitter):
     # ---------------------------------------------------------------- life cycle
 
     async def initialize(self) -> None:
-        """Nothing to do: a session is ready to use when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new session is ready to use."""
 
     async def ready(self, *, timeout: float | None = 30.0) -> None:
-        """Wait until the server accepted the session.
+        """Wait until the server accepts the session.
 
         Args:
             timeout: Seconds; None: no limit.
 
         Raises:
-            SessionRejectedError: The server refused; status and headers are on it.
+            SessionRejectedError: The server refused; the error has its status and headers.
             WebTransportNotSupportedError: The server does not speak WebTransport.
-            ClientError: The server gave the request up without an answer.
+            ClientError: The server dropped the request without an answer.
             ConnectionError: The connection was lost first.
             SessionClosedError: This side closed the session first.
-            TimeoutError: Nothing was decided in time.
+            TimeoutError: The server did not answer in time.
 
         Cancellation: safe.
         """
@@ -436,23 +438,23 @@ class WebTransportSession(EventEmitter):
     async def close(
         self, *, code: ErrorCode = 0, reason: str = "", close_connection: bool = True
     ) -> None:
-        """End the session; the peer learns ``code`` and ``reason``.
+        """End the session and send ``code`` and ``reason`` to the peer.
 
-        Streams that were finished are first given time to be acknowledged, so
-        nothing written and closed is lost; those not finished are reset. All of
+        This first waits until the peer has acknowledged the streams that you finished, so
+        nothing written and closed is lost. Streams that are not finished are reset. All of
         it takes at most about ``close_timeout`` seconds. Idempotent.
 
         Args:
             code: Application code, 0 to 2**32 - 1.
-            reason: Text, cut to 1024 bytes of UTF-8.
+            reason: A string, cut to 1024 bytes of UTF-8.
             close_connection: Also close the QUIC connection when no other
                 session uses it. Only a client's own connections are closed.
 
         Raises:
-            ConfigurationError: ``code`` is out of range (then also a ``SessionError``) or no
-                number, or ``reason`` is not a string. Nothing has happened then.
+            ConfigurationError: ``code`` is out of range (then also a ``SessionError``) or not a
+                number, or ``reason`` is not a string. The session stays open then.
 
-        Cancellation: session and connection are closed all the same; only the waiting ends.
+        Cancellation: only the wait ends; session and connection are closed all the same.
         """
         check_ending(self, code, reason)
         deadline = self._loop.time() + self._config.close_timeout
@@ -461,11 +463,11 @@ class WebTransportSession(EventEmitter):
     close_until = ending.close_until
 
     def abort(self, code: ErrorCode = ErrorCodes.H3_REQUEST_CANCELLED) -> Awaitable[None]:
-        """End the session at once and without words: the CONNECT stream is reset.
+        """End the session at once by resetting the CONNECT stream; no code or reason is sent.
 
-        The peer sees an abrupt end (code None). Streams and datagrams that are under way
-        are lost. A client's connection is closed when no other session uses it. Takes
-        effect at once; awaiting is optional. Does nothing when the session is over.
+        The peer sees an abrupt end (code None). Data in flight on streams and in datagrams
+        is lost. A client's connection is closed when no other session uses it. Takes
+        effect at once; awaiting is optional. Does nothing if the session has ended.
 
         Args:
             code: HTTP/3 error code of the reset, 0 to 2**62 - 1.
@@ -485,10 +487,11 @@ class WebTransportSession(EventEmitter):
         return DONE
 
     async def wait_closed(self) -> SessionCloseInfo:
-        """Wait until the session is over.
+        """Wait until the session has ended.
 
         Returns:
-            Code, reason, and whether the peer ended it. Code None: abrupt end.
+            The code, the reason, and whether the peer ended it. A code of None means an
+            abrupt end.
 
         Cancellation: safe.
         """
@@ -501,10 +504,10 @@ class WebTransportSession(EventEmitter):
 
         The peer sends a WT_DRAIN_SESSION capsule, or GOAWAY on the connection
         (draft-ietf-webtrans-http3 section 4.7). Streams and datagrams still work: finish
-        what is under way, open a new session for what comes next, and close this one.
+        what you have begun, open a new session for new work, and close this one.
 
         Returns:
-            True: the session drains. False: it ended first.
+            True if the peer asked, False if the session ended first.
 
         Cancellation: safe.
         """
@@ -515,9 +518,9 @@ class WebTransportSession(EventEmitter):
         return self._state is SessionState.DRAINING
 
     def release_connection(self) -> None:
-        """Close the connection of a client when no session uses it, without waiting.
+        """Close a client's connection if no session uses it; does not wait.
 
-        Only needed after ``close(close_connection=False)`` or ``close_nowait``.
+        You need this only after ``close(close_connection=False)`` or ``close_nowait``.
         """
         self._connection._close_later()
 
@@ -537,17 +540,18 @@ class WebTransportSession(EventEmitter):
     async def create_bidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportStream:
-        """Open a stream both ends send on; wait while the peer's limit is reached.
+        """Open a stream that both ends send on; wait while the peer's limit is reached.
 
         Args:
-            timeout: Seconds to wait for a limit. None: ``stream_creation_timeout`` for the
-                peer's; one of this end (``max_streams``) is then an error at once.
-            send_order: Higher is sent first among the streams of the connection.
+            timeout: Seconds to wait for any limit. If it is None, the call waits
+                ``stream_creation_timeout`` seconds for the peer's limit, and does not wait for
+                a local limit (``max_streams``).
+            send_order: Streams of the connection with a higher value are sent first.
 
         Raises:
-            StreamLimitError: A limit, the peer's or one of this end, allowed no further stream
-                (in time); it is a ``TimeoutError``, too.
-            SessionClosedError: The session is over.
+            StreamLimitError: A limit of the peer or a local limit was reached, and no stream
+                was freed in time. It is also a ``TimeoutError``.
+            SessionClosedError: The session has ended.
             ConfigurationError: An argument is out of range.
 
         Cancellation: safe; no stream is opened.
@@ -567,7 +571,7 @@ class WebTransportSession(EventEmitter):
     async def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportSendStream:
-        """Open a stream only this end sends on; otherwise as ``create_bidirectional_stream``."""
+        """Open a stream that only this end sends on; else as ``create_bidirectional_stream``."""
         if timeout is not None:
             check_timeout("timeout", timeout)
         if send_order != 0:
@@ -583,19 +587,19 @@ class WebTransportSession(EventEmitter):
     def incoming_streams(
         self,
     ) -> AsyncIterator[WebTransportStream | WebTransportReceiveStream]:
-        """Iterate over the streams the peer opens, of both kinds, in order of arrival.
+        """Iterate over the streams that the peer opens, of both kinds, in order of arrival.
 
-        Streams that came before the call are included. Ends quietly with the
-        session, after the streams that are still queued.
+        Streams that arrived before the call are included. The loop ends without an error when
+        the session ends, after the streams that are still queued.
         """
         return IncomingStreams(self, bidirectional=True, unidirectional=True)
 
     def incoming_bidirectional_streams(self) -> AsyncIterator[WebTransportStream]:
-        """As ``incoming_streams``, bidirectional ones only."""
+        """As ``incoming_streams``, but only bidirectional streams."""
         return IncomingStreams(self, bidirectional=True, unidirectional=False)
 
     def incoming_unidirectional_streams(self) -> AsyncIterator[WebTransportReceiveStream]:
-        """As ``incoming_streams``, unidirectional ones only."""
+        """As ``incoming_streams``, but only unidirectional streams."""
         return IncomingStreams(self, bidirectional=False, unidirectional=True)
 
     async def create_structured_stream(
@@ -606,13 +610,13 @@ class WebTransportSession(EventEmitter):
         *,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
     ) -> StructuredStream[_MessageT]:
-        """Open a bidirectional stream for messages; the peer makes a ``StructuredStream`` of it.
+        """Open a bidirectional stream for messages; the peer wraps it in a ``StructuredStream``.
 
         Args:
             serializer: Turns the objects into bytes and back.
-            registry: Class of each type ID, 0 to 65535; both ends have the same.
+            registry: The class of each type ID, 0 to 65535; the same at both ends.
             timeout: As for ``create_bidirectional_stream``.
-            max_message_size: Most bytes of one message's payload, in both directions.
+            max_message_size: The largest payload of a message in bytes, in both directions.
 
         Raises:
             ConfigurationError: The registry or the limit is out of range; no stream was opened.
@@ -632,7 +636,7 @@ class WebTransportSession(EventEmitter):
 
         Args:
             serializer: Turns the objects into bytes and back.
-            registry: Class of each type ID, 0 to 65535; both ends have the same.
+            registry: The class of each type ID, 0 to 65535; the same at both ends.
 
         Raises:
             ConfigurationError: The registry is out of range.
@@ -644,14 +648,14 @@ class WebTransportSession(EventEmitter):
     def export_keying_material(
         self, label: str | bytes, context: bytes = b"", length: int = 32
     ) -> bytes:
-        """Keying material bound to this session (TLS exporter, draft section 4.8).
+        """Return keying material for this session (TLS exporter, draft section 4.8).
 
         Both ends get the same bytes for the same arguments.
 
         Args:
-            label: Application's label, at most 255 bytes.
+            label: A label of your application, at most 255 bytes.
             context: At most 255 bytes.
-            length: Bytes wanted, 1 to 8160.
+            length: How many bytes to return, 1 to 8160.
 
         Raises:
             ConfigurationError: An argument is out of range.
@@ -667,28 +671,28 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------------------- observability
 
     async def get_session_stats(self) -> dict[str, Any]:
-        """The session's figures as a dictionary, see ``SessionStats``."""
+        """Return the session's statistics as a dictionary; see ``SessionStats``."""
         return diagnostics.refresh(self).to_dict()
 
     async def get_summary(self) -> dict[str, Any]:
-        """The figures most people want, grouped."""
+        """Return key statistics, grouped."""
         return diagnostics.summary(self)
 
     async def debug_state(self) -> dict[str, Any]:
-        """A snapshot of everything about the session, for logs and bug reports."""
+        """Return a snapshot of the whole session, for logs and bug reports."""
         return diagnostics.debug_state(self)
 
     async def diagnose_issues(self) -> list[str]:
-        """Describe what looks wrong, from measured figures; empty when all is well."""
+        """Return a sentence for each problem that the statistics show; empty if there is none."""
         return await diagnostics.issues(self)
 
     async def monitor_health(self, *, check_interval: float = 60.0) -> None:
         """Log a warning whenever ``diagnose_issues`` finds something, until the session ends.
 
         Args:
-            check_interval: Seconds between looks.
+            check_interval: Seconds between checks.
 
-        Cancellation: safe; that is how to stop it early.
+        Cancellation: safe; cancel it to stop early.
         """
         await diagnostics.monitor_health(self, check_seconds("check_interval", check_interval))
 
@@ -731,7 +735,7 @@ class WebTransportSession(EventEmitter):
             self._tell_opened(attached, remote=True)
 
     def streams_available(self, unidirectional: bool) -> None:
-        """Stream credit grew (deliver phase)."""
+        """The peer allows more streams (deliver phase)."""
         credit_grew(self, unidirectional)
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
@@ -764,7 +768,7 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(event, {"session_id": self._session_id, "limit": limit})
 
     def capsule_received(self, capsule_type: int, value: bytes) -> None:
-        """A known capsule arrived and was acted upon (deliver phase)."""
+        """A known capsule arrived and was handled (deliver phase)."""
         if self._has_listeners(EventType.CAPSULE_RECEIVED):
             self._emit_nowait(
                 EventType.CAPSULE_RECEIVED,
@@ -785,13 +789,14 @@ class WebTransportSession(EventEmitter):
     # ------------------------------------------------------------------ internal
 
     def close_nowait(self, code: int = 0, reason: str = "") -> None:
-        """Advanced: end the session without waiting; whatever happens, it is CLOSED then.
+        """Advanced: end the session without waiting; afterwards it is CLOSED in any case.
 
-        The peer is told, but streams that were not acknowledged yet are reset.
+        The peer gets the code and the reason, but streams that it has not acknowledged yet
+        are reset.
 
         Args:
-            code: As for ``close``, not checked.
-            reason: As for ``close``, not checked.
+            code: As for ``close``, but not checked.
+            reason: As for ``close``, but not checked.
         """
         self._tell_end()
         if self._state is not SessionState.CLOSED:
@@ -801,22 +806,22 @@ class WebTransportSession(EventEmitter):
                 self._end(code, reason, False, None)
 
     def _become_ready(self) -> None:
-        # The peer may say that it drains before it answers.
+        # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
         self._ready_waiters.wake()
         if self._draining_waiters is not None and self._state is SessionState.DRAINING:
             self._draining_waiters.wake()
         if self._h3.is_client:
-            # Whoever waits for the session gets it as it was accepted: an end that came in
-            # the same turn is told in the next one.
+            # Callers that wait for the session get it as it was accepted: an end that came in
+            # the same turn is reported in the next one.
             self._ended_early = []
             self._loop.call_soon(self._tell_end)
         if self._emitter is not None:
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _tell_end(self) -> None:
-        """The caller of ``connect`` has the session: tell the end that came with it, if any."""
+        """Report the end that came with the session, now that the caller of ``connect`` has it."""
         early, self._ended_early = self._ended_early, None
         for one in early or ():
             self.session_closed(*one)
@@ -827,10 +832,10 @@ class WebTransportSession(EventEmitter):
         self._emit_nowait(EventType.SESSION_CLOSED, facts)
 
     def closed_error(self, consequence: str) -> SessionClosedError:
-        """Advanced: make the error for what the end of the session prevents.
+        """Advanced: create the error for a call that the end of the session made impossible.
 
         Args:
-            consequence: What cannot be done, such as ``no stream can be opened``.
+            consequence: What is impossible now, such as ``no stream can be opened``.
         """
         return ending.closed_error(self, consequence)
 
@@ -839,7 +844,7 @@ class WebTransportSession(EventEmitter):
     open_streams = orphans.open_streams
 
     def _adopt(self, stream: _StreamBase) -> None:
-        """The application dropped a stream that is not over (any thread, any moment)."""
+        """The application dropped a stream that has not ended (in any thread, at any time)."""
         (self._orphans or self._make_orphans()).adopt(stream)
 
     def _make_orphans(self) -> orphans.Orphans:
@@ -854,7 +859,7 @@ class WebTransportSession(EventEmitter):
             )
 
     def _remove_stream(self, stream: _AnyStream) -> None:
-        """A stream is entirely done; a peer's one gives it credit for another."""
+        """A stream is completely done. If the peer opened it, the peer may open another one."""
         figures = stream._stats
         if figures is not None and (figures.read_errors or figures.write_errors):
             self._stats.stream_errors += 1

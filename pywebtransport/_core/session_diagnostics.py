@@ -1,4 +1,4 @@
-"""What a session tells about itself: figures, snapshots, and what looks wrong."""
+"""Statistics and snapshots of a session, and the problems that they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .session_stats import SessionStats
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
-# Seconds after which a stream that is half open, and that nobody waits on, is worth a word.
+# A half-open stream that nobody waits on is reported after this many seconds.
 _IDLE_AGE = 10.0
 _SHOWN = 10
 
@@ -22,12 +22,12 @@ __all__ = ["debug_state", "issues", "monitor_health", "refresh", "summary"]
 
 
 def refresh(session: WebTransportSession) -> SessionStats:
-    """The session's statistics, up to now."""
+    """Return the session's statistics up to now."""
     figures = _data_figures(session)
     stats = session._stats
     stats.datagrams_sent = figures["datagrams_sent"]
     stats.datagrams_received = figures["datagrams_received"]
-    # The HTTP/3 layer counts streams for flow control anyway.
+    # The HTTP/3 layer already counts streams for flow control.
     counts = session._h3.stats()
     for kind, name in (("bidi", "bidirectional"), ("uni", "unidirectional")):
         opened = counts.get(f"streams_opened_{kind}") or 0
@@ -40,7 +40,7 @@ def refresh(session: WebTransportSession) -> SessionStats:
 
 
 def summary(session: WebTransportSession) -> dict[str, Any]:
-    """The figures most people want, grouped."""
+    """Return key statistics, grouped."""
     stats = refresh(session)
     return {
         "session_id": session.session_id,
@@ -62,7 +62,7 @@ def summary(session: WebTransportSession) -> dict[str, Any]:
 
 
 def debug_state(session: WebTransportSession) -> dict[str, Any]:
-    """A snapshot of everything about the session."""
+    """Return a snapshot of the whole session."""
     stats = refresh(session)
     return {
         "session": {
@@ -88,7 +88,7 @@ def debug_state(session: WebTransportSession) -> dict[str, Any]:
 
 
 async def issues(session: WebTransportSession) -> list[str]:
-    """One sentence for each thing that looks wrong."""
+    """Return one sentence for each problem."""
     found = []
     stats = refresh(session)
     if session.is_closed:
@@ -106,7 +106,7 @@ async def issues(session: WebTransportSession) -> list[str]:
 
 
 def _stream_issues(session: WebTransportSession) -> list[str]:
-    """Streams that nobody works on, and those that were dropped."""
+    """Report streams that nobody uses, and streams that were dropped."""
     found = []
     orphans = session._orphans
     if orphans is not None and orphans.count:
@@ -128,7 +128,7 @@ def _stream_issues(session: WebTransportSession) -> list[str]:
         more = "" if len(idle) <= _SHOWN else f" and {len(idle) - _SHOWN} more"
         found.append(
             f"{len(idle)} streams older than {_IDLE_AGE:g} s are half open or dropped, and nobody "
-            f"waits on them: {names}{more}; end them by close(), stop_sending() or abort()"
+            f"waits on them: {names}{more}; end them with close(), stop_sending() or abort()"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The measured figures of a session."""
+"""The statistics of a session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["SessionStats"]
 
 @dataclass(kw_only=True, slots=True)
 class SessionStats:
-    """Measured figures of one session. Times are seconds."""
+    """Statistics of one session. Times are in seconds."""
 
     session_id: SessionId
     created_at: float
@@ -30,17 +30,17 @@ class SessionStats:
 
     @property
     def active_streams(self) -> int:
-        """Streams that are open now."""
+        """How many streams are open."""
         return self.streams_created - self.streams_closed
 
     @property
     def uptime(self) -> float:
-        """Seconds from ready to close, or until now; 0 before ready."""
+        """Seconds since the session was ready, until it closed; 0 before."""
         if self.ready_at is None:
             return 0.0
         end = self.closed_at if self.closed_at is not None else get_timestamp()
         return max(0.0, end - self.ready_at)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and derived figures as a plain dictionary."""
+        """Return all fields and derived values as a plain dictionary."""
         return {**asdict(self), "active_streams": self.active_streams, "uptime": self.uptime}

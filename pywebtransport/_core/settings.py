@@ -1,4 +1,4 @@
-"""From a configuration to what the engine, TLS and HTTP/3 layers take."""
+"""Turn a configuration into the settings of the engine, TLS and HTTP/3 layers."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = [
 
 _VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
 
-# Streams beside those of the application: CONNECT requests on the bidirectional side,
-# control and QPACK streams (and a few of GREASE) on the unidirectional one.
+# Streams in addition to those of the application: CONNECT requests are bidirectional;
+# control and QPACK streams (and a few for GREASE) are unidirectional.
 _EXTRA_BIDI = 64
 _EXTRA_UNI = 16
 
-# Growth that auto-tuning may give the connection window over its initial value.
+# Auto-tuning may increase the connection window by this factor over its initial value.
 _AUTO_SCALE = 4
 
 
 def write_low_water(config: ClientConfig | ServerConfig) -> int:
-    """Bytes of a stream's write buffer at which a waiting writer goes on."""
+    """Return how many bytes may be queued on a stream when a waiting writer continues."""
     return config.write_resume_size
 
 
@@ -63,7 +63,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "max_stream_window": stream_window
         if config.flow_control_window_auto_scale
         else config.stream_window,
-        # Only a server is asked for requests; a client's peer opens WebTransport streams only.
+        # Only servers receive requests; a server opens nothing but WebTransport streams.
         "max_streams_bidi": bidi + (_EXTRA_BIDI if is_server else 0),
         "max_streams_uni": uni + _EXTRA_UNI,
         "max_datagram_frame_size": config.max_datagram_size,
@@ -92,7 +92,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
 
 
 def _address_settings(config: ServerConfig) -> dict[str, Any]:
-    """What the engine allows one client address; 0: no limit."""
+    """Return the engine's limits per client address; 0: no limit."""
     connections = config.address_connections
     if connections is None:
         return {"max_connections_per_address": 0, "max_half_open_per_address": 0}
@@ -125,7 +125,7 @@ def h3_options(config: ClientConfig | ServerConfig) -> H3Options:
 
 
 def request_fields(config: ClientConfig) -> HeadersToSend:
-    """Header fields of every session request; names in lower case."""
+    """Return the header fields of every session request, with names in lower case."""
     fields: dict[str, Any] = {"user-agent": config.user_agent} if config.user_agent else {}
     lines = HeaderMap.of(config.headers)  # a program may have replaced it
     return fields | {name.lower(): lines.get_all(name) for name in lines}
@@ -138,10 +138,10 @@ def client_tls(config: ClientConfig) -> QuicTls:
         CertificateError: A certificate, key or root file cannot be used.
         UnreachableError: There is no file descriptor left to read them.
     """
-    # Neither a wrong file nor an authority that is not trusted: it may be otherwise soon.
+    # This is neither a wrong file nor an untrusted authority: a retry may succeed.
     if not has_free_descriptor():
-        raise UnreachableError(f"Cannot read certificates: {out_of_descriptors()}")
-    # OPTIONAL is a word for servers: a server always shows a certificate.
+        raise UnreachableError(f"cannot read certificates: {out_of_descriptors()}")
+    # OPTIONAL only makes sense for servers: a server always sends a certificate.
     checked = config.verify_mode is not ssl.CERT_NONE
     with _explaining(config.certfile, config.keyfile):
         return QuicTls(
@@ -187,7 +187,7 @@ def server_tls(config: ServerConfig, *, ticket_key: bytes | None = None) -> Quic
 def _explaining(
     certfile: str | PathLike[str] | None, keyfile: str | PathLike[str] | None
 ) -> Iterator[None]:
-    """Say more about files that TLS cannot use than its library does."""
+    """Add details about files that TLS cannot use to the errors of its library."""
     try:
         yield
     except CertificateError as error:
@@ -207,5 +207,5 @@ def _explaining(
 
 
 def _ns(seconds: float) -> int:
-    """Nanoseconds; 0 is off, so what is shorter than one becomes one."""
+    """Convert to nanoseconds; 0 means off, so that a shorter time becomes 1."""
     return max(round(seconds * 1e9), 1) if seconds > 0 else 0

@@ -27,9 +27,9 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
     @property
     def is_reusable(self) -> bool:
-        """Both halves are open, nobody reads, and no byte of the peer is left unread.
+        """Both halves are open, no read is waiting, and no byte from the peer is unread.
 
-        What a pool asks before it lends the stream again.
+        A pool checks this before it lends the stream again.
         """
         quic = self._quic
         return (
@@ -42,8 +42,8 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
     async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 
-        Idempotent. ``abort`` ends both halves, ``stop_sending`` the receiving one.
-        Arguments and errors: as for a ``WebTransportSendStream``.
+        Idempotent. ``abort`` ends both halves, ``stop_sending`` ends the receiving half.
+        Arguments and errors are those of ``WebTransportSendStream.close``.
         """
         if code is None:
             self.finish()
@@ -56,7 +56,7 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         self.stop_sending(code)
 
     async def initialize(self) -> None:
-        """Nothing to do: a stream is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new stream is ready to use."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,8 +69,8 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
     ) -> None:
         """Finish the sending half and stop the receiving one; abort both on an error.
 
-        Either way nothing is left open, and the peer gets its stream back. What arrived and
-        was not read is dropped.
+        Nothing is left open in either case, and the stream no longer counts towards the
+        limits. Data that arrived but was not read is dropped.
         """
         if exc_type is not None:
             await self.abort()
@@ -85,15 +85,15 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         latency_threshold: float = 1.0,
         stale_threshold: float = 3600.0,
     ) -> list[str]:
-        """Describe what looks wrong with the stream, from its measured figures.
+        """Look for problems that the statistics of the stream show.
 
         Args:
-            error_rate_threshold: Failed operations over all, 0 to 1.
-            latency_threshold: Seconds; mean wait of a read or write.
-            stale_threshold: Seconds; age of a stream that moved no byte.
+            error_rate_threshold: Share of operations that may fail, 0 to 1.
+            latency_threshold: Seconds that a read or write may wait on average.
+            stale_threshold: Seconds that a stream may be open without transferring a byte.
 
         Returns:
-            One sentence per finding; empty when all is well.
+            One sentence per problem; empty if there is none.
         """
         check_number("error_rate_threshold", error_rate_threshold)
         check_number("latency_threshold", latency_threshold)
@@ -118,10 +118,10 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         """Log a warning whenever ``diagnose_issues`` finds something, until the stream ends.
 
         Args:
-            check_interval: Seconds between looks.
+            check_interval: Seconds between checks.
             error_rate_threshold: As for ``diagnose_issues``.
 
-        Cancellation: safe; that is how to stop it early.
+        Cancellation: safe; cancel it to stop early.
         """
         interval = check_seconds("check_interval", check_interval)
         check_number("error_rate_threshold", error_rate_threshold)
@@ -134,11 +134,11 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
 
 
 StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
-"""Any of the three classes of streams."""
+"""Any of the three stream classes."""
 
 
 def finish_stream(stream: StreamType) -> None:
-    """Close the sending side, so that what was written arrives; stop the receiving side."""
+    """Close the sending side, so that written data still arrives; stop the receiving side."""
     if isinstance(stream, WebTransportSendStream):
         with suppress(WebTransportError):
             stream.finish()

@@ -1,4 +1,4 @@
-"""What all stream classes share: identity, state, statistics, error mapping."""
+"""The base of all stream classes: identity, state, statistics, error mapping."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["DONE", "StreamStats", "passed"]
 
 
 class _Done:
-    """An awaitable that is already complete: lets a synchronous verb also be awaited."""
+    """An awaitable that is already complete: lets callers also await a synchronous method."""
 
     __slots__ = ()
 
@@ -51,10 +51,10 @@ _CANCELLED = int(ErrorCodes.H3_REQUEST_CANCELLED)
 
 @dataclass(kw_only=True)
 class StreamStats:
-    """Measured figures of one stream. Times are seconds, sizes bytes.
+    """Statistics of one stream. Times are in seconds, sizes in bytes.
 
-    ``total_read_time`` and ``total_write_time`` count the time spent waiting
-    for data and for buffer room; an operation that did not wait costs nothing.
+    ``total_read_time`` and ``total_write_time`` count the time spent waiting for data and for
+    room in the buffer; an operation that did not wait adds nothing.
     """
 
     stream_id: StreamId
@@ -74,12 +74,12 @@ class StreamStats:
 
     @property
     def avg_read_time(self) -> float:
-        """Mean seconds per read spent waiting."""
+        """Seconds that a read waited on average."""
         return self.total_read_time / self.reads_count if self.reads_count else 0.0
 
     @property
     def avg_write_time(self) -> float:
-        """Mean seconds per write spent waiting."""
+        """Seconds that a write waited on average."""
         return self.total_write_time / self.writes_count if self.writes_count else 0.0
 
     @property
@@ -89,7 +89,7 @@ class StreamStats:
         return max(0.0, end - self.created_at)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and derived figures as a plain dictionary."""
+        """Return all fields and derived values as a plain dictionary."""
         return {
             **asdict(self),
             "avg_read_time": self.avg_read_time,
@@ -112,7 +112,7 @@ _SUMMARY = (
 
 
 def _stream_closed(quic: Stream) -> None:
-    """The engine is done with a stream (deliver phase); a function, since methods cost more."""
+    """The engine is done with a stream (deliver phase); a function is cheaper than a method."""
     tag = quic.tag
     stream = None if tag is None else tag()
     if stream is not None:
@@ -127,28 +127,28 @@ def _pass_ends(stream: _StreamBase, counterpart: _StreamBase, quic: Stream) -> N
 
 
 def passed(code: int | None) -> int:
-    """A wire code for another session; the engine gives None where it is unknown."""
+    """Return a wire code to pass to another session; the engine gives None if it is unknown."""
     return _CANCELLED if code is None else code
 
 
 class _StreamBase(EventEmitter):
     """One WebTransport stream over one QUIC stream.
 
-    Streams are made by the session (``create_*_stream``, ``incoming_*``), not
-    by hand; the constructor attaches to a stream that the session already has.
+    You get streams from a session (``create_*_stream``, ``incoming_*``). The constructor
+    returns a stream that the session already has.
 
     Attributes:
         bytes_sent: Bytes that writes have queued.
         bytes_read: Bytes that reads have returned.
 
-    A stream belongs to whoever holds it: session and engine refer to it weakly. See
-    ``session.orphans`` for what becomes of one that is dropped before it is over.
+    Keep a reference to the stream while you use it: session and engine refer to it weakly.
+    ``orphans`` describes what happens to a stream that is dropped before it has ended.
     """
 
-    # A server makes thousands of streams per second, so that one is a single object:
-    # no dictionary, no statistics object until somebody asks, no waiter until
-    # somebody waits. The members of both halves are here, because the stream that
-    # has both could not inherit slots from two bases.
+    # A server creates thousands of streams per second, so a stream is a single object: no
+    # dictionary, no statistics object before the first use, no waiter before the first wait.
+    # The members of both halves are here, because the bidirectional stream could not inherit
+    # slots from two bases.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -198,7 +198,7 @@ class _StreamBase(EventEmitter):
     _writers: Line | None
     _send_end: SendEnd | None
     _reset_sent: bool
-    # What a write of a mutable buffer did not queue yet, and whether the stream ends behind it.
+    # The rest of a mutable buffer that is not queued yet, and whether the stream ends after it.
     _rest: tuple[memoryview, bool] | None
     _send_order: int
     _writes: int
@@ -218,24 +218,24 @@ class _StreamBase(EventEmitter):
         )
 
     def __init__(self, *, stream_id: StreamId, session: WebTransportSession) -> None:
-        """Give the stream of ``session`` with this ID: there is one object for each.
+        """Return the stream of ``session`` with this ID; each stream has one object.
 
         Args:
             stream_id: QUIC stream ID.
             session: The session that owns it.
 
         Raises:
-            StreamError: The session has no such stream open, or it is of another class.
+            StreamError: The session has no such open stream, or it is of another class.
         """
 
     @classmethod
     def _attach(cls, session: WebTransportSession, quic: Stream, arrival: int = 0) -> Self:
-        """Make the object for a stream.
+        """Create the object for a stream.
 
         Args:
-            session: What it belongs to.
+            session: The session that owns it.
             quic: The stream in the engine.
-            arrival: Its number among those of the peer, until it is accepted.
+            arrival: Its number among the peer's streams, until it is accepted.
         """
         self = object.__new__(cls)
         self._emitter = None
@@ -254,7 +254,7 @@ class _StreamBase(EventEmitter):
         return self
 
     def __del__(self) -> None:
-        """Nobody holds the stream any more: the session sees it to its end."""
+        """The last reference is gone: the session ends the stream."""
         if self._done or self._error is not None:
             return
         session = self._session
@@ -268,7 +268,7 @@ class _StreamBase(EventEmitter):
             (session._make_orphans() if orphans is None else orphans).streams.add(self)
             return
         session._adopt(self)
-        # In this place the line that dropped the stream is known, most of the time.
+        # Warn here: the traceback usually shows the line that dropped the stream.
         if (
             self._is_orphan()
             and not session.is_closed
@@ -276,8 +276,8 @@ class _StreamBase(EventEmitter):
         ):
             warnings.warn(
                 f"stream {self.stream_id} of {printable(session.path)} was dropped with its "
-                "sending half open, and is ended now; use it in 'async with stream:', or end "
-                "it by close() or abort()",
+                "sending half open, and is closed now; use it in 'async with stream:', or call "
+                "close() or abort()",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
@@ -302,7 +302,7 @@ class _StreamBase(EventEmitter):
 
     @property
     def is_closed(self) -> bool:
-        """Both directions are finished, reset, or the session is over."""
+        """Both directions are finished or reset, or the session has ended."""
         return (
             self._done
             or self._quic.is_closed
@@ -312,7 +312,7 @@ class _StreamBase(EventEmitter):
 
     @property
     def state(self) -> StreamState:
-        """The stream's state in the terms of RFC 9000 section 3, folded into one value."""
+        """The state of both directions (RFC 9000 section 3) as one value."""
         if self._quic.is_reset:
             return StreamState.RESET_RECEIVED
         if self._reset_sent:
@@ -327,7 +327,7 @@ class _StreamBase(EventEmitter):
         return StreamState.OPEN
 
     def _send_over(self) -> bool:
-        """Nothing more can be sent; a direction that the stream lacks is over, too."""
+        """Nothing more can be sent; also true if the stream has no sending half."""
         quic = self._quic
         one_way = self._direction is StreamDirection.RECEIVE_ONLY
         return one_way or quic.fin_written or quic.is_stopped
@@ -337,22 +337,22 @@ class _StreamBase(EventEmitter):
         return self._direction is StreamDirection.SEND_ONLY or self._quic.at_eof
 
     def _is_orphan(self) -> bool:
-        """A half is open that only this end can end: the peer is done, or has no say."""
+        """A half is open that only this end can end: the peer has finished, or cannot end it."""
         quic = self._quic
         if quic.is_closed or self._reset_sent or self._send_over():
             return False
         if self._direction is _SEND_ONLY:
-            return self.bytes_sent > 0  # an unused one may be meant to hold a place
-        # What comes after a STOP_SENDING is told to nobody, not even its end.
+            return self.bytes_sent > 0  # an unused one may reserve a slot
+        # Nothing that arrives after STOP_SENDING is reported, not even the end.
         return self._receive_done or quic.fin_received or quic.is_reset
 
     def _is_one_way(self) -> bool:
-        """A bidirectional stream on which only the peer sent, until one of both ended that."""
+        """A bidirectional stream on which only the peer has sent, and that half has ended."""
         quic = self._quic
         return not self.bytes_sent and (self._receive_done or quic.fin_received or quic.is_reset)
 
     def _is_half_open(self) -> bool:
-        """One half is over and the other one is not."""
+        """One half has ended and the other one has not."""
         quic = self._quic
         if quic.is_closed or self._direction is not StreamDirection.BIDIRECTIONAL:
             return False
@@ -361,12 +361,12 @@ class _StreamBase(EventEmitter):
         return sent is not received
 
     def _has_waiter(self) -> bool:
-        """A coroutine waits for something of the stream."""
+        """A coroutine is waiting on the stream."""
         end = self._send_end
         return bool(self._read_waiter or self._writers or (end is not None and end.futures))
 
     def _has_owner(self) -> bool:
-        """Somebody listens: an event brings the stream, so that nobody has to hold it."""
+        """The stream has listeners: events carry it, so no other reference is needed."""
         state = self._emitter
         if state is None:
             return False
@@ -374,39 +374,39 @@ class _StreamBase(EventEmitter):
         return bool(names or state.any_handlers)
 
     def pass_ends_to(self, counterpart: _StreamBase) -> None:
-        """Advanced, for relays: pass the peer's reset and stop on as soon as they arrive.
+        """Advanced, for relays: pass on the peer's reset and stop as soon as they arrive.
 
-        A copy would not see them while it waits: for something to read, or for room. The
-        codes are passed as they stand on the wire, so that one without a meaning here keeps
-        its own. What was read to the end is not reset.
+        A copy loop would not notice them while it waits for data or for room. Wire codes are
+        passed on unchanged, so that a code without a meaning here keeps its meaning there. A
+        stream that was read to the end is not reset.
 
         Args:
-            counterpart: A reset of this stream resets that one's sending half; a stop stops
-                its receiving half.
+            counterpart: If the peer resets this stream, the sending half of ``counterpart`` is
+                reset; if the peer stops it, the receiving half of ``counterpart`` is stopped.
         """
         self._quic.sink = partial(_pass_ends, self, counterpart)
         _pass_ends(self, counterpart, self._quic)
 
     def _reset_wire(self, wire: int) -> None:
-        """Abandon the sending half, if there is one, with a code as it stands on the wire."""
+        """Reset the sending half, if there is one, with a wire code."""
 
     def _stop_wire(self, wire: int) -> None:
-        """Stop the receiving half, if there is one, with a code as it stands on the wire."""
+        """Stop the receiving half, if there is one, with a wire code."""
 
     def _discard(self) -> None:
-        """Nobody is going to read what arrives."""
+        """Drop what arrives: no reader is left."""
 
     def _abandon(self) -> None:
-        """Nobody is going to send any more: end the sending half."""
+        """End the sending half: no writer is left."""
 
     @property
     def stats(self) -> StreamStats:
-        """Statistics of this stream up to now; read the property again for newer ones."""
+        """Statistics of this stream up to now; read the property again to update them."""
         stats = self._stats
         if stats is None:
             stats = self._stats = StreamStats(stream_id=self.stream_id, created_at=self._created_at)
         if self._closed_at is None and self.is_closed:
-            self._closed_at = time()  # both halves are over; an acknowledgement may be missing
+            self._closed_at = time()  # both halves have ended; an acknowledgement may be missing
         stats.closed_at = self._closed_at
         stats.bytes_sent = self.bytes_sent
         stats.bytes_received = self.bytes_read
@@ -417,7 +417,7 @@ class _StreamBase(EventEmitter):
         return stats
 
     def debug_state(self) -> dict[str, Any]:
-        """A snapshot of the stream for logs: identity, state, buffers, statistics."""
+        """Return a snapshot of the stream for logs: identity, state, buffers, statistics."""
         quic = self._quic
         return {
             "stream": {
@@ -438,7 +438,7 @@ class _StreamBase(EventEmitter):
         }
 
     def get_summary(self) -> dict[str, Any]:
-        """The figures most people want."""
+        """Return key statistics."""
         stats = self.stats
         return {
             "stream_id": self.stream_id,
@@ -453,7 +453,7 @@ class _StreamBase(EventEmitter):
     # --------------------------------------------------------------- internal
 
     def _report(self, error: WebTransportError) -> WebTransportError:
-        """Tell listeners about an operation that failed; the caller raises the error."""
+        """Report a failed operation to listeners; the caller raises the error."""
         event = EventType.STREAM_ERROR
         if isinstance(error, TimeoutError):
             event = EventType.TIMEOUT_ERROR
@@ -485,17 +485,17 @@ class _StreamBase(EventEmitter):
         return error
 
     def _ending(self) -> WebTransportError | None:
-        """The error for what the end of the session made impossible; None: it is not over.
+        """Return the error that the end of the session caused; None if the session is open.
 
-        Whoever asks makes it: most streams of a session that ends are asked by nobody, and
-        those who wait are woken one after the other.
+        It is created on demand: nobody asks most streams of a session that ends, and waiting
+        callers are woken one after the other.
         """
         if self._error is None and not self._done and self._session._close_info is not None:
             self._error = self._session.closed_error(f"stream {self.stream_id} ended with it")
         return self._error
 
     def _wake(self) -> None:
-        """Wake whoever waits on this stream; each direction extends it."""
+        """Wake the callers that wait on this stream; each direction extends it."""
 
     def _receive_over(self) -> bool:
         return True
@@ -506,14 +506,14 @@ class _StreamBase(EventEmitter):
         if (
             self._done
             or not quic.is_closed
-            or self._arrival  # nobody has accepted it: the peer gets no credit for another one
+            or self._arrival  # not accepted yet: the peer gets no credit for another one
             or not (self._receive_done or self._receive_over())
         ):
             return
-        self._ending()  # whether the session ended first can be told only now
+        self._ending()  # only now is it known whether the session ended first
         self._done = True
-        # Without these the stream and its engine's side would hold each other until the
-        # garbage collector looks.
+        # Without these, the stream and its engine object would keep each other alive until
+        # the garbage collector runs.
         quic.tag = quic.on_closed = None
         if self._closed_at is None:
             self._closed_at = time()

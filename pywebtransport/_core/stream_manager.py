@@ -42,12 +42,11 @@ __all__ = ["StreamManager"]
 
 
 class StreamManager(AsyncContext):
-    """A view of the open streams of a session, and a limit on those it creates.
+    """A view of the open streams of a session, and a limit on the streams it creates.
 
-    The session itself knows its streams and forgets each at its end, so the manager
-    keeps nothing. ``session.stream_manager`` is one that is made when it is first asked
-    for. Closing a manager finishes the streams it shows. Use as
-    ``async with StreamManager(session) as manager:``.
+    The session keeps track of its streams, so the manager stores nothing.
+    ``session.stream_manager`` is created on first use. Closing a manager finishes the streams
+    it shows. Use it as ``async with StreamManager(session) as manager:``.
     """
 
     def __init__(
@@ -57,12 +56,12 @@ class StreamManager(AsyncContext):
         max_streams: int = DEFAULT_MAX_STREAMS,
         stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL,
     ) -> None:
-        """Look at the streams of ``session``.
+        """Create a manager for the streams of ``session``.
 
         Args:
             session: Any session.
-            max_streams: Streams created through this manager that may be open at a time.
-            stream_cleanup_interval: Accepted for the contract; nothing polls.
+            max_streams: How many streams created by this manager may be open at the same time.
+            stream_cleanup_interval: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: ``max_streams`` is below 1.
@@ -92,17 +91,18 @@ class StreamManager(AsyncContext):
     async def create_bidirectional_stream(
         self, *, timeout: float | None = None
     ) -> WebTransportStream:
-        """Open a stream both ends send on.
+        """Open a stream that both ends send on.
 
-        Callers that wait are served in the order in which they came.
+        Waiting callers are served in the order in which they called.
 
         Args:
-            timeout: Seconds to wait for a limit. None: ``stream_creation_timeout`` for the
-                peer's; with ``max_streams`` of the manager open it is then an error at once.
+            timeout: Seconds to wait for any limit. If it is None, the call waits
+                ``stream_creation_timeout`` seconds for the peer's limit, and does not wait for
+                ``max_streams`` of the manager.
 
         Raises:
-            StreamLimitError: There was no room for another one (in time).
-            SessionClosedError: The session is over.
+            StreamLimitError: A limit was reached, and no stream was freed in time.
+            SessionClosedError: The session has ended.
             SessionError: The manager is shut down.
 
         Cancellation: safe; no stream is opened.
@@ -116,7 +116,7 @@ class StreamManager(AsyncContext):
         return await self._create(self.session.create_unidirectional_stream, timeout)
 
     async def add_stream(self, stream: StreamType) -> None:
-        """Show a stream of the session that was removed; others are shown anyway.
+        """Show a stream again that was removed; all others are shown anyway.
 
         Raises:
             StreamError: The stream is not open, or belongs to another session.
@@ -134,38 +134,38 @@ class StreamManager(AsyncContext):
         self._removed.discard(stream)
 
     async def get_stream(self, stream_id: StreamId) -> StreamType | None:
-        """The open stream with an ID, or None."""
+        """Return the open stream with this ID, or None."""
         validate_stream_id(stream_id)
         stream = self.session.get_stream(stream_id)
         return None if stream is None or stream in self._removed else stream
 
     async def remove_stream(self, stream_id: StreamId) -> StreamType | None:
-        """Show a stream no longer, and return it; it stays open. None if there is none."""
+        """Hide a stream and return it, or None if there is no such stream; it stays open."""
         stream = await self.get_stream(stream_id)
         if stream is not None:
             self._removed.add(stream)
         return stream
 
     async def get_all_streams(self) -> list[StreamType]:
-        """All open streams, those of the peer as well."""
+        """Return all open streams, including those that the peer opened."""
         return self._streams()
 
     async def cleanup_closed_streams(self) -> int:
-        """Show streams no longer that ended but were not read to the end; return how many.
+        """Hide streams that have ended but were not read to the end; return how many.
 
-        Usually 0: a stream that is done and read leaves by itself.
+        Usually 0: a stream that was read to the end is removed without this.
         """
         closed = [stream for stream in self._streams() if stream.is_closed]
         self._removed.update(closed)
         return len(closed)
 
     async def get_stats(self) -> dict[str, Any]:
-        """Counts.
+        """Return counts.
 
         Returns:
             ``total_created`` and ``total_closed`` of the streams created here;
-            ``active_streams``, ``states`` and ``directions`` of those open now;
-            ``max_streams``, how many of them ``semaphore_value`` are left, and whether a
+            ``active_streams``, ``states`` and ``directions`` of the open streams;
+            ``max_streams``, how many of these are free (``semaphore_value``), and whether a
             caller would have to wait (``semaphore_locked``).
         """
         streams = self._streams()
@@ -182,7 +182,7 @@ class StreamManager(AsyncContext):
     async def close_all_streams(self) -> None:
         """Finish every stream: close its sending side, stop its receiving side.
 
-        What was written still arrives.
+        Written data still arrives.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -190,7 +190,7 @@ class StreamManager(AsyncContext):
             finish_stream(stream)
 
     async def shutdown(self) -> None:
-        """Finish every stream and create no more. Idempotent.
+        """Finish every stream and create no new ones. Idempotent.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """
@@ -200,7 +200,7 @@ class StreamManager(AsyncContext):
         await self.close_all_streams()
 
     async def __aiter__(self) -> AsyncIterator[StreamType]:
-        """Iterate over the streams that are open now."""
+        """Iterate over the open streams."""
         for stream in self._streams():
             yield stream
 

@@ -21,22 +21,22 @@ from .heartbeats import is_heartbeat_datagram
 __all__ = ["StructuredDatagramTransport"]
 
 _TYPE_ID = struct.Struct("!H")
-# Datagrams between two looks at the clock.
+# How many datagrams are received before the clock is checked again.
 _STEP = 16
 
 MessageT = TypeVar("MessageT")
 
 
 class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
-    """Objects instead of bytes in datagrams: unreliable and unordered, each in one datagram.
+    """Sends and receives objects as datagrams: unreliable, unordered, one object per datagram.
 
-    A datagram is the type ID of the message (16 bits in network order) and its payload. The
-    registry, which both ends have, names the class of each type ID;
-    ``StructuredDatagramTransport[Position | Shot]`` tells a type checker what comes.
+    A datagram is the type ID of the message (16 bits in network order), followed by the payload.
+    The registry maps type IDs to classes and must be the same at both ends. With
+    ``StructuredDatagramTransport[Position | Shot]``, a type checker knows what you receive.
 
-    A datagram that cannot be understood raises ``SerializationError`` and is consumed; the next
-    one can be received. Heartbeats of ``start_heartbeat`` are passed over. ``async for``
-    ends with the session.
+    A datagram that cannot be decoded raises ``SerializationError`` and is consumed; you can
+    receive the next one. Heartbeats of ``start_heartbeat`` are skipped. ``async for`` ends with
+    the session.
     """
 
     __slots__ = ("_codec", "_received", "_transport", "_undecoded")
@@ -50,9 +50,9 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
         """Use the datagrams of a session for messages from now on.
 
         Args:
-            datagram_transport: ``session.datagrams``; nothing else receives from it.
+            datagram_transport: ``session.datagrams``; do not receive from it elsewhere.
             serializer: Turns the objects into payloads and back.
-            registry: Class of each type ID, 0 to 65535; both ends have the same.
+            registry: The class of each type ID, 0 to 65535; the same at both ends.
 
         Raises:
             ConfigurationError: The registry is out of range.
@@ -60,7 +60,7 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
         check_instance("datagram_transport", datagram_transport, WebTransportDatagramTransport)
         self._codec = MessageCodec(serializer, registry)
         self._transport = datagram_transport
-        # Of receivers that were cancelled before their message was decoded.
+        # Datagrams of receivers that were cancelled before the message was decoded.
         self._undecoded: deque[bytes] = deque()
         self._received = 0
 
@@ -71,21 +71,21 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
 
     @property
     def is_closed(self) -> bool:
-        """The session is over, or ``close`` was called."""
+        """The session has ended, or ``close`` was called."""
         return self._transport.is_closed
 
     async def send_obj(self, obj: MessageT, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send one message as one datagram; wait while the outgoing queue is full.
 
         Args:
-            obj: An instance of a class of the registry (of that very class).
-            priority: 0 to 2; higher leaves the queue first.
+            obj: An instance of a registered class (not of a subclass).
+            priority: 0 to 2; datagrams with a higher priority leave the queue first.
             ttl: Seconds it may wait in the queue. Default ``outgoing_max_age``.
 
         Raises:
             SerializationError: Its class is not registered, or it cannot be serialized.
-            DatagramTooLargeError: It does not fit into a datagram; ``max_size`` is what fits,
-                with the two bytes of the type ID.
+            DatagramTooLargeError: It does not fit into a datagram; ``max_size`` is the limit,
+                including the two bytes of the type ID.
             Otherwise as ``send`` of the transport below.
 
         Cancellation: safe; a cancelled send was not queued.
@@ -97,13 +97,13 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
         """Return the next message, waiting for it.
 
         Args:
-            timeout: Seconds to wait; None waits as long as the session lives.
+            timeout: Seconds to wait; None waits until the session ends.
 
         Raises:
-            SerializationError: The datagram is no message of the registry; it is counted in
+            SerializationError: The datagram is not a message of the registry; it is counted in
                 ``stats["receive_errors"]``.
-            TimeoutError: No message came in time.
-            SessionClosedError: The session is over and nothing is queued.
+            TimeoutError: No message arrived in time.
+            SessionClosedError: The session has ended and nothing is queued.
             DatagramError: The transport was closed.
 
         Cancellation: safe, no datagram is lost.
@@ -135,8 +135,8 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
     def __aiter__(self) -> Self:
         """Iterate over the messages until the session, or this transport, ends.
 
-        A datagram that cannot be understood ends the loop with ``SerializationError``;
-        a new loop goes on after it.
+        A datagram that cannot be decoded ends the loop with ``SerializationError``;
+        a new loop continues after it.
         """
         return self
 
@@ -149,14 +149,14 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
             raise StopAsyncIteration from None
 
     async def close(self) -> None:
-        """Close the transport below: the session has no datagrams any more."""
+        """Close the transport below; the session can no longer use datagrams."""
         await self._transport.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._transport!r}>"
 
     def _type_id(self, data: bytes) -> int | None:
-        """The type ID of a datagram; None of a heartbeat."""
+        """Return the type ID of a datagram; None for a heartbeat."""
         if len(data) < _TYPE_ID.size:
             raise SerializationError(
                 f"a datagram of {len(data)} bytes is too short for a type ID of {_TYPE_ID.size}",

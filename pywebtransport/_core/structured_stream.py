@@ -30,23 +30,23 @@ __all__ = [
 ]
 
 DEFAULT_MAX_MESSAGE_SIZE = 4 * 1024 * 1024
-"""Most bytes of the payload of one message."""
+"""The largest payload of a message in bytes."""
 
 MESSAGE_HEADER = struct.Struct("!HI")
 """Type ID and length of the payload, before each message on a stream."""
 _MAX_LENGTH = 2**32 - 1
-# A payload from this size on is not copied behind its header.
+# From this size on, a payload is not copied to its header.
 _LARGE = 16384
-# Smaller ones are less than what a stream itself takes.
+# A smaller message takes less memory than the stream itself.
 _COUNTED = 4096
-# Messages that are received between two looks at the clock.
+# How many messages are received before the clock is checked again.
 _STEP = 16
 
 MessageT = TypeVar("MessageT")
 
 
 def check_message_size(size: int) -> None:
-    """Raise ConfigurationError when ``size`` is no possible ``max_message_size``."""
+    """Raise ConfigurationError if ``size`` is not a valid ``max_message_size``."""
     if type(size) is not int or not 0 < size <= _MAX_LENGTH:
         raise invalid_config(
             key="max_message_size",
@@ -56,29 +56,29 @@ def check_message_size(size: int) -> None:
 
 
 class StructuredStream(Generic[MessageT]):
-    """Objects instead of bytes over a stream, in order and reliably.
+    """Sends and receives objects over a stream, in order and reliably.
 
-    A message on the wire is its type ID (16 bits), the length of its payload (32 bits),
-    both in network order, and the payload. The registry, which both ends have,
-    names the class of each type ID; ``StructuredStream[Join | Say]`` tells a type checker
+    On the wire, a message is its type ID (16 bits) and the length of its payload (32 bits),
+    both in network order, followed by the payload. The registry maps type IDs to classes and
+    must be the same at both ends. With ``StructuredStream[Join | Say]``, a type checker knows
     what the stream carries.
 
-    Any number of coroutines may send and receive: messages are never mixed, and
-    each goes to one receiver, in order of calling. ``async for message in stream``
-    ends when the peer finishes its side.
+    Any number of coroutines may send and receive. Messages are never mixed, and each goes to
+    one receiver, in the order of the calls. ``async for message in stream`` ends when the
+    peer finishes its side.
 
-    A message that cannot be understood (unknown type ID, malformed payload) raises
-    ``SerializationError`` and is consumed; the next one can be received. One that is longer
-    than ``max_message_size`` raises it before any of its payload is kept, and ends the
-    receiving half (STOP_SENDING with ``ErrorCodes.APP_INVALID_REQUEST``); sending still
-    works. So does one that ``max_session_memory`` has no room for.
+    A message that cannot be decoded (unknown type ID, malformed payload) raises
+    ``SerializationError`` and is consumed; you can receive the next one. A message that is
+    longer than ``max_message_size``, or that does not fit into ``max_session_memory``, raises
+    the same error before any of its payload is kept, and ends the receiving half
+    (STOP_SENDING with ``ErrorCodes.APP_INVALID_REQUEST``); you can still send.
 
-    While a message comes in it counts for ``max_session_memory``. A loop over messages that
-    are there already leaves the event loop to others from time to time, and so does a large
-    message before it is decoded.
+    While a message arrives, it counts towards ``max_session_memory``. A loop over messages
+    that are already here gives other tasks a turn from time to time, and so does decoding a
+    large message.
 
-    Also an asynchronous context manager, as the stream below is one. Over a
-    unidirectional stream only one of ``send_obj`` and ``receive_obj`` works.
+    Like the stream below, it is an asynchronous context manager. Over a unidirectional
+    stream, only one of ``send_obj`` and ``receive_obj`` works.
     """
 
     __slots__ = (
@@ -103,11 +103,11 @@ class StructuredStream(Generic[MessageT]):
         """Use ``stream`` for messages from now on.
 
         Args:
-            stream: A stream of either end, nothing of which is read or written otherwise.
+            stream: A stream that either end opened; do not read or write it elsewhere.
             serializer: Turns the objects into payloads and back.
-            registry: Class of each type ID, 0 to 65535; both ends have the same.
-            max_message_size: Most bytes of a payload, in both directions. (The serializer
-                has a limit of its own too.)
+            registry: The class of each type ID, 0 to 65535; the same at both ends.
+            max_message_size: The largest payload in bytes, in both directions. (The serializer
+                has a limit of its own, too.)
 
         Raises:
             ConfigurationError: The registry or the limit is out of range.
@@ -118,7 +118,7 @@ class StructuredStream(Generic[MessageT]):
         self._stream = stream
         self._max_message_size = max_message_size
         self._receive_lock = asyncio.Lock()
-        # What a cancelled receive had read: the header, and bytes of what comes next.
+        # What a cancelled receive had read: the header, and the bytes after it.
         self._header: tuple[int, int] | None = None
         self._partial = bytearray()
         # Messages whose receiver was cancelled before they were decoded.
@@ -139,23 +139,24 @@ class StructuredStream(Generic[MessageT]):
 
     @property
     def is_closed(self) -> bool:
-        """Both directions are finished, reset, or the session is over."""
+        """Both directions are finished or reset, or the session has ended."""
         return self._stream.is_closed
 
     # --------------------------------------------------------------- messages
 
     async def send_obj(self, obj: MessageT) -> None:
-        """Send one message; wait as ``write`` does while the write buffer is full.
+        """Send one message; wait while the write buffer is full, like ``write``.
 
         Args:
-            obj: An instance of a class of the registry (of that very class).
+            obj: An instance of a registered class (not of a subclass).
 
         Raises:
             SerializationError: Its class is not registered, it cannot be serialized, or it is
                 larger than ``max_message_size``. Nothing was sent.
             StreamError: The stream can only be received from; otherwise as ``write``.
 
-        Cancellation: safe; the message is sent whole or, cancelled before it ran, not at all.
+        Cancellation: safe; the message is sent completely or, if cancelled before it ran, not
+        at all.
         """
         await self.send_encoded(*self.encode(obj))
 
@@ -164,9 +165,9 @@ class StructuredStream(Generic[MessageT]):
 
         Raises:
             SerializationError: It is unknown, malformed or too long; see the class.
-            StreamError: The peer finished its side: between messages
-                (``details["end_of_stream"]`` is True) or within one (it is False). Or the stream
-                can only be sent to; otherwise as ``read``.
+            StreamError: The peer finished its side between messages
+                (``details["end_of_stream"]`` is True) or within one (it is False). Or you can
+                only send on this stream; otherwise as ``read``.
 
         Cancellation: safe, no byte is lost.
         """
@@ -174,7 +175,7 @@ class StructuredStream(Generic[MessageT]):
             message = await self.receive_held(holding)
         if message is None:
             raise StreamError(
-                f"the peer finished stream {self.stream_id}: there is no further message",
+                f"the peer finished stream {self.stream_id}: there are no more messages",
                 stream_id=self.stream_id,
                 stream_state=self._stream.state,
                 details={"end_of_stream": True},
@@ -184,8 +185,8 @@ class StructuredStream(Generic[MessageT]):
     def __aiter__(self) -> Self:
         """Iterate over the messages until the peer finishes its side.
 
-        A message that cannot be understood ends the loop with ``SerializationError``;
-        a new loop goes on after it.
+        A message that cannot be decoded ends the loop with ``SerializationError``;
+        a new loop continues after it.
         """
         return self
 
@@ -199,7 +200,7 @@ class StructuredStream(Generic[MessageT]):
     # ------------------------------------------------------------------ ending
 
     async def close(self) -> None:
-        """Finish sending, as ``close`` of the stream below; messages can still be received."""
+        """Finish sending, like ``close`` of the stream below; you can still receive messages."""
         await self._stream.close()
 
     async def __aenter__(self) -> Self:
@@ -211,7 +212,7 @@ class StructuredStream(Generic[MessageT]):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Leave the stream below: finish and stop its halves; abort them on an error."""
+        """Finish and stop the halves of the stream below; abort them after an error."""
         await self._stream.__aexit__(exc_type, exc, tb)
 
     def __repr__(self) -> str:
@@ -220,7 +221,7 @@ class StructuredStream(Generic[MessageT]):
     # ---------------------------------------------------------------- internal
 
     def encode(self, obj: MessageT) -> tuple[bytes, bytes]:
-        """Advanced: header and payload of a message, for ``send_encoded``; sends nothing.
+        """Advanced: return header and payload of a message for ``send_encoded``; send nothing.
 
         Raises: as ``send_obj``.
         """
@@ -237,7 +238,7 @@ class StructuredStream(Generic[MessageT]):
         return MESSAGE_HEADER.pack(type_id, size), payload
 
     async def send_encoded(self, header: bytes, payload: bytes) -> None:
-        """Advanced: send what ``encode`` gave.
+        """Advanced: send what ``encode`` returned.
 
         Raises and cancellation: as ``send_obj``.
         """
@@ -245,25 +246,25 @@ class StructuredStream(Generic[MessageT]):
         if len(payload) < _LARGE:
             await stream.write(header + payload)
         else:
-            # The first write never waits, so that no other message comes between.
+            # The first write never waits, so that no other message gets in between.
             await stream.write(header, wait_flush=False)
             await stream.write(payload)
 
     def holding(self) -> Holding:
-        """Advanced: what a message takes of the session's memory, for as long as it is entered."""
+        """Advanced: return a context manager that accounts for the memory of one message."""
         return Holding(self._stream.session.memory_budget, least=_COUNTED)
 
     async def receive_held(
         self, holding: Holding, timeout: float | None = None
     ) -> tuple[object] | None:
-        """Advanced: the next message, in a tuple; None at the end of the stream.
+        """Advanced: return the next message in a tuple; None at the end of the stream.
 
         Args:
-            holding: Will hold what the message takes in memory.
+            holding: Accounts for the memory that the message takes.
             timeout: Seconds that the peer may take; waiting for room does not count.
 
         Raises:
-            builtins.TimeoutError: The message was not there in time.
+            builtins.TimeoutError: The message did not arrive in time.
             Otherwise as ``receive_obj``.
         """
         self._received += 1
@@ -290,10 +291,10 @@ class StructuredStream(Generic[MessageT]):
     async def receive_encoded(
         self, holding: Holding, timeout: float | None = None
     ) -> tuple[int, bytes | bytearray] | None:
-        """Advanced: type ID and payload of the next message; None at the end of the stream.
+        """Advanced: return type ID and payload of the next message; None at the end.
 
-        The payload is as it came in: copying some megabytes takes a while, and is done in the
-        turn of the decoding.
+        The payload is returned as it arrived: copying some megabytes takes a while, and happens
+        in the turn in which it is decoded.
 
         Args, errors and cancellation: as ``receive_held``.
         """
@@ -326,7 +327,7 @@ class StructuredStream(Generic[MessageT]):
         """As ``_fill``.
 
         Raises:
-            TimeoutError: The builtin: the bytes were not there in time.
+            TimeoutError: The builtin: the bytes did not arrive in time.
         """
         if timeout is None:
             return await self._fill(size, holding)
@@ -334,13 +335,13 @@ class StructuredStream(Generic[MessageT]):
             return await self._fill(size, holding)
 
     async def _fill(self, size: int, holding: Holding | None = None) -> bytes | bytearray:
-        """Read ``size`` bytes; none at all when the stream ends before the first of a header.
+        """Read ``size`` bytes, or none if the stream ends before a header.
 
-        What was read before a cancellation is kept, and continued with.
+        Bytes that were read before a cancellation are kept for the next call.
 
         Args:
-            size: How many.
-            holding: Holds what was read; None: so little is not counted.
+            size: How many bytes to read.
+            holding: Accounts for the bytes; None: too few to count.
         """
         stream = self._stream
         if not isinstance(stream, WebTransportReceiveStream):
@@ -356,8 +357,8 @@ class StructuredStream(Generic[MessageT]):
             self._hold(len(data), size, holding)
             if not partial and len(data) == size:
                 return data
-            # One growing buffer: a list of the pieces of a peer that sends single bytes
-            # would take many times their size.
+            # One growing buffer: if a peer sends single bytes, a list of the pieces would
+            # take many times their size.
             partial += data
             if len(partial) == size:
                 self._partial = bytearray()
@@ -367,13 +368,14 @@ class StructuredStream(Generic[MessageT]):
         if holding is not None and not holding.take(read):
             self._partial = bytearray()
             type_id = 0 if self._header is None else self._header[0]
-            raise self._no_room(type_id, size, "long, besides what is there already,", holding)
+            raise self._no_room(type_id, size, "long, besides the data already held,", holding)
 
     def _too_long(self, type_id: int, size: int) -> SerializationError:
         cast("WebTransportReceiveStream", self._stream).stop_sending(ErrorCodes.APP_INVALID_REQUEST)
         return SerializationError(
             f"the peer announced a message of {size} bytes with type ID {type_id}, more than "
-            f"max_message_size={self._max_message_size}; stream {self.stream_id} is not read on",
+            f"max_message_size={self._max_message_size}; reading stream {self.stream_id} was "
+            "stopped",
             details={"size": size, "max_size": self._max_message_size, "type_id": type_id},
         )
 
@@ -382,8 +384,8 @@ class StructuredStream(Generic[MessageT]):
         budget = holding.budget
         return SerializationError(
             f"a message of the peer with type ID {type_id} is {size} bytes {what} "
-            f"which {budget.name}={budget.limit} has no room for; stream {self.stream_id} is not "
-            "read on",
+            f"for which {budget.name}={budget.limit} has no room; reading stream "
+            f"{self.stream_id} was stopped",
             details={"size": size, budget.name: budget.limit, "type_id": type_id},
         )
 

@@ -1,4 +1,4 @@
-"""Sums over the connections of an endpoint: those that live and those that are over."""
+"""Sums over the connections of an endpoint, open and closed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionTotals", "spread", "traffic_counters"]
 
-# Members of a connection's statistics that only ever grow: an endpoint's sum has to grow, too.
+# Members of a connection's statistics that only grow, as the sum of an endpoint must.
 _COUNTED = (
     "packets_lost",
     "stream_bytes_sent",
@@ -29,14 +29,14 @@ _COUNTED = (
     "datagrams_missed",
     "key_updates",
 )
-# Members that say how things stand now.
+# Members that describe the current state.
 _PRESENT = ("bytes_in_flight", "datagrams_queued", "streams_alive")
 _AT_ONCE = 200
-"""Connections that one turn has time for: some ten microseconds each."""
+"""How many connections fit into one turn: each takes some ten microseconds."""
 
 
 class _Seen:
-    """The last figures of a connection that lives."""
+    """The last statistics of an open connection."""
 
     __slots__ = ("counted", "present", "rtt", "unread", "waiting")
 
@@ -48,13 +48,13 @@ class _Seen:
 
 
 class ConnectionTotals:
-    """What the connections of one endpoint did, since the endpoint began.
+    """Totals over all connections of one endpoint since it was created.
 
-    The sums are kept, and corrected by what each connection did since it was last looked at, so
-    that looking at many can be spread over several turns of the event loop.
+    The sums are stored, and updated by what each connection did since the last look at it, so
+    that many connections can be read in several turns of the event loop.
 
-    A figure that the QUIC library does not tell (``packets_lost`` with some
-    versions) is left out of every result.
+    A counter that the QUIC library does not report (``packets_lost`` with some versions) is
+    left out of every result.
     """
 
     __slots__ = ("_counted", "_present", "_rounds", "_seen", "_started", "_unknown", "_unread",
@@ -70,33 +70,33 @@ class ConnectionTotals:
         self._started: Round | None = None
 
     def connection_over(self, connection: WebTransportConnection) -> None:
-        """Keep the last figures of a connection that has ended."""
+        """Keep the last statistics of a connection that has ended."""
         seen = self._seen.pop(connection, None) or _Seen()
-        # Its sessions are over: what they had not read is counted as dropped.
+        # Its sessions have ended: what they had not read counts as dropped.
         self._look(connection, seen)
         for index, value in enumerate(seen.present):
             self._present[index] -= value
         self._waiting -= seen.waiting
 
     def refresh(self, connections: Collection[WebTransportConnection]) -> Round:
-        """Look at all connections again; with many this takes several turns of the event loop.
+        """Read all connections again; if there are many, this takes several turns of the loop.
 
         Args:
-            connections: Those that live.
+            connections: The open connections.
 
         Returns:
-            To wait for.
+            An awaitable that ends when all have been read.
         """
         if len(self._rounds) > 1 and self._started is not None:
-            # One is under way, and another one waits for it, which is soon enough for everybody.
+            # One round is running and another one waits, which is soon enough for all callers.
             return self._started
         self._started = self._rounds.begin(tuple(connections), self._refresh)
         return self._started
 
     def collect(self, connections: Collection[WebTransportConnection]) -> dict[str, int]:
-        """As ``sums``, up to the last moment when the connections are not too many for one turn.
+        """As ``sums``, but up to date if one turn is enough to read all connections.
 
-        With more than that, what some did since the last look is added soon, for the next call.
+        With more connections, the rest is read soon, for the next call.
         """
         if len(connections) <= _AT_ONCE:
             for connection in connections:
@@ -106,13 +106,13 @@ class ConnectionTotals:
         return self.sums()
 
     def sums(self) -> dict[str, int]:
-        """The figures of all connections as they were last seen.
+        """Return the totals of all connections as they were last read.
 
         Returns:
-            Counters by their names in the engine, ``datagrams_unread`` (received, and
-            dropped because the application did not read in time), and how things
-            stand now: ``bytes_in_flight``, ``streams_alive``, ``datagrams_queued``
-            (to be sent) and ``datagrams_waiting`` (to be read).
+            Counters by their names in the engine; ``datagrams_unread`` (received, but
+            dropped because the application did not read in time); and the current
+            ``bytes_in_flight``, ``streams_alive``, ``datagrams_queued`` (to be sent) and
+            ``datagrams_waiting`` (to be read).
         """
         pairs = (
             *zip(_COUNTED, self._counted, strict=True),
@@ -122,12 +122,12 @@ class ConnectionTotals:
         return {**known, "datagrams_unread": self._unread, "datagrams_waiting": self._waiting}
 
     def round_trip_times(self) -> list[float]:
-        """Smoothed round-trip times in seconds, sorted; of those connections that have a sample."""
+        """Return the sorted smoothed round-trip times of all connections that have a sample."""
         return sorted(seen.rtt for seen in self._seen.values() if seen.rtt is not None)
 
     def _refresh(self, connection: WebTransportConnection) -> None:
         if connection._quic is None or connection.is_closed:
-            return  # it has ended meanwhile, and is among the sums
+            return  # it has ended meanwhile, and the sums include it
         seen = self._seen.get(connection)
         if seen is None:
             seen = self._seen[connection] = _Seen()
@@ -148,7 +148,7 @@ class ConnectionTotals:
             if datagrams is not None:
                 unread += datagrams._receive_drops
                 waiting += datagrams.get_receive_buffer_size()
-        # The last drops of a session are added to its connection's: never fewer.
+        # The last drops of a session are added to those of its connection: it never shrinks.
         self._unread += max(0, unread - seen.unread)
         self._waiting += waiting - seen.waiting
         seen.unread, seen.waiting = max(unread, seen.unread), waiting
@@ -166,7 +166,7 @@ class ConnectionTotals:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Smallest, median, 95th percentile and largest of sorted values; None without any."""
+    """Return minimum, median, 95th percentile and maximum of sorted values; None if empty."""
     if not values:
         return dict.fromkeys(("min", "median", "p95", "max"))
     end = len(values) - 1
@@ -175,7 +175,7 @@ def spread(values: list[float]) -> dict[str, float | None]:
 
 
 def traffic_counters(stats: dict[str, Any]) -> dict[str, int]:
-    """The bytes and datagrams of an endpoint's statistics, for a monitor."""
+    """Return the byte and datagram counters of an endpoint's statistics, for a monitor."""
     engine, traffic = stats.get("engine", {}), stats["traffic"]
     return {
         "bytes_sent": engine.get("bytes_sent", 0),

@@ -39,9 +39,9 @@ class UdpSocket:
     """A UDP socket of an endpoint: the Python socket and its side in the engine.
 
     The loop watches an epoll descriptor that holds the socket, not the socket
-    itself. An ICMP error makes a UDP descriptor report an error condition until
-    the error queue is read; libuv takes that for a bad descriptor and never
-    looks at it again, but an epoll descriptor is only ever readable.
+    itself. After an ICMP error, a UDP descriptor reports an error condition until
+    the error queue is read. libuv takes that for a bad descriptor and never
+    polls it again; an epoll descriptor is only ever readable.
     """
 
     __slots__ = ("address", "family", "is_full", "poller", "quic", "sock")
@@ -57,7 +57,7 @@ class UdpSocket:
         self.poller.register(sock.fileno(), select.EPOLLIN)
 
     def watch_writable(self) -> None:
-        """Report writability as well, if the socket takes nothing now."""
+        """Also report writability, if the socket is full now."""
         fd = self.sock.fileno()
         self.poller.modify(fd, select.EPOLLIN | select.EPOLLOUT)
         self.is_full = not self.ready() & select.EPOLLOUT
@@ -65,7 +65,7 @@ class UdpSocket:
             self.poller.modify(fd, select.EPOLLIN)
 
     def unwatch_writable(self) -> None:
-        """Report only what can be read."""
+        """Report readability only."""
         self.is_full = False
         self.poller.modify(self.sock.fileno(), select.EPOLLIN)
 
@@ -74,7 +74,7 @@ class UdpSocket:
         return sum(mask for _, mask in self.poller.poll(0))
 
     def close(self) -> None:
-        """Close both descriptors; the caller has told the engine and the loop."""
+        """Close both descriptors; the caller has already removed them from engine and loop."""
         self.poller.close()
         self.sock.close()
 
@@ -92,16 +92,16 @@ class Endpoint:
         tls: TLS configuration; required for a server.
         accept: Server: called with each connection whose handshake completed,
             returns its handler.
-        on_error: Hears exceptions out of handlers and sinks; by default the
-            loop's exception handler does.
-        socket_buffer_size: Wanted kernel buffers in bytes; 0 is the engine's default.
+        on_error: Called with exceptions from handlers and sinks; default: the loop's
+            exception handler.
+        socket_buffer_size: Requested kernel buffers in bytes; 0 is the engine's default.
         socket_features: Subset of ``gso``, ``gro``, ``ecn``, ``pktinfo`` to try.
-        keylog: Hears lines for an NSS key log file.
-        qlog: Hears (connection, bytes, is_last).
-        log: Hears lines of the library's own debug log.
-        packets_out: Gets packets instead of sockets; see ``TunnelEndpoint``.
-        routed: Packets come and go with their addresses; see ``MemoryEndpoint``.
-        seat: Makes a server's endpoint that of one worker, see ``adopt``.
+        keylog: Called with lines for an NSS key log file.
+        qlog: Called with (connection, bytes, is_last).
+        log: Called with lines of the library's own debug log.
+        packets_out: Receives packets instead of sockets; see ``TunnelEndpoint``.
+        routed: Packets are sent and received with their addresses; see ``MemoryEndpoint``.
+        seat: The sockets of one worker of a server; see ``adopt``.
 
     Raises:
         ConfigurationError: A setting is unknown or out of range.
@@ -194,15 +194,15 @@ class Endpoint:
     async def bind(
         self, host: str | None, port: int, *, family: int = socket.AF_UNSPEC
     ) -> list[tuple[str, int]]:
-        """Bind and serve a host: a literal, a name, ``localhost`` (both families) or a wildcard.
+        """Bind and serve a host: an address, a name, ``localhost`` (both families) or a wildcard.
 
         Args:
             host: ``""``, None or ``::`` is every address of both families.
             port: 0 lets the kernel choose one port for all addresses.
-            family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
+            family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of this family.
 
         Returns:
-            The addresses bound, as (host, port).
+            The bound addresses, as (host, port).
 
         Raises:
             ServerError: An address cannot be bound; nothing stays open.
@@ -232,7 +232,7 @@ class Endpoint:
         return self._add_all(sockets)
 
     def adopt(self) -> list[tuple[str, int]]:
-        """Serve this worker's sockets of the shared port, and what other workers hand over.
+        """Serve this worker's sockets of the shared port, and packets from other workers.
 
         Returns:
             The addresses, as (host, port).
@@ -270,7 +270,7 @@ class Endpoint:
 
         Raises:
             ServerError: The endpoint is closed, or a server cannot watch the socket.
-            UnreachableError: A client cannot: there is no file descriptor left.
+            UnreachableError: A client cannot watch it: no file descriptor is left.
             WebTransportError: The engine cannot use the socket; it is closed.
         """
         quic = None
@@ -297,7 +297,7 @@ class Endpoint:
     def _unusable(self, error: OSError) -> WebTransportError:
         kind = ServerError if self._is_server else UnreachableError
         return kind(
-            f"Cannot use a UDP socket: {explain_os_error(error)}", details={"errno": error.errno}
+            f"cannot use a UDP socket: {explain_os_error(error)}", details={"errno": error.errno}
         )
 
     def close_socket(self, udp: UdpSocket) -> None:
@@ -307,7 +307,7 @@ class Endpoint:
             self._release_socket(udp)
 
     def socket_for(self, family: int) -> UdpSocket:
-        """The first socket that reaches addresses of ``family``; opened when there is none.
+        """Return the first socket for addresses of ``family``; open one if there is none.
 
         Raises:
             UnreachableError: The family is not available.
@@ -328,12 +328,12 @@ class Endpoint:
         ticket: bytes | None = None,
         token: bytes | None = None,
     ) -> QuicConnection:
-        """Start a connection; ``handler`` hears ``handshake_completed`` or ``connection_closed``.
+        """Start a connection; ``handler`` gets ``handshake_completed`` or ``connection_closed``.
 
         Args:
-            remote: Where to.
+            remote: The server's address.
             server_name: Name to send and to verify.
-            handler: Hears the facts about the connection.
+            handler: Gets the events of the connection.
             udp: Socket to use; by default one of the right family.
             tls: TLS configuration; by default the endpoint's.
             ticket: Session ticket of an earlier connection.
@@ -345,7 +345,7 @@ class Endpoint:
             ConfigurationError: A parameter cannot be used.
         """
         if self._closed:
-            raise ConnectionError("The endpoint is closed; open a new one to connect")
+            raise ConnectionError("the endpoint is closed; open a new one to connect")
         chosen = self.socket_for(remote.family) if udp is None else udp
         return self._quic.connect(
             chosen.quic,
@@ -361,7 +361,7 @@ class Endpoint:
     def migrate(self, connection: Transport, udp: UdpSocket) -> None:
         """Move a client connection to another socket of this endpoint.
 
-        ``path_changed`` of its handler tells the outcome.
+        ``path_changed`` of its handler reports the outcome.
 
         Raises:
             ConnectionError: The peer forbids it, or the connection is closed.
@@ -369,7 +369,7 @@ class Endpoint:
         connection.migrate(udp.quic, udp.address, self._now())
 
     def flush(self) -> None:
-        """Send now what is queued, instead of at the end of this loop turn.
+        """Send queued data now, instead of at the end of this loop turn.
 
         Raises:
             ConfigurationError: The caller runs in another event loop or thread.
@@ -380,7 +380,7 @@ class Endpoint:
             self._run()
 
     def close(self) -> None:
-        """Release everything at once: handlers hear ``connection_closed``, no packet is sent.
+        """Release everything at once: handlers get ``connection_closed``, no packet is sent.
 
         Idempotent; may be called from a handler.
         """
@@ -410,11 +410,10 @@ class Endpoint:
                 self._unblocked.set_result(None)
 
     async def aclose(self, timeout: float = 1.0) -> None:
-        """Send what connections closed in this turn still have to say, then ``close()``.
+        """Send the last packets of connections that were closed in this turn, then ``close()``.
 
         Args:
-            timeout: Longest wait in seconds for a socket that takes no packets; more than
-                one are taken for one, and fewer than a tenth for a tenth.
+            timeout: Seconds to wait for a socket that takes no packets, limited to 0.1 to 1.
 
         Cancellation:
             Safe; the endpoint is closed at once.
@@ -429,7 +428,7 @@ class Endpoint:
             self.close()
 
     async def wait_sent(self) -> None:
-        """Give all packets that may be sent now to the kernel.
+        """Pass all packets that may be sent now to the kernel.
 
         Cancellation:
             Safe.
@@ -452,8 +451,8 @@ class Endpoint:
                 self._on_writable()
             if self._closed or not mask & ~select.EPOLLOUT:
                 return
-        # What stays in the kernel after a full batch makes the descriptor
-        # readable again: the loop calls back after everybody else had a turn.
+        # If packets are left in the kernel after a full batch, the descriptor is
+        # readable again: the loop calls back after all others had a turn.
         self._quic.receive(udp.quic, self._now())
         if not self._closed:
             self._settle()
@@ -469,7 +468,7 @@ class Endpoint:
             self._settle()
 
     def _schedule_flush(self) -> None:
-        """What the engine calls, once per turn: its owner wants something sent."""
+        """Called by the engine, once per turn, when there is something to send."""
         try:
             if asyncio.get_running_loop() is not self._loop:
                 self._check_thread()
@@ -479,7 +478,7 @@ class Endpoint:
             self._flush_handle = self._loop.call_soon(self._on_flush)
 
     def _check_thread(self) -> None:
-        """Refuse callers of another event loop or thread; what they did is sent all the same."""
+        """Refuse callers from another event loop or thread; what they queued is still sent."""
         running = running_loop()
         if running is None and threading.get_ident() == self._thread and not self._loop.is_closed():
             return  # between two runs of the loop
@@ -529,7 +528,7 @@ class Endpoint:
         self._timer = self._loop.call_later(delay, self._on_timer)
 
     def _watch_writable(self) -> None:
-        """Watch the sockets that are full; if none is, go on in the next turn."""
+        """Watch the sockets that are full; if none is, continue in the next turn."""
         if self._retry_handle is not None or any(udp.is_full for udp in self._sockets):
             return
         for udp in self._sockets:
@@ -567,12 +566,12 @@ class Endpoint:
         return [udp.address for udp in added]
 
     def _release_socket(self, udp: UdpSocket) -> None:
-        if not self._loop.is_closed():  # it may be over before its sockets are given back
+        if not self._loop.is_closed():  # it may be closed before its sockets are released
             self._loop.remove_reader(udp.poller.fileno())
         udp.quic.close()
         udp.close()
         if udp.is_full and not self._closed and self._retry_handle is None:
-            # Perhaps it was the one that packets wait for.
+            # Packets may have been waiting for this socket.
             self._retry_handle = self._loop.call_soon(self._on_writable)
 
     def _report(self, exc: BaseException) -> None:
@@ -580,15 +579,15 @@ class Endpoint:
             self._on_error(exc)
             return
         if self._loop.is_closed() and isinstance(exc, RuntimeError):
-            return  # whoever waited went with the loop: nobody is left to be told
-        # A packet that shows a mistake here can be sent again and again.
+            return  # all waiting callers ended with the loop: nobody is left to report to
+        # A peer can repeat a packet that triggers a bug here.
         note = shared_log(_logger).admit(error_kind(exc))
         if note is None:
             return
         self._loop.call_exception_handler(
-            {"message": f"Exception in a QUIC connection handler{note}", "exception": exc}
+            {"message": f"exception in a QUIC connection handler{note}", "exception": exc}
         )
 
     def _check_open(self, what: str) -> None:
         if self._closed:
-            raise ServerError(f"Cannot {what}: the endpoint is closed; open a new one")
+            raise ServerError(f"cannot {what}: the endpoint is closed; open a new one")

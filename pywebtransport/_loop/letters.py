@@ -1,6 +1,6 @@
-"""Packets between workers, in the form that the engine gives and takes, made without it.
+"""Packets between workers, in the format of the engine, but built without an engine.
 
-For what waits in the sockets of a worker that is gone: its parent has no engine.
+Used for packets that wait in the sockets of a worker that has ended: its parent has no engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Letter", "letter", "payload_of", "receive_letters"]
 
-# Number of the socket, ECN, lengths of the local and the remote address, how often handed on.
+# Number of the socket, ECN, lengths of the local and the remote address, how often forwarded.
 _HEAD = struct.Struct("BBBBB")
 _IN = struct.Struct("=H2s4s8x")
 _IN6 = struct.Struct("=H2s4s16sI")
@@ -24,7 +24,7 @@ _IP_PKTINFO = 8
 _UDP_GRO = 104
 _CONTROL_BYTES = 256
 _LARGEST = 1 << 16
-# Packets that are taken at a time; a full socket buffer has fewer that are worth it.
+# How many packets are read at once; a full socket buffer has fewer useful ones.
 _MOST = 8192
 
 
@@ -37,18 +37,18 @@ class Letter(NamedTuple):
 
 
 def letter(position: int, found: Letter) -> bytes:
-    """What ``QuicEndpoint.receive_foreign`` takes.
+    """Return a packet in the format of ``QuicEndpoint.receive_foreign``.
 
     Args:
         position: Number of the socket among those of a worker.
-        found: What was in it.
+        found: The packet.
     """
     head = _HEAD.pack(position, 0, len(found.local), len(found.remote), 1)
     return head + found.local + found.remote + found.payload
 
 
 def payload_of(message: bytes) -> bytes:
-    """The UDP payload in a packet between workers; empty when there is none."""
+    """Return the UDP payload of a packet between workers; empty if there is none."""
     if len(message) < _HEAD.size:
         return b""
     _, _, local, remote, _ = _HEAD.unpack_from(message)
@@ -56,7 +56,7 @@ def payload_of(message: bytes) -> bytes:
 
 
 def receive_letters(sock: socket.socket) -> Iterator[Letter]:
-    """Take what waits in a UDP socket, at most some thousand packets."""
+    """Read the packets that wait in a UDP socket, at most some thousand."""
     bound = sock.getsockname()
     for _ in range(_MOST):
         try:

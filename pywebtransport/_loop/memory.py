@@ -21,7 +21,7 @@ __all__ = ["MemoryEndpoint"]
 
 _Address: TypeAlias = tuple[str, int]
 _ANY_ADDRESS = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
-# Packets of one instant may be more than the engine takes in one call.
+# More packets may arrive at the same time than the engine accepts in one call.
 _BATCH = 1024
 _NO_SOCKETS = "the configuration names a network in memory, which has no sockets"
 
@@ -43,7 +43,7 @@ class MemoryEndpoint(Endpoint):
     Args:
         network: Carries the packets.
         settings: As for ``Endpoint``.
-        **switches: What else ``Endpoint`` takes; nothing about sockets.
+        **switches: Other arguments of ``Endpoint``, except those for sockets.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class MemoryEndpoint(Endpoint):
     async def resolve(
         self, host: str, port: int, *, family: int = socket.AF_UNSPEC
     ) -> list[RemoteAddress]:
-        """The addresses that the network knows for a host.
+        """Return the addresses that the network knows for a host.
 
         Raises:
-            UnreachableError: There is none.
+            UnreachableError: It knows none.
         """
         return self._found(host, port, family, self._network.resolve(host))
 
@@ -88,13 +88,13 @@ class MemoryEndpoint(Endpoint):
             for udp in bound:
                 self.close_socket(udp)
             raise ServerError(
-                f"Cannot bind {host} port {port}: {explain_os_error(error)}",
+                f"cannot bind {host} port {port}: {explain_os_error(error)}",
                 bind_address=(host or "", port),
             ) from error
         return [udp.address for udp in bound]
 
     def take(self, sockets: list[socket.socket]) -> list[_Address]:
-        """There is no use for sockets here.
+        """Refuse: a network in memory has no sockets.
 
         Raises:
             ServerError: Always.
@@ -102,7 +102,7 @@ class MemoryEndpoint(Endpoint):
         raise ServerError(_NO_SOCKETS)
 
     def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
-        """As ``Endpoint.open_socket``: one more address, for instance to migrate to."""
+        """As ``Endpoint.open_socket``: add an address, for instance to migrate to."""
         self._check_open("open a socket")
         host, port = ("", 0) if local is None else local[:2]
         if host in ("", *_ANY_ADDRESS.values()):
@@ -111,7 +111,7 @@ class MemoryEndpoint(Endpoint):
             return self._attach(family, (host, port))
         except OSError as error:
             raise UnreachableError(
-                f"Cannot bind {host} port {port}: {explain_os_error(error)}"
+                f"cannot bind {host} port {port}: {explain_os_error(error)}"
             ) from error
 
     def connect(
@@ -127,7 +127,7 @@ class MemoryEndpoint(Endpoint):
     ) -> QuicConnection:
         """As ``Endpoint.connect``."""
         if self._closed:
-            raise ConnectionError("The endpoint is closed; open a new one to connect")
+            raise ConnectionError("the endpoint is closed; open a new one to connect")
         chosen = self.socket_for(remote.family) if udp is None else udp
         return self._quic.connect(
             None,
@@ -155,7 +155,7 @@ class MemoryEndpoint(Endpoint):
             if family in (socket.AF_UNSPEC, kind)
         ]
         if not found:
-            raise UnreachableError(f"{host} is no host of the network in memory")
+            raise UnreachableError(f"{host} is not a host of the network in memory")
         return found
 
     def _attach(self, family: int, address: _Address) -> UdpSocket:

@@ -23,14 +23,14 @@ _T = TypeVar("_T")
 
 
 class RemoteAddress(NamedTuple):
-    """One address of a host: ``family`` and what ``socket.connect`` would take."""
+    """One address of a host: its family and an address for ``socket.connect``."""
 
     family: int
     sockaddr: tuple[Any, ...]
 
     @property
     def name(self) -> str:
-        """Address and port, for people."""
+        """Address and port for messages."""
         return f"{self.sockaddr[0]} port {self.sockaddr[1]}"
 
 
@@ -52,8 +52,8 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
 
     Raises:
         UnreachableError: The name has no address.
-        ConfigurationError: It is no valid international name, or an address that only
-            servers listen at.
+        ConfigurationError: It is not a valid international name, or it is an address that only
+            servers can use.
 
     Cancellation:
         Safe; the resolver's thread of the loop finishes on its own.
@@ -74,7 +74,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         found = _parse_literal(name, port, family)
         is_literal = bool(found)
         if not found and ":" in name:
-            # A zone that there is not: some loops would leave it out.
+            # The zone does not exist: some loops would ignore it.
             raise socket.gaierror(socket.EAI_NONAME, "there is no such address")
         if not found:
             loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         text, known = explain_os_error(exc), isinstance(exc, socket.gaierror | UnicodeError)
         hint = f"; {_resolve_hint(name)}" if known and "ulimit" not in text else ""
         raise UnreachableError(
-            f"Cannot resolve host '{printable(host)}': {text}{hint}",
+            f"cannot resolve host '{printable(host)}': {text}{hint}",
             details={"host": host, "port": port, "errno": code},
         ) from exc
     addresses = [
@@ -94,7 +94,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
     ]
     if not addresses:
         raise UnreachableError(
-            f"Host '{printable(host)}' has no IPv4 or IPv6 address; check the name",
+            f"host '{printable(host)}' has no IPv4 or IPv6 address; check the name",
             details={"host": host, "port": port},
         )
     possible = [address for address in addresses if not _is_unspecified(address)]
@@ -103,7 +103,7 @@ async def resolve(host: str, port: int, *, family: int = socket.AF_UNSPEC) -> li
         if is_literal:
             raise invalid_config(key="host", value=host, reason=f"it is no address of {_NO_HOST}")
         raise UnreachableError(
-            f"Host '{printable(host)}' has the address {addresses[0].sockaddr[0]} alone, which is "
+            f"host '{printable(host)}' has only the address {addresses[0].sockaddr[0]}, which is "
             f"none of {_NO_HOST}; a filtering name server may have answered",
             details={"host": host, "port": port},
         )
@@ -127,10 +127,10 @@ def _resolve_hint(name: str) -> str:
 
 
 def _parse_literal(name: str, port: int, family: int) -> list[Any]:
-    """What ``getaddrinfo`` says of an IP literal; empty for anything else.
+    """Return what ``getaddrinfo`` returns for an IP literal; empty for anything else.
 
     The loop's ``getaddrinfo`` runs in a thread, which costs more than a tenth
-    of a connection to a server next door. A literal needs none.
+    of a connection to a nearby server. A literal needs no thread.
     """
     if ":" not in name and not name[-1:].isdigit():
         return []
@@ -164,23 +164,23 @@ async def connect_staggered(
 
     The next attempt starts when the previous one failed, or ``delay`` seconds
     after it started. The first that succeeds wins; the others are cancelled
-    and awaited, so an attempt must clean up after itself when cancelled. Two
-    attempts that finish in the same turn: the earlier address wins, and the
-    other's result is passed to its ``close()`` if it has one.
+    and awaited, so an attempt must clean up after itself when cancelled. If two
+    attempts finish in the same turn, the earlier address wins, and the result of
+    the other is closed if it has a ``close()``.
 
     Args:
         addresses: In order of preference; never empty.
         attempt: Starts one attempt; its result must be usable at once.
         delay: Seconds between attempts.
-        failures: Gets the address and error of each attempt when it fails, also for a
-            caller that gives up, or that connects in the end.
+        failures: Receives the address and error of each failed attempt, even if another
+            attempt succeeds or the caller gives up.
 
     Returns:
         The result of the winning attempt.
 
     Raises:
-        Exception: All attempts failed: the error of the one that got furthest; with
-            several addresses its ``details["attempts"]`` lists them all
+        Exception: All attempts failed. This is the error of the one that got furthest; if there
+            are several addresses, ``details["attempts"]`` lists all errors
             (``combine_errors``).
 
     Cancellation:
@@ -220,9 +220,9 @@ async def connect_staggered(
 async def _first_success(
     tasks: list[asyncio.Task[_T]], *, newest: asyncio.Task[_T] | None, delay: float
 ) -> asyncio.Task[_T] | None:
-    """Wait for a success; give up when ``newest`` failed or ``delay`` passed.
+    """Wait for a success; give up when ``newest`` fails or ``delay`` seconds have passed.
 
-    With ``newest`` None (no further address) wait until all have ended.
+    If ``newest`` is None (there are no more addresses), wait until all have ended.
     """
     loop = asyncio.get_running_loop()
     deadline = None if newest is None else loop.time() + delay
@@ -240,7 +240,7 @@ async def _first_success(
 
 
 async def _cancel_losers(tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T] | None) -> None:
-    """End every attempt but the winner's; that one too when nobody waits for it any more."""
+    """End all attempts except the winner's; that one too if no caller waits for it any more."""
     for task in tasks:
         if task is not winner:
             task.add_done_callback(_discard)
@@ -254,7 +254,7 @@ async def _cancel_losers(tasks: list[asyncio.Task[_T]], winner: asyncio.Task[_T]
 
 
 def _discard(task: asyncio.Task[_T]) -> None:
-    """Close the result of an attempt that nobody takes."""
+    """Close the unused result of an attempt."""
     if task.cancelled() or task.exception() is not None:
         return
     close = getattr(task.result(), "close", None)

@@ -30,36 +30,37 @@ __all__ = ["SharedPort", "WorkerSockets"]
 # <linux/socket.h>; the socket module does not have it.
 _SO_ATTACH_REUSEPORT_CBPF = 51
 
-# Packets on their way between workers, bytes per worker; more are dropped, as
-# a full socket buffer would.
+# Bytes of packets that may wait between workers, per worker; more are dropped, as by a full
+# socket buffer.
 _MAILBOX_BYTES = 1 << 20
 _MAILBOX_READS = 64
-# Longest message: a UDP payload, both addresses and a head.
+# Longest message: a UDP payload, both addresses and a header.
 _MESSAGE_BYTES = 1 << 16 | 1 << 10
 
 _SECRET_BYTES = 32
 
-# Workers that may have a successor while they still drain, at a time.
+# How many draining workers may have a successor at the same time.
 _MOST_SPARE = 16
 
 
 @dataclass
 class WorkerSockets:
-    """What one worker process needs for its part of a shared port.
+    """Everything that one worker process needs for its part of a shared port.
 
-    The descriptors stay open in the process that made the ``SharedPort``: what arrives for a
-    worker that is gone is not lost, and the kernel's numbering of the sockets never changes.
+    The descriptors stay open in the process that created the ``SharedPort``, so that packets
+    for a worker that has ended are not lost, and the kernel's numbering of the sockets never
+    changes.
 
     Attributes:
         index: Number of the worker, from 0.
         count: How many workers there are.
-        number: Of the seat, first byte of its connection IDs. The successor of a worker that
-            still drains has another one.
-        secret: Random, the same for all, for a server that has no secret of its own.
+        number: Number of the seat, the first byte of its connection IDs. The successor of a
+            draining worker has another one.
+        secret: Random, the same for all workers, for a server without a configured secret.
         sockets: Bound UDP sockets, one for each address.
         mailbox: Packets that other workers received for this one.
         mailboxes: Where to send packets, by seat.
-        steering: Which seat gets what, as far as this process knows.
+        steering: Which seat gets which packets, as far as this process knows.
     """
 
     index: int
@@ -74,7 +75,7 @@ class WorkerSockets:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The part of the engine's settings that workers have in common, and the number."""
+        """The engine settings that all workers share, and the seat number."""
         return {
             "worker_index": self.number,
             "worker_count": len(self.mailboxes),
@@ -82,12 +83,12 @@ class WorkerSockets:
         }
 
     def follow(self, on_steering: Callable[[Steering], object]) -> None:
-        """Hear of the tables: now, and when they change."""
+        """Call a function with the tables: now, and when they change."""
         self._on_steering = on_steering
         on_steering(self.steering)
 
     def unfollow(self) -> None:
-        """Hear nothing more."""
+        """Undo ``follow``."""
         self._on_steering = None
 
     def steer(self, steering: Steering) -> None:
@@ -97,35 +98,35 @@ class WorkerSockets:
             self._on_steering(steering)
 
     def forward(self, seat: int, packet: bytes) -> None:
-        """Hand a packet of another worker over; a full mailbox drops it."""
+        """Pass a packet to the worker it belongs to; a full mailbox drops it."""
         _post(self.mailboxes, seat, packet)
 
     def take(self) -> list[bytes]:
-        """Packets that others received for this worker; a bounded number at a time."""
+        """Return packets that others received for this worker; a limited number at a time."""
         return _take(self.mailbox, _MAILBOX_READS)
 
 
 class SharedPort:
-    """The sockets of all workers on one host and port, held by their parent.
+    """The sockets of all workers on one host and port, owned by their parent process.
 
-    Packets with a connection ID of a worker go to that worker's socket, also
-    after the client changed its address. A client's first packets, whose
-    connection ID is its own choice, go to a worker that depends on nothing
-    but that ID, so all of a handshake stays together. See ``Steering``.
+    Packets with a connection ID of a worker go to that worker's socket, even after the client
+    changed its address. A client chooses the connection ID of its first packets itself; the
+    worker for these depends only on that ID, so all packets of a handshake reach the same
+    worker. See ``Steering``.
 
-    There are more seats than workers, so that the successor of a worker that drains is bound
-    before no new client goes to the old one.
+    There are more seats than workers, so that the successor of a draining worker is bound
+    before the old worker stops receiving new clients.
 
-    Where the kernel does not steer, or further sockets cannot be bound beside those that were
-    passed, all workers read the same sockets and hand each other what is not theirs: nothing is
-    lost, but most packets take one step more.
+    If the kernel cannot steer packets, or more sockets cannot be bound next to those that were
+    passed, all workers read the same sockets and forward packets to each other: nothing is
+    lost, but most packets take one more step.
 
     Args:
         host: As for ``Endpoint.bind``.
         port: UDP port; 0 lets the kernel choose one for all.
-        count: Workers, 1 to 256.
-        family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of it.
-        sockets: Bound sockets to serve instead of binding any; owned from now on.
+        count: How many workers, 1 to 256.
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``: only addresses of this family.
+        sockets: Bound sockets to serve instead of binding new ones; taken over.
 
     Raises:
         ServerError: An address cannot be bound, for instance because it is in use.
@@ -146,7 +147,7 @@ class SharedPort:
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._steering = Steering.initial(count)
         self._first: list[socket.socket] = list(sockets)
-        # By seat; those of the first are ``_first``. Empty while all workers read those.
+        # By seat; those of the first seat are ``_first``. Empty if all workers read those.
         self._others: list[list[socket.socket]] = []
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         self._unsteered: str | None = None
@@ -160,7 +161,7 @@ class SharedPort:
             self.close()
             if isinstance(error, OSError) and not isinstance(error, WebTransportError):
                 raise ServerError(
-                    f"Cannot share a port among {count} workers: {explain_os_error(error)}",
+                    f"cannot share a port among {count} workers: {explain_os_error(error)}",
                     bind_address=(host or "", port),
                     details={"errno": error.errno},
                 ) from error
@@ -168,21 +169,21 @@ class SharedPort:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """The addresses bound, as (host, port)."""
+        """The bound addresses, as (host, port)."""
         return [sock.getsockname()[:2] for sock in self._first]
 
     @property
     def seats(self) -> int:
-        """How many workers may live at a time, those that drain included."""
+        """How many workers may exist at the same time, including draining ones."""
         return self._seats
 
     @property
     def unsteered(self) -> str | None:
-        """Why all workers read the same sockets; None: they do not."""
+        """Why all workers read the same sockets; None if each has its own."""
         return self._unsteered
 
     def seat(self, number: int, index: int | None = None) -> WorkerSockets:
-        """A seat, for worker ``index`` (by default that of the same number)."""
+        """Return a seat for worker ``index`` (default: the worker with the same number)."""
         return WorkerSockets(
             index=number if index is None else index,
             count=self._count,
@@ -195,14 +196,14 @@ class SharedPort:
         )
 
     def steer(self, steering: Steering) -> None:
-        """From now on packets go where these tables say."""
+        """Steer packets by these tables from now on."""
         self._steering = steering
         if self._unsteered is None:
             for sock in self._first:
                 _attach(sock, steering)
 
     def rescue(self, number: int) -> None:
-        """Give others what waits for a worker that is gone, as far as there is something."""
+        """Forward the packets that wait for a worker that has ended."""
         for message in _take(self._mailboxes[number][0], _MAILBOX_BYTES):
             self._hand_on(message)
         if self._unsteered is None:
@@ -219,7 +220,7 @@ class SharedPort:
                 self._mailboxes[other][0].close()
 
     def close(self) -> None:
-        """Give the port back. Idempotent."""
+        """Release the port. Idempotent."""
         _close(self._first)
         for sockets in self._others:
             _close(sockets)
@@ -236,10 +237,10 @@ class SharedPort:
             _post([sender for _, sender in self._mailboxes], taker, message)
 
     def _join(self) -> None:
-        """Bind the sockets of the other seats beside those of the first.
+        """Bind the sockets of the other seats next to those of the first.
 
-        Those were bound alone, so a port that another program uses is
-        found out. The order of binding is the kernel's numbering.
+        The first were bound exclusively, so that a port in use by another program is
+        detected. The kernel numbers the sockets in the order of binding.
         """
         if len(set(self.addresses)) < len(self._first):
             self._unsteered = "several of the sockets have one address"
@@ -250,13 +251,13 @@ class SharedPort:
                 first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 for others in self._others:
                     others.append(bind_shared(first))
-                # Only a socket that has others beside it takes the filter.
+                # Only a socket that shares its address accepts the filter.
                 if self._others:
                     _attach(first, self._steering)
         except (ServerError, OSError) as error:
             cause = error.__cause__ if isinstance(error, ServerError) else error
             if isinstance(cause, OSError) and is_lack_of_descriptors(cause):
-                raise  # it would be no less with one socket for all
+                raise  # one socket for all would need as many descriptors
             for others in self._others:
                 _close(others)
             self._others = []
@@ -302,7 +303,7 @@ def _take(mailbox: socket.socket, most: int) -> list[bytes]:
 
 
 def _open_mailbox() -> tuple[socket.socket, socket.socket]:
-    """Reader and writer of whole messages that nothing waits for."""
+    """Return reader and writer of a non-blocking message socket."""
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for sock in (reader, writer):
         sock.setblocking(False)

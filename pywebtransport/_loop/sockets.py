@@ -20,8 +20,8 @@ __all__ = [
     "unmapped",
 ]
 
-# How often another random port is tried when the one the kernel chose for the
-# first address is taken on the second.
+# How often another random port is tried if the port that the kernel chose for the
+# first address is in use on the second.
 _SAME_PORT_ATTEMPTS = 64
 
 
@@ -30,10 +30,10 @@ class BindAddress(NamedTuple):
 
     Attributes:
         family: ``socket.AF_INET`` or ``socket.AF_INET6``.
-        sockaddr: What ``socket.bind`` takes.
-        dual_stack: IPv6 wildcard that takes IPv4 as well.
-        optional: The machine may lack it; its absence is not an error as long
-            as another address of the same call could be bound.
+        sockaddr: The address for ``socket.bind``.
+        dual_stack: An IPv6 wildcard that also accepts IPv4.
+        optional: The machine may lack it; that is not an error if another
+            address of the same call could be bound.
     """
 
     family: int
@@ -45,10 +45,10 @@ class BindAddress(NamedTuple):
 def bind_addresses(
     host: str | None, port: int, *, family: int = socket.AF_UNSPEC
 ) -> list[BindAddress] | None:
-    """Tell what to bind for a host that needs no name service.
+    """Return the addresses to bind for a host that needs no name resolution.
 
-    ``localhost`` is both loopback addresses, since a client may try either.
-    An empty host or ``::`` is every address of both families on one socket.
+    ``localhost`` means both loopback addresses, because a client may try either.
+    An empty host or ``::`` means every address of both families on one socket.
 
     Args:
         host: IP literal, ``localhost``, ``::``, ``""`` or None.
@@ -69,7 +69,7 @@ def bind_addresses(
     ]
     if not kept:
         raise ServerError(
-            f"{host} is no {'IPv4' if family == socket.AF_INET else 'IPv6'} address; "
+            f"{host} is not an {'IPv4' if family == socket.AF_INET else 'IPv6'} address; "
             "see ip_family in the configuration",
             bind_address=(host or "", port),
         )
@@ -79,7 +79,7 @@ def bind_addresses(
 def _bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
     if not 0 <= port <= 65535:
         raise ServerError(
-            f"Port {port} is out of range: use 0 (any free port) to 65535",
+            f"port {port} is out of range: use 0 (any free port) to 65535",
             bind_address=(host or "", port),
         )
     if host in (None, "", "::"):
@@ -104,9 +104,9 @@ def _bind_addresses(host: str | None, port: int) -> list[BindAddress] | None:
 
 
 def unmapped(family: int, sockaddr: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
-    """Family and address for a socket; IPv4 in the form of IPv6 is for sockets of IPv4.
+    """Return family and address for a socket; an IPv4-mapped IPv6 address becomes IPv4.
 
-    ``::ffff:192.0.2.1`` needs a socket of both families, and ours have one each.
+    ``::ffff:192.0.2.1`` needs a dual-stack socket, and our sockets have one family each.
     """
     if family == socket.AF_INET6:
         mapped = ipaddress.IPv6Address(sockaddr[0]).ipv4_mapped
@@ -181,13 +181,13 @@ def open_udp_socket(family: int, local: tuple[Any, ...] | None = None) -> socket
         return _bind_one(BindAddress(family, local))
     except OSError as exc:
         raise UnreachableError(
-            f"Cannot open a UDP socket on {_show(local)}: {_explain(exc)}",
+            f"cannot open a UDP socket on {_show(local)}: {_explain(exc)}",
             details={"local_address": tuple(local[:2]), "errno": exc.errno},
         ) from exc
 
 
 class _PortTakenError(Exception):
-    """The port chosen by the kernel for the first address is taken on a later one."""
+    """The port that the kernel chose for the first address is in use on a later one."""
 
     def __init__(self, error: ServerError) -> None:
         super().__init__(str(error))
@@ -243,7 +243,7 @@ def _close_all(bound: list[socket.socket]) -> None:
             sock.close()
 
 
-# What a machine without the address family, or without the address, answers.
+# Errors of a machine that lacks the address family or the address.
 _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
@@ -269,7 +269,7 @@ def _show(sockaddr: tuple[Any, ...]) -> str:
 
 def _server_error(address: BindAddress, exc: OSError) -> ServerError:
     return ServerError(
-        f"Cannot bind UDP {_show(address.sockaddr)}: {_explain(exc)}",
+        f"cannot bind UDP {_show(address.sockaddr)}: {_explain(exc)}",
         bind_address=(address.sockaddr[0], address.sockaddr[1]),
         details={"errno": exc.errno},
     )

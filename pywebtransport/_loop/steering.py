@@ -1,4 +1,4 @@
-"""Which worker a packet belongs to: the tables, and the filter that reads them in the kernel."""
+"""Which worker gets a packet: the tables, and the kernel filter that applies them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["MAX_SEATS", "Steering", "steering_program"]
 # The number of a seat is one byte of a connection ID.
 MAX_SEATS = 256
 
-# What filters are written in, <linux/filter.h>.
+# The instructions of a filter, <linux/filter.h>.
 _LOAD_BYTE = 0x30
 _LOAD_BYTE_AT_X = 0x50
 _LOAD_WORD_AT_X = 0x40
@@ -31,18 +31,19 @@ _NOBODY = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Steering:
-    """Where packets go, by the number of the seat that each worker has.
+    """Where packets go, by the number of each worker's seat.
 
-    An ID of ours begins with the number of a seat. In a client's own choice the four bytes behind
-    the first choose a place, whose present worker gets the client; the clients of a place without
-    one are shared among all that take new clients. So a worker that leaves moves no client of the
-    others. The engine follows the same rule with what arrives elsewhere.
+    A connection ID of ours begins with the number of a seat. If a client chose the ID, bytes 1
+    to 4 of it select a place, and the current worker of that place gets the client. Clients
+    of a place without a worker are shared among all workers that take new clients. So clients of
+    the other workers do not move when a worker leaves. The engine applies the same rule to
+    packets that arrive at the wrong worker.
 
     Attributes:
-        homes: By place, the seat that takes its new clients; None: none does.
-        alive: Seats whose worker has connections, or may have some.
-        ends: All workers leave, and none follows: a new client is refused. Otherwise a worker
-            that takes none leaves it to others, those to come included.
+        homes: For each place, the seat that takes its new clients; None if there is none.
+        alive: Seats whose worker has, or may have, connections.
+        ends: All workers are leaving and none will follow: new clients are refused. Otherwise, a
+            worker that takes no new clients leaves them to others, including future workers.
     """
 
     homes: tuple[int | None, ...]
@@ -65,11 +66,11 @@ class Steering:
         return bytes(seat in self.alive for seat in range(MAX_SEATS))
 
     def ended(self) -> Steering:
-        """The same workers, when all of them leave."""
+        """Return the tables for the same workers when all of them are leaving."""
         return Steering((None,) * len(self.homes), self.alive, ends=True)
 
     def taker(self, payload: bytes) -> int | None:
-        """The seat for a packet whose own worker is gone; None: nobody takes new clients.
+        """Return the seat for a packet whose worker has ended; None if none takes new clients.
 
         Args:
             payload: A UDP payload.
@@ -85,7 +86,7 @@ class Steering:
 
 
 def steering_program(steering: Steering) -> bytes:
-    """Classic BPF that gives the number of the seat for a UDP payload.
+    """Return a classic BPF program that computes the seat number for a UDP payload.
 
     The connection ID begins at byte 1 of a packet with a short header and at byte 6 of one with a
     long header (RFC 8999 section 5). A client's choice is at least 8 bytes long (RFC 9000 section
@@ -125,7 +126,7 @@ def steering_program(steering: Steering) -> bytes:
 
 
 def _table(seats: Sequence[int | None]) -> Iterator[tuple[int, int, int, int]]:
-    """Give the seat whose index is loaded, unless there is none."""
+    """Return instructions that select the seat whose index is loaded, if there is one."""
     if list(seats) == list(range(len(seats))):
         yield (_GIVE_LOADED, 0, 0, 0)
         return
@@ -136,7 +137,7 @@ def _table(seats: Sequence[int | None]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Whole numbers in order as (first, last) of each run."""
+    """Split sorted integers into runs, as (first, last)."""
     first = last = -1
     for number in numbers:
         if number != last + 1 or first < 0:

@@ -20,13 +20,13 @@ __all__ = ["TunnelEndpoint"]
 class TunnelEndpoint(Endpoint):
     """A client endpoint with one connection and no socket.
 
-    The owner of the tunnel calls ``packets_received`` with what comes out of
-    it, and ``writable`` when ``send`` may succeed again. While ``send`` refuses,
-    at most one turn's packets wait here and the rest in the engine.
+    The owner of the tunnel calls ``packets_received`` with packets from the tunnel,
+    and ``writable`` when ``send`` may succeed again. While ``send`` returns False,
+    at most one turn's packets wait here, and the rest wait in the engine.
 
     Args:
-        send: Takes one packet; False when the tunnel has no room now.
-        local: Address that the connection shows as its own.
+        send: Sends one packet; returns False if the tunnel has no room now.
+        local: Address that the connection reports as its own.
         settings: As for ``Endpoint``.
         tls: TLS configuration.
         on_close: Called once, when the endpoint was closed.
@@ -62,9 +62,9 @@ class TunnelEndpoint(Endpoint):
         ticket: bytes | None = None,
         token: bytes | None = None,
     ) -> QuicConnection:
-        """As ``Endpoint.connect``; ``remote`` is what the connection shows, and ``udp`` is None."""
+        """As ``Endpoint.connect``; ``remote`` is only reported, and ``udp`` is None."""
         if self._closed:
-            raise ConnectionError("The endpoint is closed; open a new one to connect")
+            raise ConnectionError("the endpoint is closed; open a new one to connect")
         return self._quic.connect(
             None,
             remote.sockaddr,
@@ -78,15 +78,17 @@ class TunnelEndpoint(Endpoint):
         )
 
     def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
-        """There is none: the connection cannot leave its tunnel.
+        """Refuse: the connection cannot leave its tunnel.
 
         Raises:
             ConnectionError: Always.
         """
-        raise ConnectionError("a connection through a proxy cannot migrate; migrate the proxy's")
+        raise ConnectionError(
+            "a connection through a proxy cannot migrate; migrate the connection to the proxy"
+        )
 
     def packets_received(self, packets: list[bytes]) -> None:
-        """Packets came out of the tunnel."""
+        """Packets arrived through the tunnel."""
         if not self._closed:
             self._quic.receive_packets(packets, self._now())
         if not self._closed:
@@ -111,7 +113,7 @@ class TunnelEndpoint(Endpoint):
             self._quic.block()
 
     def _push(self) -> bool:
-        """Send what waits; False when the tunnel takes no more."""
+        """Send waiting packets; return False if the tunnel has no room."""
         backlog = self._backlog
         while backlog:
             if not self._send(backlog[0]):
@@ -120,4 +122,4 @@ class TunnelEndpoint(Endpoint):
         return True
 
     def _watch_writable(self) -> None:
-        """Nothing to watch: ``writable`` is called."""
+        """Do nothing: the tunnel calls ``writable``."""

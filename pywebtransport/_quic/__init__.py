@@ -57,5 +57,5 @@ if TYPE_CHECKING:
     def _shapes(
         connection: QuicConnection, stream: QuicStream, group: QuicGroup, info: CloseInfo
     ) -> tuple[Transport, Stream, Group, CloseInfoShape]:
-        """The floors above know the classes of the binding by these shapes."""
+        """Let mypy check that the classes of the binding match these protocols."""
         return connection, stream, group, info

@@ -41,7 +41,7 @@ _MAPPED[:] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
 cdef socklen_t _to_sockaddr(object address, int family, sockaddr_storage *out) except 0:
     """Fill ``out`` from (host, port[, flowinfo, scope]); IPv4 is mapped for an IPv6 socket.
 
-    ``host`` is an IP literal: names are resolved above.
+    ``host`` is an IP address: names are resolved by the layer above.
     """
     cdef sockaddr_in *v4 = <sockaddr_in *>out
     cdef sockaddr_in6 *v6 = <sockaddr_in6 *>out
@@ -90,7 +90,7 @@ cdef socklen_t _to_sockaddr(object address, int family, sockaddr_storage *out) e
 
 
 cdef tuple _from_sockaddr(const sockaddr_storage *address):
-    """(host, port), or None for no address; an IPv4-mapped address is shown as IPv4."""
+    """Return (host, port), or None for no address; an IPv4-mapped address becomes IPv4."""
     cdef const sockaddr_in *v4 = <const sockaddr_in *>address
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>address
     cdef char text[64]

@@ -4,7 +4,7 @@
 # pieces arrive before the application reads, they are appended to slabs: bytes
 # objects allocated with room to grow, from 4 KiB doubling to 64 KiB. A reader
 # that keeps up takes whole slabs: at most one shrinking resize, no second copy.
-# A stream that was seen to be in bulk starts with a slab at once.
+# A stream that is known to transfer bulk data starts with a slab at once.
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **obj, Py_ssize_t size) except -1
@@ -25,7 +25,7 @@ cdef int64_t _unread_bytes = 0
 
 
 cdef inline void rbuf_count(RecvBuffer *b, int64_t n) noexcept:
-    """n bytes came, or went."""
+    """Add n bytes to the total; negative n removes them."""
     global _unread_bytes
     b.buffered += n
     _unread_bytes += n
@@ -36,7 +36,7 @@ cdef inline PyObject **rbuf_ring(RecvBuffer *b) noexcept:
 
 
 cdef int rbuf_push(RecvBuffer *b, PyObject *chunk, bint front) except -1:
-    """Add a chunk (its reference is taken over, also on failure)."""
+    """Add a chunk; takes over its reference, even on failure."""
     cdef PyObject **ring
     cdef PyObject **bigger
     cdef uint32_t size, i
@@ -82,12 +82,12 @@ cdef PyObject *rbuf_pop(RecvBuffer *b) noexcept:
 
 
 cdef inline size_t rbuf_head_end(RecvBuffer *b) noexcept:
-    """Valid bytes of the oldest chunk."""
+    """Return the number of valid bytes of the oldest chunk."""
     return b.tail_len if b.count == 1 else <size_t>_rbuf_size(rbuf_ring(b)[b.head])
 
 
 cdef int rbuf_append(RecvBuffer *b, const uint8_t *data, size_t n) except -1:
-    """Copy n > 0 bytes to the end."""
+    """Append a copy of n > 0 bytes."""
     cdef PyObject *chunk
     cdef size_t room, size
     if b.count != 0:
@@ -103,7 +103,7 @@ cdef int rbuf_append(RecvBuffer *b, const uint8_t *data, size_t n) except -1:
             if n == 0:
                 return 0
             data += room
-        # The newest chunk is full: the stream delivers faster than it is read.
+        # The newest chunk is full: data arrives faster than it is read.
         if b.slab == 0:
             b.slab = MIN_SLAB
         elif b.slab < MAX_SLAB:
@@ -144,8 +144,8 @@ cdef bytes rbuf_take(RecvBuffer *b, size_t want):
     chunk = rbuf_pop(b)
     rbuf_count(b, -<int64_t>end)
     if end != <size_t>_rbuf_size(chunk):
-        # A slab that was not filled: its reader keeps up, so that the next may
-        # be smaller.
+        # The slab was not filled: the reader keeps up, so the next slab may be
+        # smaller.
         if end <= SMALL_TAIL:
             b.slab = 0
         elif 4 * end < b.slab and b.slab > MIN_SLAB:
@@ -191,13 +191,13 @@ cdef void rbuf_skip(RecvBuffer *b, size_t n) noexcept:
 
 
 cdef bytes rbuf_peek(RecvBuffer *b, size_t n):
-    """A copy of up to n bytes from the front."""
+    """Return a copy of up to n bytes from the front."""
     cdef bytes result
     if n > b.buffered:
         n = b.buffered
     if n == 0:
         return b""
-    # Not of size 1 with a NULL source by accident: that object would be shared.
+    # Never create an object of size 1 from a NULL source: it would be shared.
     result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
     rbuf_copy(b, <uint8_t *>PyBytes_AS_STRING(result), n)
     return result
@@ -212,7 +212,7 @@ cdef int rbuf_unread(RecvBuffer *b, bytes data) except -1:
     if n == 0:
         return 0
     if b.head_pos != 0:
-        # Only whole chunks can be behind the one put back.
+        # Only complete chunks can follow the one that is put back.
         end = rbuf_head_end(b)
         alone = b.count == 1
         rest = _rbuf_new(_rbuf_ptr(rbuf_ring(b)[b.head]) + b.head_pos,
@@ -231,7 +231,7 @@ cdef int rbuf_unread(RecvBuffer *b, bytes data) except -1:
 
 
 cdef void rbuf_clear(RecvBuffer *b) noexcept:
-    """Forget everything and free the storage."""
+    """Drop everything and free the memory."""
     while b.count != 0:
         _rbuf_decref(rbuf_pop(b))
     PyMem_Free(b.heap)

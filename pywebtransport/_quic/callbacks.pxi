@@ -48,7 +48,7 @@ cdef void _cb_conn_handshake(void *eu, qe_conn *c, void *cu) noexcept:
         endpoint._events = True
     except BaseException as exc:
         endpoint._keep(exc)
-        # Nobody will ever hear of this connection.
+        # This connection is never reported to anybody.
         qe_conn_close(c, 0, 1, NULL, 0)
 
 
@@ -148,7 +148,7 @@ cdef void _cb_stream_opened(void *eu, qe_conn *c, void *cu, qe_stream *s) noexce
         qe_stream_set_user(s, <void *>stream)
     except BaseException as exc:
         endpoint._keep(exc)
-        # Its bytes would be lost without a word.
+        # Otherwise its bytes would be lost silently.
         qe_conn_close(c, 0, 1, NULL, 0)
 
 

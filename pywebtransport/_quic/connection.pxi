@@ -100,7 +100,7 @@ cdef class QuicConnection:
     def open_stream(self, bint unidirectional):
         cdef QuicStream stream
         cdef int rc
-        self._check_open("Opening a stream")
+        self._check_open("opening a stream")
         stream = QuicStream.__new__(QuicStream)
         stream._conn = self
         stream._flags = F_LOCAL | (F_UNI if unidirectional else 0)
@@ -111,7 +111,7 @@ cdef class QuicConnection:
             self._streams.discard(stream)
             if rc == QE_ERR_STREAM_LIMIT:
                 return None
-            raise _error(rc, "Opening a stream")
+            raise _error(rc, "opening a stream")
         stream._id = qe_stream_id(stream._c)
         return stream
 
@@ -155,7 +155,7 @@ cdef class QuicConnection:
                 max_size=max(0, <Py_ssize_t>self.max_datagram_size - len(prefix)))
         if rc == QE_ERR_INVALID:
             raise _bad_value("priority", priority, "0, 1 or 2")
-        error = _error(rc, "Sending a datagram")
+        error = _error(rc, "sending a datagram")
         if isinstance(error, _exc.DatagramError):
             error.datagram_size = size
         raise error
@@ -164,7 +164,7 @@ cdef class QuicConnection:
                             int priority, uint64_t deadline) except -32768:
         """The engine's result; it has no such code."""
         if self._c == NULL:
-            self._check_open("Sending a datagram")
+            self._check_open("sending a datagram")
         return qe_conn_send_datagram(
             self._c, group._c if group is not None else NULL,
             <const uint8_t *>PyBytes_AS_STRING(prefix), <size_t>PyBytes_GET_SIZE(prefix),
@@ -184,7 +184,7 @@ cdef class QuicConnection:
         rc = qe_conn_close(self._c, application, value, <const uint8_t *>PyBytes_AS_STRING(text),
                            <size_t>PyBytes_GET_SIZE(text))
         if rc < 0 and rc != QE_ERR_CLOSED:
-            raise _error(rc, "Closing the connection")
+            raise _error(rc, "closing the connection")
         self._endpoint._want_flush()
 
     def abandon(self):
@@ -203,14 +203,14 @@ cdef class QuicConnection:
     def new_group(self, owner):
         cdef QuicGroup group
         cdef int rc
-        self._check_open("Making a group")
+        self._check_open("making a group")
         group = QuicGroup.__new__(QuicGroup)
         group._conn = self
         group._owner = owner
         rc = qe_group_new(self._c, <void *>group, &group._c)
         if rc < 0:
             group._c = NULL
-            raise _error(rc, "Making a group")
+            raise _error(rc, "making a group")
         if self._groups is None:
             self._groups = set()
         self._groups.add(group)
@@ -221,7 +221,7 @@ cdef class QuicConnection:
         cdef socklen_t n
         cdef qe_sock *c = NULL
         cdef int rc, family
-        self._check_open("Migrating")
+        self._check_open("migrating")
         if sock is None and self._endpoint._routed:
             family = AF_INET6 if ":" in local[0] else AF_INET
         elif sock is None or sock._c == NULL or sock._endpoint is not self._endpoint:
@@ -232,15 +232,15 @@ cdef class QuicConnection:
         n = _to_sockaddr(local, family, &address)
         rc = qe_conn_migrate(self._c, c, <const sockaddr *>&address, n, <uint64_t>now)
         if rc < 0:
-            raise _error(rc, "Migrating")
+            raise _error(rc, "migrating")
         self._endpoint._want_flush()
 
     def initiate_key_update(self, now):
         cdef int rc
-        self._check_open("Updating keys")
+        self._check_open("updating keys")
         rc = qe_conn_initiate_key_update(self._c, <uint64_t>now)
         if rc < 0:
-            raise _error(rc, "Updating keys")
+            raise _error(rc, "updating keys")
         self._endpoint._want_flush()
 
     def export_keying_material(self, bytes label not None, bytes context not None,
@@ -249,14 +249,14 @@ cdef class QuicConnection:
         cdef int rc
         if not 1 <= length <= 255 * 32:
             raise _bad_value("length", length, f"1 to {255 * 32} bytes")
-        self._check_open("Exporting keying material")
+        self._check_open("exporting keying material")
         result = PyBytes_FromStringAndSize(NULL, length)
         rc = qe_conn_export(self._c, PyBytes_AS_STRING(label), <size_t>PyBytes_GET_SIZE(label),
                             <const uint8_t *>PyBytes_AS_STRING(context),
                             <size_t>PyBytes_GET_SIZE(context),
                             <uint8_t *>PyBytes_AS_STRING(result), <size_t>length)
         if rc < 0:
-            raise _error(rc, "Exporting keying material")
+            raise _error(rc, "exporting keying material")
         return result
 
     # ----------------------------------------------------------------- private

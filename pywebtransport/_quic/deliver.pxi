@@ -57,7 +57,7 @@ cdef int _deliver_handshakes(QuicEndpoint self) except -1:
         except BaseException as exc:
             self._report(exc)
             if conn.handler is None and conn._c != NULL:
-                # INTERNAL_ERROR: nobody will look after it.
+                # INTERNAL_ERROR: the connection has no handler.
                 qe_conn_close(conn._c, 0, 1, NULL, 0)
                 self._want_flush()
     return 0
@@ -93,15 +93,15 @@ cdef int _deliver_facts(QuicEndpoint self) except -1:
     return 0
 
 cdef int _deliver_streams(QuicEndpoint self) except -1:
-    """The connections in turn: whoever had its share stands behind those that had none.
+    """Serve the connections in turn: after its share, a connection goes behind the others.
 
-    1: there are more, for a later turn.
+    Return 1 if there are more, for a later turn.
     """
     cdef QuicConnection conn
     while self._ready or self._ready_again:
         if _is_streams_slice_over(self):
             return 1
-        # In turn, so that connections which come and go do not starve the others.
+        # Alternate, so that short-lived connections do not starve the others.
         self._ready_first = not self._ready_first
         if self._ready and (self._ready_first or not self._ready_again):
             conn = self._ready.popleft()
@@ -112,7 +112,7 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
     return 0
 
 cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
-    """The rest of the slice is for facts of other kinds."""
+    """Return whether the rest of the slice belongs to other kinds of events."""
     return self._is_over(self._slice // 4, self._most_woken // 4)
 
 cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
@@ -169,10 +169,10 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
                 conn._dgram_bytes -= <size_t>PyBytes_GET_SIZE(datagram)
             self._dgram_conns.append(conn)
             self._events = True
-        # Who gets them runs next, and may well answer: see receive().
+        # The receiver runs next, and is likely to answer: see receive().
         self._woken += 1
         if len(datagrams) > SLICE_CALLS:
-            self._told = SLICE_CALLS  # one call, but the work of many: look at the clock
+            self._told = SLICE_CALLS  # one call with the work of many: look at the clock
         begun = _clock()
         try:
             conn.handler.datagrams_received(datagrams)
@@ -247,7 +247,7 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
             return 0
         done += 1
         if stream._flags & F_IN_READY:
-            kept.append(stream)  # what it brought comes first
+            kept.append(stream)  # its data comes first
             continue
         stream._wake_all()
         stream._give_stream_credit()

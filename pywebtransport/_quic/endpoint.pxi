@@ -69,7 +69,7 @@ cdef class QuicEndpoint:
             raise RuntimeError("QuicEndpoint cannot be initialised twice")
         if is_server:
             if tls is None:
-                raise _exc.ConfigurationError("A server needs a TLS configuration: give tls",
+                raise _exc.ConfigurationError("a server needs a TLS configuration: give tls",
                                               config_key="tls")
             if not callable(accept):
                 raise _bad_value("accept", accept, "a callable that returns a handler")
@@ -120,7 +120,7 @@ cdef class QuicEndpoint:
                 raise _exc.ConfigurationError(
                     f"qlog is not safe with the installed ngtcp2 {NGTCP2_VERSION}: "
                     "it needs 1.23 or newer; leave it off", config_key="qlog", config_value=True)
-            raise _error(rc, "Creating the endpoint")
+            raise _error(rc, "creating the endpoint")
         self._schedule_flush = schedule_flush
 
     def __del__(self):
@@ -146,21 +146,21 @@ cdef class QuicEndpoint:
         cdef int wanted = 0
         cdef int rc
         cdef uint32_t size = _u32("buffer_size", buffer_size)
-        self._check_open("Adding a socket")
+        self._check_open("adding a socket")
         for name in features:
             wanted |= _choice("features", name, _FEATURES)
         sock = QuicSocket.__new__(QuicSocket)
         sock._endpoint = self
         sock._fd = fd
         if getsockname(fd, <sockaddr *>&address, &n) != 0:
-            raise _system_error("Adding a socket")
+            raise _system_error("adding a socket")
         sock._family = address.ss_family
         if sock._family != AF_INET and sock._family != AF_INET6:
             raise _bad_value("fd", fd, "a bound UDP socket for IPv4 or IPv6")
         rc = qe_sock_new(&sock._c, self._e, fd, size, wanted)
         if rc < 0:
             sock._c = NULL
-            raise _error(rc, "Adding a socket")
+            raise _error(rc, "adding a socket")
         self._socks.append(sock)
         return sock
 
@@ -177,8 +177,8 @@ cdef class QuicEndpoint:
         self._check_process()
         self._begin(now)
         try:
-            # Whatever waits to be delivered, sockets are read: who floods one must not
-            # make the packets of others wait in the kernel behind its own.
+            # Read sockets even while deliveries wait: a flood on one socket must not keep
+            # the packets of others waiting in the kernel.
             self._inside = True
             with nogil:
                 n = qe_sock_recv(sock._c)
@@ -196,7 +196,7 @@ cdef class QuicEndpoint:
                     self._look_for_backlog()
                 self._check_failure()
             if n < 0:
-                self._report(_error(n, f"Receiving on socket {sock._fd}"))
+                self._report(_error(n, f"receiving on socket {sock._fd}"))
             self._leave_time()
             self._deliver()
             # Woken readers run next and are likely to write or to give
@@ -216,7 +216,7 @@ cdef class QuicEndpoint:
             return False
         self._check_process()
         self._packets += packets
-        del self._packets[MAX_PACKETS:]  # as a socket that is full
+        del self._packets[MAX_PACKETS:]  # like a full socket
         if self._busy or self._delivering:
             self._again = True
             return True
@@ -258,7 +258,7 @@ cdef class QuicEndpoint:
                 <const uint8_t *>PyBytes_AS_STRING(packet), <size_t>PyBytes_GET_SIZE(packet), now)
             self._left()
             if rc < 0:
-                self._report(_error(rc, "Reading a packet"))
+                self._report(_error(rc, "reading a packet"))
         self._check_failure()
         return 0
 
@@ -283,7 +283,7 @@ cdef class QuicEndpoint:
                 self._deliver()
             for packet in packets:
                 if self._e == NULL or self._late:
-                    break  # as at a socket that is full
+                    break  # like a full socket
                 self._take_foreign(packet, now)
             self._check_failure()
             self._deliver()
@@ -325,7 +325,7 @@ cdef class QuicEndpoint:
             head.remote_len, head.ecn, <const uint8_t *>p, n, head.hops, now)
         self._left()
         if rc < 0:
-            self._report(_error(rc, "Receiving from another worker"))
+            self._report(_error(rc, "receiving from another worker"))
         return 0
 
     def process(self, uint64_t now):
@@ -360,7 +360,7 @@ cdef class QuicEndpoint:
             self._has_backlog = s.backlog_packets > 0
 
     cdef int _serve_backlog(self, uint64_t now) except -1:
-        """Packets of connections that had more than their share, a quarter of a slice of them."""
+        """Handle packets of connections over their share, for a quarter of a slice."""
         cdef QuicSocket sock
         cdef uint64_t end = self._slice_end - self._slice // 4
         cdef int served = 0
@@ -398,7 +398,7 @@ cdef class QuicEndpoint:
         self._check_failure()
         self._deliver()
         if left < 0:
-            self._report(_error(left, "Processing"))
+            self._report(_error(left, "processing"))
             return 0
         if left > 0:
             self._dirty = True
@@ -411,7 +411,7 @@ cdef class QuicEndpoint:
         self._learn_cost(begun)
         self._flush_scheduled = False
         self._woken = 0
-        # Who is behind has two turns in each of the event loop: reading, and working off.
+        # With a backlog, each turn of the event loop has two here: reading, and the backlog.
         self._slice_end = begun + (
             self._slice // 2 if self._late or self._has_backlog else self._slice)
         if self._e != NULL:
@@ -419,11 +419,11 @@ cdef class QuicEndpoint:
         return 0
 
     cdef int _learn_cost(self, uint64_t begun) except -1:
-        """How long those take that are woken: what passes outside when a flush is due."""
+        """Estimate how long woken coroutines take: the time between turns if a flush is due."""
         cdef double most
         if self._ended == 0 or self._woken == 0:
             return 0
-        # Of both a share of an eighth is forgotten each time.
+        # Both decay by an eighth each time.
         self._outside = self._outside * 0.875 + <double>(begun - self._ended)
         self._outside_woken = self._outside_woken * 0.875 + <double>self._woken
         most = <double>self._slice * self._outside_woken / self._outside
@@ -431,14 +431,14 @@ cdef class QuicEndpoint:
         return 0
 
     cdef int _leave_time(self) except -1:
-        """Reading took its part of the slice: at least a quarter is for telling."""
+        """Extend the slice after reading: at least a quarter of it is for delivery."""
         self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
         return 0
 
     cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
-        """What is left to be told has to wait for the next turn, if there is one.
+        """Return whether the remaining deliveries have to wait for the next turn, if there is one.
 
-        So much time, and so many coroutines to wake, are left to others.
+        ``reserve`` nanoseconds and ``places`` coroutines to wake are left to others.
         """
         if self._e == NULL:
             return False
@@ -495,7 +495,7 @@ cdef class QuicEndpoint:
         cdef qe_conn *c = NULL
         cdef bytes name
         cdef int rc, family
-        self._check_open("Connecting")
+        self._check_open("connecting")
         if self._is_server:
             raise _exc.ConfigurationError("A server endpoint cannot connect; make a client one")
         if self._packets_out is not None:
@@ -527,7 +527,7 @@ cdef class QuicEndpoint:
             opt.remote_len = _to_sockaddr(remote, sock._family, &to)
             n = sizeof(source)
             if getsockname(sock._fd, <sockaddr *>&source, &n) != 0:
-                raise _system_error("Connecting")
+                raise _system_error("connecting")
             opt.sock = sock._c
         opt.remote = <const sockaddr *>&to
         opt.local = <const sockaddr *>&source
@@ -554,12 +554,12 @@ cdef class QuicEndpoint:
         self._left()
         if rc < 0:
             self._conns.discard(conn)
-            raise _error(rc, f"Connecting to {remote[0]} port {remote[1]}")
+            raise _error(rc, f"connecting to {remote[0]} port {remote[1]}")
         self._want_flush()
         return conn
 
     def set_tls(self, QuicTls tls not None):
-        self._check_open("Changing the TLS configuration")
+        self._check_open("changing the TLS configuration")
         if tls.is_server != self._is_server:
             raise _bad_value("tls", tls, "a TLS configuration made with the same is_server")
         qe_engine_set_tls(self._e, tls._c)
@@ -568,11 +568,11 @@ cdef class QuicEndpoint:
         cdef uint8_t raw[QE_MAX_SECRETS][32]
         cdef size_t n = _secrets(secrets, raw)
         cdef int rc
-        self._check_open("Changing the secrets")
+        self._check_open("changing the secrets")
         rc = qe_engine_set_secrets(self._e, raw, n)
         memset(raw, 0, sizeof(raw))
         if rc < 0:
-            raise _error(rc, "Changing the secrets")
+            raise _error(rc, "changing the secrets")
 
     def stop_accepting(self):
         if self._e != NULL:
@@ -607,8 +607,8 @@ cdef class QuicEndpoint:
         self._packets.clear()
         self._dirty = False
         if self._inside or qe_engine_in_upcall(e):
-            # An engine call is below, or runs on another thread: the garbage
-            # collector came by in a callback, say. Whoever made it frees the engine.
+            # An engine call is further down the stack or on another thread, for instance
+            # if the garbage collector ran in a callback. That call frees the engine.
             if not self._inside:
                 self._flush_scheduled = True
                 self._schedule_flush()
@@ -675,7 +675,7 @@ cdef class QuicEndpoint:
         """A copy of a connection in a forked process would use each nonce of its keys twice."""
         if self._forks != _forks:
             raise _exc.ConnectionError(
-                f"The endpoint was made in another process, of which process {_os.getpid()} is a fork; "
+                f"the endpoint was made in another process, of which process {_os.getpid()} is a fork; "
                 "make endpoints, clients and servers after forking")
         return 0
 
@@ -701,7 +701,7 @@ cdef class QuicEndpoint:
         return 0
 
     cdef int _report(self, object exc) except -1:
-        """An exception that is nobody's answer; it never stops the others."""
+        """Report an exception that no caller can receive; it never stops other work."""
         if isinstance(exc, (KeyboardInterrupt, SystemExit)):
             if self._fatal is None:
                 self._fatal = exc

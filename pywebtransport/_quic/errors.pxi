@@ -5,12 +5,12 @@ cdef str _text(const char *s):
 
 
 cdef object _system_error(str what):
-    """The exception for a system call of the binding itself; ``errno`` is set."""
+    """Return the exception for a system call of the binding itself; ``errno`` is set."""
     return _exc.ConnectionError(f"{what}: {_os.strerror(errno)}", details={"errno": errno})
 
 
 cdef object _error(int code, str what, dict details=None):
-    """The exception for a negative engine code; ``what`` says which operation failed."""
+    """Return the exception for a negative engine code; ``what`` names the operation."""
     cdef str last
     cdef dict facts = {"engine_error": code}
     if details is not None:
@@ -19,7 +19,7 @@ cdef object _error(int code, str what, dict details=None):
         return MemoryError(f"{what}: out of memory")
     if code == QE_ERR_INVALID:
         return _exc.ConfigurationError(
-            f"{what}: an argument is out of its range; see the documentation of the call",
+            f"{what}: an argument is out of range; see the documentation of the call",
             details=facts,
         )
     if code == QE_ERR_CLOSED:
@@ -72,7 +72,7 @@ cdef object _error(int code, str what, dict details=None):
 
 
 cdef object _stream_error(int code, str what, int64_t stream_id):
-    """Like _error, for one stream: closed means that the stream is."""
+    """As _error, for one stream: "closed" refers to the stream."""
     if code == QE_ERR_CLOSED:
         return _exc.StreamError(f"{what}: stream {stream_id} is closed",
                                 stream_id=stream_id, details={"engine_error": code})

@@ -1,12 +1,12 @@
 # Streams and datagrams of one session that share credit.
 #
-# The engine counts the streams whose handles are alive. A short stream can be
-# over in the engine before the layer above has read its header and knows its
-# session: such a stream is counted here, and the limit given to the engine is
-# lowered by as much, so that both together stay within the limit.
+# The engine counts the streams whose handles exist. A short stream can end in
+# the engine before the layer above has read its header and knows its session.
+# Such a stream is counted here, and the limit of the engine is lowered by the
+# same amount, so that both together stay within the limit.
 #
-# When a handle dies the engine takes the stream's bytes for consumed. Those
-# that the application has not read are taken off again until it reads them.
+# When a handle is freed, the engine counts the stream's bytes as consumed. Bytes
+# that the application has not read are subtracted until it reads them.
 
 cdef enum:
     GROUP_BLOCKED
@@ -98,13 +98,13 @@ cdef class QuicGroup:
         self._owner = None
 
     cdef int _detach(self) except -1:
-        """The handle dies: keep what it has counted."""
+        """The handle is freed: keep its counters."""
         qe_group_get_stats(self._c, &self._last)
         self._c = NULL
         return 0
 
     cdef uint64_t _consumed(self) noexcept:
-        """Body bytes that the application has read or given up."""
+        """Count body bytes that the application has read or dropped."""
         cdef qe_group_stats s
         if self._c == NULL:
             return self._last.bytes_consumed + self._late_consumed - self._unread
@@ -118,7 +118,7 @@ cdef class QuicGroup:
         return 0
 
     cdef int _note_late(self, uint64_t n) except -1:
-        """A dead stream with n body bytes joined, or the limit changed."""
+        """A stream without a handle joined with n body bytes, or the limit changed."""
         cdef qe_group_stats s
         self._late_received += n
         if self._c == NULL:

@@ -1,4 +1,4 @@
-"""What to do when the extension cannot be loaded: the answer that the linker does not give."""
+"""Explains what to do when the extension cannot be loaded, because the linker does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_versions", "explained"]
 _PACKAGE = Path(__file__).resolve().parent
 _EXTENSION = f"{__package__}._core"
 
-# As the linkers of glibc and of musl say it.
+# The messages of the dynamic linkers of glibc and musl.
 _NO_FILE = re.compile(
     r"(?P<file>lib[\w+.-]+?\.so(?:\.(?P<soversion>\d+))?[\d.]*): cannot open shared object file"
     r"|Error loading shared library (?P<file2>lib[\w+.-]+?\.so(?:\.(?P<soversion2>\d+))?[\d.]*):"
@@ -26,12 +26,12 @@ _NO_SYMBOL = re.compile(
 
 
 def _libraries() -> list[Library]:
-    """All of them, the longest symbol prefix first, since one is the beginning of another."""
+    """Return all libraries, the longest symbol prefix first: some begin with others."""
     return sorted(LIBRARIES, key=lambda item: -len(item.symbols))
 
 
 def _distribution() -> Distribution | None:
-    """The entry of the distribution that this runs on, or of the one that it derives from."""
+    """Return the entry of this distribution, or of the one that it derives from."""
     try:
         fields = platform.freedesktop_os_release()
     except OSError:
@@ -44,7 +44,7 @@ def _distribution() -> Distribution | None:
 
 
 def _install(library: Library, soversion: str) -> str:
-    """The sentence with the command that installs or updates a library."""
+    """Return a sentence with the command that installs or updates a library."""
     here = _distribution()
     if here is None:
         return f"install the package that has {library.library}"
@@ -53,7 +53,7 @@ def _install(library: Library, soversion: str) -> str:
 
 
 def _build_again() -> str:
-    """The sentence with the command that compiles the extension."""
+    """Return a sentence with the command that compiles the extension."""
     checkout = _PACKAGE.parents[1]
     if (checkout / "setup.py").is_file():
         return f"build it in {checkout}:\n  make build\nor, in a virtualenv,\n  pip install ."
@@ -63,12 +63,12 @@ def _build_again() -> str:
 
 
 def _builds() -> list[str]:
-    """File names of extensions that are there, for whatever Python."""
+    """Return the file names of built extensions, for any version of Python."""
     return sorted(path.name for path in _PACKAGE.glob("_core*.so"))
 
 
 def _text(error: ImportError) -> str:
-    """What went wrong and what to do."""
+    """Return what went wrong and what to do."""
     message = str(error)
     python = f"{sys.implementation.name} {platform.python_version()}"
     if isinstance(error, ModuleNotFoundError) and error.name == _EXTENSION:
@@ -108,7 +108,7 @@ def _text(error: ImportError) -> str:
 
 
 def _soversion(library: Library) -> str:
-    """The version of a library that the extension of this Python is linked with, "" if unknown."""
+    """Return the version of a library that this extension is linked with; "" if unknown."""
     pattern = re.compile(rb"\0" + re.escape(library.library.encode()) + rb"\.(\d+)\0")
     for name in _builds():
         if match := pattern.search((_PACKAGE / name).read_bytes()):
@@ -117,10 +117,10 @@ def _soversion(library: Library) -> str:
 
 
 def explained(error: ImportError) -> ImportError:
-    """The error to raise in place of one from importing the extension.
+    """Return the error to raise instead of the one from importing the extension.
 
     Args:
-        error: As Python raised it; its message is the last line of the new one.
+        error: The error that Python raised; its message is the last line of the new one.
     """
     last = f"\n({error})"
     return ImportError(
@@ -129,15 +129,15 @@ def explained(error: ImportError) -> ImportError:
 
 
 def check_versions(found: dict[str, str], built: str) -> None:
-    """Refuse libraries that are older than the engine can work with.
+    """Refuse libraries that are too old for the engine.
 
     Args:
         found: Versions at run time, by the names of vendor/libraries.toml.
         built: The version of ngtcp2 that the extension was compiled with. An older ngtcp2 may
-            not know the structures of a newer one, and ends the process then.
+            not know the structures of a newer one; it would end the process then.
 
     Raises:
-        ImportError: One is too old.
+        ImportError: A library is too old.
     """
     for library in _libraries():
         version = found.get(library.name)
@@ -159,5 +159,5 @@ def check_versions(found: dict[str, str], built: str) -> None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: ``"1.11.0-DEV"`` is (1, 11, 0)."""
+    """Return the leading numbers of a version: ``"1.11.0-DEV"`` becomes (1, 11, 0)."""
     return tuple(int(text) for text in re.findall(r"\d+", version.partition("-")[0])[:3])

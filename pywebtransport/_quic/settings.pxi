@@ -29,7 +29,7 @@ cdef int _choice(str name, object value, dict choices) except -1:
 
 
 cdef size_t _secrets(object value, uint8_t (*out)[32]) except 0:
-    """Copy one to QE_MAX_SECRETS secrets; how many."""
+    """Copy 1 to QE_MAX_SECRETS secrets; return how many."""
     cdef bytes raw
     cdef size_t n = 0
     if not isinstance(value, (tuple, list)) or not 1 <= len(value) <= QE_MAX_SECRETS:
@@ -140,7 +140,7 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.debug = _flag(name, value)
     else:
         raise _exc.ConfigurationError(
-            f"Unknown engine setting {name!r}; see qe_settings in quicengine.h",
+            f"unknown engine setting {name!r}; see qe_settings in quicengine.h",
             config_key=name, config_value=value)
     return 0
 
@@ -153,7 +153,7 @@ cdef int _fill_settings(qe_settings *s, bint is_server, dict values) except -1:
         if not isinstance(key, str):
             raise _bad_value("settings", key, "names of settings as strings")
         _set_setting(s, key, value)
-    # A ceiling that was not given follows the window that was.
+    # A maximum that was not given follows the given window.
     if "max_data_window" not in values and s.max_data_window < s.initial_max_data:
         s.max_data_window = s.initial_max_data
     if "max_stream_window" not in values and s.max_stream_window < s.initial_max_stream_data:
@@ -162,7 +162,7 @@ cdef int _fill_settings(qe_settings *s, bint is_server, dict values) except -1:
     if rc < 0:
         name = _text(field) if field != NULL else "settings"
         raise _exc.ConfigurationError(
-            f"{name} = {values.get(name)!r} is out of its range or contradicts another setting",
+            f"{name} = {values.get(name)!r} is out of range or contradicts another setting",
             config_key=name, config_value=values.get(name))
     return 0
 

@@ -38,7 +38,7 @@ cdef class QuicSocket:
         if c == NULL:
             return
         if self._endpoint._inside:
-            # It may be the socket that is being read, below or on another thread.
+            # The socket may be in use for reading, further down or on another thread.
             self._endpoint._closing_socks.append(self)
             return
         self._c = NULL

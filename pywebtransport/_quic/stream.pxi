@@ -11,15 +11,15 @@ cdef enum:
     F_RESET_SENT = 1 << 7
     F_STOP_SENT = 1 << 8
     F_ACKED = 1 << 9
-    F_CLOSED = 1 << 10          # the handle is dead
+    F_CLOSED = 1 << 10          # the handle is freed
     F_RELEASED = 1 << 11
     F_APP_DONE = 1 << 12        # the application saw the end of the receiving side
     F_CREDITED = 1 << 13        # the peer got its stream back
     F_DEFAULT_SINK = 1 << 14    # the connection handler's stream_ready()
     F_IN_READY = 1 << 15        # on the endpoint's ready list
     F_IN_WRITABLE = 1 << 16     # on the endpoint's writable list
-    F_JOINED_LATE = 1 << 17     # joined its group when the handle was dead
-    F_HELD = 1 << 18            # what it holds is in its group's count of unread bytes
+    F_JOINED_LATE = 1 << 17     # joined its group after the handle was freed
+    F_HELD = 1 << 18            # its buffered bytes are in its group's count of unread bytes
 
     PIN_THRESHOLD = 2048        # bytes objects of this size on are pinned, not copied
 
@@ -39,8 +39,8 @@ cdef class QuicStream:
         cdef QuicConnection conn = self._conn
         _live_streams -= 1
         # Dropped without release(): the connection gives the credit back in
-        # its next turn, since nothing here may call the engine. (After the
-        # garbage collector broke a cycle the connection may be gone already.)
+        # its next turn, because nothing here may call the engine. (After the
+        # garbage collector broke a cycle, the connection may already be gone.)
         if self._flags & F_HELD and self._group is not None:
             self._group._unread -= self._body_held()
         if conn is not None and conn._c != NULL and conn._endpoint is not None:
@@ -228,7 +228,7 @@ cdef class QuicStream:
             self._check_writable()
             rc = qe_stream_write(self._c, <const uint8_t *>view.buf, <size_t>view.len, NULL, fin)
             if rc < 0:
-                raise _stream_error(rc, "Writing", self._id)
+                raise _stream_error(rc, "writing", self._id)
             # Before the release, which may run Python code that uses this stream.
             self._bytes_written += <uint64_t>view.len
             if fin:
@@ -257,7 +257,7 @@ cdef class QuicStream:
             rc = qe_stream_write(self._c, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>n,
                                  NULL, fin)
         if rc < 0:
-            raise _stream_error(rc, "Writing", self._id)
+            raise _stream_error(rc, "writing", self._id)
         self._bytes_written += <uint64_t>n
         if fin:
             self._flags |= F_FIN_WRITTEN
@@ -288,7 +288,7 @@ cdef class QuicStream:
         if self._c != NULL and until._c != NULL:
             rc = qe_stream_hold(self._c, until._c)
             if rc < 0 and rc != QE_ERR_CLOSED:
-                raise _stream_error(rc, "Holding", self._id)
+                raise _stream_error(rc, "holding", self._id)
 
     def set_reliable_size(self, n):
         cdef uint64_t size = _check_code(n, "n")
@@ -311,9 +311,9 @@ cdef class QuicStream:
         if rc == QE_ERR_STREAM_SHUT or rc == QE_ERR_CLOSED:
             return
         if rc < 0:
-            raise _stream_error(rc, "Resetting", self._id)
+            raise _stream_error(rc, "resetting", self._id)
         self._flags |= F_RESET_SENT
-        # Nobody has anything to wait for any more.
+        # There is nothing left to wait for.
         self._mark_writable()
         self._conn._endpoint._want_flush()
 
@@ -329,7 +329,7 @@ cdef class QuicStream:
         if not self._flags & F_FIN_RECEIVED and self._c != NULL:
             rc = qe_stream_stop_sending(self._c, value)
             if rc < 0 and rc != QE_ERR_STREAM_SHUT and rc != QE_ERR_CLOSED:
-                raise _stream_error(rc, "Stopping", self._id)
+                raise _stream_error(rc, "stopping", self._id)
         self._app_done()
         if self._read_waiter is not None:
             self._mark_ready()
@@ -343,14 +343,14 @@ cdef class QuicStream:
         if group._conn is not self._conn:
             raise _bad_value("group", group, "a group of the same connection")
         if self._group is not None:
-            raise _exc.StreamError(f"Stream {self._id} is in a group already", stream_id=self._id)
+            raise _exc.StreamError(f"stream {self._id} is in a group already", stream_id=self._id)
         if self._c != NULL and group._c != NULL:
             rc = qe_stream_join_group(self._c, group._c, send_size, recv_size)
             if rc < 0:
-                raise _stream_error(rc, "Joining a group", self._id)
+                raise _stream_error(rc, "joining a group", self._id)
         else:
             self._flags |= F_JOINED_LATE
-        # What was consumed before now was the header, or a part of it.
+        # The bytes consumed so far were the header, or a part of it.
         consumed = self._bytes_received + self._uncredited - self._in.buffered
         self._header_left = recv_size - consumed if recv_size > consumed else 0
         self._group = group
@@ -423,7 +423,7 @@ cdef class QuicStream:
         return data
 
     cdef int _consume(self, uint64_t n) except -1:
-        """Give credit for n consumed bytes, those put back with unread() aside."""
+        """Give credit for n consumed bytes, except those put back with unread()."""
         cdef QuicConnection conn = self._conn
         cdef QuicEndpoint endpoint
         if self._uncredited:
@@ -441,8 +441,8 @@ cdef class QuicStream:
             self._count_consumed(n)
         if conn._c == NULL:
             return 0
-        # Credit for a small part of the window is not worth a packet of its
-        # own: what is pending goes out with whatever is sent next.
+        # Credit for a small part of the window is not worth a separate packet:
+        # it is sent with the next packet.
         conn._pending_credit += n
         endpoint = conn._endpoint
         if self._pending_credit >= endpoint._stream_credit_step:
@@ -454,7 +454,7 @@ cdef class QuicStream:
         return 0
 
     cdef int _count_consumed(self, uint64_t n) except -1:
-        """Tell the group about n consumed bytes, those of the header aside."""
+        """Report n consumed bytes, except those of the header, to the group."""
         if self._header_left:
             if n <= self._header_left:
                 self._header_left -= n
@@ -468,12 +468,12 @@ cdef class QuicStream:
         return self._group._check_due()
 
     cdef uint64_t _body_held(self) noexcept:
-        """Buffered body bytes that were never consumed."""
+        """Return how many buffered body bytes were never consumed."""
         cdef uint64_t other = self._uncredited + self._header_left
         return self._in.buffered - other if self._in.buffered > other else 0
 
     cdef int _leave_engine(self) except -1:
-        """The handle died; the engine has counted everything as consumed."""
+        """The handle was freed; the engine has counted everything as consumed."""
         self._c = NULL
         self._flags |= F_CLOSED
         if self._group is not None and self._group._c != NULL:
@@ -497,7 +497,7 @@ cdef class QuicStream:
         return 0
 
     cdef int _give_stream_credit(self) except -1:
-        """Once both the engine and the application are done with a stream of the peer."""
+        """Return credit once both engine and application are done with a peer's stream."""
         cdef QuicConnection conn = self._conn
         if (self._flags & (F_CLOSED | F_APP_DONE) == (F_CLOSED | F_APP_DONE)
                 and not self._flags & (F_LOCAL | F_CREDITED)):
@@ -533,17 +533,17 @@ cdef class QuicStream:
             self._drop_input()
             self._app_done()
             raise _exc.StreamResetError(
-                f"The peer reset stream {self._id} with code 0x{self._reset_code:x}; "
+                f"the peer reset stream {self._id} with code 0x{self._reset_code:x}; "
                 "its remaining bytes are lost", stream_id=self._id,
                 details={"code": self._reset_code})
         if self._flags & F_STOP_SENT:
             raise _exc.StreamError(
-                f"Stream {self._id}: reading was stopped by this end", stream_id=self._id)
+                f"stream {self._id}: reading was stopped by this end", stream_id=self._id)
         if self._flags & F_RELEASED:
-            raise _exc.StreamError(f"Stream {self._id} was released", stream_id=self._id)
+            raise _exc.StreamError(f"stream {self._id} was released", stream_id=self._id)
         if self._flags & F_UNI and self._flags & F_LOCAL:
             raise _exc.StreamError(
-                f"Stream {self._id} is a unidirectional stream of this end: it can only send",
+                f"stream {self._id} is a unidirectional stream of this end: it can only send",
                 stream_id=self._id)
         if self._c == NULL:
             raise self._conn_ended("before the end of the stream was received")
@@ -554,20 +554,20 @@ cdef class QuicStream:
         cdef dict details
         if self._flags & F_UNI and not self._flags & F_LOCAL:
             raise _exc.StreamError(
-                f"Stream {self._id} is a unidirectional stream of the peer: it can only receive",
+                f"stream {self._id} is a unidirectional stream of the peer: it can only receive",
                 stream_id=self._id)
         if self._flags & F_STOPPED:
             details = {"code": self._stop_code} if self._flags & F_STOP_CODE else {}
             known = f" with code 0x{self._stop_code:x}" if self._flags & F_STOP_CODE else ""
             raise _exc.StreamStoppedError(
-                f"The peer stopped reading stream {self._id}{known}; "
+                f"the peer stopped reading stream {self._id}{known}; "
                 "bytes not yet received are lost", stream_id=self._id, details=details)
         if self._flags & F_RESET_SENT:
             raise _exc.StreamError(
-                f"Stream {self._id} was reset by this end", stream_id=self._id)
+                f"stream {self._id} was reset by this end", stream_id=self._id)
         if self._flags & F_FIN_WRITTEN:
             raise _exc.StreamError(
-                f"Stream {self._id} is finished: nothing can be written after FIN",
+                f"stream {self._id} is finished: nothing can be written after FIN",
                 stream_id=self._id)
         if self._c == NULL:
             raise self._conn_ended("it cannot be written")
@@ -583,5 +583,5 @@ cdef class QuicStream:
             reason = info.reason
             remote = bool(info.remote)
         return _exc.StreamError(
-            f"Stream {self._id}: the connection ended, {what}", stream_id=self._id,
+            f"stream {self._id}: the connection ended, {what}", stream_id=self._id,
             details=details, reason=reason, remote=remote)

@@ -1,6 +1,6 @@
-# A TLS configuration, reference counted in C: connections keep the one they
-# started with. Giving the reference back in __dealloc__ frees credentials at
-# most; it runs no callback and touches no connection.
+# A TLS configuration, reference-counted in C: connections keep the one they
+# started with. Releasing the reference in __dealloc__ can only free credentials;
+# it runs no callback and touches no connection.
 
 cdef bytes _path(object value, str name):
     try:
@@ -13,7 +13,7 @@ cdef bytes _path(object value, str name):
 
 
 cdef int _check_file(object path, str what) except -1:
-    """Say which file is missing in Python's words; the engine says what is wrong inside."""
+    """Report a missing file as Python does; the engine reports what is wrong inside."""
     if path is None:
         return 0
     if not _os.path.exists(path):
@@ -135,7 +135,7 @@ cdef class QuicTls:
         key_path = _path(keyfile, "keyfile")
         rc = qe_tls_add_sni(self._c, host, cert_path, key_path)
         if rc < 0:
-            raise _certificate_error(rc, f"Certificate for {name}", certfile)
+            raise _certificate_error(rc, f"certificate for {name}", certfile)
 
 
 cdef bytes _alpn_name(object name):

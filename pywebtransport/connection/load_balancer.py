@@ -74,12 +74,12 @@ class _Target:
 class ConnectionLoadBalancer(AsyncContext):
     """Spreads client connections over several servers.
 
-    A server that cannot be reached is set aside and tried last. From then on its health
-    is checked by a QUIC and HTTP/3 handshake every ``health_check_interval`` seconds,
-    with the configuration of the last ``get_connection``, until it answers. While no
-    server is set aside and ``least_latency`` is not used, nothing runs.
+    A server that cannot be reached is set aside and tried last. From then on, a QUIC and
+    HTTP/3 handshake checks it every ``health_check_interval`` seconds, with the
+    configuration of the last ``get_connection``, until it answers. While no server is set
+    aside and ``least_latency`` is not used, no checks run.
 
-    Closing the balancer closes the connections it gave. Use as
+    Closing the balancer closes the connections that it returned. Use it as
     ``async with ConnectionLoadBalancer(targets) as balancer:``.
     """
 
@@ -90,7 +90,7 @@ class ConnectionLoadBalancer(AsyncContext):
         health_check_interval: float = 30.0,
         health_check_timeout: float = 5.0,
     ) -> None:
-        """A balancer without connections.
+        """Create a balancer without connections.
 
         Args:
             targets: Host (an IPv6 address without brackets) and port of each server.
@@ -209,7 +209,7 @@ class ConnectionLoadBalancer(AsyncContext):
                 if self._closed:
                     raise _closed_error() from error
                 if isinstance(error, CertificateError) and error.certificate_path is not None:
-                    raise  # a file on this machine: no server is to blame
+                    raise  # a file on this machine: not the fault of a server
                 failures[target.name] = error
                 self._set_aside(target, error)
         reasons = {name: str(error) for name, error in failures.items()}
@@ -229,8 +229,8 @@ class ConnectionLoadBalancer(AsyncContext):
 
         Args:
             host: As in ``targets``.
-            port: Likewise.
-            weight: At first 1 each; 0: ``weighted`` does not use it.
+            port: As in ``targets``.
+            weight: 1 by default; 0: ``weighted`` does not use the server.
 
         Raises:
             ConfigurationError: There is no such server, or the weight is negative or not
@@ -249,7 +249,7 @@ class ConnectionLoadBalancer(AsyncContext):
         target.weight = float(weight)
 
     async def get_load_balancer_stats(self) -> dict[str, Any]:
-        """How many servers there are, are set aside and are not, and open connections."""
+        """Return counts of all servers, of those in use and set aside, and of connections."""
         failed = sum(target.failure is not None for target in self._targets.values())
         return {
             "total_targets": len(self._targets),
@@ -259,7 +259,7 @@ class ConnectionLoadBalancer(AsyncContext):
         }
 
     async def get_target_stats(self) -> dict[str, Any]:
-        """What is known about each server, by ``host:port`` (``[host]:port`` for IPv6).
+        """Return information on each server, by ``host:port`` (``[host]:port`` for IPv6).
 
         Returns:
             For each ``{"host", "port", "weight", "latency", "failed", "failure",
@@ -282,7 +282,7 @@ class ConnectionLoadBalancer(AsyncContext):
         return stats
 
     async def close_all_connections(self) -> None:
-        """Close every connection that the balancer gave; it can give others.
+        """Close every connection that the balancer returned; you can get new ones.
 
         Cancellation: they are closed all the same, without the wait.
         """
@@ -413,7 +413,7 @@ class ConnectionLoadBalancer(AsyncContext):
         self._arm()
 
     def _arm(self) -> None:
-        """Have one timer while there is something to check, and none otherwise."""
+        """Run one timer while there is something to check, and none otherwise."""
         if self._timer is None and self._checks is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._start_checks)
 

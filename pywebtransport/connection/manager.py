@@ -38,13 +38,13 @@ class ConnectionManager(AsyncContext):
         connection_idle_check_interval: float = DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL,
         connection_idle_timeout: float = DEFAULT_CONNECTION_IDLE_TIMEOUT,
     ) -> None:
-        """An empty registry.
+        """Create an empty registry.
 
         Args:
-            max_connections: How many it may hold.
-            connection_cleanup_interval: Accepted for the contract; nothing polls.
-            connection_idle_check_interval: Likewise.
-            connection_idle_timeout: Seconds that a connection may stay without use.
+            max_connections: How many connections it may hold.
+            connection_cleanup_interval: Ignored; kept for compatibility.
+            connection_idle_check_interval: Ignored; kept for compatibility.
+            connection_idle_timeout: Seconds that a connection may stay unused.
 
         Raises:
             ConfigurationError: A value is out of range.
@@ -125,12 +125,12 @@ class ConnectionManager(AsyncContext):
     async def cleanup_closed_connections(self) -> int:
         """Forget closed connections and return how many there were.
 
-        0, since they leave by themselves.
+        Always 0: closed connections are removed without this call.
         """
         return self._registry.remove_closed()
 
     async def get_stats(self) -> dict[str, Any]:
-        """Counts over the life of the manager, and of the connections now, by state."""
+        """Return counts since the manager was created, and of the current connections by state."""
         return {
             **self._registry.stats,
             "active": len(self._registry.items),
@@ -146,7 +146,7 @@ class ConnectionManager(AsyncContext):
         await close_all(self._registry.items.values())
 
     async def shutdown(self) -> None:
-        """Close every connection and take no more. Idempotent.
+        """Close every connection and accept no new ones. Idempotent.
 
         Cancellation: as ``close_all_connections``.
         """

@@ -50,7 +50,7 @@ class ConnectionPool(AsyncContext):
         Args:
             max_size: Connections per host, port and configuration, idle or in use.
             max_idle_time: Seconds after which an idle connection is closed.
-            cleanup_interval: Accepted for the contract; nothing polls.
+            cleanup_interval: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: A value is out of range.

@@ -1,4 +1,4 @@
-"""Compatibility names: helpers that make and test connections."""
+"""Compatibility names: helpers that open and test connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 _logger = logging.getLogger("pywebtransport.connection")
 
-# Handshakes that test_multiple_connections has under way at a time.
+# How many handshakes test_multiple_connections runs at the same time.
 _MAX_TESTS = 10
 
 
@@ -56,11 +56,12 @@ async def connect_with_retry(
     retry_delay: float = 1.0,
     backoff_factor: float = 2.0,
 ) -> WebTransportConnection:
-    """Connect as ``WebTransportConnection.create_client``; try again while that may help.
+    """Connect as ``WebTransportConnection.create_client``; retry while that may help.
 
-    Only errors for which ``is_retriable_error`` is true are tried again. The pause grows
-    by ``backoff_factor`` up to ``config.max_retry_delay``; each is shortened at random by
-    up to a half, so that clients that failed together do not return together.
+    It retries only after errors for which ``is_retriable_error`` is true. The pause grows by
+    ``backoff_factor`` up to ``config.max_retry_delay``. Each pause is shortened at random by
+    up to a half, so that clients that failed at the same time do not all retry at the same
+    time.
 
     Args:
         config: TLS, limits and timeouts; ``connect_timeout`` bounds each attempt.
@@ -76,8 +77,8 @@ async def connect_with_retry(
 
     Raises:
         ConfigurationError: A value is out of range.
-        Otherwise the error of the try that got furthest, of equal ones the last, see
-            ``WebTransportConnection.connect``. ``details["tries"]`` has all of them in words.
+        Otherwise the error of the attempt that got furthest (of equal ones the last), see
+            ``WebTransportConnection.connect``. ``details["tries"]`` describes all errors.
 
     Cancellation: safe, nothing stays open.
     """
@@ -123,13 +124,13 @@ async def create_multiple_connections(
     path: str = "/",
     max_concurrent: int = 10,
 ) -> dict[str, WebTransportConnection]:
-    """Connect to several servers at a time, as ``WebTransportConnection.create_client``.
+    """Connect to several servers concurrently, as ``WebTransportConnection.create_client``.
 
     Args:
-        config: For all of them.
-        targets: Host and port of each; one that is named twice is connected once.
+        config: The configuration for all of them.
+        targets: Host and port of each; a duplicate is connected only once.
         path: Path and query of the session that is requested on each.
-        max_concurrent: Handshakes under way at a time.
+        max_concurrent: How many handshakes may run at the same time.
 
     Returns:
         The connections by ``host:port`` (``[host]:port`` for IPv6), in the order of
@@ -179,16 +180,16 @@ async def ensure_connection(
     path: str = "/",
     reconnect: bool = True,
 ) -> WebTransportConnection:
-    """Give ``connection`` back if it works, or another one.
+    """Return ``connection`` if it works, or a new one.
 
     Args:
-        connection: Given back as it is while it is connected and the server has not
-            announced its end; otherwise it is closed.
-        config: For another one.
-        host: Likewise.
-        port: Likewise.
-        path: Path and query of the session that is requested on another one.
-        reconnect: False: raise instead of connecting again.
+        connection: Returned unchanged if it is connected and the server has not announced
+            its end; otherwise it is closed.
+        config: Configuration of a new connection.
+        host: Host of a new connection.
+        port: Port of a new connection.
+        path: Path and query of the session that is requested on a new connection.
+        reconnect: If False, raise an error instead of connecting again.
 
     Raises:
         ConnectionError: It does not work, and ``reconnect`` is False.
@@ -218,7 +219,7 @@ async def test_multiple_connections(
     *,
     timeout: float = 10.0,  # noqa: PT028
 ) -> dict[str, bool]:
-    """Tell which servers answer, by a QUIC and HTTP/3 handshake with each.
+    """Return which servers answer a QUIC and HTTP/3 handshake.
 
     Certificates are not checked and no session is requested.
 
@@ -258,18 +259,18 @@ async def test_tcp_connection(
     *,
     timeout: float = 10.0,  # noqa: PT028
 ) -> bool:
-    """Tell whether a TCP port accepts connections.
+    """Return whether a TCP port accepts connections.
 
-    WebTransport over HTTP/3 runs over UDP, which this does not try: use it for the
-    TCP services beside it. ``test_multiple_connections`` tries WebTransport servers.
+    WebTransport over HTTP/3 uses UDP, which this does not test: use it for TCP services
+    next to it. ``test_multiple_connections`` tests WebTransport servers.
 
     Args:
-        host: Host name or address; a name that does not exist accepts nothing.
+        host: Host name or address; for a name that does not exist, the result is False.
         port: TCP port.
         timeout: Seconds.
 
     Raises:
-        ConfigurationError: The host is no text, or the port or timeout is out of range.
+        ConfigurationError: The host is not a string, or the port or timeout is out of range.
 
     Cancellation: safe.
     """
@@ -286,13 +287,13 @@ async def test_tcp_connection(
     return True
 
 
-# Their names are the contract's; they are no tests.
+# Compatibility names; tell pytest that these are not tests.
 test_multiple_connections.__test__ = False  # type: ignore[attr-defined]
 test_tcp_connection.__test__ = False  # type: ignore[attr-defined]
 
 
 async def _run_all(coroutines: list[Coroutine[Any, Any, None]]) -> None:
-    """Run all at a time; the first that raises ends the others, and its error is raised."""
+    """Run all concurrently; the first error ends the others and is raised."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)

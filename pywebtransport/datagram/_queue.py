@@ -20,16 +20,16 @@ _PRIORITIES = MAX_PRIORITY + 1
 
 
 class DatagramQueue(AsyncCloseable):
-    """Datagrams between coroutines: higher priorities first, in order within one.
+    """A queue of datagrams: higher priorities first, in order within a priority.
 
-    Putting never waits. A queue that is full, by number or by bytes, drops the oldest
-    datagram of the lowest priority, provided that it is not above the new one; otherwise it refuses
-    the new one. What is older than its ``ttl`` or than ``max_age`` is dropped
-    when it would be its turn. All drops are counted.
+    ``put`` never waits. A queue that is full, by number or by bytes, drops the oldest
+    datagram of the lowest priority if that is not higher than the priority of the new
+    datagram; otherwise it refuses the new one. A datagram older than its ``ttl`` or than
+    ``max_age`` is dropped when it would be its turn. All drops are counted.
 
     Attributes:
-        dropped: Datagrams given up for lack of room, those refused included.
-        expired: Datagrams given up for their age.
+        dropped: Datagrams dropped for lack of room, including refused ones.
+        expired: Datagrams dropped because of their age.
     """
 
     def __init__(
@@ -39,14 +39,13 @@ class DatagramQueue(AsyncCloseable):
         max_age: float | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        """Ready for use at once.
+        """Create an empty queue.
 
         Args:
-            max_size: Most datagrams that wait.
+            max_size: How many datagrams it may hold.
             max_age: Seconds since a datagram's ``timestamp`` after which it is
                 dropped; None: never.
-            max_bytes: Most bytes that they have together; a datagram that is larger by
-                itself is refused.
+            max_bytes: How many bytes it may hold in total; a larger datagram is refused.
 
         Raises:
             ConfigurationError: A limit is not positive.
@@ -67,10 +66,10 @@ class DatagramQueue(AsyncCloseable):
         self.expired = 0
 
     async def initialize(self) -> None:
-        """Nothing to do: the queue is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new queue is ready to use."""
 
     async def close(self) -> None:
-        """Take no more datagrams and wake everybody who waits. What waits can still be taken."""
+        """Accept no more datagrams and wake all callers. Queued ones can still be taken."""
         self._closed = True
         self._getters.fail(self, _closed_error)
 
@@ -78,8 +77,8 @@ class DatagramQueue(AsyncCloseable):
         """Add a datagram. Never waits.
 
         Returns:
-            False when it was refused, and counted: it has expired, or the
-            queue is full of datagrams of higher priorities.
+            False if it was refused, and counted: it has expired, or the
+            queue is full of datagrams with higher priorities.
 
         Raises:
             DatagramError: The queue is closed, or the priority is not 0 to 2.
@@ -108,13 +107,13 @@ class DatagramQueue(AsyncCloseable):
     put_nowait = put
 
     async def get(self, *, timeout: float | None = None) -> DatagramMessage:
-        """Take the next datagram, waiting for one; callers that wait are served as they came.
+        """Take the next datagram, waiting for one; waiting callers are served in order.
 
         Args:
             timeout: Seconds to wait; None waits until the queue is closed.
 
         Raises:
-            TimeoutError: Nothing came in time.
+            TimeoutError: Nothing arrived in time.
             DatagramError: The queue is closed and empty.
 
         Cancellation: safe, no datagram is lost.
@@ -133,29 +132,29 @@ class DatagramQueue(AsyncCloseable):
             ) from None
 
     async def get_nowait(self) -> DatagramMessage | None:
-        """Take the next datagram, or None when there is none. Never waits.
+        """Take the next datagram, or return None if there is none. Never waits.
 
-        Those for which calls of ``get`` wait are theirs.
+        Callers that wait in ``get`` come first.
         """
         return self._take() if self.qsize() > self._getters.waiting(ONLY) else None
 
     async def clear(self) -> None:
-        """Drop everything that waits (counted)."""
+        """Drop all queued datagrams and count them."""
         self.dropped += self.qsize()
         for queue in self._queues:
             queue.clear()
         self._bytes = 0
 
     def empty(self) -> bool:
-        """Nothing waits."""
+        """Return whether the queue is empty."""
         return not any(self._queues)
 
     def qsize(self) -> int:
-        """How many datagrams wait; expired ones count until it is their turn."""
+        """Return how many datagrams are queued; expired ones count until it is their turn."""
         return sum(map(len, self._queues))
 
     def get_stats(self) -> dict[str, int]:
-        """How many datagrams wait, in all and of each priority, and how many may."""
+        """Return how many datagrams are queued, in total and per priority, and the limit."""
         sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
         limits = {"max_size": self._max_size, "bytes": self._bytes, "max_bytes": self._max_bytes}
         return {"size": self.qsize(), **limits, **sizes}

@@ -15,7 +15,7 @@ byte  kind   what follows
 0x13  PROBE  nothing; asks for an ACK
 ===== =====  ==============================================================
 
-An ACK tells the whole state of the receiver, so that a later one replaces
+An ACK has the complete state of the receiver, so that a later ACK replaces
 any that was lost.
 """
 
@@ -53,7 +53,7 @@ MAX_WINDOW: Final = 1024
 
 
 class FrameError(ValueError):
-    """A frame that no sender of this format makes."""
+    """A frame that is not valid in this format."""
 
 
 class Data(NamedTuple):
@@ -76,7 +76,7 @@ class Probe(NamedTuple):
 
 
 def encode_data(sequence: int, payload: bytes) -> bytes:
-    """Make a DATA frame.
+    """Return a DATA frame.
 
     Raises:
         ValueError: All 2**62 sequence numbers are used up.
@@ -85,7 +85,7 @@ def encode_data(sequence: int, payload: bytes) -> bytes:
 
 
 def encode_ack(expected: int, limit: int, beyond: int) -> bytes:
-    """Make an ACK frame."""
+    """Return an ACK frame."""
     bitmap = beyond.to_bytes((beyond.bit_length() + 7) // 8, "little")
     return b"\x12" + encode_varint(expected) + encode_varint(min(limit, MAX_VARINT)) + bitmap
 

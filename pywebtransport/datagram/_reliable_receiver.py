@@ -12,18 +12,18 @@ __all__ = ["ReliableReceiver"]
 class ReliableReceiver:
     """Datagrams that arrived, until the application takes them.
 
-    The peer may send at most ``window`` datagrams beyond the first one missing
-    and beyond the number taken; so much memory it can use, and no more.
+    The peer may send at most ``window`` datagrams beyond the first missing one and beyond
+    the number taken; this limits the memory that it can use.
 
     Args:
-        window: Datagrams.
-        ordered: Hand them over in the order in which they were sent; otherwise
-            as they come.
+        window: How many datagrams.
+        ordered: Deliver them in the order in which they were sent; otherwise as they
+            arrive.
 
     Attributes:
         expected: The first sequence number that is missing.
         received: Datagrams that arrived, each counted once.
-        duplicates: Datagrams that came again.
+        duplicates: Datagrams that arrived again.
         beyond_window: Datagrams dropped because they were not allowed yet.
     """
 
@@ -67,11 +67,11 @@ class ReliableReceiver:
 
     @property
     def should_announce(self) -> bool:
-        """The application took so much that the peer should hear of the new limit."""
+        """The application took so many datagrams that the peer should get the new limit."""
         return self.limit - self._announced >= self._window // 2
 
     def accept(self, sequence: int, payload: bytes) -> None:
-        """A datagram arrived; it should be acknowledged whatever becomes of it."""
+        """A datagram arrived; acknowledge it, whatever happens to it."""
         if sequence >= self.limit:
             self.beyond_window += 1
             return
@@ -87,7 +87,7 @@ class ReliableReceiver:
             self._ready.append(payload)
         if offset:
             return
-        # As many as there are ones from the lowest bit on.
+        # The number of consecutive ones from the lowest bit on.
         run = (~self._arrived & self._arrived + 1).bit_length() - 1
         if self._ordered:
             for number in range(self.expected + 1, self.expected + run):
@@ -96,13 +96,13 @@ class ReliableReceiver:
         self.expected += run
 
     def take(self) -> bytes | None:
-        """The next datagram for the application."""
+        """Return the next datagram for the application, or None."""
         if not self._ready:
             return None
         self._taken += 1
         return self._ready.popleft()
 
     def acknowledgement(self) -> bytes:
-        """An ACK frame of what has arrived by now."""
+        """Return an ACK frame for everything that has arrived."""
         self._announced = self.limit
         return encode_ack(self.expected, self._announced, self._arrived >> 1)

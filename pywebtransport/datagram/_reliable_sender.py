@@ -15,21 +15,21 @@ from ._reliable_frames import INITIAL_LIMIT, PROBE, Ack, FrameError, encode_data
 __all__ = ["ReliableSender"]
 
 _REORDERING: Final = 3
-"""A datagram is overtaken when one sent that many later has arrived (RFC 9002 section 6.1.1)."""
+"""A datagram is overtaken if one sent this many later has arrived (RFC 9002 section 6.1.1)."""
 _RTT_FACTOR: Final = 1.25
-"""It is lost when besides that many round-trip times have passed: it may only be late."""
+"""It is lost if this many round-trip times have passed, too: before, it may only be late."""
 _GRANULARITY: Final = 0.01
-"""Seconds of variation to expect at least: the peer answers when its loop turns."""
+"""Minimum variation in seconds: the peer answers when its event loop gets to it."""
 _HINT_FACTOR: Final = 4
 _MIN_FIRST: Final = 0.1
-"""Seconds of patience at least with a round-trip time that others measured."""
+"""Minimum timeout in seconds while only QUIC's round-trip time is known."""
 _PROBES: Final = 2
-"""Frames sent at a timeout."""
+"""How many frames are sent after a timeout."""
 _MAX_BACKOFF: Final = 16
 
 
 class _Sent:
-    """A datagram that is not acknowledged."""
+    """A datagram that is not acknowledged yet."""
 
     __slots__ = ("acknowledged", "attempts", "frame", "number", "order", "sent_at")
 
@@ -46,19 +46,19 @@ class ReliableSender:
     """Datagrams that were submitted, until the peer acknowledges them.
 
     Args:
-        window: Most datagrams that are not acknowledged.
+        window: How many datagrams may be unacknowledged.
         ack_timeout: Seconds until the first retransmission, before a round-trip
             time is known.
-        max_retries: With ``ack_timeout`` it says how long the peer may be
-            silent: ``ack_timeout * (max_retries + 1)`` seconds.
+        max_retries: The peer may be silent for ``ack_timeout * (max_retries + 1)``
+            seconds.
 
     Attributes:
-        wanted: Somebody waits for ``has_room``: ask for a new limit by probes.
+        wanted: A caller waits for ``has_room``: ask for a new limit with probes.
         rtt: Smoothed round-trip time in seconds; None before the first sample.
         submitted, acknowledged: Datagrams.
-        retransmitted: Datagrams sent again, each time counted.
-        timeouts: How often the timer brought retransmissions.
-        silence: Seconds after which a silent peer is given up.
+        retransmitted: How many times datagrams were sent again.
+        timeouts: How often the timer caused retransmissions.
+        silence: Seconds of silence after which the sender gives up.
     """
 
     def __init__(self, *, window: int, ack_timeout: float, max_retries: int) -> None:
@@ -102,11 +102,11 @@ class ReliableSender:
         return len(self._records)
 
     def expect(self, rtt: float) -> None:
-        """A round-trip time of the path in seconds, until one of datagrams is measured."""
+        """Set a round-trip time in seconds to use until one of datagrams is measured."""
         self._first_rto = min(self._ack_timeout, max(_MIN_FIRST, _HINT_FACTOR * rtt))
 
     def submit(self, payload: bytes) -> None:
-        """Number a datagram and queue it; ask ``has_room`` first."""
+        """Number a datagram and queue it; check ``has_room`` first."""
         record = _Sent(self._next, encode_data(self._next, payload))
         self._missing |= 1 << (self._next - self._oldest)
         self._records[self._next] = record
@@ -115,14 +115,14 @@ class ReliableSender:
         self.submitted += 1
 
     def transmit(self, now: float, send: Callable[[bytes], bool]) -> bool:
-        """Hand over what is due, lost ones first.
+        """Send frames that are due, lost ones first.
 
         Args:
             now: The time.
-            send: Takes a frame; False when it has no room.
+            send: Sends a frame; returns False if it has no room.
 
         Returns:
-            False when ``send`` refused: call again when it has room.
+            False if ``send`` refused a frame: call again when it has room.
         """
         for queue in (self._lost, self._fresh):
             while queue:
@@ -144,7 +144,7 @@ class ReliableSender:
         """An ACK frame arrived.
 
         Raises:
-            FrameError: It acknowledges what was never submitted.
+            FrameError: It acknowledges a datagram that was never submitted.
         """
         if ack.expected + ack.beyond.bit_length() > self._next - bool(ack.beyond):
             raise FrameError(f"ACK beyond sequence number {self._next - 1}")
@@ -160,18 +160,18 @@ class ReliableSender:
         if self._probing and self._next < self._limit:
             self._probing, self._probes_due = False, 0
             self._backoff = 0
-        # The peer lives: its time to answer starts again.
+        # The peer answers: its time limit starts again.
         self._asked_at = now if self._flight or self._probing else None
 
     def deadline(self, now: float) -> float | None:
-        """When to call ``timeout``; None: not until something else happens.
+        """Return when to call ``timeout``; None: not until something else happens.
 
-        Begins to probe when there is no other way to hear of a new limit.
+        Starts to probe if there is no other way to learn of a new limit.
         """
         if not self._flight and not self._probing:
             if not self.wanted or self._records or self._next < self._limit:
                 return None
-            # The peer's last word was a limit that is reached; its next may have been lost.
+            # The last limit from the peer is reached; the next one may have been lost.
             self._probing = True
             self._backoff = 0
             self._progress_at = self._asked_at = now
@@ -184,10 +184,10 @@ class ReliableSender:
         return due
 
     def timeout(self, now: float) -> bool:
-        """The deadline may have come.
+        """Handle the deadline, if it has passed.
 
         Returns:
-            False when the peer has been silent for too long: give up.
+            False if the peer has been silent for too long: give up.
         """
         if self._asked_at is not None and now >= self._asked_at + self.silence:
             return False
@@ -203,7 +203,7 @@ class ReliableSender:
             if not self.wanted:
                 self._asked_at = None
             return True
-        # One frame alone is easily lost; the answer to either tells all.
+        # A single frame is easily lost; the answer to either one has the complete state.
         self._probes_due = max(0, _PROBES - len(self._flight))
         for number in tuple(islice(self._flight, _PROBES)):
             self._lost.append(self._flight.pop(number))
@@ -227,12 +227,12 @@ class ReliableSender:
 
     def _refused(self) -> bool:
         if not self._flight:
-            # The peer was not asked: its silence means nothing.
+            # Nothing was sent to the peer: its silence means nothing.
             self._asked_at = None
         return False
 
     def _forget(self, new: int, now: float) -> None:
-        """Those datagrams (bits as in ``_missing``) have arrived."""
+        """Forget datagrams that have arrived (bits as in ``_missing``)."""
         self._missing &= ~new
         newest: _Sent | None = None
         while new:
@@ -254,12 +254,12 @@ class ReliableSender:
         self._progress_at = now
         if newest is not None and newest.order > self._newest_order:
             self._newest_order, self._newest_sent_at = newest.order, newest.sent_at
-            if newest.attempts == 1:  # else it is not known which one was answered
+            if newest.attempts == 1:  # otherwise, it is unknown which attempt was acknowledged
                 self._measure(now - newest.sent_at)
         self._find_lost(now)
 
     def _lost_at(self, record: _Sent) -> float | None:
-        """When a datagram in flight is to be taken for lost; None: it has not been overtaken."""
+        """Return when a datagram in flight counts as lost; None if it was not overtaken."""
         wait = _RTT_FACTOR * (self._first_rto if self.rtt is None else self.rtt) + _GRANULARITY
         if (
             record.order + _REORDERING > self._newest_order
@@ -269,7 +269,7 @@ class ReliableSender:
         return record.sent_at + wait
 
     def _find_lost(self, now: float) -> None:
-        """Those overtaken long enough ago will not come any more."""
+        """Mark datagrams as lost that were overtaken long enough ago."""
         while self._flight:
             record = next(iter(self._flight.values()))
             lost_at = self._lost_at(record)
@@ -279,7 +279,7 @@ class ReliableSender:
             self._lost.append(record)
 
     def _measure(self, sample: float) -> None:
-        """A round-trip time, smoothed as by RFC 6298 section 2."""
+        """Add a round-trip time to the smoothed one (RFC 6298 section 2)."""
         if self.rtt is None:
             self.rtt, self._variation = sample, sample / 2
             return

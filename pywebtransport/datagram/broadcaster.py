@@ -1,4 +1,4 @@
-"""One datagram to many sessions."""
+"""Send one datagram to many sessions."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["DatagramBroadcaster"]
 _logger = logging.getLogger("pywebtransport.datagram")
 
 _STEP = 8
-"""Transports that are served between two looks at the clock."""
+"""How many transports are served before the clock is checked again."""
 
 
 @dataclass(slots=True)
 class _Counts:
-    """What became of the datagrams, of one transport or of all."""
+    """Counts of datagrams by outcome, for one transport or all."""
 
     sent: int = 0
     dropped: int = 0
@@ -46,10 +46,9 @@ class _Counts:
 class DatagramBroadcaster(AsyncCloseable):
     """Sends datagrams to all of its transports, and waits for none of them.
 
-    The payload is converted once and queued at each transport; nobody is told
-    to wait for anybody else. A transport whose outgoing queue is full (a slow
-    receiver or a narrow path) does not get the datagram: that is counted. One
-    that closes leaves the broadcaster at that moment.
+    The payload is converted once and queued at each transport. A slow transport does not
+    delay the others: if its outgoing queue is full (a slow receiver or a narrow path), it
+    does not get the datagram, and the drop is counted. A transport that closes is removed.
     """
 
     def __init__(self) -> None:
@@ -63,7 +62,7 @@ class DatagramBroadcaster(AsyncCloseable):
 
     @classmethod
     def create(cls) -> Self:
-        """Make one."""
+        """Create a broadcaster."""
         return cls()
 
     @property
@@ -73,12 +72,11 @@ class DatagramBroadcaster(AsyncCloseable):
 
     @property
     def stats(self) -> dict[str, int]:
-        """What was counted since the beginning, over all transports.
+        """Totals over all transports since the broadcaster was created.
 
-        ``transports`` now; ``broadcasts``; datagrams ``sent`` (handed to a
-        transport), ``dropped`` (its queue was full), ``too_large`` (for its
-        path), ``errors`` (refused otherwise); ``removed``: transports that
-        left because they closed.
+        ``transports``: how many there are now; ``broadcasts``; datagrams ``sent`` (queued at a
+        transport), ``dropped`` (its queue was full), ``too_large`` (for its path), ``errors``
+        (refused for another reason); ``removed``: transports removed because they closed.
         """
         return {
             "transports": len(self._counts),
@@ -88,10 +86,10 @@ class DatagramBroadcaster(AsyncCloseable):
         }
 
     async def add_transport(self, transport: WebTransportDatagramTransport) -> None:
-        """Add a transport; adding it twice is the same as once.
+        """Add a transport; adding it again has no effect.
 
         Raises:
-            SessionClosedError: Its session is over.
+            SessionClosedError: Its session has ended.
             DatagramError: It is closed, or the broadcaster is.
         """
         _check_transport(transport)
@@ -104,20 +102,20 @@ class DatagramBroadcaster(AsyncCloseable):
             transport.add_close_callback(self._transport_closed)
 
     async def remove_transport(self, transport: WebTransportDatagramTransport) -> None:
-        """Remove a transport; one that is not there is fine. What it has queued is still sent."""
+        """Remove a transport, if it is there. Its queued datagrams are still sent."""
         _check_transport(transport)
         transport.remove_close_callback(self._transport_closed)
         self._forget(transport)
 
     async def get_transport_count(self) -> int:
-        """How many transports there are."""
+        """Return how many transports there are."""
         return len(self._counts)
 
     def get_transport_stats(self, transport: WebTransportDatagramTransport) -> dict[str, int]:
-        """What was counted for one transport, keys as in ``stats``.
+        """Return the counts of one transport, with the keys of ``stats``.
 
         Raises:
-            DatagramError: It is not here, or no longer.
+            DatagramError: It is not part of the broadcaster (any more).
         """
         _check_transport(transport)
         counts = self._counts.get(transport)
@@ -126,27 +124,26 @@ class DatagramBroadcaster(AsyncCloseable):
         return asdict(counts)
 
     async def broadcast(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> int:
-        """Hand one datagram to every transport.
+        """Queue one datagram at every transport.
 
-        Never waits for room. Lets the event loop turn once, so that what is
-        queued can be sent before the next one comes; with many transports some
-        are served in each turn, for two milliseconds or so. The first in the order
-        is another one each time.
+        Never waits for room. Gives the event loop a turn, so that queued datagrams can be sent
+        before the next broadcast. If there are many transports, only some are served in each
+        turn, for about two milliseconds. Each call starts with another transport.
 
         Args:
             data: At most ``max_datagram_size`` bytes of each transport.
-            priority: 0 to 2; higher leaves the queues first.
+            priority: 0 to 2; datagrams with a higher priority leave the queues first.
             ttl: Seconds it may wait in a queue; default ``outgoing_max_age``
                 of each transport.
 
         Returns:
-            How many transports took it.
+            How many transports accepted it.
 
         Raises:
-            ConfigurationError: An argument is wrong.
+            ConfigurationError: An argument is invalid.
             DatagramError: The broadcaster is closed.
 
-        Cancellation: those that have it by then send it.
+        Cancellation: transports that already have the datagram send it.
         """
         self._check_open()
         check_priority(priority)
@@ -169,7 +166,7 @@ class DatagramBroadcaster(AsyncCloseable):
         return sent
 
     async def close(self) -> None:
-        """Forget all transports, which stay open. Idempotent."""
+        """Remove all transports; they stay open. Idempotent."""
         self._closed = True
         for transport in self._counts:
             transport.remove_close_callback(self._transport_closed)
@@ -185,7 +182,7 @@ class DatagramBroadcaster(AsyncCloseable):
     ) -> bool:
         counts = self._counts.get(transport)
         if counts is None:
-            return False  # left while the loop turned
+            return False  # removed during a turn of the loop
         try:
             if try_submit(transport, payload, priority, ttl):
                 counts.sent += 1
@@ -198,7 +195,7 @@ class DatagramBroadcaster(AsyncCloseable):
             # It is closing; no datagram can follow.
             self._transport_closed(transport)
         except WebTransportError as error:
-            # One that fails keeps nobody else from the datagram.
+            # If one fails, the others still get the datagram.
             if not counts.errors:
                 shared_log(_logger).tell(
                     "no broadcast",

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["DatagramMonitor"]
 
 _TREND = 0.25
-"""A mean that differs by more than this fraction is a trend."""
+"""A mean that changes by more than this fraction is a trend."""
 _NOISE = {"avg_send_time": 0.001, "rtt": 0.001}
-"""Seconds of difference that are none."""
+"""A smaller difference in seconds does not count."""
 _HYSTERESIS = 0.1
-"""How far a figure goes back beyond its threshold before the next alert."""
+"""How far a value must return beyond its threshold before the next alert."""
 _COUNTERS = (
     "datagrams_sent",
     "datagrams_received",
@@ -36,10 +36,10 @@ _COUNTERS = (
 
 
 class DatagramMonitor(AsyncCloseable):
-    """Looks at the counters of a datagram transport at regular intervals.
+    """Samples the counters of a datagram transport at regular intervals.
 
-    Use as ``async with DatagramMonitor(session.datagrams) as monitor:``. It
-    samples from then on until the block is left or the transport closes.
+    Use it as ``async with DatagramMonitor(session.datagrams) as monitor:``. It takes
+    samples until you leave the block or the transport closes.
 
     A sample is a dictionary: ``timestamp``; ``counters`` since the transport
     began and their growth per second as ``rates``; ``outgoing_queue_size``,
@@ -50,9 +50,9 @@ class DatagramMonitor(AsyncCloseable):
     when there were none, and ``avg_send_time``, the seconds that a ``send``
     waited for room.
 
-    An alert is a dictionary of ``name``, ``message`` and ``timestamp``. There
-    is one, and one warning in the log, each time that a figure becomes bad; it
-    must have become good in between for the next one.
+    An alert is a dictionary of ``name``, ``message`` and ``timestamp``. There is one, and one
+    warning in the log, each time a value becomes bad; before the next one, the value must
+    have become good again.
 
     ==========================  =============================================
     name                        when
@@ -79,14 +79,14 @@ class DatagramMonitor(AsyncCloseable):
         success_rate_threshold: float = 0.8,
         trend_analysis_window: int = 10,
     ) -> None:
-        """A monitor that does not sample yet.
+        """Create a monitor that does not sample yet.
 
         Args:
-            datagram_transport: What to look at.
+            datagram_transport: The transport to monitor.
             monitoring_interval: Seconds between samples.
-            samples_maxlen: Most samples kept, at least ``trend_analysis_window``
-                for trends; the oldest go first.
-            alerts_maxlen: Most alerts kept; the oldest go first.
+            samples_maxlen: How many samples to keep, at least ``trend_analysis_window``
+                for trends; the oldest are dropped first.
+            alerts_maxlen: How many alerts to keep; the oldest are dropped first.
             queue_size_threshold: Fraction of the outgoing queue's limit, 0 to 1.
             success_rate_threshold: Fraction of datagrams, 0 to 1.
             trend_analysis_window: Samples over which trends are computed, at least 2.
@@ -132,7 +132,7 @@ class DatagramMonitor(AsyncCloseable):
         *,
         monitoring_interval: float = 5.0,
     ) -> Self:
-        """Make one with the default thresholds."""
+        """Create a monitor with the default thresholds."""
         return cls(datagram_transport, monitoring_interval=monitoring_interval)
 
     @property
@@ -141,11 +141,11 @@ class DatagramMonitor(AsyncCloseable):
         return self._sampler.is_running
 
     def get_alerts(self) -> list[dict[str, Any]]:
-        """The alerts, oldest first."""
+        """Return the alerts, oldest first."""
         return list(self._sampler.alerts)
 
     def get_samples(self, *, limit: int | None = None) -> list[dict[str, Any]]:
-        """The samples, oldest first; with ``limit`` only the newest ones.
+        """Return the samples, oldest first; with ``limit``, only the newest ones.
 
         Raises:
             ConfigurationError: ``limit`` is negative.
@@ -157,11 +157,11 @@ class DatagramMonitor(AsyncCloseable):
         return self._sampler.sample()
 
     def get_trend(self, figure: str) -> str:
-        """Say how a figure of the samples moves: ``increasing``, ``decreasing`` or ``stable``.
+        """Return how a value changes: ``increasing``, ``decreasing`` or ``stable``.
 
-        The later half of the last ``trend_analysis_window`` samples is compared
-        with the earlier one: more than a quarter of difference is a trend, if
-        it is more than a millisecond. With fewer samples everything is stable.
+        The later half of the last ``trend_analysis_window`` samples is compared with the
+        earlier half: a difference of more than a quarter is a trend, if it is more than a
+        millisecond. With fewer samples, everything is stable.
 
         Args:
             figure: ``avg_send_time``, ``rtt``, ``delivery_rate`` and so on.
@@ -183,7 +183,7 @@ class DatagramMonitor(AsyncCloseable):
     # --------------------------------------------------------------- internal
 
     def _ended(self, transport: object) -> None:
-        """The transport closed: no figure will change any more."""
+        """The transport closed: its statistics will not change any more."""
         self._sampler.stop()
 
     def _take(self) -> Sample:
@@ -208,7 +208,7 @@ class DatagramMonitor(AsyncCloseable):
         }
 
     def _judge(self, sample: Sample, previous: Sample | None) -> Findings:
-        """What is wrong; what was wrong stays so until it is well on the good side."""
+        """Find problems; a problem persists until its value is clearly good again."""
         known = self._sampler.findings
         findings: Findings = {}
         waiting, limit = sample["outgoing_queue_size"], sample["outgoing_queue_limit"]

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["DatagramReliabilityLayer"]
 
 _BATCH = 64
-# Frames in the outgoing queue of the transport: what waits there can neither be
-# overtaken nor taken back when it turns out to have arrived.
+# How many frames may wait in the outgoing queue of the transport: frames there can neither be
+# overtaken nor removed when it turns out that they have arrived.
 _QUEUED = 32
 _MIN_DELAY = 0.001
 _DATA_PRIORITY = 0
@@ -49,21 +49,19 @@ _ACK_PRIORITY = 2
 
 
 class DatagramReliabilityLayer:
-    """Sends every datagram until the peer has it; delivers each one once.
+    """Sends every datagram until the peer has received it; delivers each one once.
 
-    Both sides wrap their ``session.datagrams``, which then belongs to the
-    layer: reading it as well would take frames away from it. The peer's layer
-    acknowledges what arrives, with its whole state in each acknowledgement, so
-    that a lost one does no harm. What is not acknowledged in time is sent
-    again; the time follows the measured round trips and doubles at each
-    failure. When the peer has acknowledged nothing at all for
-    ``ack_timeout * (max_retries + 1)`` seconds the layer gives up: everybody
-    who waits, and every later call, gets DatagramError.
+    Both sides wrap their ``session.datagrams``, which then belongs to the layer: do not read
+    from it yourself. The peer's layer acknowledges datagrams that arrive. Each acknowledgement
+    has its complete state, so losing one does no harm. A datagram that is not acknowledged in
+    time is sent again; the time depends on measured round trips and doubles after each
+    failure. If the peer acknowledges nothing at all for ``ack_timeout * (max_retries + 1)``
+    seconds, the layer gives up: all waiting callers, and all later calls, get DatagramError.
 
-    Memory is bounded on both sides: at most ``window`` datagrams are on their
-    way (``send`` waits), and at most ``window`` wait for ``receive`` (the peer
-    learns not to send more). Frames that are malformed or not allowed are
-    dropped and counted in ``stats``; heartbeats are ignored.
+    Memory is bounded on both sides: at most ``window`` datagrams are in flight (``send``
+    waits), and at most ``window`` wait for ``receive`` (the peer is told to send no more).
+    Frames that are malformed or not allowed are dropped and counted in ``stats``; heartbeats
+    are ignored.
 
     The wire format is described in ``pywebtransport.datagram._reliable_frames``.
     """
@@ -84,13 +82,13 @@ class DatagramReliabilityLayer:
             datagram_transport: The ``session.datagrams`` to use.
             ack_timeout: Seconds until the first retransmission, while no
                 round-trip time is known, neither from QUIC nor from datagrams.
-            max_retries: How many times ``ack_timeout`` the peer may be silent
+            max_retries: The peer may be silent for this many further ``ack_timeout`` periods
                 after the first one.
-            ordered: Deliver in the order of sending; False delivers as they
-                come, so that a lost one does not hold up those behind it.
-                Concerns what this side receives.
-            window: Datagrams on their way, and datagrams that wait here: 32 to 1024.
-            close_timeout: Most seconds that ``close`` waits for acknowledgements.
+            ordered: Deliver in the order of sending. If False, deliver as they arrive, so
+                that a lost datagram does not delay later ones. Applies to received
+                datagrams.
+            window: Datagrams in flight, and datagrams that wait here: 32 to 1024.
+            close_timeout: Seconds that ``close`` waits for acknowledgements at most.
 
         Raises:
             ConfigurationError: An argument is out of range.
@@ -125,7 +123,7 @@ class DatagramReliabilityLayer:
         self._ack_due = False
         self._bad_frames = 0
         self._mark: int | None = None
-        # Makes the error of every call from now on; None: all is well.
+        # Creates the error of every call from now on; None: no error.
         self._over: Callable[[], WebTransportError] | None = None
 
     @classmethod
@@ -141,7 +139,7 @@ class DatagramReliabilityLayer:
 
     @property
     def is_closed(self) -> bool:
-        """It was closed, has given up, or the session is over."""
+        """The layer was closed or has given up, or the session has ended."""
         return self._over is not None or self._transport.is_closed
 
     @property
@@ -151,7 +149,7 @@ class DatagramReliabilityLayer:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What was counted and measured; ``rtt`` is seconds, None before the first sample."""
+        """Statistics; ``rtt`` is in seconds, None before the first sample."""
         sender, receiver = self._sender, self._receiver
         return {
             "datagrams_sent": sender.submitted,
@@ -170,8 +168,8 @@ class DatagramReliabilityLayer:
     async def send(self, data: Payload) -> None:
         """Send one datagram; wait while ``window`` datagrams are not acknowledged.
 
-        Returns when the datagram is on its way; ``flush`` waits until all have arrived.
-        Callers that wait are served in the order in which they came.
+        Returns when the datagram was sent; ``flush`` waits until all have arrived. Waiting
+        callers are served in the order in which they called.
 
         Args:
             data: At most ``max_datagram_size`` bytes; may be empty.
@@ -287,7 +285,7 @@ class DatagramReliabilityLayer:
     # --------------------------------------------------------------- internal
 
     def _start(self) -> None:
-        """Begin to read frames, once."""
+        """Start reading frames, once."""
         if self._reader is not None or self._over is not None:
             return
         transport = self._transport
@@ -388,7 +386,7 @@ class DatagramReliabilityLayer:
         self._pump()
 
     def _arm(self) -> None:
-        """See that the timer fires in time. It may fire too early, which costs less."""
+        """Make sure that the timer fires in time. It may fire too early, which is cheaper."""
         now = clock.monotonic()
         deadline = self._sender.deadline(now)
         if deadline is None or self._over is not None:
@@ -436,7 +434,7 @@ class DatagramReliabilityLayer:
             self._finish(lambda: DatagramError(text))
 
     def _finish(self, reason: Callable[[], WebTransportError]) -> None:
-        """No more frames; everybody who waits hears the reason."""
+        """Handle no more frames; all waiting callers get the error."""
         if self._over is None:
             self._over = reason
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""Compatibility names: heartbeats, and a measurement of the throughput of a path."""
+"""Compatibility names: heartbeats, and a throughput test for datagrams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_heartbeat_datagram", "datagram_throughput_test", "is_heartbeat_datagram"]
 
-# A measuring datagram begins with a random number of the test and when it was sent.
+# A test datagram begins with a random number of the test and the time when it was sent.
 _STAMP = struct.Struct("!8sQ")
 _BURST = 32
 _MAX_SAMPLES = 1 << 16
@@ -32,12 +32,12 @@ async def datagram_throughput_test(
     duration: float = 10.0,
     datagram_size: int = 1000,
 ) -> dict[str, Any]:
-    """Send datagrams as fast as the path takes them, and measure.
+    """Measure how many datagrams a path can carry by sending as fast as possible.
 
-    The outgoing queue is kept full, so round-trip times contain the wait in it.
-    When the peer echoes (``echo_handler`` does), what comes back is measured
-    too; use a session of its own, for other datagrams that arrive meanwhile
-    are discarded. Sizes below 16 bytes leave no room to recognise an echo.
+    The outgoing queue is kept full, so round-trip times include the wait in it. If the peer
+    echoes datagrams (as ``echo_handler`` does), the echoes are measured, too. Use a separate
+    session, because other datagrams that arrive meanwhile are discarded. Echoes of datagrams
+    below 16 bytes cannot be recognized.
 
     Args:
         datagram_transport: The ``session.datagrams`` to use.
@@ -47,21 +47,21 @@ async def datagram_throughput_test(
     Returns:
         ``duration`` (seconds of sending), ``datagrams_sent`` (put into
         packets), ``bytes_sent``, ``datagrams_dropped`` (queued but never put
-        into packets), ``errors`` (what ``send`` raised: the test ended
-        there), ``error_rate`` (errors and drops of all submitted),
+        into packets), ``errors`` (errors of ``send``, which end the test),
+        ``error_rate`` (share of errors and drops),
         ``throughput_dps`` (datagrams per second), ``throughput_bps`` (payload
         bits per second), ``datagrams_acknowledged`` and ``datagrams_lost``
-        (as QUIC found by the end), ``datagrams_received`` (echoes),
-        ``echo_lost`` (sent and not come back; None when nothing came back),
+        (known to QUIC at the end), ``datagrams_received`` (echoes),
+        ``echo_lost`` (sent but not echoed; None if there were no echoes),
         ``rtt``: seconds as ``min``, ``p50``, ``p90``, ``p99``, ``max``; None
         without echoes.
 
     Raises:
         DatagramTooLargeError: ``datagram_size`` does not fit.
         ConfigurationError: An argument is not positive.
-        SessionClosedError: The session is over before the beginning.
+        SessionClosedError: The session had ended before the test began.
 
-    Cancellation: safe; what is queued is still sent.
+    Cancellation: safe; queued datagrams are still sent.
     """
     transport = datagram_transport
     check_interface(
@@ -121,7 +121,7 @@ async def datagram_throughput_test(
 
 
 class _Echoes:
-    """Measuring datagrams that come back."""
+    """Collects echoes of test datagrams."""
 
     def __init__(self) -> None:
         self.nonce = os.urandom(8)
@@ -130,14 +130,14 @@ class _Echoes:
         self._stride = 1
 
     async def read(self, transport: WebTransportDatagramTransport) -> None:
-        """Take what arrives until cancelled or the session ends."""
+        """Read datagrams until cancelled or the session ends."""
         with contextlib.suppress(WebTransportError):
             while True:
                 for data in await transport.receive_many():
                     self._arrived(data)
 
     def percentiles(self) -> dict[str, float] | None:
-        """The round-trip times."""
+        """Return the round-trip times; None without echoes."""
         if not self._times:
             return None
         times = sorted(self._times)
@@ -153,7 +153,7 @@ class _Echoes:
             return
         self._times.append((clock.monotonic_ns() - _STAMP.unpack_from(data)[1]) / 1e9)
         if len(self._times) >= _MAX_SAMPLES:
-            # Every second one is enough from now on.
+            # Keep only every second sample from now on.
             del self._times[::2]
             self._stride *= 2
 
@@ -175,7 +175,7 @@ async def _send_for(
 async def _settle(
     transport: WebTransportDatagramTransport, before: dict[str, Any], echoes: _Echoes
 ) -> None:
-    """Wait while datagrams leave the queue, are acknowledged or come back."""
+    """Wait while datagrams leave the queue, are acknowledged or are echoed."""
     seen: tuple[int, ...] | None = None
     while not transport.is_closed:
         stats = transport.refresh_stats()
@@ -187,6 +187,6 @@ async def _settle(
             return
         now = (waiting, fates, echoes.count)
         if now == seen:
-            return  # nothing has happened for a while, nothing more will
+            return  # nothing has happened for a while, so nothing more will
         seen = now
         await asyncio.sleep(max(_MIN_GRACE, 4 * (transport.session.rtt or 0.0)))

@@ -32,26 +32,26 @@ _CRITICAL: dict[int, str] = {
 
 
 def abort_stream(stream: Stream, code: int, after: Stream | None = None) -> None:
-    """Reset and stop what the stream has of directions; what came whole stays readable.
+    """Reset and stop the open directions of a stream; completely received data stays readable.
 
     Args:
         stream: Any stream of a session.
-        code: Of RESET_STREAM and STOP_SENDING.
-        after: The CONNECT stream of a session that is over: the peer hears of its end
-            first. Both frames would otherwise go before it, as control frames do.
+        code: The code of RESET_STREAM and STOP_SENDING.
+        after: The CONNECT stream of an ended session, whose end must reach the peer first.
+            Otherwise both frames would overtake it, as control frames do.
     """
     if after is not None:
         stream.hold_for(after)
     if stream.is_local or not stream.is_unidirectional:
         stream.reset(code)
     if stream.is_reset:
-        stream.skip(stream.buffered)  # nobody can read it any more
+        stream.skip(stream.buffered)  # no reader is left
     elif not (stream.fin_received or (stream.is_local and stream.is_unidirectional)):
         stream.stop_sending(code)
 
 
 def refuse_stream(stream: Stream, code: int, after: Stream | None = None) -> None:
-    """Abort a stream that the application never sees, as ``abort_stream``; and let go of it."""
+    """Abort a stream that the application never sees, as ``abort_stream``, and release it."""
     abort_stream(stream, code, after)
     stream.sink = None
     stream.release()
@@ -61,7 +61,7 @@ class Arrivals:
     """Streams and datagrams of the peer on one connection.
 
     Args:
-        connection: What they belong to.
+        connection: The connection that they belong to.
     """
 
     __slots__ = (
@@ -81,17 +81,17 @@ class Arrivals:
         self._critical: tuple[int, ...] = ()
         self._ids = SettledIds()
         self._next_local = 0  # client: lowest bidirectional stream ID that it has not opened
-        self._early: EarlyArrivals | None = None  # made when something is early
+        self._early: EarlyArrivals | None = None  # created when something arrives early
 
     @property
     def next_request_id(self) -> int:
-        """Server: the lowest request stream ID that was not seen yet."""
+        """Server: the lowest request stream ID that has not been seen yet."""
         return self._ids.next_id
 
     # Streams.
 
     def classify(self, stream: Stream) -> None:
-        """Find out what a new stream is; its first bytes may come in any number of pieces."""
+        """Find out what a new stream is; its first bytes may arrive in any number of pieces."""
         head = stream.peek(_HEADER_MAX)
         bidi = not stream.is_unidirectional
         if len(head) > 3 and head[:2] == (_BIDI if bidi else _UNI):
@@ -130,7 +130,7 @@ class Arrivals:
             self._connection.new_request(stream)
 
     def _incomplete(self, stream: Stream) -> None:
-        """More bytes may come; if none can, the stream is freed and nobody hears of it."""
+        """Wait for more bytes; if none can come, free the stream without reporting it."""
         if not (stream.is_reset or stream.fin_received):
             return
         if not stream.is_unidirectional:
@@ -182,10 +182,10 @@ class Arrivals:
             self._drop(stream)
 
     def _is_over(self, session_id: int) -> bool:
-        """Tell whether an unknown session is one of the past; False: it may still come.
+        """Return whether an unknown session has ended; False: it may still be requested.
 
         Raises:
-            H3ConnectionError: there can be no such session (H3_ID_ERROR).
+            H3ConnectionError: there cannot be such a session (H3_ID_ERROR).
         """
         if self._is_client:
             limit: int | None = self._next_local
@@ -236,7 +236,7 @@ class Arrivals:
         return self._connection.is_closed or not turns.is_over
 
     def _unblock(self, stream_id: int) -> None:
-        """What the header of a request was waiting for has come."""
+        """The QPACK instructions that the header of a request was waiting for have arrived."""
         request = self._connection.requests.get(stream_id)
         if request is not None and request.phase is Phase.BLOCKED:
             self._connection.guard(request.unblocked)
@@ -249,13 +249,13 @@ class Arrivals:
         return not self._connection.load.turns.is_over
 
     def _count_qpack(self, data: bytes) -> None:
-        """Instructions are cheap, and more of them than requests need is allowed, up to a rate."""
+        """Count instructions: more than requests need are allowed, up to a rate."""
         self._connection.load.idle("QPACK instructions", 1 + len(data) // _QPACK_ITEM)
 
     # Datagrams.
 
     def datagram(self, datagram: bytes) -> None:
-        """A datagram whose session is not known to the fast path."""
+        """A datagram for a session that the fast path does not know."""
         quarter = decode_varint(datagram)
         if quarter is None:
             raise H3ConnectionError(H3Error.DATAGRAM_ERROR, "a datagram without quarter stream ID")
@@ -278,7 +278,7 @@ class Arrivals:
         if not self._waiting_room().hold_datagram(session_id, data, known=session is not None):
             self._connection.events.early_dropped("datagram")
 
-    # What waits.
+    # Early streams and datagrams.
 
     def _waiting_room(self) -> EarlyArrivals:
         if self._early is None:
@@ -289,7 +289,7 @@ class Arrivals:
 
     @property
     def early_dropped(self) -> int:
-        """Streams and datagrams that came before their session and found no room."""
+        """How many streams and datagrams were dropped: early, and no room for them."""
         return 0 if self._early is None else self._early.dropped
 
     def holds(self, session_id: int) -> bool:
@@ -297,10 +297,10 @@ class Arrivals:
         return self._early is not None and self._early.holds(session_id)
 
     def deliver(self, session: SessionPart) -> bool:
-        """Hand over what waited for a session that is now established.
+        """Deliver the data that waited for a session that is now established.
 
         Returns:
-            False: there is more for a later turn; what comes meanwhile waits behind it.
+            False if there is more for a later turn; data that arrives meanwhile waits behind it.
         """
         if self._early is None:
             return True
@@ -318,30 +318,30 @@ class Arrivals:
         return True
 
     def pin(self, session_id: int) -> None:
-        """A session was requested: what waits for it waits for its answer."""
+        """A session was requested: data that waits for it now waits for the answer."""
         if self._early is not None:
             self._early.pin(session_id)
 
     def discard(self, session: SessionPart) -> None:
-        """A session is over or was refused: refuse what waited for it."""
+        """A session has ended or was refused: refuse the data that waited for it."""
         self.settle(session.session_id)
         if self._early is not None:
             for stream, _ in self._early.take(session.session_id)[0]:
                 refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
 
     def discard_all(self) -> None:
-        """It turned out that there is no WebTransport on this connection."""
+        """Refuse everything: there is no WebTransport on this connection."""
         if self._early is not None:
             for stream, _ in self._early.clear():
                 self._refuse_foreign(stream)
 
     def settle(self, stream_id: int) -> None:
-        """No session lives on this stream from now on."""
+        """There is no session on this stream any more, and there will not be one."""
         if not self._is_client:
             self._ids.settle(stream_id)
 
     def local_stream_opened(self, stream_id: int) -> None:
-        """Client: it opened a bidirectional stream."""
+        """Client: this end opened a bidirectional stream."""
         self._next_local = max(self._next_local, stream_id + 4)
 
     def shut(self) -> None:
@@ -354,7 +354,7 @@ class Arrivals:
         self._connection = NO_CONNECTION
 
     def _early_sink(self, stream: Stream) -> None:
-        """A stream that waits has news."""
+        """The engine has news about a waiting stream."""
         self._connection.guard(self._early_ready, stream)
 
     def _early_ready(self, stream: Stream) -> None:

@@ -62,14 +62,14 @@ class Capsule(NamedTuple):
 
 
 SKIPPED: Final = Capsule(-1, b"")
-"""Stands for a capsule that is dropped."""
+"""A placeholder for a dropped capsule."""
 
 
 class CapsuleParser:
-    """Cuts the payload of DATA frames into capsules, however the bytes were split.
+    """Splits the payload of DATA frames into capsules, however the bytes were divided.
 
     Unknown capsules, and DATAGRAM capsules larger than ``max_datagram``, are
-    dropped as they come, without collecting them, whatever their length.
+    dropped as they arrive, whatever their length; they are not collected.
 
     Args:
         known: Types to collect.
@@ -113,7 +113,7 @@ class CapsuleParser:
             self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Capsule | None:
-        """The next known capsule, or ``SKIPPED``; None when more bytes are needed.
+        """Return the next known capsule, or ``SKIPPED``; None if more bytes are needed.
 
         Raises:
             CapsuleError: the length does not fit the type. Raised as soon as
@@ -153,23 +153,23 @@ class CapsuleParser:
 
 
 def encode_capsule(capsule_type: int, value: bytes) -> bytes:
-    """One capsule: type, length, value."""
+    """Return a capsule: type, length, value."""
     return encode_varint(capsule_type) + encode_varint(len(value)) + value
 
 
 def encode_number(capsule_type: int, number: int) -> bytes:
-    """A capsule whose value is one varint."""
+    """Return a capsule whose value is one varint."""
     return encode_capsule(capsule_type, encode_varint(number))
 
 
 def encode_close(code: int, reason: str) -> bytes:
-    """WT_CLOSE_SESSION; the reason is cut to 1024 bytes on a character border."""
+    """Return WT_CLOSE_SESSION; the reason is cut to 1024 bytes at a character boundary."""
     value = code.to_bytes(4, "big") + cut_reason(reason)
     return encode_capsule(CapsuleType.WT_CLOSE_SESSION, value)
 
 
 def cut_reason(reason: str) -> bytes:
-    """``reason`` as at most 1024 bytes of UTF-8 that end on a character border."""
+    """Return ``reason`` as at most 1024 bytes of UTF-8 that end at a character boundary."""
     encoded = reason.encode("utf-8", "replace")
     if len(encoded) <= MAX_CLOSE_REASON:
         return encoded
@@ -177,7 +177,7 @@ def cut_reason(reason: str) -> bytes:
 
 
 def parse_close(value: bytes) -> tuple[int, str]:
-    """Code and reason of WT_CLOSE_SESSION.
+    """Return code and reason of WT_CLOSE_SESSION.
 
     Raises:
         CapsuleError: the length is wrong or the reason is not UTF-8.
@@ -191,7 +191,7 @@ def parse_close(value: bytes) -> tuple[int, str]:
 
 
 def parse_number(capsule_type: int, value: bytes) -> int:
-    """The number in a flow-control capsule.
+    """Return the number in a flow-control capsule.
 
     Raises:
         CapsuleError: the value is not exactly one varint.

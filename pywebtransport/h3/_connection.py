@@ -1,7 +1,7 @@
 """One HTTP/3 connection: settings, routing by session ID, shutdown. Sans-I/O.
 
 Commands come down as method calls on :class:`H3Connection` and its sessions;
-facts go up through the callbacks of ``events``. Time comes from ``call_later``.
+events go up through the callbacks of ``events``. Time comes from ``call_later``.
 Handlers report a broken rule by raising one of the private exceptions of
 ``errors``; :meth:`H3Connection.guard` is the one place where they are caught.
 """
@@ -60,7 +60,7 @@ from ._varint import encode_varint
 __all__ = ["ConnectionEvents", "H3Connection"]
 
 _SEND_FIRST = 2**63 - 1
-# What handlers raise about the peer.
+# Exceptions that handlers raise when the peer breaks a rule.
 _ENDINGS = (H3ConnectionError, SessionAbort, H3StreamError, ConnectionError)
 # An end without dynamic table opens no QPACK streams (RFC 9204 section 4.2).
 _CRITICAL = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
@@ -68,10 +68,10 @@ _NO_SETTINGS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class ConnectionEvents(Protocol):
-    """Facts about one HTTP/3 connection."""
+    """Events of one HTTP/3 connection."""
 
     def settings_received(self, settings: Mapping[int, int]) -> None:
-        """The peer's SETTINGS are in; ``H3Connection.dialect`` is chosen."""
+        """The peer's SETTINGS have arrived; ``H3Connection.dialect`` is set."""
 
     def session_requested(self, session: H3Session) -> None:
         """Server: a valid CONNECT. Answer with ``accept`` or ``reject``, now or later."""
@@ -80,8 +80,8 @@ class ConnectionEvents(Protocol):
         """No new session can be opened on this connection."""
 
     def early_dropped(self, what: str) -> None:
-        """A ``"stream"`` or ``"datagram"`` came before its session and found no room, or the
-        session did not come in time: it is lost."""
+        """A ``"stream"`` or ``"datagram"`` that arrived before its session was dropped: there
+        was no room, or the session was not requested in time."""
 
     def connection_failed(self, error: Exception) -> None:
         """The peer broke a rule: the connection is being closed with ``error.error_code``."""
@@ -92,26 +92,26 @@ class H3Connection:
 
     Args:
         quic: The QUIC connection.
-        events: Where facts about the connection go.
+        events: Receives the events of the connection.
         call_later: Timers.
         turns: Shares the time of the event loop.
         options: Limits and choices.
-        is_client: Which end this is.
+        is_client: This end is the client.
 
     Attributes:
-        dialect: What new sessions speak; None until SETTINGS are in, or when there is none
+        dialect: The dialect of new sessions; None before SETTINGS arrive, or if there is none
             in common.
         settings: Our SETTINGS.
-        peer_settings: The peer's.
-        sessions: Sessions that have an ID and are not over.
+        peer_settings: The peer's SETTINGS.
+        sessions: Sessions that have an ID and have not ended.
         newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
         goaway_received: No new session may be opened.
-        settings_known: The peer's SETTINGS are in.
-        tunnel_requested: Server: hears of each request for a UDP tunnel (RFC 9298), and answers
-            it with ``accept`` or ``reject``, now or later; None: there are none, status 501.
+        settings_known: The peer's SETTINGS have arrived.
+        tunnel_requested: Server: called with each request for a UDP tunnel (RFC 9298); answers
+            it with ``accept`` or ``reject``, now or later. If None, the status is 501.
         tunnels: UDP tunnels by the ID of their request stream.
         webtransport_error: Why no session can be opened on this connection; None if one can,
-            or while SETTINGS are not in.
+            or before SETTINGS arrive.
     """
 
     __slots__ = (
@@ -208,7 +208,7 @@ class H3Connection:
     # The catch point.
 
     def guard(self, handler: Callable[..., object], *args: Any) -> None:
-        """Run a handler; what it raises about the peer closes what it must, and no more."""
+        """Run a handler. If it raises because of the peer, close only what must be closed."""
         if self._closed:
             return
         try:
@@ -217,11 +217,11 @@ class H3Connection:
             self._end_of(error)
 
     def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, as :meth:`guard`."""
+        """Continue with ``work`` in a later turn, as :meth:`guard`."""
         self.load.later(partial(self.guard, work))
 
     def _end_of(self, error: Exception) -> None:
-        """Close what an exception of ``_ENDINGS`` says."""
+        """Close the connection, session or stream that an exception of ``_ENDINGS`` names."""
         if isinstance(error, H3ConnectionError):
             self._fail(error.code, error.reason, error.frame_type)
         elif isinstance(error, SessionAbort):
@@ -250,7 +250,7 @@ class H3Connection:
 
     def stream_ready(self, stream: Any) -> None:
         """A stream of the peer has its first bytes, or more while it is not classified."""
-        # As ``guard`` does it; written out, since each stream of the peer comes by.
+        # As ``guard``; inlined, because this runs for each stream of the peer.
         if self._closed:
             return
         try:
@@ -311,17 +311,17 @@ class H3Connection:
 
         Args:
             error: How it ended; None: this end closed it.
-            then: Called once all sessions have heard of it; that of many takes several turns.
+            then: Called once all sessions have been told; with many, this takes several turns.
         """
         if not self._closed:
-            # What was said last, such as the end of a session, may have been put off.
+            # The last data, such as the end of a session, may still wait for its turn.
             self.load.hurry()
             for request in list(self.requests.values()):
                 self.guard(request.go_on)
         if not self._closed:
             self._shut(error)
-        # Nothing comes from below any more. Events lead back here: with them gone nothing is
-        # left to the garbage collector.
+        # Nothing comes from below any more. Events refer back to this object: without them,
+        # no cycle is left for the garbage collector.
         self.events = NO_CONNECTION_EVENTS
         if self._telling:
             self._when_told = then
@@ -341,25 +341,25 @@ class H3Connection:
         require_application_protocol: bool = False,
         events: SessionEvents,
     ) -> H3Session:
-        """Ask for a session; the request goes out as soon as the peer's SETTINGS allow it.
+        """Request a session; the request is sent as soon as the peer's SETTINGS allow it.
 
         Args:
             authority: Host and port of the URL.
             path: Path and query; begins with a slash.
-            headers: Further request fields; several lines of one field as a list.
+            headers: Extra request fields; a list of values is sent as several field lines.
             origin: The ``origin`` field.
             application_protocols: Names to offer, best first.
-            require_application_protocol: Break off when the server chooses none of them.
-            events: Where the facts of the session go.
+            require_application_protocol: Close the session if the server selects none of them.
+            events: Receives the events of the session.
 
         Raises:
             ConfigurationError: an argument cannot be sent.
             ConnectionError: the connection is closed or closing.
-            ClientError: the server said GOAWAY, or does not speak WebTransport.
-            SessionError: no further session is allowed on this connection now.
+            ClientError: the server sent GOAWAY, or does not speak WebTransport.
+            SessionError: no more sessions are allowed on this connection now.
         """
         if not self.is_client:
-            raise ClientError("only a client opens sessions")
+            raise ClientError("only clients can open sessions")
         _check_target("authority", authority)
         _check_target("path", path)
         fields = check_fields(headers)
@@ -387,7 +387,7 @@ class H3Connection:
         return session
 
     def check_can_request(self) -> None:
-        """Client: raise what stands against any further request."""
+        """Client: raise an error if no more requests can be sent."""
         if self._closed:
             raise ConnectionError("the connection is closed")
         if self.goaway_received:
@@ -413,7 +413,7 @@ class H3Connection:
             raise self.webtransport_error
         limit = self._session_limit()
         if limit is not None and len(self.sessions) + len(self._to_send) >= limit:
-            raise SessionError(f"the connection allows {limit} sessions at a time")
+            raise SessionError(f"the connection allows at most {limit} sessions at a time")
 
     def _session_limit(self) -> int | None:
         """How many sessions a client may have on this connection; None: no known limit."""
@@ -434,7 +434,7 @@ class H3Connection:
             limit = self._session_limit()
             error = self.webtransport_error
             if error is None and limit is not None and len(self.sessions) >= limit:
-                error = SessionError(f"the connection allows {limit} sessions at a time")
+                error = SessionError(f"the connection allows at most {limit} sessions at a time")
             if error is None and dialect is not None:
                 try:
                     self.check_header(*session.request_fields(dialect))
@@ -487,7 +487,7 @@ class H3Connection:
         return True
 
     def session_established(self, session: H3Session) -> None:
-        """A session is established; later ones speak what it speaks."""
+        """A session is established; later ones use the same dialect."""
         if self.is_client:
             self.dialect = session.dialect
 
@@ -511,7 +511,7 @@ class H3Connection:
             self._refuse_session(stream, "too many requests before SETTINGS")
 
     def _admit(self, stream: RequestStream, request: Request) -> None:
-        """Make a session of a CONNECT request, if there may be one more."""
+        """Create a session for a CONNECT request if the limit allows another one."""
         if request.protocol == CONNECT_UDP_TOKEN:
             self._admit_tunnel(stream, request)
             return
@@ -532,7 +532,7 @@ class H3Connection:
             protocol_token=request.protocol or "",
         )
         stream.session = session
-        # A client whose requests are served now and then is not one that goes on and on.
+        # A client whose requests are sometimes accepted is not a flood of refused requests.
         self._refused = max(0, self._refused - 1)
         session.bind(stream, dialect, flow_control=flow_control)
         session.read_offer()
@@ -549,7 +549,7 @@ class H3Connection:
             self.tunnel_requested(tunnel)
 
     def _refuse_session(self, stream: RequestStream, reason: str) -> None:
-        """Refuse one session; a client that goes on and on loses the connection."""
+        """Refuse one session; close the connection if the client keeps on requesting."""
         self._refused += 1
         if self._refused > self.options.max_refused_sessions:
             raise H3ConnectionError(H3Error.EXCESSIVE_LOAD, reason)
@@ -561,10 +561,10 @@ class H3Connection:
         self._refused = 0
         self._refused_timer = None
 
-    # What sessions and request streams ask for.
+    # Called by sessions and request streams.
 
     def open_stream(self, unidirectional: bool) -> Any | None:
-        """Open a stream, or None while the peer allows no further one on the connection."""
+        """Open a stream; return None while the peer allows no more on the connection."""
         stream = self.quic.open_stream(unidirectional)
         if stream is not None:
             self.newest_stream[unidirectional] = stream.stream_id
@@ -581,12 +581,12 @@ class H3Connection:
         self._waiting[unidirectional][session] = None
 
     def stop_waiting(self, session: H3Session, unidirectional: bool) -> None:
-        """The session was told by other means."""
+        """The session need not be told any more."""
         if self._waiting is not None:
             self._waiting[unidirectional].pop(session, None)
 
     def session_over(self, session: H3Session) -> None:
-        """A session ended: forget it and refuse what waited for it."""
+        """A session ended: forget it, and refuse the data that waited for it."""
         self._to_send.pop(session, None)
         for waiting in self._waiting or ():
             waiting.pop(session, None)
@@ -606,14 +606,14 @@ class H3Connection:
         request.ready(stream)
 
     def request_done(self, request: RequestStream) -> None:
-        """A request stream is out of our hands."""
+        """A request stream is done."""
         self.requests.pop(request.stream_id, None)
         self._held.pop(request, None)
         if request.session is None:
             self.arrivals.settle(request.stream_id)
 
     def closing_sessions(self) -> list[H3Session]:
-        """Sessions that are over, whose CONNECT stream is not finished by both ends yet."""
+        """Return ended sessions whose CONNECT stream is not finished by both ends yet."""
         return [
             request.session
             for request in self.requests.values()
@@ -623,7 +623,7 @@ class H3Connection:
     # Control stream, both ways.
 
     def on_settings(self, settings: Mapping[int, int]) -> None:
-        """The peer's SETTINGS are in: choose the dialect and serve what waited."""
+        """The peer's SETTINGS have arrived: choose the dialect and handle waiting requests."""
         check_settings(settings, is_client=self.is_client)
         self.peer_settings = settings
         self.settings_known = True
@@ -653,7 +653,7 @@ class H3Connection:
         self._send_connects()
 
     def _unmet(self, dialect: Dialect | None) -> Exception | None:
-        """What is missing for WebTransport on this connection; None: nothing."""
+        """Return an error that names what is missing for WebTransport; None if nothing is."""
         settings, missing = self.peer_settings, []
         if dialect is None:
             offered = ", ".join(dialect.drafts for dialect in reversed(self.options.offered))
@@ -705,8 +705,8 @@ class H3Connection:
     def send_goaway(self) -> None:
         """Announce the end of the connection.
 
-        A server says that it will name the last request later
-        (:meth:`finish_goaway`); a client that it wants no push.
+        A server names the last request later (:meth:`finish_goaway`); a client says that it
+        wants no pushes.
         """
         if self._goaway_sent is None:
             self._goaway(0 if self.is_client else FIRST_GOAWAY_ID)
@@ -755,7 +755,7 @@ class H3Connection:
 
     @property
     def lacks_webtransport(self) -> bool:
-        """SETTINGS are in, and no session is possible."""
+        """SETTINGS have arrived, and no session is possible."""
         return self.settings_known and self.dialect is None
 
     @property
@@ -766,13 +766,13 @@ class H3Connection:
     def close(self, code: int = H3Error.NO_ERROR, reason: str = "") -> None:
         """End all sessions with code 0 and close the QUIC connection, at once.
 
-        So that no WT_CLOSE_SESSION is lost, end the sessions first and wait,
-        within bounds, until :meth:`closing_sessions` is empty or their streams
-        are acknowledged.
+        To avoid losing a WT_CLOSE_SESSION, end the sessions first and wait for a
+        limited time, until :meth:`closing_sessions` is empty or their streams are
+        acknowledged.
 
         Args:
             code: Application error code of CONNECTION_CLOSE.
-            reason: Words for the peer's log.
+            reason: A reason for the peer's log.
         """
         if self._closed:
             return
@@ -792,7 +792,7 @@ class H3Connection:
         self.events.connection_failed(error)
 
     def _shut(self, error: Exception | None) -> None:
-        """Nothing is sent or received any more: end sessions, let go of streams and timers."""
+        """Nothing is sent or received any more: end sessions, release streams and timers."""
         self._closed = True
         self.load.close()
         for timer in (self._settings_timer, self._refused_timer):
@@ -835,7 +835,7 @@ class H3Connection:
 
 
 def _answer_plain(stream: RequestStream, request: Request) -> None:
-    """Answer a request that asks for no session, such as a browser's look at the port."""
+    """Answer a plain HTTP request, for instance of a browser that opens the URL."""
     if request.method in ("GET", "HEAD"):
         stream.respond(404)
     else:
@@ -845,15 +845,15 @@ def _answer_plain(stream: RequestStream, request: Request) -> None:
 def _check_target(name: str, value: str) -> None:
     rule = ""
     if not isinstance(value, str):
-        rule = f"{type(value).__name__} is not accepted, only text"
+        rule = f"must be a string, got {type(value).__name__}"
     elif len(value) > MAX_FIELD_LINE:
-        rule = f"{len(value)} characters, where 1 to {MAX_FIELD_LINE} are accepted"
+        rule = f"must have 1 to {MAX_FIELD_LINE} characters, has {len(value)}"
     elif not value.isascii() or any(c <= " " or c == "\x7f" for c in value):
         rule = "only printable ASCII without spaces can be sent"
     elif name == "path" and not value.startswith("/"):
         rule = "it must begin with a slash"
     elif name == "authority" and (not value or "@" in value):
-        rule = "it must be a host, and a port if need be"
+        rule = "it must be a host with an optional port"
     if rule:
         raise ConfigurationError(
             f"{name} = '{printable(value)}' cannot be sent in a request: {rule}",

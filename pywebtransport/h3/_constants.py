@@ -1,4 +1,4 @@
-"""Every number of the wire in one table: HTTP/3, QPACK, datagrams, WebTransport drafts.
+"""All protocol numbers in one table: HTTP/3, QPACK, datagrams, WebTransport drafts.
 
 RFC 9114, 9204, 9218, 9220, 9297 and draft-ietf-webtrans-http3-02 to -16. While
 the drafts last, code points may be renumbered; nothing outside this file and
@@ -67,11 +67,11 @@ RESERVED_SETTINGS: Final = frozenset({0x00, 0x02, 0x03, 0x04, 0x05})
 
 
 def is_grease(number: int) -> bool:
-    """Tell whether peers send this number to see that nobody minds (RFC 9114 section 7.2.4.1)."""
+    """Return whether a number is reserved to test that it is ignored (RFC 9114 7.2.4.1)."""
     return number >= 0x21 and (number - 0x21) % 0x1F == 0
 
 
-# Settings that are switches: 0 or 1, anything else is H3_SETTINGS_ERROR.
+# Settings that must be 0 or 1; anything else is H3_SETTINGS_ERROR.
 BOOLEAN_SETTINGS: Final = frozenset(
     {
         Setting.ENABLE_CONNECT_PROTOCOL,
@@ -132,10 +132,10 @@ class H3Error(IntEnum):
 STREAM_CODE_BASE: Final[int] = ErrorCodes.WT_APPLICATION_ERROR_FIRST.value
 STREAM_CODE_LAST: Final[int] = ErrorCodes.WT_APPLICATION_ERROR_LAST.value
 
-# Bytes of the name, and of name and value, of a field: what QPACK coders that are in use take.
+# Most bytes of a field name, and of name and value together: deployed QPACK coders accept this.
 MAX_FIELD_NAME: Final = 1024
 MAX_FIELD_LINE: Final = 65500
-MAX_FIELD_LINES: Final = 256  # of one header that is accepted
+MAX_FIELD_LINES: Final = 256  # accepted in one header
 MAX_UDP_PAYLOAD: Final = 65527  # bytes of one proxied UDP payload (RFC 9298 section 5)
 MAX_CLOSE_REASON: Final = 1024  # bytes of UTF-8 in WT_CLOSE_SESSION
 MAX_SESSION_STREAMS: Final = 1 << 60  # largest value of WT_MAX_STREAMS and WT_STREAMS_BLOCKED

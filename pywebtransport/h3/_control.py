@@ -16,14 +16,14 @@ __all__ = ["ControlEvents", "ControlReader", "refuse_frame"]
 
 
 class ControlEvents(Protocol):
-    """What the control stream tells the connection."""
+    """Events of the control stream, for the connection."""
 
     def on_settings(self, settings: Mapping[int, int]) -> None: ...
     def on_goaway(self, last_id: int) -> None: ...
 
 
 def refuse_frame(frame_type: int, where: str) -> None:
-    """Refuse the frame types that are wrong on every stream.
+    """Refuse frame types that are not allowed on any stream.
 
     Raises:
         H3ConnectionError: it is a frame of HTTP/2 (H3_FRAME_UNEXPECTED), or the
@@ -42,8 +42,8 @@ class ControlReader(FrameParser):
     """Frames of the peer's control stream.
 
     Args:
-        events: Where SETTINGS and GOAWAY go.
-        load: Counts what carries nothing.
+        events: Receives SETTINGS and GOAWAY.
+        load: Counts frames that carry nothing.
         is_client: This end is the client.
         max_frame_size: Largest frame in bytes; a larger one is H3_EXCESSIVE_LOAD.
     """
@@ -82,7 +82,7 @@ class ControlReader(FrameParser):
         """Take received bytes.
 
         Returns:
-            False: there is more to handle in a later turn; call again then, with no bytes.
+            False if there is more to handle in a later turn; call again then, with no bytes.
 
         Raises:
             H3ConnectionError: the peer broke a rule.
@@ -97,7 +97,7 @@ class ControlReader(FrameParser):
         return True
 
     def judge(self, frame_type: int) -> int:
-        """Which frames may come, and when."""
+        """Decide which frames may arrive, and when."""
         refuse_frame(frame_type, "control")
         if not self._has_settings and frame_type != FrameType.SETTINGS:
             raise H3ConnectionError(
@@ -151,7 +151,7 @@ class ControlReader(FrameParser):
         self._max_push_id = push_id
 
     def _check_priority(self, kind: int, payload: bytes) -> None:
-        """Priorities are advisory and nothing here uses them, but IDs must be sane."""
+        """Check the ID; priorities are advisory and not used here."""
         decoded = decode_varint(payload)
         if decoded is None:
             raise H3ConnectionError(H3Error.FRAME_ERROR, "PRIORITY_UPDATE is cut short", kind)

@@ -1,4 +1,4 @@
-"""Flow control of one session: who may send how much, and the capsules that say so.
+"""Flow control of one session: how much each end may send, and the capsules for it.
 
 Streams are counted here, bytes in the QUIC engine (``Group``), which tells a
 :class:`SessionCredit` when credit is short, due, or overdrawn.
@@ -22,12 +22,12 @@ __all__ = ["CreditEvents", "SessionCredit"]
 
 _MAX_STREAMS: Final = (CapsuleType.WT_MAX_STREAMS_BIDI, CapsuleType.WT_MAX_STREAMS_UNI)
 _STREAMS_BLOCKED: Final = (CapsuleType.WT_STREAMS_BLOCKED_BIDI, CapsuleType.WT_STREAMS_BLOCKED_UNI)
-# Bytes sent that are a reason for a new limit.
+# After this many sent bytes, the peer has a reason to announce a new limit.
 _LEAST_SENT: Final = 256
 
 
 class CreditEvents(Protocol):
-    """What the credit of a session tells the session."""
+    """Events of a session's credit, for the session."""
 
     def credit_raised(self, kind: str, limit: int) -> None: ...
     def credit_violated(self, received: int, limit: int) -> None: ...
@@ -37,10 +37,10 @@ def _ignore(_: bytes) -> None: ...
 
 
 class _Reasons:
-    """What the peer's flow-control capsules answered to, by their kind.
+    """Reasons for the peer's flow-control capsules, by kind.
 
-    An honest peer raises a limit as this end uses what it allows, and is blocked once at
-    each limit of ours.
+    An honest peer raises a limit when this end has used credit, and reports being blocked
+    once for each limit of ours.
     """
 
     __slots__ = ("_last",)
@@ -49,14 +49,14 @@ class _Reasons:
         self._last: dict[int, int] = {}
 
     def grew(self, kind: int, now: int | None, by: int = 1) -> bool:
-        """The figure has grown since the last capsule of this kind that had a reason."""
+        """Return whether a number has grown since the last justified capsule of this kind."""
         if now is None or now < self._last.get(kind, 0) + by:
             return False
         self._last[kind] = now
         return True
 
     def sent(self, now: int) -> bool:
-        """Likewise for the bytes that this end sent: a window is not a few bytes."""
+        """As ``grew`` for the bytes that this end sent; a few bytes are no reason."""
         return self.grew(CapsuleType.WT_MAX_DATA, now, _LEAST_SENT)
 
 
@@ -64,13 +64,13 @@ class SessionCredit:
     """Credit of one session, both ways.
 
     Args:
-        quic: Where the session's group is made.
+        quic: Creates the session's group.
         options: Our windows.
         peer_settings: The peer's initial limits.
-        enabled: Both ends switched session flow control on; else there is no limit at all.
-        strict: An announcement that does not raise a limit is an error even if it is equal.
+        enabled: Both ends enabled session flow control; otherwise, there are no limits.
+        strict: Announcing an unchanged limit is an error, too.
         send: Sends capsules.
-        events: Told about changes.
+        events: Receives changes.
     """
 
     __slots__ = (
@@ -122,10 +122,10 @@ class SessionCredit:
         )
 
     def give_all(self) -> None:
-        """Raise all limits of the peer as far as they go, once and for all.
+        """Raise all limits of the peer to their maximum.
 
-        What it may send at a time is still limited by QUIC: bytes by the windows of the
-        connection and its streams, streams by their number.
+        QUIC still limits what it may send at a time: bytes by the windows of the connection
+        and its streams, streams by their number.
         """
         self.group.recv_limit = None
         self.group.credit_threshold = 0
@@ -135,7 +135,7 @@ class SessionCredit:
             self._send(encode_number(kind, MAX_SESSION_STREAMS))
 
     def may_open(self, unidirectional: bool) -> bool:
-        """Tell whether the peer allows one more stream; if not, tell it so, once per limit."""
+        """Return whether the peer allows another stream; if not, report it once per limit."""
         streams = self.local[unidirectional]
         if streams.can_open:
             return True
@@ -145,23 +145,23 @@ class SessionCredit:
         return False
 
     def stream_arrived(self, unidirectional: bool) -> None:
-        """The peer opened a stream: count it, and give credit that was kept for a batch.
+        """The peer opened a stream: count it, and give credit that was collected.
 
         Raises:
-            LimitError: it is one too many.
+            LimitError: it exceeds the limit.
         """
         self._announce_streams(unidirectional, self.peer[unidirectional].arrived())
 
     def stream_finished(self, unidirectional: bool) -> None:
-        """A stream of the peer is over: give credit for another one."""
+        """A stream of the peer has ended: give credit for another one."""
         self._announce_streams(unidirectional, self.peer[unidirectional].done())
 
     def received(self, kind: int, number: int) -> bool:
         """Act on a flow-control capsule.
 
         Returns:
-            There was a reason for it: since the last one of its kind this end used what the
-            peer allows, or got a limit of ours that it can be blocked at.
+            Whether there was a reason for it: since the last one of its kind, this end used
+            credit, or announced a new limit that the peer can be blocked by.
 
         Raises:
             LimitError: the number breaks a rule.
@@ -193,14 +193,14 @@ class SessionCredit:
         return False
 
     def end(self) -> None:
-        """The session is over: drop its datagrams; :meth:`close` follows."""
+        """The session has ended: drop its datagrams; :meth:`close` follows."""
         self._over = True
         self.group.clear_datagrams()
-        # Both lead back to the session: nothing is left to the garbage collector.
+        # Both refer back to the session: no cycle is left for the garbage collector.
         self._send, self._events = _ignore, NOBODY
 
     def close(self) -> None:
-        """No stream of the session can send any more: close its group; the figures stay."""
+        """No stream of the session can send any more: close its group, keep its statistics."""
         self.group.close()
 
     def stats(self) -> dict[str, int | None]:
@@ -221,7 +221,7 @@ class SessionCredit:
     # GroupOwner.
 
     def group_blocked(self, limit: int) -> None:
-        """The engine cannot send for lack of session credit; called once per limit."""
+        """The engine cannot send because session credit is used up; called once per limit."""
         if self.enabled and not self._over:
             self._send(encode_number(CapsuleType.WT_DATA_BLOCKED, limit))
 

@@ -1,4 +1,4 @@
-"""Critical streams (RFC 9114 section 6.2): as long as the connection lives, they do."""
+"""Critical streams (RFC 9114 section 6.2): they must stay open as long as the connection."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CHUNK = 65536
 
 
 def read_piece(stream: Stream, size: int = _CHUNK) -> bytes | None:
-    """What came on a stream of the peer, also before its reset or the end of the connection.
+    """Read from a stream of the peer, even after its reset or the end of the connection.
 
     Returns:
-        At most ``size`` bytes; ``b""`` at the FIN; None: nothing now.
+        At most ``size`` bytes; ``b""`` at the FIN; None if nothing is available.
     """
     if not stream.is_reset and (stream.fin_received or not stream.is_closed):
         return stream.read(size)
-    data = stream.peek(size)  # there is no reading any more
+    data = stream.peek(size)  # the stream can no longer be read normally
     stream.skip(len(data))
     return data or None
 
@@ -76,8 +76,8 @@ class PeerCritical:
     Args:
         connection: What it belongs to.
         name: For error messages.
-        take: Takes bytes; False: it has to go on with them in a later turn, before more.
-        chunk: How many bytes it may get at a time.
+        take: Handles bytes; returns False if it must continue in a later turn, before more.
+        chunk: How many bytes it gets at most at once.
     """
 
     __slots__ = ("_chunk", "_connection", "_name", "_take", "_waits")
@@ -100,10 +100,10 @@ class PeerCritical:
         self._connection.guard(self.read, stream)
 
     def read(self, stream: Stream) -> None:
-        """Read what the stream holds, as far as the turn allows; it must never end.
+        """Read the stream, as far as the turn allows; it must never end.
 
         Raises:
-            H3ConnectionError: it ended, or what it says breaks a rule.
+            H3ConnectionError: it ended, or its data breaks a rule.
         """
         while not self._waits and not stream.is_reset:
             if self._connection.is_closed:

@@ -1,10 +1,10 @@
-"""Streams and datagrams that came before their session: kept, within limits.
+"""Streams and datagrams that arrived before their session: kept, within limits.
 
 Packets are reordered, and a server may send before its response is read, so
-this is normal. Everything is bounded: what waits for one session and for all of
-them, the streams, the bytes of each, the bytes of a session's datagrams, and the
-time that an unknown session may take. The bytes of a stream stay where they are,
-in the stream: their credit is not given back, so the peer is held up.
+this is normal. There are limits for one session and for all sessions together: on
+streams, on the bytes of each, on the bytes of a session's datagrams, and on the time
+until an unknown session is requested. The bytes of a stream stay in the stream: the
+peer gets no credit back for them, so it has to wait.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ._options import H3Options
 __all__ = ["EarlyArrivals", "EarlyStream"]
 
 
-# Datagrams of all sessions together have so many times the bytes that those of one may have.
+# The datagrams of all sessions together may take this many times the bytes of one session.
 _SESSIONS = 4
 
 
 class EarlyStream(NamedTuple):
-    """A stream that waits, and the length of its header."""
+    """A waiting stream, and the length of its header."""
 
     stream: Stream
     header_size: int
 
 
 class _Bucket:
-    """What waits for one session."""
+    """The streams and datagrams that wait for one session."""
 
     __slots__ = ("datagram_bytes", "datagrams", "streams", "timer")
 
@@ -53,7 +53,7 @@ class EarlyArrivals:
     Args:
         options: The limits.
         call_later: For the time limit of unknown sessions.
-        expired: Called with the streams of a session that did not come in time.
+        expired: Called with the streams of a session that was not requested in time.
         lost: Called with the number of its datagrams, if there are any.
     """
 
@@ -100,10 +100,10 @@ class EarlyArrivals:
     def hold_stream(
         self, session_id: int, stream: Stream, header_size: int, *, known: bool
     ) -> bool:
-        """Keep a stream; False when there is no room.
+        """Keep a stream; return False if there is no room.
 
         Args:
-            session_id: The session it names.
+            session_id: The session that it belongs to.
             stream: The stream; its header is not consumed.
             header_size: Bytes of that header.
             known: The session was requested and only waits for its answer: no time limit.
@@ -121,7 +121,7 @@ class EarlyArrivals:
         return True
 
     def hold_datagram(self, session_id: int, data: bytes, *, known: bool) -> bool:
-        """Keep a datagram; False when there is no room."""
+        """Keep a datagram; return False if there is no room."""
         waiting = self._buckets.get(session_id)
         count, size = 0, len(data)
         if waiting is not None:
@@ -150,13 +150,13 @@ class EarlyArrivals:
         return session_id in self._buckets
 
     def pin(self, session_id: int) -> None:
-        """The session was requested: what waits for it has no time limit any more."""
+        """The session was requested: its data can wait without a time limit now."""
         bucket = self._buckets.get(session_id)
         if bucket is not None:
             bucket.cancel_timer()
 
     def take(self, session_id: int) -> tuple[list[EarlyStream], list[bytes]]:
-        """Remove and return all that waits for a session, in the order of arrival."""
+        """Remove and return everything that waits for a session, in the order of arrival."""
         bucket = self._buckets.pop(session_id, None)
         if bucket is None:
             return [], []
@@ -167,7 +167,7 @@ class EarlyArrivals:
         return list(bucket.streams), bucket.datagrams
 
     def next_stream(self, session_id: int) -> EarlyStream | None:
-        """Remove and return the stream of a session that came first."""
+        """Remove and return the stream of a session that arrived first."""
         bucket = self._buckets.get(session_id)
         if bucket is None or not bucket.streams:
             return None
@@ -193,7 +193,7 @@ class EarlyArrivals:
         return [entry for key in list(self._buckets) for entry in self.take(key)[0]]
 
     def _has_room(self, waiting: int) -> bool:
-        """Tell whether one more may wait, beside ``waiting`` of its kind for its session."""
+        """Return whether another one may wait if ``waiting`` already wait for its session."""
         return (
             waiting < self._options.max_early_per_session
             and self._streams + self._datagrams < self._options.max_early_total

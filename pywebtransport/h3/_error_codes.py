@@ -1,4 +1,4 @@
-"""Application error codes of streams and their place among HTTP/3 codes.
+"""Maps application error codes of streams to HTTP/3 codes and back.
 
 An application code n becomes base + n + floor(n / 30): the codes of the form
 0x1f * N + 0x21 are reserved by HTTP/3 for greasing and are skipped.
@@ -22,7 +22,7 @@ def check_code(code: int) -> None:
     """
     if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= MAX_APPLICATION_CODE:
         raise ConfigurationError(
-            f"code = {printable(code)} is not accepted: 0 to {MAX_APPLICATION_CODE}",
+            f"code must be 0 to {MAX_APPLICATION_CODE}, got {printable(code)}",
             config_key="code",
             config_value=code,
         )
@@ -48,8 +48,8 @@ def code_from_wire(wire: int | None) -> int | None:
         wire: The code as received; None when it is not known.
 
     Returns:
-        The application code, or None when ``wire`` stands for none: outside
-        the range or one of the reserved codes in between. Never 0 for those.
+        The application code, or None if ``wire`` has none: it is out of range or
+        reserved. Never 0 for those.
     """
     if wire is None or not STREAM_CODE_BASE <= wire <= STREAM_CODE_LAST:
         return None

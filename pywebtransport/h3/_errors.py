@@ -48,7 +48,7 @@ class H3ConnectionError(Exception):
 
 
 class H3StreamError(Exception):
-    """Reset and stop one request stream; what hangs on it ends."""
+    """Reset and stop one request stream; its session or tunnel ends."""
 
     def __init__(self, request: _Request, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -80,7 +80,7 @@ class LimitError(Exception):
 
 
 def abort_error(error: SessionAbort) -> Exception:
-    """The public error for a session that this end breaks off because of the peer."""
+    """Return the public error for a session that this end aborts because of the peer."""
     if error.code == H3Error.WT_FLOW_CONTROL_ERROR:
         return FlowControlError(error.reason, error_code=error.code, remote=True)
     return ProtocolError(error.reason, error_code=error.code, remote=True)

@@ -1,4 +1,4 @@
-"""What a session tells the layer above: callbacks, registered once per session.
+"""The events of a session for the layer above: callbacks, registered once per session.
 
 All calls are synchronous and happen in the deliver phase.
 """
@@ -12,7 +12,7 @@ __all__ = ["SessionEvents"]
 
 
 class SessionEvents(Protocol):
-    """Facts about one WebTransport session (set ``H3Session.events``)."""
+    """Events of one WebTransport session (set ``H3Session.events``)."""
 
     def session_established(self) -> None:
         """Client: 2xx received, ``response_headers`` and ``application_protocol`` are set."""
@@ -40,7 +40,7 @@ class SessionEvents(Protocol):
         """WT_MAX_DATA / WT_MAX_STREAMS: kind is "data", "streams_bidi" or "streams_uni"."""
 
     def capsule_received(self, capsule_type: int, value: bytes) -> None:
-        """A well-formed known capsule (for observers; already acted upon)."""
+        """A well-formed known capsule (for observers; already handled)."""
 
     def session_closed(
         self, code: int | None, reason: str, remote: bool, error: Exception | None

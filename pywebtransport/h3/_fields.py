@@ -70,8 +70,8 @@ def parse_request(fields: _Fields) -> Request:
     """Validate the header of a request.
 
     Args:
-        fields: A tuple stands for a small field section that others may repeat word for
-            word: the result is remembered and shared, and must not be changed.
+        fields: A tuple is a small field section that others may repeat exactly: the result is
+            cached and shared, and must not be changed.
 
     Raises:
         MessageError: it is malformed.
@@ -158,7 +158,7 @@ _shared_response = lru_cache(_SHARED_COUNT)(_response)
 
 
 def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], HeaderMap]:
-    """Pseudo-fields and fields."""
+    """Split into pseudo-fields and regular fields."""
     pseudo: dict[str, str] = {}
     lines: dict[str, list[str]] = {}
     for name, value in fields:
@@ -186,10 +186,10 @@ def _split(fields: _Fields, allowed: frozenset[bytes]) -> tuple[dict[str, str], 
 
 
 def check_fields(headers: HeadersToSend) -> HeaderMap:
-    """Check fields given by the application; names come back in lower case.
+    """Check fields given by the application; return them with names in lower case.
 
     Args:
-        headers: By name a text, a whole number, or a list of those: one line each.
+        headers: A string, an integer, or a list of these for each name; one line per value.
 
     Raises:
         ConfigurationError: a name or value cannot be sent in HTTP/3.
@@ -224,7 +224,7 @@ def _checked_line(name: str, value: str) -> tuple[str, str]:
 
 def _check_name(name: str, value: object) -> None:
     if not isinstance(name, str):
-        raise _bad_header(name, value, "the name must be text")
+        raise _bad_header(name, value, "the name must be a string")
     raw = name.lower().encode("ascii", "replace")  # a question mark is in no name
     if not _NAME.fullmatch(raw):
         raise _bad_header(name, value, "the name must be a token of RFC 9110")
@@ -245,14 +245,14 @@ def _check_value(name: str, value: object) -> str:
     if not isinstance(value, str):
         kind = type(value).__name__
         raise _bad_header(
-            name, value, f"{kind} is not accepted: a text, a whole number, or a list of those"
+            name, value, f"expected a string, an integer, or a list of these, got {kind}"
         )
     try:
         raw = value.encode("latin-1")
     except UnicodeEncodeError:
         raise _bad_header(name, value, "the value must be Latin-1") from None
     if _BAD_VALUE.search(raw):
-        raise _bad_header(name, value, "the value must not hold a line break or NUL")
+        raise _bad_header(name, value, "the value must not contain a line break or NUL")
     if len(name) + len(raw) > MAX_FIELD_LINE:
         raise _bad_header(
             name,
@@ -266,11 +266,11 @@ def check_rejection(status: int) -> None:
     """Check the status of an answer that refuses a request.
 
     Raises:
-        ConfigurationError: it is no such status.
+        ConfigurationError: it is not a status of this kind.
     """
     if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
         raise ConfigurationError(
-            f"status = {printable(status)} is not accepted: 300 to 599",
+            f"status must be 300 to 599, got {printable(status)}",
             config_key="status",
             config_value=status,
         )
@@ -306,7 +306,7 @@ def check_section_size(fields: _Fields, limit: int | None) -> None:
 def encode_fields(
     pseudo: Mapping[str, str], headers: Mapping[str, str]
 ) -> list[tuple[bytes, bytes]]:
-    """Field lines for QPACK, pseudo-fields first."""
+    """Return field lines for QPACK, pseudo-fields first."""
     return [
         (name.encode("ascii"), value.encode("latin-1"))
         for part in (pseudo, headers)

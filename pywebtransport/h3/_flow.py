@@ -1,7 +1,7 @@
 """Session flow control: counts of streams (draft-16 section 5.6).
 
-The bytes of a session are counted where they pass, in the QUIC engine; see
-``Group``. Limits are cumulative: closed streams count.
+The QUIC engine counts the bytes of a session; see ``Group``. Limits are
+cumulative: closed streams count, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["LocalStreams", "PeerStreams", "check_limit"]
 
 
 def check_limit(current: int, new: int, *, equal_is_error: bool) -> bool:
-    """Judge the value of a received WT_MAX_* capsule.
+    """Check the value of a received WT_MAX_* capsule.
 
     Args:
         current: The last value, or the initial one from SETTINGS.
@@ -24,7 +24,7 @@ def check_limit(current: int, new: int, *, equal_is_error: bool) -> bool:
         Whether the limit grew.
 
     Raises:
-        LimitError: it shrank, or did not grow where it must.
+        LimitError: it shrank, or did not grow although it must.
     """
     if new < current or (new == current and equal_is_error):
         raise LimitError(f"a limit of {new} was announced after {current}")
@@ -57,7 +57,7 @@ class LocalStreams:
         return self.limit
 
     def raise_limit(self, new: int, *, equal_is_error: bool) -> bool:
-        """Apply WT_MAX_STREAMS; True when the limit grew.
+        """Apply WT_MAX_STREAMS; return whether the limit grew.
 
         Raises:
             LimitError: the value is over 2**60 or did not grow.
@@ -88,10 +88,10 @@ class PeerStreams:
         self.finished = 0
 
     def arrived(self) -> int | None:
-        """Count a new stream; the new limit to announce, if it is time.
+        """Count a new stream; return the new limit if it is time to announce one.
 
         Raises:
-            LimitError: it is one too many.
+            LimitError: it exceeds the limit.
         """
         self.received += 1
         if self.limit is None:
@@ -101,16 +101,16 @@ class PeerStreams:
         return self._grant_batch(self.limit)
 
     def done(self) -> int | None:
-        """Count a stream that is over; the new limit to announce, if it is time.
+        """Count an ended stream; return the new limit if it is time to announce one.
 
-        Announcements are batched while the peer has plenty of credit, and come
-        one by one when it has none: it never waits for a stream that is over.
+        Announcements are batched while the peer has plenty of credit. If it has none,
+        each ended stream is announced, so that it never waits for a batch.
         """
         self.finished += 1
         return None if self.limit is None else self._grant_batch(self.limit)
 
     def wanted(self) -> int | None:
-        """The peer says that it is blocked: the new limit, if there is any credit to give."""
+        """The peer is blocked: return the new limit if there is any credit to give."""
         return None if self.limit is None else self._grant(self.limit)
 
     def _grant_batch(self, limit: int) -> int | None:

@@ -10,13 +10,13 @@ from ._varint import decode_varint, encode_varint
 __all__ = ["SKIP", "SKIPPED", "STREAM", "Frame", "FrameParser", "encode_frame"]
 
 SKIP: Final = -1
-"""Policy: drop the payload as it comes."""
+"""Policy: drop the payload as it arrives."""
 STREAM: Final = -2
-"""Policy: hand the payload on in pieces as it comes."""
+"""Policy: pass on the payload in pieces as it arrives."""
 
 
 def encode_frame(frame_type: int, payload: bytes) -> bytes:
-    """One frame: type, length, payload."""
+    """Return a frame: type, length, payload."""
     return encode_varint(frame_type) + encode_varint(len(payload)) + payload
 
 
@@ -29,11 +29,11 @@ class Frame(NamedTuple):
 
 
 SKIPPED: Final = Frame(-1, None)
-"""Stands for a frame whose payload was dropped."""
+"""A placeholder for a frame whose payload was dropped."""
 
 
 class FrameParser:
-    """Cuts a byte stream into frames, however the bytes were split.
+    """Splits a byte stream into frames, however the bytes were divided.
 
     Args:
         policy: Called once per frame as soon as its type is known, before the
@@ -45,8 +45,8 @@ class FrameParser:
 
     def __init__(self, policy: Callable[[int], int] | None = None) -> None:
         self._policy = policy
-        # Most reads hold whole frames: the bytes are used as they came, and copied into a
-        # bytearray only when a frame is cut. Nothing is held between frames.
+        # Most reads contain complete frames: the bytes are used as they are, and copied into
+        # a bytearray only if a frame is incomplete. Nothing is kept between frames.
         self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._type = -1  # -1: the next bytes are a frame type
@@ -54,7 +54,7 @@ class FrameParser:
         self._remaining = -1  # payload bytes to come; -1: the length is not known yet
         self._begun = 0
         self.begins = -1
-        """Payload bytes of the frame that :meth:`next` gave; -1: it gave a further piece of it."""
+        """Payload size of the frame that :meth:`next` returned; -1 for a later piece of it."""
 
     def judge(self, frame_type: int) -> int:
         """The policy; subclasses may have one of their own."""
@@ -71,7 +71,7 @@ class FrameParser:
         return len(self._buffer) - self._pos
 
     def rest(self) -> bytes:
-        """The bytes of :attr:`pending`, which stay."""
+        """Return the bytes of :attr:`pending` without removing them."""
         return bytes(self._buffer[self._pos :])
 
     def feed(self, data: bytes) -> None:
@@ -87,7 +87,7 @@ class FrameParser:
             self._buffer = bytearray(buffer[pos:]) + data
 
     def next(self) -> Frame | None:
-        """The next frame or piece, or ``SKIPPED``; None when more bytes are needed."""
+        """Return the next frame or piece, or ``SKIPPED``; None if more bytes are needed."""
         if self._remaining < 0 and not self._read_header():
             if self._pos == len(self._buffer):
                 self._pos, self._buffer = 0, b""

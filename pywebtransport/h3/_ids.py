@@ -37,7 +37,7 @@ class SettledIds:
             self._next = stream_id + 4
 
     def settle(self, stream_id: int) -> None:
-        """No session lives on this stream from now on."""
+        """There is no session on this stream any more, and there will not be one."""
         if stream_id == self._next:  # in order, as nearly always: nothing to remember
             self._next = stream_id + 4
         else:
@@ -45,5 +45,5 @@ class SettledIds:
             self._open.discard(stream_id)
 
     def is_settled(self, stream_id: int) -> bool:
-        """Tell whether a session with this ID is over, or can never be."""
+        """Return whether a session with this ID has ended, or can never exist."""
         return stream_id < self._next and stream_id not in self._open

@@ -1,9 +1,9 @@
-"""What a peer may make this end do: so much in one turn, and so much that leads nowhere.
+"""Limits on the work that a peer can cause: in one turn, and without any use.
 
-Work in a turn is bounded by the event loop's owner, see :class:`Turns`. What carries nothing
-(empty or unknown frames and capsules, limits that nobody asked for, requests that are taken
-back) is counted: the count falls with time, and who lets it grow all the same is told
-H3_EXCESSIVE_LOAD.
+The owner of the event loop limits the work of a turn, see :class:`Turns`. Items that carry
+nothing (empty or unknown frames and capsules, needless limits, cancelled requests) are counted.
+The count falls with time. If a peer makes it grow beyond the limit, the connection is closed
+with H3_EXCESSIVE_LOAD.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ._options import H3Options
 
 __all__ = ["Load"]
 
-_FREE: Final = 7  # items between two questions for the time, less one
+_FREE: Final = 7  # items between two looks at the clock, minus one
 _SMALL: Final = 32  # bytes of a DATA frame that is hardly more than its header
 _PERIOD: Final = 1.0
 # An honest peer has a few (GREASE, a limit that is announced twice): no timer for those.
@@ -27,12 +27,12 @@ _LAST: Final = 256
 
 
 class Load:
-    """Of one connection.
+    """The load of one connection.
 
     Args:
-        options: How much may lead nowhere.
+        options: Limits on useless items.
         call_later: Lets the count fall with time.
-        turns: Says when others have their turn.
+        turns: Tells when other work gets its turn.
     """
 
     __slots__ = (
@@ -59,10 +59,10 @@ class Load:
         self.later = turns.later
 
     def is_over(self, done: int) -> bool:
-        """Ask after each item: the rest has to wait for a later turn.
+        """Return whether the rest has to wait for a later turn; call it after each item.
 
         Args:
-            done: Items worked off since the caller was called, 1 or more.
+            done: Items handled since the caller was called, 1 or more.
         """
         if done & _FREE:
             return False
@@ -72,10 +72,10 @@ class Load:
         return self.turns.is_over
 
     def idle(self, reason: str, items: int = 1) -> None:
-        """Something came that carries nothing.
+        """Count something that carries nothing.
 
         Args:
-            reason: Words for the peer, should this be too much.
+            reason: A description for the peer, used if this exceeds the limit.
             items: How much it counts.
 
         Raises:
@@ -90,10 +90,10 @@ class Load:
             raise self._excessive(reason)
 
     def data_frame(self, size: int) -> None:
-        """A DATA frame came, or a piece of it; a small frame has to bring something useful.
+        """A DATA frame, or a piece of it, arrived; a small frame has to carry something useful.
 
         Args:
-            size: Of the frame in bytes; -1: this is a further piece of one.
+            size: Size of the frame in bytes; -1 for a later piece of it.
 
         Raises:
             H3ConnectionError: as :meth:`idle`.
@@ -105,17 +105,17 @@ class Load:
             self.idle("frames that carry nothing")
 
     def useful(self) -> None:
-        """What the last DATA frame brought was worth it."""
+        """The last DATA frame carried something useful."""
         if self._is_small:
             self._is_small = False
             self._count -= 1
 
     def hurry(self) -> None:
-        """The connection is over: what was put off is worked off now, up to a limit."""
+        """The connection has ended: handle postponed work now, up to a limit."""
         self._last = _LAST // (_FREE + 1)
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """Nothing arrives any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,7 @@
-"""Null objects: what stands where nothing is yet, or nothing any more.
+"""Null objects: placeholders before an object exists and after it is gone.
 
-They do nothing and lead nowhere, so that a session or a stream that is over keeps no connection
-alive and calls nobody.
+They do nothing and refer to nothing, so that an ended session or stream keeps no connection
+alive and calls nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 NO_HEADERS: Final = HeaderMap()  # not changed
-# The parser of a stream that is out of our hands; nothing is fed to it.
+# The parser of a stream that is done; it is never fed.
 NO_FRAMES: Final = FrameParser(lambda _: SKIP)
 _COUNTERS: Final = (
     "bytes_sent",
@@ -43,7 +43,7 @@ _COUNTERS: Final = (
 
 
 class NoConnectionEvents:
-    """Hears of a connection that is gone."""
+    """Events of a connection that is gone."""
 
     def settings_received(self, settings: Mapping[int, int]) -> None: ...
     def session_requested(self, session: Any) -> None: ...
@@ -57,7 +57,7 @@ class NoLoad:
 
 
 class NoConnection:
-    """Stands for a connection that is gone, and leads nowhere."""
+    """A connection that is gone."""
 
     sessions: Mapping[int, Any] = MappingProxyType({})
     requests: Mapping[int, Any] = MappingProxyType({})
@@ -71,7 +71,7 @@ class NoConnection:
 
 
 class NoSessionEvents:
-    """Stands in until the application registers its callbacks."""
+    """Used until the application registers its callbacks."""
 
     def session_established(self) -> None: ...
     def session_rejected(
@@ -92,7 +92,7 @@ class NoSessionEvents:
 
 
 class NoTunnelEvents:
-    """Before the application registers its callbacks, and after the last call."""
+    """Used before the application registers its callbacks, and after the last call."""
 
     def tunnel_established(self) -> None: ...
     def tunnel_rejected(
@@ -104,7 +104,7 @@ class NoTunnelEvents:
 
 
 class NoOwner:
-    """The group of a tunnel has datagrams only, and no credit to tell of."""
+    """The owner of a tunnel's group, which has only datagrams and no credit to report."""
 
     def group_blocked(self, limit: int) -> None: ...
     def group_violated(self, received: int, limit: int) -> None: ...
@@ -112,14 +112,14 @@ class NoOwner:
 
 
 class NoCreditEvents:
-    """Hears of the credit of a session that is over."""
+    """Credit events of a session that has ended."""
 
     def credit_raised(self, kind: str, limit: int) -> None: ...
     def credit_violated(self, received: int, limit: int) -> None: ...
 
 
 class NoGroup:
-    """Stands for the group of a session that has none yet, or none any more."""
+    """The group of a session before it has one, and after it is closed."""
 
     def __init__(self, stats: Mapping[str, int | None] | None = None) -> None:
         self.send_limit: int | None = None
@@ -129,7 +129,7 @@ class NoGroup:
         self._stats = dict.fromkeys(_COUNTERS, 0) if stats is None else dict(stats)
 
     def stats(self) -> dict[str, int | None]:
-        """The last figures."""
+        """Return the last statistics."""
         return dict(self._stats)
 
     def clear_datagrams(self) -> int:

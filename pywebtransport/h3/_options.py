@@ -15,7 +15,7 @@ __all__ = ["H3Options", "LocalSettings"]
 
 
 class LocalSettings(NamedTuple):
-    """Our SETTINGS; shared, not to be changed."""
+    """Our SETTINGS; shared, must not be changed."""
 
     values: Mapping[int, int]
     opening: bytes
@@ -62,10 +62,10 @@ class H3Options:
     dialects: frozenset[int] = field(default=ALL_DIALECTS)
     """Generations to offer, a subset of {2, 7, 14, 16}."""
     extra_enabling_settings: Mapping[int, int] = field(default_factory=dict, hash=False)
-    """Further settings that announce a dialect: setting identifier -> 2, 7, 14 or 16. They are
-    sent, and understood, like those of the drafts."""
+    """Extra settings that announce a dialect: setting identifier -> 2, 7, 14 or 16. They are
+    sent and understood like those of the drafts."""
     max_sessions: int = 100
-    """Sessions alive at once on one connection."""
+    """Open sessions at the same time on one connection."""
     initial_max_data: int = 16 * 1024 * 1024
     """Receive window of one session in bytes, over all its streams."""
     initial_max_streams_bidi: int = 100
@@ -73,9 +73,9 @@ class H3Options:
     initial_max_streams_uni: int = 100
     """Unidirectional streams of one session that the peer may have open."""
     stream_increment_bidi: int = 128
-    """Streams that have ended before the peer is allowed as many new ones."""
+    """After this many streams have ended, the peer may open as many new ones."""
     stream_increment_uni: int = 128
-    """Likewise for unidirectional streams."""
+    """The same for unidirectional streams."""
     max_early_streams: int = 24
     """Streams of one connection that may wait for their session."""
     max_early_bytes: int = 65536
@@ -85,11 +85,11 @@ class H3Options:
     max_early_total: int = 1024
     """Streams and datagrams of one connection that may wait for their sessions."""
     early_timeout: float = 5.0
-    """Seconds until streams and datagrams of an unknown session are given up."""
+    """Seconds until streams and datagrams of an unknown session are dropped."""
     settings_timeout: float = 10.0
     """Seconds that the peer has to send its SETTINGS."""
     close_timeout: float = 2.0
-    """Seconds that the peer has to finish its CONNECT stream after ours was closed."""
+    """Seconds that the peer has to finish its CONNECT stream after we finished ours."""
     max_field_section_size: int = 65536
     """Size of a request or response header, counted as in RFC 9114 section 4.2.2."""
     max_control_frame_size: int = 16384
@@ -105,27 +105,27 @@ class H3Options:
     max_pending_connects: int = 16
     """Requests that may wait for the client's SETTINGS."""
     max_refused_sessions: int = 100
-    """Sessions refused within ``refused_window`` before the connection is closed; each one that
-    is not refused takes one back."""
+    """Refused sessions within ``refused_window`` until the connection is closed; each accepted
+    session lowers the count by one."""
     refused_window: float = 10.0
     """Seconds over which refused sessions are counted."""
     max_idle_items: int = 2000
-    """Frames, capsules, streams and requests that carry nothing, see ``load``, before the
+    """Frames, capsules, streams and requests that carry nothing (see ``load``) until the
     connection is closed."""
     idle_items_per_second: int = 1000
-    """By how much their count falls each second."""
+    """How much their count falls each second."""
     peer_bidi_streams: int | None = None
     """Bidirectional streams that the transport lets a client have open at once. A session ID
     beyond what that allows closes the connection; None: not checked."""
     legacy_token_retry: bool = True
-    """Client: ask again with the older ``:protocol`` when a server that also shows an older
+    """Client: retry with the older ``:protocol`` if a server that also announces an older
     generation answers ``webtransport-h3`` with 400, 405 or 501."""
     offered: tuple[Dialect, ...] = field(default=(), init=False, repr=False, compare=False)
-    """The dialects to offer, newest first, with all that announces them."""
+    """The dialects to offer, newest first, with the settings that announce them."""
     local_settings: dict[bool, LocalSettings] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """Our SETTINGS by ``is_client``, made once and shared by all connections; see
+    """Our SETTINGS by ``is_client``, created once and shared by all connections; see
     ``settings.local_settings``."""
 
     def __post_init__(self) -> None:
@@ -162,5 +162,5 @@ class H3Options:
 
 def _bad(name: str, value: object, accepted: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} = {value!r} is not accepted: {accepted}", config_key=name, config_value=value
+        f"{name} must be {accepted}, got {value!r}", config_key=name, config_value=value
     )

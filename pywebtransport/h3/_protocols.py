@@ -43,23 +43,23 @@ def check_protocols(protocols: Sequence[str]) -> None:
 
 
 def format_offer(protocols: Sequence[str]) -> str | None:
-    """The value of WT-Available-Protocols; None: the field is not sent."""
+    """Return the value of WT-Available-Protocols; None if the field is not sent."""
     return ", ".join(map(serialize_string, protocols)) or None
 
 
 def format_protocol(protocol: str, *, as_token: bool) -> str:
-    """The value of WT-Protocol, in the form of the offer."""
+    """Return the value of WT-Protocol, in the form of the offer."""
     return protocol if as_token else serialize_string(protocol)
 
 
 def parse_offer(text: str, dialect: Dialect) -> tuple[list[str], bool]:
-    """What a client offers; a field that breaks a rule is ignored.
+    """Return what a client offers; a field that breaks a rule is ignored.
 
-    Parameters are ignored. A member of another type makes the whole field
-    count as absent.
+    Parameters are ignored. If a member has another type, the whole field counts as
+    absent.
 
     Returns:
-        The names, in its order, and whether they are tokens.
+        The names in the client's order, and whether they are tokens.
     """
     members = parse_list(text) or []
     kinds = {member.kind for member in members}
@@ -69,7 +69,7 @@ def parse_offer(text: str, dialect: Dialect) -> tuple[list[str], bool]:
 
 
 def parse_protocol(text: str, dialect: Dialect) -> str | None:
-    """The name a server chose; None when the field is malformed."""
+    """Return the name that a server chose; None if the field is malformed."""
     member = parse_item(text)
     if member is None:
         return None

@@ -1,9 +1,8 @@
 """QPACK (RFC 9204): field sections to bytes and back, and the two QPACK streams.
 
-The coding itself is done by ``pylsqpack``. This module adds what a peer could
-exploit: field sections are walked first, so that a cut or oversized one is
-refused before anything is decoded, and every failure becomes one of the three
-QPACK error codes.
+``pylsqpack`` does the coding. This module protects it: field sections are scanned
+first, so that a truncated or oversized one is refused before anything is decoded,
+and every failure becomes one of the three QPACK error codes.
 """
 
 from __future__ import annotations
@@ -29,25 +28,25 @@ __all__ = [
 Fields = Sequence[tuple[bytes, bytes]]
 
 _LINE_OVERHEAD = 32  # RFC 9114 section 4.2.2
-# A line of at most so many bytes never fails for its length. pylsqpack takes 64 KiB, but it
-# reserves room before it knows how long a string is.
+# A line of up to this many bytes never fails because of its length. pylsqpack accepts 64 KiB,
+# but it reserves room before it knows the length of a string.
 _SURE = 58_000
 
-# Coders of all connections without a dynamic table; they keep nothing between field sections.
+# Shared by all connections without a dynamic table; they keep no state between field sections.
 _ENCODER = pylsqpack.Encoder()
 _DECODER = pylsqpack.Decoder(0, 0)
-# Clients of one kind ask in the same words, and servers answer in the same: small field
+# Clients of one kind send the same requests, and servers the same answers: small field
 # sections are decoded once, and the result (a tuple) is shared.
 _SHARED_SIZE = 256
 _SHARED_COUNT = 256
 
 
 class FieldSectionTooLarge(Exception):
-    """A field section is over SETTINGS_MAX_FIELD_SECTION_SIZE; the connection lives."""
+    """A field section exceeds SETTINGS_MAX_FIELD_SECTION_SIZE; the connection stays open."""
 
 
 def section_size(fields: Sequence[tuple[bytes, bytes]]) -> int:
-    """Size of a field section as RFC 9114 section 4.2.2 counts it."""
+    """Return the size of a field section as RFC 9114 section 4.2.2 counts it."""
     return sum(len(name) + len(value) + _LINE_OVERHEAD for name, value in fields)
 
 
@@ -94,7 +93,7 @@ class Qpack:
         """Writes to our decoder stream."""
 
     def apply_peer_settings(self, capacity: int, blocked_streams: int) -> None:
-        """Start to use the peer's dynamic table, as far as both ends allow."""
+        """Start using the peer's dynamic table, as far as both ends allow it."""
         capacity = min(capacity, self._capacity)
         if capacity and self._encoder is not None:
             self._emit_encoder(self._encoder.apply_settings(capacity, min(blocked_streams, 65535)))
@@ -112,8 +111,8 @@ class Qpack:
         """Decode a field section.
 
         Returns:
-            The field lines, or None when it must wait for the encoder stream;
-            :meth:`resume` goes on once :meth:`feed_encoder` names the stream.
+            The field lines, or None if it must wait for the encoder stream;
+            :meth:`resume` continues once :meth:`feed_encoder` returns the stream.
 
         Raises:
             FieldSectionTooLarge: it is larger than we accept.
@@ -142,7 +141,7 @@ class Qpack:
         return self._decoded(control, fields)
 
     def resume(self, stream_id: int) -> Fields | None:
-        """Go on with a field section that had to wait; as :meth:`decode`."""
+        """Continue with a field section that had to wait; as :meth:`decode`."""
         try:
             control, fields = (self._decoder or _DECODER).resume_header(stream_id)
         except pylsqpack.StreamBlocked:
@@ -153,8 +152,8 @@ class Qpack:
         return self._decoded(control, fields)
 
     def _undecodable(self, stream_id: int) -> Exception:
-        """What to raise when pylsqpack fails: it takes 64 KiB for a field line and does not say
-        why. Where a line may be larger, that was the reason, or nobody needs to know."""
+        """Return the error when pylsqpack fails. It accepts 64 KiB per field line and gives no
+        reason: if a line may be larger, that is assumed to be the reason."""
         if stream_id not in self._large:
             return _failed()
         self.cancel(stream_id)
@@ -167,10 +166,10 @@ class Qpack:
             self.send_decoder(self._decoder.cancel_stream(stream_id))
 
     def feed_encoder(self, data: bytes) -> list[int]:
-        """Bytes of the peer's encoder stream.
+        """Handle bytes of the peer's encoder stream.
 
         Returns:
-            Streams whose field section can go on.
+            Streams whose field section can continue.
 
         Raises:
             H3ConnectionError: QPACK_ENCODER_STREAM_ERROR.
@@ -185,7 +184,7 @@ class Qpack:
             ) from None
 
     def feed_decoder(self, data: bytes) -> None:
-        """Bytes of the peer's decoder stream.
+        """Handle bytes of the peer's decoder stream.
 
         Raises:
             H3ConnectionError: QPACK_DECODER_STREAM_ERROR.
@@ -216,7 +215,7 @@ class Qpack:
 
 @lru_cache(_SHARED_COUNT)
 def _decode_shared(section: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
-    """Field lines and their size; for sections of at most ``_SHARED_SIZE`` bytes."""
+    """Return field lines and their size, for sections of at most ``_SHARED_SIZE`` bytes."""
     if not count_field_lines(section) and section[0] == 0:
         return (), 0
     try:
@@ -231,27 +230,27 @@ def _failed() -> H3ConnectionError:
 
 
 def count_field_lines(section: bytes) -> int:
-    """How many lines an encoded field section has; as :func:`measure_section`."""
+    """Return how many lines an encoded field section has; as :func:`measure_section`."""
     return measure_section(section)[0]
 
 
 def measure_section(
     section: bytes, max_lines: int = sys.maxsize, max_size: int = sys.maxsize
 ) -> tuple[int, int, int]:
-    """Walk an encoded field section (RFC 9204 section 4.5) without decoding it.
+    """Scan an encoded field section (RFC 9204 section 4.5) without decoding it.
 
     Args:
         section: The bytes.
-        max_lines: Go no further when there are more.
-        max_size: Likewise when it has more bytes.
+        max_lines: Stop if there are more lines.
+        max_size: Stop if there are more bytes.
 
     Returns:
-        The number of its lines; how many bytes it has at least, decoded and counted as in
-        RFC 9114 section 4.2.2; and how many name and value of its longest line have at most,
-        apart from what stands in a table.
+        The number of lines; a lower bound of its decoded size, counted as in RFC 9114
+        section 4.2.2; and an upper bound of the size of name and value of the longest line,
+        not counting what is in a table.
 
     Raises:
-        H3ConnectionError: it is cut short, or an integer is too large.
+        H3ConnectionError: it is truncated, or an integer is too large.
     """
     pos = _skip_integer(section, 0, 8)
     pos = _skip_integer(section, pos, 7)
@@ -300,7 +299,7 @@ def _skip_integer(data: bytes, pos: int, prefix: int) -> int:
 
 
 def _measure_string(data: bytes, pos: int, prefix: int) -> tuple[int, int, int]:
-    """A string literal: its bytes at least and at most, and where it ends."""
+    """Measure a string literal: its minimum and maximum size, and where it ends."""
     if pos >= len(data):
         raise _failed()
     is_huffman = data[pos] & (1 << prefix)

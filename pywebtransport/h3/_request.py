@@ -1,4 +1,4 @@
-"""Request streams: one HTTP exchange each, and for a session the CONNECT stream it lives on."""
+"""Request streams: one HTTP exchange each; for a session, its CONNECT stream."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Phase(Enum):
     OPEN = auto()
     """Capsules of the session."""
     LINGER = auto()
-    """The session is over; the peer's end of the stream."""
+    """The session has ended; waiting for the peer to end its side of the stream."""
     DONE = auto()
-    """Nothing: the stream is out of our hands."""
+    """Nothing: the stream is done."""
 
 
-# A request that is reset before its answer costs as much as so many empty frames.
+# A request that is reset before its answer counts as much as this many empty frames.
 _TAKEN_BACK = 10
 _READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
 
@@ -60,9 +60,9 @@ class RequestStream:
     """Frames in, frames out.
 
     Args:
-        connection: What it belongs to.
+        connection: The connection that it belongs to.
         stream: A bidirectional stream opened by the client.
-        session: Client: the session or tunnel that is asked for.
+        session: Client: the requested session or tunnel.
     """
 
     __slots__ = (
@@ -100,12 +100,12 @@ class RequestStream:
 
     @property
     def is_done(self) -> bool:
-        """The stream is out of our hands."""
+        """The stream is done."""
         return self.phase is Phase.DONE
 
     @property
     def is_quiet(self) -> bool:
-        """Nothing of the peer waits to be read or acted upon."""
+        """Nothing from the peer waits to be read or handled."""
         stream = self.stream
         return (
             not self._parser.pending
@@ -116,7 +116,7 @@ class RequestStream:
     # Receiving.
 
     def sink(self, stream: Stream) -> None:
-        """The stream has news: what is wrong with it ends at the guard."""
+        """The stream has news; errors are handled by the guard."""
         self.connection.guard(self.ready, stream)
 
     def ready(self, stream: Stream) -> None:
@@ -128,7 +128,7 @@ class RequestStream:
         if self.phase is Phase.WAITING and stream.at_eof and self._parser.at_boundary:
             self._fin()
         elif not stream.is_reset or self.phase is Phase.OPEN:
-            self.advance()  # a WT_CLOSE_SESSION may have come just before a reset
+            self.advance()  # a WT_CLOSE_SESSION may have arrived just before a reset
         if self.is_done or self._waits:
             return
         if stream.is_reset:
@@ -162,13 +162,13 @@ class RequestStream:
                 return
 
     def _put_off(self) -> None:
-        """Go on in a later turn; what comes meanwhile stays in the stream."""
+        """Continue in a later turn; data that arrives meanwhile stays in the stream."""
         if not self._waits:
             self._waits = True
             self.connection.later(self.go_on)
 
     def go_on(self) -> None:
-        """Work off what was put off, and then what came meanwhile."""
+        """Handle the postponed data, and then what arrived meanwhile."""
         if not self._waits:
             return
         self._waits = False
@@ -217,13 +217,13 @@ class RequestStream:
                 self.fail(H3Error.MESSAGE_ERROR)
 
     def _judge_ahead(self) -> None:
-        """Server: look at the frames behind a request that waits for its answer.
+        """Server: check the frames behind a request that waits for its answer.
 
-        They stay where they are, to be read after the answer or never. But what may not be
-        there ends the connection now, whenever and however the request is answered.
+        They stay in the stream, to be read after the answer or never. But a frame that is not
+        allowed there ends the connection now, whenever and however the request is answered.
 
         Raises:
-            H3ConnectionError: a frame breaks a rule, or the last one is cut short.
+            H3ConnectionError: a frame breaks a rule, or the last one is truncated.
         """
         stream, ahead = self.stream, self._ahead
         if ahead is None:
@@ -244,7 +244,7 @@ class RequestStream:
             raise self._cut_short()
 
     def _judge(self, ahead: FrameParser) -> bool:
-        """False: the rest was put off."""
+        """Return False if the rest was postponed."""
         done = 0
         while ahead.next() is not None:
             done += 1
@@ -274,7 +274,7 @@ class RequestStream:
             self._message(fields)
 
     def unblocked(self) -> None:
-        """The encoder stream brought what the header was waiting for."""
+        """The encoder stream delivered the instructions that the header was waiting for."""
         try:
             fields = self.connection.qpack.resume(self.stream_id)
         except FieldSectionTooLarge:
@@ -332,13 +332,13 @@ class RequestStream:
             session.connect_lost(code, "reset")
 
     def _stopped_by_peer(self, code: int | None) -> None:
-        """STOP_SENDING: the engine has reset our side already."""
+        """STOP_SENDING: the engine has already reset our side."""
         if self.phase is Phase.LINGER:
             return
         if self.connection.is_client and self.phase is not Phase.OPEN:
             return  # a server may stop the request and answer it all the same
         if code == H3Error.WT_SESSION_GONE and self.phase is Phase.OPEN:
-            if self._timer is None:  # its WT_CLOSE_SESSION may still be on the way
+            if self._timer is None:  # its WT_CLOSE_SESSION may still arrive
                 self._start_timer(self._stop_expired)
             return
         session = self.session
@@ -349,16 +349,16 @@ class RequestStream:
     # Sending.
 
     def send_first(self) -> None:
-        """Put the stream before all data: it carries a session."""
+        """Send this stream before all data, because it carries a session."""
         self.stream.set_send_order(_SEND_FIRST)
 
     def send_headers(
         self, pseudo: Mapping[str, str], headers: Mapping[str, str], *, fin: bool = False
     ) -> bool:
-        """Send a HEADERS frame; False when the peer wants no more.
+        """Send a HEADERS frame; return False if the peer wants no more.
 
         Raises:
-            ConfigurationError: the peer accepts no header of that size; nothing was done.
+            ConfigurationError: the peer does not accept a header of that size; nothing was sent.
         """
         fields = encode_fields(pseudo, headers)
         check_section_size(
@@ -371,60 +371,61 @@ class RequestStream:
         """Send capsules in a DATA frame.
 
         Raises:
-            H3StreamError: too many wait already; the peer does not read them.
+            H3StreamError: too many are waiting, because the peer does not read them.
         """
         try:
             queued = self.stream.write(encode_frame(FrameType.DATA, capsules), False)
         except WebTransportError:
-            return  # stopped or closed: the sink tells the rest
+            return  # stopped or closed: the sink reports it
         if queued > self.connection.options.max_capsule_backlog:
             raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the peer does not read its capsules")
 
     def respond(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Server: answer with an empty body and be done with the stream.
+        """Server: answer with an empty body and finish the stream.
 
         Raises:
-            ConfigurationError: the client accepts no header of that size; nothing was done.
+            ConfigurationError: the client does not accept a header of that size; nothing was
+                sent.
         """
         try:
             self.send_headers({":status": str(status)}, headers or {}, fin=True)
         except ConfigurationError:
             if headers:
                 raise
-            self.fail(H3Error.REQUEST_REJECTED)  # not even the status can be told
+            self.fail(H3Error.REQUEST_REJECTED)  # not even the status can be sent
             return
         if not self.stream.fin_received:
             self.stream.stop_sending(H3Error.NO_ERROR)
         self.finish()
 
     def open(self) -> None:
-        """The session is established: read its capsules, beginning with those that waited."""
+        """The session is established: read its capsules, the waiting ones first."""
         if self.phase is not Phase.DONE:
             self.phase = Phase.OPEN
             self._ahead = None
             self.advance()
 
     def give_up(self, code: int = H3Error.REQUEST_CANCELLED) -> None:
-        """Finish our side; nothing more is sent or read, such as after a status other than 2xx."""
+        """Finish our side and read nothing more, for instance after a status other than 2xx."""
         self._write(b"", fin=True)
         self.stream.stop_sending(code)
         self.finish()
 
     def end(self, *, by_peer: bool) -> None:
-        """The session is over in good order: finish our side, wait a while for the peer's.
+        """The session ended normally: finish our side, and wait a while for the peer's.
 
         Args:
-            by_peer: The peer said so; more data from it would be an error.
+            by_peer: The peer ended it; more data from it would be an error.
         """
         self._write(b"", fin=True)
         self._closed_by_peer = by_peer
         self.phase = Phase.LINGER
         self._start_timer(self._linger_expired)
-        if not by_peer:  # its end may be there already, unread
+        if not by_peer:  # its end may already be here, unread
             self.connection.guard(self.ready, self.stream)
 
     def fail(self, code: int) -> None:
-        """Reset and stop the stream and be done with it."""
+        """Reset, stop and release the stream."""
         if self.phase is Phase.DONE:
             return
         if self.phase in (Phase.HEADERS, Phase.BLOCKED):
@@ -434,7 +435,7 @@ class RequestStream:
         self.finish()
 
     def finish(self) -> None:
-        """Let go of the stream."""
+        """Release the stream."""
         self.abandon()
         self.connection.request_done(self)
         self.session = None
@@ -444,7 +445,7 @@ class RequestStream:
         self.phase = Phase.DONE
         self._waits = False
         self._cancel_timer()
-        # The parser leads back here: nothing is left to the garbage collector.
+        # The parser refers back to this object: no cycle is left for the garbage collector.
         self._parser = NO_FRAMES
         self._ahead = None
         self.stream.sink = None
@@ -454,7 +455,7 @@ class RequestStream:
         try:
             self.stream.write(data, fin)
         except WebTransportError:
-            return False  # stopped or closed: the sink tells the rest
+            return False  # stopped or closed: the sink reports it
         return True
 
     def _start_timer(self, callback: Callable[[], object]) -> None:

@@ -63,7 +63,7 @@ _SWEEP_AT = 64
 
 
 class H3SessionState(StrEnum):
-    """Where a session is in its life; it only moves forward."""
+    """The state of a session; it only moves forward."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -82,7 +82,7 @@ _ALL_CAPSULES = _SESSION_AND_PROHIBITED | FLOW_CONTROL_CAPSULES
 
 @lru_cache(256)
 def _prefixes(session_id: int) -> tuple[bytes, bytes, bytes]:
-    """What begins the session's bidirectional streams, unidirectional streams and datagrams."""
+    """Return the headers of bidirectional streams, unidirectional streams and datagrams."""
     encoded_id = encode_varint(session_id)
     return (
         encode_varint(FrameType.WEBTRANSPORT_STREAM) + encoded_id,
@@ -92,7 +92,7 @@ def _prefixes(session_id: int) -> tuple[bytes, bytes, bytes]:
 
 
 class H3Session:
-    """A session on its CONNECT stream; made by :class:`H3Connection`.
+    """A session on its CONNECT stream; created by :class:`H3Connection`.
 
     Attributes:
         session_id: ID of the CONNECT stream; on a client a unique negative number until it is
@@ -104,7 +104,7 @@ class H3Session:
         offered_protocols: What the client offers, in its order.
         application_protocol: What the server chose.
         flow_control: Session flow control is on.
-        dialect: What the session speaks; None on a client until SETTINGS are in.
+        dialect: The dialect of the session; None on a client until SETTINGS arrive.
         takes_arrivals: Streams and datagrams of the peer go straight to ``events``.
     """
 
@@ -186,8 +186,8 @@ class H3Session:
         self._timer: TimerHandle | None = None
         self._prefix = b""
         self._headers = (b"", b"")
-        self._capsules: CapsuleParser | None = None  # made with the first capsule
-        self._unsent = b""  # capsules made before the response could go out
+        self._capsules: CapsuleParser | None = None  # created with the first capsule
+        self._unsent = b""  # capsules from before the response could be sent
         self._streams: dict[int, Stream] = {}
         self._sweep_at = _SWEEP_AT
         self._used = False  # a stream was opened or a datagram sent
@@ -200,7 +200,7 @@ class H3Session:
 
     @property
     def events(self) -> SessionEvents:
-        """Where the facts of this session go; a server sets it before :meth:`accept`."""
+        """Receives the events of this session; a server sets it before :meth:`accept`."""
         return self._events
 
     @events.setter
@@ -215,12 +215,12 @@ class H3Session:
 
     @property
     def is_live(self) -> bool:
-        """The session is established and not over."""
+        """The session is established and has not ended."""
         return self.state in _LIVE
 
     @property
     def max_datagram_size(self) -> int:
-        """Bytes of one datagram that fit now; it changes with the path."""
+        """Bytes that fit into one datagram now; it changes with the path."""
         return max(0, self._quic.max_datagram_size - len(self._prefix))
 
     def stats(self) -> dict[str, int | None]:
@@ -229,7 +229,7 @@ class H3Session:
 
     @property
     def group(self) -> Group:
-        """The session's streams and datagrams in the engine; figures only once it is over."""
+        """The session's streams and datagrams in the engine; only statistics after its end."""
         return NoGroup() if self._credit is None else self._credit.group
 
     @property
@@ -252,7 +252,7 @@ class H3Session:
         return error_codes.code_to_wire(code)
 
     def code_from_wire(self, wire: int | None) -> int | None:
-        """Map a received stream code to the application's; None: it stands for none."""
+        """Map a received stream code to the application's; None if there is none."""
         return error_codes.code_from_wire(wire)
 
     def export_keying_material(self, label: bytes | str, context: bytes, length: int) -> bytes:
@@ -284,7 +284,7 @@ class H3Session:
     # Establishment.
 
     def bind(self, request: RequestStream, dialect: Dialect, *, flow_control: bool) -> None:
-        """Give the session its CONNECT stream; a client may do so again for a retry."""
+        """Set the session's CONNECT stream; a client may do so again for a retry."""
         if self._credit is not None:
             self._credit.end()
             self._credit.close()
@@ -308,7 +308,7 @@ class H3Session:
         self._capsules = None
         peer_settings = self._connection.peer_settings
         if flow_control and not self.is_client and never_asks_for_credit(dialect, peer_settings):
-            self._credit.give_all()  # goes out behind the answer
+            self._credit.give_all()  # sent after the answer
         request.send_first()
 
     def _capsule_parser(self) -> CapsuleParser:
@@ -320,7 +320,7 @@ class H3Session:
         return CapsuleParser(known, self._connection.options.max_capsule_size)
 
     def request_fields(self, dialect: Dialect) -> tuple[dict[str, str], HeaderMap]:
-        """Client: pseudo-fields and fields of the request as ``dialect`` has it."""
+        """Client: return pseudo-fields and fields of the request in ``dialect``."""
         headers = self.request_headers.copy()
         if self.origin is not None:
             headers["origin"] = self.origin
@@ -346,7 +346,7 @@ class H3Session:
         self._request.send_headers(*self.request_fields(self.dialect))
 
     def read_offer(self) -> None:
-        """Server: read the protocols the client offers."""
+        """Server: read the protocols that the client offers."""
         text = self.request_headers.get(AVAILABLE_PROTOCOLS_FIELD)
         if text is not None and self.dialect is not None:
             self.offered_protocols, self._offers_tokens = parse_offer(text, self.dialect)
@@ -354,10 +354,10 @@ class H3Session:
     def accept(
         self, headers: HeadersToSend | None = None, application_protocol: str | None = None
     ) -> None:
-        """Server: answer 200. Streams, datagrams and capsules that waited come right after.
+        """Server: answer 200, then deliver waiting streams, datagrams and capsules.
 
         Args:
-            headers: Further fields of the response.
+            headers: Extra fields of the response.
             application_protocol: One of ``offered_protocols``.
 
         Raises:
@@ -394,18 +394,18 @@ class H3Session:
         self._established()
         connection = self._connection
         if request.is_quiet and not connection.arrivals.holds(self.session_id):
-            self._take_arrivals()  # nothing comes out of it, so it need not wait
+            self._take_arrivals()  # it raises nothing, so it need not wait
         else:
             self._timer = connection.call_later(0, connection.guard, self._take_arrivals)
 
     def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
         """Server: answer with a status other than 2xx; the session ends without an event.
 
-        A client that accepts no header at all sees its request reset.
+        If the client accepts no header at all, its request is reset.
 
         Args:
             status: 300 to 599.
-            headers: Further fields of the response.
+            headers: Extra fields of the response.
 
         Raises:
             SessionError: the session does not wait for an answer (any more).
@@ -422,7 +422,7 @@ class H3Session:
         self._events = NO_SESSION_EVENTS
 
     def response_received(self, response: Response) -> None:
-        """Client: the final response is in."""
+        """Client: the final response has arrived."""
         self.status = response.status
         self.response_headers = response.headers
         if 200 <= response.status < 300:
@@ -450,7 +450,7 @@ class H3Session:
         if chosen is not None and self.offered_protocols and chosen not in self.offered_protocols:
             if dialect.strict_protocols or self._require_protocol:
                 raise SessionAbort(
-                    self, H3Error.WT_ALPN_ERROR, f"the server chose {chosen!r}, never offered"
+                    self, H3Error.WT_ALPN_ERROR, f"the server chose {chosen!r}: not offered"
                 )
             return None
         if chosen is None and self._require_protocol:
@@ -471,7 +471,7 @@ class H3Session:
             self._send(capsules)
 
     def _take_arrivals(self) -> None:
-        """Hand over what waited, and from now on all that comes."""
+        """Deliver waiting data now, and new data directly from now on."""
         self._timer = None
         connection = self._connection
         if self._request is None or not self.is_live:
@@ -499,7 +499,7 @@ class H3Session:
             unidirectional: Which kind.
 
         Returns:
-            The stream, its header written; or None when there is no credit
+            The stream, with its header written, or None if there is no credit
             now: ``streams_available`` tells when to try again.
 
         Raises:
@@ -542,7 +542,7 @@ class H3Session:
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
         stream.skip(header_size)
         stream.join_group(credit.group, 0, header_size)
-        if self.state in _LIVE:  # joining counts what is buffered, which may break the limit
+        if self.state in _LIVE:  # joining counts the buffered bytes, which may exceed the limit
             if len(self._streams) >= self._sweep_at:
                 self._sweep()
             self._streams[stream.stream_id] = stream
@@ -563,9 +563,9 @@ class H3Session:
             self._credit.stream_finished(unidirectional)
 
     def _sweep(self) -> None:
-        """Forget our own streams that are over, of which the application said nothing.
+        """Forget our own ended streams that the application did not report.
 
-        Those of the peer stay until :meth:`stream_finished`, which gives credit for them.
+        Streams of the peer stay until :meth:`stream_finished`, which gives credit for them.
         """
         over = [k for k, v in self._streams.items() if v.is_closed and v.is_local]
         for key in over:
@@ -588,10 +588,10 @@ class H3Session:
             deadline: ``time.monotonic_ns()`` after which it is dropped.
 
         Returns:
-            False when the queue is full; ``datagram_writable`` tells when to try again.
+            False if the queue is full; ``datagram_writable`` tells when to try again.
 
         Raises:
-            DatagramTooLargeError: nothing was sent; ``max_size`` is what fits now.
+            DatagramTooLargeError: nothing was sent; ``max_size`` is the current limit.
             SessionError: the session is closed.
         """
         credit = self._credit
@@ -612,12 +612,12 @@ class H3Session:
         return queued
 
     def datagrams_arrived(self, datagrams: list[bytes]) -> None:
-        """Datagrams that waited, or did not come the fast way."""
+        """Datagrams that waited, or did not take the fast path."""
         if self.is_live:
             self._events.datagrams_received(datagrams)
 
     def tell_datagram_writable(self) -> None:
-        """The outgoing queue has room: tell those who were refused."""
+        """The outgoing queue has room: tell callers that were refused."""
         if self._datagram_refused:
             self._datagram_refused = False
             self._events.datagram_writable()
@@ -640,16 +640,16 @@ class H3Session:
         raise SessionAbort(
             self,
             H3Error.WT_FLOW_CONTROL_ERROR,
-            f"the peer sent {received} bytes where {limit} are allowed",
+            f"the peer sent {received} bytes, but only {limit} are allowed",
         )
 
     # Capsules.
 
     def receive_capsules(self, data: bytes) -> bool:
-        """Payload of a DATA frame on the CONNECT stream.
+        """Handle the payload of a DATA frame on the CONNECT stream.
 
         Returns:
-            False: there is more to handle in a later turn; call again then, before more comes.
+            False if there is more to handle in a later turn; call again then, before new data.
         """
         parser = self._capsules
         if parser is None:
@@ -696,10 +696,10 @@ class H3Session:
             self._events.capsule_received(kind, value)
 
     def _send(self, capsules: bytes) -> bool:
-        """Send capsules; a server keeps them until its response is out.
+        """Send capsules; a server keeps them until its response is sent.
 
         Returns:
-            False: the peer does not read them, and the session was cut off for it.
+            False if the peer does not read them, and the session was aborted for it.
         """
         request = self._request
         if request is None:
@@ -725,9 +725,9 @@ class H3Session:
             self._send(encode_capsule(CapsuleType.WT_DRAIN_SESSION, b""))
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """End the session; does nothing when it is over.
+        """End the session; does nothing if it has ended.
 
-        Before the session is established there is nobody to tell: the CONNECT
+        Before the session is established, the code cannot be sent: the CONNECT
         stream is reset.
 
         Args:
@@ -754,15 +754,15 @@ class H3Session:
         self._last_events().session_closed(code, reason, False, None)
 
     def abort(self, h3_code: int = H3Error.REQUEST_CANCELLED) -> None:
-        """End the session without words; does nothing when it is over.
+        """End the session without a code or reason; does nothing if it has ended.
 
-        The CONNECT stream is reset and stopped, then the streams of the session; the peer
-        learns of no code. Either end may do so, before the answer and after it.
+        The CONNECT stream is reset and stopped, then the streams of the session. Either end
+        may do so, before the answer and after it.
 
         Args:
-            h3_code: HTTP/3 code for the CONNECT stream. The default is what RFC 9114 section
-                4.1.1 has both for a client that gives up a request and for a server that gives
-                up an answer.
+            h3_code: HTTP/3 code for the CONNECT stream. The default is the code of RFC 9114
+                section 4.1.1 both for a client that cancels a request and for a server that
+                abandons an answer.
         """
         if self.state is H3SessionState.CLOSED:
             return
@@ -773,7 +773,7 @@ class H3Session:
         self._last_events().session_closed(None, "", False, error)
 
     def tell_draining(self) -> None:
-        """WT_DRAIN_SESSION or GOAWAY came; told once."""
+        """WT_DRAIN_SESSION or GOAWAY arrived; reported once."""
         if self.state is H3SessionState.CLOSED or self.draining:
             return
         self.draining = True
@@ -793,7 +793,7 @@ class H3Session:
         self._lost(error, remote=True)
 
     def aborted(self, error: Exception) -> None:
-        """This end breaks the session off; ``error.error_code`` goes to the peer."""
+        """This end aborts the session; ``error.error_code`` is sent to the peer."""
         if self.state is H3SessionState.CLOSED:
             return
         code = getattr(error, "error_code", None)
@@ -833,7 +833,7 @@ class H3Session:
             self._refused(None, self.response_headers, error)
             return
         self._end()
-        # The words with which the peer closed the whole connection, if it did.
+        # The reason that the peer gave for closing the whole connection, if it did.
         reason = str(getattr(error, "reason", "")) if remote else ""
         self._last_events().session_closed(None, reason, remote, error)
 
@@ -849,7 +849,7 @@ class H3Session:
         self._last_events().session_rejected(status, headers, error)
 
     def _last_events(self) -> SessionEvents:
-        """For the last call. Events lead back here: nothing is left to the garbage collector."""
+        """Return ``events`` for the last call, and drop them, so that no cycle is left."""
         events, self._events = self._events, NO_SESSION_EVENTS
         return events
 
@@ -860,7 +860,7 @@ class H3Session:
             request.give_up()
 
     def _end(self) -> None:
-        """Enter CLOSED: no stream, datagram or timer of the session is left."""
+        """Enter CLOSED: end all streams, datagrams and timers of the session."""
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
         connection, credit = self._connection, self._credit
@@ -871,7 +871,7 @@ class H3Session:
         if credit is not None:
             credit.end()
         streams, self._streams = self._streams, {}
-        # Until all of them are cut off they stay within the limits of the session.
+        # Until all of them have been aborted, they stay within the limits of the session.
         end = None if credit is None else credit.close
         for_each(connection.load.turns, streams.values(), self._cut_off, end)
 

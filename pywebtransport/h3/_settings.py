@@ -27,7 +27,7 @@ _SHARED_COUNT = 64
 
 
 def local_settings(options: H3Options, *, is_client: bool) -> LocalSettings:
-    """Our SETTINGS and their frame, made once for all connections with these options."""
+    """Return our SETTINGS and their frame, created once for all connections with these options."""
     made = options.local_settings.get(is_client)
     if made is None:
         values = build_settings(options, is_client=is_client)
@@ -37,7 +37,7 @@ def local_settings(options: H3Options, *, is_client: bool) -> LocalSettings:
 
 
 def build_settings(options: H3Options, *, is_client: bool) -> dict[int, int]:
-    """Our SETTINGS.
+    """Return our SETTINGS.
 
     Draft-13/14's WT_MAX_SESSIONS is sent only together with non-zero
     WT_INITIAL_* values: some browsers refuse it without them.
@@ -66,7 +66,7 @@ def build_settings(options: H3Options, *, is_client: bool) -> dict[int, int]:
 
 
 def encode_settings(settings: Mapping[int, int]) -> bytes:
-    """The payload of a SETTINGS frame."""
+    """Return the payload of a SETTINGS frame."""
     return b"".join(encode_varint(k) + encode_varint(v) for k, v in settings.items())
 
 
@@ -79,7 +79,7 @@ def parse_settings(payload: bytes) -> dict[int, int]:
     """Read the payload of a SETTINGS frame; unknown settings are kept.
 
     Raises:
-        H3ConnectionError: it is cut short (H3_FRAME_ERROR), or holds an
+        H3ConnectionError: it is truncated (H3_FRAME_ERROR), or it contains an
             identifier twice or a forbidden one (H3_SETTINGS_ERROR).
     """
     settings: dict[int, int] = {}
@@ -107,7 +107,7 @@ def check_settings(settings: Mapping[int, int], *, is_client: bool) -> None:
 
     Raises:
         H3ConnectionError: a switch is neither 0 nor 1 (H3_SETTINGS_ERROR). For
-            WT_ENABLED the rule binds clients only.
+            WT_ENABLED, the rule applies to clients only.
     """
     for name in _CLIENT_SWITCHES if is_client else BOOLEAN_SETTINGS:
         value = settings.get(name, 0)

@@ -70,7 +70,7 @@ def parse_item(text: str) -> Member | None:
 
 
 def is_string(text: str) -> bool:
-    """Tell whether ``text`` can be written as a string: printable ASCII."""
+    """Return whether ``text`` can be written as a string: printable ASCII."""
     return _PRINTABLE.fullmatch(text) is not None
 
 
@@ -78,7 +78,7 @@ def serialize_string(text: str) -> str:
     """Write a string.
 
     Raises:
-        ValueError: it holds something else than printable ASCII.
+        ValueError: it contains anything but printable ASCII.
     """
     if not is_string(text):
         raise ValueError(f"{text!r} is not printable ASCII")

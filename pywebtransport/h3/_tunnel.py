@@ -43,7 +43,7 @@ _MAX_PAYLOAD: Final = MAX_UDP_PAYLOAD + 8
 
 
 class TunnelEvents(Protocol):
-    """Facts about one tunnel. All calls are synchronous, in the deliver phase."""
+    """Events of one tunnel. All calls are synchronous, in the deliver phase."""
 
     def tunnel_established(self) -> None:
         """Client: 2xx received."""
@@ -57,14 +57,14 @@ class TunnelEvents(Protocol):
         """UDP payloads in the order of arrival."""
 
     def tunnel_writable(self) -> None:
-        """After ``send`` gave False: try again."""
+        """``send`` returned False before; try again now."""
 
     def tunnel_closed(self, error: Exception | None) -> None:
-        """Last call: an established tunnel ended. None: in good order, by either end."""
+        """Last call: an established tunnel ended. None: either end closed it normally."""
 
 
 class _Capsules(CapsuleParser):
-    """As ``CapsuleParser``; a DATAGRAM capsule that no UDP payload fills is an error."""
+    """As ``CapsuleParser``, but a DATAGRAM capsule larger than any UDP payload is an error."""
 
     __slots__ = ()
 
@@ -77,20 +77,20 @@ class _Capsules(CapsuleParser):
 class H3Tunnel:
     """A UDP tunnel on its request stream.
 
-    Made by :meth:`open` on a client, and for each request on a server, see
+    Created by :meth:`open` on a client, and for each request on a server; see
     ``H3Connection.tunnel_requested``.
 
     Attributes:
-        events: Where facts go; a server sets it before :meth:`accept`.
+        events: Receives the events; a server sets it before :meth:`accept`.
         authority: ``:authority`` of the request: the proxy.
         path: ``:path``: the expanded template, which names the target.
         request_headers: Regular fields of the request.
         status: HTTP status of the answer.
-        is_open: Packets pass.
-        is_closed: The tunnel is over.
-        packets_sent: Packets given to the connection.
-        packets_dropped: Packets that no datagram could carry, and datagrams of unknown
-            contexts that were received.
+        is_open: Packets can be sent and received.
+        is_closed: The tunnel has ended.
+        packets_sent: Packets passed to the connection.
+        packets_dropped: Packets that did not fit into a datagram, and received datagrams of
+            unknown contexts.
     """
 
     __slots__ = (
@@ -149,20 +149,20 @@ class H3Tunnel:
         headers: HeadersToSend,
         events: TunnelEvents,
     ) -> H3Tunnel:
-        """Client: ask for a tunnel. The peer's SETTINGS must be in.
+        """Client: request a tunnel. The peer's SETTINGS must have arrived.
 
         Args:
-            connection: To the proxy.
+            connection: The connection to the proxy.
             authority: Host and port of the proxy.
             path: The expanded template.
-            headers: Further request fields.
-            events: Where the facts go.
+            headers: Extra request fields.
+            events: Receives the events.
 
         Raises:
             ConfigurationError: A field cannot be sent.
             WebTransportNotSupportedError: The proxy lacks extended CONNECT or datagrams.
-            ClientError: The proxy said GOAWAY.
-            StreamLimitError: The proxy allows no further request now.
+            ClientError: The proxy sent GOAWAY.
+            StreamLimitError: The proxy allows no more requests now.
             ConnectionError: The connection is closed.
         """
         fields = check_fields(headers)
@@ -196,7 +196,7 @@ class H3Tunnel:
     def requested(
         cls, connection: Connection, stream: RequestStream, request: Request
     ) -> H3Tunnel | None:
-        """Server: the tunnel of a request; None when the client cannot have one: it was told."""
+        """Server: create the tunnel of a request; None if it was refused, with an answer."""
         if _missing(connection):
             stream.respond(501)
             return None
@@ -214,7 +214,7 @@ class H3Tunnel:
         return self
 
     def accept(self, headers: HeadersToSend | None = None) -> None:
-        """Server: answer 200; from now on packets pass.
+        """Server: answer 200; packets are forwarded from now on.
 
         Raises:
             SessionError: The request does not wait for an answer (any more).
@@ -230,11 +230,11 @@ class H3Tunnel:
         connection.guard(request.open)
 
     def reject(self, status: int, headers: HeadersToSend | None = None) -> None:
-        """Server: answer with another status; the tunnel is over, without an event.
+        """Server: answer with another status; the tunnel ends without an event.
 
         Args:
             status: 300 to 599.
-            headers: Further fields, such as ``proxy-status`` (RFC 9209).
+            headers: Extra fields, such as ``proxy-status`` (RFC 9209).
 
         Raises:
             SessionError: The request does not wait for an answer (any more).
@@ -248,7 +248,7 @@ class H3Tunnel:
         self._end()
 
     def response_received(self, response: Response) -> None:
-        """Client: the final response is in."""
+        """Client: the final response has arrived."""
         self.status = response.status
         if 200 <= response.status < 300:
             self._established()
@@ -281,12 +281,12 @@ class H3Tunnel:
 
     @property
     def max_packet_size(self) -> int:
-        """Bytes of the largest packet that fits now; it changes with the path."""
+        """Size of the largest packet that fits now in bytes; it changes with the path."""
         return max(0, self._connection.quic.max_datagram_size - len(self._prefix))
 
     @property
     def queue_limit(self) -> int | None:
-        """Packets that may wait in the connection's queue; None: no limit of its own."""
+        """How many packets may wait in the connection's queue; None: no separate limit."""
         limit: int | None = self._group.datagram_limit
         return limit
 
@@ -295,10 +295,10 @@ class H3Tunnel:
         self._group.datagram_limit = limit
 
     def send(self, packet: bytes) -> bool:
-        """Queue one packet. What cannot be carried is dropped and counted, as on a network.
+        """Queue one packet. A packet that does not fit is dropped and counted, as on a network.
 
         Returns:
-            False when the queue is full: ``tunnel_writable`` tells when to try again.
+            False if the queue is full: ``tunnel_writable`` tells when to try again.
         """
         queued = False
         if self.is_open:
@@ -326,7 +326,7 @@ class H3Tunnel:
         """HTTP datagrams: context ID and UDP payload.
 
         Raises:
-            H3StreamError: A payload is larger than any of UDP (RFC 9298 section 5).
+            H3StreamError: A payload is larger than any UDP payload (RFC 9298 section 5).
         """
         packets = []
         for datagram in datagrams:
@@ -345,10 +345,10 @@ class H3Tunnel:
         self._connection.guard(self.datagrams_received, datagrams)
 
     def receive_capsules(self, data: bytes) -> bool:
-        """Payload of a DATA frame on the request stream.
+        """Handle the payload of a DATA frame on the request stream.
 
         Returns:
-            False: there is more to handle in a later turn; call again then, before more comes.
+            False if there is more to handle in a later turn; call again then, before new data.
         """
         done, load = 0, self._connection.load
         try:
@@ -371,13 +371,13 @@ class H3Tunnel:
 
     def _broken(self, reason: str, code: int) -> Exception:
         request = self._request
-        assert request is not None  # nothing comes without it
+        assert request is not None  # without it, nothing arrives
         return H3StreamError(request, code, reason)
 
     # The end.
 
     def close(self) -> None:
-        """End the tunnel in good order; does nothing when it is over."""
+        """End the tunnel normally; does nothing if it has ended."""
         request = self._request
         if self.is_closed:
             return
@@ -408,7 +408,7 @@ class H3Tunnel:
         self._lost(ProtocolError(f"the peer {how} the tunnel", error_code=code, remote=True))
 
     def aborted(self, error: Exception) -> None:
-        """This end breaks the tunnel off; ``error.error_code`` goes to the peer."""
+        """This end aborts the tunnel; ``error.error_code`` is sent to the peer."""
         code = getattr(error, "error_code", None)
         if self._request is not None:
             self._request.fail(H3Error.REQUEST_CANCELLED if code is None else code)
@@ -433,7 +433,7 @@ class H3Tunnel:
             events.tunnel_rejected(None, NO_HEADERS, error)
 
     def _end(self) -> TunnelEvents:
-        """Enter the closed state; what is left to tell goes to the events returned."""
+        """Enter the closed state; return the events for the last call."""
         events, self.events = self.events, NO_TUNNEL_EVENTS
         self.is_open = False
         self.is_closed = True
@@ -444,7 +444,7 @@ class H3Tunnel:
 
 
 def _missing(connection: Connection) -> list[str]:
-    """What the peer lacks for tunnels, in words."""
+    """Return what the peer lacks for tunnels, as text for a message."""
     settings = connection.peer_settings
     missing = []
     if connection.is_client and settings.get(Setting.ENABLE_CONNECT_PROTOCOL) != 1:

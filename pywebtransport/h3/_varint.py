@@ -50,5 +50,5 @@ def decode_varint(data: bytes | bytearray, pos: int = 0) -> tuple[int, int] | No
 
 
 def varint_size(value: int) -> int:
-    """How many bytes :func:`encode_varint` makes of ``value``."""
+    """Return how many bytes :func:`encode_varint` needs for ``value``."""
     return len(encode_varint(value))

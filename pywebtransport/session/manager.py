@@ -29,11 +29,11 @@ class SessionManager(AsyncContext):
         max_sessions: int = DEFAULT_MAX_SESSIONS,
         session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL,
     ) -> None:
-        """An empty registry.
+        """Create an empty registry.
 
         Args:
-            max_sessions: How many it may hold.
-            session_cleanup_interval: Accepted for the contract; nothing polls.
+            max_sessions: How many sessions it may hold.
+            session_cleanup_interval: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: ``max_sessions`` is below 1.
@@ -86,36 +86,36 @@ class SessionManager(AsyncContext):
         return self._registry.add(session)
 
     async def get_session(self, session_id: SessionId) -> WebTransportSession | None:
-        """The session with an ID, or None."""
+        """Return the session with this ID, or None."""
         check_text("session_id", session_id)
         return self._members().get(session_id)
 
     async def remove_session(self, session_id: SessionId) -> WebTransportSession | None:
-        """Forget a session, which stays open, and return it; None if there is none."""
+        """Forget a session and return it, or None if there is none; the session stays open."""
         check_text("session_id", session_id)
         return self._registry.remove(session_id)
 
     async def get_all_sessions(self) -> list[WebTransportSession]:
-        """All sessions."""
+        """Return all sessions."""
         return list(self._members().values())
 
     def get_session_count(self) -> int:
-        """How many sessions there are."""
+        """Return how many sessions there are."""
         return len(self._members())
 
     async def get_sessions_by_state(self, state: SessionState) -> list[WebTransportSession]:
-        """The sessions in one state."""
+        """Return the sessions in one state."""
         return [session for session in self._members().values() if session.state == state]
 
     async def cleanup_closed_sessions(self) -> int:
         """Forget closed sessions and return how many there were.
 
-        0, since they leave by themselves.
+        Always 0: closed sessions are removed without this call.
         """
         return self._registry.remove_closed()
 
     async def get_stats(self) -> dict[str, Any]:
-        """Counts over the life of the manager, and of the sessions now, by state."""
+        """Return counts since the manager was created, and of the current sessions by state."""
         sessions = list(self._members().values())
         return {
             **self._counts(),
@@ -132,7 +132,7 @@ class SessionManager(AsyncContext):
         await close_all(self._members().values())
 
     async def shutdown(self) -> None:
-        """Close every session and take no more. Idempotent.
+        """Close every session and accept no new ones. Idempotent.
 
         Cancellation: as ``close_all_sessions``.
         """

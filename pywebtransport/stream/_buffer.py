@@ -15,19 +15,19 @@ __all__ = ["StreamBuffer"]
 
 
 class StreamBuffer:
-    """Bytes that one coroutine feeds and another one reads, at most ``max_size`` at a time.
+    """A buffer that one coroutine writes and another one reads, at most ``max_size`` bytes.
 
-    For applications that pass bytes on between their own tasks; streams have buffers of
-    their own. Feeding waits while the buffer is full.
+    Use it to pass bytes between your own tasks; streams have their own buffers. Feeding waits
+    while the buffer is full.
     """
 
     __slots__ = ("_data", "_eof", "_feeding", "_max_size", "_readers", "_taken")
 
     def __init__(self, *, max_size: int = 65536) -> None:
-        """An empty buffer.
+        """Create an empty buffer.
 
         Args:
-            max_size: Most bytes that it holds.
+            max_size: How many bytes it may hold.
 
         Raises:
             ConfigurationError: ``max_size`` is below 1.
@@ -38,37 +38,37 @@ class StreamBuffer:
         self._eof = False
         self._readers = Gates()
         self._taken = Waiters()
-        self._feeding = asyncio.Lock()  # what one caller feeds stays together
+        self._feeding = asyncio.Lock()  # the bytes of one call stay together
 
     @property
     def at_eof(self) -> bool:
-        """The end was fed and every byte was read."""
+        """The end was fed, and every byte was read."""
         return self._eof and not self._data
 
     @property
     def size(self) -> int:
-        """Bytes that wait to be read."""
+        """Bytes that are waiting to be read."""
         return len(self._data)
 
     async def initialize(self) -> None:
-        """Nothing to do: a buffer is ready when it exists. Kept for the contract."""
+        """Do nothing; kept for compatibility. A new buffer is ready to use."""
 
     async def feed_data(self, data: Data, *, eof: bool = False) -> None:
         """Append bytes; wait for a reader while there is no room for them.
 
         Args:
-            data: May be longer than ``max_size``: it then goes in piece by piece.
-            eof: Nothing comes after these bytes.
+            data: May be longer than ``max_size``: it is then added piece by piece.
+            eof: These are the last bytes.
 
         Raises:
-            StreamError: The end was fed already.
+            StreamError: The end was already fed.
 
         Cancellation: a part of ``data`` may be in the buffer; ``eof`` has no effect then.
         """
         view = memoryview(check_data("data", data))
         async with self._feeding:
             if self._eof:
-                raise StreamError("the buffer has its end; nothing can be fed after it")
+                raise StreamError("the end of the buffer was already fed; no data can follow")
             while len(view):
                 room = self._max_size - len(self._data)
                 if not room:
@@ -82,14 +82,14 @@ class StreamBuffer:
                 self._readers.open(ONLY)
 
     async def read(self, size: int = -1, *, timeout: float | None = None) -> tuple[bytes, bool]:
-        """Take bytes out as soon as any are there; readers that wait are served as they came.
+        """Take bytes as soon as any are available; waiting readers are served in order.
 
         Args:
-            size: Most bytes to take; -1: all that are there.
+            size: How many bytes to take at most; -1: all that are available.
             timeout: Seconds to wait at most; None: no limit.
 
         Returns:
-            The bytes, and whether the end is reached with them. ``(b"", True)`` at the end.
+            The bytes, and whether they are the last ones. ``(b"", True)`` at the end.
 
         Raises:
             TimeoutError: Nothing was fed in time.

@@ -58,7 +58,7 @@ class StreamPool(AsyncContext):
         Args:
             session: Where the streams are opened.
             pool_size: Streams at a time, idle or in use.
-            maintenance_interval: Accepted for the contract; nothing polls.
+            maintenance_interval: Ignored; kept for compatibility.
 
         Raises:
             ConfigurationError: ``pool_size`` is below 1.
@@ -106,7 +106,7 @@ class StreamPool(AsyncContext):
                 limit; default ``stream_creation_timeout``.
 
         Raises:
-            TimeoutError: None became free, or the peer allowed no further stream in time.
+            TimeoutError: None became free, or the peer allowed no more streams in time.
             SessionClosedError: The session is over.
             SessionError: The pool is closed.
 

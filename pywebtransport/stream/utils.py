@@ -18,21 +18,21 @@ async def copy_stream_data(
     destination: WebTransportSendStream,
     chunk_size: int = 8192,
 ) -> int:
-    """Copy ``source`` to its end into ``destination`` and finish it.
+    """Copy ``source`` to ``destination`` until it ends, then finish ``destination``.
 
-    Backpressure of the destination slows the source down. If either side
-    fails, the other is aborted and the error raised.
+    Backpressure of the destination slows down the source. If either side
+    fails, the other is aborted, and the error is raised.
 
     Args:
         source: Read to its end.
-        destination: Finished when the source ended.
-        chunk_size: Most bytes moved at once.
+        destination: Finished when the source has ended.
+        chunk_size: How many bytes to move at once at most.
 
     Returns:
         The number of bytes copied.
 
     Raises:
-        ConfigurationError: An argument is of no use; both streams are as before.
+        ConfigurationError: An argument is invalid; both streams are unchanged.
         Otherwise what ``read`` and ``write`` raise.
 
     Cancellation: safe; both streams are aborted.

@@ -215,7 +215,7 @@ async def test_impossible_migrations_leave_everything_as_it_was(pair: PairOfSess
         connection = connection_of(near)
         with pytest.raises(UnreachableError, match=r"192\.0\.2\.1"):
             await connection.migrate(local_host="192.0.2.1")
-        with pytest.raises(ConnectionError, match="only a client"):
+        with pytest.raises(ConnectionError, match="only clients can"):
             await connection_of(far).migrate()
         moving = asyncio.create_task(connection.migrate())
         await asyncio.sleep(0)
@@ -484,7 +484,7 @@ async def test_connection_object_refuses_what_it_cannot_do(
     client_config: ClientFactory, server_config: ServerFactory
 ) -> None:
     server = WebTransportConnection(config=server_config())
-    with pytest.raises(ConnectionError, match="only a client connects"):
+    with pytest.raises(ConnectionError, match=r"only clients can connect\(\)"):
         await server.connect(host="127.0.0.1", port=1)
     idle = WebTransportConnection(config=client_config())
     assert idle.state is ConnectionState.IDLE

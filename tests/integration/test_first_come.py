@@ -312,7 +312,7 @@ async def test_the_error_names_the_limit_of_the_connection(
                 await session.create_unidirectional_stream()
         # 26 for the connection, of which one is the control stream.
         with pytest.raises(
-            StreamLimitError, match=r"MAX_STREAMS_UNI of QUIC, is 26 .* 25 such"
+            StreamLimitError, match=r"QUIC MAX_STREAMS_UNI, is 26 .* 25 such"
         ) as caught:
             await third.create_unidirectional_stream(timeout=0.01)
         assert caught.value.details == {
@@ -330,7 +330,7 @@ async def test_the_error_counts_those_who_came_before(pair: PairOfSessions) -> N
             asyncio.create_task(near.create_unidirectional_stream(timeout=20)) for _ in range(4)
         ]
         await asyncio.sleep(0)
-        with pytest.raises(StreamLimitError, match="4 callers of this end came before") as caught:
+        with pytest.raises(StreamLimitError, match="4 local callers came before") as caught:
             await near.create_unidirectional_stream(timeout=0.01)
         assert caught.value.details["ahead"] == 4
         for task in patient:
@@ -356,7 +356,7 @@ async def test_a_session_that_lacks_a_stream_for_its_request_says_so(
             await first.create_bidirectional_stream()
         assert first.connection is not None
         second = await first.connection.create_session("/")
-        with pytest.raises(TimeoutError, match=r"it was not sent, since .*MAX_STREAMS_BIDI"):
+        with pytest.raises(TimeoutError, match=r"it was not sent because .*MAX_STREAMS_BIDI"):
             await second.ready(timeout=0.01)
         with pytest.raises(StreamLimitError, match=r"was not requested yet: .*MAX_STREAMS_BIDI"):
             await second.create_unidirectional_stream(timeout=0.01)

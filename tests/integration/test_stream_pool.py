@@ -176,7 +176,7 @@ async def test_cancelled_while_the_peer_gives_no_credit(pair: PairOfSessions) ->
         async with StreamPool(near, pool_size=1) as pool:
             assert await cancelled_at(pool.get_stream, 0)
             assert is_unused(pool)
-            with pytest.raises(TimeoutError, match="no further bidirectional stream"):
+            with pytest.raises(TimeoutError, match="no more bidirectional streams"):
                 await pool.get_stream(timeout=0.01)
             assert is_unused(pool)
             # Closing the pool while it waits for the peer.

@@ -275,7 +275,7 @@ async def test_iteration_ends_when_the_peer_finishes(pair: PairOfSessions) -> No
         await near.close()
         assert [say.text async for say in far] == ["0", "1", "2"]
         assert [say async for say in far] == []
-        with pytest.raises(StreamError, match="no further message") as caught:
+        with pytest.raises(StreamError, match="no more messages") as caught:
             await far.receive_obj()
         assert caught.value.details["end_of_stream"] is True
         await far.send_obj(Say("still"))

@@ -186,7 +186,7 @@ async def test_name_without_an_address(host: str, monkeypatch: pytest.MonkeyPatc
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", no_network, raising=False)
-    with pytest.raises(UnreachableError, match="Cannot resolve host") as caught:
+    with pytest.raises(UnreachableError, match="cannot resolve host") as caught:
         await resolve(host, 443)
     assert caught.value.details == {"host": host, "port": 443, "errno": socket.EAI_NONAME}
 
