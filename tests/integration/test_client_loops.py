@@ -21,12 +21,12 @@ from pywebtransport.client import (
 from pywebtransport.connection import ConnectionLoadBalancer, ConnectionPool
 from pywebtransport.exceptions import ConfigurationError
 from tests.support.endpoints import ClientFactory, Served, Serving
-from tests.support.loops import FACTORIES
+from tests.support.loops import DEFAULT_LOOPS, FACTORIES
 
 Loop = asyncio.AbstractEventLoop
 
 
-@pytest.fixture(params=sorted(FACTORIES))
+@pytest.fixture(params=DEFAULT_LOOPS)
 def two_loops(request: pytest.FixtureRequest) -> Iterator[tuple[Loop, Loop]]:
     """Two event loops, which the test may close."""
     loops = (FACTORIES[request.param](), FACTORIES[request.param]())

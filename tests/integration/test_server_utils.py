@@ -33,7 +33,7 @@ from pywebtransport.types import Headers, SessionCloseInfo
 from tests.support.certificates import Certificates
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.leaks import ExpectedLogs
-from tests.support.loops import FACTORIES
+from tests.support.loops import DEFAULT_LOOPS, FACTORIES
 from tests.support.steps import round_trip, take_unidirectional, until
 
 
@@ -287,7 +287,7 @@ def test_development_server_with_own_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("loop_name", FACTORIES)
+@pytest.mark.parametrize("loop_name", DEFAULT_LOOPS)
 def test_run_serves_until_a_signal(
     server_config: ServerFactory, number: signal.Signals, loop_name: str
 ) -> None:
@@ -313,7 +313,7 @@ def test_run_serves_until_a_signal(
     assert [signal.getsignal(item) for item in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-@pytest.mark.parametrize("loop_name", FACTORIES)
+@pytest.mark.parametrize("loop_name", DEFAULT_LOOPS)
 def test_run_ends_when_the_server_is_closed(server_config: ServerFactory, loop_name: str) -> None:
     app = ServerApp(config=server_config())
     tasks: list[asyncio.Task[None]] = []

