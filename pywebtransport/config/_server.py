@@ -291,6 +291,7 @@ class ServerConfig(BaseConfig):
 
     def merge(self, other: ServerConfig | dict[str, Any]) -> Self:
         """Return a new configuration in which ``other`` takes precedence.
+
         Args:
             other: A dictionary: all its fields take precedence. A configuration: those of its
                 fields that differ from their defaults take precedence.
