@@ -48,6 +48,12 @@ class Row(NamedTuple):
     module: str
 
 
+def defining(name: str, module: str) -> str:
+    """The private module behind a package that the page names; any other module stays."""
+    place = getattr(importlib.import_module(module), name).__module__
+    return place if place.startswith(f"{module}._") else module
+
+
 def rows(heading: str) -> list[Row]:
     """The table below a heading of the page."""
     section = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
@@ -56,7 +62,8 @@ def rows(heading: str) -> list[Row]:
     found = []
     for line in lines:
         names, instead, module = (cell.strip() for cell in line.strip("|").split("|"))
-        found.append(Row(re.findall(r"`(\w+)`", names), instead, module.strip("`")))
+        listed = re.findall(r"`(\w+)`", names)
+        found.append(Row(listed, instead, defining(listed[0], module.strip("`"))))
     return found
 
 
