@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Generator
@@ -31,6 +32,7 @@ __all__ = [
     "check_size",
     "check_value_depth",
     "checked_bytes",
+    "finite_steps",
     "json_items",
     "json_memory_steps",
     "memory_of",
@@ -223,6 +225,29 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
 def check_value_depth(value: Any, max_depth: int) -> None:
     """Raise SerializationError when containers, dataclasses among them, nest too deeply."""
     finish(value_depth_steps(value, max_depth))
+
+
+def finite_steps(value: Any) -> Generator[None, None, None]:
+    """Look for infinite floats in plain lists and dictionaries, in steps.
+
+    Raises:
+        ValueError: There is one.
+    """
+    level = [value]
+    while level:
+        inner: list[Any] = []
+        for count, item in enumerate(level, 1):
+            if not count % _STEP:
+                yield
+            kind = type(item)
+            if kind is float:
+                if not math.isfinite(item):
+                    raise ValueError("a number is too large")
+            elif kind is dict:
+                inner += item.values()
+            elif kind is list:
+                inner += item
+        level = inner
 
 
 def value_depth_steps(value: Any, max_depth: int) -> Generator[None, None, None]:

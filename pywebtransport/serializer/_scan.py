@@ -36,7 +36,8 @@ _FIGURES = b"0123456789"
 _LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{19,}(?![0-9.eE])")
 # Beyond some thousands they are no numbers for any parser.
 _MOST_DIGITS = 8192
-_HUGE = b"0" * 309
+# With fewer digits, and an exponent of two, a number is below 1e308.
+_HUGE = b"0" * 209
 # Making an integer takes time with the square of its digits.
 _VERY_LONG = re.compile(rb"[0-9]{128,}")
 _SQUARE = 8192
@@ -146,7 +147,7 @@ def _rise(brackets: bytes, room: int) -> int:
             break
         text = shorter
         passes += 1
-    most = passes + _highest(text)
+    most = passes + max(0, _highest(text))
     return most if most <= room or not passes else _highest(brackets)
 
 

@@ -22,6 +22,7 @@ from ._limits import (
     check_limit,
     check_size,
     checked_bytes,
+    finite_steps,
     json_memory_steps,
 )
 from ._plain import has_other_keys, plain_hook, plain_tree
@@ -34,6 +35,8 @@ __all__ = ["JSONSerializer"]
 
 # Texts from this size on are looked at a piece at a time.
 _LARGE = 65_536
+# Floats that are checked one by one as they are made.
+_MANY_FLOATS = 4096
 
 _Parse = Callable[[bytes], Any]
 
@@ -178,9 +181,13 @@ class JSONSerializer(Serializer):
             if quick is not None and not is_long:
                 return quick(data)
             is_large = yield from large_number_steps(data)
-            decode = self._decode_large if is_large else self._decode_text
+            # One call for each float of many would take too long in one piece.
+            many = is_large and sum(map(data.count, (b".", b"e", b"E"))) > _MANY_FLOATS
+            decode = self._decode_large if is_large and not many else self._decode_text
             value = decode(str(data, "utf-8"))
             yield
+            if many and self._finite:
+                yield from finite_steps(value)
             if b"\\u" in data and (yield from half_pair_steps(data)):
                 raise ValueError("an escape names half a surrogate pair")
         except (ValueError, RecursionError) as error:

@@ -280,3 +280,24 @@ def test_finish_gives_what_the_generator_returns() -> None:
 
     assert finish(steps()) == "end"
     assert taken == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 300 + "e9", "9" * 300 + "e99", "9" * 210 + "e99", "1e400"]
+)
+@pytest.mark.parametrize("floats", [0, 10_000], ids=["few floats", "many floats"])
+def test_a_number_beside_a_long_integer_is_finite(number: str, floats: int) -> None:
+    text = f"[12345678901234567890, {number}{', 0.5' * floats}]".encode()
+    with pytest.raises(SerializationError, match="too large"):
+        JSONSerializer().deserialize(text)
+    text = text.replace(number.encode(), b"9" * 209 + b"e99")
+    assert len(JSONSerializer().deserialize(text)) == floats + 2
+
+
+def test_no_rise_is_missed() -> None:
+    for size in range(1, 13):
+        for choice in itertools.product(b"[]", repeat=size):
+            brackets = bytes(choice)
+            rise = max(itertools.accumulate(1 if one == 91 else -1 for one in brackets))
+            for room in (0, 1):
+                assert (_scan._rise(brackets, room) > room) >= (rise > room), brackets
