@@ -100,6 +100,7 @@ cdef class QuicEndpoint:
     # A turn tells handlers of so much, and leaves the rest to the next one.
     cdef uint64_t _slice       # nanoseconds
     cdef uint64_t _slice_end
+    cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
     cdef bint _has_backlog     # packets wait for their connection's turn

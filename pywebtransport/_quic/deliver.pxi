@@ -98,6 +98,9 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
     Return 1 if there are more, for a later turn.
     """
     cdef QuicConnection conn
+    cdef uint64_t begun = _clock()
+    # A quarter of what is left of the slice is for other kinds of events.
+    self._reserve = (self._slice_end - begun) // 4 if self._slice_end > begun else 0
     while self._ready or self._ready_again:
         if _is_streams_slice_over(self):
             return 1
@@ -113,7 +116,7 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
 
 cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
     """Return whether the rest of the slice belongs to other kinds of events."""
-    return self._is_over(self._slice // 4, self._most_woken // 4)
+    return self._is_over(self._reserve, self._most_woken // 4)
 
 cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
     cdef QuicStream stream
@@ -259,7 +262,7 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
                 self._report(exc)
     if kept:
         self._dead_streams = kept + self._dead_streams
-    # Their streams came first, in this turn or an earlier one.
+    # Their streams and datagrams come first, in this turn or an earlier one.
     done = 0
     kept = []
     conns, self._dead_conns = self._dead_conns, []
@@ -269,7 +272,7 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
             self._dead_conns = kept + conns[done:] + self._dead_conns
             return 0
         done += 1
-        if conn._ready is not None:
+        if conn._ready is not None or conn._dgrams is not None:
             kept.append(conn)
             continue
         if conn.handler is None:

@@ -282,10 +282,11 @@ cdef class QuicEndpoint:
             if self._late:
                 self._deliver()
             for packet in packets:
-                if self._e == NULL or self._late:
-                    break  # like a full socket
+                if self._e == NULL:
+                    break
                 self._take_foreign(packet, now)
             self._check_failure()
+            self._leave_time()
             self._deliver()
             if self._woken:  # as in receive()
                 self._dirty = True
@@ -344,6 +345,7 @@ cdef class QuicEndpoint:
                 self._read_packets(now)
             if self._has_backlog:
                 self._serve_backlog(now)
+                self._leave_time()
             if self._events:
                 self._deliver()
             left = self._transmit(now)

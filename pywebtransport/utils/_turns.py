@@ -69,6 +69,9 @@ class Turns:
             loop = asyncio.get_running_loop()
         turns = cls._all.get(loop)
         if turns is None:
+            # What waits refers to its loop, which would stay in the table after its end.
+            for one in [one for one in cls._all if one.is_closed()]:
+                cls._all.pop(one)._waiting.clear()
             turns = cls._all[loop] = cls(loop)
         return turns
 
@@ -98,6 +101,8 @@ class Turns:
         For each slice beyond the first one, what was put off leaves a turn to others: somebody
         whose packets pass through several turns does not wait in each of them.
         """
+        if not self._deadline:
+            self._begin(clock.monotonic_ns())
         owed = nanoseconds // _SLICE_NS - 1
         if owed > self._owed:
             self._owed = min(owed, _MOST_OWED)
@@ -153,6 +158,7 @@ class Turns:
         self._deadline = self._woken = 0
         waiting = self._waiting
         if not waiting:
+            self._owed = 0  # others have had this turn
             return
         now = clock.monotonic_ns()
         if self._owed:
@@ -163,8 +169,8 @@ class Turns:
         self._deadline = now + _SLICE_NS
         try:
             # What is put off again now is for the turn after this one.
-            for _ in range(len(waiting)):
-                if self.is_over:
+            for done in range(len(waiting)):
+                if done and self.is_over:
                     break
                 work = waiting.popleft()
                 if not isinstance(work, asyncio.Future):
