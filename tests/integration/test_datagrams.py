@@ -118,7 +118,7 @@ async def test_a_transport_that_came_before_the_application_takes_its_limit(
         class Own(WebTransportDatagramTransport):
             pass
 
-        with pytest.raises(DatagramError, match="no Own"):
+        with pytest.raises(DatagramError, match="not a Own"):
             Own(far)
 
 

@@ -229,7 +229,7 @@ async def test_a_file_that_is_bad_at_a_reload_changes_nothing(
             connection = connection_of(session)
             file.write_bytes(b"short")
             server.process.send_signal(signal.SIGHUP)
-            server.process.wait_for("stay as they are: .*it has 5 bytes; expected 32 to 4096")
+            server.process.wait_for("were not reloaded: .*it has 5 bytes; expected 32 to 4096")
             assert await stats(session)
             file.write_bytes(secret)
             server.restart()

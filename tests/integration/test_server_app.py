@@ -611,7 +611,7 @@ async def test_shutdown_hook_that_fails_is_logged_and_the_others_run(
 async def test_listener_that_raises_ends_the_session(
     client_config: ClientFactory, server_config: ServerFactory, expected_logs: ExpectedLogs
 ) -> None:
-    expected_logs("Handler .* failed for event session_request")
+    expected_logs("handler .* failed for event session_request")
 
     def requested(event: Event) -> None:
         session = event.data["session"]

@@ -248,7 +248,8 @@ _CANCELLED = """
 import asyncio, sys, tempfile
 from pywebtransport import ServerConfig
 from pywebtransport.exceptions import ServerError
-from pywebtransport.server import WebTransportServer, run_workers, supervisor
+from pywebtransport.server import WebTransportServer, run_workers
+from pywebtransport.server import _supervisor as supervisor
 from pywebtransport.utils import generate_self_signed_cert
 
 policy = supervisor.RestartPolicy
