@@ -5,6 +5,7 @@ Used for packets that wait in the sockets of a worker that has ended: its parent
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -58,6 +59,7 @@ def payload_of(message: bytes) -> bytes:
 def receive_letters(sock: socket.socket) -> Iterator[Letter]:
     """Read the packets that wait in a UDP socket, at most some thousand."""
     bound = sock.getsockname()
+    _ask_for_destination(sock)
     for _ in range(_MOST):
         try:
             data, control, _, remote = sock.recvmsg(_LARGEST, _CONTROL_BYTES, socket.MSG_DONTWAIT)
@@ -78,6 +80,19 @@ def receive_letters(sock: socket.socket) -> Iterator[Letter]:
         where = _sockaddr(sock.family, local), _sockaddr(sock.family, remote)
         for start in range(0, len(data), segment or len(data)):
             yield Letter(*where, data[start : start + (segment or len(data))])
+
+
+def _ask_for_destination(sock: socket.socket) -> None:
+    """Let the kernel say where each packet was sent to.
+
+    A socket that no engine has used does not yet. Without this its packets would seem to come over
+    another path than the later ones of their connection, and the handshake would not go on.
+    """
+    with contextlib.suppress(OSError):
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
 def _sockaddr(family: int, address: tuple[Any, ...]) -> bytes:
