@@ -90,17 +90,20 @@ cdef socklen_t _to_sockaddr(object address, int family, sockaddr_storage *out) e
 
 
 cdef tuple _from_sockaddr(const sockaddr_storage *address):
-    """Return (host, port), or None for no address; an IPv4-mapped address becomes IPv4."""
+    """Return (host, port), or None for no address; an IPv4-mapped address becomes IPv4.
+
+    ``address`` may be aligned for its own family only.
+    """
     cdef const sockaddr_in *v4 = <const sockaddr_in *>address
     cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>address
     cdef char text[64]
     cdef char zone[64]
     cdef str host
-    if address.ss_family == AF_INET:
+    if v4.sin_family == AF_INET:
         if inet_ntop(AF_INET, &v4.sin_addr, text, sizeof(text)) == NULL:
             return None
         return (_text(text), ntohs(v4.sin_port))
-    if address.ss_family != AF_INET6:
+    if v4.sin_family != AF_INET6:
         return None
     if memcmp(v6.sin6_addr.s6_addr, &_MAPPED[0], 12) == 0:
         if inet_ntop(AF_INET, v6.sin6_addr.s6_addr + 12, text, sizeof(text)) == NULL:
