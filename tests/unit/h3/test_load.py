@@ -247,6 +247,53 @@ def test_early_streams_are_handed_over_in_slices_and_in_order() -> None:
     assert bed.turns.taken > 3
 
 
+def more_than_may_be_early(bed: Bed, session_id: int = 0) -> list[FakeStream]:
+    """The peer opens more streams than may be early, and each holds more than an early one may."""
+    options = bed.h3.options
+    streams = []
+    for _ in range(options.max_early_streams + 5):
+        stream = bed.quic.peer_open(True, varint(0x54) + varint(session_id) + b"x")
+        stream.feed(bytes(options.max_early_bytes))
+        streams.append(stream)
+    return streams
+
+
+def test_streams_of_an_answered_session_are_not_early_before_they_are_delivered() -> None:
+    # The client has the answer, but this end takes the session's streams only in its next turn.
+    bed = ServerBed(options=H3Options(max_early_streams=2, max_early_bytes=64))
+    early = bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early")
+    bed.request(stream_id=0)
+    session = bed.events.requested[-1]
+    session.accept()
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(*(b"\x00%d" % number for number in range(200)))
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert recorder(session).streams == [early, *late]
+    assert recorder(session).datagrams == [b"%d" % number for number in range(200)]
+    assert bed.events.dropped == []
+    assert [stream.stop_sent for stream in late] == [None] * len(late)
+
+
+def test_streams_of_an_established_session_are_not_early_while_earlier_ones_are_delivered() -> None:
+    bed = ClientBed(options=H3Options(max_early_streams=40, max_early_bytes=64))
+    session, events = bed.open()
+    early = [bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early") for _ in range(40)]
+    bed.quic.datagrams(b"\x00early")
+    bed.turns.slice = 0
+    bed.respond(session)
+    assert session.is_live
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(b"\x00late")
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert events.streams == [*early, *late]
+    assert events.datagrams == [b"early", b"late"]
+    assert bed.events.dropped == []
+
+
 # ---------------------------------------------------------------------------------- limits
 
 
