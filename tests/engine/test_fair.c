@@ -348,6 +348,50 @@ static void test_bounds(void) {
   qe_fair_free(f);
 }
 
+/* Wherever connections lie in memory, none takes part of the quota of another. */
+static void test_each_connection_has_its_own_quota(void) {
+  enum { TOGETHER = 16, TURNS = 4096 };
+  qe_fair *f = qe_fair_new();
+  uintptr_t state = 1;
+  unsigned within = 0, beyond = 0;
+
+  REQUIRE(f != NULL);
+  for (int turn = 0; turn < TURNS; turn++) {
+    const void *keys[TOGETHER] = {NULL}; /* the first: packets of no connection */
+    for (int i = 1; i < TOGETHER; i++) {
+      state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+      keys[i] = (const void *)(state >> 20 << 4); /* aligned like what malloc returns */
+    }
+    qe_fair_begin_turn(f);
+    for (int round = 0; round < QE_FAIR_QUOTA; round++) {
+      for (int i = 0; i < TOGETHER; i++) {
+        within += qe_fair_admit(f, keys[i], 1);
+      }
+    }
+    for (int i = 0; i < TOGETHER; i++) {
+      beyond += qe_fair_admit(f, keys[i], 1);
+    }
+  }
+  CHECK_EQ(within, TURNS * TOGETHER * QE_FAIR_QUOTA);
+  CHECK_EQ(beyond, 0);
+  qe_fair_free(f);
+}
+
+/* More connections than there are counters: those that share one wait, and nothing else happens. */
+static void test_very_many_connections_share_counters(void) {
+  qe_fair *f = qe_fair_new();
+  unsigned admitted = 0;
+
+  REQUIRE(f != NULL);
+  for (uintptr_t key = 1; key <= 5000; key++) {
+    admitted += qe_fair_admit(f, (const void *)(key * 4096), QE_FAIR_QUOTA);
+  }
+  CHECK(admitted > 200 && admitted <= 256);
+  qe_fair_begin_turn(f);
+  CHECK(qe_fair_admit(f, (const void *)4096, QE_FAIR_QUOTA));
+  qe_fair_free(f);
+}
+
 int main(void) {
   RUN(test_flood_is_passed_by_others);
   RUN(test_flood_is_passed_with_gro_and_pktinfo);
@@ -359,5 +403,7 @@ int main(void) {
   RUN(test_no_memory_drops_the_excess);
   RUN(test_socket_may_be_freed_while_serving);
   RUN(test_bounds);
+  RUN(test_each_connection_has_its_own_quota);
+  RUN(test_very_many_connections_share_counters);
   return check_report();
 }

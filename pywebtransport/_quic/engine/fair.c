@@ -5,6 +5,7 @@
 
 #define BUCKETS 64
 #define COUNTERS 256
+#define PROBES 16 /* counters in a row, one of which is the connection's */
 
 typedef struct queue {
   const void *key;
@@ -21,9 +22,9 @@ struct qe_fair {
   queue *head, *tail; /* the round; every queue in it holds something */
   size_t bytes, packets;
   uint64_t turn;
-  /* Two connections may share one: they then wait a turn where one need not. */
-  struct {
-    uint64_t turn;
+  struct counter {
+    const void *key;
+    uint64_t turn; /* in which it was taken; in any other turn it is free */
     unsigned used;
   } counters[COUNTERS];
 };
@@ -70,17 +71,32 @@ bool qe_fair_waits(const qe_fair *f, const void *key) {
   return f->packets > 0 && *place_of(f, key) != NULL;
 }
 
-bool qe_fair_admit(qe_fair *f, const void *key, unsigned count) {
-  size_t i = hash(key) % COUNTERS;
+/* The counter of a connection in this turn.  If PROBES connections with neighbouring hashes take
+ * part in one turn, the next one shares the last counter: some of its packets then wait, in their
+ * order, for the end of the turn although it is within its quota. */
+static struct counter *counter_of(qe_fair *f, const void *key) {
+  struct counter *c = NULL;
 
-  if (f->counters[i].turn != f->turn) {
-    f->counters[i].turn = f->turn;
-    f->counters[i].used = 0;
+  for (size_t i = hash(key), end = i + PROBES; i < end; i++) {
+    c = &f->counters[i % COUNTERS];
+    if (c->turn != f->turn) {
+      *c = (struct counter){.key = key, .turn = f->turn};
+      return c;
+    }
+    if (c->key == key) {
+      return c;
+    }
   }
-  if (f->counters[i].used + count > QE_FAIR_QUOTA) {
+  return c;
+}
+
+bool qe_fair_admit(qe_fair *f, const void *key, unsigned count) {
+  struct counter *c = counter_of(f, key);
+
+  if (c->used + count > QE_FAIR_QUOTA) {
     return false;
   }
-  f->counters[i].used += count;
+  c->used += count;
   return true;
 }
 
