@@ -542,7 +542,7 @@ static int set_server_name(gnutls_session_t s, session_data *data, const char *n
 
   if (name == NULL || name[0] == '\0') {
     if (data->tls->policy.mode != QE_VERIFY_NONE && data->tls->policy.hash_count == 0) {
-      return qe_set_error(QE_ERR_TLS, "a server name is needed to verify the certificate");
+      return qe_set_error(QE_ERR_TLS, "no server name was given to verify the certificate against");
     }
     return 0;
   }
