@@ -353,7 +353,7 @@ int qe_engine_packet_handed(qe_engine *e, qe_sock *sock, const struct sockaddr *
                             socklen_t remote_len, unsigned ecn, const uint8_t *data, size_t len,
                             unsigned hops, qe_tstamp now);
 /* Tells a worker which workers there are. homes[i] is the worker that takes the new clients of
- * slot i (-1: none, so all other workers share them). alive[n] says whether worker n has
+ * place i (-1: none, so all other workers share them). alive[n] says whether worker n has
  * connections. ends: all workers leave and none will replace them. Until the first call, each
  * worker below settings.worker_count takes new clients. Returns 0, or QE_ERR_INVALID without a
  * change. */

@@ -2,10 +2,10 @@
  * steer.h - decides by its connection ID which worker a packet belongs to.
  *
  * IDs that a worker issues begin with its number. In its first packets a client uses an ID of its
- * own choice. Bytes 2 to 5 of that ID select a slot (one of `places`), whose current worker takes
- * the new client; if the slot has none, the bytes select one of all workers that take new clients.
- * So a slot whose worker changes affects only its own clients. The filter on the sockets follows
- * the same rule.
+ * own choice. Bytes 2 to 5 of that ID select a place (one of `places`), and the worker at that
+ * place takes the new client. If there is none, the bytes select one of all workers that take new
+ * clients. So if the worker at a place changes, only the clients of that place are affected. The
+ * filter on the sockets follows the same rule.
  */
 #ifndef QE_STEER_H
 #define QE_STEER_H
@@ -18,10 +18,10 @@ typedef struct qe_steer {
   int self;        /* -1: this engine is not a worker */
   int leaves;      /* this worker takes no new clients, whatever the tables say */
   int ends;        /* all workers leave and none will replace them */
-  uint32_t places; /* number of slots; 0: there are no other workers */
+  uint32_t places; /* 0: there are no other workers */
   uint32_t open_count;
-  int16_t homes[QE_MAX_WORKERS]; /* the worker of each slot that takes new clients, or -1 */
-  uint8_t open[QE_MAX_WORKERS];  /* all of these workers, in order of their slots */
+  int16_t homes[QE_MAX_WORKERS]; /* for each place, the worker that takes new clients, or -1 */
+  uint8_t open[QE_MAX_WORKERS];  /* all of these workers, in order of their places */
   uint8_t alive[QE_MAX_WORKERS]; /* the worker has connections, or may have some */
 } qe_steer;
 
