@@ -22,7 +22,7 @@ class _OneSession(Connecting):
 
     def __init__(self, client: WebTransportClient, url: URL, timeout: float | None) -> None:
         super().__init__(
-            client.open_session(url, timeout, None, ConnectOverrides(own_endpoint=True))
+            client.open_session(url, timeout, None, ConnectOverrides(own_endpoint=True)), "connect"
         )
         self._client = client
 

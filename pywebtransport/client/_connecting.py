@@ -24,7 +24,9 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
 
     __slots__ = ("_coroutine", "_session")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession], name: str) -> None:
+        # Python's warning about a coroutine that was never awaited shows this name.
+        coroutine.__qualname__ = name
         self._coroutine = coroutine
         self._session: WebTransportSession | None = None
 

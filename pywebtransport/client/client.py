@@ -172,7 +172,7 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self.open_session(url, timeout, headers))
+        return Connecting(self.open_session(url, timeout, headers), "WebTransportClient.connect")
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Set request fields for every later ``connect``; its own ``headers`` override them.

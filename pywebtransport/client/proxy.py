@@ -180,7 +180,8 @@ class WebTransportProxy(AsyncCloseable):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self._open(target_url, proxy_headers, timeout, headers))
+        opening = self._open(target_url, proxy_headers, timeout, headers)
+        return Connecting(opening, "WebTransportProxy.connect")
 
     async def connect_through_proxy(
         self,
