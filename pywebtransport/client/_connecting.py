@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .._loop import Failures
 from ..exceptions import TimeoutError
@@ -13,6 +13,8 @@ from ..utils._attempts import combine_errors
 from ..utils._text import printable
 
 if TYPE_CHECKING:
+    from types import CoroutineType
+
     from ..connection import WebTransportConnection
     from ..session import WebTransportSession
 
@@ -26,7 +28,7 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession], name: str) -> None:
         # Python's warning about a coroutine that was never awaited shows this name.
-        coroutine.__qualname__ = name
+        cast("CoroutineType[Any, Any, Any]", coroutine).__qualname__ = name
         self._coroutine = coroutine
         self._session: WebTransportSession | None = None
 
