@@ -51,7 +51,7 @@ def printable(value: object, limit: int = 200) -> str:
         else:
             whole = value if isinstance(value, str) else str(value)
             length = len(whole)
-    except Exception:  # somebody else's __str__
+    except Exception:  # a __str__ of the application
         return f"<{type(value).__name__}>"
     kept = whole[:limit]
     if not kept.isprintable() or not _NAMED.keys().isdisjoint(kept):
@@ -60,7 +60,7 @@ def printable(value: object, limit: int = 200) -> str:
 
 
 def printable_line(line: str) -> str:
-    """A line that this package wrote, with what is no printable character as an escape.
+    """Escape the characters of a log line of this package that are not printable.
 
     Unlike :func:`printable` it leaves quotes and backslashes as they are.
     """

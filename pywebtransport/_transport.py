@@ -352,7 +352,7 @@ class PacketNetwork(Protocol):
         """IP addresses of a host; none: the name is unknown."""
 
     def name(self, host: str) -> list[str]:
-        """Likewise; an unknown name gets an address."""
+        """As ``resolve``, but assigns an address to an unknown name."""
 
     def attach(
         self,

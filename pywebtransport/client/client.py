@@ -89,7 +89,7 @@ class WebTransportClient(EventEmitter):
         self._tls: QuicTls | None = None
         self._options: H3Options | None = None
         self._connections: dict[WebTransportConnection, _Origin] = {}
-        # A lock lives as long as somebody holds it or waits for it.
+        # A lock exists as long as a task holds it or waits for it.
         self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
         self._opening: set[WebTransportConnection] = set()
         self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()

@@ -98,7 +98,7 @@ def timer() -> Number:
 def amount(
     unit: str, low: int = 1, high: int = LARGEST_BUFFER, *, optional: bool = False
 ) -> Number:
-    """The rule of a whole number of something."""
+    """The rule of an integer with a unit."""
     return Number(low, high, unit, integer=True, optional=optional)
 
 
@@ -330,7 +330,7 @@ class BaseConfig:
 
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     """Early arrivals (streams and datagrams) kept for all sessions of one
-    connection together; further ones are refused or dropped likewise."""
+    connection together; further ones are refused or dropped too."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
     """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""

@@ -105,7 +105,7 @@ class ConnectionPool(AsyncContext):
             TimeoutError: None became free, or the server did not answer in time.
             UnreachableError, CertificateError, HandshakeError: As when connecting.
 
-        Cancellation: safe; nothing stays open and no place in the pool is lost.
+        Cancellation: safe; nothing stays open and no slot in the pool is lost.
         """
         check_instance("config", config, ClientConfig)
         host = ascii_host(host)
@@ -153,7 +153,7 @@ class ConnectionPool(AsyncContext):
     async def close_all(self) -> None:
         """Close every connection, in use or not, and the pool with them. Idempotent.
 
-        Whoever waits for a connection gets ``ClientError``.
+        Callers that wait for a connection get ``ClientError``.
 
         Cancellation: everything is closed all the same, without the wait.
         """
@@ -191,7 +191,7 @@ class ConnectionPool(AsyncContext):
     async def _open(
         self, config: ClientConfig, host: str, port: int, path: str
     ) -> WebTransportConnection:
-        # A copy: whoever changes the original later must not change what is shared.
+        # A copy, so that later changes of the original do not affect shared connections.
         connection = WebTransportConnection(config=config.copy())
         connection.keep_open = True
         self._opening.add(connection)

@@ -199,9 +199,9 @@ class DatagramReliabilityLayer:
 
         Raises:
             TimeoutError: Nothing came in time.
-            DatagramError: The layer is closed or has given up; what had arrived
-                was returned before.
-            SessionClosedError: The session is over; likewise.
+            DatagramError: The layer is closed or has given up. Datagrams that had arrived are
+                returned first.
+            SessionClosedError: The session is over. Datagrams that had arrived are returned first.
 
         Cancellation: safe, no datagram is lost.
         """

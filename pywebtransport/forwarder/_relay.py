@@ -98,7 +98,7 @@ class Relay:
                 if not session.is_closed:
                     session.close_nowait(0, "the relay was stopped")
             await asyncio.gather(*tasks, return_exceptions=True)
-            if is_being_cancelled():  # whoever does that has no time
+            if is_being_cancelled():  # cancelled from outside: do not wait any longer
                 far.release_connection()
             else:
                 await far.close_until(self._deadline, 0, "", close_connection=True)

@@ -40,7 +40,7 @@ class RpcCall:
         direction: Which side this is.
         method: The method's name.
         params: Positional arguments; incoming ones as they were received.
-        named_params: Keyword arguments, likewise.
+        named_params: Keyword arguments; incoming ones as they were received.
         metadata: Names and strings that are sent with the call. An outgoing interceptor may change
             them before it proceeds.
         timeout: Seconds that the call may take from now on; None: no limit.

@@ -54,7 +54,7 @@ class RpcError(WebTransportError):
         data: Anything that the serializer can encode.
         method: The method that was called; set for the caller.
         details: Information for this side; not sent.
-        reason: Likewise.
+        reason: Information for this side; not sent.
         remote: True at the caller if the peer answered with this error.
     """
 

@@ -331,7 +331,7 @@ class RpcManager(AsyncCloseable):
                 peer ends its handler then too. None: ``default_timeout``.
             named_params: Parameters by name, for those whose names are arguments of this
                 method (``method``, ``timeout``, ...) or no identifiers.
-            metadata: Names and texts for the interceptors of the peer.
+            metadata: Names and strings for the interceptors of the peer.
             **named: Parameters by name.
 
         Returns:

@@ -53,7 +53,7 @@ class ByteBudget:
         self.limit = limit
         self.parent = parent
         self.used = self.peak = self.refused = 0
-        # Created when somebody waits: there is a budget in every session.
+        # Created only when a task waits, because every session has a budget.
         self._claims: deque[_Claim] | None = None
 
     @property

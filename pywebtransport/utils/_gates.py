@@ -123,7 +123,7 @@ class Gates:
             loop: The event loop they belong to. None: the running one, or else that of the first
                 caller that waits.
         """
-        self._gates: dict[Hashable, _Gate] = {}  # those at which somebody waits
+        self._gates: dict[Hashable, _Gate] = {}  # those with waiting tasks
         self._loop = running_loop() if loop is None else loop
 
     def __bool__(self) -> bool:
