@@ -44,7 +44,7 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
         return self._coroutine.throw(*args)
 
     def close(self) -> None:
-        """Coroutine protocol: give up without running."""
+        """Coroutine protocol: close without running."""
         self._coroutine.close()
 
     async def __aenter__(self) -> WebTransportSession:
@@ -89,7 +89,7 @@ class Progress:
             self.hint = f"the session was not requested, since {delay}"
 
     def timed_out(self, url: str, timeout: float) -> BaseException:
-        """The error of an attempt that ends now; that of a failed address may say more."""
+        """The error of an attempt that ends now, or that of a failed address, if it says more."""
         late = TimeoutError(
             f"{printable(url)} did not answer within {timeout} s: {self.hint}",
             timeout_duration=timeout,
