@@ -9,6 +9,7 @@ from .._states import URL
 from ..config import ClientConfig, ClientFields
 from ..exceptions import invalid_config
 from ..utils._checks import check_instance
+from ..utils._tasks import named
 from ._connecting import Connecting, ConnectOverrides
 from .client import WebTransportClient
 
@@ -21,9 +22,8 @@ class _OneSession(Connecting):
     __slots__ = ("_client",)
 
     def __init__(self, client: WebTransportClient, url: URL, timeout: float | None) -> None:
-        super().__init__(
-            client.open_session(url, timeout, None, ConnectOverrides(own_endpoint=True)), "connect"
-        )
+        overrides = ConnectOverrides(own_endpoint=True)
+        super().__init__(named("connect", client.open_session(url, timeout, None, overrides)))
         self._client = client
 
     async def __aexit__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .._loop import Failures
 from ..exceptions import TimeoutError
@@ -13,8 +13,6 @@ from ..utils._attempts import combine_errors
 from ..utils._text import printable
 
 if TYPE_CHECKING:
-    from types import CoroutineType
-
     from ..connection import WebTransportConnection
     from ..session import WebTransportSession
 
@@ -26,9 +24,7 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
 
     __slots__ = ("_coroutine", "_session")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession], name: str) -> None:
-        # Python's warning about a coroutine that was never awaited shows this name.
-        cast("CoroutineType[Any, Any, Any]", coroutine).__qualname__ = name
+    def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession]) -> None:
         self._coroutine = coroutine
         self._session: WebTransportSession | None = None
 
@@ -44,7 +40,7 @@ class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
         return self._coroutine.throw(*args)
 
     def close(self) -> None:
-        """Coroutine protocol: close without running."""
+        """Coroutine protocol: give up without running."""
         self._coroutine.close()
 
     async def __aenter__(self) -> WebTransportSession:
@@ -89,7 +85,7 @@ class Progress:
             self.hint = f"the session was not requested, since {delay}"
 
     def timed_out(self, url: str, timeout: float) -> BaseException:
-        """The error of an attempt that ends now, or that of a failed address, if it says more."""
+        """The error of an attempt that ends now; that of a failed address may say more."""
         late = TimeoutError(
             f"{printable(url)} did not answer within {timeout} s: {self.hint}",
             timeout_duration=timeout,

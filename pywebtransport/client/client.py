@@ -35,6 +35,7 @@ from ..utils._home import HomeLoop
 from ..utils._hosts import host_and_port
 from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
+from ..utils._tasks import named
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
@@ -89,7 +90,7 @@ class WebTransportClient(EventEmitter):
         self._tls: QuicTls | None = None
         self._options: H3Options | None = None
         self._connections: dict[WebTransportConnection, _Origin] = {}
-        # A lock exists as long as a task holds it or waits for it.
+        # A lock lives as long as somebody holds it or waits for it.
         self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
         self._opening: set[WebTransportConnection] = set()
         self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
@@ -172,7 +173,8 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self.open_session(url, timeout, headers), "WebTransportClient.connect")
+        opening = self.open_session(url, timeout, headers)
+        return Connecting(named("WebTransportClient.connect", opening))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Set request fields for every later ``connect``; its own ``headers`` override them.

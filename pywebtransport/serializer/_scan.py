@@ -43,7 +43,7 @@ _SQUARE = 8192
 # Only numbers with such an exponent can be too large for a float.
 _LARGE = re.compile(rb"[eE]\+?[0-9]{3}")
 _LARGE_OVERLAP = 320
-# Half of a surrogate pair, in a text without escaped backslashes.
+# In a text without escaped backslashes.
 _HALF_PAIR = re.compile(
     rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
 )

@@ -65,7 +65,7 @@ def serve(
         ConfigurationError: The handler cannot be called with a session, a field is unknown or
             its value is not accepted, or there is no certificate for ``host``.
         ServerError: The address cannot be bound (when the block begins).
-        CertificateError: The certificate or key cannot be used (when the block begins).
+        CertificateError: The certificate or key cannot be used (likewise).
     """
     check_handler(handler)
     check_where(host, port, None)

@@ -1,4 +1,4 @@
-"""A result that is available immediately, with or without ``await``."""
+"""A result that is there at once, for callers that await it and for those that do not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["NO", "YES", "AwaitableBool"]
 
 
 class AwaitableBool(Coroutine[Any, Any, bool]):
-    """True or False, directly and when awaited.
+    """True or False, as it stands and when awaited.
 
     Also a coroutine that has finished, so that it can be given to ``asyncio.create_task`` and
-    the like. It is immutable, so one object serves any number of callers.
+    the like. It has no state that changes: one object serves any number of callers.
     """
 
     __slots__ = ("_value",)

@@ -59,7 +59,7 @@ typedef struct session_data {
   char *error; /* why the peer's certificate was refused */
   bool verified;
   bool got_ticket;
-  uint64_t expires; /* until when the certificates behind the ticket in use are valid */
+  uint64_t expires; /* of the ticket in use: until then its certificates are valid */
   uint8_t exporter_len;
   uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret that exported keys are derived from */
   gnutls_keylog_func keylog;              /* GnuTLS's own function, which handles SSLKEYLOGFILE */
@@ -465,8 +465,8 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   }
   uint64_t expires = UINT64_MAX;
   if (is_verifying(data->tls)) {
-    /* A resumed handshake has no certificate message, so keep the time of the ticket. Parsing
-     * the old certificates again would take a twentieth of the time of the handshake. */
+    /* A resumed handshake shows no certificate: what held for the ticket holds
+     * on.  Parsing the old ones again is a twentieth of such a handshake. */
     expires = gnutls_session_is_resumed(s) ? data->expires : qe_chain_expires(s);
   }
   uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
