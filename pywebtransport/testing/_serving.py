@@ -62,8 +62,8 @@ class Served:
         """Return a client configuration that reaches this server and trusts its certificate.
 
         Args:
-            config: A configuration to start from. If it has ``ca_certs`` or
-                ``server_certificate_hashes``, these stay as they are.
+            config: What else it says; one with ``ca_certs`` or ``server_certificate_hashes`` of
+                its own trusts those.
         """
         config = ClientConfig() if config is None else config
         fields: dict[str, Any] = {"network": self.network}
@@ -152,8 +152,8 @@ async def session_pair(
     time.
 
     Args:
-        network: Default: a network without faults, with a delay of a millisecond.
-        path: Path of the session, with an optional query.
+        network: Default: one without faults and with a delay of a millisecond.
+        path: Path of the session, which may have a query.
         headers: Header fields of the request.
         client_config: Configuration of the client.
         server_config: Configuration of the server.
