@@ -158,7 +158,7 @@ SSLContext: TypeAlias = ssl.SSLContext
 SessionId: TypeAlias = str
 StreamId: TypeAlias = int
 Timeout: TypeAlias = float | None
-"""Seconds; None waits without a limit of its own."""
+"""Seconds; None sets no separate limit."""
 TimeoutDict: TypeAlias = dict[str, float]
 Timestamp: TypeAlias = float
 """Seconds since the epoch."""

@@ -359,7 +359,7 @@ class PacketNetwork(Protocol):
         receive: Callable[[list[Packet]], object],
         loop: asyncio.AbstractEventLoop,
     ) -> SockAddr:
-        """Deliver what is sent to an address; port 0 is replaced by a free one.
+        """Register the receiver of an address; port 0 is replaced by a free one.
 
         Raises:
             OSError: The address is taken.

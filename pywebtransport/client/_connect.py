@@ -52,9 +52,9 @@ def connect(
         async with connect("https://example.org/chat") as session:
             await session.datagrams.send(b"hello")
 
-    The session has a connection and a socket of its own, which close with it: when the block is
-    left, after ``await session.close()``, or when the peer ends it. To open many sessions, or to
-    share connections, use ``WebTransportClient``; for one session that comes back,
+    The session has its own connection and socket, which close with it: when the block is left,
+    after ``await session.close()``, or when the peer ends it. To open many sessions, or to share
+    connections, use ``WebTransportClient``; for one session that reconnects,
     ``ReconnectingClient``.
 
     Args:

@@ -211,7 +211,7 @@ class WebTransportClient(EventEmitter):
         Args:
             deadline: By the clock of the running event loop.
 
-        Cancellation: as of ``close``.
+        Cancellation: as for ``close``.
         """
         if self._closed:
             return

@@ -362,7 +362,7 @@ class DatagramReliabilityLayer:
                 self._bad_frames += 1
 
     def _pump(self) -> None:
-        """Send what is due; when the transport has no room, go on once it has."""
+        """Send what is due; if the transport has no room, continue once it has."""
         if self._over is not None or self._resumer is not None:
             return
         try:
@@ -416,7 +416,7 @@ class DatagramReliabilityLayer:
         )
 
     def _fail(self, error: WebTransportError) -> None:
-        """The transport refused to go on."""
+        """The transport refused to continue."""
         closed_error = self._transport.closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):

@@ -295,9 +295,8 @@ _OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "le"})
 class MetricsEndpoint(AsyncCloseable):
     """Serves metrics over HTTP, by default on ``http://127.0.0.1:9464/metrics``.
 
-    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of
-    prometheus-client, on a thread of its own; it measures on the event loop.
-    Each worker process needs a port of its own.
+    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of prometheus-client, on a
+    separate thread; it measures on the event loop. Each worker process needs its own port.
     """
 
     def __init__(

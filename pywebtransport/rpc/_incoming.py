@@ -127,7 +127,7 @@ class IncomingCalls:
 
     def _session_ended(self, event: Event) -> None:
         """The session has ended: cancel all handlers, whose answers nobody will receive."""
-        # A handler that closes its session goes on after that.
+        # A handler that closes its session continues after that.
         current = asyncio.current_task()
         cancel_in_turns(task for task in self.tasks if task is not current)
 

@@ -106,7 +106,7 @@ class ServerApp(AsyncContext):
 
         A session is accepted before its handler runs. A handler with a coroutine method
         ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
-        itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
+        itself, or raises ``SessionRejectedError``, and returns the handler that continues.
 
         Args:
             path: Starts with ``/``; the query does not count. The values of placeholders are in

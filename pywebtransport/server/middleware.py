@@ -75,7 +75,7 @@ class MiddlewareManager:
             nor False, such as None without a ``return``, is also logged.
 
         Raises:
-            SessionRejectedError: A middleware refused with a status of its own.
+            SessionRejectedError: A middleware refused with this status.
             Exception: Whatever else a middleware raised.
 
         Cancellation: as safe as the middleware.

@@ -76,9 +76,9 @@ async def create_task_with_timeout(
 def is_being_cancelled() -> bool:
     """Tell who caused the ``CancelledError`` that you just caught.
 
-    True: the current task was cancelled, so raise the error again. False: it was not; something
-    that the task waited for was cancelled, or the code raised the error itself. Then it is an error
-    like any other.
+    True: the current task was cancelled, so re-raise the error. False: it was not; something that
+    the task waited for was cancelled, or the code raised the error itself. Then it is an error like
+    any other.
     """
     try:
         task = asyncio.current_task()
