@@ -381,8 +381,8 @@ class H3Session:
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):
-            # The end of the stream is reported later. The session ends now, so that a client that
-            # left does not look like a mistake of the application.
+            # What became of the stream is told later; the session is over now, so that nobody
+            # takes a client that left for a mistake of the application.
             error = SessionClosedError(
                 f"session {self.session_id}: the client has given up the request", remote=True
             )

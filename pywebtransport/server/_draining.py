@@ -217,7 +217,7 @@ async def close_all(
         async with asyncio.timeout_at(deadline):
             await asyncio.gather(*tasks, return_exceptions=True)
     except builtins.TimeoutError:
-        pass  # connections that were closing before have their own time limit
+        pass  # those that had begun to close before, in a time of their own
     finally:
         for task in tasks:
             task.cancel()

@@ -395,7 +395,7 @@ class WebTransportServer(EventEmitter):
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
-                # Handlers get the rest of the time.
+                # Handlers have the rest of the time, and what it is for.
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5
                 )
