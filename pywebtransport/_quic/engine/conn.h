@@ -117,7 +117,7 @@ struct qe_conn {
   char alpn[32];
   char *server_name;
 
-  uint64_t handed_bytes, returned_bytes; /* stream bytes given to the user, credit returned */
+  uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, credit given back */
   qe_conn_counters stats;
 };
 

@@ -7,7 +7,7 @@
 #include "engine.h"
 
 static void *count(qe_libmem *m, void *p) {
-  m->bytes += malloc_usable_size(p); /* 0 for NULL */
+  m->bytes += malloc_usable_size(p); /* 0 of NULL */
   return p;
 }
 
@@ -51,12 +51,11 @@ void qe_libmem_check(qe_conn *c) {
   if (c->libmem.bytes <= QE_LIBMEM_SPARE) {
     return;
   }
-  /* The window grows up to twice what the user has read, and the peer may fill all of it with
-   * data that has gaps. */
+  /* The window doubles as the user reads, and the peer may fill all of it with gaps. */
   uint64_t credit = qe_max(set->initial_max_data, 2 * c->returned_bytes);
   credit = qe_min(credit, set->max_data_window);
   ngtcp2_conn_get_conn_info(c->ng, &info);
   if (c->libmem.bytes > QE_LIBMEM_SPARE + credit + info.bytes_in_flight) {
-    qe_conn_end_excessive(c, "too much memory used by out-of-order data");
+    qe_conn_end_excessive(c, "too many pieces out of order");
   }
 }

@@ -1,11 +1,12 @@
 /*
  * libmem.h - counts the memory that the library uses for one connection.
  *
- * Data that arrives out of order waits in the library. Flow control counts offsets, not what the
- * pieces cost in memory: single bytes with gaps between them, in a hundred streams, take fifty
- * times as much memory as space in packets, and 1.11 limits the pieces only per stream. So
- * everything that the library allocates for a connection is counted. qe_libmem_check() ends the
- * connection above a limit that grows with the credit of the peer and with the bytes in flight.
+ * What arrives out of order waits in the library.  Flow control counts offsets,
+ * and not what the pieces cost: a byte here and there, in a hundred streams, is
+ * fifty times as much in memory as in packets, and 1.11 bounds the pieces of a
+ * stream only.  So all that the library allocates for a connection is counted,
+ * and qe_libmem_check() ends the connection above a bound that grows with the
+ * credit it was given and with what it has in flight.
  */
 #ifndef QE_LIBMEM_H
 #define QE_LIBMEM_H

@@ -90,8 +90,8 @@ typedef struct qe_settings {
   uint64_t handshake_timeout; /* default 10 s */
   uint64_t keep_alive;        /* 0 = off; PING after this long without packets */
 
-  /* Receive windows, in bytes. A window grows up to max_* if the peer needs it (auto-tuning),
-   * but only as the application consumes data. */
+  /* Receive windows, bytes.  The window grows up to max_* when the peer needs
+   * it (auto-tuning) and only as the application consumes. */
   uint64_t initial_max_data;        /* connection; default 16 MiB */
   uint64_t initial_max_stream_data; /* every stream kind; default 1 MiB */
   uint64_t max_data_window;         /* auto-tuning ceiling; >= initial_max_data */
@@ -458,7 +458,7 @@ void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n);
 /* Returns connection credit for bytes of a stream whose handle is already dead. */
 void qe_conn_consume(qe_conn *c, uint64_t n);
 
-/* The largest payload of a DATAGRAM frame at present; 0 if the peer does not accept them. */
+/* Usable payload of one DATAGRAM frame now; 0 when the peer has none. */
 size_t qe_conn_max_datagram_size(const qe_conn *c);
 /* Queues a copy of prefix and data. priority: 0..2, higher first. deadline: if still queued
  * then, the datagram is dropped and counted as expired. group may be NULL. Returns
