@@ -509,7 +509,7 @@ class Endpoint:
         if quic.is_blocked:
             self._watch_writable()
         if self._flush_handle is not None:
-            return  # the flush comes first and settles again
+            return  # the flush runs first and then settles again
         tick = quic.next_tick()
         if tick is None:
             return

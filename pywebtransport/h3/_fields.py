@@ -217,7 +217,7 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
 
 @lru_cache(_SHARED_COUNT)
 def _checked_line(name: str, value: str) -> tuple[str, str]:
-    """Most sessions send the same few lines again and again."""
+    """Cached, because most sessions send the same few lines."""
     _check_name(name, value)
     return name.lower(), _check_value(name, value)
 

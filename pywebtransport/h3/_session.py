@@ -71,7 +71,7 @@ class H3SessionState(StrEnum):
     CLOSED = "closed"
 
 
-# Looking a member up on its enumeration takes ten times as long as a global name.
+# A lookup of an enumeration member takes ten times as long as that of a global name.
 _CLOSED = H3SessionState.CLOSED
 _LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
 

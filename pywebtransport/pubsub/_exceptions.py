@@ -29,7 +29,7 @@ __all__ = [
 
 
 class PubSubErrorCode(IntEnum):
-    """Why a broker refused; also the code with which it resets the stream of a subscription."""
+    """Why a broker refused; also the code of the reset when it ends a subscription's stream."""
 
     INVALID_TOPIC = 1
     FORBIDDEN = 2

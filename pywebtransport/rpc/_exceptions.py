@@ -29,10 +29,10 @@ __all__ = [
 
 
 class RpcErrorCode(IntEnum):
-    """Codes with which the library itself answers.
+    """Error codes of the library itself.
 
-    They are those of JSON-RPC 2.0 where it has one. Applications may use any other signed 32-bit
-    number outside -32768 to -32000.
+    They are codes of JSON-RPC 2.0 where these exist. Applications may use any signed 32-bit number
+    outside the range from -32768 to -32000.
     """
 
     INVALID_REQUEST = -32600
@@ -40,7 +40,7 @@ class RpcErrorCode(IntEnum):
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
-    """The handler raised another exception than :class:`RpcError`; the peer has logged it."""
+    """The handler raised an exception other than :class:`RpcError`; the peer has logged it."""
     TIMEOUT = -32001
     CANCELLED = -32002
 
@@ -54,7 +54,7 @@ class RpcError(WebTransportError):
         data: Anything that the serializer can encode.
         method: The method that was called; set for the caller.
         details: Information for this side; not sent.
-        reason: Likewise.
+        reason: Information for this side; not sent.
         remote: True at the caller if the peer answered with this error.
     """
 

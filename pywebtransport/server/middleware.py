@@ -75,7 +75,7 @@ class MiddlewareManager:
             nor False, such as None without a ``return``, is also logged.
 
         Raises:
-            SessionRejectedError: A middleware refused with a status of its own.
+            SessionRejectedError: A middleware refused with this status.
             Exception: Whatever else a middleware raised.
 
         Cancellation: as safe as the middleware.
@@ -100,10 +100,10 @@ class MiddlewareManager:
 class RateLimiter:
     """Middleware that limits the session requests of each client address.
 
-    A request over the limit is answered 429 with ``retry-after``. Of an IPv6 address the
-    first 64 bits count: whoever has one address has all of that network. Memory is
-    bounded: each request makes it forget the addresses whose window has passed,
-    and at most 65,536 addresses are remembered, the most recent ones.
+    A request over the limit is answered 429 with ``retry-after``. For IPv6 only the first 64 bits
+    of an address count, because a client usually has the whole network. Memory is bounded: each
+    request makes it forget the addresses whose window has passed, and it remembers at most the
+    65,536 most recent addresses.
     """
 
     def __init__(

@@ -86,7 +86,7 @@ class PeerSession:
             self._waiting.pop(number, None)
 
     async def read_answers(self) -> None:
-        """Hand the answers of the program to those who wait, until it ends."""
+        """Pass the answers of the program to waiting callers, until it ends."""
         while line := await self._reader.readline():
             answer = json.loads(line)
             future = self._waiting.get(answer["id"])

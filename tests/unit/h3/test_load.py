@@ -321,7 +321,7 @@ def empty_stream(bed: Bed, _: FakeStream) -> None:
 
 
 def growing_limit(bed: Bed, stream: FakeStream) -> None:
-    """One byte of credit at a time, of which nobody uses any."""
+    """One byte of credit at a time, none of which is used."""
     bed.grown = getattr(bed, "grown", 1 << 20) + 1  # type: ignore[attr-defined]
     stream.feed(data_frame(encode_number(0x190B4D3D, bed.grown)))  # type: ignore[attr-defined]
 
@@ -407,7 +407,7 @@ def test_one_large_frame_may_come_in_small_pieces() -> None:
 
 @pytest.mark.parametrize("window", [600, 5000])
 def test_small_windows_that_are_used_are_no_load(window: int) -> None:
-    """A thousand updates in no time at all: each answers to bytes that were sent."""
+    """A thousand updates at the same time: each answers bytes that were sent."""
     options = H3Options(initial_max_data=window, max_idle_items=200)
     bed = PairBed(options, options)
     ours, events, theirs, _ = bed.session()
