@@ -1,5 +1,6 @@
 """Constructors of exceptions: made of the declared fields, also in classes of applications."""
 
+import ast
 import copy
 import inspect
 import pickle
@@ -127,3 +128,21 @@ def test_wrong_arguments_are_refused_as_python_does(
 def test_a_message_of_none_is_the_default(cls: Any) -> None:
     assert cls(None).message == cls().message != ""
     assert cls("own words").message == "own words"
+
+
+def test_every_field_says_what_it_means() -> None:
+    """In a comment that documentation tools read; overridden defaults need none."""
+    source = inspect.getsource(exceptions)
+    lines = source.splitlines()
+    named = {"message", "category"}  # the docstring of the base class tells
+    for node in ast.parse(source).body:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                name = item.target.id
+                comment = lines[item.lineno - 1].partition("#: ")[2]
+                if lines[item.lineno - 2].strip().startswith("#: "):
+                    comment = lines[item.lineno - 2].strip()
+                if not name.startswith("_") and not comment:
+                    assert name in named, f"{node.name}.{name}"
+                named.add(name)
+    assert {"bind_address", "headers", "timeout_duration"} < named
