@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from .._declared import declared
 from ..exceptions import TimeoutError, WebTransportError
 
 __all__ = [
@@ -45,6 +46,7 @@ class RpcErrorCode(IntEnum):
     CANCELLED = -32002
 
 
+@declared
 class RpcError(WebTransportError):
     """A remote call failed. Raise it in a handler to make the call fail with it.
 
@@ -59,29 +61,14 @@ class RpcError(WebTransportError):
     """
 
     category = "rpc"
-    _fields: ClassVar[tuple[str, ...]] = ("method", "data")
     default_code: ClassVar[int] = RpcErrorCode.INTERNAL_ERROR
+    method: str | None = None
+    data: Any = None
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        data: Any = None,
-        method: str | None = None,
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            error_code=self.default_code if error_code is None else error_code,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.data = data
-        self.method = method
+    def _complete(self) -> None:
+        super()._complete()
+        if self.error_code is None:
+            self.error_code = self.default_code
 
     def __str__(self) -> str:
         where = "" if self.method is None else f"{self.method}: "
@@ -106,44 +93,13 @@ class RpcCancelledError(RpcError):
     default_code = RpcErrorCode.CANCELLED
 
 
+@declared
 class RpcTimeoutError(RpcError, TimeoutError):
-    """The call did not end within its timeout.
-
-    Args:
-        message: As for :class:`RpcError`.
-        timeout_duration: Seconds.
-        operation: The operation that took too long.
-    """
+    """The call did not end within its timeout."""
 
     category = "timeout"
-    _fields: ClassVar[tuple[str, ...]] = (*RpcError._fields, *TimeoutError._fields)
     default_code = RpcErrorCode.TIMEOUT
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        data: Any = None,
-        method: str | None = None,
-        timeout_duration: float | None = None,
-        operation: str | None = "call",
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
-        RpcError.__init__(
-            self,
-            message,
-            error_code=error_code,
-            data=data,
-            method=method,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.timeout_duration = timeout_duration
-        self.operation = operation
+    operation: str | None = "call"
 
 
 _BY_CODE: dict[int, type[RpcError]] = {

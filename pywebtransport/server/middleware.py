@@ -6,13 +6,13 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from .._states import EventType
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
 from ..utils import _clock as clock
 from ..utils._checks import check_texts
+from ..utils._closing import AsyncContext
 from ..utils._failures import name_of
 from ..utils._logs import shared_log
 from ..utils._networks import client_network
@@ -97,7 +97,7 @@ class MiddlewareManager:
         return True
 
 
-class RateLimiter:
+class RateLimiter(AsyncContext):
     """Middleware that limits the session requests of each client address.
 
     A request over the limit is answered 429 with ``retry-after``. For IPv6 only the first 64 bits
@@ -171,15 +171,7 @@ class RateLimiter:
                 break
             del self._seen[host]
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         self._seen.clear()
 
 
