@@ -74,6 +74,9 @@ _FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
 # Bytes of requests being sent at a time: a quarter of the peer's default memory limit.
 _MOST_UNDER_WAY = 4 * 1024 * 1024
+# Bytes of requests without an answer yet. The peer may be slow to decode them, and until then they
+# use its room for incoming requests, 16 MiB by default; a part of it is left for small requests.
+_MOST_UNANSWERED = 12 * 1024 * 1024
 # Smaller requests do not count: all that may run at a time together take less.
 _SMALL = 32768
 
@@ -155,6 +158,7 @@ class RpcManager(AsyncCloseable):
         self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
         self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
+        self._unanswered = ByteBudget("requests", max(_MOST_UNANSWERED, max_message_size))
         self._closed = False
 
     # ---------------------------------------------------------------- properties
@@ -450,7 +454,7 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "the peer's answer"
             try:
                 request = _request(Request, call, deadline)
-                answer = await self._exchange(stream, call, request)
+                answer = await self._exchange(stream, call, request, progress)
             except BaseException as error:
                 bad = isinstance(error, SerializationError)
                 give_up(stream, StreamCode.BAD_MESSAGE if bad else StreamCode.CANCELLED)
@@ -477,7 +481,8 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "room to send"
             try:
                 request = _request(Notification, call, deadline)
-                await self._send(stream, self._structured(stream), request)
+                structured = self._structured(stream)
+                await self._send(stream, structured, structured.encode(request))
             except BaseException:
                 give_up(stream, StreamCode.CANCELLED)
                 raise
@@ -499,13 +504,36 @@ class RpcManager(AsyncCloseable):
         raise self._was_closed(call)
 
     async def _exchange(
-        self, stream: WebTransportStream, call: RpcCall, request: Request
+        self, stream: WebTransportStream, call: RpcCall, request: Request, progress: _Progress
     ) -> Result | Failure:
         structured = self._structured(stream)
+        encoded = structured.encode(request)
+        size = len(encoded[1])
+        if size <= _SMALL:
+            return await self._answer_to(stream, structured, call, encoded)
+        progress.waits_for = (
+            f"answers to earlier requests, {self._unanswered.used} bytes in all; at most"
+            f" {self._unanswered.limit} bytes of large requests may be unanswered"
+        )
+        await self._unanswered.acquire(size)
+        progress.waits_for = "the peer's answer"
+        try:
+            return await self._answer_to(stream, structured, call, encoded)
+        finally:
+            self._unanswered.give_back(size)
+
+    async def _answer_to(
+        self,
+        stream: WebTransportStream,
+        structured: StructuredStream[Any],
+        call: RpcCall,
+        encoded: tuple[bytes, bytes],
+    ) -> Result | Failure:
+        """Send an encoded request and receive its answer."""
         try:
             # If the peer stops reading the request, its answer may say why.
             with contextlib.suppress(StreamStoppedError):
-                await self._send(stream, structured, request)
+                await self._send(stream, structured, encoded)
             answer = await _received(structured)
         except StreamResetError as error:
             raise RpcCancelledError(
@@ -530,10 +558,13 @@ class RpcManager(AsyncCloseable):
         )
 
     async def _send(
-        self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
+        self,
+        stream: WebTransportStream,
+        structured: StructuredStream[Any],
+        encoded: tuple[bytes, bytes],
     ) -> None:
         """Send a request. The peer has limited room for incoming requests, and refuses more."""
-        header, payload = structured.encode(request)
+        header, payload = encoded
         size = len(payload)
         if size <= _SMALL:
             await structured.send_encoded(header, payload)

@@ -223,6 +223,34 @@ async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
         assert near.request_budget.used == 0
 
 
+async def test_large_calls_of_an_honest_client_pass_however_slow_the_server_is(
+    pair: PairOfSessions,
+) -> None:
+    """Requests that were received, but not decoded yet, use the server's room, too."""
+    begun, go_on = 0, asyncio.Event()
+
+    async def length(value: str) -> int:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        return len(value)
+
+    async with (
+        pair() as (client, server),
+        RpcManager(server) as rpc,
+        RpcManager(client) as near,
+    ):
+        rpc.register(length)
+        text = "x" * 900_000
+        calls = [asyncio.create_task(near.call("length", text)) for _ in range(60)]
+        # Until all is received that is sent without an answer.
+        while begun < 13 or near.request_budget.used:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await asyncio.gather(*calls) == [900_000] * 60
+        assert server.memory_budget.peak <= server.memory_budget.limit
+
+
 async def test_requests_that_come_in_are_refused_when_there_is_no_room(
     pair: PairOfSessions,
 ) -> None:
