@@ -76,6 +76,7 @@ class WebTransportConnection(EventEmitter):
         session_count: How many sessions were opened so far.
         error_count: Protocol errors of the peer, and the loss of the path.
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
         on_credentials: Advanced: called when a ticket or a token arrives.
         on_request: Advanced, server: called with each session request, to answer it.
@@ -92,7 +93,7 @@ class WebTransportConnection(EventEmitter):
                  "_stream_gates", "active_at", "address_token", "error_count", "keep_open",
                  "last_activity_time", "memory_budget", "on_closed", "on_credentials",
                  "on_early_drop", "on_request", "session_count", "session_ticket",
-                 "write_low_water")  # fmt: skip
+                 "turns", "write_low_water")  # fmt: skip
 
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
@@ -626,6 +627,7 @@ class WebTransportConnection(EventEmitter):
     def _take(self, driver: Driver) -> None:
         """``driver`` carries this connection from now on."""
         self._driver = driver
+        self.turns = driver.turns
         driver.active = True
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (

@@ -16,7 +16,6 @@ from ..utils import _clock as clock
 from ..utils._awaitable import NO, YES, AwaitableBool
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
-from ..utils._turns import Turns
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
     check_age,
@@ -652,7 +651,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def _give_turn(self, timeout: float | None) -> deque[bytes]:
         """As ``_wait_readable``, but callers that never wait give others a turn sometimes."""
-        turns = Turns.of(self._session._loop)
+        turns = self._session.turns
         if turns.is_over:
             await turns.pause()
         if not self._incoming or self._receivers:

@@ -145,7 +145,7 @@ def _end_streams(session: WebTransportSession) -> None:
         orphans.settle()
         held = orphans.clear()
     streams, session._streams = session._streams, {}
-    turns = Turns.of(session._loop)
+    turns = session.turns
     for_each(turns, streams.values(), partial(_end_stream, turns), held.clear)
 
 

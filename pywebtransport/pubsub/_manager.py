@@ -26,7 +26,6 @@ from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils._checks import check_callable, check_instance, check_integer
 from ..utils._closing import AsyncCloseable
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ._exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from ._messages import (
     PUBLISH,
@@ -377,7 +376,7 @@ class PubSubManager(AsyncCloseable):
 
     async def _read_streams(self) -> None:
         """Pass each stream of the broker to its subscription."""
-        turns = Turns.of()
+        turns = self._session.turns
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,

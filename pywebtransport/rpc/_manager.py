@@ -464,7 +464,9 @@ class RpcManager(AsyncCloseable):
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else await rebuild_in_turns(value, result_type)
+        if result_type is None:
+            return value
+        return await rebuild_in_turns(value, result_type, self._session.turns)
 
     def _slot_wanted(self) -> str:
         before = self._outgoing_slots.waiting
