@@ -431,7 +431,8 @@ class WebTransportConnection(EventEmitter):
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        if self._state is ConnectionState.CLOSING:
+        lost = self._driver is not None and self._driver.h3.loss is not None
+        if lost or self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
@@ -766,7 +767,7 @@ class WebTransportConnection(EventEmitter):
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
-        elif not self.is_closed:
+        elif not self.is_closed and driver.h3.loss is None:
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
@@ -780,6 +781,13 @@ class WebTransportConnection(EventEmitter):
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
+
+    def get_loss(self) -> WebTransportError | None:
+        """Advanced: why the connection ended, before its sessions were told; None: it has not."""
+        driver = self._driver
+        if driver is None or driver.quic.close_info is None:
+            return None
+        return driver.error(self, driver.quic.close_info)
 
     def flush_nowait(self) -> None:
         """Send what is queued now instead of at the end of the turn of the event loop."""

@@ -593,11 +593,12 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
-        except WebTransportError as error:
+        except WebTransportError as cause:
+            error = self._session.failure(cause, "no datagram can be sent")
             self.refresh_stats().send_failures += 1
             if self._has_listeners(EventType.DATAGRAM_ERROR):
                 self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
-            raise
+            raise error from None
         size = len(payload)
         self._send_sequence += 1
         self._bytes_sent += size

@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from .._states import SessionCloseInfo, SessionState
+from .._states import EventType, SessionCloseInfo, SessionState
 from ..config import ServerConfig
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
+    ConnectionError,
     SessionArgumentError,
     SessionClosedError,
     SessionError,
@@ -36,6 +37,7 @@ __all__ = [
     "close_until",
     "closed_error",
     "end",
+    "failure",
     "refusal",
     "stream_code_to_wire",
 ]
@@ -79,12 +81,18 @@ async def close_until(
     """
     connection = session._connection
     session._tell_end()
+    if session._state is SessionState.CLOSING:
+        try:
+            await session.wait_closed()
+        except BaseException:
+            if close_connection:  # even if the caller that closes the session keeps it
+                session.add_watcher(
+                    EventType.SESSION_CLOSED, lambda event: connection._close_later()
+                )
+            raise
     if session._state is SessionState.CLOSED:
         if close_connection:
             await connection._session_gone(deadline)
-        return
-    if session._state is SessionState.CLOSING:
-        await session.wait_closed()
         return
     was_ready = session.is_ready
     session._state = SessionState.CLOSING
@@ -184,6 +192,8 @@ def stream_code_to_wire(code: int) -> int:
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:
     """Create the typed error for a call that the end of the session made impossible."""
+    if session.close_info is None:
+        session._tell_end()
     info = session.close_info
     if info is None:
         return SessionClosedError(
@@ -203,6 +213,22 @@ def closed_error(session: WebTransportSession, consequence: str) -> SessionClose
         session_id=session.session_id,
         session_state=session.state,
     )
+
+
+def failure(session: WebTransportSession, error: Exception, consequence: str) -> Exception:
+    """Create the error for a call that failed below: the connection may have ended.
+
+    Args:
+        session: The session, which may not know of it yet.
+        error: What the layer below raised.
+        consequence: As for ``closed_error``.
+    """
+    if not isinstance(error, ConnectionError):
+        return error
+    session._tell_end()
+    if session.is_closed:
+        return session.closed_error(consequence)
+    return session._connection.get_loss() or error
 
 
 def refusal(

@@ -824,10 +824,15 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _tell_end(self) -> None:
-        """Report the end that came with the session, now that the caller of ``connect`` has it."""
+        """Report an end that was left to a later turn.
+
+        It came with the session, before the caller of ``connect`` had it, or the connection is
+        lost.
+        """
         early, self._ended_early = self._ended_early, None
         for one in early or ():
             self.session_closed(*one)
+        self._h3.tell_loss()
 
     _end = ending.end
 
@@ -842,6 +847,7 @@ class WebTransportSession(EventEmitter):
         """
         return ending.closed_error(self, consequence)
 
+    failure = ending.failure
     _open_stream = opening.open_now
     get_stream = orphans.get_stream
     open_streams = orphans.open_streams
