@@ -817,7 +817,7 @@ class H3Session:
 
     def tell_loss(self) -> None:
         """Report the loss of the connection now, if that was left to a later turn."""
-        if self._connection.is_closed:
+        if self._connection.loss is not None:
             self.connection_lost(self._connection.loss)
 
     def _closed_by_peer(self, code: int, reason: str) -> None:
