@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    # Nothing can be derived from bool, but for a type checker this is one: ``ok: bool = ...``.
+    from builtins import bool as _Bool
+else:
+    _Bool = int
 
 __all__ = ["NO", "YES", "AwaitableBool"]
 
 
-class AwaitableBool(Coroutine[Any, Any, bool]):
+class AwaitableBool(_Bool, Coroutine[Any, Any, bool]):  # type: ignore[misc]
     """True or False, as it stands and when awaited.
+
+    It compares, counts and prints as a bool does, but is not one of the two objects: test it with
+    ``if sent:``, not with ``sent is True``.
 
     Also a coroutine that has finished, so that it can be given to ``asyncio.create_task`` and
     the like. It has no state that changes: one object serves any number of callers.
     """
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bool) -> None:
-        self._value = value
-
-    def __bool__(self) -> bool:
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, bool | AwaitableBool):
-            return self._value == bool(other)
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._value)
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return repr(self._value)
+        return "True" if self else "False"
 
     def __await__(self) -> Generator[Any, Any, bool]:
-        return self._value
+        return bool(self)
         yield  # makes it a generator, which costs less than ``yield from ()``
 
     def send(self, value: Any, /) -> Any:
         """Coroutine protocol: return the value."""
-        raise StopIteration(self._value)
+        raise StopIteration(bool(self))
 
     def throw(self, *args: Any) -> Any:
         """Coroutine protocol: raise."""

@@ -41,6 +41,9 @@ async def datagrams(session: WebTransportSession) -> None:
             break
         session.datagrams.try_send(datagram)
         assert_type(await session.datagrams.try_send(datagram), bool)
+        sent: bool = session.datagrams.try_send(datagram)
+        accepted: list[bool] = [sent, session.datagrams.try_send(datagram)]
+        print(accepted)
 
 
 async def calls(rpc: RpcManager) -> None:
