@@ -22,6 +22,7 @@ async def serving(session: WebTransportSession) -> None:
         assert_type(server, WebTransportServer)
         assert_type(server.port, int)
         assert_type(server.url, str)
+    assert_type(await pywebtransport.serve(handler, "localhost", 0), WebTransportServer)
 
 
 async def parameters(session: WebTransportSession) -> None:
