@@ -160,6 +160,7 @@ class WebTransportConnection(EventEmitter):
 
         Raises and cancellation: as ``connect``.
         """
+        check_instance("config", config, ClientConfig)
         self = cls(config=config)
         await self.connect(host=host, port=port, path=path)
         return self
