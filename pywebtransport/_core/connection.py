@@ -783,8 +783,8 @@ class WebTransportConnection(EventEmitter):
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
 
-    def get_loss(self) -> WebTransportError | None:
-        """Advanced: why the connection ended, before its sessions were told; None: it has not."""
+    def _get_loss(self) -> WebTransportError | None:
+        """Return why the connection ended, before its sessions were told; None: it has not."""
         driver = self._driver
         if driver is None or driver.quic.close_info is None:
             return None

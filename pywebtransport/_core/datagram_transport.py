@@ -594,7 +594,7 @@ class WebTransportDatagramTransport(EventEmitter):
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
         except WebTransportError as cause:
-            error = self._session.failure(cause, "no datagram can be sent")
+            error = self._session._failure(cause, "no datagram can be sent")
             self.refresh_stats().send_failures += 1
             if self._has_listeners(EventType.DATAGRAM_ERROR):
                 self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})

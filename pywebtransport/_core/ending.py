@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from ..exceptions import (
     StreamArgumentError,
 )
 from ..h3._error_codes import code_to_wire
-from ..utils._checks import check_integer, check_text
+from ..utils._checks import check_text, check_whole
 from ..utils._text import printable
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns, for_each
@@ -50,7 +49,7 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
         ConfigurationError: The code is out of range or not a number, the reason is not a string,
             or the session belongs to another event loop.
     """
-    check_integer("code", code, -sys.maxsize, sys.maxsize)
+    check_whole("code", code, 0, MAX_APPLICATION_CODE)
     check_text("reason", reason)
     if not 0 <= code <= MAX_APPLICATION_CODE:
         raise SessionArgumentError(
@@ -180,7 +179,7 @@ def stream_code_to_wire(code: int) -> int:
     """
     # The exact type first: this runs for every reset and stop.
     if code.__class__ is not int or not 0 <= code <= MAX_APPLICATION_CODE:
-        check_integer("code", code, -sys.maxsize, sys.maxsize)
+        check_whole("code", code, 0, MAX_APPLICATION_CODE)
         if not 0 <= code <= MAX_APPLICATION_CODE:
             raise StreamArgumentError(
                 f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
@@ -228,7 +227,7 @@ def failure(session: WebTransportSession, error: Exception, consequence: str) ->
     session._tell_end()
     if session.is_closed:
         return session.closed_error(consequence)
-    return session._connection.get_loss() or error
+    return session._connection._get_loss() or error
 
 
 def refusal(

@@ -166,7 +166,7 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | Non
     try:
         quic: Stream | None = session._h3.open_stream(unidirectional)
     except ConnectionError as error:
-        raise session.failure(error, "no stream can be opened") from None
+        raise session._failure(error, "no stream can be opened") from None
     if quic is not None:
         connection._local_streams += 1
         session._counted_local += 1

@@ -847,7 +847,7 @@ class WebTransportSession(EventEmitter):
         """
         return ending.closed_error(self, consequence)
 
-    failure = ending.failure
+    _failure = ending.failure
     _open_stream = opening.open_now
     get_stream = orphans.get_stream
     open_streams = orphans.open_streams

@@ -100,7 +100,11 @@ class PubSubManager(AsyncCloseable):
             check_instance("rpc", rpc, RpcManager)
         if rpc is None:
             if session is None:
-                raise ConfigurationError("PubSubManager needs a session or an RpcManager")
+                raise invalid_config(
+                    key="session",
+                    value=None,
+                    reason="PubSubManager needs a session or an RpcManager",
+                )
             rpc = RpcManager(
                 session, serializer=serializer, max_message_size=max_message_size + CALL_ROOM
             )

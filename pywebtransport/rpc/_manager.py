@@ -226,7 +226,9 @@ class RpcManager(AsyncCloseable):
             raise invalid_config(key="name", value=chosen, reason=error.message) from None
         assert isinstance(chosen, str)
         if chosen in self._incoming.methods:
-            raise invalid_config(key="name", value=chosen, reason="it is registered already")
+            raise invalid_config(
+                key="name", value=chosen, reason="expected a new name; it is registered already"
+            )
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
 
