@@ -506,7 +506,6 @@ async def test_a_message_does_not_wait_for_all_of_another_connection(
             for _ in range(number):
                 await ask(near, frame(1, letter * 30_000))
                 streams.append(await take(sessions[-1]))
-        assert sessions[0].turns is not sessions[1].turns
         await until(lambda: all(stream._quic.buffered == 30_006 for stream in streams))
         serializer = SlowSerializer(Clock.installed(monkeypatch))
         await asyncio.gather(
