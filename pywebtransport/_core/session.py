@@ -23,13 +23,9 @@ from .._states import (
 )
 from ..constants import MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
-from ..exceptions import (
-    ConfigurationError,
-    SessionArgumentError,
-    SessionClosedError,
-    SessionRejectedError,
-)
+from ..exceptions import SessionClosedError, SessionRejectedError
 from ..h3._error_codes import code_from_wire
+from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..utils._checks import (
@@ -362,13 +358,6 @@ class WebTransportSession(EventEmitter):
         if application_protocol is not None:
             check_text("application_protocol", application_protocol)
         fields = check_answer(self, "accept", headers)
-        if application_protocol is not None and application_protocol not in self.offered_protocols:
-            raise ConfigurationError(
-                f"application protocol {application_protocol!r} was not offered by the client, "
-                f"which offers {list(self.offered_protocols)}",
-                config_key="application_protocol",
-                config_value=application_protocol,
-            )
         self._h3.accept(fields, application_protocol)
         self._become_ready()
         return DONE
@@ -383,18 +372,12 @@ class WebTransportSession(EventEmitter):
             headers: Extra response fields; a list of values is sent as several field lines.
 
         Raises:
-            ConfigurationError: The status is out of range (then also a ``SessionError``), or a
+            ConfigurationError: The status is not in this range (then also a ``SessionError``), or a
                 field cannot be sent; the request still waits for an answer.
             SessionError: The request was already answered, or the client is gone.
         """
-        check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
+        check_rejection(status_code)
         fields = check_answer(self, "reject", headers)
-        if not 300 <= status_code <= 599:
-            raise SessionArgumentError(
-                f"status_code must be 300 to 599, got {status_code}",
-                config_key="status_code",
-                config_value=status_code,
-            )
         self._h3.reject(status_code, fields)
         error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
         self._end(None, f"rejected with status {status_code}", False, error)

@@ -66,6 +66,7 @@ cdef class QuicEndpoint:
     cdef object _log
     cdef object _forward
     cdef object _handshake_failed
+    cdef object _mail          # from other workers, for this turn
     cdef set _conns            # alive in the engine
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
@@ -138,6 +139,7 @@ cdef class QuicEndpoint:
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _look_for_backlog(self) except -1
     cdef int _serve_backlog(self, uint64_t now) except -1
+    cdef int _read_waiting(self, uint64_t now) except -1
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1

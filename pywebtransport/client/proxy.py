@@ -27,6 +27,7 @@ from ..h3._fields import check_fields
 from ..h3._tunnel import H3Tunnel
 from ..utils._checks import check_instance
 from ..utils._closing import AsyncCloseable
+from ..utils._tasks import named
 from ..utils._text import printable
 from ._connecting import Connecting, ConnectOverrides, Progress
 from ._proxy_template import ProxyTemplate
@@ -184,7 +185,8 @@ class WebTransportProxy(AsyncCloseable):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self._open(target_url, proxy_headers, timeout, headers))
+        opening = self._open(target_url, proxy_headers, timeout, headers)
+        return Connecting(named("WebTransportProxy.connect", opening))
 
     async def connect_through_proxy(
         self,

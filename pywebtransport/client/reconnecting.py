@@ -201,7 +201,7 @@ class ReconnectingClient(EventEmitter):
         """
         loop = self._client.home_loop.enter()
         if isinstance(wait_timeout, int | float):
-            wait_timeout = max(wait_timeout, 0.0)  # what is left of somebody's own time
+            wait_timeout = max(wait_timeout, 0.0)  # the rest of the caller's timeout
         limit = check_timeout("wait_timeout", wait_timeout)
         deadline = None if limit is None else loop.time() + limit
         while True:

@@ -38,7 +38,7 @@ _MAX_CHECKS = 10
 
 
 class _Target:
-    """One server and what is known about it."""
+    """One server and its state."""
 
     __slots__ = (
         "active",
@@ -288,14 +288,14 @@ class ConnectionLoadBalancer(AsyncContext):
     async def close_all_connections(self) -> None:
         """Close every connection that the balancer returned; you can get new ones.
 
-        Cancellation: they are closed all the same, without the wait.
+        Cancellation: they are closed anyway, without the wait.
         """
         await close_all(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
 
-        Cancellation: everything is released all the same, without the wait.
+        Cancellation: everything is released anyway, without the wait.
         """
         if self._home.is_gone:
             self._closed = True

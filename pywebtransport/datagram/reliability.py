@@ -198,9 +198,9 @@ class DatagramReliabilityLayer:
 
         Raises:
             TimeoutError: Nothing came in time.
-            DatagramError: The layer is closed or has given up; what had arrived
-                was returned before.
-            SessionClosedError: The session is over; likewise.
+            DatagramError: The layer is closed or has given up. Datagrams that had arrived are
+                returned first.
+            SessionClosedError: The session is over. Datagrams that had arrived are returned first.
 
         Cancellation: safe, no datagram is lost.
         """
@@ -361,7 +361,7 @@ class DatagramReliabilityLayer:
                 self._bad_frames += 1
 
     def _pump(self) -> None:
-        """Send what is due; when the transport has no room, go on once it has."""
+        """Send what is due; if the transport has no room, continue once it has."""
         if self._over is not None or self._resumer is not None:
             return
         try:
@@ -415,7 +415,7 @@ class DatagramReliabilityLayer:
         )
 
     def _fail(self, error: WebTransportError) -> None:
-        """The transport refused to go on."""
+        """The transport refused to continue."""
         closed_error = self._transport.closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):

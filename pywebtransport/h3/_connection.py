@@ -490,6 +490,7 @@ class H3Connection:
 
     def session_established(self, session: H3Session) -> None:
         """A session is established; later ones use the same dialect."""
+        self.arrivals.established(session.session_id)
         if self.is_client:
             self.dialect = session.dialect
 

@@ -71,7 +71,7 @@ class H3SessionState(StrEnum):
     CLOSED = "closed"
 
 
-# Looking a member up on its enumeration takes ten times as long as a global name.
+# A lookup of an enumeration member takes ten times as long as that of a global name.
 _CLOSED = H3SessionState.CLOSED
 _LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
 
@@ -370,8 +370,8 @@ class H3Session:
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
                 raise ConfigurationError(
-                    f"application_protocol = '{printable(application_protocol)}' was not offered:"
-                    f" {printable(list(self.offered_protocols))}",
+                    f"application protocol '{printable(application_protocol)}' was not offered by "
+                    f"the client, which offers {printable(list(self.offered_protocols))}",
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )

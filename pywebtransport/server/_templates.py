@@ -37,7 +37,7 @@ _SEGMENT = re.compile(r"(?P<before>[^{}]*)\{(?P<inside>[^{}]*)\}(?P<after>[^{}]*
 
 
 def has_placeholders(path: str) -> bool:
-    """Whether a path is a template: braces of its own are percent-encoded."""
+    """Whether a path is a template; literal braces in a path are percent-encoded."""
     return "{" in path or "}" in path
 
 

@@ -94,7 +94,7 @@ class WebTransportServer(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self.home_loop = HomeLoop()
-        self._host = ""  # as it was given, for ``url``
+        self._host = ""  # as passed, for ``url``
         self._seat: WorkerSockets | None = None
         self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
@@ -111,7 +111,7 @@ class WebTransportServer(EventEmitter):
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
-        self.sessions_over = 0  # of those that were accepted
+        self.sessions_over = 0  # ended sessions that were accepted
         self._figures = ConnectionTotals()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
@@ -477,7 +477,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
-            ConfigurationError: A file of ``shared_secret`` cannot be used; all stays as it was.
+            ConfigurationError: A file of ``shared_secret`` cannot be used; nothing changes.
             ServerError: The server does not listen.
         """
         if self._endpoint is None:
@@ -574,7 +574,7 @@ class WebTransportServer(EventEmitter):
         """Advanced: give every requested session to one function, as ``ServerApp`` does.
 
         Args:
-            handler: Answers the request and serves the session; runs in a task of its own.
+            handler: Answers the request and serves the session; runs in its own task.
             origins: Gives the origins that a path allows, None: all; default
                 ``default_origins``.
         """

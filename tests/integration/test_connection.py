@@ -1,4 +1,4 @@
-"""Connections: pooling, migration, key update, figures, events of their life."""
+"""Connections: pooling, migration, key update, statistics, events."""
 
 from __future__ import annotations
 
@@ -390,7 +390,7 @@ async def test_keylog_and_debug_log(
 async def test_keylog_that_fails_later_is_told_once(
     pair: PairOfSessions, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """Each line is a write; the connection goes on."""
+    """Each line is a write; the connection continues."""
     directory = tmp_path / "keys"
     directory.mkdir()
     path = Path("/dev/full") if how == "full" else directory / "keys.log"

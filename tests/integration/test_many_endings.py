@@ -108,7 +108,7 @@ async def test_readers_of_many_streams_go_on_some_in_each_turn(
 async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Whoever waits for the connection goes on when all of its sessions are over."""
+    """Callers that wait for the connection continue when all of its sessions have ended."""
     count = 300
     sessions: list[WebTransportSession] = []
 

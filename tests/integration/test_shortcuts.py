@@ -111,7 +111,7 @@ async def test_an_exception_closes_the_session_with_code_1(
 
 
 async def test_fields_go_into_the_request(serving: Serving, client_config: ClientFactory) -> None:
-    """They replace those of ``config``, which stays as it was."""
+    """They replace those of ``config``, which does not change."""
     seen: list[tuple[str | None, list[str]]] = []
 
     async def note(session: WebTransportSession) -> None:

@@ -1,4 +1,4 @@
-"""Who is who: authorities, hashes, names, client certificates, reload, resumption."""
+"""Identities: authorities, hashes, names, client certificates, reload, resumption."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ async def ready_and_used(client: WebTransportClient, url: str) -> None:
 async def test_a_ticket_is_no_way_around_client_certificates(
     serving: Serving, client_config: ClientFactory, certs: Certificates
 ) -> None:
-    """A server that asked nobody and one that demands certificates may share their secret."""
+    """A server that asks for no certificates and one that demands them may share a secret."""
     fields: dict[str, object] = {"shared_secret": bytes(range(32)), "bind_port": free_port()}
     async with WebTransportClient(config=client_config()) as client:
         async with serving(**fields) as served:

@@ -13,7 +13,7 @@ from pywebtransport.utils._turns import Turns, for_each
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """Time that passes only during work."""
 
     def __init__(self) -> None:
         self.now = time.monotonic_ns()

@@ -268,6 +268,53 @@ def test_early_streams_are_handed_over_in_slices_and_in_order() -> None:
     assert bed.turns.taken > 3
 
 
+def more_than_may_be_early(bed: Bed, session_id: int = 0) -> list[FakeStream]:
+    """The peer opens more streams than may be early, and each holds more than an early one may."""
+    options = bed.h3.options
+    streams = []
+    for _ in range(options.max_early_streams + 5):
+        stream = bed.quic.peer_open(True, varint(0x54) + varint(session_id) + b"x")
+        stream.feed(bytes(options.max_early_bytes))
+        streams.append(stream)
+    return streams
+
+
+def test_streams_of_an_answered_session_are_not_early_before_they_are_delivered() -> None:
+    # The client has the answer, but this end takes the session's streams only in its next turn.
+    bed = ServerBed(options=H3Options(max_early_streams=2, max_early_bytes=64))
+    early = bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early")
+    bed.request(stream_id=0)
+    session = bed.events.requested[-1]
+    session.accept()
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(*(b"\x00%d" % number for number in range(200)))
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert recorder(session).streams == [early, *late]
+    assert recorder(session).datagrams == [b"%d" % number for number in range(200)]
+    assert bed.events.dropped == []
+    assert [stream.stop_sent for stream in late] == [None] * len(late)
+
+
+def test_streams_of_an_established_session_are_not_early_while_earlier_ones_are_delivered() -> None:
+    bed = ClientBed(options=H3Options(max_early_streams=40, max_early_bytes=64))
+    session, events = bed.open()
+    early = [bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early") for _ in range(40)]
+    bed.quic.datagrams(b"\x00early")
+    bed.turns.slice = 0
+    bed.respond(session)
+    assert session.is_live
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(b"\x00late")
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert events.streams == [*early, *late]
+    assert events.datagrams == [b"early", b"late"]
+    assert bed.events.dropped == []
+
+
 # ---------------------------------------------------------------------------------- limits
 
 
@@ -295,7 +342,7 @@ def empty_stream(bed: Bed, _: FakeStream) -> None:
 
 
 def growing_limit(bed: Bed, stream: FakeStream) -> None:
-    """One byte of credit at a time, of which nobody uses any."""
+    """One byte of credit at a time, none of which is used."""
     bed.grown = getattr(bed, "grown", 1 << 20) + 1  # type: ignore[attr-defined]
     stream.feed(data_frame(encode_number(0x190B4D3D, bed.grown)))  # type: ignore[attr-defined]
 
@@ -381,7 +428,7 @@ def test_one_large_frame_may_come_in_small_pieces() -> None:
 
 @pytest.mark.parametrize("window", [600, 5000])
 def test_small_windows_that_are_used_are_no_load(window: int) -> None:
-    """A thousand updates in no time at all: each answers to bytes that were sent."""
+    """A thousand updates at the same time: each answers bytes that were sent."""
     options = H3Options(initial_max_data=window, max_idle_items=200)
     bed = PairBed(options, options)
     ours, events, theirs, _ = bed.session()

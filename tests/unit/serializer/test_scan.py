@@ -244,7 +244,7 @@ def test_members_that_are_only_claimed_get_no_room() -> None:
 
 @pytest.mark.parametrize("serializer", ALL)
 def test_very_long_integers_count_as_what_they_take(serializer: JSONSerializer) -> None:
-    """Making an integer of text takes time with the square of its digits."""
+    """The time to convert a string to an integer grows with the square of its digits."""
     keys = [10**616 + n for n in range(300)]
     assert serializer.deserialize(json.dumps(keys).encode()) == keys
     digits = ["1" * 4000] * 1000
