@@ -10,6 +10,7 @@ from ..config import ServerConfig, ServerFields
 from ..exceptions import ConfigurationError
 from ..utils._awaitable import AwaitableContext
 from ..utils._certificates import generate_self_signed_cert
+from ..utils._tasks import named
 from ._callables import check_handler
 from ._passed import check_where
 from .app import ServerApp
@@ -86,7 +87,7 @@ def serve(
             config_key="certfile",
             config_value=chosen.certfile,
         )
-    return AwaitableContext(_start(handler, chosen))
+    return AwaitableContext(named("serve", _start(handler, chosen)))
 
 
 class _DevelopmentServer(WebTransportServer):

@@ -29,17 +29,17 @@ _MOST_OWED: Final = 16
 
 
 class _Line:
-    """What waits for a later turn of one event loop: each peer in turn, its own work in order."""
+    """The work that waits for a later turn of one event loop: peer by peer, in turn."""
 
     __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_peers", "_woken")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Weak: the table of all loops would else keep this one for ever.
+        # Weak, because the table of all loops would keep this loop alive.
         self._loop: Final = weakref.ref(loop)
-        self._deadline = 0  # of the slice; 0: none was begun in this turn
-        self._peers: deque[Turns] = deque()  # those with work that waits
-        self._woken = 0  # in this turn
-        self._owed = 0  # turns that those who wait leave to others
+        self._deadline = 0  # of the slice; 0: no slice was begun in this turn
+        self._peers: deque[Turns] = deque()  # those with waiting work
+        self._woken = 0  # coroutines, in this turn
+        self._owed = 0  # turns without a slice for waiting work
 
     def is_over(self) -> bool:
         now = clock.monotonic_ns()
@@ -72,14 +72,14 @@ class _Line:
         if not self._deadline:
             self._begin(clock.monotonic_ns())
         if peer._work is None:
-            # Made when needed: an empty one takes more than 600 bytes for each connection.
+            # Created when needed: an empty deque takes more than 600 bytes per connection.
             peer._work = deque()
             self._peers.append(peer)
         peer._work.append(work)
 
     def go_on(self) -> None:
-        """A coroutine that waited takes its step now."""
-        # Its turn begins here: in another place than that of the call that woke it.
+        """A coroutine that waited continues now."""
+        # Its slice begins here, later in the turn than the call that woke it.
         if self._deadline:
             self._deadline = clock.monotonic_ns() + _SLICE_NS
         else:
@@ -133,7 +133,7 @@ class _Line:
                 self._deadline = 0
 
     def _take(self) -> _Work:
-        """The next work of the first peer, which goes behind the others."""
+        """Return the next work of the first peer, which then goes behind the others."""
         peer = self._peers.popleft()
         waiting = peer._work
         assert waiting is not None
@@ -148,18 +148,18 @@ class _Line:
 class Turns:
     """Shares the turns of one event loop among all work that peers can make long.
 
-    Whoever works off what a peer sent (frames, capsules, messages, a list of subscribers) asks
-    :attr:`is_over` from time to time. Once it is True, the rest is left to :meth:`later`, or, in
-    a coroutine, to ``await pause()``. Such work goes on a slice in each turn, so that sockets and
-    timers are looked at between two slices.
+    Code that handles what a peer sent (frames, capsules, messages, a list of subscribers) checks
+    :attr:`is_over` from time to time. Once it is True, pass the rest to :meth:`later`, or, in a
+    coroutine, ``await pause()``. Such work continues for a slice of each turn, so that sockets and
+    timers are served between two slices.
 
-    Each connection has an object of its own, ``connection.turns``, and the process has one for
-    its own work, see :meth:`of`. Those with work that waits take turns, one piece of work each,
-    however much of it they have. The work of one object goes on in the order in which it was put
-    off.
+    Each connection has its own object, ``connection.turns``, and the event loop has one for work
+    that belongs to no peer, see :meth:`of`. Objects with waiting work take turns, with one piece
+    of work each, however much of it they have. The work of one object continues in the order in
+    which it was put off.
 
-    A few items should be worked off before the first question (some tens of microseconds): who
-    has little to do is then never put off behind those who have much.
+    Handle a few items before the first check (some tens of microseconds). Then work that is short
+    does not wait behind work that is long.
     """
 
     __slots__ = ("__weakref__", "_line", "_work")
@@ -174,7 +174,7 @@ class Turns:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
-        """The one of an event loop, for work on behalf of no single peer.
+        """Return the object of an event loop, for work that belongs to no peer.
 
         Args:
             loop: None: the loop that runs in this thread.
@@ -193,7 +193,7 @@ class Turns:
         return turns
 
     def for_peer(self) -> Turns:
-        """Another one of the same event loop, for the work on behalf of one peer."""
+        """Return a new object of the same event loop, for the work of one peer."""
         return type(self)(self._line)
 
     @property
@@ -203,7 +203,7 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How much work was put off, by all who share the event loop."""
+        """How many pieces of work wait, those of all peers of the event loop together."""
         return self._line.count()
 
     def woke(self, count: int = 1) -> None:
