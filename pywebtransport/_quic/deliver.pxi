@@ -225,7 +225,7 @@ cdef int _deliver_writable(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._writable = self._writable, []
     for stream in batch:
-        if self._is_over(done):
+        if self._is_over(done, 0, self._most_woken // 16):
             self._late = True
             self._writable = batch[done:] + self._writable
             return 0

@@ -429,18 +429,15 @@ cdef class QuicEndpoint:
             self, Py_ssize_t done, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
         """Return whether the remaining deliveries have to wait for the next turn, if there is one.
 
-        ``done`` of this kind were delivered: each has at least one in the first round of a turn.
+        ``done`` of this kind were delivered: each has time for one in the first round of a turn.
         ``reserve`` nanoseconds and ``places`` coroutines to wake are left to others.
         """
         if self._e == NULL:
             return False
-        if done == 0 and self._first_round:
-            self._told += 1
-            return False
         if self._woken + places >= self._most_woken:
             return True
         self._told += 1
-        if self._told < SLICE_CALLS:
+        if self._told < SLICE_CALLS or (done == 0 and self._first_round):
             return False
         if _clock() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too

@@ -122,8 +122,9 @@ async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
     ):
         first = await client.connect(server.url("/"))
         connection = first._connection
-        for _ in range(count - 1):
-            await connection.create_session(path="/")
+        others = [await connection.create_session(path="/") for _ in range(count - 1)]
+        for other in others:
+            await other.ready()
         await until(lambda: len(sessions) == count)
         far = sessions[0]._connection
         connection._endpoint.close()  # type: ignore[union-attr]
