@@ -123,9 +123,9 @@ async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
         first = await client.connect(server.url("/"))
         connection = first._connection
         others = [await connection.create_session(path="/") for _ in range(count - 1)]
-        for other in others:
-            await other.ready()
-        await until(lambda: len(sessions) == count)
+        await until(lambda: len(sessions) == count and all(one.is_ready for one in others))
+        # One that became ready in this turn would be told of its end behind the connection.
+        await until(lambda: all(one._ended_early is None for one in others))
         far = sessions[0]._connection
         connection._endpoint.close()  # type: ignore[union-attr]
         assert connection.is_closed == (not connection.sessions)
