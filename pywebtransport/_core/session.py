@@ -93,6 +93,7 @@ class WebTransportSession(EventEmitter):
 
     Attributes:
         memory_budget: Memory that data from the peer takes here (``max_session_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         write_high_water: ``write`` waits while a stream has this many bytes queued. Settable.
         write_low_water: A waiting ``write`` continues when no more bytes than this are queued.
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
@@ -106,7 +107,8 @@ class WebTransportSession(EventEmitter):
                  "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
                  "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
                  "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
-                 "memory_budget", "on_end", "write_high_water", "write_low_water")  # fmt: skip
+                 "memory_budget", "on_end", "turns", "write_high_water",
+                 "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
     # Shared, because few sessions set their own.
@@ -168,6 +170,7 @@ class WebTransportSession(EventEmitter):
         self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self.memory_budget = session_memory(connection, h3)
+        self.turns = connection.turns
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
@@ -804,10 +807,15 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _tell_end(self) -> None:
-        """Report the end that came with the session, now that the caller of ``connect`` has it."""
+        """Report an end that was left to a later turn.
+
+        It came with the session, before the caller of ``connect`` had it, or the connection is
+        lost.
+        """
         early, self._ended_early = self._ended_early, None
         for one in early or ():
             self.session_closed(*one)
+        self._h3.tell_loss()
 
     _end = ending.end
 
@@ -822,6 +830,7 @@ class WebTransportSession(EventEmitter):
         """
         return ending.closed_error(self, consequence)
 
+    _failure = ending.failure
     _open_stream = opening.open_now
     get_stream = orphans.get_stream
     open_streams = orphans.open_streams

@@ -425,9 +425,11 @@ cdef class QuicEndpoint:
         self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
         return 0
 
-    cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
+    cdef bint _is_over(
+            self, Py_ssize_t done, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
         """Return whether the remaining deliveries have to wait for the next turn, if there is one.
 
+        ``done`` of this kind were delivered: each has time for one in the first round of a turn.
         ``reserve`` nanoseconds and ``places`` coroutines to wake are left to others.
         """
         if self._e == NULL:
@@ -435,7 +437,7 @@ cdef class QuicEndpoint:
         if self._woken + places >= self._most_woken:
             return True
         self._told += 1
-        if self._told < SLICE_CALLS:
+        if self._told < SLICE_CALLS or (done == 0 and self._first_round):
             return False
         if _clock() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
@@ -717,7 +719,8 @@ cdef class QuicEndpoint:
         Handlers may do anything, closing the endpoint included: what they
         cause is appended to the lists and delivered by the same loop. When the
         slice of this turn is over, the rest waits for the next one: streams in
-        turns of their connections, everything else in its order.
+        turns of their connections, everything else in its order. In each turn,
+        every kind of event has its share.
         """
         cdef bint behind
         if self._delivering:
@@ -725,6 +728,7 @@ cdef class QuicEndpoint:
         self._delivering = True
         self._told = 0
         self._late = False
+        self._first_round = True
         try:
             while self._events and not self._late:
                 self._events = False
@@ -736,22 +740,25 @@ cdef class QuicEndpoint:
                     _deliver_failed_handshakes(self)
                 if self._handshakes:
                     _deliver_handshakes(self)
-                if self._facts and not self._late:
-                    _deliver_facts(self)
                 behind = False
-                if (self._ready or self._ready_again) and not self._late:
-                    behind = _deliver_streams(self) > 0
-                # A flood of streams does not hold datagrams up: they have no order between them.
-                if self._dgram_conns and not self._handshakes:
-                    _deliver_datagrams(self)
-                if self._group_events and not self._late:
+                # Nothing of a connection comes before its handshake, but a flood of one kind of
+                # event does not hold up the others: they have no order between them.
+                if not self._handshakes:
+                    if self._facts:
+                        _deliver_facts(self)
+                    if self._ready or self._ready_again:
+                        behind = _deliver_streams(self) > 0
+                    if self._dgram_conns:
+                        _deliver_datagrams(self)
+                if self._group_events:
                     _deliver_groups(self)
-                if self._writable and not self._late:
+                if self._writable:
                     _deliver_writable(self)
-                if (self._dead_streams or self._dead_conns) and not self._late:
+                if self._dead_streams or self._dead_conns:
                     _deliver_dead(self)
                 if behind:
                     self._late = True
+                self._first_round = False
         finally:
             self._delivering = False
         if self._late:

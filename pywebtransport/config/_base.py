@@ -525,7 +525,7 @@ def _not_fields(key: str, value: Any) -> ConfigurationError:
     return invalid_config(
         key=key,
         value=value,
-        reason=f"{type(value).__name__} is not a dictionary of field names and values",
+        reason=f"expected a dictionary of field names and values, not a {type(value).__name__}",
     )
 
 

@@ -84,7 +84,7 @@ def check_targets(targets: Any) -> list[tuple[str, int]]:
         ConfigurationError: It is not a list of such pairs.
     """
     if not isinstance(targets, list | tuple):
-        raise invalid_config(key="targets", value=targets, reason="expected (host, port) pairs")
+        raise invalid_config(key="targets", value=targets, reason="expected a list of (host, port)")
     pairs = []
     for target in targets:
         if not isinstance(target, list | tuple) or len(target) != 2:

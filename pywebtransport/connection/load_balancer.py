@@ -107,12 +107,16 @@ class ConnectionLoadBalancer(AsyncContext):
         health_check_timeout = check_seconds("health_check_timeout", health_check_timeout)
         targets = check_targets(targets)
         if not targets:
-            raise invalid_config(key="targets", value=targets, reason="expected at least one")
+            raise invalid_config(
+                key="targets", value=targets, reason="expected at least one (host, port)"
+            )
         self._targets: dict[tuple[str, int], _Target] = {}
         for host, port in targets:
             if (host, port) in self._targets:
                 raise invalid_config(
-                    key="targets", value=host_and_port(host, port), reason="it is named twice"
+                    key="targets",
+                    value=host_and_port(host, port),
+                    reason="expected different servers; it is named twice",
                 )
             self._targets[host, port] = _Target(len(self._targets), host, port)
         self._interval = health_check_interval
@@ -339,7 +343,7 @@ class ConnectionLoadBalancer(AsyncContext):
             targets = [target for target in targets if target.weight]
             if not targets:
                 raise invalid_config(
-                    key="weight", value=0, reason="at least one server needs more than 0"
+                    key="weight", value=0, reason="expected more than 0 for at least one server"
                 )
         available = [target for target in targets if target.failure is None]
         failed = [target for target in targets if target.failure is not None]

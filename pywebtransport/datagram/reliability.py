@@ -19,7 +19,6 @@ from ..exceptions import (
 from ..utils import _clock as clock
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._gates import ONLY, Gates, TooLate
-from ..utils._turns import Turns
 from ..utils._waiters import Waiters
 from ._reliable_frames import (
     INITIAL_LIMIT,
@@ -328,7 +327,7 @@ class DatagramReliabilityLayer:
 
     async def _read(self) -> None:
         """Frames from the transport, as long as there are any."""
-        turns = Turns.of()
+        turns = self._transport.session.turns
         try:
             while self._over is None:
                 # What is here already is taken without a wait, and may be much.

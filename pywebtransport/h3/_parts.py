@@ -58,6 +58,7 @@ class Connection(Protocol):
     requests: dict[int, Any]  # RequestStream
     tunnels: dict[int, Any]  # H3Tunnel
     arrivals: Any  # Arrivals
+    loss: Exception | None
 
     @property
     def is_closed(self) -> bool: ...

@@ -504,6 +504,7 @@ class H3Session:
 
         Raises:
             SessionError: the session is closed.
+            ConnectionError: the connection is closed.
         """
         if self.state is _CLOSED:
             raise self._error("the session is closed")
@@ -738,6 +739,7 @@ class H3Session:
             ConfigurationError: the code is outside its range.
         """
         error_codes.check_code(code)
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         reason = cut_reason(reason).decode()
@@ -764,6 +766,7 @@ class H3Session:
                 section 4.1.1 both for a client that cancels a request and for a server that
                 abandons an answer.
         """
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         if self._request is not None:
@@ -811,6 +814,11 @@ class H3Session:
         if error is None:
             error = SessionError("the connection was closed")
         self._lost(error, remote=bool(getattr(error, "remote", None)))
+
+    def tell_loss(self) -> None:
+        """Report the loss of the connection now, if that was left to a later turn."""
+        if self._connection.loss is not None:
+            self.connection_lost(self._connection.loss)
 
     def _closed_by_peer(self, code: int, reason: str) -> None:
         request = self._request

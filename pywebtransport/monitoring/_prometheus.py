@@ -122,7 +122,11 @@ class Metrics:
         """
         self._core = require("prometheus_client.core", extra="prometheus")
         if not sources:
-            raise invalid_config(key="sources", value=sources, reason="expected at least one")
+            raise invalid_config(
+                key="sources",
+                value=sources,
+                reason="expected at least one WebTransportServer, ServerApp or WebTransportClient",
+            )
         for source in sources:
             check_instance("sources", source, WebTransportServer, ServerApp, WebTransportClient)
         check_text("namespace", namespace)

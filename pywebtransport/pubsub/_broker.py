@@ -36,7 +36,7 @@ from ..utils._logs import SHARED_BURST, BoundedLog
 from ..utils._rounds import Round, Rounds
 from ..utils._stuck import LAST_WORDS, end_tasks, run_within
 from ..utils._text import printable
-from ..utils._turns import Turns, for_each
+from ..utils._turns import for_each
 from ._delivery import Delivery
 from ._exceptions import (
     PubSubError,
@@ -621,7 +621,7 @@ class _Client:
     def end(self) -> None:
         """Forget everything about the session, over several turns if it has many subscriptions."""
         self._ended = True
-        for_each(Turns.of(), tuple(self.subscriptions.values()), Delivery.end)
+        for_each(self.session.turns, tuple(self.subscriptions.values()), Delivery.end)
 
     def _settle(self) -> None:
         """Release the room of bytes that have left the streams."""

@@ -26,7 +26,6 @@ from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils._checks import check_callable, check_instance, check_integer
 from ..utils._closing import AsyncCloseable
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ._exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from ._messages import (
     PUBLISH,
@@ -102,7 +101,11 @@ class PubSubManager(AsyncCloseable):
             check_instance("rpc", rpc, RpcManager)
         if rpc is None:
             if session is None:
-                raise ConfigurationError("PubSubManager needs a session or an RpcManager")
+                raise invalid_config(
+                    key="session",
+                    value=None,
+                    reason="PubSubManager needs a session or an RpcManager",
+                )
             rpc = RpcManager(
                 session, serializer=serializer, max_message_size=max_message_size + CALL_ROOM
             )
@@ -378,7 +381,7 @@ class PubSubManager(AsyncCloseable):
 
     async def _read_streams(self) -> None:
         """Pass each stream of the broker to its subscription."""
-        turns = Turns.of()
+        turns = self._session.turns
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,

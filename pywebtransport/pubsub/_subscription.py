@@ -23,7 +23,6 @@ from ..utils._closing import AsyncCloseable
 from ..utils._failures import log_application_error
 from ..utils._gates import ONLY, Gates
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ._exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from ._messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from ._queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
@@ -176,7 +175,7 @@ class Subscription(AsyncCloseable):
             )
         self._asked += 1
         if self._asked % _STEP == 0:
-            await Turns.of().pause()
+            await self._manager.session.turns.pause()
         taken = None if self._takers else self._take()
         if taken is None:
             taken = await self._takers.wait(ONLY, self, self._take)
@@ -241,7 +240,7 @@ class Subscription(AsyncCloseable):
             while (received := await _next(structured)) is not None:
                 count += 1
                 if count % _STEP == 0:
-                    await Turns.of().pause()
+                    await self._manager.session.turns.pause()
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
                     self._dropped_there = self._manager.codec.decode(type_id, payload).total
@@ -289,10 +288,11 @@ class Subscription(AsyncCloseable):
         self._takers.open(ONLY)
 
     async def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
-        message = await self._manager.codec.decode_in_turns(type_id, payload)
+        turns = self._manager.session.turns
+        message = await self._manager.codec.decode_in_turns(type_id, payload, turns=turns)
         if isinstance(message, PubSubMessage):
             if self._data_type is not None:
-                message.data = await rebuild_in_turns(message.data, self._data_type)
+                message.data = await rebuild_in_turns(message.data, self._data_type, turns)
             return message
         raise SerializationError(
             f"the broker sent a {type(message).__name__} instead of a message", remote=True

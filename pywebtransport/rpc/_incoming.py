@@ -26,7 +26,6 @@ from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._tasks import cancel_in_turns, is_being_cancelled
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ..utils._waiters import Waiters
 from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from ._exceptions import MethodNotFoundError, RpcError, RpcErrorCode
@@ -106,7 +105,7 @@ class IncomingCalls:
 
     async def _accept(self) -> None:
         """Take streams while there are slots for them."""
-        turns = Turns.of()
+        turns = self.session.turns
         async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
@@ -129,7 +128,8 @@ class IncomingCalls:
         """The session has ended: cancel all handlers, whose answers nobody will receive."""
         # A handler that closes its session continues after that.
         current = asyncio.current_task()
-        cancel_in_turns(task for task in self.tasks if task is not current)
+        tasks = (task for task in self.tasks if task is not current)
+        cancel_in_turns(tasks, self.session.turns)
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
         # Of a session that ends all streams are over; that is the above's business.
@@ -141,13 +141,13 @@ class IncomingCalls:
         structured = self._structure(stream)
         try:
             if len(self.tasks) > _FEW:
-                await Turns.of().pause()
+                await self.session.turns.pause()
             # What the request became is in memory until it is answered.
             with Holding(self.session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be, too
-                        await Turns.of().pause()
+                        await self.session.turns.pause()
                     await self._reply(structured, method, answer)
             await stream.close()
             # By now the FIN of the request was read, or the peer broke the protocol.
@@ -248,7 +248,7 @@ class IncomingCalls:
         method = self.methods.get(call.method)
         if method is None:
             raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
-        return await method(call.params, call.named_params)
+        return await method(call.params, call.named_params, self.session.turns)
 
     async def _reply(
         self, structured: StructuredStream[Any], method: str, answer: Result | Failure

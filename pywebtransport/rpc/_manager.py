@@ -228,7 +228,9 @@ class RpcManager(AsyncCloseable):
             raise invalid_config(key="name", value=chosen, reason=error.message) from None
         assert isinstance(chosen, str)
         if chosen in self._incoming.methods:
-            raise invalid_config(key="name", value=chosen, reason="it is registered already")
+            raise invalid_config(
+                key="name", value=chosen, reason="expected a new name; it is registered already"
+            )
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
 
@@ -466,7 +468,9 @@ class RpcManager(AsyncCloseable):
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else await rebuild_in_turns(value, result_type)
+        if result_type is None:
+            return value
+        return await rebuild_in_turns(value, result_type, self._session.turns)
 
     def _slot_wanted(self) -> str:
         before = self._outgoing_slots.waiting

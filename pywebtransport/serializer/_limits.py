@@ -177,12 +177,13 @@ def _outside_strings(data: bytes) -> bytes:
     return b"".join(text.replace(b'""', b"").split(b'"')[::2])
 
 
-def too_many_items(items: int | None, max_items: int) -> SerializationError:
+def too_many_items(items: int | None, max_items: int, note: str = "") -> SerializationError:
     """The error for a message that would become too much.
 
     Args:
         items: How many it has, with containers weighted; None: the scan stopped early.
         max_items: The limit.
+        note: What else counts as several of them, if that is why.
     """
     details = {"max_items": max_items}
     if items is not None:
@@ -190,7 +191,7 @@ def too_many_items(items: int | None, max_items: int) -> SerializationError:
     found = "" if items is None else f"{items} items, "
     return SerializationError(
         f"the message has {found}more than max_items={max_items} "
-        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME})",
+        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME}{note})",
         details=details,
     )
 

@@ -147,19 +147,30 @@ class MessageCodec:
         """Bytes that a message takes in memory once it is decoded, at most, as far as known."""
         return _GROWTH * len(payload) if self._size is None else self._size(payload)
 
-    async def decoded_size_in_turns(self, payload: bytes) -> int:
+    async def decoded_size_in_turns(self, payload: bytes, turns: Turns | None = None) -> int:
         """As ``decoded_size``; a large message waits for its turn even for that.
+
+        Args:
+            payload: The message.
+            turns: Of the peer that sent it.
 
         Cancellation: safe.
         """
         if len(payload) <= PIECE:
             return self.decoded_size(payload)
-        await Turns.of().pause()
+        turns = turns or Turns.of()
+        await turns.pause()
         if self._own is None:
             return self.decoded_size(payload)
-        return await _in_turns(self._own._size_steps(payload))
+        return await _in_turns(self._own._size_steps(payload), turns)
 
-    async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
+    async def decode_in_turns(
+        self,
+        type_id: int,
+        payload: bytes,
+        memory: int | None = None,
+        turns: Turns | None = None,
+    ) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.
 
         It is looked at, and objects of an application's classes are made, a slice of a turn at
@@ -169,21 +180,22 @@ class MessageCodec:
             type_id: What the message is.
             payload: Its bytes.
             memory: Its ``decoded_size``, if that is known.
+            turns: Of the peer that sent it.
 
         Cancellation: safe; the message is lost.
         """
         if (self.decoded_size(payload) if memory is None else memory) <= _QUICK:
             return self.decode(type_id, payload)
-        turns = Turns.of()
+        turns = turns or Turns.of()
         await turns.pause()
         cls = self._types.get(type_id)
         if cls is None or self._own is None:
             with _uninterrupted(turns):
                 return self.decode(type_id, payload)
         try:
-            plain = await _in_turns(self._own._plain_steps(payload))
+            plain = await _in_turns(self._own._plain_steps(payload), turns)
             await turns.pause()
-            return await rebuild_in_turns(plain, cls)
+            return await rebuild_in_turns(plain, cls, turns)
         except SerializationError as error:
             error.details["type_id"] = type_id
             raise
@@ -193,12 +205,11 @@ class MessageCodec:
         return type_id in self._types
 
 
-async def _in_turns(steps: Generator[None, None, _T]) -> _T:
+async def _in_turns(steps: Generator[None, None, _T], turns: Turns) -> _T:
     """Take steps, with pauses when the slice of a turn is used up.
 
     Cancellation: safe; the rest is not done.
     """
-    turns = Turns.of()
     while True:
         try:
             with _uninterrupted(turns):

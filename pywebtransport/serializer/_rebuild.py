@@ -104,14 +104,19 @@ def rebuild(value: Any, obj_type: Any) -> Any:
         raise _too_deep_for(obj_type, error) from error
 
 
-async def rebuild_in_turns(value: Any, obj_type: Any) -> Any:
+async def rebuild_in_turns(value: Any, obj_type: Any, turns: Turns | None = None) -> Any:
     """As ``rebuild``; a slice of the event loop's turn at a time, for what may be large.
+
+    Args:
+        value: What the parser made.
+        obj_type: What it shall become.
+        turns: Of the peer that sent it.
 
     Cancellation: safe.
     """
     convert = converter(obj_type)
     try:
-        return await _in_turns(convert, value, Turns.of())
+        return await _in_turns(convert, value, turns or Turns.of())
     except MismatchError as mismatch:
         raise _misfit(obj_type, mismatch) from mismatch.original
     except RecursionError as error:

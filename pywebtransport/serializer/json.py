@@ -28,7 +28,13 @@ from ._limits import (
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._protocol import Serializer
 from ._rebuild import rebuild
-from ._scan import half_pair_steps, has_long_integer, json_scan_steps, large_number_steps
+from ._scan import (
+    half_pair_steps,
+    hard_number_steps,
+    has_long_integer,
+    json_scan_steps,
+    large_number_steps,
+)
 from ._write import record_to_plain, refused
 
 __all__ = ["JSONSerializer"]
@@ -71,8 +77,10 @@ class JSONSerializer(Serializer):
             max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
             max_items: Most values in one message, both ways; an array or object counts as four,
                 the name of a member as two, and in a text of 64 KiB or more an integer of N digits,
-                128 or more, as N * N / 8192. A message at the limit takes some milliseconds, in
-                which the event loop does nothing else.
+                128 or more, as N * N / 8192. In such a text, if the standard library reads it
+                (no other parser is installed, or there is an integer of 19 digits or more), a
+                number with an exponent of three digits counts as eight. A message at the limit
+                takes some milliseconds, in which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
                 permits NaN and Infinity both ways, which is not JSON.
@@ -180,6 +188,8 @@ class JSONSerializer(Serializer):
         try:
             if quick is not None and not is_long:
                 return quick(data)
+            if len(data) >= _LARGE:
+                yield from hard_number_steps(data, self._max_items)
             is_large = yield from large_number_steps(data)
             # With many floats, one call for each would take too long without a pause.
             many = is_large and sum(map(data.count, (b".", b"e", b"E"))) > _MANY_FLOATS

@@ -352,7 +352,9 @@ class ServerApp(AsyncContext):
         check_where(host, port, sockets)
         if loop_factory is not None and not callable(loop_factory):
             raise invalid_config(
-                key="loop_factory", value=loop_factory, reason="expected uvloop.new_event_loop"
+                key="loop_factory",
+                value=loop_factory,
+                reason="expected a function that makes event loops, such as uvloop.new_event_loop",
             )
         if kwargs:
             self._server.configure(self._server.config.update(**kwargs))

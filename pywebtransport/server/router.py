@@ -73,7 +73,8 @@ class RequestRouter:
                 in requests: ``/café`` and ``/caf%C3%A9`` are the same path. Only ``%2F``
                 is not ``/``. It may have placeholders, one per segment: ``/room/{name}``
                 and ``/item-{number:int}``; the types are str, int, float, uuid and path,
-                which takes the rest of the path. Their values are in
+                which takes the rest of the path. A number has at most 39 digits, and as
+                many after the point; another path is not found. The values are in
                 ``session.path_params``, decoded. Of several routes that match, text comes
                 before a placeholder, and a placeholder with a type before one without.
             handler: ``async def handler(session)``.

@@ -28,6 +28,7 @@ from ..exceptions import (
 )
 from ..session import SessionManager, WebTransportSession
 from ..utils._certificates import certificate_hash
+from ..utils._checks import check_instance
 from ..utils._home import HomeLoop
 from ..utils._logs import apply_log_level
 from ..utils._networks import AddressCounts, client_network
@@ -169,7 +170,8 @@ class WebTransportServer(EventEmitter):
     def certificate_hash(self) -> bytes:
         """SHA-256 hash of the certificate in ``certfile``, for ``server_certificate_hashes``.
 
-        The file is read each time.
+        While the server listens, it is the one that the server has loaded: it follows
+        ``reload_certificates``, not the file.
 
         Raises:
             ServerError: The configuration names no certificate.
@@ -177,7 +179,8 @@ class WebTransportServer(EventEmitter):
         """
         if not self._config.certfile:
             raise ServerError("the server has no certificate: certfile is not set")
-        return certificate_hash(self._config.certfile)
+        loaded = None if self._certificates is None else self._certificates.hash
+        return certificate_hash(self._config.certfile) if loaded is None else loaded
 
     @property
     def connections(self) -> tuple[WebTransportConnection, ...]:
@@ -556,6 +559,7 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is not None:
             raise ServerError("the server listens already; configure it before")
+        check_instance("config", config, ServerConfig)
         config.validate()
         apply_log_level(config.log_level)
         self._config = config
@@ -790,8 +794,8 @@ def check_server_config(config: Any) -> None:
     Raises:
         ConfigurationError: It is something else.
     """
-    if config is not None and not isinstance(config, ServerConfig):
-        raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
+    if config is not None:
+        check_instance("config", config, ServerConfig)
 
 
 def check_drain(drain_timeout: Any, spread: Any) -> None:

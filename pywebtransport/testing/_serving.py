@@ -13,8 +13,7 @@ from ..config import ClientConfig, ServerConfig
 from ..constants import SHARED_SECRET_SIZE
 from ..exceptions import invalid_config
 from ..server import ServerApp
-from ..utils._checks import check_callable, check_instance
-from ..utils._hosts import host_and_port
+from ..utils._checks import check_callable, check_instance, check_text
 from ._certificates import Certificate, default_certificate
 from ._network import Network
 
@@ -47,11 +46,12 @@ class Served:
         self.certificate = certificate
         self.host, self.port = address
         self.network = network
+        self._url = app.server.url.removesuffix("/")
 
     @property
     def url(self) -> str:
-        """``https://127.0.0.1:54321``; add the path."""
-        return f"https://{host_and_port(self.host, self.port)}"
+        """``https://127.0.0.1:54321``, with the host that ``serve`` was given; add the path."""
+        return self._url
 
     @property
     def certificate_hash(self) -> bytes:
@@ -64,7 +64,12 @@ class Served:
         Args:
             config: What else it says; one with ``ca_certs`` or ``server_certificate_hashes`` of
                 its own trusts those.
+
+        Raises:
+            ConfigurationError: ``config`` is not a ``ClientConfig``.
         """
+        if config is not None:
+            check_instance("config", config, ClientConfig)
         config = ClientConfig() if config is None else config
         fields: dict[str, Any] = {"network": self.network}
         if config.ca_certs is None and not config.server_certificate_hashes:
@@ -113,6 +118,8 @@ async def serve(
 
     Cancellation: safe; the server is closed.
     """
+    if certificate is not None:
+        check_instance("certificate", certificate, Certificate)
     app = _app(target, config)
     settings = app.server.config
     fields: dict[str, Any] = {"network": settings.network if network is None else network}
@@ -153,7 +160,7 @@ async def session_pair(
 
     Args:
         network: Default: one without faults and with a delay of a millisecond.
-        path: Path of the session, which may have a query.
+        path: Path of the session, which begins with a slash and may have a query.
         headers: Header fields of the request.
         client_config: Configuration of the client.
         server_config: Configuration of the server.
@@ -167,6 +174,13 @@ async def session_pair(
     if network is None:
         network = Network()
     check_instance("network", network, Network)
+    check_text("path", path)
+    if not path.startswith("/"):
+        raise invalid_config(key="path", value=path, reason="expected a slash at its beginning")
+    if client_config is not None:
+        check_instance("client_config", client_config, ClientConfig)
+    if server_config is not None:
+        check_instance("server_config", server_config, ServerConfig)
     arrived: asyncio.Future[WebTransportSession] = asyncio.get_running_loop().create_future()
 
     async def accepted(session: WebTransportSession) -> None:

@@ -170,6 +170,7 @@ class Lender(Generic[KeyT, ItemT]):
                     operation=f"wait for a pooled {self._noun}",
                 )
             try:
+                self.require_open()  # it may have been closed meanwhile
                 item = self._take_idle(shelf, reuse) or await self._create(shelf, create)
             except BaseException:
                 shelf.slots.release()

@@ -31,13 +31,17 @@ __all__ = [
 T = TypeVar("T")
 
 
-def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]]) -> None:
+def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]], turns: Turns | None = None) -> None:
     """Cancel tasks; if they are many, some in each turn of the running event loop.
 
     Each runs a step when it is cancelled; without this, all tasks of a peer's streams would do so
     in one turn.
+
+    Args:
+        tasks: Those to cancel.
+        turns: Of the peer whose tasks they are; by default those of the running event loop.
     """
-    turns = Turns.of()
+    turns = turns or Turns.of()
 
     def cancel(task: asyncio.Task[Any]) -> None:
         if not task.done():

@@ -249,6 +249,29 @@ async def test_a_development_certificate_on_this_machine(host: str | None) -> No
     assert not directory.exists()
 
 
+async def test_a_server_that_was_awaited_listens_until_it_is_closed() -> None:
+    server = await serve(echo, "localhost", 0)
+    directory = Path(server.config.certfile).parent
+    assert server.is_serving
+    session = await connect(server.url, server_certificate_hashes=[server.certificate_hash])
+    await session.datagrams.send(b"hello")
+    assert await session.datagrams.receive() == b"hello"
+    await session.close()
+    assert directory.exists()
+    await server.close()
+    assert not server.is_serving
+    assert not directory.exists()
+    await server.close()
+
+
+async def test_a_server_that_was_awaited_can_be_used_in_a_block(certs: Certificates) -> None:
+    async with await serve(echo, "localhost", 0, **certs.self_signed.files) as server:
+        with pytest.raises(ServerError) as caught:
+            await serve(echo, "localhost", server.port, **certs.self_signed.files)
+        assert caught.value.details["errno"] == errno.EADDRINUSE
+    assert not server.is_serving
+
+
 async def test_a_development_certificate_is_gone_after_a_failure() -> None:
     made: list[Path] = []
 

@@ -1,4 +1,4 @@
-"""Python's warning about a ``connect()`` that was forgotten names the function that was called."""
+"""Python's warning about a call that was not awaited names the function that was called."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from pywebtransport import WebTransportClient, connect
+from pywebtransport import WebTransportClient, connect, serve
 from pywebtransport.client import WebTransportProxy
 
 _URL = "https://localhost/"
+
+
+async def _handle(session: object) -> None:
+    """Never called."""
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,7 @@ _URL = "https://localhost/"
         (lambda: connect(_URL), "connect"),
         (lambda: WebTransportClient().connect(_URL), "WebTransportClient.connect"),
         (lambda: WebTransportProxy(_URL).connect(_URL), "WebTransportProxy.connect"),
+        (lambda: serve(_handle, "localhost", 0), "serve"),
     ],
 )
 def test_forgotten_connect_is_named(call: Callable[[], Any], name: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pywebtransport.exceptions import ConnectionError
 from pywebtransport.h3._capsules import encode_close, encode_number
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
@@ -187,6 +188,26 @@ def test_the_end_of_a_connection_with_many_sessions_takes_many_turns() -> None:
     assert all(len(events.names()) == 1 for events in sessions)
     assert bed.h3.sessions == {}
     assert bed.clock.pending == 0
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_session_that_is_not_told_yet_of_a_loss_does_not_end_cleanly(how: str) -> None:
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    sessions = [bed.session()[1] for _ in range(100)]
+    bed.turns.slice = 2
+    error = ConnectionError("gone", error_code=0x107, reason="overloaded", remote=True)
+    bed.h3.connection_closed(error)
+    waiting = next(s for s in bed.events.requested if "closed" not in recorder(s).names())
+    if how == "close":
+        waiting.close(3, "me, too")
+    else:
+        waiting.abort()
+    assert recorder(waiting).closed == (None, "overloaded", True)
+    with pytest.raises(ConnectionError) as caught:
+        bed.h3.check_can_request()
+    assert caught.value is error
+    bed.clock.advance(0)
+    assert all(events.names().count("closed") == 1 for events in sessions)
 
 
 @BOTH
