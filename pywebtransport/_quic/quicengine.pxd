@@ -60,6 +60,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t keep_alive
         uint64_t initial_max_data
         uint64_t initial_max_stream_data
+        uint64_t max_unread_data
         uint64_t max_data_window
         uint64_t max_stream_window
         uint64_t max_streams_bidi
@@ -179,6 +180,8 @@ cdef extern from "engine/quicengine.h" nogil:
                                const sockaddr *local, socklen_t local_len,
                                const sockaddr *remote, socklen_t remote_len, unsigned ecn,
                                const uint8_t *data, size_t n) noexcept
+        uint64_t (*memory_left)(void *eu) noexcept
+        void (*library_memory)(void *eu, int64_t change) noexcept
         void (*keylog_line)(void *eu, const char *line) noexcept
         void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t n,
                           int fin) noexcept
@@ -327,6 +330,7 @@ cdef extern from "engine/quicengine.h":
     uint64_t qe_conn_streams_left(const qe_conn *c, int uni)
     void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n)
     void qe_conn_consume(qe_conn *c, uint64_t n)
+    uint64_t qe_conn_held(const qe_conn *c)
     size_t qe_conn_max_datagram_size(const qe_conn *c)
     int qe_conn_send_datagram(qe_conn *c, qe_group *group, const uint8_t *prefix, size_t prefix_len,
                               const uint8_t *data, size_t n, int priority, qe_tstamp deadline)

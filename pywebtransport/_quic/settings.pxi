@@ -58,6 +58,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.initial_max_data = _u64(name, value)
     elif name == "initial_max_stream_data":
         s.initial_max_stream_data = _u64(name, value)
+    elif name == "max_unread_data":
+        s.max_unread_data = _u64(name, value)
     elif name == "max_data_window":
         s.max_data_window = _u64(name, value)
     elif name == "max_stream_window":

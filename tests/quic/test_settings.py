@@ -17,6 +17,7 @@ GOOD: dict[str, list[Any]] = {
     "keep_alive": [0, 10**9],
     "initial_max_data": [100_000, 1 << 30],
     "initial_max_stream_data": [10_000, 1 << 26],
+    "max_unread_data": [0, 1 << 30],
     "max_data_window": [1 << 30],
     "max_stream_window": [1 << 30],
     "max_streams_bidi": [0, 1, 10_000],

@@ -120,6 +120,7 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"handshake_timeout", s->handshake_timeout > 0},
       {"initial_max_data", s->initial_max_data <= QE_MAX_VARINT},
       {"initial_max_stream_data", s->initial_max_stream_data <= QE_MAX_VARINT},
+      {"max_unread_data", s->max_unread_data <= QE_MAX_VARINT},
       {"max_data_window",
        s->max_data_window >= s->initial_max_data && s->max_data_window <= QE_MAX_VARINT},
       {"max_stream_window",
