@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from .._quic import held_by_connections, library_bytes, unread_bytes
+from .._quic import QuicConnection, held_by_connections, library_bytes, unread_bytes
 from ..constants import ErrorCodes
 from ..utils._budget import ByteBudget
 from ..utils._logs import shared_log
 from ..utils._networks import client_network
+from ..utils._turns import SLICE
 from ..utils._waiters import running_loop
 from .driver import Driver
 
@@ -70,16 +72,9 @@ class Pressure:
         return self.total >= self._budget.limit
 
     def full(self) -> None:
-        """Nothing is left: look at the connections when their readers had their turn."""
-        self._look(self._budget.limit)
-
-    def _look(self, most: int) -> None:
-        loop = running_loop()
-        if loop is None or loop in self._looking:
-            return  # between two runs of the loop: the next turn asks again
-        self._looking.add(loop)
-        delay = max(0.0, self._next_look - time.monotonic())
-        loop.call_later(delay, self._relieve, loop, most)
+        """Nothing is left after a turn; called for each turn while this is so."""
+        if time.monotonic() >= self._next_look:
+            self._look(self._budget.limit)
 
     def refused(self) -> None:
         """Data was refused for lack of room; connections are closed if that goes on."""
@@ -87,7 +82,7 @@ class Pressure:
         if now - self._refused_at > _PATIENCE:
             self._refused_since = now
         self._refused_at = now
-        if now - self._refused_since >= _PATIENCE:
+        if now - self._refused_since >= _PATIENCE and now >= self._next_look:
             self._look(self._budget.limit - self._budget.limit // _MARGIN)
 
     def makes_room(self) -> bool:
@@ -96,40 +91,55 @@ class Pressure:
             return True
         if time.monotonic() >= self._next_look:
             self._helps = bool(self._candidates())
-        self.full()
+            if self._helps:
+                self._look(self._budget.limit)
         return self._helps
 
-    def _candidates(self) -> list[list[_Holder]]:
-        """Connections that hold more than an equal share of the limit, by network, in order."""
+    def _look(self, most: int) -> None:
+        """Look at the connections when their readers had their turn."""
+        loop = running_loop()
+        if loop is not None and loop not in self._looking:
+            self._looking.add(loop)
+            loop.call_soon(self._relieve, loop, most)
+
+    def _candidates(self) -> list[_Network]:
+        """Return a heap of the networks with connections that hold more than an equal share."""
         started = time.monotonic()
         connections = held_by_connections()
         share = self._budget.limit // (len(connections) + 1)
-        found: dict[str, list[_Holder]] = {}
+        found: dict[str, _Network] = {}
         for quic, held in connections:
             owner = quic.handler.owner if isinstance(quic.handler, Driver) else None
             if owner is None or owner._endpoint is None:
                 continue
             held += owner.memory_budget.used
             if held > share:
-                network = owner.client_network or client_network(quic.remote_address[0])
-                found.setdefault(network, []).append(_Holder(owner, owner._endpoint.loop, held))
+                name = _network_of(owner, quic)
+                found.setdefault(name, _Network()).add(owner, owner._endpoint.loop, held)
+        networks = list(found.values())
+        heapq.heapify(networks)
         ended = time.monotonic()
         self._next_look = ended + max(_PAUSE, _SHARE * (ended - started))
-        return [sorted(holders, key=_held) for holders in found.values()]
+        return networks
 
     def _relieve(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         """Close connections until less than ``most`` bytes are held."""
         self._looking.discard(loop)
-        if self.total < most:
-            return
-        networks = self._candidates()
-        self._helps = bool(networks)
+        if self.total >= most:
+            networks = self._candidates()
+            self._helps = bool(networks)
+            self._close(loop, networks, most)
+
+    def _close(self, loop: asyncio.AbstractEventLoop, networks: list[_Network], most: int) -> None:
+        """Close connections, some in each turn of the loop."""
+        end = time.monotonic() + SLICE
         elsewhere = 0  # held by connections that another thread closes
         while networks and self.total - elsewhere >= most:
-            holders = max(networks, key=_held_together)
-            holder = holders.pop()
-            if not holders:
-                networks.remove(holders)
+            holder = networks[0].take()
+            if networks[0].held:
+                heapq.heapreplace(networks, networks[0])
+            else:
+                heapq.heappop(networks)
             self._tell(holder)
             if holder.loop is loop:
                 _shed(holder.connection)
@@ -137,6 +147,9 @@ class Pressure:
                 elsewhere += holder.held
                 with suppress(RuntimeError):  # it is closed
                     holder.loop.call_soon_threadsafe(_shed, holder.connection)
+            if time.monotonic() >= end:
+                loop.call_soon(self._close, loop, networks, most)
+                return
 
     def _tell(self, holder: _Holder) -> None:
         self.closed += 1
@@ -164,13 +177,39 @@ class _Holder:
         self.loop = loop
         self.held = held
 
+    def __lt__(self, other: _Holder) -> bool:
+        return self.held > other.held
 
-def _held(holder: _Holder) -> int:
-    return holder.held
+
+class _Network:
+    """The connections of a client address; those that together hold the most come first."""
+
+    __slots__ = ("_holders", "held")
+
+    def __init__(self) -> None:
+        self._holders: list[_Holder] = []
+        self.held = 0
+
+    def __lt__(self, other: _Network) -> bool:
+        return self.held > other.held
+
+    def add(
+        self, connection: WebTransportConnection, loop: asyncio.AbstractEventLoop, held: int
+    ) -> None:
+        heapq.heappush(self._holders, _Holder(connection, loop, held))
+        self.held += held
+
+    def take(self) -> _Holder:
+        """Remove the connection that holds the most."""
+        holder = heapq.heappop(self._holders)
+        self.held -= holder.held
+        return holder
 
 
-def _held_together(holders: list[_Holder]) -> int:
-    return sum(map(_held, holders))
+def _network_of(connection: WebTransportConnection, quic: QuicConnection) -> str:
+    """Return the network of the peer; servers have one, too."""
+    address = quic.remote_address
+    return connection.client_network or ("" if address is None else client_network(address[0]))
 
 
 def _shed(connection: WebTransportConnection) -> None:
