@@ -275,3 +275,36 @@ async def test_no_connection_is_closed_for_what_others_hold(bed: Any) -> None:
         finally:
             PROCESS.give_back(PROCESS.limit)
         await it.client()
+
+
+async def test_streams_of_an_ended_session_are_freed_with_it(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Those that are complete stay for the application, but not longer than the session."""
+    kept: list[WebTransportSession] = []
+
+    async def keep(session: WebTransportSession) -> None:
+        if not kept:
+            kept.append(session)
+        await session.wait_closed()
+
+    before = held()
+    async with serving(keep, **SMALL) as served:
+        gc.disable()
+        try:
+            for _ in range(3):
+                async with WebTransportClient(config=client_config()) as client:
+                    session = await client.connect(served.url("/x"))
+                    streams = [await session.create_unidirectional_stream() for _ in range(10)]
+                    for stream in streams:
+                        await stream.write_all(bytes(SIZE))
+                    await asyncio.gather(*(stream.wait_acknowledged() for stream in streams))
+            await until(lambda: held() - before == 10 * SIZE)
+        finally:
+            gc.enable()
+        (ended,) = kept
+        async for arrived in ended.incoming_unidirectional_streams():
+            assert arrived.session is ended
+            assert len(await arrived.read_all()) == SIZE
+        assert held() == before
+        kept.clear()
