@@ -38,6 +38,9 @@ _EXTRA_UNI = 16
 # Initial credit of a connection for streams of HTTP/3, beside one stream that nobody reads.
 _CONTROL = 64 * 1024
 
+# Outgoing bytes of all streams of a connection above which writers wait earlier.
+_QUEUED = 16 * 1024 * 1024
+
 # Auto-tuning may increase the connection window by this factor.
 _AUTO_SCALE = 4
 
@@ -74,6 +77,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "max_datagram_frame_size": config.max_datagram_size,
         "datagram_queue_count": config.datagram_queue_size,
         "stream_write_low": write_low_water(config),
+        "max_queued_data": max(_QUEUED, 2 * config.write_buffer_limit),
         "pmtud": config.pmtud,
         "ecn": config.ecn,
         "cc": config.congestion_control_algorithm,

@@ -280,6 +280,8 @@ class QuicStream:
     @property
     def queued(self) -> int: ...  # accepted, not yet in a packet
     @property
+    def is_crowded(self) -> bool: ...  # the connection, or the endpoint, has too much queued
+    @property
     def unacked(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...

@@ -69,6 +69,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint32_t dgram_queue_count
         uint32_t dgram_queue_bytes
         uint32_t stream_write_low
+        uint64_t max_queued_data
         uint32_t max_tx_udp_payload_size
         int pmtud
         int known_mtu
@@ -352,6 +353,7 @@ cdef extern from "engine/quicengine.h":
     int64_t qe_stream_id(const qe_stream *s)
     int qe_stream_write(qe_stream *s, const uint8_t *data, size_t n, void *owner, int fin)
     size_t qe_stream_queued(const qe_stream *s)
+    int qe_stream_is_crowded(const qe_stream *s)
     size_t qe_stream_unacked(const qe_stream *s)
     int qe_stream_reset(qe_stream *s, uint64_t code)
     int qe_stream_stop_sending(qe_stream *s, uint64_t code)

@@ -336,7 +336,9 @@ class BaseConfig:
     connection together; further ones are refused or dropped likewise."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
-    """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
+    """Bytes written to one stream that may wait for the network; above this, ``write`` waits. All
+    streams of a connection share 16 MiB, or twice this value if that is more; then it waits
+    earlier."""
 
     network: PacketNetwork | None = field(default=None, repr=False)
     """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:

@@ -290,6 +290,53 @@ static void test_pieces_out_of_order_are_held(void) {
   CHECK_EQ(of_the_library, 0);
 }
 
+static uint64_t queued(const sim_conn *c) {
+  uint64_t sum = 0;
+  for (const sim_stream *st = c->streams; st != NULL; st = st->next) {
+    sum += st->s == NULL ? 0 : qe_stream_queued(st->s);
+  }
+  return sum;
+}
+
+/* Whatever becomes of them. */
+static void test_queued_bytes_of_all_streams_are_counted(void) {
+  enum { STREAMS = 8 };
+  sim s;
+  sim_conn *c, *srv;
+  sim_stream *st[STREAMS];
+  setup(&s, 9);
+  s.client.set.max_queued_data = 2 * MIB;
+  REQUIRE(start(&s, &c, &srv));
+  for (int i = 0; i < STREAMS; i++) {
+    st[i] = sim_open(c, 1);
+    REQUIRE(st[i] != NULL && sim_write(st[i], 300 * KIB, 64 * KIB, i == 0) == 0);
+    CHECK_EQ(c->c->queued_bytes, queued(c));
+    CHECK_EQ(qe_stream_is_crowded(st[i]->s), (i + 1) * 300 * KIB > 2 * MIB);
+  }
+  CHECK_EQ(queued(c), STREAMS * 300 * KIB);
+  sim_run(&s, QE_SECOND); /* as far as the credit goes */
+  CHECK_EQ(queued(c), STREAMS * 200 * KIB);
+  CHECK_EQ(c->c->queued_bytes, queued(c));
+  CHECK(!qe_stream_is_crowded(st[0]->s));
+  limit = MIB;
+  s.client.engine->cb.memory_left = memory_left;
+  CHECK(qe_stream_is_crowded(st[0]->s));
+  s.client.engine->cb.memory_left = NULL;
+  CHECK_EQ(qe_stream_reset(st[1]->s, 1), 0);
+  CHECK_EQ(c->c->queued_bytes, queued(c));
+  CHECK_EQ(qe_stream_stop_sending(sim_find(srv, st[2]->id)->s, 1), 0);
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(st[2]->stops, 1);
+  CHECK_EQ(queued(c), (STREAMS - 2) * 200 * KIB);
+  CHECK_EQ(c->c->queued_bytes, queued(c));
+  CHECK_EQ(s.client.engine->queued_bytes, queued(c));
+  qe_conn_close(c->c, 1, 0, NULL, 0);
+  sim_run(&s, QE_SECOND);
+  CHECK_EQ(c->closes, 1);
+  CHECK_EQ(s.client.engine->queued_bytes, 0);
+  sim_free(&s);
+}
+
 int main(void) {
   if (sim_global_init() != 0) {
     return 1;
@@ -302,6 +349,7 @@ int main(void) {
   RUN(test_little_credit_at_first_costs_no_time);
   RUN(test_a_slow_reader_gets_less_ahead_again);
   RUN(test_pieces_out_of_order_are_held);
+  RUN(test_queued_bytes_of_all_streams_are_counted);
   sim_global_free();
   return check_report();
 }

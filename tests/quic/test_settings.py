@@ -26,6 +26,7 @@ GOOD: dict[str, list[Any]] = {
     "datagram_queue_count": [1, 100_000],
     "datagram_queue_bytes": [100_000],
     "stream_write_low": [0, 1 << 20],
+    "max_queued_data": [0, 1 << 40],
     "max_tx_udp_payload_size": [1200, 1452],
     "pmtud": [0, 1, True],
     "known_mtu": [0, 1],

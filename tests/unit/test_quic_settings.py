@@ -39,3 +39,9 @@ def test_a_connection_begins_with_credit_for_one_stream(window: int) -> None:
     assert settings["initial_max_data"] == window + 64 * KIB
     small = ClientConfig(initial_max_data=1000, max_read_buffer_size=10_000)
     assert quic_settings(small)["initial_max_data"] == 20_000
+
+
+def test_all_streams_of_a_connection_share_a_write_buffer() -> None:
+    assert quic_settings(ClientConfig())["max_queued_data"] == 16 * MIB
+    config = ClientConfig(max_write_buffer_size=64 * MIB, max_stream_buffer_size=64 * MIB)
+    assert quic_settings(config)["max_queued_data"] == 128 * MIB

@@ -120,6 +120,7 @@ struct qe_conn {
 
   uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, and those read */
   qe_credit credit;
+  uint64_t queued_bytes; /* of all streams, not yet in a packet */
   qe_conn_counters stats;
 };
 

@@ -52,9 +52,10 @@ struct qe_engine {
   size_t sock_count;
   uintptr_t next_sock_id;
 
-  qe_chunk *released; /* pinned buffers to give back, copies to free */
-  unsigned upcalls;   /* depth */
-  qe_tstamp until;    /* see qe_engine_set_until */
+  uint64_t queued_bytes; /* of the streams of all connections */
+  qe_chunk *released;    /* pinned buffers to give back, copies to free */
+  unsigned upcalls;      /* depth */
+  qe_tstamp until;       /* see qe_engine_set_until */
   int stop_accepting;
   int dying;
 

@@ -110,6 +110,7 @@ typedef struct qe_settings {
   uint32_t dgram_queue_bytes;       /* and their bytes; default 1 MiB */
 
   uint32_t stream_write_low; /* see stream_writable; bytes, default 64 KiB */
+  uint64_t max_queued_data;  /* see qe_stream_is_crowded; bytes, default 16 MiB */
 
   uint32_t max_tx_udp_payload_size; /* 1200..65527; default 1452 */
   int pmtud;                        /* 1 */
@@ -534,6 +535,10 @@ qe_conn *qe_stream_conn(const qe_stream *s);
 int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, int fin);
 /* Bytes accepted but not yet put into a packet. */
 size_t qe_stream_queued(const qe_stream *s);
+/* The streams of the connection have more than settings.max_queued_data queued, or those of all
+ * connections more than memory_left: nobody should write to a stream with more than
+ * settings.stream_write_low queued. */
+int qe_stream_is_crowded(const qe_stream *s);
 /* Bytes accepted but not yet acknowledged (they occupy memory). */
 size_t qe_stream_unacked(const qe_stream *s);
 /* RESET_STREAM with code (<= QE_MAX_VARINT).  Unsent bytes beyond the reliable

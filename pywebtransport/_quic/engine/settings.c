@@ -90,6 +90,7 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->dgram_queue_count = 1024;
   s->dgram_queue_bytes = (uint32_t)MIB;
   s->stream_write_low = (uint32_t)(64 * KIB);
+  s->max_queued_data = 16 * MIB;
   s->max_tx_udp_payload_size = 1452;
   s->pmtud = 1;
   s->ecn = 1;

@@ -34,6 +34,8 @@ struct qe_stream {
   qe_group *group;
   uint64_t send_header, recv_header;
 
+  uint64_t counted; /* of the queued bytes, in the connection's sum */
+
   uint64_t in_flight_at; /* acknowledged bytes when the path was last looked at; or QE_NEVER */
 
   unsigned can_send : 1;
