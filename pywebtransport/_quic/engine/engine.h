@@ -52,12 +52,13 @@ struct qe_engine {
   size_t sock_count;
   uintptr_t next_sock_id;
 
-  uint64_t queued_bytes; /* of the streams of all connections */
-  qe_chunk *released;    /* pinned buffers to give back, copies to free */
-  unsigned upcalls;      /* depth */
-  qe_tstamp until;       /* see qe_engine_set_until */
+  qe_chunk *released; /* pinned buffers to give back, copies to free */
+  unsigned upcalls;   /* depth */
+  qe_tstamp until;    /* see qe_engine_set_until */
   int stop_accepting;
   int dying;
+
+  uint64_t queued_bytes; /* of the streams of all connections */
 
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
   qe_bucket refusals;  /* of these, the last two: they cost more, and take no reset's place */

@@ -22,6 +22,7 @@ struct qe_stream {
   qe_stream *held_next, **held_link;     /* among those that wait for one stream's end */
 
   qe_sendbuf out;
+  uint64_t counted; /* of its queued bytes, in the sum of the connection */
   uint64_t reliable_size;
   uint64_t reset_code, stop_code, peer_stop_code;
   qe_tstamp stop_deadline; /* after STOP_SENDING: wait for the peer's end until then */
@@ -33,8 +34,6 @@ struct qe_stream {
 
   qe_group *group;
   uint64_t send_header, recv_header;
-
-  uint64_t counted; /* of the queued bytes, in the connection's sum */
 
   uint64_t in_flight_at; /* acknowledged bytes when the path was last looked at; or QE_NEVER */
 
