@@ -150,8 +150,8 @@ async def test_many_connections_together_stay_below_the_limit(bed: Any) -> None:
         assert await ask(late, b"late") == b"late"
         while held() >= limit:  # the next turn but some milliseconds notices
             await it.settle(quiet)
-        # What arrives in a turn of the loop comes on top of it.
-        assert most <= 2 * limit
+        # Each may use up the credit that it had when the limit was reached.
+        assert most <= limit + len(hostile) * 128 * KIB
         assert process_figures()["closed"] > closed
         await until(lambda: any(map(was_closed, hostile)))
         assert not quiet.is_closed
