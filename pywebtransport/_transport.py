@@ -228,6 +228,10 @@ class Stream(Protocol):
         """Bytes accepted but not in a packet yet."""
 
     @property
+    def is_crowded(self) -> bool:
+        """All streams together have so much queued that each should be at its low-water mark."""
+
+    @property
     def unacked(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...

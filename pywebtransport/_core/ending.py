@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import ref
+from weakref import proxy, ref
 
 from .._states import EventType, SessionCloseInfo, SessionState
 from ..config import ServerConfig
@@ -161,10 +161,12 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
     if stream is None:
         return
     quic = stream._quic
-    if stream._arrival and not quic.fin_received:
-        # It was never accepted, so an incomplete stream is useless. Stream and session refer to
-        # each other, so its bytes would stay until the garbage collector runs.
-        quic.skip(quic.buffered)
+    if stream._arrival:
+        if not quic.fin_received:
+            quic.skip(quic.buffered)  # it was never accepted, and is incomplete
+        # The session keeps it, and its bytes, for whoever still accepts it. If both referred to
+        # each other, the bytes would stay until the garbage collector runs.
+        stream._session = proxy(stream._session)
     if stream._has_waiter():
         turns.woke()
         stream._wake()

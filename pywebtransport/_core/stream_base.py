@@ -258,7 +258,10 @@ class _StreamBase(EventEmitter):
         if self._done or self._error is not None:
             return
         session = self._session
-        if session._close_info is not None:
+        try:
+            if session._close_info is not None:
+                return
+        except ReferenceError:  # it ended, and was dropped before
             return
         quic = self._quic
         tag = quic.tag

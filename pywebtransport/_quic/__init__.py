@@ -22,8 +22,11 @@ try:
         QuicSocket,
         QuicStream,
         QuicTls,
+        held_by_connections,
+        library_bytes,
         live_objects,
         unread_bytes,
+        watch_memory,
     )
 except ImportError as error:
     raise explained(error) from error
@@ -46,8 +49,11 @@ __all__ = [
     "QuicTls",
     "SockAddr",
     "Waiter",
+    "held_by_connections",
+    "library_bytes",
     "live_objects",
     "unread_bytes",
+    "watch_memory",
 ]
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
@@ -280,6 +280,8 @@ class QuicStream:
     @property
     def queued(self) -> int: ...  # accepted, not yet in a packet
     @property
+    def is_crowded(self) -> bool: ...  # the connection, or the endpoint, has too much queued
+    @property
     def unacked(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...
@@ -318,8 +320,25 @@ class QuicStream:
         """The application is done: buffered bytes are dropped and credited. The peer gets credit
         for a new stream once both the engine and the application are done with this one."""
 
+class MemoryBudget(Protocol):
+    limit: int
+    used: int
+
+def watch_memory(budget: MemoryBudget | None, on_full: Callable[[], object] | None) -> None:
+    """Set the memory of the process: unread bytes and pieces out of order share its limit with
+    what is ``used``. Connections get credit for what is left. ``on_full`` is called after a turn,
+    if nothing is left."""
+
 def unread_bytes() -> int:
     """Bytes that all connections of the process received on streams and that nobody read yet."""
+
+def library_bytes() -> int:
+    """Bytes that the QUIC library holds for all connections beyond what each needs: mostly
+    pieces that arrived out of order."""
+
+def held_by_connections() -> list[tuple[QuicConnection, int]]:
+    """The open connections of all endpoints, whose handshake is done or which are ours, and the
+    bytes of both kinds that each holds."""
 
 def live_objects() -> dict[str, int]:
     """How many endpoints, sockets, connections, streams, groups exist (leak checks)."""

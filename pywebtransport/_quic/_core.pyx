@@ -8,6 +8,7 @@ One extension module, one file per class:
 - address.pxi     Python address tuples <-> sockaddr
 - settings.pxi    dict -> qe_settings, statistics -> dict
 - buffers.pxi     received bytes
+- memory.pxi      what all connections hold, and the limit
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
 
@@ -39,6 +40,7 @@ from pywebtransport._quic.quicengine cimport *
 import os as _os
 import warnings as _warnings
 from collections import deque as _deque
+from weakref import WeakValueDictionary as _WeakValueDictionary
 
 from pywebtransport import exceptions as _exc
 
@@ -69,6 +71,7 @@ include "errors.pxi"
 include "address.pxi"
 include "settings.pxi"
 include "buffers.pxi"
+include "memory.pxi"
 include "tls.pxi"
 include "sock.pxi"
 include "group.pxi"
@@ -77,10 +80,6 @@ include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
 include "deliver.pxi"
-
-
-def unread_bytes():
-    return _unread_bytes
 
 
 def live_objects():

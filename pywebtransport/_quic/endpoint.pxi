@@ -122,6 +122,7 @@ cdef class QuicEndpoint:
                     "it needs 1.23 or newer; leave it off", config_key="qlog", config_value=True)
             raise _error(rc, "creating the endpoint")
         self._schedule_flush = schedule_flush
+        _endpoints[id(self)] = self
 
     def __del__(self):
         # The engine is not freed here: that would call handlers out of the
@@ -446,6 +447,8 @@ cdef class QuicEndpoint:
         return False
 
     cdef int _after_turn(self) except -1:
+        if _unread_bytes + _library_bytes > LEAST_FULL:
+            _look_at_memory(self)
         if self._dirty or self._late or self._has_backlog:
             self._dirty = False
             if self._e != NULL:

@@ -190,6 +190,10 @@ cdef class QuicStream:
         return qe_stream_queued(self._c) if self._c != NULL else 0
 
     @property
+    def is_crowded(self):
+        return self._c != NULL and qe_stream_is_crowded(self._c) != 0
+
+    @property
     def unacked(self):
         return qe_stream_unacked(self._c) if self._c != NULL else 0
 

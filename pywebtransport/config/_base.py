@@ -249,8 +249,9 @@ class BaseConfig:
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send on all streams of one session together before the application
-    reads them. The window of the connection has the same initial size, or that of two full streams
-    if that is more. 0 means the default."""
+    reads them. A connection may hold as many unread bytes, or two full streams if that is more. It
+    begins with credit for ``flow_control_window_size`` and 64 KiB more, and gets more while bytes
+    arrive. 0 means the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one session, at most
@@ -307,8 +308,10 @@ class BaseConfig:
     max_memory: int | None = None
     """Bytes that all connections of the process together may hold on behalf of their
     peers: what counts for ``max_connection_memory``, and what was received on streams and
-    is not read yet. All clients and servers of a process share this limit, which is set when you
-    create one of them. None, the default, leaves it as it is, initially 1 GiB."""
+    is not read yet. Connections get less credit when little is left. Above the limit, those that
+    hold the most are closed with H3_EXCESSIVE_LOAD. All clients and servers of a process share this
+    limit, which is set when you create one of them. None, the default, leaves it as it is,
+    initially 1 GiB."""
 
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
     """Early arrivals kept for one session that is not established yet: up to this many streams, and
@@ -333,7 +336,9 @@ class BaseConfig:
     connection together; further ones are refused or dropped too."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
-    """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
+    """Bytes written to one stream that may wait for the network; above this, ``write`` waits. All
+    streams of a connection share 16 MiB, or twice this value if that is more; then it waits
+    earlier."""
 
     network: PacketNetwork | None = field(default=None, repr=False)
     """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:

@@ -123,7 +123,7 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
   }
-  s->max_window = e->set.max_data_window;
+  s->max_window = e->set.initial_max_data; /* see credit.h */
   s->max_stream_window = e->set.max_stream_window;
   s->handshake_timeout = e->set.handshake_timeout;
   if (qe_random((uint8_t *)&number, sizeof(number)) != 0) {
@@ -181,6 +181,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
   qe_libmem_init(&c->libmem);
+  qe_credit_init(c);
   qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
@@ -490,6 +491,7 @@ static void conn_free(qe_conn *c, int report) {
       qe_stream_destroy(c->streams.buckets[i], report);
     }
   }
+  qe_libmem_forget(c);
   c->work_head = c->work_tail = NULL;
   qe_engine_release(e);
   qe_dgram_clear(&c->dgrams, NULL, 1, qe_conn_dgram_gone, c);
@@ -648,6 +650,7 @@ void qe_conn_consume(qe_conn *c, uint64_t n) {
     return;
   }
   c->returned_bytes += n;
-  ngtcp2_conn_extend_max_offset(c->ng, n);
+  qe_credit_measure(c);
+  qe_credit_update(c);
   qe_conn_touch(c);
 }

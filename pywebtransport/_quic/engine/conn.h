@@ -10,6 +10,7 @@
 #include <gnutls/gnutls.h>
 
 #include "cidmap.h"
+#include "credit.h"
 #include "dgram.h"
 #include "group.h"
 #include "idguard.h"
@@ -117,7 +118,9 @@ struct qe_conn {
   char alpn[32];
   char *server_name;
 
-  uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, credit given back */
+  uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, and those read */
+  qe_credit credit;
+  uint64_t queued_bytes; /* of all streams, not yet in a packet */
   qe_conn_counters stats;
 };
 

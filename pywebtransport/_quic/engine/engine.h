@@ -58,6 +58,8 @@ struct qe_engine {
   int stop_accepting;
   int dying;
 
+  uint64_t queued_bytes; /* of the streams of all connections */
+
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
   qe_bucket refusals;  /* an extra limit on the last two: they cost more, and must leave room for
                           resets */

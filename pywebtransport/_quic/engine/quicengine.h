@@ -90,10 +90,12 @@ typedef struct qe_settings {
   uint64_t handshake_timeout; /* default 10 s */
   uint64_t keep_alive;        /* 0 = off; PING after this long without packets */
 
-  /* Receive windows, bytes.  The window grows up to max_* when the peer needs
-   * it (auto-tuning) and only as the application consumes. */
+  /* Receive windows, bytes.  The window grows up to max_*_window when the peer
+   * needs it (auto-tuning) and only as the application consumes. */
   uint64_t initial_max_data;        /* connection; default 16 MiB */
   uint64_t initial_max_stream_data; /* every stream kind; default 1 MiB */
+  uint64_t max_unread_data;         /* what a connection may hold unread while memory_left allows
+                                       it; default: no more than initial_max_data */
   uint64_t max_data_window;         /* auto-tuning ceiling; >= initial_max_data */
   uint64_t max_stream_window;       /* auto-tuning ceiling; >= initial_max_stream_data */
 
@@ -107,6 +109,7 @@ typedef struct qe_settings {
   uint32_t dgram_queue_bytes;       /* bytes of these; default 1 MiB */
 
   uint32_t stream_write_low; /* see stream_writable; bytes, default 64 KiB */
+  uint64_t max_queued_data;  /* see qe_stream_is_crowded; bytes, default 16 MiB */
 
   uint32_t max_tx_udp_payload_size; /* 1200..65527; default 1452 */
   int pmtud;                        /* 1 */
@@ -300,6 +303,12 @@ typedef struct qe_callbacks {
                          const struct sockaddr *remote, socklen_t remote_len, unsigned ecn,
                          const uint8_t *data, size_t len);
 
+  /* How many bytes the process may hold besides those that it holds on behalf of peers now;
+   * NULL: as many as it likes.  Called by any function that counts received bytes. */
+  uint64_t (*memory_left)(void *eu);
+  /* What the QUIC library holds for peers, mostly pieces out of order, changed by so much. */
+  void (*library_memory)(void *eu, int64_t change);
+
   void (*keylog_line)(void *eu, const char *line);
   void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t len, int fin);
   void (*log_line)(void *eu, const char *line);
@@ -458,6 +467,10 @@ void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n);
 /* Returns connection credit for bytes of a stream whose handle is already dead. */
 void qe_conn_consume(qe_conn *c, uint64_t n);
 
+/* Bytes that the connection holds on behalf of the peer: those that were handed up and not
+ * consumed, and pieces out of order. */
+uint64_t qe_conn_held(const qe_conn *c);
+
 /* Usable payload of one DATAGRAM frame now; 0 when the peer has none. */
 size_t qe_conn_max_datagram_size(const qe_conn *c);
 /* Queues a copy of prefix and data. priority: 0..2, higher first. deadline: if still queued
@@ -522,6 +535,10 @@ qe_conn *qe_stream_conn(const qe_stream *s);
 int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, int fin);
 /* Bytes accepted but not yet in a packet. */
 size_t qe_stream_queued(const qe_stream *s);
+/* The streams of the connection have more than settings.max_queued_data queued, or those of all
+ * connections more than memory_left: nobody should write to a stream with more than
+ * settings.stream_write_low queued. */
+int qe_stream_is_crowded(const qe_stream *s);
 /* Bytes accepted but not yet acknowledged (they occupy memory). */
 size_t qe_stream_unacked(const qe_stream *s);
 /* Sends RESET_STREAM with code (<= QE_MAX_VARINT). Unsent bytes after the reliable prefix are

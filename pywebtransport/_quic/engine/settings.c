@@ -90,6 +90,7 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->dgram_queue_count = 1024;
   s->dgram_queue_bytes = (uint32_t)MIB;
   s->stream_write_low = (uint32_t)(64 * KIB);
+  s->max_queued_data = 16 * MIB;
   s->max_tx_udp_payload_size = 1452;
   s->pmtud = 1;
   s->ecn = 1;
@@ -120,6 +121,7 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"handshake_timeout", s->handshake_timeout > 0},
       {"initial_max_data", s->initial_max_data <= QE_MAX_VARINT},
       {"initial_max_stream_data", s->initial_max_stream_data <= QE_MAX_VARINT},
+      {"max_unread_data", s->max_unread_data <= QE_MAX_VARINT},
       {"max_data_window",
        s->max_data_window >= s->initial_max_data && s->max_data_window <= QE_MAX_VARINT},
       {"max_stream_window",

@@ -118,6 +118,14 @@ void qe_stream_enter(qe_stream *s, int64_t id, void *user) {
   }
 }
 
+/* The queue may have changed: correct the sums. */
+static void count_queued(qe_stream *s) {
+  uint64_t change = qe_sendbuf_queued(&s->out) - s->counted; /* modulo 2^64 */
+  s->counted += change;
+  s->conn->queued_bytes += change;
+  s->conn->engine->queued_bytes += change;
+}
+
 static void leave_stops(qe_stream *s) {
   qe_conn *c = s->conn;
   if (!s->in_stops) {
@@ -136,6 +144,7 @@ void qe_stream_destroy(qe_stream *s, int report) {
   qe_hold_forget(s);
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
+  count_queued(s);
   if (s->group != NULL) {
     /* Nobody will read the rest, so return its credit to the session. */
     qe_group_add_consumed(s->group, s->consumed, s->received, s->recv_header);
@@ -206,6 +215,7 @@ static void retire(qe_stream *s) {
 
   ngtcp2_conn_set_stream_user_data(c->ng, s->id, NULL);
   qe_sendbuf_clear(&s->out, &c->engine->released);
+  count_queued(s);
   qe_conn_count_leftover(c);
   qe_stream_on_closed(s);
 }
@@ -233,6 +243,7 @@ static void run_commands(qe_stream *s) {
   if (s->reset_wanted && !s->reset_sent && !s->reset_held && reset_is_due(s)) {
     s->reset_sent = 1;
     qe_sendbuf_truncate(&s->out, s->out.sent, &c->engine->released);
+    count_queued(s);
     qe_stream_reschedule(s);
     rv = ngtcp2_conn_shutdown_stream_write(c->ng, 0, s->id, s->reset_code);
     if (rv != 0) {
@@ -365,6 +376,7 @@ void qe_stream_sent(qe_stream *s, size_t n, int fin) {
   uint64_t before = s->out.sent;
 
   qe_sendbuf_advance(&s->out, n);
+  count_queued(s);
   c->stats.stream_bytes_sent += n;
   if (s->group != NULL) {
     qe_group_add_sent(s->group, before, s->out.sent, s->send_header);
@@ -426,6 +438,7 @@ void qe_stream_on_stop_sending(qe_stream *s, uint64_t code, int has_code) {
   s->has_stop_code = has_code != 0;
   s->ev_stopped = 1;
   qe_sendbuf_truncate(&s->out, s->out.sent, &s->conn->engine->released);
+  count_queued(s);
   qe_stream_reschedule(s);
   qe_stream_add_work(s);
 }
@@ -448,6 +461,7 @@ int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, 
   if (rv != 0) {
     return rv;
   }
+  count_queued(s);
   s->fin_queued = fin != 0;
   if (qe_sendbuf_queued(&s->out) > c->engine->set.stream_write_low) {
     s->above_low = 1;
@@ -462,6 +476,12 @@ int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, 
 
 size_t qe_stream_queued(const qe_stream *s) {
   return (size_t)qe_sendbuf_queued(&s->out);
+}
+
+int qe_stream_is_crowded(const qe_stream *s) {
+  const qe_engine *e = s->conn->engine;
+  return s->conn->queued_bytes > e->set.max_queued_data ||
+         (e->cb.memory_left != NULL && e->queued_bytes > e->cb.memory_left(e->user));
 }
 
 size_t qe_stream_unacked(const qe_stream *s) {
@@ -484,6 +504,7 @@ int qe_stream_reset(qe_stream *s, uint64_t code) {
   s->fin_queued = s->fin_sent; /* an unsent FIN is dropped as well */
   s->above_low = 0;
   qe_sendbuf_truncate(&s->out, qe_max(s->reliable_size, s->out.sent), &c->engine->released);
+  count_queued(s);
   qe_stream_reschedule(s);
   qe_stream_add_work(s);
   return 0;
@@ -541,6 +562,7 @@ int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin) {
     rv = e->cb.stream_data(e->user, s, s->user, data, len, fin);
     e->upcalls--;
   }
+  qe_credit_update(c);
   return rv;
 }
 

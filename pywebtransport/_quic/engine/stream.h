@@ -22,6 +22,7 @@ struct qe_stream {
   qe_stream *held_next, **held_link;     /* among the streams of one hold */
 
   qe_sendbuf out;
+  uint64_t counted; /* of its queued bytes, in the sum of the connection */
   uint64_t reliable_size;
   uint64_t reset_code, stop_code, peer_stop_code;
   qe_tstamp stop_deadline; /* after STOP_SENDING: wait until then for the peer to end the stream */
