@@ -102,6 +102,7 @@ class WebTransportSession(EventEmitter):
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
             the client does not see it.
         on_end: Advanced: called once with the session when it ends, before its listeners.
+        on_ready: Advanced: called once when the request is accepted, before its listeners.
     """
 
     # Slots take a third of the memory of a dictionary; applications can still add attributes.
@@ -110,7 +111,8 @@ class WebTransportSession(EventEmitter):
                  "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
                  "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
                  "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
-                 "memory_budget", "on_end", "write_high_water", "write_low_water")  # fmt: skip
+                 "memory_budget", "on_end", "on_ready", "write_high_water",
+                 "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
     # Shared, because few sessions set their own.
@@ -193,6 +195,7 @@ class WebTransportSession(EventEmitter):
         self._state = SessionState.CONNECTING
         self._path_params = NO_PATH_PARAMS
         self.on_end: Callable[[WebTransportSession], None] | None = None
+        self.on_ready: Callable[[], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
@@ -809,6 +812,8 @@ class WebTransportSession(EventEmitter):
         # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
+        if self.on_ready is not None:
+            self.on_ready()
         self._ready_waiters.wake()
         if self._draining_waiters is not None and self._state is SessionState.DRAINING:
             self._draining_waiters.wake()
