@@ -45,7 +45,7 @@ from ..utils._checks import (
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Waiters
-from . import ending, opening, orphans
+from . import ending, opening, orphans, serving_streams
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
@@ -604,6 +604,8 @@ class WebTransportSession(EventEmitter):
     def incoming_unidirectional_streams(self) -> AsyncIterator[WebTransportReceiveStream]:
         """As ``incoming_streams``, but only unidirectional streams."""
         return IncomingStreams(self, bidirectional=False, unidirectional=True)
+
+    serve_streams = serving_streams.serve_streams
 
     async def create_structured_stream(
         self,
