@@ -55,10 +55,12 @@ class ServerApp(AsyncContext):
 
         app = ServerApp(config=ServerConfig.create(certfile="a.crt", keyfile="a.key"))
 
+        async def answer(stream):
+            await stream.write_all(await stream.read_all(max_size=65536))
+
         @app.route("/echo")
         async def echo(session):
-            async for stream in session.incoming_bidirectional_streams():
-                await stream.write_all(await stream.read_all(max_size=65536))
+            await session.serve_streams(answer)
 
         app.run(host="localhost", port=4433)
     """

@@ -148,6 +148,12 @@ RUNS = {
         after={
             1: "assert answer == b'hello'",
             4: """
+                async with client.connect(url + "shout") as shouting:
+                    stream = await shouting.create_bidirectional_stream()
+                    await stream.write_all("hello")
+                    assert await stream.read_all() == b"HELLO"
+                """,
+            5: """
                 async with client.connect(url + "room/caf%C3%A9?language=fr") as inside:
                     assert await inside.datagrams.receive() == "café, fr".encode()
                 """,
