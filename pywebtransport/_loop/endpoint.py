@@ -461,7 +461,10 @@ class Endpoint:
         # If packets are left in the kernel after a full batch, the descriptor is
         # readable again: the loop calls back after all others had a turn.
         self._quic.receive(udp.quic, self._now())
-        self._received()
+        if not self._closed:
+            self._settle()
+            if self._poll is not None:
+                self._poll.received()
 
     def _steer(self, steering: Steering) -> None:
         if not self._closed:
@@ -470,15 +473,10 @@ class Endpoint:
     def _on_mail(self) -> None:
         assert self._seat is not None
         self._quic.receive_foreign(self._seat.take(), self._now())
-        self._received()
-
-    def _received(self) -> None:
-        if self._closed:
-            return
-        self._settle()
-        if self._poll is not None:
-            self._poll.received()
-            self._poll.turn_over()
+        if not self._closed:
+            self._settle()
+            if self._poll is not None:
+                self._poll.received()
 
     def _schedule_flush(self) -> None:
         """Called by the engine, once per turn, when there is something to send."""
@@ -504,7 +502,7 @@ class Endpoint:
         if not self._closed:
             self._run()
             if self._poll is not None and not self._closed:
-                self._poll.turn_over()
+                self._poll.sent()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -76,14 +76,25 @@ class BusyPoll:
         return self._handle is not None
 
     def received(self) -> None:
-        """Packets came; call it before ``turn_over``."""
+        """The endpoint received packets, which others may follow soon."""
         if self._handle is not None:
             self._score = min(self._score + _HIT, _BEST)
             if self._score > 0:
                 self._longer = _FEWEST_SKIPPED
+        self._go_on()
 
-    def turn_over(self) -> None:
-        """The endpoint received or sent something: its peer may answer soon."""
+    def sent(self) -> None:
+        """The endpoint sent packets, which its peer may answer soon."""
+        self._go_on()
+
+    def close(self) -> None:
+        """Stop. Idempotent."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _go_on(self) -> None:
+        """Begin a poll, or let the present one begin again."""
         if self._handle is None:
             if self._skip:
                 self._skip -= 1
@@ -93,12 +104,6 @@ class BusyPoll:
             self._deadline = self._last + self._span
         else:
             self._deadline = time.monotonic_ns() + self._span
-
-    def close(self) -> None:
-        """Stop. Idempotent."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
     def _turn(self) -> None:
         now = time.monotonic_ns()

@@ -58,7 +58,7 @@ def new_poll() -> BusyPoll:
 
 async def missed(poll: BusyPoll) -> bool:
     """One turn of the endpoint, after which nothing comes; return whether it was polled."""
-    poll.turn_over()
+    poll.sent()
     was_active = poll.is_active
     await finish(poll)
     return was_active
@@ -67,7 +67,7 @@ async def missed(poll: BusyPoll) -> bool:
 async def test_the_loop_turns_until_the_time_is_over(machine: Machine) -> None:
     poll = new_poll()
     started = machine.now
-    poll.turn_over()
+    poll.sent()
     # A turn takes two looks at the clock.
     assert await finish(poll) == pytest.approx(SPAN / 2, abs=2)
     assert machine.now - started == pytest.approx(SPAN * 1000, abs=3000)
@@ -76,10 +76,10 @@ async def test_the_loop_turns_until_the_time_is_over(machine: Machine) -> None:
 
 async def test_a_turn_of_the_endpoint_prolongs_the_poll(machine: Machine) -> None:
     poll = new_poll()
-    poll.turn_over()
+    poll.sent()
     for _ in range(10):
         machine.work(SPAN // 2)
-        poll.turn_over()
+        poll.sent()
         await asyncio.sleep(0)
         assert poll.is_active
     await finish(poll)
@@ -89,7 +89,7 @@ async def test_everything_else_is_served_meanwhile(machine: Machine) -> None:
     machine.step = 0  # this poll ends when the test says so
     loop = asyncio.get_running_loop()
     poll = new_poll()
-    poll.turn_over()
+    poll.sent()
     # Callbacks: one in each turn.
     yields = machine.yields
     for _ in range(10):
@@ -115,7 +115,7 @@ async def test_everything_else_is_served_meanwhile(machine: Machine) -> None:
 
 async def test_a_turn_with_work_offers_the_processor_to_nobody(machine: Machine) -> None:
     poll = new_poll()
-    poll.turn_over()
+    poll.sent()
     machine.work(30)
     await asyncio.sleep(0)
     assert poll.is_active
@@ -128,7 +128,7 @@ async def test_a_turn_with_work_offers_the_processor_to_nobody(machine: Machine)
 async def test_a_poll_ends_when_others_want_the_processor(machine: Machine) -> None:
     machine.taken = 25_000
     poll = new_poll()
-    poll.turn_over()
+    poll.sent()
     await finish(poll)
     assert machine.yields == 1
     # Soon, turns are not followed by a poll: two points are lost each time, out of four.
@@ -154,7 +154,7 @@ async def test_polls_that_bring_nothing_become_rare(machine: Machine) -> None:
 async def test_packets_during_a_poll_keep_it_up(machine: Machine) -> None:
     poll = new_poll()
     for _ in range(100):
-        poll.turn_over()
+        poll.sent()
         assert poll.is_active
         await asyncio.sleep(0)
         poll.received()  # pays for the end of this poll
@@ -174,7 +174,7 @@ async def test_after_a_pause_a_success_is_believed(machine: Machine) -> None:
     while await missed(poll):
         pass
     while not poll.is_active:
-        poll.turn_over()
+        poll.sent()
     for _ in range(8):
         poll.received()
     await finish(poll)
@@ -184,7 +184,7 @@ async def test_after_a_pause_a_success_is_believed(machine: Machine) -> None:
 async def test_a_closed_poll_is_over() -> None:
     poll = new_poll()
     poll.close()
-    poll.turn_over()
+    poll.sent()
     assert poll.is_active
     poll.close()
     poll.close()
