@@ -26,8 +26,7 @@ def try_submit(
 
     Raises: as ``send``.
     """
-    # Seldom: callers wait. The first test alone is for broadcasts, which call this for thousands.
-    if transport._session._connection._datagram_gates and _is_held(transport):
+    if _is_held(transport):
         _check(transport, payload, priority, ttl)
         return False
     return transport.submit(payload, priority, ttl)

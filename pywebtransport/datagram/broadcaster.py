@@ -10,7 +10,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._core.datagram_arguments import check_age, check_payload, check_priority
-from .._core.datagram_sending import try_submit
 from ..exceptions import (
     DatagramError,
     DatagramTooLargeError,
@@ -211,11 +210,10 @@ class DatagramBroadcaster(AsyncCloseable):
             if counts.has_left:
                 continue  # during a turn of the loop
             try:
-                if try_submit(transport, payload, priority, ttl):
+                if transport.try_send(payload, priority=priority, ttl=ttl):
                     counts.sent += 1
                     sent += 1
                 else:
-                    transport.refused += 1
                     counts.dropped += 1
                     self._total.dropped += 1
             except DatagramTooLargeError:
