@@ -76,6 +76,7 @@ class WebTransportConnection(EventEmitter):
         session_count: How many sessions were opened so far.
         error_count: Protocol errors of the peer, and the loss of the path.
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
         on_credentials: Advanced: called when a ticket or a token arrives.
         on_request: Advanced, server: called with each session request, to answer it.
@@ -92,7 +93,7 @@ class WebTransportConnection(EventEmitter):
                  "_stream_gates", "active_at", "address_token", "error_count", "keep_open",
                  "last_activity_time", "memory_budget", "on_closed", "on_credentials",
                  "on_early_drop", "on_request", "session_count", "session_ticket",
-                 "write_low_water")  # fmt: skip
+                 "turns", "write_low_water")  # fmt: skip
 
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
@@ -159,6 +160,7 @@ class WebTransportConnection(EventEmitter):
 
         Raises and cancellation: as ``connect``.
         """
+        check_instance("config", config, ClientConfig)
         self = cls(config=config)
         await self.connect(host=host, port=port, path=path)
         return self
@@ -430,7 +432,8 @@ class WebTransportConnection(EventEmitter):
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        if self._state is ConnectionState.CLOSING:
+        lost = self._driver is not None and self._driver.h3.loss is not None
+        if lost or self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
@@ -626,6 +629,7 @@ class WebTransportConnection(EventEmitter):
     def _take(self, driver: Driver) -> None:
         """``driver`` carries this connection from now on."""
         self._driver = driver
+        self.turns = driver.turns
         driver.active = True
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
@@ -764,7 +768,7 @@ class WebTransportConnection(EventEmitter):
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
-        elif not self.is_closed:
+        elif not self.is_closed and driver.h3.loss is None:
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
@@ -778,6 +782,13 @@ class WebTransportConnection(EventEmitter):
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
+
+    def _get_loss(self) -> WebTransportError | None:
+        """Return why the connection ended, before its sessions were told; None: it has not."""
+        driver = self._driver
+        if driver is None or driver.quic.close_info is None:
+            return None
+        return driver.error(self, driver.quic.close_info)
 
     def flush_nowait(self) -> None:
         """Send what is queued now instead of at the end of the turn of the event loop."""

@@ -16,7 +16,6 @@ from ..utils import _clock as clock
 from ..utils._awaitable import NO, YES, AwaitableBool
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
-from ..utils._turns import Turns
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
     check_age,
@@ -594,11 +593,12 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
-        except WebTransportError as error:
+        except WebTransportError as cause:
+            error = self._session._failure(cause, "no datagram can be sent")
             self.refresh_stats().send_failures += 1
             if self._has_listeners(EventType.DATAGRAM_ERROR):
                 self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
-            raise
+            raise error from None
         size = len(payload)
         self._send_sequence += 1
         self._bytes_sent += size
@@ -652,7 +652,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def _give_turn(self, timeout: float | None) -> deque[bytes]:
         """As ``_wait_readable``, but callers that never wait give others a turn sometimes."""
-        turns = Turns.of(self._session._loop)
+        turns = self._session.turns
         if turns.is_over:
             await turns.pause()
         if not self._incoming or self._receivers:

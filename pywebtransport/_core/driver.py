@@ -42,10 +42,12 @@ class Driver:
         "quic",
         "stream_ready",
         "streams_available",
+        "turns",
     )
 
     h3: H3Connection
     quic: Transport
+    turns: Turns
     # Set in ``attach`` to methods of the HTTP/3 layer: frequent events skip this class.
     stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
@@ -63,8 +65,9 @@ class Driver:
         """Build the HTTP/3 state over ``quic``."""
         self.quic = quic
         loop = asyncio.get_running_loop()
+        self.turns = Turns.of(loop).for_peer()
         self.h3 = h3 = H3Connection(
-            quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
+            quic, self, loop.call_later, self.turns, options, is_client=is_client
         )
         self.stream_ready = h3.stream_ready
         self.datagrams_received = h3.datagrams_received

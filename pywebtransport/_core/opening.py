@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._states import SessionState
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import (
+    ConnectionError,
     SessionClosedError,
     SessionError,
     StreamError,
@@ -162,7 +163,10 @@ def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | Non
         or connection._local_streams >= connection._max_local_streams
     ):
         return None
-    quic: Stream | None = session._h3.open_stream(unidirectional)
+    try:
+        quic: Stream | None = session._h3.open_stream(unidirectional)
+    except ConnectionError as error:
+        raise session._failure(error, "no stream can be opened") from None
     if quic is not None:
         connection._local_streams += 1
         session._counted_local += 1

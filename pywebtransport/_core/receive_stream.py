@@ -18,7 +18,7 @@ from ..exceptions import (
     invalid_config,
 )
 from ..utils import _clock as clock
-from ..utils._checks import check_data, check_integer
+from ..utils._checks import check_data, check_integer, check_whole
 from ..utils._waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
 
@@ -129,7 +129,11 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """
         view = check_data("buffer", buffer)
         if isinstance(view, bytes) or view.readonly:
-            raise invalid_config(key="buffer", value=buffer, reason="it is read-only")
+            raise invalid_config(
+                key="buffer",
+                value=buffer,
+                reason="expected a buffer that can be written to; it is read-only",
+            )
         if not len(view):
             return 0
         try:
@@ -221,7 +225,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Cancellation: safe, the bytes read so far are put back.
         """
         if n.__class__ is not int or not 0 <= n <= sys.maxsize:
-            check_integer("n", n, -sys.maxsize, sys.maxsize)
+            check_whole("n", n, 0)
             if n < 0:
                 raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
         chunks: list[bytes] = []

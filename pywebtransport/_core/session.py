@@ -23,13 +23,9 @@ from .._states import (
 )
 from ..constants import MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
-from ..exceptions import (
-    ConfigurationError,
-    SessionArgumentError,
-    SessionClosedError,
-    SessionRejectedError,
-)
+from ..exceptions import SessionClosedError, SessionRejectedError
 from ..h3._error_codes import code_from_wire
+from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..utils._checks import (
@@ -97,6 +93,7 @@ class WebTransportSession(EventEmitter):
 
     Attributes:
         memory_budget: Memory that data from the peer takes here (``max_session_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         write_high_water: ``write`` waits while a stream has this many bytes queued. Settable.
         write_low_water: A waiting ``write`` continues when no more bytes than this are queued.
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
@@ -111,7 +108,7 @@ class WebTransportSession(EventEmitter):
                  "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
                  "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
                  "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
-                 "memory_budget", "on_end", "on_ready", "write_high_water",
+                 "memory_budget", "on_end", "on_ready", "turns", "write_high_water",
                  "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
@@ -174,6 +171,7 @@ class WebTransportSession(EventEmitter):
         self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self.memory_budget = session_memory(connection, h3)
+        self.turns = connection.turns
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
@@ -362,13 +360,6 @@ class WebTransportSession(EventEmitter):
         if application_protocol is not None:
             check_text("application_protocol", application_protocol)
         fields = check_answer(self, "accept", headers)
-        if application_protocol is not None and application_protocol not in self.offered_protocols:
-            raise ConfigurationError(
-                f"application protocol {application_protocol!r} was not offered by the client, "
-                f"which offers {list(self.offered_protocols)}",
-                config_key="application_protocol",
-                config_value=application_protocol,
-            )
         self._h3.accept(fields, application_protocol)
         self._become_ready()
         return DONE
@@ -383,18 +374,12 @@ class WebTransportSession(EventEmitter):
             headers: Extra response fields; a list of values is sent as several field lines.
 
         Raises:
-            ConfigurationError: The status is out of range (then also a ``SessionError``), or a
+            ConfigurationError: The status is not in this range (then also a ``SessionError``), or a
                 field cannot be sent; the request still waits for an answer.
             SessionError: The request was already answered, or the client is gone.
         """
-        check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
+        check_rejection(status_code)
         fields = check_answer(self, "reject", headers)
-        if not 300 <= status_code <= 599:
-            raise SessionArgumentError(
-                f"status_code must be 300 to 599, got {status_code}",
-                config_key="status_code",
-                config_value=status_code,
-            )
         self._h3.reject(status_code, fields)
         error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
         self._end(None, f"rejected with status {status_code}", False, error)
@@ -828,10 +813,15 @@ class WebTransportSession(EventEmitter):
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _tell_end(self) -> None:
-        """Report the end that came with the session, now that the caller of ``connect`` has it."""
+        """Report an end that was left to a later turn.
+
+        It came with the session, before the caller of ``connect`` had it, or the connection is
+        lost.
+        """
         early, self._ended_early = self._ended_early, None
         for one in early or ():
             self.session_closed(*one)
+        self._h3.tell_loss()
 
     _end = ending.end
 
@@ -846,6 +836,7 @@ class WebTransportSession(EventEmitter):
         """
         return ending.closed_error(self, consequence)
 
+    _failure = ending.failure
     _open_stream = opening.open_now
     get_stream = orphans.get_stream
     open_streams = orphans.open_streams

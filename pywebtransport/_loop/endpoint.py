@@ -351,9 +351,9 @@ class Endpoint:
         """
         if self._closed:
             raise ConnectionError("the endpoint is closed; open a new one to connect")
-        chosen = self.socket_for(remote.family) if udp is None else udp
+        sock, local = self._origin(remote, udp)
         return self._quic.connect(
-            chosen.quic,
+            sock,
             remote.sockaddr,
             server_name=server_name,
             handler=handler,
@@ -361,7 +361,14 @@ class Endpoint:
             tls=tls,
             ticket=ticket,
             token=token,
+            local=local,
         )
+
+    def _origin(
+        self, remote: RemoteAddress, udp: UdpSocket | None
+    ) -> tuple[QuicSocket | None, tuple[str, int] | None]:
+        """Where a connection starts: a socket, or the local address where there are no sockets."""
+        return (self.socket_for(remote.family) if udp is None else udp).quic, None
 
     def migrate(self, connection: Transport, udp: UdpSocket) -> None:
         """Move a client connection to another socket of this endpoint.
@@ -522,7 +529,7 @@ class Endpoint:
         if quic.is_blocked:
             self._watch_writable()
         if self._flush_handle is not None:
-            return  # the flush comes first and settles again
+            return  # the flush runs first and then settles again
         tick = quic.next_tick()
         if tick is None:
             return

@@ -66,6 +66,7 @@ cdef class QuicEndpoint:
     cdef object _log
     cdef object _forward
     cdef object _handshake_failed
+    cdef object _mail          # from other workers, for this turn
     cdef set _conns            # alive in the engine
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
@@ -103,6 +104,7 @@ cdef class QuicEndpoint:
     cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
+    cdef bint _first_round     # of deliver in this turn
     cdef bint _has_backlog     # packets wait for their connection's turn
     cdef object _failure       # first exception of a trampoline
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
@@ -137,12 +139,14 @@ cdef class QuicEndpoint:
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _look_for_backlog(self) except -1
     cdef int _serve_backlog(self, uint64_t now) except -1
+    cdef int _read_waiting(self, uint64_t now) except -1
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
     cdef int _learn_cost(self, uint64_t begun) except -1
     cdef int _leave_time(self) except -1
-    cdef bint _is_over(self, uint64_t reserve=*, Py_ssize_t places=*) noexcept
+    cdef bint _is_over(
+        self, Py_ssize_t done, uint64_t reserve=*, Py_ssize_t places=*) noexcept
     cdef int _deliver(self) except -1
     cdef int _wake(self, object waiter) except -1
 

@@ -41,7 +41,7 @@ cdef int _deliver_handshakes(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._handshakes = self._handshakes, []
     for conn in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._handshakes = batch[done:] + self._handshakes
             return 0
@@ -69,7 +69,7 @@ cdef int _deliver_facts(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._facts = self._facts, []
     for conn, fact, payload in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._facts = batch[done:] + self._facts
             return 0
@@ -98,12 +98,13 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
     Return 1 if there are more, for a later turn.
     """
     cdef QuicConnection conn
-    cdef uint64_t begun = _clock()
+    cdef Py_ssize_t done = 0
     # A quarter of what is left of the slice is for other kinds of events.
-    self._reserve = (self._slice_end - begun) // 4 if self._slice_end > begun else 0
+    self._reserve = _quarter_left(self)
     while self._ready or self._ready_again:
-        if _is_streams_slice_over(self):
+        if _is_streams_slice_over(self, done):
             return 1
+        done += 1
         # Alternate, so that short-lived connections do not starve the others.
         self._ready_first = not self._ready_first
         if self._ready and (self._ready_first or not self._ready_again):
@@ -114,16 +115,21 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
             _deliver_streams_of(self, conn, SHARE_AGAIN)
     return 0
 
-cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
+cdef uint64_t _quarter_left(QuicEndpoint self) noexcept:
+    """Return nanoseconds: a quarter of what is left of the slice."""
+    cdef uint64_t begun = _clock()
+    return (self._slice_end - begun) // 4 if self._slice_end > begun else 0
+
+cdef bint _is_streams_slice_over(QuicEndpoint self, Py_ssize_t done) noexcept:
     """Return whether the rest of the slice belongs to other kinds of events."""
-    return self._is_over(self._reserve, self._most_woken // 4)
+    return self._is_over(done, self._reserve, self._most_woken // 4)
 
 cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
     cdef QuicStream stream
     cdef list streams = conn._ready
     cdef Py_ssize_t at = 0
     while at < len(streams):
-        if at and (_is_streams_slice_over(self)
+        if at and (_is_streams_slice_over(self, at)
                    or (at >= share and (self._ready or self._ready_again))):
             del streams[:at]
             self._ready_again.append(conn)
@@ -152,9 +158,11 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t most
     cdef uint64_t begun, took
+    # Writers, groups and ends follow: they have a reserve, too.
+    cdef uint64_t reserve = _quarter_left(self)
     batch, self._dgram_conns = self._dgram_conns, []
     for conn in batch:
-        if self._is_over():
+        if self._is_over(done, reserve, self._most_woken // 8):
             self._late = True
             self._dgram_conns = batch[done:] + self._dgram_conns
             return 0
@@ -192,7 +200,7 @@ cdef int _deliver_groups(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._group_events = self._group_events, []
     for group, event, a, b in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._group_events = batch[done:] + self._group_events
             return 0
@@ -217,7 +225,7 @@ cdef int _deliver_writable(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._writable = self._writable, []
     for stream in batch:
-        if self._is_over():
+        if self._is_over(done, 0, self._most_woken // 16):
             self._late = True
             self._writable = batch[done:] + self._writable
             return 0
@@ -244,7 +252,7 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     streams, self._dead_streams = self._dead_streams, []
     for stream in streams:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._dead_streams = kept + streams[done:] + self._dead_streams
             return 0
@@ -262,12 +270,14 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
                 self._report(exc)
     if kept:
         self._dead_streams = kept + self._dead_streams
+    if self._handshakes or self._facts:
+        return 0  # an end comes last; at least one of those is delivered in each turn
     # Their streams and datagrams come first, in this turn or an earlier one.
     done = 0
     kept = []
     conns, self._dead_conns = self._dead_conns, []
     for conn in conns:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._dead_conns = kept + conns[done:] + self._dead_conns
             return 0

@@ -166,37 +166,44 @@ cdef class QuicEndpoint:
 
     # -------------------------------------------------------------- the turns
 
-    def receive(self, QuicSocket sock not None, uint64_t now):
+    # Whatever brings packets, the turn is that of receive(). The others leave their packets where
+    # it finds them and call it, so that sockets, the usual source, take no step more for them.
+
+    def receive(self, QuicSocket sock, uint64_t now):
         cdef int n
         cdef int more = 0
         if self._busy or self._delivering:
             self._again = True
             return True
-        if self._e == NULL or sock._c == NULL or sock._endpoint is not self:
+        if self._e == NULL or (
+                sock is not None and (sock._c == NULL or sock._endpoint is not self)):
             return False
         self._check_process()
         self._begin(now)
         try:
-            # Read sockets even while deliveries wait: a flood on one socket must not keep
-            # the packets of others waiting in the kernel.
-            self._inside = True
-            with nogil:
-                n = qe_sock_recv(sock._c)
-            self._left()
-            if n >= 0 and sock._c != NULL:
+            if sock is None:
+                self._read_waiting(now)
+            else:
+                # Read sockets even while deliveries wait: a flood on one socket must not keep
+                # the packets of others waiting in the kernel.
                 self._inside = True
-                more = qe_sock_dispatch(sock._c, now)
+                with nogil:
+                    n = qe_sock_recv(sock._c)
                 self._left()
-                if more > 0 and n > 0 and sock._c != NULL:
+                if n >= 0 and sock._c != NULL:
                     self._inside = True
-                    if self._e != NULL:
-                        qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
-                    n = more = qe_sock_read_ahead(sock._c, now)
+                    more = qe_sock_dispatch(sock._c, now)
                     self._left()
-                    self._look_for_backlog()
-                self._check_failure()
-            if n < 0:
-                self._report(_error(n, f"receiving on socket {sock._fd}"))
+                    if more > 0 and n > 0 and sock._c != NULL:
+                        self._inside = True
+                        if self._e != NULL:
+                            qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
+                        n = more = qe_sock_read_ahead(sock._c, now)
+                        self._left()
+                        self._look_for_backlog()
+                    self._check_failure()
+                if n < 0:
+                    self._report(_error(n, f"receiving on socket {sock._fd}"))
             self._leave_time()
             self._deliver()
             # Woken readers run next and are likely to write or to give
@@ -211,28 +218,33 @@ cdef class QuicEndpoint:
         return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
     def receive_packets(self, list packets not None, uint64_t now):
-        """As receive(), for an endpoint without sockets."""
         if self._e == NULL or (self._address_size == 0 and not self._routed):
             return False
-        self._check_process()
         self._packets += packets
         del self._packets[MAX_PACKETS:]  # like a full socket
-        if self._busy or self._delivering:
-            self._again = True
-            return True
-        self._begin(now)
-        try:
+        return self.receive(None, now)
+
+    def receive_foreign(self, packets not None, uint64_t now):
+        if not self._busy and not self._delivering and self._e != NULL:
+            self._mail = packets
+            self.receive(None, now)
+
+    cdef int _read_waiting(self, uint64_t now) except -1:
+        """Read what came some other way than through a socket of this endpoint."""
+        cdef bytes packet
+        mail, self._mail = self._mail, None
+        if mail is None:
             if not self._late:
                 self._read_packets(now)
+            return 0
+        if self._late:
             self._deliver()
-            if self._woken:
-                self._dirty = True
-            else:
-                self._transmit(now)
-        finally:
-            self._busy = False
-        self._after_turn()
-        return self._e != NULL and (self._again or self._late)
+        for packet in mail:
+            if self._e == NULL:
+                break
+            self._take_foreign(packet, now)
+        self._check_failure()
+        return 0
 
     cdef int _read_packets(self, uint64_t now) except -1:
         cdef list batch
@@ -271,30 +283,6 @@ cdef class QuicEndpoint:
         except BaseException as exc:
             self._report(exc)
         return 0
-
-    def receive_foreign(self, packets, uint64_t now):
-        cdef bytes packet
-        if self._busy or self._delivering or self._e == NULL:
-            return
-        self._check_process()
-        self._begin(now)
-        try:
-            if self._late:
-                self._deliver()
-            for packet in packets:
-                if self._e == NULL:
-                    break
-                self._take_foreign(packet, now)
-            self._check_failure()
-            self._leave_time()
-            self._deliver()
-            if self._woken:  # as in receive()
-                self._dirty = True
-            else:
-                self._transmit(now)
-        finally:
-            self._busy = False
-        self._after_turn()
 
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1:
         """Into the engine, as if the socket of the same number had received it."""
@@ -437,9 +425,11 @@ cdef class QuicEndpoint:
         self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
         return 0
 
-    cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
+    cdef bint _is_over(
+            self, Py_ssize_t done, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
         """Return whether the remaining deliveries have to wait for the next turn, if there is one.
 
+        ``done`` of this kind were delivered: each has time for one in the first round of a turn.
         ``reserve`` nanoseconds and ``places`` coroutines to wake are left to others.
         """
         if self._e == NULL:
@@ -447,7 +437,7 @@ cdef class QuicEndpoint:
         if self._woken + places >= self._most_woken:
             return True
         self._told += 1
-        if self._told < SLICE_CALLS:
+        if self._told < SLICE_CALLS or (done == 0 and self._first_round):
             return False
         if _clock() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
@@ -729,7 +719,8 @@ cdef class QuicEndpoint:
         Handlers may do anything, closing the endpoint included: what they
         cause is appended to the lists and delivered by the same loop. When the
         slice of this turn is over, the rest waits for the next one: streams in
-        turns of their connections, everything else in its order.
+        turns of their connections, everything else in its order. In each turn,
+        every kind of event has its share.
         """
         cdef bint behind
         if self._delivering:
@@ -737,6 +728,7 @@ cdef class QuicEndpoint:
         self._delivering = True
         self._told = 0
         self._late = False
+        self._first_round = True
         try:
             while self._events and not self._late:
                 self._events = False
@@ -748,22 +740,25 @@ cdef class QuicEndpoint:
                     _deliver_failed_handshakes(self)
                 if self._handshakes:
                     _deliver_handshakes(self)
-                if self._facts and not self._late:
-                    _deliver_facts(self)
                 behind = False
-                if (self._ready or self._ready_again) and not self._late:
-                    behind = _deliver_streams(self) > 0
-                # A flood of streams does not hold datagrams up: they have no order between them.
-                if self._dgram_conns and not self._handshakes:
-                    _deliver_datagrams(self)
-                if self._group_events and not self._late:
+                # Nothing of a connection comes before its handshake, but a flood of one kind of
+                # event does not hold up the others: they have no order between them.
+                if not self._handshakes:
+                    if self._facts:
+                        _deliver_facts(self)
+                    if self._ready or self._ready_again:
+                        behind = _deliver_streams(self) > 0
+                    if self._dgram_conns:
+                        _deliver_datagrams(self)
+                if self._group_events:
                     _deliver_groups(self)
-                if self._writable and not self._late:
+                if self._writable:
                     _deliver_writable(self)
-                if (self._dead_streams or self._dead_conns) and not self._late:
+                if self._dead_streams or self._dead_conns:
                     _deliver_dead(self)
                 if behind:
                     self._late = True
+                self._first_round = False
         finally:
             self._delivering = False
         if self._late:

@@ -35,6 +35,7 @@ from ..utils._home import HomeLoop
 from ..utils._hosts import host_and_port
 from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
+from ..utils._tasks import named
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
@@ -172,7 +173,8 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self.open_session(url, timeout, headers))
+        opening = self.open_session(url, timeout, headers)
+        return Connecting(named("WebTransportClient.connect", opening))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Set request fields for every later ``connect``; its own ``headers`` override them.
@@ -209,7 +211,7 @@ class WebTransportClient(EventEmitter):
         Args:
             deadline: By the clock of the running event loop.
 
-        Cancellation: as of ``close``.
+        Cancellation: as for ``close``.
         """
         if self._closed:
             return

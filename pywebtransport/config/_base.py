@@ -77,15 +77,15 @@ __all__ = ["BaseConfig"]
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 LARGEST_BUFFER = 1 << 40
-"""Bytes; a bound that only catches mistakes."""
+"""Bytes; a limit that only catches mistakes."""
 LONGEST_TIME = 1e9
-"""Seconds; a bound that only catches mistakes."""
+"""Seconds; a limit that only catches mistakes."""
 SHORTEST_TIMER = 0.001
 """Seconds; the resolution of the timers of QUIC, in which 0 would switch them off."""
 LONGEST_BUSY_POLL = 10_000
 """Microseconds; longer polls would take a processor for themselves."""
 LARGEST_COUNT = 1 << 16
-"""Things that wait; a bound that only catches mistakes."""
+"""Waiting items; a limit that only catches mistakes."""
 
 
 def seconds(*, low: float = 0.0, above: bool = True, optional: bool = False) -> Number:
@@ -101,7 +101,7 @@ def timer() -> Number:
 def amount(
     unit: str, low: int = 1, high: int = LARGEST_BUFFER, *, optional: bool = False
 ) -> Number:
-    """The rule of a whole number of something."""
+    """The rule of an integer with a unit."""
     return Number(low, high, unit, integer=True, optional=optional)
 
 
@@ -339,7 +339,7 @@ class BaseConfig:
 
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     """Early arrivals (streams and datagrams) kept for all sessions of one
-    connection together; further ones are refused or dropped likewise."""
+    connection together; further ones are refused or dropped too."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
     """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
@@ -389,7 +389,7 @@ class BaseConfig:
     _rules: ClassVar[Mapping[str, Rule]] = COMMON_RULES
 
     def __new__(cls, **values: Any) -> Self:
-        # Runs before the generated __init__, whose complaint would be a bare TypeError.
+        # Runs before the generated __init__, which would raise a plain TypeError.
         cls._check_names(values)
         return super().__new__(cls)
 
@@ -534,7 +534,7 @@ def _not_fields(key: str, value: Any) -> ConfigurationError:
     return invalid_config(
         key=key,
         value=value,
-        reason=f"{type(value).__name__} is not a dictionary of field names and values",
+        reason=f"expected a dictionary of field names and values, not a {type(value).__name__}",
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["CertificateHash", "ClientFields", "CommonFields", "Middleware", "Ser
 
 StrPath: TypeAlias = str | PathLike[str]
 CertificateHash: TypeAlias = str | bytes | Mapping[str, str | bytes]
-# The shape of ``types.MiddlewareProtocol``; what a session is, this layer does not know.
+# As ``types.MiddlewareProtocol``, but this layer does not know the type of sessions.
 Middleware: TypeAlias = Callable[..., Coroutine[Any, Any, bool]]
 
 

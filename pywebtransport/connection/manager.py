@@ -141,7 +141,7 @@ class ConnectionManager(AsyncContext):
     async def close_all_connections(self) -> None:
         """Close every connection and wait for it.
 
-        Cancellation: they are closed all the same, without the wait.
+        Cancellation: they are closed anyway, without the wait.
         """
         await close_all(self._registry.items.values())
 
@@ -165,7 +165,7 @@ class ConnectionManager(AsyncContext):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._close_idle)
 
     def _close_idle(self) -> None:
-        """Close what is idle, and come back when the next one can be."""
+        """Close idle connections, and set the timer for the next one."""
         self._timer = None
         now = clock.monotonic()
         earliest = self._idle_timeout

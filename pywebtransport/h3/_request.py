@@ -336,7 +336,7 @@ class RequestStream:
         if self.phase is Phase.LINGER:
             return
         if self.connection.is_client and self.phase is not Phase.OPEN:
-            return  # a server may stop the request and answer it all the same
+            return  # a server may stop the request and still answer it
         if code == H3Error.WT_SESSION_GONE and self.phase is Phase.OPEN:
             if self._timer is None:  # its WT_CLOSE_SESSION may still arrive
                 self._start_timer(self._stop_expired)

@@ -71,7 +71,7 @@ class H3SessionState(StrEnum):
     CLOSED = "closed"
 
 
-# Looking a member up on its enumeration takes ten times as long as a global name.
+# A lookup of an enumeration member takes ten times as long as that of a global name.
 _CLOSED = H3SessionState.CLOSED
 _LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
 
@@ -370,8 +370,8 @@ class H3Session:
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
                 raise ConfigurationError(
-                    f"application_protocol = '{printable(application_protocol)}' was not offered:"
-                    f" {printable(list(self.offered_protocols))}",
+                    f"application protocol '{printable(application_protocol)}' was not offered by "
+                    f"the client, which offers {printable(list(self.offered_protocols))}",
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )
@@ -504,6 +504,7 @@ class H3Session:
 
         Raises:
             SessionError: the session is closed.
+            ConnectionError: the connection is closed.
         """
         if self.state is _CLOSED:
             raise self._error("the session is closed")
@@ -738,6 +739,7 @@ class H3Session:
             ConfigurationError: the code is outside its range.
         """
         error_codes.check_code(code)
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         reason = cut_reason(reason).decode()
@@ -764,6 +766,7 @@ class H3Session:
                 section 4.1.1 both for a client that cancels a request and for a server that
                 abandons an answer.
         """
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         if self._request is not None:
@@ -811,6 +814,11 @@ class H3Session:
         if error is None:
             error = SessionError("the connection was closed")
         self._lost(error, remote=bool(getattr(error, "remote", None)))
+
+    def tell_loss(self) -> None:
+        """Report the loss of the connection now, if that was left to a later turn."""
+        if self._connection.loss is not None:
+            self.connection_lost(self._connection.loss)
 
     def _closed_by_peer(self, code: int, reason: str) -> None:
         request = self._request

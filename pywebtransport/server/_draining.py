@@ -36,7 +36,7 @@ class Draining:
     Args:
         connections: All of the server, as they are at any time.
         half_open: How many handshakes are under way.
-        logger: For what is left at the end.
+        logger: Logs what is left at the end.
         reason: What clients are closed with.
     """
 
@@ -77,7 +77,7 @@ class Draining:
         self._ended.set()
 
     async def run(self, timeout: float, spread: float) -> None:
-        """Tell everybody, and wait for the sessions of those who are there to end.
+        """Tell all clients, and wait for the sessions of those that are connected to end.
 
         Args:
             timeout: Seconds that each client has after it was told; then it is closed.
@@ -205,7 +205,7 @@ async def close_all(
         reason: What clients are closed with.
         deadline: Of all of them, by the clock of the running loop; then nothing is waited for.
 
-    Cancellation: safe; those that have begun close without their wait.
+    Cancellation: safe; connections that are closing skip the wait.
     """
     tasks: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()

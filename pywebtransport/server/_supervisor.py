@@ -19,6 +19,7 @@ from typing import Any
 from .._loop import SharedPort, Steering
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
+from ..utils._checks import check_instance
 from ..utils._failures import describe_error
 from ..utils._logs import apply_log_level
 from ..utils._system import explain_os_error, require_descriptors
@@ -100,6 +101,7 @@ def run_workers(
     """
     check_caller("run_workers")
     check_where(host, port, sockets)
+    check_instance("config", config, ServerConfig)
     config.validate()
     apply_log_level(config.log_level)
     if sockets is None:

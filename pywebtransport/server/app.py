@@ -109,7 +109,7 @@ class ServerApp(AsyncContext):
 
         A session is accepted before its handler runs. A handler with a coroutine method
         ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
-        itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
+        itself, or raises ``SessionRejectedError``, and returns the handler that continues.
 
         Args:
             path: Starts with ``/``; the query does not count. The values of placeholders are in
@@ -230,7 +230,7 @@ class ServerApp(AsyncContext):
 
         Args:
             drain_timeout: Seconds, see ``WebTransportServer.close``.
-            spread: Likewise.
+            spread: Seconds, see ``WebTransportServer.close``.
 
         Raises:
             ConfigurationError: An argument is out of range, or the server belongs to another
@@ -360,7 +360,7 @@ class ServerApp(AsyncContext):
             raise invalid_config(
                 key="loop_factory",
                 value=loop_factory,
-                reason="expected a function such as asyncio.new_event_loop",
+                reason="expected a function that makes event loops, such as asyncio.new_event_loop",
             )
         if kwargs:
             self._server.configure(self._server.config.update(**kwargs))
@@ -404,8 +404,8 @@ class ServerApp(AsyncContext):
 
         Args:
             host: As for ``run``.
-            port: Likewise.
-            sockets: Likewise.
+            port: As for ``run``.
+            sockets: As for ``run``.
             ending: Called when the process is to end; a worker knows by itself.
         """
         main = asyncio.current_task()

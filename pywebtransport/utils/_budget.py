@@ -53,7 +53,7 @@ class ByteBudget:
         self.limit = limit
         self.parent = parent
         self.used = self.peak = self.refused = 0
-        # Created when somebody waits: there is a budget in every session.
+        # Created only when a task waits, because every session has a budget.
         self._claims: deque[_Claim] | None = None
 
     @property
@@ -128,7 +128,7 @@ class ByteBudget:
         return True
 
     def give_back(self, size: int) -> None:
-        """Give bytes back that were taken, and serve who waits for them."""
+        """Give back bytes that were taken, and serve waiting callers."""
         level: ByteBudget | None = self
         while level is not None:
             level.used -= size
@@ -205,7 +205,7 @@ class ByteBudget:
                 claim.budget._add(claim.size)
                 claim.future.set_result(None)
             else:
-                # It has had its turn in the smaller budgets.
+                # It was first in line in the smaller budgets already.
                 lacking._queue(claim, first=not self._is_part_of(lacking))
 
     def _is_part_of(self, budget: ByteBudget) -> bool:

@@ -11,35 +11,14 @@ from typing import Protocol, Self
 __all__ = ["AsyncCloseable", "AsyncContext", "close_all"]
 
 
-class AsyncCloseable:
-    """Base of classes of which ``close`` is called at the end of their ``async with`` block."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    async def close(self) -> None:
-        """End the object."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
 class AsyncContext:
-    """The same for classes of which the method that ends them has another name."""
+    """Base of classes that are ended at the end of their ``async with`` block."""
 
     __slots__ = ()
 
     @abstractmethod
     async def _end_block(self) -> None:
-        """Call that method."""
+        """Call the method that ends the object."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,6 +30,19 @@ class AsyncContext:
         tb: TracebackType | None,
     ) -> None:
         await self._end_block()
+
+
+class AsyncCloseable(AsyncContext):
+    """The same for classes of which this method is ``close``."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the object."""
+
+    async def _end_block(self) -> None:
+        await self.close()
 
 
 class _Closed(Protocol):

@@ -7,13 +7,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 from . import _clock as clock
 
 __all__ = ["SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
+_Work: TypeAlias = "Callable[[], object] | asyncio.Future[None]"
 
 SLICE: Final = 0.002
 """Seconds of one turn of the event loop that may go to work which can wait."""
@@ -27,127 +28,68 @@ _MOST_OWED: Final = 16
 """Turns that are left to others after the longest work."""
 
 
-class Turns:
-    """Shares the turns of one event loop among all work that peers can make long.
+class _Line:
+    """The work that waits for a later turn of one event loop: peer by peer, in turn."""
 
-    There is one for each loop, see :meth:`of`.
-
-    Whoever works off what a peer sent (frames, capsules, messages, a list of subscribers) asks
-    :attr:`is_over` from time to time. Once it is True, the rest is left to :meth:`later`, or, in
-    a coroutine, to ``await pause()``. Such work goes on in the order in which it was put off, a
-    slice in each turn, so that sockets and timers are looked at between two slices.
-
-    A few items should be worked off before the first question (some tens of microseconds): who
-    has little to do is then never put off behind those who have much.
-    """
-
-    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_waiting", "_woken")
-
-    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
-        weakref.WeakKeyDictionary()
-    )
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_peers", "_woken")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Weak: the table of all loops would else keep this one for ever.
+        # Weak, because the table of all loops would keep this loop alive.
         self._loop: Final = weakref.ref(loop)
-        self._deadline = 0  # of the slice; 0: none was begun in this turn
-        self._waiting: deque[Callable[[], object] | asyncio.Future[None]] = deque()
-        self._woken = 0  # in this turn
-        self._owed = 0  # turns that those who wait leave to others
+        self._deadline = 0  # of the slice; 0: no slice was begun in this turn
+        self._peers: deque[Turns] = deque()  # those with waiting work
+        self._woken = 0  # coroutines, in this turn
+        self._owed = 0  # turns without a slice for waiting work
 
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
-        """The one of an event loop.
-
-        Args:
-            loop: None: the loop that runs in this thread.
-
-        Raises:
-            RuntimeError: ``loop`` is None and no loop runs.
-        """
-        if loop is None:
-            loop = asyncio.get_running_loop()
-        turns = cls._all.get(loop)
-        if turns is None:
-            # What waits refers to its loop, which would stay in the table after its end.
-            for one in [one for one in cls._all if one.is_closed()]:
-                cls._all.pop(one)._waiting.clear()
-            turns = cls._all[loop] = cls(loop)
-        return turns
-
-    @property
-    def is_over(self) -> bool:
-        """The slice of this turn is used up; the first question begins it."""
+    def is_over(self, slices: int = 1) -> bool:
         now = clock.monotonic_ns()
         if self._deadline:
-            return now >= self._deadline or self._woken >= _WOKEN
+            end = self._deadline + (slices - 1) * _SLICE_NS
+            return now >= end or self._woken >= _WOKEN
         self._begin(now)
         return False
 
-    @property
-    def waiting(self) -> int:
-        """How much work was put off."""
-        return len(self._waiting)
+    def count(self) -> int:
+        return sum(len(peer._work) for peer in self._peers if peer._work is not None)
 
-    def woke(self, count: int = 1) -> None:
-        """Coroutines were woken: what they do next counts, too."""
+    def woke(self, count: int) -> None:
         if not self._deadline:
             self._begin(clock.monotonic_ns())
         self._woken += count
 
     def took(self, nanoseconds: int) -> None:
-        """Work that cannot be interrupted, such as a parser's, took so long.
-
-        For each slice beyond the first one, what was put off leaves a turn to others: somebody
-        whose packets pass through several turns does not wait in each of them.
-        """
         if not self._deadline:
             self._begin(clock.monotonic_ns())
         owed = nanoseconds // _SLICE_NS - 1
         if owed > self._owed:
             self._owed = min(owed, _MOST_OWED)
 
-    def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, behind what was put off before.
-
-        Dropped when the event loop is closed.
-        """
-        self._put_off(work)
-
-    async def pause(self, slices: int = 1) -> None:
-        """Wait for a later turn, if the slice of this one is used up.
-
-        Args:
-            slices: How many slices to use up first, for work that is seldom longer and that a
-                pause makes more expensive.
-
-        Cancellation:
-            Safe.
-        """
-        if not self.is_over:
+    def put_off(self, peer: Turns, work: _Work) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            # There is no later turn; what waits for one would keep its connection.
+            self.clear()
             return
-        if slices > 1 and self._woken < _WOKEN:
-            left = self._deadline + (slices - 1) * _SLICE_NS - clock.monotonic_ns()
-            if left > 0:
-                return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put_off(future)
-        await future
-        # Its turn begins here: in another place than that of the call that woke it.
+        if not self._deadline:
+            self._begin(clock.monotonic_ns())
+        if peer._work is None:
+            # Created when needed: an empty deque takes more than 600 bytes per connection.
+            peer._work = deque()
+            self._peers.append(peer)
+        peer._work.append(work)
+
+    def go_on(self) -> None:
+        """A coroutine that waited continues now."""
+        # Its slice begins here, later in the turn than the call that woke it.
         if self._deadline:
             self._deadline = clock.monotonic_ns() + _SLICE_NS
         else:
             self._begin(clock.monotonic_ns())
 
-    def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
-        loop = self._loop()
-        if loop is None or loop.is_closed():
-            # There is no later turn; what waits for one would keep its connection.
-            self._waiting.clear()
-            return
-        if not self._deadline:
-            self._begin(clock.monotonic_ns())
-        self._waiting.append(work)
+    def clear(self) -> None:
+        for peer in self._peers:
+            peer._work = None
+        self._peers.clear()
 
     def _begin(self, now: int) -> None:
         self._woken = 0
@@ -164,8 +106,7 @@ class Turns:
 
     def _next_turn(self) -> None:
         self._deadline = self._woken = 0
-        waiting = self._waiting
-        if not waiting:
+        if not self._peers:
             self._owed = 0  # others have had this turn
             return
         now = clock.monotonic_ns()
@@ -177,10 +118,10 @@ class Turns:
         self._deadline = now + _SLICE_NS
         try:
             # What is put off again now is for the turn after this one.
-            for done in range(len(waiting)):
-                if done and self.is_over:
+            for done in range(self.count()):
+                if done and self.is_over():
                     break
-                work = waiting.popleft()
+                work = self._take()
                 if not isinstance(work, asyncio.Future):
                     work()
                 elif not work.done():
@@ -191,6 +132,116 @@ class Turns:
             # Behind that step, after which it is known how long it took.
             if not self._schedule():
                 self._deadline = 0
+
+    def _take(self) -> _Work:
+        """Return the next work of the first peer, which then goes behind the others."""
+        peer = self._peers.popleft()
+        waiting = peer._work
+        assert waiting is not None
+        work = waiting.popleft()
+        if waiting:
+            self._peers.append(peer)
+        else:
+            peer._work = None
+        return work
+
+
+class Turns:
+    """Shares the turns of one event loop among all work that peers can make long.
+
+    Code that handles what a peer sent (frames, capsules, messages, a list of subscribers) checks
+    :attr:`is_over` from time to time. Once it is True, pass the rest to :meth:`later`, or, in a
+    coroutine, ``await pause()``. Such work continues for a slice of each turn, so that sockets and
+    timers are served between two slices.
+
+    Each connection has its own object, ``connection.turns``, and the event loop has one for work
+    that belongs to no peer, see :meth:`of`. Objects with waiting work take turns, with one piece
+    of work each, however much of it they have. The work of one object continues in the order in
+    which it was put off.
+
+    Handle a few items before the first check (some tens of microseconds). Then work that is short
+    does not wait behind work that is long.
+    """
+
+    __slots__ = ("__weakref__", "_line", "_work")
+
+    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, line: _Line) -> None:
+        self._line: Final = line
+        self._work: deque[_Work] | None = None
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
+        """Return the object of an event loop, for work that belongs to no peer.
+
+        Args:
+            loop: None: the loop that runs in this thread.
+
+        Raises:
+            RuntimeError: ``loop`` is None and no loop runs.
+        """
+        if loop is None:
+            loop = asyncio.get_running_loop()
+        turns = cls._all.get(loop)
+        if turns is None:
+            # What waits refers to its loop, which would stay in the table after its end.
+            for one in [one for one in cls._all if one.is_closed()]:
+                cls._all.pop(one)._line.clear()
+            turns = cls._all[loop] = cls(_Line(loop))
+        return turns
+
+    def for_peer(self) -> Turns:
+        """Return a new object of the same event loop, for the work of one peer."""
+        return type(self)(self._line)
+
+    @property
+    def is_over(self) -> bool:
+        """The slice of this turn is used up; the first question begins it."""
+        return self._line.is_over()
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait, those of all peers of the event loop together."""
+        return self._line.count()
+
+    def woke(self, count: int = 1) -> None:
+        """Coroutines were woken: what they do next counts, too."""
+        self._line.woke(count)
+
+    def took(self, nanoseconds: int) -> None:
+        """Work that cannot be interrupted, such as a parser's, took so long.
+
+        For each slice beyond the first one, what was put off leaves a turn to others: somebody
+        whose packets pass through several turns does not wait in each of them.
+        """
+        self._line.took(nanoseconds)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Go on with ``work`` in a later turn, behind what was put off before.
+
+        Dropped when the event loop is closed.
+        """
+        self._line.put_off(self, work)
+
+    async def pause(self, slices: int = 1) -> None:
+        """Wait for a later turn, if the slice of this one is used up.
+
+        Args:
+            slices: How many slices to use up first, for work that is seldom longer and that a
+                pause makes more expensive.
+
+        Cancellation:
+            Safe.
+        """
+        if not self._line.is_over(slices):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.put_off(self, future)
+        await future
+        self._line.go_on()
 
 
 def finish(steps: Generator[None, None, _T]) -> _T:

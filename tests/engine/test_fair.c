@@ -1,7 +1,7 @@
 /*
- * A flood of one connection does not hold up another: sockets over the real
- * loopback device, the engine's side played by a recorder.  Counted in packets
- * and turns; a turn reads, dispatches and reads ahead, as the binding does.
+ * A flood on one connection does not delay another one. The sockets use the real loopback device,
+ * and a recorder replaces the engine. The tests count packets and turns; a turn reads, dispatches
+ * and reads ahead, as the binding does.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -49,7 +49,7 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
   CHECK_EQ(((const struct sockaddr_in *)local)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
   CHECK_EQ(((const struct sockaddr_in *)remote)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
   e->wrong_ecn += ecn != 2;
-  /* Numbers of what was dropped are missing; nothing comes before an earlier one. */
+  /* Dropped packets leave gaps in the numbers, but the order never changes. */
   e->out_of_order += number < e->fed[who];
   e->fed[who]++;
   e->total++;
@@ -165,7 +165,7 @@ static void check_flood(int features, int flooder) {
   CHECK_EQ(engine.fed[BOB], 3);
   CHECK(engine.fed[flooder] <= BATCH + QE_FAIR_QUOTA);
   CHECK_EQ(engine.fed[flooder] + engine.waiting, 1000);
-  /* In the next turn he passes them, too; those of the flood stay in order. */
+  /* In the next turn he overtakes them too; the packets of the flood stay in order. */
   send_packets(flooder, 10);
   send_packets(BOB, 5);
   turn(s);
@@ -177,7 +177,7 @@ static void check_flood(int features, int flooder) {
   end(s);
 }
 
-/* The batch fits into the kernel's answer, but not into the time. */
+/* The kernel delivers the whole batch, but there is no time for all of it. */
 static void test_batch_ends_with_its_time(void) {
   qe_sock *s = begin(0);
 
@@ -188,7 +188,7 @@ static void test_batch_ends_with_its_time(void) {
   turn(s);
   CHECK_EQ(engine.fed[ALICE], 8);
   CHECK_EQ(engine.total + engine.waiting, BATCH - 4 + 3);
-  /* Those that wait take turns, as always. */
+  /* Waiting packets take turns, as always. */
   qe_sock_serve(s, QE_FAIR_QUOTA, NOW);
   qe_sock_serve(s, 3, NOW);
   CHECK_EQ(engine.fed[BOB], 3);
@@ -200,7 +200,7 @@ static void test_batch_ends_with_its_time(void) {
   end(s);
 }
 
-/* Nor does a train: what is left of it waits, and is served in pieces. */
+/* Neither does a train fit into the time: the rest of it waits, and is served in pieces. */
 static void test_train_ends_with_its_time(void) {
   const uint16_t size = 100;
   uint8_t data[40 * 100] = {0};
@@ -337,7 +337,7 @@ static void test_bounds(void) {
   bob = fill_up(f, BOB, 1200);
   CHECK(bob < QE_FAIR_MAX_BYTES / 3 && bob > QE_FAIR_MAX_BYTES / 5);
   carol = fill_up(f, CAROL, 1200);
-  CHECK(carol > QE_FAIR_MAX_BYTES / 9); /* whoever comes later has room, too */
+  CHECK(carol > QE_FAIR_MAX_BYTES / 9); /* a later connection has room, too */
   CHECK(alice + bob + carol <= QE_FAIR_MAX_BYTES);
   qe_fair_free(f);
 

@@ -1,4 +1,4 @@
-/* test_pathmtu.c - paths that take smaller packets than they did. */
+/* test_pathmtu.c - paths that no longer carry packets of the size in use. */
 #include "check.h"
 #include "pathmtu.h"
 #include "sim.h"
@@ -44,7 +44,7 @@ static int arrived(void *ctx) {
   return st != NULL && st->received >= w->bytes;
 }
 
-/* Sends on a new stream; how long it took to arrive, QE_NEVER if it did not. */
+/* Sends on a new stream; returns how long it took to arrive, or QE_NEVER. */
 static qe_tstamp send_on(sim *s, sim_conn *from, sim_conn *to, uint64_t n, qe_tstamp limit) {
   sim_stream *st = sim_open(from, 1);
   qe_tstamp t0 = s->now;
@@ -162,7 +162,7 @@ static void test_full_size_is_tried_again(void) {
   sim_run(&s, 15 * QE_SECOND);
   CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) < QE_SECOND);
   CHECK_EQ(mtu_of(c), FULL);
-  /* It falls again, and stays low: to try costs one packet, not the connection. */
+  /* It falls again and stays low: each try costs one packet, not the connection. */
   s.up.mtu = 1272;
   CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < 5 * QE_SECOND);
   uint64_t dropped = s.up.dropped;
@@ -204,7 +204,7 @@ static void send_dgrams(sim *s, sim_conn *c, int n) {
   sim_run(s, 100 * SIM_MS);
 }
 
-/* A burst that overflows somebody's buffer, among datagrams that arrive. */
+/* A burst that overflows a buffer, among datagrams that arrive. */
 static void test_a_burst_of_lost_datagrams_is_no_fall(void) {
   sim s;
   sim_conn *c, *srv;
@@ -219,7 +219,7 @@ static void test_a_burst_of_lost_datagrams_is_no_fall(void) {
   sim_free(&s);
 }
 
-/* A peer that was busy for seconds answers at last: what it takes is as large as before. */
+/* A peer that was busy for seconds answers at last: the path carries full size as before. */
 static void test_a_late_acknowledgement_of_a_full_size_datagram_undoes_a_fall(void) {
   sim s;
   sim_conn *c, *srv;

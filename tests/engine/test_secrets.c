@@ -1,4 +1,4 @@
-/* test_secrets.c - keys for what servers give out, and servers that share or change them. */
+/* test_secrets.c - keys of tokens, and servers that share or change their secrets. */
 #include "check.h"
 #include "secrets.h"
 #include "sim.h"
@@ -71,8 +71,8 @@ static void use(sim *s, const uint8_t (*secrets)[32], size_t n) {
   s->server.set.secret_count = n;
 }
 
-/* A server that restarted with these secrets: does the client learn it by its next packet, and
- * does the token that it has from before count? */
+/* Restarts a server with these secrets, and checks whether the client learns of it with its next
+ * packet, and whether its old token is accepted. */
 static void restart(const uint8_t (*secrets)[32], size_t n, int known) {
   sim s;
   qe_engine_stats st;
@@ -132,7 +132,7 @@ static void test_secrets_can_be_changed_while_it_serves(void) {
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.retries_sent, 1); /* the first one's */
   sim_run(&s, QE_SECOND);
-  /* What was given out since then is made with the new one alone. */
+  /* Tokens issued since then are made with the new secret only. */
   CHECK_EQ(qe_engine_set_secrets(s.server.engine, changed, 1), 0);
   sim_conn *third = sim_connect_with(&s, NULL, 0, again->token, again->token_len);
   REQUIRE(sim_handshake(&s, third) != NULL);

@@ -239,7 +239,7 @@ async def test_the_first_in_the_order_changes(
 async def test_who_leaves_between_two_turns_gets_nothing(
     serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many transports take several turns of the loop; here the slice of a turn is no time."""
+    """Many transports take several turns of the loop; here the slice of a turn is empty."""
     monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
     monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
     async with several(serving, client_config, 3) as (servers, _), Noting() as broadcaster:

@@ -238,7 +238,7 @@ def pages_with_python() -> list[Path]:
 
 
 def pages_run_here() -> list[Path]:
-    """Those with blocks that are no programs, and no files that run as they are."""
+    """The pages whose blocks are neither programs nor files that run unchanged."""
     return [
         path
         for path in pages_with_python()

@@ -43,7 +43,7 @@ async def linked(
 
 
 async def subscribe(session: WebTransportSession, count: int, topic: str = "news") -> RpcManager:
-    """Subscriptions of one session whose streams nobody reads."""
+    """Subscriptions of one session that does not read their streams."""
     rpc = RpcManager(session)
     await rpc.start()
     for number in range(count):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from pywebtransport import WebTransportClient
-from pywebtransport.exceptions import SessionClosedError, WebTransportError
+from pywebtransport._states import ConnectionState, EventType, SessionCloseInfo
+from pywebtransport.exceptions import ConnectionError, SessionClosedError, WebTransportError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.utils._tasks import cancel_in_turns
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
@@ -107,7 +108,7 @@ async def test_readers_of_many_streams_go_on_some_in_each_turn(
 async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Whoever waits for the connection goes on when all of its sessions are over."""
+    """Callers that wait for the connection continue when all of its sessions have ended."""
     count = 300
     sessions: list[WebTransportSession] = []
 
@@ -121,9 +122,10 @@ async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
     ):
         first = await client.connect(server.url("/"))
         connection = first._connection
-        for _ in range(count - 1):
-            await connection.create_session(path="/")
-        await until(lambda: len(sessions) == count)
+        others = [await connection.create_session(path="/") for _ in range(count - 1)]
+        await until(lambda: len(sessions) == count and all(one.is_ready for one in others))
+        # One that became ready in this turn would be told of its end behind the connection.
+        await until(lambda: all(one._ended_early is None for one in others))
         far = sessions[0]._connection
         connection._endpoint.close()  # type: ignore[union-attr]
         assert connection.is_closed == (not connection.sessions)
@@ -132,6 +134,70 @@ async def test_sessions_of_a_lost_connection_hear_of_it_in_order(
         assert first.is_closed
         await far.close()
         assert all(session.is_closed for session in sessions)
+
+
+async def test_sessions_that_are_not_told_yet_say_that_the_connection_is_lost(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """With many sessions, those at the end of the list are told some turns later."""
+    count = 300
+    sessions: list[WebTransportSession] = []
+    infos: list[SessionCloseInfo] = []
+    errors: dict[str, BaseException] = {}
+    lost: list[object] = []
+
+    async def hold(session: WebTransportSession) -> None:
+        sessions.append(session)
+        await session.wait_closed()
+
+    def expect(name: str, action: Callable[[], Any]) -> None:
+        with pytest.raises(WebTransportError) as failed:
+            action()
+        errors[name] = failed.value
+
+    def first_is_told(_: object) -> None:
+        """In this turn, nobody else knows of it yet."""
+        waiting = [session for session in sessions if not session.is_closed]
+        assert len(waiting) == count - 1
+        closed, aborted, asked, sent, created, used = waiting[-6:]
+        closed.close_nowait(5, "a clean end")
+        aborted.abort()
+        expect("open", lambda: asked._open_stream(True))
+        expect("send", lambda: sent.datagrams.try_send(b"x"))
+        steps = created.create_unidirectional_stream()
+        expect("create", lambda: steps.send(None))
+        expect("write", lambda: streams[used].write(b"x").send(None))
+        for session in (closed, aborted, asked, sent, created):
+            assert session.close_info is not None
+            infos.append(session.close_info)
+
+    async with (
+        serving({"/": hold}, **FIELDS, max_sessions_per_address=None) as server,
+        WebTransportClient(config=client_config(**FIELDS)) as client,
+    ):
+        first = await client.connect(server.url("/"))
+        connection = first._connection
+        for _ in range(count - 1):
+            await connection.create_session(path="/")
+        await until(lambda: len(sessions) == count)
+        streams = {one: await one.create_unidirectional_stream() for one in sessions[-10:]}
+        far = sessions[0]._connection
+        far.add_watcher(EventType.CONNECTION_LOST, lost.append)
+        sessions[0].add_watcher(EventType.SESSION_CLOSED, first_is_told)
+        assert connection._quic is not None
+        connection._quic.close(0x107, "overloaded")
+        await until(lambda: infos)
+        # So is whoever closes the connection now.
+        await far.close()
+        assert all(session.is_closed for session in sessions)
+        assert far.state is ConnectionState.FAILED
+        assert lost
+    assert len(infos) == 5
+    assert set(infos) == {SessionCloseInfo(code=None, reason="overloaded", remote=True)}
+    for name, error in errors.items():
+        assert isinstance(error, SessionClosedError), name
+        assert "overloaded" in str(error), name
+    assert isinstance(sessions[-6].error, ConnectionError)
 
 
 async def test_cancelled_tasks_take_their_steps_some_in_each_turn() -> None:

@@ -1,4 +1,4 @@
-"""``ServerApp.run`` and signals at moments when nobody expects them."""
+"""``ServerApp.run`` and signals at unexpected moments."""
 
 from __future__ import annotations
 

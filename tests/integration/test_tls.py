@@ -1,4 +1,4 @@
-"""Who is who: authorities, hashes, names, client certificates, reload, resumption."""
+"""Identities: authorities, hashes, names, client certificates, reload, resumption."""
 
 from __future__ import annotations
 
@@ -209,6 +209,35 @@ async def test_certificates_are_reloaded_without_restart(
         await round_trip(old, far, b"the old connection goes on")
 
 
+async def test_certificate_hash_is_that_of_the_certificate_in_use(
+    serving: Serving, certs: Certificates, tmp_path: Path
+) -> None:
+    live = Pair(str(tmp_path / "live.crt"), str(tmp_path / "live.key"))
+
+    def install(pair: Pair) -> None:
+        shutil.copy(pair.certfile, live.certfile)
+        shutil.copy(pair.keyfile, live.keyfile)
+
+    def remove(path: str) -> None:
+        Path(path).unlink()
+
+    install(certs.server)
+    async with serving(**live.files) as served:
+        server = served.server
+        assert server.certificate_hash == certs.server.hash
+        install(certs.replacement)
+        assert server.certificate_hash == certs.server.hash  # it was not loaded
+        server.reload_certificates()
+        assert server.certificate_hash == certs.replacement.hash
+        remove(live.certfile)
+        assert server.certificate_hash == certs.replacement.hash
+        with pytest.raises(CertificateError):
+            server.reload_certificates()
+        assert server.certificate_hash == certs.replacement.hash
+        server.reload_certificates(**certs.server.files)
+        assert server.certificate_hash == certs.server.hash
+
+
 async def test_bad_files_do_not_let_a_server_start(
     serving: Serving, certs: Certificates, tmp_path: Path
 ) -> None:
@@ -257,7 +286,7 @@ async def ready_and_used(client: WebTransportClient, url: str) -> None:
 async def test_a_ticket_is_no_way_around_client_certificates(
     serving: Serving, client_config: ClientFactory, certs: Certificates
 ) -> None:
-    """A server that asked nobody and one that demands certificates may share their secret."""
+    """A server that asks for no certificates and one that demands them may share a secret."""
     fields: dict[str, object] = {"shared_secret": bytes(range(32)), "bind_port": free_port()}
     async with WebTransportClient(config=client_config()) as client:
         async with serving(**fields) as served:

@@ -327,7 +327,7 @@ async def test_handler_exception_goes_to_the_loop_or_to_on_error(lab: Lab) -> No
 
 
 async def test_packets_that_make_a_handler_fail_are_few_reports(lab: Lab) -> None:
-    """Whoever found one can send it again and again."""
+    """An attacker who found one can send it again and again."""
     reports: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     previous = loop.get_exception_handler()
@@ -408,7 +408,7 @@ async def test_closed_endpoint_refuses_work(lab: Lab) -> None:
 
 
 async def test_full_socket_is_waited_for(lab: Lab) -> None:
-    """A tiny send buffer makes the kernel refuse packets; everything arrives all the same."""
+    """A tiny send buffer makes the kernel refuse packets; everything still arrives."""
     async with net(lab, client={"socket_buffer_size": 4608}) as pair:
         conn, _, far = await pair.connect()
         streams = []

@@ -25,7 +25,7 @@ _kept: list[object] = []
 
 
 async def endure() -> None:
-    """Go on, whoever cancels this."""
+    """Continue when cancelled."""
     while True:
         try:
             await asyncio.Event().wait()
@@ -62,7 +62,7 @@ def middleware(app: ServerApp) -> None:
 
     @app.route("/")
     async def serve(session: WebTransportSession) -> None:
-        """Nobody comes so far."""
+        """Never reached."""
 
 
 @kind

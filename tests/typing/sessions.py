@@ -26,6 +26,7 @@ async def serving(session: WebTransportSession) -> None:
         assert_type(server, WebTransportServer)
         assert_type(server.port, int)
         assert_type(server.url, str)
+    assert_type(await pywebtransport.serve(handler, "localhost", 0), WebTransportServer)
 
 
 async def parameters(session: WebTransportSession) -> None:
@@ -45,6 +46,9 @@ async def datagrams(session: WebTransportSession) -> None:
             break
         session.datagrams.try_send(datagram)
         assert_type(await session.datagrams.try_send(datagram), bool)
+        sent: bool = session.datagrams.try_send(datagram)
+        accepted: list[bool] = [sent, session.datagrams.try_send(datagram)]
+        print(accepted)
 
 
 async def calls(rpc: RpcManager) -> None:

@@ -13,7 +13,7 @@ from pywebtransport.utils._turns import Turns, for_each
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """Time that passes only during work."""
 
     def __init__(self) -> None:
         self.now = time.monotonic_ns()
@@ -64,6 +64,47 @@ async def test_work_goes_on_in_slices_in_turn(clock: Clock) -> None:
     assert "".join(log).replace("|", "") == "aaaaab" + "aaa" + "bbbb"
     # At most one slice in a turn, and one item more.
     assert all(len(part) <= 6 for part in "".join(log).split("|"))
+
+
+async def test_peers_go_on_in_turn_however_much_of_their_work_waits(clock: Clock) -> None:
+    busy, quiet = Turns.of().for_peer(), Turns.of().for_peer()
+    log: list[str] = []
+
+    def work(name: str) -> Callable[[], None]:
+        def run() -> None:
+            clock.work(module.SLICE)
+            log.append(name)
+
+        return run
+
+    for number in range(100):
+        busy.later(work(f"busy {number}"))
+    quiet.later(work("quiet 0"))
+    Turns.of().later(work("own"))
+    quiet.later(work("quiet 1"))
+    assert Turns.of().waiting == busy.waiting == 103
+    for _ in range(2 * 103):
+        await asyncio.sleep(0)
+    assert Turns.of().waiting == 0
+    # One of each in turn; what one of them put off stays in order.
+    assert log[:5] == ["busy 0", "quiet 0", "own", "busy 1", "quiet 1"]
+    assert [name for name in log if name.startswith("busy")] == [f"busy {n}" for n in range(100)]
+
+
+async def test_a_coroutine_of_a_quiet_peer_waits_for_one_of_a_busy_one(clock: Clock) -> None:
+    busy, quiet = Turns.of().for_peer(), Turns.of().for_peer()
+    log: list[str] = []
+
+    async def work(turns: Turns, name: str) -> None:
+        await turns.pause()
+        clock.work(module.SLICE)
+        log.append(name)
+
+    assert not busy.is_over
+    clock.work(module.SLICE)
+    await asyncio.gather(*(work(busy, "busy") for _ in range(50)), work(quiet, "quiet"))
+    # Behind the first one, which found a slice that was not used up, and one that waited.
+    assert log.index("quiet") == 2
 
 
 async def test_a_coroutine_pauses_only_when_the_slice_is_over(clock: Clock) -> None:

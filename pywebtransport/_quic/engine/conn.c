@@ -1,4 +1,4 @@
-/* conn.c - making a connection and ending it. */
+/* conn.c - creating and ending a connection. */
 #include "conn.h"
 
 #include <stdarg.h>
@@ -16,7 +16,8 @@ static const uint32_t V1_FIRST[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
 static const uint32_t V2_FIRST[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
 
 #define CLIENT_DCID_LEN 18
-/* Each is answered with a packet of full size; a path takes three, and again after a timeout. */
+/* Each challenge is answered with a full-size packet. A new path needs three, and three more
+ * after a timeout. */
 #define CHALLENGES_PER_SECOND 20
 #define MAX_CHALLENGES 100
 #define LEFTOVERS_PER_SECOND 4
@@ -114,7 +115,7 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
   s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
   if (e->set.pmtud == 0 || e->set.known_mtu != 0) {
     s->no_pmtud = (uint8_t)qe_no_pmtud_is_safe();
-    if (!s->no_pmtud) { /* nothing is sent for a size above the limit */
+    if (!s->no_pmtud) { /* a size above the limit is never probed */
       s->pmtud_probes = NO_PROBE;
       s->pmtud_probeslen = 1;
     }
@@ -156,8 +157,8 @@ static void fill_params(const qe_engine *e, ngtcp2_transport_params *p) {
   p->initial_max_streams_bidi = e->set.max_streams_bidi;
   p->initial_max_streams_uni = e->set.max_streams_uni;
   p->max_idle_timeout = e->set.idle_timeout;
-  /* One in use and spares for three new paths.  Each costs both sides a keyed
-   * hash, entries in two tables and 30 bytes of the first flight. */
+  /* One ID in use and spares for three new paths. Each ID costs both sides a keyed hash, entries
+   * in two tables and 30 bytes of the first flight. */
   p->active_connection_id_limit = 4;
   p->max_datagram_frame_size = e->set.max_datagram_frame_size;
   p->disable_active_migration = e->set.enable_migration == 0;
@@ -194,7 +195,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   return c;
 }
 
-/* Timer and first visit; after this nothing of the start can fail. */
+/* Arms the timer and queues the first visit. This is the last step of creation that can fail. */
 static int conn_start(qe_conn *c, const ngtcp2_path *path, qe_tstamp now) {
   ngtcp2_path_copy(&c->path.path, path);
   c->last_event = now;
@@ -372,7 +373,7 @@ void qe_conn_end_excessive(qe_conn *c, const char *why) {
               strlen(why));
 }
 
-/* The peer's CONNECTION_CLOSE or stateless reset. */
+/* Ends the connection after a CONNECTION_CLOSE or stateless reset of the peer. */
 static void end_draining(qe_conn *c) {
   const ngtcp2_ccerr *err = ngtcp2_conn_get_ccerr(c->ng);
 
@@ -433,7 +434,7 @@ void qe_conn_end_library(qe_conn *c, int liberr) {
   }
 }
 
-/* CONNECTION_CLOSE into buf; its length or 0.  *ps gets the path. */
+/* Writes CONNECTION_CLOSE into buf; returns its length or 0. *ps receives the path. */
 static size_t write_close(qe_conn *c, uint8_t *buf, size_t size, ngtcp2_path_storage *ps,
                           qe_tstamp now) {
   ngtcp2_ccerr err;
@@ -452,7 +453,7 @@ static size_t write_close(qe_conn *c, uint8_t *buf, size_t size, ngtcp2_path_sto
   return n > 0 ? (size_t)n : 0;
 }
 
-/* Takes the connection out of every table of the engine. */
+/* Removes the connection from every table of the engine. */
 static void conn_unlink(qe_conn *c) {
   qe_engine *e = c->engine;
 
@@ -502,7 +503,7 @@ static void conn_free(qe_conn *c, int report) {
       qe_group_destroy(c->groups.slots[i]);
     }
   }
-  /* Only now: the upcalls may have touched the connection again. */
+  /* Not earlier: the upcalls may have touched the connection again. */
   conn_unlink(c);
   if (c->ng != NULL) {
     ngtcp2_conn_del(c->ng);

@@ -1,5 +1,5 @@
 /*
- * libmem.h - counts the memory that the library holds for one connection.
+ * libmem.h - counts the memory that the library uses for one connection.
  *
  * What arrives out of order waits in the library.  Flow control counts offsets,
  * and not what the pieces cost: a byte here and there, in a hundred streams, is
@@ -15,18 +15,18 @@
 
 #include "internal.h"
 
-/* Beyond credit and flight: an idle connection has 28 KiB, one that opens streams as fast as it
- * may less than a mebibyte. */
+/* Allowance on top of credit and bytes in flight. An idle connection uses 28 KiB, and one that
+ * opens streams as fast as it can uses less than a mebibyte. */
 #define QE_LIBMEM_SPARE ((uint64_t)6 << 20)
 
 typedef struct qe_libmem {
-  ngtcp2_mem mem; /* for the library */
+  ngtcp2_mem mem; /* passed to the library */
   uint64_t bytes;
 } qe_libmem;
 
-/* m stays where it is for as long as the library may use it. */
+/* m must not move while the library uses it. */
 void qe_libmem_init(qe_libmem *m);
-/* After the library has read a packet. */
+/* Call it after the library has read a packet. */
 void qe_libmem_check(qe_conn *c);
 
 #endif

@@ -6,8 +6,9 @@
 #define MIN_LOOK QE_SECOND
 #define FIRST_RAISE (10 * QE_SECOND)
 #define LONGEST_RAISE (600 * QE_SECOND) /* RFC 8899 section 5.1.1 */
-/* So many in a row, over a whole look interval: a burst that overflows a buffer is shorter, and
- * at a third of the packets lost it is one case in sixty thousand. */
+/* Full-size datagrams lost in a row, over a whole look interval, that mean a smaller MTU. A
+ * burst that overflows a buffer is shorter; and if a third of all packets are lost at random,
+ * this happens once in sixty thousand times. */
 #define LOST_IN_A_ROW 10
 
 size_t qe_conn_mtu(const qe_conn *c) {
@@ -49,7 +50,7 @@ void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now) {
       return;
     }
     if (s == NULL) {
-      wait_for_raise(m, now); /* nothing would tell whether it arrived */
+      wait_for_raise(m, now); /* there would be no way to see whether it arrived */
       return;
     }
     m->probe_id = s->id;
@@ -85,8 +86,9 @@ void qe_pathmtu_acked(qe_conn *c) {
   c->pathmtu.in_flight = 0;
 }
 
-/* What is lost is sent again, when later packets are acknowledged or after a probe timeout.  Only
- * if neither has happened was it the large packet that arrived. */
+/* If the large packet is lost, its bytes are sent again in a smaller one: when later packets are
+ * acknowledged, or after a probe timeout. Only if neither has happened did the large packet
+ * itself arrive. */
 void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
   qe_pathmtu *m = &c->pathmtu;
 
@@ -112,12 +114,12 @@ void qe_pathmtu_dgram(qe_conn *c, int arrived) {
   m->lost_dgrams = 0;
   m->lost_before = 0;
   if (m->cap != 0) {
-    qe_pathmtu_init(m); /* it was sent before the fall, and arrived: there was none */
+    qe_pathmtu_init(m); /* sent before the fall and yet arrived: the path takes full size */
   }
 }
 
 void qe_pathmtu_narrow(qe_conn *c, size_t largest) {
-  /* Probes are larger than the MTU in use, and may well be refused. */
+  /* Ignore refused probes: they are larger than the MTU in use. */
   if (c->handshake_done && c->end_mode == QE_END_NONE && largest < qe_conn_mtu(c)) {
     fall_back(c);
   }
@@ -127,8 +129,8 @@ void qe_pathmtu_forget(qe_conn *c) {
   qe_pathmtu_init(&c->pathmtu);
 }
 
-/* Is a stream stuck: bytes in flight at the last look, and none acknowledged since?
- * *waiting: there are bytes in flight. */
+/* Whether a stream is stuck: it had bytes in flight at the last look, and none were acknowledged
+ * since. Sets *waiting if any stream has bytes in flight. */
 static int any_stuck(qe_conn *c, int *waiting) {
   int stuck = 0;
 
@@ -179,7 +181,7 @@ void qe_pathmtu_check(qe_conn *c, qe_tstamp now) {
   }
 }
 
-/* While the size is capped, what is sent comes by anyway. */
+/* While the size is capped no timer is needed: the next packet that is sent checks. */
 qe_tstamp qe_pathmtu_next(const qe_conn *c) {
   return c->pathmtu.check_at == 0 || c->pathmtu.cap != 0 ? QE_NEVER : c->pathmtu.check_at;
 }

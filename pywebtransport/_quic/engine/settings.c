@@ -1,4 +1,4 @@
-/* settings.c - defaults, ranges, versions and the text of error codes. */
+/* settings.c - defaults, ranges, versions and the descriptions of error codes. */
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
@@ -8,7 +8,7 @@
 #define MIB ((uint64_t)1024 * 1024)
 #define MAX_STREAMS ((uint64_t)1 << 60) /* RFC 9000 section 4.6 */
 #define NO_PMTUD_SAFE 0x010c00          /* 1.12 */
-#define QLOG_SAFE 0x011700              /* 1.23: an overflow in its writer was fixed */
+#define QLOG_SAFE 0x011700              /* 1.23 fixed an overflow in the qlog writer */
 
 const char *qe_strerror(int err) {
   switch (err) {

@@ -9,13 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-/* W3C WebTransport, serverCertificateHashes: two weeks at most. */
+/* W3C WebTransport, serverCertificateHashes: at most two weeks. */
 #define PIN_MAX_VALIDITY ((time_t)14 * 24 * 3600)
 
-/* "; its SHA-256 is " and 64 digits: always said whole, whatever else has to be cut. */
+/* Room for "; its SHA-256 is " and 64 digits, which are never cut, even if the rest of the
+ * message is. */
 #define HASH_TEXT_MAX 96
 
-/* Sentences joined by "; ", cut to fit. */
+/* A message of parts joined by "; ", cut to fit. */
 typedef struct report {
   char *text;
   size_t len;
@@ -215,11 +216,11 @@ static void report_status(report *r, const char *who, gnutls_x509_crt_t crt, uns
   }
 }
 
-/* A name that counts.  GnuTLS takes the subject's common name when there is none, which RFC 9525
- * section 6.3 rules out and browsers refuse. */
+/* Whether the certificate has a subjectAltName of this kind. If it has none, GnuTLS uses the
+ * common name of the subject, which RFC 9525 section 6.3 forbids and browsers refuse. */
 static bool has_alt_name(gnutls_x509_crt_t crt, bool ip) {
   for (unsigned i = 0; i < 1024; i++) {
-    unsigned char name[512]; /* what does not fit is neither a host name nor an address */
+    unsigned char name[512]; /* longer names are neither host names nor addresses */
     size_t len = sizeof(name);
     int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &len, NULL);
     if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
@@ -276,7 +277,7 @@ static void hash_text(const uint8_t hash[32], char hex[65]) {
   }
 }
 
-/* What to pin, for a user who knows that it is the right certificate. */
+/* Adds the hash, so that users who know that the certificate is right can pin it. */
 static void report_hash(report *r, const gnutls_datum_t *der) {
   uint8_t hash[32];
   char hex[65];
@@ -303,11 +304,12 @@ static bool pin_matches(const gnutls_datum_t *der, const qe_verify_policy *polic
     }
   }
   hash_text(hash, hex);
-  add(r, "certificate SHA-256 %s matches none of the %zu given hashes", hex, policy->hash_count);
+  add(r, "certificate SHA-256 %s matches none of the given hashes (number given: %zu)", hex,
+      policy->hash_count);
   return false;
 }
 
-/* The rules beside the hash; protocol requirement, not choice. */
+/* Checks the other rules for pinned certificates, which the protocol requires. */
 static bool pin_rules_hold(gnutls_x509_crt_t leaf, report *r) {
   char a[32], b[32];
   time_t now = time(NULL);

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pywebtransport.exceptions import ConnectionError
 from pywebtransport.h3._capsules import encode_close, encode_number
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
@@ -189,6 +190,26 @@ def test_the_end_of_a_connection_with_many_sessions_takes_many_turns() -> None:
     assert bed.clock.pending == 0
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_session_that_is_not_told_yet_of_a_loss_does_not_end_cleanly(how: str) -> None:
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    sessions = [bed.session()[1] for _ in range(100)]
+    bed.turns.slice = 2
+    error = ConnectionError("gone", error_code=0x107, reason="overloaded", remote=True)
+    bed.h3.connection_closed(error)
+    waiting = next(s for s in bed.events.requested if "closed" not in recorder(s).names())
+    if how == "close":
+        waiting.close(3, "me, too")
+    else:
+        waiting.abort()
+    assert recorder(waiting).closed == (None, "overloaded", True)
+    with pytest.raises(ConnectionError) as caught:
+        bed.h3.check_can_request()
+    assert caught.value is error
+    bed.clock.advance(0)
+    assert all(events.names().count("closed") == 1 for events in sessions)
+
+
 @BOTH
 def test_what_is_put_off_does_not_outlive_its_session(is_client: bool) -> None:
     bed, session, events, stream = established(is_client, ALL)
@@ -321,7 +342,7 @@ def empty_stream(bed: Bed, _: FakeStream) -> None:
 
 
 def growing_limit(bed: Bed, stream: FakeStream) -> None:
-    """One byte of credit at a time, of which nobody uses any."""
+    """One byte of credit at a time, none of which is used."""
     bed.grown = getattr(bed, "grown", 1 << 20) + 1  # type: ignore[attr-defined]
     stream.feed(data_frame(encode_number(0x190B4D3D, bed.grown)))  # type: ignore[attr-defined]
 
@@ -407,7 +428,7 @@ def test_one_large_frame_may_come_in_small_pieces() -> None:
 
 @pytest.mark.parametrize("window", [600, 5000])
 def test_small_windows_that_are_used_are_no_load(window: int) -> None:
-    """A thousand updates in no time at all: each answers to bytes that were sent."""
+    """A thousand updates at the same time: each answers bytes that were sent."""
     options = H3Options(initial_max_data=window, max_idle_items=200)
     bed = PairBed(options, options)
     ours, events, theirs, _ = bed.session()
