@@ -104,7 +104,7 @@ class IncomingCalls:
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
-        """Take streams while there are slots for them."""
+        """Accept streams while there are free slots."""
         turns = self.session.turns
         async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
@@ -142,11 +142,11 @@ class IncomingCalls:
         try:
             if len(self.tasks) > _FEW:
                 await self.session.turns.pause()
-            # What the request became is in memory until it is answered.
+            # The decoded request stays in memory until it is answered.
             with Holding(self.session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
-                    if holding.size > _LARGE:  # then the answer may be, too
+                    if holding.size > _LARGE:  # then the answer may be large, too
                         await self.session.turns.pause()
                     await self._reply(structured, method, answer)
             await stream.close()

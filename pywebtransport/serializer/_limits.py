@@ -178,7 +178,7 @@ def _outside_strings(data: bytes) -> bytes:
 
 
 def too_many_items(items: int | None, max_items: int, note: str = "") -> SerializationError:
-    """The error for a message that would become too much.
+    """Create the exception for a message with too many items.
 
     Args:
         items: How many it has, with containers weighted; None: the scan stopped early.

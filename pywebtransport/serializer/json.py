@@ -73,14 +73,14 @@ class JSONSerializer(Serializer):
         """Create a serializer.
 
         Args:
-            max_size: Most bytes of one message, both ways.
-            max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
-            max_items: Most values in one message, both ways; an array or object counts as four,
-                the name of a member as two, and in a text of 64 KiB or more an integer of N digits,
-                128 or more, as N * N / 8192. In such a text, if the standard library reads it
-                (no other parser is installed, or there is an integer of 19 digits or more), a
-                number with an exponent of three digits counts as eight. A message at the limit
-                takes some milliseconds, in which the event loop does nothing else.
+            max_size: Largest size of a message in bytes, both ways.
+            max_depth: Largest number of nested levels of arrays and objects, 1 to 200, both ways.
+            max_items: Largest number of values in a message, both ways. An array or object counts
+                as four, the name of a member as two. In a text of 64 KiB or more, an integer of N
+                digits (if N is 128 or more) counts as N * N / 8192. In such a text, if the standard
+                library reads it (no other parser is installed, or there is an integer of 19 digits
+                or more), a number with an exponent of three digits counts as eight. A message at
+                the limit takes some milliseconds, in which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
                 permits NaN and Infinity both ways, which is not JSON.

@@ -66,7 +66,8 @@ def serve(
         ConfigurationError: The handler cannot be called with a session, a field is unknown or
             its value is not accepted, or there is no certificate for ``host``.
         ServerError: The address cannot be bound (when it is awaited or the block begins).
-        CertificateError: The certificate or key cannot be used (likewise).
+        CertificateError: The certificate or key cannot be used (when it is awaited or the block
+            begins).
 
     Cancellation: safe, nothing stays open.
     """

@@ -69,14 +69,14 @@ class RequestRouter:
         """Serve ``path``; the query of a request is ignored.
 
         Args:
-            path: Starts with ``/``. Percent-encoded or not makes no difference, in it as
-                in requests: ``/café`` and ``/caf%C3%A9`` are the same path. Only ``%2F``
-                is not ``/``. It may have placeholders, one per segment: ``/room/{name}``
-                and ``/item-{number:int}``; the types are str, int, float, uuid and path,
-                which takes the rest of the path. A number has at most 39 digits, and as
-                many after the point; another path is not found. The values are in
-                ``session.path_params``, decoded. Of several routes that match, text comes
-                before a placeholder, and a placeholder with a type before one without.
+            path: Starts with ``/``. Percent-encoding makes no difference, here and in requests:
+                ``/café`` and ``/caf%C3%A9`` are the same path. The only exception is ``%2F``, which
+                is not the same as ``/``. It may have placeholders, one per segment:
+                ``/room/{name}`` and ``/item-{number:int}``; the types are str, int, float, uuid and
+                path, which takes the rest of the path. A number has at most 39 digits, and as many
+                after the point; another path is not found. The values are in
+                ``session.path_params``, decoded. If several routes match, literal text has
+                precedence over a placeholder, and a placeholder with a type over one without.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on this path.
             allowed_origins: Origins allowed on this path.

@@ -19,7 +19,7 @@ _T = TypeVar("_T", bound=AbstractAsyncContextManager[Any])
 
 
 class AwaitableBool(_Bool, Coroutine[Any, Any, bool]):  # type: ignore[misc]
-    """True or False, as it stands and when awaited.
+    """True or False, directly and when awaited.
 
     It compares, counts and prints as a bool does, but is not one of the two objects: test it with
     ``if sent:``, not with ``sent is True``.

@@ -1,4 +1,4 @@
-"""Work on behalf of peers, in slices: a turn of the event loop belongs to everybody."""
+"""Splits work on behalf of peers into slices, so that all of them get turns of the event loop."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ _T = TypeVar("_T")
 _Work: TypeAlias = "Callable[[], object] | asyncio.Future[None]"
 
 SLICE: Final = 0.002
-"""Seconds of one turn of the event loop that may go to work which can wait."""
+"""Seconds of a turn of the event loop for work that can be postponed."""
 
 _SLICE_NS: Final = int(SLICE * 1e9)
 _STEP: Final = 8
-"""How many items are worked off between two questions."""
+"""Items handled between two checks of ``is_over``."""
 _WOKEN: Final = 32
-"""Coroutines that may be woken in one turn: all of them take their step in the next one."""
+"""Coroutines that may be woken in one turn: all of them run in the next turn."""
 _MOST_OWED: Final = 16
-"""Turns that are left to others after the longest work."""
+"""Largest number of turns left to others after long work."""
 
 
 class _Line:
     """The work that waits for a later turn of one event loop: peer by peer, in turn."""
 
-    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_peers", "_woken")
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_peers", "_woken", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Weak, because the table of all loops would keep this loop alive.
         self._loop: Final = weakref.ref(loop)
         self._deadline = 0  # of the slice; 0: no slice was begun in this turn
         self._peers: deque[Turns] = deque()  # those with waiting work
+        self.waiting = 0  # pieces of work
         self._woken = 0  # coroutines, in this turn
         self._owed = 0  # turns without a slice for waiting work
 
@@ -48,9 +49,6 @@ class _Line:
             return now >= end or self._woken >= _WOKEN
         self._begin(now)
         return False
-
-    def count(self) -> int:
-        return sum(len(peer._work) for peer in self._peers if peer._work is not None)
 
     def woke(self, count: int) -> None:
         if not self._deadline:
@@ -67,7 +65,7 @@ class _Line:
     def put_off(self, peer: Turns, work: _Work) -> None:
         loop = self._loop()
         if loop is None or loop.is_closed():
-            # There is no later turn; what waits for one would keep its connection.
+            # There is no later turn, and postponed work would keep its connection alive.
             self.clear()
             return
         if not self._deadline:
@@ -77,6 +75,7 @@ class _Line:
             peer._work = deque()
             self._peers.append(peer)
         peer._work.append(work)
+        self.waiting += 1
 
     def go_on(self) -> None:
         """A coroutine that waited continues now."""
@@ -90,6 +89,7 @@ class _Line:
         for peer in self._peers:
             peer._work = None
         self._peers.clear()
+        self.waiting = 0
 
     def _begin(self, now: int) -> None:
         self._woken = 0
@@ -97,7 +97,7 @@ class _Line:
             self._deadline = now + _SLICE_NS
 
     def _schedule(self) -> bool:
-        """Behind everything of this turn: the next one begins with it."""
+        """Run after everything in this turn, at the start of the next one."""
         loop = self._loop()
         if loop is None or loop.is_closed():
             return False
@@ -117,19 +117,19 @@ class _Line:
             return
         self._deadline = now + _SLICE_NS
         try:
-            # What is put off again now is for the turn after this one.
-            for done in range(self.count()):
+            # Work that is postponed again now runs in the turn after this one.
+            for done in range(self.waiting):
                 if done and self.is_over():
                     break
                 work = self._take()
                 if not isinstance(work, asyncio.Future):
                     work()
                 elif not work.done():
-                    # The coroutine takes its step behind this call: it gets what is left.
+                    # The coroutine runs after this call and gets the rest of the slice.
                     work.set_result(None)
                     break
         finally:
-            # Behind that step, after which it is known how long it took.
+            # After that step, when its duration is known.
             if not self._schedule():
                 self._deadline = 0
 
@@ -139,6 +139,7 @@ class _Line:
         waiting = peer._work
         assert waiting is not None
         work = waiting.popleft()
+        self.waiting -= 1
         if waiting:
             self._peers.append(peer)
         else:
@@ -147,7 +148,7 @@ class _Line:
 
 
 class Turns:
-    """Shares the turns of one event loop among all work that peers can make long.
+    """Shares the turns of an event loop among all work that peers can make long.
 
     Code that handles what a peer sent (frames, capsules, messages, a list of subscribers) checks
     :attr:`is_over` from time to time. Once it is True, pass the rest to :meth:`later`, or, in a
@@ -178,7 +179,7 @@ class Turns:
         """Return the object of an event loop, for work that belongs to no peer.
 
         Args:
-            loop: None: the loop that runs in this thread.
+            loop: The event loop; None: the running one.
 
         Raises:
             RuntimeError: ``loop`` is None and no loop runs.
@@ -187,7 +188,7 @@ class Turns:
             loop = asyncio.get_running_loop()
         turns = cls._all.get(loop)
         if turns is None:
-            # What waits refers to its loop, which would stay in the table after its end.
+            # Postponed work refers to its loop, which would stay in the table after its end.
             for one in [one for one in cls._all if one.is_closed()]:
                 cls._all.pop(one)._line.clear()
             turns = cls._all[loop] = cls(_Line(loop))
@@ -199,28 +200,28 @@ class Turns:
 
     @property
     def is_over(self) -> bool:
-        """The slice of this turn is used up; the first question begins it."""
+        """Whether the slice of this turn is used up; the first check begins the slice."""
         return self._line.is_over()
 
     @property
     def waiting(self) -> int:
         """How many pieces of work wait, those of all peers of the event loop together."""
-        return self._line.count()
+        return self._line.waiting
 
     def woke(self, count: int = 1) -> None:
-        """Coroutines were woken: what they do next counts, too."""
+        """Count woken coroutines: their next steps use time, too."""
         self._line.woke(count)
 
     def took(self, nanoseconds: int) -> None:
-        """Work that cannot be interrupted, such as a parser's, took so long.
+        """Count the time of work that cannot be interrupted, such as that of a parser.
 
-        For each slice beyond the first one, what was put off leaves a turn to others: somebody
-        whose packets pass through several turns does not wait in each of them.
+        For each slice after the first one, postponed work leaves a turn to others. So a peer whose
+        packets pass through several turns does not wait in each of them.
         """
         self._line.took(nanoseconds)
 
     def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, behind what was put off before.
+        """Call ``work`` in a later turn, after work that was postponed before.
 
         Dropped when the event loop is closed.
         """
@@ -245,7 +246,7 @@ class Turns:
 
 
 def finish(steps: Generator[None, None, _T]) -> _T:
-    """Take all steps at once, and return what the generator returns."""
+    """Run all steps of a generator immediately, and return its result."""
     while True:
         try:
             next(steps)
@@ -266,18 +267,18 @@ def for_each(
     action: Callable[[_T], object],
     then: Callable[[], object] | None = None,
 ) -> bool:
-    """Do something for each of many, a slice in each turn.
+    """Call a function for each of many items, with one slice in each turn.
 
-    Few are done before this returns.
+    If they are few, all are done when this returns.
 
     Args:
         turns: Of the event loop.
-        items: Those that there are now; each is let go once it is done.
-        action: Called with each. When it raises, the others have their turn later.
-        then: Called once all were done.
+        items: The items; each reference is dropped once the item is done.
+        action: Called with each item. If it raises, the others follow later.
+        then: Called once all are done.
 
     Returns:
-        All were done; else the rest is for later turns.
+        True if all are done; otherwise the rest is done in later turns.
     """
     return _go_on(turns, deque(items), action, then)
 

@@ -245,8 +245,7 @@ async def test_large_calls_of_an_honest_client_pass_however_slow_the_server_is(
         text = "x" * 900_000
         calls = [asyncio.create_task(near.call("length", text)) for _ in range(60)]
         # Until all is received that is sent without an answer.
-        while begun < 13 or near.request_budget.used:
-            await asyncio.sleep(0)
+        await until(lambda: begun >= 13 and not near.request_budget.used)
         go_on.set()
         assert await asyncio.gather(*calls) == [900_000] * 60
         assert server.memory_budget.peak <= server.memory_budget.limit
