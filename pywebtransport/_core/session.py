@@ -41,7 +41,7 @@ from ..utils._checks import (
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Waiters
-from . import ending, opening, orphans
+from . import ending, opening, orphans, serving_streams
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
@@ -99,6 +99,7 @@ class WebTransportSession(EventEmitter):
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
             the client does not see it.
         on_end: Advanced: called once with the session when it ends, before its listeners.
+        on_ready: Advanced: called once when the request is accepted, before its listeners.
     """
 
     # Slots take a third of the memory of a dictionary; applications can still add attributes.
@@ -107,7 +108,7 @@ class WebTransportSession(EventEmitter):
                  "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
                  "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
                  "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
-                 "memory_budget", "on_end", "turns", "write_high_water",
+                 "memory_budget", "on_end", "on_ready", "turns", "write_high_water",
                  "write_low_water")  # fmt: skip
 
     _logger = logging.getLogger("pywebtransport.session")
@@ -192,6 +193,7 @@ class WebTransportSession(EventEmitter):
         self._state = SessionState.CONNECTING
         self._path_params = NO_PATH_PARAMS
         self.on_end: Callable[[WebTransportSession], None] | None = None
+        self.on_ready: Callable[[], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
@@ -588,6 +590,8 @@ class WebTransportSession(EventEmitter):
         """As ``incoming_streams``, but only unidirectional streams."""
         return IncomingStreams(self, bidirectional=False, unidirectional=True)
 
+    serve_streams = serving_streams.serve_streams
+
     async def create_structured_stream(
         self,
         serializer: Serializer,
@@ -795,6 +799,8 @@ class WebTransportSession(EventEmitter):
         # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
+        if self.on_ready is not None:
+            self.on_ready()
         self._ready_waiters.wake()
         if self._draining_waiters is not None and self._state is SessionState.DRAINING:
             self._draining_waiters.wake()

@@ -19,6 +19,7 @@ from ..utils._failures import error_kind
 from ..utils._logs import shared_log
 from ..utils._system import explain_os_error
 from ..utils._waiters import running_loop, wrong_loop
+from .polling import BusyPoll
 from .resolve import RemoteAddress, resolve
 from .shared import WorkerSockets
 from .sockets import BindAddress, bind_addresses, bind_udp_sockets, open_udp_socket
@@ -102,6 +103,8 @@ class Endpoint:
         packets_out: Receives packets instead of sockets; see ``TunnelEndpoint``.
         routed: Packets are sent and received with their addresses; see ``MemoryEndpoint``.
         seat: The sockets of one worker of a server; see ``adopt``.
+        handshake_failed: Called for clients that get no connection.
+        busy_poll: Microseconds for which the loop does not sleep after a turn; 0: none.
 
     Raises:
         ConfigurationError: A setting is unknown or out of range.
@@ -125,6 +128,7 @@ class Endpoint:
         routed: bool = False,
         seat: WorkerSockets | None = None,
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
+        busy_poll: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = clock_of(self._loop)
@@ -137,6 +141,7 @@ class Endpoint:
         self._timer_tick = 0
         self._unblocked: asyncio.Future[None] | None = None
         self._closed = False
+        self._poll = BusyPoll(self._loop, busy_poll) if busy_poll else None
         self._seat = seat
         self._has_mailbox = False
         self._socket_buffer_size = socket_buffer_size
@@ -407,6 +412,8 @@ class Endpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._poll is not None:
+            self._poll.close()
         try:
             self._quic.close()
         finally:
@@ -463,6 +470,8 @@ class Endpoint:
         self._quic.receive(udp.quic, self._now())
         if not self._closed:
             self._settle()
+            if self._poll is not None:
+                self._poll.received()
 
     def _steer(self, steering: Steering) -> None:
         if not self._closed:
@@ -473,6 +482,8 @@ class Endpoint:
         self._quic.receive_foreign(self._seat.take(), self._now())
         if not self._closed:
             self._settle()
+            if self._poll is not None:
+                self._poll.received()
 
     def _schedule_flush(self) -> None:
         """Called by the engine, once per turn, when there is something to send."""
@@ -497,6 +508,8 @@ class Endpoint:
         self._flush_handle = None
         if not self._closed:
             self._run()
+            if self._poll is not None and not self._closed:
+                self._poll.sent()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -26,6 +26,7 @@ class CommonFields(TypedDict, total=False):
 
     alpn_protocols: Sequence[str]
     application_protocols: Sequence[str]
+    busy_poll_us: int
     ca_certs: StrPath | None
     close_timeout: float
     congestion_control_algorithm: str

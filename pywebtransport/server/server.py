@@ -671,6 +671,7 @@ class WebTransportServer(EventEmitter):
         self._sessions.add(session)
         self._sessions_of.add(connection.client_network)
         session.on_end = self._session_ended
+        session.on_ready = self._session_accepted
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -695,10 +696,13 @@ class WebTransportServer(EventEmitter):
         origins = self._origins(path)
         return origins is None or _allowed(origin, origins)
 
+    def _session_accepted(self) -> None:
+        self._stats.sessions_accepted += 1
+
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
         self._sessions_of.remove(session.client_network)
-        if _was_accepted(session):
+        if session.ready_at is not None:
             self.sessions_over += 1
         elif isinstance(session.error, SessionRejectedError):
             self._losses.rejected(
@@ -777,7 +781,6 @@ class WebTransportServer(EventEmitter):
         """The statistics, up to now."""
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
-        self._stats.sessions_accepted = self.sessions_over + sum(map(_was_accepted, self._sessions))
         if self._endpoint is not None:
             engine = self._endpoint.quic.stats()
             self._stats.connections_rejected = engine["refused"]
@@ -834,10 +837,6 @@ def _with_certificates(
     if certfile is None and keyfile is None:
         return config
     return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
-
-
-def _was_accepted(session: WebTransportSession) -> bool:
-    return session.ready_at is not None
 
 
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:

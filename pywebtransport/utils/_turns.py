@@ -42,10 +42,11 @@ class _Line:
         self._woken = 0  # coroutines, in this turn
         self._owed = 0  # turns without a slice for waiting work
 
-    def is_over(self) -> bool:
+    def is_over(self, slices: int = 1) -> bool:
         now = clock.monotonic_ns()
         if self._deadline:
-            return now >= self._deadline or self._woken >= _WOKEN
+            end = self._deadline + (slices - 1) * _SLICE_NS
+            return now >= end or self._woken >= _WOKEN
         self._begin(now)
         return False
 
@@ -226,13 +227,17 @@ class Turns:
         """
         self._line.put_off(self, work)
 
-    async def pause(self) -> None:
+    async def pause(self, slices: int = 1) -> None:
         """Wait for a later turn, if the slice of this one is used up.
+
+        Args:
+            slices: How many slices to use up first, for work that is seldom longer and that a
+                pause makes more expensive.
 
         Cancellation:
             Safe.
         """
-        if not self._line.is_over():
+        if not self._line.is_over(slices):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.put_off(self, future)

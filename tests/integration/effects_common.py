@@ -615,6 +615,24 @@ async def the_kernel_is_asked_for_room(bed: Bed) -> None:
     assert granted[0][1] < granted[1][1]
 
 
+@effect("busy_poll_us")
+async def the_loop_stays_awake_after_packets(bed: Bed) -> None:
+    for microseconds in (0, 10_000):
+        async with bed.pair(busy_poll_us=microseconds) as (near, far):
+            assert near.connection is not None
+            assert near.connection._endpoint is not None
+            poll = near.connection._endpoint._poll
+            if not microseconds:
+                assert poll is None
+                continue
+            assert poll is not None
+            await ping(near, far)
+            # The processor may be taken from one poll, but not from each.
+            while not poll.is_active:
+                await ping(near, far)
+            await until(lambda poll=poll: not poll.is_active)
+
+
 @effect("ip_family")
 async def one_family_is_used(bed: Bed) -> None:
     for family, host in (("ipv4", "127.0.0.1"), ("ipv6", "::1")):

@@ -175,7 +175,7 @@ def main() -> None:
     app = ServerApp(config=ServerConfig(**json.loads(fields)))
     KINDS[name](app)
     try:
-        app.run(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None)
+        app.run(loop_factory=(uvloop if loop_name == "uvloop" else asyncio).new_event_loop)
     finally:
         say("run() is over")
 

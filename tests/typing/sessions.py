@@ -3,7 +3,11 @@
 from typing import assert_type
 
 import pywebtransport
-from pywebtransport import WebTransportSession
+from pywebtransport import (
+    WebTransportReceiveStream,
+    WebTransportSession,
+    WebTransportStream,
+)
 from pywebtransport.rpc import RpcManager
 from pywebtransport.server import WebTransportServer
 
@@ -50,3 +54,23 @@ async def datagrams(session: WebTransportSession) -> None:
 async def calls(rpc: RpcManager) -> None:
     assert_type(await rpc.call("add", 1, b=2, result_type=int), int)
     await rpc.notify("note", text="hello")
+
+
+async def both_ways(stream: WebTransportStream) -> None:
+    """Serves a bidirectional stream."""
+
+
+async def one_way(stream: WebTransportReceiveStream) -> int:
+    """Serves any stream that can be read."""
+    return 0
+
+
+async def right_stream_handlers(session: WebTransportSession) -> None:
+    await session.serve_streams(both_ways, max_concurrent=5)
+    await session.serve_streams(one_way)
+    await session.serve_streams(one_way, unidirectional=True, error_code=2)
+
+
+async def wrong_stream_handlers(session: WebTransportSession) -> None:
+    await session.serve_streams(both_ways, unidirectional=True)  # type: ignore[call-overload]
+    await session.serve_streams(one_way, max_concurent=5)  # type: ignore[call-overload]

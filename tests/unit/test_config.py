@@ -26,6 +26,7 @@ NETWORK = Network()
 COMMON: dict[str, tuple[Any, Any]] = {
     "alpn_protocols": (("h3", "h3-29"), ["h3", "h3-29"]),
     "application_protocols": (["chat", "echo v1"], ["chat", "echo v1"]),
+    "busy_poll_us": (60.0, 60),
     "ca_certs": (Path("/ca.pem"), "/ca.pem"),
     "close_timeout": (2, 2.0),
     "congestion_control_algorithm": ("CUBIC", "cubic"),
