@@ -15,7 +15,7 @@ __all__ = ["SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
 
-SLICE: Final = 0.002
+SLICE: Final = 0.0005
 """Seconds of one turn of the event loop that may go to work which can wait."""
 
 _SLICE_NS: Final = int(SLICE * 1e9)

@@ -33,13 +33,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def worker(clock: Clock, name: str, items: int, log: list[str]) -> Callable[[], None]:
-    """Work off so many items of half a millisecond; what is left, later."""
+    """Work off so many items of a quarter of a slice; what is left, later."""
     turns = Turns.of()
     left = [items]
 
     def go_on() -> None:
         while left[0]:
-            clock.work(0.0005)
+            clock.work(module.SLICE / 4)
             left[0] -= 1
             log.append(name)
             if turns.is_over:
