@@ -10,9 +10,9 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef enum:
-    SLICE = 2_000_000          # nanoseconds
-    LEAST_SLICE = 250_000      # of an endpoint whose turns are long, see _learn_turn
-    TURN = 2_000_000           # of the event loop, with everything that runs in it
+    SLICE = 2_000_000          # nanoseconds, of an endpoint with a single connection
+    TURN = 1_000_000           # of the event loop, with everything that runs in it, and
+    LEAST_SLICE = 125_000      # the slice of an endpoint whose turns are longer: see _learn_turn
     SLICE_CALLS = 4            # calls without a look at the clock
     LEAST_WOKEN = 24           # coroutines that run next, all in one turn of the event loop:
     MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
@@ -447,14 +447,14 @@ cdef class QuicEndpoint:
         """
         cdef uint64_t began = self._turn_began
         self._turn_began = now
-        if began == 0 or self._routed:
+        if self._routed:
             return
         if len(self._conns) < 2:
             self._slice = SLICE
-        elif now - began > TURN:
+        elif began != 0 and now - began > TURN:
             self._slice = max(<uint64_t>LEAST_SLICE, self._slice * TURN // (now - began))
         else:
-            self._slice = min(<uint64_t>SLICE, self._slice + self._slice // 4)
+            self._slice = min(<uint64_t>TURN, self._slice + self._slice // 4)
 
     cdef int _leave_time(self) except -1:
         """Extend the slice after reading: at least a quarter of it is for delivery."""
