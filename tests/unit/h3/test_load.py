@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from pywebtransport.exceptions import SessionClosedError
 from pywebtransport.h3._capsules import encode_close, encode_number
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
 from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
+    CONNECT,
     Bed,
     ClientBed,
     PairBed,
@@ -189,6 +191,23 @@ def test_the_end_of_a_connection_with_many_sessions_takes_many_turns() -> None:
     assert bed.clock.pending == 0
 
 
+def test_an_answer_to_a_session_that_is_told_later_says_that_its_client_is_gone() -> None:
+    """The connection is lost: who answers first must not be taken for one who answers twice."""
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    for _ in range(500):
+        bed.request()
+    bed.turns.slice = 2
+    bed.h3.connection_closed(None)
+    waiting = [s for s in bed.events.requested if "closed" not in recorder(s).names()]
+    assert len(waiting) > 400
+    for session, answer in ((waiting[0], waiting[0].accept), (waiting[1], waiting[1].reject)):
+        with pytest.raises(SessionClosedError, match="the connection has ended"):
+            answer(404) if answer == session.reject else answer()
+        assert recorder(session).names() == ["closed"]
+    bed.clock.advance(0)
+    assert all(recorder(session).names() == ["closed"] for session in bed.events.requested)
+
+
 @BOTH
 def test_what_is_put_off_does_not_outlive_its_session(is_client: bool) -> None:
     bed, session, events, stream = established(is_client, ALL)
@@ -336,6 +355,30 @@ def test_who_does_it_now_and_then_is_not(
         bed.clock.advance(1)
         assert bed.close_code is None
     bed.clock.advance(1)
+
+
+MANY_LINES = (*CONNECT, *((f"x{number}", "v") for number in range(1000)))
+
+
+def test_requests_whose_header_is_too_large_are_a_load() -> None:
+    """Each is scanned for as long as hundreds of useless frames are, and answered."""
+    bed = ServerBed()
+    for number in range(H3Options().max_idle_items // 20):
+        stream = bed.request(MANY_LINES)
+        if bed.close_code is not None:
+            break
+        assert bed.status(stream) == "431"
+    assert bed.close_code == EXCESSIVE_LOAD
+    assert number >= 40
+
+
+def test_some_requests_with_too_large_a_header_are_none() -> None:
+    bed = ServerBed()
+    for _ in range(100):
+        for _ in range(20):
+            assert bed.status(bed.request(MANY_LINES)) == "431"
+        bed.clock.advance(1)
+    assert bed.close_code is None
 
 
 @pytest.mark.parametrize("size", [1, 20])
