@@ -200,10 +200,12 @@ def test_an_answer_to_a_session_that_is_told_later_says_that_its_client_is_gone(
     bed.h3.connection_closed(None)
     waiting = [s for s in bed.events.requested if "closed" not in recorder(s).names()]
     assert len(waiting) > 400
-    for session, answer in ((waiting[0], waiting[0].accept), (waiting[1], waiting[1].reject)):
-        with pytest.raises(SessionClosedError, match="the connection has ended"):
-            answer(404) if answer == session.reject else answer()
-        assert recorder(session).names() == ["closed"]
+    accepted, rejected, *_ = waiting
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        accepted.accept()
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        rejected.reject(404)
+    assert recorder(accepted).names() == recorder(rejected).names() == ["closed"]
     bed.clock.advance(0)
     assert all(recorder(session).names() == ["closed"] for session in bed.events.requested)
 
@@ -363,13 +365,12 @@ MANY_LINES = (*CONNECT, *((f"x{number}", "v") for number in range(1000)))
 def test_requests_whose_header_is_too_large_are_a_load() -> None:
     """Each is scanned for as long as hundreds of useless frames are, and answered."""
     bed = ServerBed()
-    for number in range(H3Options().max_idle_items // 20):
+    answered = 0
+    while bed.close_code is None:
         stream = bed.request(MANY_LINES)
-        if bed.close_code is not None:
-            break
-        assert bed.status(stream) == "431"
+        answered += bed.status(stream) == "431"
     assert bed.close_code == EXCESSIVE_LOAD
-    assert number >= 40
+    assert 40 <= answered <= H3Options().max_idle_items // 20
 
 
 def test_some_requests_with_too_large_a_header_are_none() -> None:
