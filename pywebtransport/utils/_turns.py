@@ -15,8 +15,12 @@ __all__ = ["SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
 
-SLICE: Final = 0.0005
-"""Seconds of one turn of the event loop that may go to work which can wait."""
+SLICE: Final = 0.001
+"""Seconds of one turn of the event loop that may go to work which can wait.
+
+As long as what an endpoint hands over in a turn: with less, large messages would arrive faster than
+they are decoded.
+"""
 
 _SLICE_NS: Final = int(SLICE * 1e9)
 _STEP: Final = 8
