@@ -11,12 +11,14 @@ from typing import ClassVar, Final, Protocol, TypeVar
 
 from . import _clock as clock
 
-__all__ = ["SLICE", "Turns", "finish", "for_each"]
+__all__ = ["SLICE", "STEP_SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
 
-SLICE: Final = 0.001
-"""Seconds of one turn of the event loop that may go to work which can wait.
+SLICE: Final = 0.0005
+"""Seconds of one turn of the event loop that may go to work which can wait."""
+STEP_SLICE: Final = 2 * SLICE
+"""Seconds of a coroutine that goes on after a pause.
 
 As long as what an endpoint hands over in a turn: with less, large messages would arrive faster than
 they are decoded.
@@ -102,12 +104,12 @@ class Turns:
     def took(self, nanoseconds: int) -> None:
         """Work that cannot be interrupted, such as a parser's, took so long.
 
-        For each slice beyond the first one, what was put off leaves a turn to others: somebody
+        For each step beyond the first one, what was put off leaves a turn to others: somebody
         whose packets pass through several turns does not wait in each of them.
         """
         if not self._deadline:
             self._begin(clock.monotonic_ns())
-        owed = nanoseconds // _SLICE_NS - 1
+        owed = nanoseconds // (2 * _SLICE_NS) - 1
         if owed > self._owed:
             self._owed = min(owed, _MOST_OWED)
 
@@ -130,10 +132,11 @@ class Turns:
         self._put_off(future)
         await future
         # Its turn begins here: in another place than that of the call that woke it.
+        now = clock.monotonic_ns()
+        if not self._deadline:
+            self._begin(now)
         if self._deadline:
-            self._deadline = clock.monotonic_ns() + _SLICE_NS
-        else:
-            self._begin(clock.monotonic_ns())
+            self._deadline = now + 2 * _SLICE_NS
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         loop = self._loop()

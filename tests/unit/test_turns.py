@@ -85,7 +85,7 @@ async def test_of_many_coroutines_one_goes_on_in_a_turn(clock: Clock) -> None:
     async def work() -> None:
         nonlocal running
         for _ in range(5):
-            clock.work(module.SLICE)
+            clock.work(module.STEP_SLICE)
             running += 1
             await turns.pause()
 
@@ -111,7 +111,7 @@ async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
     handles = [loop.call_soon(next_turn)]
     for _ in range(20):
         await turns.pause()
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         done[-1] += 1
     handles[-1].cancel()
     assert sum(done) == 20
@@ -130,12 +130,12 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     async def work(name: str, slices: int) -> None:
         for _ in range(3):
             await turns.pause()
-            clock.work(slices * module.SLICE)
-            turns.took(int(slices * module.SLICE * 1e9))
+            clock.work(slices * module.STEP_SLICE)
+            turns.took(int(slices * module.STEP_SLICE * 1e9))
             log.append(name)
 
     assert not turns.is_over
-    clock.work(module.SLICE)
+    clock.work(module.STEP_SLICE)
     handles = [loop.call_soon(next_turn)]
     await asyncio.gather(work("long", 5), work("short", 1))
     handles[-1].cancel()
@@ -147,10 +147,10 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     assert all(part == "" for turn in after_long for part in turn)
     # Short work owes nothing, and a debt is paid back in the end.
     assert max(map(len, "".join(part or "." for part in parts).split("l"))) <= 16
-    turns.took(int(1000 * module.SLICE * 1e9))
+    turns.took(int(1000 * module.STEP_SLICE * 1e9))
     paid = asyncio.create_task(turns.pause())
     for _ in range(40):
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         await asyncio.sleep(0)
     assert paid.done()
 
