@@ -17,11 +17,11 @@ _T = TypeVar("_T")
 
 SLICE: Final = 0.0005
 """Seconds of one turn of the event loop that may go to work which can wait."""
-STEP_SLICE: Final = 2 * SLICE
+STEP_SLICE: Final = 4 * SLICE
 """Seconds of a coroutine that goes on after a pause.
 
-As long as what an endpoint hands over in a turn: with less, large messages would arrive faster than
-they are decoded.
+As long as what an endpoint with a single connection hands over in a turn: with less, large messages
+would arrive faster than they are decoded.
 """
 
 _SLICE_NS: Final = int(SLICE * 1e9)
@@ -109,7 +109,7 @@ class Turns:
         """
         if not self._deadline:
             self._begin(clock.monotonic_ns())
-        owed = nanoseconds // (2 * _SLICE_NS) - 1
+        owed = nanoseconds // (4 * _SLICE_NS) - 1
         if owed > self._owed:
             self._owed = min(owed, _MOST_OWED)
 
@@ -136,7 +136,7 @@ class Turns:
         if not self._deadline:
             self._begin(now)
         if self._deadline:
-            self._deadline = now + 2 * _SLICE_NS
+            self._deadline = now + 4 * _SLICE_NS
 
     def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
         loop = self._loop()
