@@ -71,10 +71,6 @@ class Child:
         try:
             if nice:
                 os.setpriority(os.PRIO_PROCESS, self.pid, nice)
-                # A kernel that schedules by sessions compares niceness only within one, and this
-                # process has a session of its own.
-                with contextlib.suppress(OSError):
-                    Path(f"/proc/{self.pid}/autogroup").write_text(str(nice))
             self.ready = self.read(patience)
         except BaseException:
             self.kill()
