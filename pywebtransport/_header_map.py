@@ -27,11 +27,18 @@ class HeaderMap(dict[str, str]):
         super().__init__()
         # The lines of names that have several; most maps have no such name.
         self._several: dict[str, tuple[str, ...]] | None = None
+        several: dict[str, list[str]] = {}
         for name, value in lines:
-            if name in self:
-                self.set_all(name, [*self.get_all(name), value])
-            else:
+            if name not in self:
                 self[name] = value
+            elif name in several:
+                several[name].append(value)
+            else:
+                several[name] = [self[name], value]
+        # Once for each name: a peer may send hundreds of lines of one.
+        if several:
+            self.update((name, _joined(name, values)) for name, values in several.items())
+            self._several = {name: tuple(values) for name, values in several.items()}
 
     @classmethod
     def of(cls, headers: HeadersToSend) -> Self:

@@ -98,6 +98,7 @@ cdef class QuicEndpoint:
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
     cdef double _outside_woken
     cdef uint64_t _ended       # when the last turn ended; 0: nothing followed at once
+    cdef uint64_t _turn_began  # when process() was called; 0: nothing followed at once
     # A turn tells handlers of so much, and leaves the rest to the next one.
     cdef uint64_t _slice       # nanoseconds
     cdef uint64_t _slice_end
@@ -144,6 +145,7 @@ cdef class QuicEndpoint:
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
     cdef int _learn_cost(self, uint64_t begun) except -1
+    cdef void _learn_turn(self, uint64_t now) noexcept
     cdef int _leave_time(self) except -1
     cdef bint _is_over(
         self, Py_ssize_t done, uint64_t reserve=*, Py_ssize_t places=*) noexcept

@@ -10,7 +10,9 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef enum:
-    SLICE = 2_000_000          # nanoseconds
+    SLICE = 2_000_000          # nanoseconds, of an endpoint with a single connection
+    TURN = 1_000_000           # of the event loop, with everything that runs in it, and
+    LEAST_SLICE = 125_000      # the slice of an endpoint whose turns are longer: see _learn_turn
     SLICE_CALLS = 4            # calls without a look at the clock
     LEAST_WOKEN = 24           # coroutines that run next, all in one turn of the event loop:
     MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
@@ -328,6 +330,7 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return False
         self._check_process()
+        self._learn_turn(_clock())
         self._begin(now)
         try:
             if self._packets and not self._late:
@@ -341,6 +344,8 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
+        if not self._flush_scheduled:
+            self._turn_began = 0
         return self._e != NULL and (left > 0 or self._again or self._late or self._has_backlog)
 
     cdef int _look_for_backlog(self) except -1:
@@ -421,6 +426,25 @@ cdef class QuicEndpoint:
         self._most_woken = <Py_ssize_t>max(<double>LEAST_WOKEN, min(<double>MOST_WOKEN, most))
         return 0
 
+    cdef void _learn_turn(self, uint64_t now) noexcept:
+        """Fit the slice to the turns of the event loop: process() is called once in each.
+
+        What this endpoint delivers takes time elsewhere, too: coroutines run, work is put off,
+        timers fire. When all of that makes turns long, less is delivered in each, so that another
+        connection does not wait for the work of one. An endpoint with one connection has nobody
+        to share with.
+        """
+        cdef uint64_t began = self._turn_began
+        self._turn_began = now
+        if self._routed:
+            return
+        if len(self._conns) < 2:
+            self._slice = SLICE
+        elif began != 0 and now - began > TURN:
+            self._slice = max(<uint64_t>LEAST_SLICE, self._slice * TURN // (now - began))
+        else:
+            self._slice = min(<uint64_t>TURN, self._slice + self._slice // 4)
+
     cdef int _leave_time(self) except -1:
         """Extend the slice after reading: at least a quarter of it is for delivery."""
         self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
@@ -438,7 +462,10 @@ cdef class QuicEndpoint:
         if self._woken + places >= self._most_woken:
             return True
         self._told += 1
-        if self._told < SLICE_CALLS or (done == 0 and self._first_round):
+        if done == 0 and self._first_round:
+            return False
+        # A single event may take long: with a short slice, each of them is looked at.
+        if self._told < SLICE_CALLS and self._slice >= SLICE:
             return False
         if _clock() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too

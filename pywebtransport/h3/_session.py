@@ -381,13 +381,7 @@ class H3Session:
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):
-            # What became of the stream is told later; the session is over now, so that nobody
-            # takes a client that left for a mistake of the application.
-            error = SessionClosedError(
-                f"session {self.session_id}: the client has given up the request", remote=True
-            )
-            self._lost(error, remote=True)
-            raise error
+            raise self._client_left("the client has given up the request")
         self.status = 200
         self.response_headers = fields
         self.application_protocol = application_protocol
@@ -484,9 +478,22 @@ class H3Session:
             self._request.open()
 
     def _answerable(self) -> RequestStream:
-        if self.is_client or self.state is not H3SessionState.CONNECTING or self._request is None:
+        request = self._request
+        if self.is_client or self.state is not H3SessionState.CONNECTING:
             raise self._error(f"a session that is {self.state.value} cannot be answered")
-        return self._request
+        if request is None:  # its connection has many sessions, and this one is told later
+            raise self._client_left("the connection has ended")
+        return request
+
+    def _client_left(self, how: str) -> SessionClosedError:
+        """Server: return the error for an answer to a client that is gone.
+
+        What became of the stream is told later. The session is over now, so that nobody takes a
+        client that left for a mistake of the application.
+        """
+        error = SessionClosedError(f"session {self.session_id}: {how}", remote=True)
+        self._lost(error, remote=True)
+        return error
 
     # Streams.
 

@@ -381,6 +381,8 @@ class WebTransportServer(EventEmitter):
         try:
             if worker is not None:
                 worker.closing(self)
+            if self._collector is not None:
+                self._collector.rest()
             if self._endpoint is not None:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
@@ -398,6 +400,7 @@ class WebTransportServer(EventEmitter):
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
+                        await Turns.of(loop).pause()
                 # Handlers have the rest of the time, and what it is for.
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
+
+from ._turns import Turns
 
 __all__ = ["AsyncCloseable", "AsyncContext", "close_all"]
 
@@ -46,18 +48,29 @@ class AsyncCloseable(AsyncContext):
 
 
 class _Closed(Protocol):
-    async def close(self) -> None: ...
+    def close(self) -> Coroutine[Any, Any, None]: ...
     def close_nowait(self) -> None: ...
 
 
 async def close_all(items: Iterable[_Closed]) -> None:
-    """Close connections or sessions, all at the same time.
+    """Close connections or sessions, all at the same time; only some begin in each turn.
 
     Cancellation: they are closed anyway, without the wait.
     """
     closed = tuple(items)
+    tasks: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    turns = Turns.of(loop)
     try:
-        await asyncio.gather(*(item.close() for item in closed), return_exceptions=True)
+        for item in closed:
+            tasks.append(loop.create_task(item.close()))
+            turns.woke()
+            await turns.pause()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
     finally:
         for item in closed:
             item.close_nowait()

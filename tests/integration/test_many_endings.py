@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +13,15 @@ import pytest
 
 from pywebtransport import WebTransportClient
 from pywebtransport._states import ConnectionState, EventType, SessionCloseInfo
+from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import ConnectionError, SessionClosedError, WebTransportError
 from pywebtransport.session import WebTransportSession
+from pywebtransport.testing import Network
+from pywebtransport.utils._stuck import end_tasks
 from pywebtransport.utils._tasks import cancel_in_turns
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import until
+from tests.support.turns import Clock
 
 MOST = 2 * 128
 """Coroutines that go on in one turn: as many as the engine wakes, and as many as others do."""
@@ -213,6 +218,95 @@ async def test_cancelled_tasks_take_their_steps_some_in_each_turn() -> None:
         await asyncio.sleep(0)
         cancel_in_turns(tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        assert turn.counts.total() == 2000
+        assert max(turn.counts.values()) <= 128 + 8
+
+
+CONNECTIONS = 150
+
+
+class PerTurn:
+    """Counts what happens in a turn of the loop, without a callback in each: time may be virtual.
+
+    Attributes:
+        most: Of one turn.
+        total: Of all.
+    """
+
+    def __init__(self) -> None:
+        self.most = self.total = self._now = 0
+
+    def happened(self) -> None:
+        if not self._now:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._now += 1
+        self.total += 1
+        self.most = max(self.most, self._now)
+
+    def _next_turn(self) -> None:
+        self._now = 0
+
+
+@pytest.mark.loops("virtual")
+@pytest.mark.parametrize("drain_timeout", [0.0, 1.0])
+@pytest.mark.parametrize("peers", ["answer", "vanished"])
+async def test_connections_of_a_server_that_closes_end_some_in_each_turn(
+    serving: Serving,
+    client_config: ClientFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    peers: str,
+    drain_timeout: float,
+) -> None:
+    """Each takes a tenth of a millisecond: all of them would be a long turn."""
+    clock, begun, ended = Clock.installed(monkeypatch), PerTurn(), PerTurn()
+    begin, end = WebTransportConnection.close_until, WebTransportConnection.close_nowait
+
+    async def close_until(self: WebTransportConnection, *args: Any, **kwargs: Any) -> None:
+        clock.work(0.0001)
+        begun.happened()
+        await begin(self, *args, **kwargs)
+
+    def close_nowait(self: WebTransportConnection, *args: Any, **kwargs: Any) -> None:
+        if not self.is_closed:
+            clock.work(0.0001)
+            ended.happened()
+        end(self, *args, **kwargs)
+
+    path = Network()
+    async with serving(
+        network=path, close_timeout=2.0, max_connections_per_address=None, retry="off"
+    ) as served:
+        config = client_config(network=path, close_timeout=0.1)
+        clients = [WebTransportClient(config=config) for _ in range(CONNECTIONS)]
+        for client in clients:
+            await client.connect(served.url())
+        path.loss = 1.0 if peers == "vanished" else 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr(WebTransportConnection, "close_until", close_until)
+            patch.setattr(WebTransportConnection, "close_nowait", close_nowait)
+            await served.server.close(drain_timeout=drain_timeout)
+        for client in clients:
+            await client.close()
+    assert begun.total >= CONNECTIONS
+    assert begun.most <= 16
+    if peers == "vanished":  # the others end their connections themselves
+        assert ended.total >= CONNECTIONS
+        assert ended.most <= 16
+
+
+async def test_tasks_that_are_waited_for_are_cancelled_some_in_each_turn() -> None:
+    async with turns() as turn:
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                turn.happened()
+
+        tasks = [asyncio.create_task(work()) for _ in range(2000)]
+        await asyncio.sleep(0)
+        await end_tasks(tasks, timeout=20.0, logger=logging.getLogger("tests"), what="tasks")
         assert all(task.cancelled() for task in tasks)
         assert turn.counts.total() == 2000
         assert max(turn.counts.values()) <= 128 + 8

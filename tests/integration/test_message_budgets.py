@@ -443,6 +443,7 @@ async def test_a_large_message_survives_a_cancellation_at_every_await(
 ) -> None:
     """Every slice is used up at once, so that it waits wherever it can."""
     monkeypatch.setattr(turns, "_SLICE_NS", 1000)
+    monkeypatch.setattr(turns, "_STEP_NS", 1000)
     async with pair() as (client, server):
         stream = await client.create_bidirectional_stream()
         near: StructuredStream[Any] = StructuredStream(stream, JSONSerializer(), {1: list})

@@ -180,6 +180,51 @@ def test_streams_of_a_flood_take_turns_with_those_of_others(lab: Lab, flooders: 
             assert ids == sorted(ids)
 
 
+def work(seconds: float) -> None:
+    """The processor is used for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+class SteadyStreams(Recorder):
+    """Takes a tenth of a millisecond for each stream that has news."""
+
+    def stream_ready(self, stream: QuicStream) -> None:
+        super().stream_ready(stream)
+        work(0.0001)
+
+
+def test_long_turns_of_the_event_loop_have_less_of_a_flood_in_each(lab: Lab) -> None:
+    """What was delivered makes work elsewhere; a turn is as long as both together."""
+    with (
+        lab.link(server={"settings": {"max_streams_bidi": 1000}}) as link,
+        lab.side(False) as other,
+    ):
+        server = link.server
+        link.settle()
+        Link(server, other).establish().settle()  # there is somebody to share with
+        handler = SteadyStreams()
+        handler.quic = link.peer
+        link.peer.handler = link._far = handler
+        for _ in range(900):
+            stream = link.conn.open_stream(False)
+            assert stream is not None
+            stream.write(b"x")
+        link.client.endpoint.process(now())
+        server.endpoint.receive(server.quic_socket, now())
+        delivered = []
+        while server.endpoint.process(now()):
+            delivered.append(len(handler.streams))
+            work(0.004)  # coroutines that were woken, and what was put off
+        each = [after - before for before, after in itertools.pairwise(delivered)]
+        # At first two slices in a turn, less and less then: half of the shortest one and an
+        # event more, twice.
+        assert len(each) > 50
+        assert max(each[10:]) <= 4
+        link.run(lambda: len(handler.streams) == 900)
+
+
 def test_streams_that_die_wake_some_coroutines_in_a_turn(lab: Lab) -> None:
     """Each takes its step in the next turn of the event loop: all of one peer would be many."""
     with lab.link(server={"settings": {"max_streams_bidi": 1000}}) as link:

@@ -523,3 +523,35 @@ async def test_socket_that_is_waited_for_may_be_closed(
         pair.client.flush()
         pair.client.close_socket(second)
         assert await far.inbox.get() == b"kept"
+
+
+async def test_a_timer_and_a_flush_of_one_turn_do_their_work_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a slice of the turn: a timer that fires beside a flush would have one more."""
+    async with net(lab) as pair:
+        await pair.connect()
+        client, runs = pair.client, 0
+        run = Endpoint._run
+
+        def count(self: Endpoint) -> None:
+            nonlocal runs
+            runs += self is client
+            run(self)
+
+        def fire() -> None:
+            assert client._timer is not None
+            client._timer.cancel()
+            client._on_timer()
+
+        client.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(Endpoint, "_run", count)
+            client._schedule_flush()
+            fire()
+            assert runs == 0
+            await asyncio.sleep(0)
+            assert runs == 1
+            assert client._flush_handle is None
+            fire()
+            assert runs == 2

@@ -33,13 +33,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def worker(clock: Clock, name: str, items: int, log: list[str]) -> Callable[[], None]:
-    """Work off so many items of half a millisecond; what is left, later."""
+    """Work off so many items of a quarter of a slice; what is left, later."""
     turns = Turns.of()
     left = [items]
 
     def go_on() -> None:
         while left[0]:
-            clock.work(0.0005)
+            clock.work(module.SLICE / 4)
             left[0] -= 1
             log.append(name)
             if turns.is_over:
@@ -126,7 +126,7 @@ async def test_of_many_coroutines_one_goes_on_in_a_turn(clock: Clock) -> None:
     async def work() -> None:
         nonlocal running
         for _ in range(5):
-            clock.work(module.SLICE)
+            clock.work(module.STEP_SLICE)
             running += 1
             await turns.pause()
 
@@ -152,7 +152,7 @@ async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
     handles = [loop.call_soon(next_turn)]
     for _ in range(20):
         await turns.pause()
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         done[-1] += 1
     handles[-1].cancel()
     assert sum(done) == 20
@@ -171,12 +171,12 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     async def work(name: str, slices: int) -> None:
         for _ in range(3):
             await turns.pause()
-            clock.work(slices * module.SLICE)
-            turns.took(int(slices * module.SLICE * 1e9))
+            clock.work(slices * module.STEP_SLICE)
+            turns.took(int(slices * module.STEP_SLICE * 1e9))
             log.append(name)
 
     assert not turns.is_over
-    clock.work(module.SLICE)
+    clock.work(module.STEP_SLICE)
     handles = [loop.call_soon(next_turn)]
     await asyncio.gather(work("long", 5), work("short", 1))
     handles[-1].cancel()
@@ -188,10 +188,10 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     assert all(part == "" for turn in after_long for part in turn)
     # Short work owes nothing, and a debt is paid back in the end.
     assert max(map(len, "".join(part or "." for part in parts).split("l"))) <= 16
-    turns.took(int(1000 * module.SLICE * 1e9))
+    turns.took(int(1000 * module.STEP_SLICE * 1e9))
     paid = asyncio.create_task(turns.pause())
     for _ in range(40):
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         await asyncio.sleep(0)
     assert paid.done()
 

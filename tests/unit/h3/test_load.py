@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from pywebtransport.exceptions import ConnectionError
+from pywebtransport.exceptions import ConnectionError, SessionClosedError
 from pywebtransport.h3._capsules import encode_close, encode_number
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
 from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
+    CONNECT,
     Bed,
     ClientBed,
     PairBed,
@@ -208,6 +209,25 @@ def test_a_session_that_is_not_told_yet_of_a_loss_does_not_end_cleanly(how: str)
     assert caught.value is error
     bed.clock.advance(0)
     assert all(events.names().count("closed") == 1 for events in sessions)
+
+
+def test_an_answer_to_a_session_that_is_told_later_says_that_its_client_is_gone() -> None:
+    """The connection is lost: who answers first must not be taken for one who answers twice."""
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    for _ in range(500):
+        bed.request()
+    bed.turns.slice = 2
+    bed.h3.connection_closed(None)
+    waiting = [s for s in bed.events.requested if "closed" not in recorder(s).names()]
+    assert len(waiting) > 400
+    accepted, rejected, *_ = waiting
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        accepted.accept()
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        rejected.reject(404)
+    assert recorder(accepted).names() == recorder(rejected).names() == ["closed"]
+    bed.clock.advance(0)
+    assert all(recorder(session).names() == ["closed"] for session in bed.events.requested)
 
 
 @BOTH
@@ -404,6 +424,29 @@ def test_who_does_it_now_and_then_is_not(
         bed.clock.advance(1)
         assert bed.close_code is None
     bed.clock.advance(1)
+
+
+MANY_LINES = (*CONNECT, *((f"x{number}", "v") for number in range(1000)))
+
+
+def test_requests_whose_header_is_too_large_are_a_load() -> None:
+    """Each is scanned for as long as hundreds of useless frames are, and answered."""
+    bed = ServerBed()
+    answered = 0
+    while bed.close_code is None:
+        stream = bed.request(MANY_LINES)
+        answered += bed.status(stream) == "431"
+    assert bed.close_code == EXCESSIVE_LOAD
+    assert 40 <= answered <= H3Options().max_idle_items // 20
+
+
+def test_some_requests_with_too_large_a_header_are_none() -> None:
+    bed = ServerBed()
+    for _ in range(100):
+        for _ in range(20):
+            assert bed.status(bed.request(MANY_LINES)) == "431"
+        bed.clock.advance(1)
+    assert bed.close_code is None
 
 
 @pytest.mark.parametrize("size", [1, 20])
