@@ -243,6 +243,11 @@ bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less e
 	$(call section,quick benchmarks)
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
 
+.PHONY: bench-history
+bench-history: $(VENV)/.stamp-benchmark ## Draw the recorded benchmarks (make bench BENCH_ARGS=--record-history) for the documentation
+	$(call section,benchmark history)
+	@$(PY) -m tests.benchmark.history
+
 .PHONY: bench-lossy
 bench-lossy: build system-engine ## Congestion controls over lossy, narrow and shared paths: tables in build/benchmark (ten minutes)
 	$(call section,lossy paths)

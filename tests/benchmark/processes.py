@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .libraries import OURS
 from .scenarios import Path as LossyPath
 
 __all__ = ["Certificate", "Failure", "Measurement", "measure"]
@@ -41,7 +42,14 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What to run."""
+    """What to run.
+
+    Attributes:
+        library: Of the server.
+        python: The interpreter of its virtualenv.
+        client: Library of the client; "" for the same.
+        client_python: Its interpreter; "" for the same.
+    """
 
     library: str
     python: str
@@ -52,6 +60,14 @@ class Measurement:
     path: LossyPath | None = None
     seed: int = 0
     pythonpath: str = ""
+    client: str = ""
+    client_python: str = ""
+
+    def end(self, role: str) -> tuple[str, str]:
+        """Library and interpreter of one end."""
+        if role == "server":
+            return self.library, self.python
+        return self.client or self.library, self.client_python or self.python
 
 
 class _Process:
@@ -152,8 +168,9 @@ def measure(measurement: Measurement, certificate: Certificate) -> dict[str, Any
 def _program(
     measurement: Measurement, certificate: Certificate, role: str, port: int, folder: Path
 ) -> Iterator[_Process]:
+    library, python = measurement.end(role)
     options = {
-        "library": measurement.library,
+        "library": library,
         "role": role,
         "loop": measurement.loop,
         "port": port,
@@ -164,8 +181,10 @@ def _program(
         "congestion": measurement.congestion,
         "job": measurement.job,
     }
-    command = [measurement.python, "-P", str(HERE / "program.py"), json.dumps(options)]
-    with _process(command, folder / f"{role}.log", measurement.pythonpath) as process:
+    command = [python, "-P", str(HERE / "program.py"), json.dumps(options)]
+    # The checkout is for this project alone.
+    pythonpath = measurement.pythonpath if library == OURS else ""
+    with _process(command, folder / f"{role}.log", pythonpath) as process:
         yield process
 
 
