@@ -48,7 +48,7 @@ class Measurement:
         library: Of the server.
         python: The interpreter of its virtualenv.
         client: Library of the client; "" for the same.
-        client_python: Its interpreter; "" for the same.
+        client_python: Its interpreter.
     """
 
     library: str
@@ -63,11 +63,14 @@ class Measurement:
     client: str = ""
     client_python: str = ""
 
-    def end(self, role: str) -> tuple[str, str]:
-        """Library and interpreter of one end."""
-        if role == "server":
-            return self.library, self.python
-        return self.client or self.library, self.client_python or self.python
+    def end(self, role: str) -> tuple[str, str, str]:
+        """Library, interpreter and congestion control of one end.
+
+        Congestion controls are names of the server's library: a client of another keeps its own.
+        """
+        if role == "server" or not self.client:
+            return self.library, self.python, self.congestion
+        return self.client, self.client_python, ""
 
 
 class _Process:
@@ -168,7 +171,7 @@ def measure(measurement: Measurement, certificate: Certificate) -> dict[str, Any
 def _program(
     measurement: Measurement, certificate: Certificate, role: str, port: int, folder: Path
 ) -> Iterator[_Process]:
-    library, python = measurement.end(role)
+    library, python, congestion = measurement.end(role)
     options = {
         "library": library,
         "role": role,
@@ -178,7 +181,7 @@ def _program(
         "certfile": certificate.certfile,
         "keyfile": certificate.keyfile,
         "certificate_hash": certificate.hash,
-        "congestion": measurement.congestion,
+        "congestion": congestion,
         "job": measurement.job,
     }
     command = [python, "-P", str(HERE / "program.py"), json.dumps(options)]

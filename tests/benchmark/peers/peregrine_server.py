@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class _Application:
 
     async def start(self) -> None:
         self._handle = await self._stack.enter_async_context(serving(self._options))
-        at_end_of_input(_end)
+        at_end_of_input(partial(_end, os.getppid()))
         task = asyncio.get_running_loop().create_task(self._announce())
         self._tasks.add(task)
 
@@ -148,7 +149,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _end() -> None:
-    """End the process that would start another worker, and this one."""
-    os.kill(os.getppid(), signal.SIGKILL)
+def _end(parent: int) -> None:
+    """End the process that would start another worker, unless it has ended, and this one."""
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGKILL)
     os._exit(0)
