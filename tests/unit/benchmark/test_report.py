@@ -188,5 +188,24 @@ def test_bars_have_a_line_each_and_name_the_loop_when_there_are_two() -> None:
     assert labels == ["pywebtransport (this), asyncio", "pywebtransport (this), uvloop"]
 
 
+def test_cpu_time_stands_beside_latencies_and_both_kinds_of_memory_are_shown() -> None:
+    lines = outcomes(
+        [
+            cell("ours", 1.0, scenario="ping-pong"),
+            cell("ours", 1.0, scenario="datagrams"),
+            cell("ours", 1.0, scenario="connect"),
+            cell("ours", 1.0, scenario="idle-sessions"),
+        ]
+    )
+
+    def shown(group: str) -> list[str]:
+        return [metric.name for _, metric in panels(lines, group)]
+
+    assert shown("requests") == ["rate", "p50", "p99", "cpu_per_operation"]
+    assert shown("datagrams") == ["rate", "cpu_per_operation"]
+    assert shown("connect") == ["rate"]
+    assert shown("memory") == ["rss", "pss"]
+
+
 def test_panels_of_a_group_that_was_not_measured_are_none() -> None:
     assert panels(outcomes([cell("ours", 1.0)]), "lossy") == []
