@@ -48,6 +48,7 @@ EXTRAS = {
     extra.name: extra
     for extra in (
         Extra(name="core", title="The engine in C, without Python", seconds=(30.0, 8.0)),
+        Extra(name="instructions", title="Instructions of this project", seconds=(150.0, 40.0)),
         Extra(name="growth", title="Growth", seconds=(240.0, 30.0)),
     )
 }
@@ -231,7 +232,7 @@ SCENARIOS = {
             title="datagrams, 1000 B one way",
             job={"serve": "datagram_sink", "measure": "datagrams", "size": 1000},
             seconds=(1.0, 0.2),
-            metrics=(DELIVERED, LOSS),
+            metrics=(DELIVERED, LOSS, CPU_PER_OPERATION),
         ),
         _connect("connect", "connect, session, close, one at a time", at_once=1),
         _connect("connect-50", "connect, session, close, 50 at a time", at_once=50),

@@ -26,7 +26,7 @@ FOREIGN = {
     "commands": "chromium git make python ruff sudo valgrind",
     "RFCs and drafts": "ENABLE_CONNECT_PROTOCOL H3_DATAGRAM Origin",
     "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sched_yield sendmsg "
-    "smaps_rollup Pss VmHWM",
+    "smaps_rollup Pss VmHWM VmRSS",
     "systemd": "TimeoutStopSec",
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
