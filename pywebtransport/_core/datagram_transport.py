@@ -676,7 +676,7 @@ class WebTransportDatagramTransport(EventEmitter):
                 break
             if self.is_closed and not self._incoming:
                 raise self.closed_error("no datagram can be received")
-            turn: Turn = loop.create_future()
+            turn: Turn = self._session._eager.create_future(loop)
             line.join(turn, first=is_first)
             if limit is not None:
                 left = limit - (clock.monotonic() - started)

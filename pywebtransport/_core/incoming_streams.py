@@ -120,7 +120,7 @@ class IncomingStreams(Generic[_StreamT]):
         loop = asyncio.get_running_loop()
         if loop is not session._loop:
             require_loop(session._loop, loop)
-        turn: Turn = loop.create_future()
+        turn: Turn = session._eager.create_future(loop)
         if self._bidirectional:
             acceptors.bidirectional.join(turn)
         if self._unidirectional:

@@ -405,7 +405,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         loop = asyncio.get_running_loop()
         if loop is not self._session._loop:
             require_loop(self._session._loop, loop)
-        waiter: asyncio.Future[bool | None] = loop.create_future()
+        waiter: asyncio.Future[bool | None] = self._session._eager.create_future(loop)
         self._read_waiter = waiter
         timeout = self._session._config.read_timeout
         if timeout is not None:

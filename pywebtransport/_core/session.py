@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
 from .._header_map import HeaderMap
+from .._quic import EagerTurn
 from .._states import (
     ErrorCode,
     EventType,
@@ -105,7 +106,7 @@ class WebTransportSession(EventEmitter):
     # Slots take a third of the memory of a dictionary; applications can still add attributes.
     __slots__ = ("__dict__", "__weakref__", "_acceptors", "_arrivals", "_close_info",
                  "_closed_waiters", "_config", "_connection", "_counted_local", "_counted_uni",
-                 "_datagrams", "_draining_waiters", "_ended_early", "_error", "_h3",
+                 "_datagrams", "_draining_waiters", "_eager", "_ended_early", "_error", "_h3",
                  "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
                  "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
                  "memory_budget", "on_end", "on_ready", "turns", "write_high_water",
@@ -188,6 +189,7 @@ class WebTransportSession(EventEmitter):
         self._close_info: SessionCloseInfo | None = None
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
+        self._eager = EagerTurn.of(self._loop)
         # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING

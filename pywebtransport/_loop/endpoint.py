@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._quic import QuicConnection, QuicEndpoint, QuicSocket, QuicTls
+from .._quic import EagerTurn, QuicConnection, QuicEndpoint, QuicSocket, QuicTls
 from ..exceptions import ConnectionError, ServerError, UnreachableError, WebTransportError
 from ..utils._clock import clock_of
 from ..utils._failures import error_kind
@@ -161,6 +161,7 @@ class Endpoint:
             routed=routed,
             forward=None if seat is None else seat.forward,
             handshake_failed=handshake_failed,
+            eager=EagerTurn.of(self._loop),
         )
 
     # ------------------------------------------------------------- public face

@@ -43,6 +43,35 @@ cdef class CloseInfo:
     cdef int _errno              # "errno" is a C macro
 
 
+# Tasks of one event loop, and what they wait for: see eager.pxi.
+cdef class EagerTurn:
+    cdef bint _enabled
+    cdef bint _collecting      # an endpoint receives: it looks at the list when it is done
+    cdef list _ready
+
+    cpdef EagerFuture create_future(self, loop)
+    cdef bint _open(self) noexcept
+    cdef Py_ssize_t _close(self, uint64_t end) except -1
+
+
+cdef class EagerFuture:
+    cdef EagerTurn _turn
+    cdef object _loop
+    cdef object _callback
+    cdef object _context
+    cdef list _others          # further callbacks, with their contexts
+    cdef object _result        # or the exception, or the message of the cancellation
+    cdef int _state
+    cdef bint _blocking        # what a task checks: it was awaited, not yielded
+    cdef object __weakref__
+
+    cdef object _error(self)
+    cdef int _settle(self, int state, object result) except -1
+    cdef list _callbacks(self)
+    cdef int _call_later(self) except -1
+    cdef int _call_now(self) except -1
+
+
 cdef class QuicTls:
     cdef qe_tls *_c
     cdef readonly bint is_server
@@ -67,6 +96,7 @@ cdef class QuicEndpoint:
     cdef object _forward
     cdef object _handshake_failed
     cdef object _mail          # from other workers, for this turn
+    cdef EagerTurn _eager
     cdef set _conns            # alive in the engine
     cdef list _socks
     # Without sockets: packets come and go as bytes (see receive_packets).
@@ -125,7 +155,9 @@ cdef class QuicEndpoint:
     cdef list _dead_conns
     cdef object __weakref__
 
+    cpdef bint process(self, uint64_t now) except? True
     cdef int _want_flush(self) except -1
+    cdef int _resume(self, uint64_t now) except -1
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1

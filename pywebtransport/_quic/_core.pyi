@@ -1,10 +1,11 @@
 """Type stubs of the compiled binding: the only module that touches the C engine.
 
-Objects here are thin: ownership, copies, and code -> exception. They run no
-task and know neither HTTP/3 nor asyncio beyond ``future.set_result(None)``.
+Objects here are thin: ownership, copies, and code -> exception. They know neither HTTP/3 nor
+asyncio beyond ``future.set_result(None)``, except for ``EagerTurn``.
 Times are integers, nanoseconds of ``time.monotonic_ns()``.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
 
@@ -49,6 +50,21 @@ class CloseInfo:
         """Our own verification failure in words, "" if none."""
     @property
     def errno(self) -> int: ...
+
+@final
+class EagerTurn:
+    """The tasks of one event loop that continue in the turn in which a peer's data woke them."""
+
+    def __init__(self, enabled: bool = True) -> None: ...
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> EagerTurn:
+        """The one of a loop; it collects nothing if the loop is in debug mode now."""
+    def create_future(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        """A future of ``loop``: a task that awaits it continues within ``QuicEndpoint.receive()``
+        if it is done there, and otherwise as if it were an ``asyncio.Future``.
+
+        It is shaped like one, but no subclass.
+        """
 
 @final
 class QuicTls:
@@ -107,6 +123,8 @@ class QuicEndpoint:
         forward: Callable[[int, bytes], object] | None = None,
         # Server: hears of clients that get no connection; of a flood only of some.
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
+        # Tasks that receive() wakes continue in it; None: in the next turn of the event loop.
+        eager: EagerTurn | None = None,
     ) -> None: ...
     def add_socket(
         self,
@@ -118,8 +136,9 @@ class QuicEndpoint:
     def receive(self, sock: QuicSocket, now: int) -> bool:
         """Read (GIL released), collect, deliver, transmit. True: the kernel probably holds more.
 
-        When readers were woken, ``schedule_flush`` is called instead of transmitting: what they
-        write and the acknowledgements leave together.
+        Woken tasks continue before it transmits, if there are ``eager`` ones: what they write and
+        the acknowledgements leave together. If others were woken, or the slice of this turn ends
+        before all have continued, ``schedule_flush`` is called instead of transmitting.
         """
     def receive_packets(self, packets: list[Any], now: int) -> bool:
         """With ``packets_out``: as receive(), for packets that came some other way."""

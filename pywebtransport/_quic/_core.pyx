@@ -11,6 +11,7 @@ One extension module, one file per class:
 - memory.pxi      what all connections hold, and the limit
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
+- eager.pxi       tasks that continue in the turn that wakes them
 
 Ownership: the endpoint owns the engine and a set of the connections alive in
 it; a connection owns a set of its streams alive in the engine. The engine's
@@ -27,6 +28,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -37,9 +39,11 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from pywebtransport._quic.quicengine cimport *
 
+import asyncio as _asyncio
 import os as _os
 import warnings as _warnings
 from collections import deque as _deque
+from weakref import WeakKeyDictionary as _WeakKeyDictionary
 from weakref import WeakValueDictionary as _WeakValueDictionary
 
 from pywebtransport import exceptions as _exc
@@ -79,6 +83,7 @@ include "stream.pxi"
 include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
+include "eager.pxi"
 include "deliver.pxi"
 
 

@@ -62,7 +62,7 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 bint routed=False, forward=None, handshake_failed=None):
+                 bint routed=False, forward=None, handshake_failed=None, EagerTurn eager=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -111,6 +111,7 @@ cdef class QuicEndpoint:
             out = _cb_packets_out
         if forward is None:
             cb.foreign_packet = NULL
+        self._eager = eager
         self._handshake_failed = handshake_failed
         if handshake_failed is None:
             cb.handshake_failed = NULL
@@ -175,6 +176,7 @@ cdef class QuicEndpoint:
     def receive(self, QuicSocket sock, uint64_t now):
         cdef int n
         cdef int more = 0
+        cdef bint eager
         if self._busy or self._delivering:
             self._again = True
             return True
@@ -183,6 +185,7 @@ cdef class QuicEndpoint:
             return False
         self._check_process()
         self._begin(now)
+        eager = self._eager is not None and self._eager._open()
         try:
             if sock is None:
                 self._read_waiting(now)
@@ -217,6 +220,8 @@ cdef class QuicEndpoint:
                 self._transmit(now)
         finally:
             self._busy = False
+            if eager:
+                self._resume(now)
         self._after_turn()
         return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
@@ -320,7 +325,28 @@ cdef class QuicEndpoint:
             self._report(_error(rc, "receiving from another worker"))
         return 0
 
-    def process(self, uint64_t now):
+    cdef int _resume(self, uint64_t now) except -1:
+        """Let woken tasks continue in this turn, and send what they write."""
+        cdef uint64_t begun = _clock()
+        cdef bint has_flush = self._flush_scheduled
+        cdef Py_ssize_t resumed
+        self._ended = begun  # how long they take: see _learn_cost()
+        self._flush_scheduled = True  # it follows
+        try:
+            resumed = self._eager._close(self._slice_end)
+        finally:
+            self._flush_scheduled = has_flush
+        if resumed == 0:
+            return 0
+        self._dirty = True
+        # Others continue in the next turn, or deliveries are left for it: then all share its flush.
+        if resumed < self._woken or self._late or self._has_backlog or self._again:
+            return 0
+        if self.process(now + _clock() - begun):
+            self._dirty = True
+        return 0
+
+    cpdef bint process(self, uint64_t now) except? True:
         cdef int left
         if self._busy or self._delivering:
             self._again = True
