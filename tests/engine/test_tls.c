@@ -634,47 +634,6 @@ static void test_ticket_of_a_resumed_session(void) {
   qe_tls_unref(server);
 }
 
-static uint64_t ticket_expires(const tlspair *p) {
-  uint64_t until = 0;
-
-  for (size_t i = QE_TICKET_HEADER_LEN - 8; i < QE_TICKET_HEADER_LEN; i++) {
-    until = until << 8 | p->client.ticket[i];
-  }
-  return until;
-}
-
-/* A chain is valid as long as each of its certificates. */
-static void test_ticket_expires_with_the_first_certificate_of_the_chain(void) {
-  static const int64_t days[][2] = {{13, 5}, {5, 13}}; /* of the leaf and of what signed it */
-
-  for (size_t i = 0; i < 2; i++) {
-    tlspair p;
-    tlscert leaf, middle;
-    tlscert_spec s = spec(), m = {.cn = "middle", .from = -3600, .ca = 1};
-    s.until = days[i][0] * DAY;
-    m.until = days[i][1] * DAY;
-    REQUIRE(tlscert_make(&middle, &m, &ca) == 0);
-    REQUIRE(tlscert_make(&leaf, &s, &middle) == 0);
-    REQUIRE(tlscert_write(&leaf, &middle, tlscert_path("two.crt"), tlscert_path("two.key")) == 0);
-    time_t first = gnutls_x509_crt_get_expiration_time(days[i][0] == 5 ? leaf.crt : middle.crt);
-    qe_tls_options c = client_options(), o = server_options();
-    o.cert_file = tlscert_path("two.crt");
-    o.key_file = tlscert_path("two.key");
-    qe_tls *client = new_tls(&c), *server = new_tls(&o);
-
-    REQUIRE(tlspair_run(&p, client, server, "example.org", NULL, 0) == 0);
-    check_success(&p);
-    CHECK(p.client.tickets >= 2); /* each has the same end */
-    CHECK_EQ(ticket_expires(&p), (uint64_t)first);
-    resume(client, server, "example.org", &p, 1);
-    tlspair_free(&p);
-    tlscert_free(&leaf);
-    tlscert_free(&middle);
-    qe_tls_unref(client);
-    qe_tls_unref(server);
-  }
-}
-
 static void test_client_certificate_survives_resumption(void) {
   tlspair p, q;
   tlscert_spec leaf = spec();
@@ -924,7 +883,6 @@ int main(void) {
   RUN(test_ticket_resumes_the_session);
   RUN(test_ticket_is_bound_to_name_and_rules);
   RUN(test_ticket_of_a_resumed_session);
-  RUN(test_ticket_expires_with_the_first_certificate_of_the_chain);
   RUN(test_client_certificate_survives_resumption);
   RUN(test_tickets_can_be_off);
   RUN(test_keylog_lines);
