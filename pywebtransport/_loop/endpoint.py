@@ -84,7 +84,8 @@ class Endpoint:
 
     Every turn is bounded: a full receive batch leaves the rest in the kernel
     and the loop calls again, work left by ``process()`` continues through
-    ``call_soon``. Writers of one turn share one flush.
+    ``call_soon``. Writers of one turn share one flush; many small writes do not
+    wait for it (see ``QuicEndpoint``).
 
     Args:
         is_server: Accept connections.
@@ -156,6 +157,7 @@ class Endpoint:
             routed=routed,
             forward=None if seat is None else seat.forward,
             handshake_failed=handshake_failed,
+            early_clock=self._now,
         )
 
     # ------------------------------------------------------------- public face

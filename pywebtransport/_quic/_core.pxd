@@ -92,6 +92,10 @@ cdef class QuicEndpoint:
     cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
+    # Small writes do not all wait for the end of a turn of the event loop.
+    cdef object _early_clock     # None: they do
+    cdef size_t _early_queued    # bytes of them since packets were written
+    cdef size_t _early_at        # how many of those are enough
     cdef Py_ssize_t _woken     # coroutines woken in this turn
     cdef Py_ssize_t _most_woken
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
@@ -123,6 +127,7 @@ cdef class QuicEndpoint:
     cdef object __weakref__
 
     cdef int _want_flush(self) except -1
+    cdef int _want_early_flush(self, size_t n) except -1
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1

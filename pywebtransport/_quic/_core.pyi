@@ -107,6 +107,9 @@ class QuicEndpoint:
         forward: Callable[[int, bytes], object] | None = None,
         # Server: hears of clients that get no connection; of a flood only of some.
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
+        # The time for packets of small writes, which leave within a turn of the event loop when
+        # there are enough of them. None, or packets_out: all wait for process().
+        early_clock: Callable[[], int] | None = None,
     ) -> None: ...
     def add_socket(
         self,

@@ -22,6 +22,8 @@ cdef enum:
     MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
     MAX_DATAGRAM_BYTES = 4_194_304
     MAX_PACKETS = 4096         # that wait at an endpoint without sockets
+    EARLY_FIRST = 8192         # bytes of small writes that are sent within a turn: at first so
+    EARLY_MOST = 65536         # many, each further time twice as many, at most a full train
 
 
 cdef inline uint64_t _clock() noexcept:
@@ -60,7 +62,7 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 bint routed=False, forward=None, handshake_failed=None):
+                 bint routed=False, forward=None, handshake_failed=None, early_clock=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -109,6 +111,8 @@ cdef class QuicEndpoint:
             out = _cb_packets_out
         if forward is None:
             cb.foreign_packet = NULL
+        self._early_clock = early_clock if packets_out is None else None
+        self._early_at = EARLY_FIRST
         self._handshake_failed = handshake_failed
         if handshake_failed is None:
             cb.handshake_failed = NULL
@@ -387,6 +391,8 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return 0
         self._dirty = False
+        self._early_queued = 0
+        self._early_at = EARLY_FIRST
         if self._lost:
             self._lost = False
             for conn in self._conns:
@@ -688,6 +694,29 @@ cdef class QuicEndpoint:
         elif not self._flush_scheduled and self._e != NULL:
             self._flush_scheduled = True
             self._schedule_flush()
+        return 0
+
+    cdef int _want_early_flush(self, size_t n) except -1:
+        """As _want_flush, for a small write of n bytes: with enough of them, the peer can begin.
+
+        Whoever writes is on the stack, so only packets are written here. What that brings is
+        delivered by the flush at the end of the turn.
+        """
+        cdef int left
+        self._want_flush()
+        if self._busy or self._delivering or self._inside or self._early_clock is None:
+            return 0
+        self._early_queued += n
+        if self._early_queued < self._early_at or self._e == NULL or self._forks != _forks:
+            return 0
+        self._early_queued = 0
+        self._early_at = min(2 * self._early_at, <size_t>EARLY_MOST)
+        cdef uint64_t now = self._early_clock()
+        self._inside = True
+        left = qe_engine_process(self._e, now)
+        self._left()
+        if left < 0:
+            self._keep(_error(left, "processing"))
         return 0
 
     cdef int _keep(self, object exc) except -1:

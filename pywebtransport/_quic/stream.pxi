@@ -233,8 +233,9 @@ cdef class QuicStream:
             self._bytes_written += <uint64_t>view.len
             if fin:
                 self._flags |= F_FIN_WRITTEN
-            queued = <Py_ssize_t>qe_stream_queued(self._c)
-            self._conn._endpoint._want_flush()
+            self._conn._endpoint._want_early_flush(
+                <size_t>view.len if view.len < PIN_THRESHOLD else 0)
+            queued = <Py_ssize_t>qe_stream_queued(self._c) if self._c != NULL else 0
         finally:
             PyBuffer_Release(&view)
         return queued
@@ -261,8 +262,8 @@ cdef class QuicStream:
         self._bytes_written += <uint64_t>n
         if fin:
             self._flags |= F_FIN_WRITTEN
-        self._conn._endpoint._want_flush()
-        return <Py_ssize_t>qe_stream_queued(self._c)
+        self._conn._endpoint._want_early_flush(<size_t>n if n < PIN_THRESHOLD else 0)
+        return <Py_ssize_t>qe_stream_queued(self._c) if self._c != NULL else 0
 
     def set_write_waiter(self, waiter):
         self._write_waiter = waiter
