@@ -131,13 +131,13 @@ class Driver:
         """TLS session ticket for a later connection."""
         if self.owner is not None:
             self.owner.session_ticket = ticket
-            self.owner._credentials_changed()
+            self.owner._credentials_arrived(ticket, None)
 
     def new_token(self, token: bytes) -> None:
         """Address-validation token for a later connection."""
         if self.owner is not None:
             self.owner.address_token = token
-            self.owner._credentials_changed()
+            self.owner._credentials_arrived(None, token)
 
     # ---------------------------------------------------- facts about HTTP/3
 
