@@ -1,5 +1,10 @@
 /*
- * pathmtu.h - notices that a path takes smaller packets than it did.
+ * pathmtu.h - when the library looks for the largest packet of a path, and notices that a path
+ * takes smaller packets than it did.
+ *
+ * Discovery starts when there is something to gain from it: some KiB of stream data, or a
+ * datagram, for which the size decides what it may hold; or half a second after the handshake.  A
+ * connection that opens a session and closes it sends no probe.
  *
  * The library's path MTU discovery only ever grows.  When the MTU of a path falls
  * (a VPN comes up, a route changes), full-size packets vanish while small ones
@@ -30,14 +35,18 @@ typedef struct qe_pathmtu {
   int64_t probe_id;     /* that packet ends with bytes of this stream up to probe_end; -1: none */
   uint64_t probe_end;
   qe_tstamp probe_at;
-  size_t probe_lost; /* packets of that stream, by then */
+  size_t probe_lost;  /* packets of that stream, by then */
+  int started;        /* the library may send its probes */
+  qe_tstamp start_at; /* when it may at the latest; 0: not known yet */
 } qe_pathmtu;
 
 /* Largest UDP payload now. */
 size_t qe_conn_mtu(const qe_conn *c);
 void qe_pathmtu_init(qe_pathmtu *m);
 /* Largest UDP payload that may be written now, probes included. */
-size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now);
+size_t qe_pathmtu_room(qe_conn *c, qe_tstamp now);
+/* Somebody wants larger packets: look for them now. */
+void qe_pathmtu_start(qe_conn *c);
 /* A packet of n bytes went out; s is the stream whose bytes it ends with, or NULL. */
 void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now);
 /* The peer has acknowledged a datagram, or the bytes of a stream up to `end`. */
