@@ -26,6 +26,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -38,7 +39,6 @@ from pywebtransport._quic.quicengine cimport *
 
 import os as _os
 import warnings as _warnings
-from collections import deque as _deque
 
 from pywebtransport import exceptions as _exc
 

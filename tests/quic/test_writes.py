@@ -288,13 +288,18 @@ def test_writes_of_one_turn_ask_for_one_flush(lab: Lab) -> None:
         assert link.client.flushes == before + 1
 
 
+# Without a pause between packets, what leaves does not depend on the speed of the machine.
+EARLY_SETTINGS = {"cc": "cubic", "pacing": 0}
+EARLY = {"early_clock": time.monotonic_ns, "settings": EARLY_SETTINGS}
+
+
 def sent_by(link: Link) -> int:
     return int(link.client.endpoint.stats()["packets_sent"])
 
 
 def test_enough_small_writes_leave_within_the_turn(lab: Lab) -> None:
     """At 8 KiB, and again when twice as much is queued; process() starts anew."""
-    with lab.link(client={"early_clock": time.monotonic_ns}) as link:
+    with lab.link(client=EARLY) as link:
         streams = [link.conn.open_stream(False) for _ in range(64)]
         for again in range(2):
             link.settle()
@@ -313,7 +318,7 @@ def test_enough_small_writes_leave_within_the_turn(lab: Lab) -> None:
 
 
 def test_other_writes_wait_for_the_end_of_the_turn(lab: Lab) -> None:
-    with lab.link(client={"early_clock": time.monotonic_ns}) as link:
+    with lab.link(client=EARLY) as link:
         near = link.conn.open_stream(False)
         assert near is not None
         link.settle()
@@ -341,7 +346,7 @@ def test_handlers_hear_nothing_during_a_write(lab: Lab) -> None:
     ahead = [0]
     options = {
         "early_clock": lambda: time.monotonic_ns() + ahead[0],
-        "settings": {"keep_alive": 0, "idle_timeout": 30 * SECOND},
+        "settings": {**EARLY_SETTINGS, "keep_alive": 0, "idle_timeout": 30 * SECOND},
     }
     with lab.link(client=options) as link:
         near, other = link.conn.open_stream(False), link.conn.open_stream(False)
@@ -366,7 +371,7 @@ def test_handlers_hear_nothing_during_a_write(lab: Lab) -> None:
 
 
 def test_writes_of_a_handler_leave_when_all_were_told(lab: Lab) -> None:
-    with lab.link(client={"early_clock": time.monotonic_ns}) as link:
+    with lab.link(client=EARLY) as link:
         near, far = link.open(b"x")
         link.settle()
         seen = []
