@@ -14,6 +14,7 @@ from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
 from ..h3._options import H3Options
 from ..h3._session import H3Session
+from ..utils._deadlines import Deadlines
 from ..utils._turns import Turns
 from .errors import error_from_close
 
@@ -64,7 +65,7 @@ class Driver:
         self.quic = quic
         loop = asyncio.get_running_loop()
         self.h3 = h3 = H3Connection(
-            quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
+            quic, self, Deadlines.of(loop).call_later, Turns.of(loop), options, is_client=is_client
         )
         self.stream_ready = h3.stream_ready
         self.datagrams_received = h3.datagrams_received
