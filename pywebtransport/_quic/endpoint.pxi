@@ -23,8 +23,8 @@ cdef enum:
     MAX_DATAGRAM_BYTES = 4_194_304
     QUEUE_WASTE = 64           # places of a queue that are freed at a time
     MAX_PACKETS = 4096         # that wait at an endpoint without sockets
-    EARLY_FIRST = 8192         # bytes of small writes that are sent within a turn: at first so
-    EARLY_MOST = 65536         # many, each further time twice as many, at most a full train
+    EARLY_FIRST = 8192         # bytes of small writes that are sent within a turn,
+    EARLY_AGAIN = 65536        # and each further time: a full train costs least
 
 
 cdef inline uint64_t _clock() noexcept:
@@ -717,7 +717,7 @@ cdef class QuicEndpoint:
                 or self._forks != _forks):
             return 0
         self._early_queued = 0
-        self._early_at = min(2 * self._early_at, <size_t>EARLY_MOST)
+        self._early_at = EARLY_AGAIN
         now = self._early_clock()
         self._inside = True
         left = qe_engine_process(self._e, now)
