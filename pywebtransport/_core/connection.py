@@ -80,7 +80,8 @@ class WebTransportConnection(EventEmitter):
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
         turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
-        on_credentials: Advanced: called when a ticket or a token arrives.
+        on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
+            arrives.
         on_request: Advanced, server: called with each session request, to answer it.
         on_early_drop: Advanced, server: called when data that arrived before its session was
             dropped.
@@ -132,7 +133,7 @@ class WebTransportConnection(EventEmitter):
         self._error: WebTransportError | None = None
         self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
         self.on_closed: Callable[[WebTransportConnection], None] | None = None
-        self.on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self.on_credentials: Callable[[bytes | None, bytes | None], None] | None = None
         self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
         self.session_ticket: bytes | None = None
         self.address_token: bytes | None = None
@@ -243,6 +244,11 @@ class WebTransportConnection(EventEmitter):
         """Draft generation in use (2, 7, 14 or 16); None before SETTINGS."""
         dialect = self._driver.h3.dialect if self._driver is not None else None
         return None if dialect is None else dialect.draft
+
+    @property
+    def is_resumed(self) -> bool:
+        """The handshake used a ticket of an earlier connection, and no certificates."""
+        return self._quic is not None and self._quic.resumed
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -564,7 +570,7 @@ class WebTransportConnection(EventEmitter):
             tls: The TLS settings of a shared endpoint.
             options: HTTP/3 limits; default from the configuration.
             ticket: ``session_ticket`` of an earlier connection.
-            token: ``address_token`` of an earlier connection.
+            token: ``address_token`` of an earlier connection; the first address gets it.
             addresses: Addresses to try; skips name resolution.
             failures: Receives the addresses that failed, even if another one worked.
 
@@ -584,6 +590,7 @@ class WebTransportConnection(EventEmitter):
         if options is None:
             options = h3_options(config)
         self._candidates = []
+        tokens = [] if token is None else [token]
         try:
             if endpoint is None:
                 endpoint = client_endpoint(config, client_tls(config))
@@ -603,7 +610,7 @@ class WebTransportConnection(EventEmitter):
                     server_name=host,
                     tls=tls,
                     ticket=ticket,
-                    token=token,
+                    token=tokens.pop() if tokens else None,
                 ),
                 where=where,
                 delay=config.happy_eyeballs_delay,
@@ -836,9 +843,9 @@ class WebTransportConnection(EventEmitter):
             self.error_count += 1
             self._endpoint.close()
 
-    def _credentials_changed(self) -> None:
+    def _credentials_arrived(self, ticket: bytes | None, token: bytes | None) -> None:
         if self.on_credentials is not None:
-            self.on_credentials(self)
+            self.on_credentials(ticket, token)
 
     def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
         if self.is_closed:

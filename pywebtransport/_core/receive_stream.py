@@ -393,9 +393,10 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 stream_id=self.stream_id,
                 stream_state=self.state,
             )
-        ended = self._ending()
-        if ended is not None:
-            raise ended
+        if self._error is not None or self._session._close_info is not None:
+            ended = self._ending()
+            if ended is not None:
+                raise ended
         if self._read_waiter is not None:
             raise StreamError(
                 f"another coroutine is already reading stream {self.stream_id}; "

@@ -84,6 +84,16 @@ cdef class QuicSocket:
     cdef int _family
 
 
+cdef class ConnectionQueue:
+    cdef list _items
+    cdef Py_ssize_t _at        # of the first one
+    cdef Py_ssize_t _end       # behind the last one; further places are free
+
+    cdef bint any(self) noexcept
+    cdef int push(self, QuicConnection conn) except -1
+    cdef QuicConnection pop(self)
+
+
 cdef class QuicEndpoint:
     cdef qe_engine *_e
     cdef qe_engine *_doomed    # closed while it was at work; freed when it is done
@@ -123,6 +133,11 @@ cdef class QuicEndpoint:
     cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
+    # Small writes do not all wait for the end of a turn of the event loop.
+    cdef object _early_clock
+    cdef size_t _early_queued    # bytes of them since packets were written
+    cdef size_t _early_at        # so many are enough
+    cdef size_t _early_first     # at the beginning of a turn
     cdef Py_ssize_t _woken     # coroutines woken in this turn
     cdef Py_ssize_t _most_woken
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
@@ -132,6 +147,7 @@ cdef class QuicEndpoint:
     # A turn tells handlers of so much, and leaves the rest to the next one.
     cdef uint64_t _slice       # nanoseconds
     cdef uint64_t _slice_end
+    cdef uint64_t _seen        # the clock at the last look
     cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
@@ -145,8 +161,8 @@ cdef class QuicEndpoint:
     cdef list _failed_handshakes  # (address, CloseInfo)
     cdef list _handshakes
     cdef list _facts
-    cdef object _ready         # connections with streams that have news, which had no share yet,
-    cdef object _ready_again   # and those that had one
+    cdef ConnectionQueue _ready  # connections with streams that have news, which had no share yet,
+    cdef ConnectionQueue _ready_again  # and those that had one
     cdef bint _ready_first     # of which kind the last one was
     cdef list _dgram_conns
     cdef list _group_events
@@ -158,6 +174,7 @@ cdef class QuicEndpoint:
     cpdef bint process(self, uint64_t now) except? True
     cdef int _want_flush(self) except -1
     cdef int _resume(self, uint64_t now) except -1
+    cdef int _early_flush(self) except -1
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1
@@ -176,6 +193,7 @@ cdef class QuicEndpoint:
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
+    cdef uint64_t _look(self) noexcept
     cdef int _learn_cost(self, uint64_t begun) except -1
     cdef void _learn_turn(self, uint64_t now) noexcept
     cdef int _leave_time(self) except -1
@@ -285,4 +303,5 @@ cdef class QuicStream:
     cdef int _check_writable(self) except -1
     cdef object _conn_ended(self, str what)
     cdef bytes _take(self, size_t n)
+    cdef int _written(self, Py_ssize_t n) except -1
     cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1

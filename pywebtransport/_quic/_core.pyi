@@ -125,6 +125,9 @@ class QuicEndpoint:
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
         # Tasks that receive() wakes continue in it; None: in the next turn of the event loop.
         eager: EagerTurn | None = None,
+        # The time for packets of small writes, which leave within a turn of the event loop when
+        # there are enough of them. None, or packets_out: all wait for process().
+        early_clock: Callable[[], int] | None = None,
     ) -> None: ...
     def add_socket(
         self,

@@ -29,6 +29,7 @@ from cpython.bytes cimport (
     PyBytes_GET_SIZE,
 )
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -42,7 +43,6 @@ from pywebtransport._quic.quicengine cimport *
 import asyncio as _asyncio
 import os as _os
 import warnings as _warnings
-from collections import deque as _deque
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 from weakref import WeakValueDictionary as _WeakValueDictionary
 

@@ -1,5 +1,37 @@
 # The deliver phase of an endpoint, kind by kind; its order is in QuicEndpoint._deliver.
 
+@cython.final
+cdef class ConnectionQueue:
+    """Connections in order; in C, because most turns have one of them."""
+
+    def __cinit__(self):
+        self._items = []
+
+    cdef bint any(self) noexcept:
+        return self._end > 0
+
+    cdef int push(self, QuicConnection conn) except -1:
+        if self._end < PyList_GET_SIZE(self._items):
+            self._items[self._end] = conn
+        else:
+            self._items.append(conn)
+        self._end += 1
+        return 0
+
+    cdef QuicConnection pop(self):
+        """The first one; there is one."""
+        cdef QuicConnection conn = self._items[self._at]
+        self._items[self._at] = None
+        self._at += 1
+        if self._at == self._end:
+            self._at = self._end = 0
+        elif self._at == QUEUE_WASTE:
+            del self._items[:QUEUE_WASTE]
+            self._end -= QUEUE_WASTE
+            self._at = 0
+        return conn
+
+
 cdef int _deliver_lines(QuicEndpoint self) except -1:
     cdef list batch
     batch, self._lines = self._lines, []
@@ -101,24 +133,23 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     # A quarter of what is left of the slice is for other kinds of events.
     self._reserve = _quarter_left(self)
-    while self._ready or self._ready_again:
+    while self._ready.any() or self._ready_again.any():
         if _is_streams_slice_over(self, done):
             return 1
         done += 1
         # Alternate, so that short-lived connections do not starve the others.
         self._ready_first = not self._ready_first
-        if self._ready and (self._ready_first or not self._ready_again):
-            conn = self._ready.popleft()
+        if self._ready.any() and (self._ready_first or not self._ready_again.any()):
+            conn = self._ready.pop()
             _deliver_streams_of(self, conn, SHARE_FIRST)
         else:
-            conn = self._ready_again.popleft()
+            conn = self._ready_again.pop()
             _deliver_streams_of(self, conn, SHARE_AGAIN)
     return 0
 
 cdef uint64_t _quarter_left(QuicEndpoint self) noexcept:
     """Return nanoseconds: a quarter of what is left of the slice."""
-    cdef uint64_t begun = _clock()
-    return (self._slice_end - begun) // 4 if self._slice_end > begun else 0
+    return (self._slice_end - self._seen) // 4 if self._slice_end > self._seen else 0
 
 cdef bint _is_streams_slice_over(QuicEndpoint self, Py_ssize_t done) noexcept:
     """Return whether the rest of the slice belongs to other kinds of events."""
@@ -130,9 +161,9 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
     cdef Py_ssize_t at = 0
     while at < len(streams):
         if at and (_is_streams_slice_over(self, at)
-                   or (at >= share and (self._ready or self._ready_again))):
+                   or (at >= share and (self._ready.any() or self._ready_again.any()))):
             del streams[:at]
-            self._ready_again.append(conn)
+            self._ready_again.push(conn)
             return 0
         stream = streams[at]
         at += 1
@@ -184,12 +215,12 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         self._woken += 1
         if len(datagrams) > SLICE_CALLS:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
-        begun = _clock()
+        begun = self._look()
         try:
             conn.handler.datagrams_received(datagrams)
         except BaseException as exc:
             self._report(exc)
-        took = _clock() - begun
+        took = self._look() - begun
         conn._dgrams_slow = took * SLICE_DATAGRAMS > <uint64_t>len(datagrams) * self._slice
     return 0
 

@@ -23,7 +23,10 @@ cdef enum:
     SLICE_PACKETS = 256        # of those that wait for their connection's turn
     MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
     MAX_DATAGRAM_BYTES = 4_194_304
+    QUEUE_WASTE = 64           # places of a queue that are freed at a time
     MAX_PACKETS = 4096         # that wait at an endpoint without sockets
+    EARLY_FIRST = 8192         # bytes of small writes that are sent within a turn,
+    EARLY_AGAIN = 65536        # and each further time: a full train costs least
 
 
 cdef inline uint64_t _clock() noexcept:
@@ -44,8 +47,9 @@ cdef class QuicEndpoint:
         self._failed_handshakes = []
         self._handshakes = []
         self._facts = []
-        self._ready = _deque()
-        self._ready_again = _deque()
+        self._early_first = <size_t>-1
+        self._ready = ConnectionQueue.__new__(ConnectionQueue)
+        self._ready_again = ConnectionQueue.__new__(ConnectionQueue)
         self._dgram_conns = []
         self._group_events = []
         self._writable = []
@@ -62,7 +66,8 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 bint routed=False, forward=None, handshake_failed=None, EagerTurn eager=None):
+                 bint routed=False, forward=None, handshake_failed=None, EagerTurn eager=None,
+                 early_clock=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -112,6 +117,10 @@ cdef class QuicEndpoint:
         if forward is None:
             cb.foreign_packet = NULL
         self._eager = eager
+        self._early_clock = early_clock
+        if early_clock is not None and packets_out is None:
+            self._early_first = EARLY_FIRST
+        self._early_at = self._early_first
         self._handshake_failed = handshake_failed
         if handshake_failed is None:
             cb.handshake_failed = NULL
@@ -394,7 +403,7 @@ cdef class QuicEndpoint:
                 more = qe_sock_serve(sock._c, SLICE_CALLS, now)
                 self._left()
                 served += SLICE_CALLS
-                if served >= SLICE_PACKETS or _clock() >= end:
+                if served >= SLICE_PACKETS or self._look() >= end:
                     break
         self._check_failure()
         self._look_for_backlog()
@@ -407,12 +416,14 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return 0
         self._dirty = False
+        self._early_queued = 0
+        self._early_at = self._early_first
         if self._lost:
             self._lost = False
             for conn in self._conns:
                 conn._return_lost()
         self._inside = True
-        qe_engine_set_until(self._e, _clock() + self._slice // 2)
+        qe_engine_set_until(self._e, self._seen + self._slice // 2)
         left = qe_engine_process(self._e, now)
         self._left()
         if self._outgoing:
@@ -429,7 +440,7 @@ cdef class QuicEndpoint:
     cdef int _begin(self, uint64_t now) except -1:
         self._busy = True
         self._again = False
-        cdef uint64_t begun = _clock()
+        cdef uint64_t begun = self._look()
         self._learn_cost(begun)
         self._flush_scheduled = False
         self._woken = 0
@@ -439,6 +450,11 @@ cdef class QuicEndpoint:
         if self._e != NULL:
             qe_engine_set_until(self._e, self._slice_end)
         return 0
+
+    cdef uint64_t _look(self) noexcept:
+        """Read the clock. Whoever can do with the time of a moment ago takes ``_seen``."""
+        self._seen = _clock()
+        return self._seen
 
     cdef int _learn_cost(self, uint64_t begun) except -1:
         """Estimate how long woken coroutines take: the time between turns if a flush is due."""
@@ -473,7 +489,7 @@ cdef class QuicEndpoint:
 
     cdef int _leave_time(self) except -1:
         """Extend the slice after reading: at least a quarter of it is for delivery."""
-        self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
+        self._slice_end = max(self._slice_end, self._look() + self._slice // 4)
         return 0
 
     cdef bint _is_over(
@@ -493,7 +509,7 @@ cdef class QuicEndpoint:
         # A single event may take long: with a short slice, each of them is looked at.
         if self._told < SLICE_CALLS and self._slice >= SLICE:
             return False
-        if _clock() + reserve >= self._slice_end:
+        if self._look() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
             return True
         self._told = 0
@@ -507,7 +523,7 @@ cdef class QuicEndpoint:
             if self._e != NULL:
                 self._want_flush()
         # Without a flush to come, the loop may sleep before it calls again.
-        self._ended = _clock() if self._flush_scheduled else 0
+        self._ended = self._look() if self._woken and self._flush_scheduled else 0
         if self._fatal is not None:
             self._raise_fatal()
         return 0
@@ -736,6 +752,27 @@ cdef class QuicEndpoint:
             self._schedule_flush()
         return 0
 
+    cdef int _early_flush(self) except -1:
+        """Enough small writes are queued: send them, so that the peer can begin.
+
+        Whoever writes is on the stack, so only packets are written here. What that brings is
+        delivered by the flush at the end of the turn.
+        """
+        cdef int left
+        cdef uint64_t now
+        if (self._busy or self._delivering or self._inside or self._e == NULL
+                or self._forks != _forks):
+            return 0
+        self._early_queued = 0
+        self._early_at = EARLY_AGAIN
+        now = self._early_clock()
+        self._inside = True
+        left = qe_engine_process(self._e, now)
+        self._left()
+        if left < 0:
+            self._keep(_error(left, "processing"))
+        return 0
+
     cdef int _keep(self, object exc) except -1:
         """Called by callbacks: the first exception is reported when the engine returned."""
         if self._failure is None:
@@ -802,7 +839,7 @@ cdef class QuicEndpoint:
                 if not self._handshakes:
                     if self._facts:
                         _deliver_facts(self)
-                    if self._ready or self._ready_again:
+                    if self._ready.any() or self._ready_again.any():
                         behind = _deliver_streams(self) > 0
                     if self._dgram_conns:
                         _deliver_datagrams(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 from pathlib import Path
@@ -273,6 +274,54 @@ async def test_second_connection_resumes_the_first(
             await session.close()
             await until(lambda: not served.server.sessions)
         assert resumed == [False, True, True]
+
+
+async def test_connections_at_a_time_all_resume(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """There are fewer tickets than connections: the last one is used again."""
+    async with (
+        serving() as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        async with client.connect(served.url()) as first:
+            assert first.connection is not None
+            assert not first.connection.is_resumed
+            connection = first.connection
+            await until(lambda: connection.session_ticket)
+        sessions = await asyncio.gather(*(client.connect(served.url()) for _ in range(12)))
+        for session in sessions:
+            assert session.connection is not None
+            assert session.connection.is_resumed
+
+
+async def test_a_token_spares_one_connection_the_retry(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Each connection brings one token, and each token is good for one connection."""
+    async with (
+        serving(retry="always") as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+
+        async def retries() -> int:
+            stats = await served.server.get_server_stats()
+            return int(stats["engine"]["retries_sent"])
+
+        async def connect(count: int) -> None:
+            """At the same time, until each connection has brought its token."""
+            sessions = await asyncio.gather(*(client.connect(served.url()) for _ in range(count)))
+            for session in sessions:
+                connection = session.connection
+                assert connection is not None
+                await until(lambda connection=connection: connection.address_token)
+
+        await connect(1)
+        assert await retries() == 1
+        await connect(3)
+        assert await retries() == 1 + 2
+        await connect(3)
+        assert await retries() == 1 + 2
 
 
 async def ready_and_used(client: WebTransportClient, url: str) -> None:

@@ -180,6 +180,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
+  c->pathmtu.started = e->set.pmtud == 0 || e->set.known_mtu != 0; /* there is nothing to start */
   qe_libmem_init(&c->libmem);
   qe_credit_init(c);
   qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);

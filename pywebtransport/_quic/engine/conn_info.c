@@ -31,6 +31,7 @@ int qe_conn_send_datagram(qe_conn *c, qe_group *group, const uint8_t *prefix, si
   if (qe_conn_peer_max_datagram_frame_size(c) == 0) {
     return QE_ERR_DGRAM_DISABLED;
   }
+  qe_pathmtu_start(c);
   size_t room = qe_conn_dgram_room(c);
   if (prefix_len > room || len > room - prefix_len) {
     return QE_ERR_DGRAM_TOO_LARGE;

@@ -3,6 +3,10 @@
 #include "conn.h"
 #include "engine.h"
 
+/* More than the set-up of HTTP/3 and a session takes. */
+#define START_BYTES 4096
+#define START_LATEST (QE_SECOND / 2)
+
 #define MIN_LOOK QE_SECOND
 #define FIRST_RAISE (10 * QE_SECOND)
 #define LONGEST_RAISE (600 * QE_SECOND) /* RFC 8899 section 5.1.1 */
@@ -25,13 +29,43 @@ void qe_pathmtu_init(qe_pathmtu *m) {
   m->probe_id = -1;
 }
 
+/* What was learned about the packets of a path is forgotten, not that discovery was started. */
+static void reset(qe_pathmtu *m) {
+  int started = m->started;
+  qe_tstamp start_at = m->start_at;
+
+  qe_pathmtu_init(m);
+  m->started = started;
+  m->start_at = start_at;
+}
+
+void qe_pathmtu_start(qe_conn *c) {
+  if (!c->pathmtu.started) {
+    c->pathmtu.started = 1;
+    qe_conn_touch(c);
+  }
+}
+
+static int is_started(qe_conn *c, qe_tstamp now) {
+  qe_pathmtu *m = &c->pathmtu;
+
+  if (!m->started && c->handshake_done) {
+    if (m->start_at == 0) {
+      m->start_at = now + START_LATEST;
+    }
+    m->started = now >= m->start_at || c->stats.stream_bytes_sent >= START_BYTES;
+  }
+  return m->started;
+}
+
 static int may_probe(const qe_conn *c, qe_tstamp now) {
   return c->pathmtu.probe_id < 0 && now >= c->pathmtu.raise_at;
 }
 
-size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now) {
+size_t qe_pathmtu_room(qe_conn *c, qe_tstamp now) {
   if (c->pathmtu.cap == 0) {
-    return ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+    return is_started(c, now) ? ngtcp2_conn_get_max_tx_udp_payload_size(c->ng)
+                              : ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
   }
   return may_probe(c, now) ? ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng) : c->pathmtu.cap;
 }
@@ -101,7 +135,7 @@ void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
     wait_for_raise(m, c->engine->now);
     return;
   }
-  qe_pathmtu_init(m);
+  reset(m);
 }
 
 void qe_pathmtu_dgram(qe_conn *c, int arrived) {
@@ -114,7 +148,7 @@ void qe_pathmtu_dgram(qe_conn *c, int arrived) {
   m->lost_dgrams = 0;
   m->lost_before = 0;
   if (m->cap != 0) {
-    qe_pathmtu_init(m); /* sent before the fall and yet arrived: the path takes full size */
+    reset(m); /* sent before the fall and yet arrived: the path takes full size */
   }
 }
 
@@ -126,7 +160,7 @@ void qe_pathmtu_narrow(qe_conn *c, size_t largest) {
 }
 
 void qe_pathmtu_forget(qe_conn *c) {
-  qe_pathmtu_init(&c->pathmtu);
+  reset(&c->pathmtu);
 }
 
 /* Whether a stream is stuck: it had bytes in flight at the last look, and none were acknowledged
@@ -183,5 +217,8 @@ void qe_pathmtu_check(qe_conn *c, qe_tstamp now) {
 
 /* While the size is capped no timer is needed: the next packet that is sent checks. */
 qe_tstamp qe_pathmtu_next(const qe_conn *c) {
+  if (!c->pathmtu.started && c->pathmtu.start_at != 0) {
+    return c->pathmtu.start_at;
+  }
   return c->pathmtu.check_at == 0 || c->pathmtu.cap != 0 ? QE_NEVER : c->pathmtu.check_at;
 }

@@ -1,5 +1,10 @@
 /*
- * pathmtu.h - notices when a path no longer carries packets of the size in use.
+ * pathmtu.h - when the library looks for the largest packet size of a path, and notices that a path
+ * no longer carries packets of the size in use.
+ *
+ * Discovery starts when there is something to gain from it: after some KiB of stream data, with a
+ * datagram, whose size limit depends on it, or half a second after the handshake. A connection that
+ * opens a session and closes it sends no probe.
  *
  * The library's path MTU discovery can only increase the size. When the MTU of a path falls (a VPN
  * comes up, a route changes), full-size packets vanish while small ones arrive: the connection is
@@ -28,14 +33,18 @@ typedef struct qe_pathmtu {
   int64_t probe_id;     /* stream whose bytes up to probe_end are last in that packet; -1: none */
   uint64_t probe_end;
   qe_tstamp probe_at;
-  size_t probe_lost; /* lost packets of that stream at the time */
+  size_t probe_lost;  /* lost packets of that stream at the time */
+  int started;        /* the library may send its probes */
+  qe_tstamp start_at; /* when it may at the latest; 0: not known yet */
 } qe_pathmtu;
 
 /* The largest UDP payload at present. */
 size_t qe_conn_mtu(const qe_conn *c);
 void qe_pathmtu_init(qe_pathmtu *m);
 /* The largest UDP payload that may be written now, including probes. */
-size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now);
+size_t qe_pathmtu_room(qe_conn *c, qe_tstamp now);
+/* Larger packets are useful now: begin to look for them. */
+void qe_pathmtu_start(qe_conn *c);
 /* A packet of n bytes was sent; s is the stream whose bytes are last in it, or NULL. */
 void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now);
 /* The peer has acknowledged a datagram, or the bytes of a stream up to `end`. */

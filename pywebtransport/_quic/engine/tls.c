@@ -59,7 +59,7 @@ typedef struct session_data {
   char *error; /* why the peer's certificate was refused */
   bool verified;
   bool got_ticket;
-  uint64_t expires; /* of the ticket in use: until then its certificates are valid */
+  uint64_t expires; /* until then the peer's certificates are valid */
   uint8_t exporter_len;
   uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret that exported keys are derived from */
   gnutls_keylog_func keylog;              /* GnuTLS's own function, which handles SSLKEYLOGFILE */
@@ -396,7 +396,7 @@ static int verify(gnutls_session_t s) {
   session_data *data = gnutls_db_get_ptr(s);
   char text[QE_VERIFY_TEXT_MAX];
 
-  int rv = qe_verify_peer(s, &data->tls->policy, data->name, text);
+  int rv = qe_verify_peer(s, &data->tls->policy, data->name, text, &data->expires);
   if (rv != 0) {
     free(data->error);
     data->error = strdup(text);
@@ -463,12 +463,8 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   if (ticket_binding(data, binding) != 0 || gnutls_session_get_data2(s, &inner) != 0) {
     return;
   }
-  uint64_t expires = UINT64_MAX;
-  if (is_verifying(data->tls)) {
-    /* A resumed handshake shows no certificate: what held for the ticket holds
-     * on.  Parsing the old ones again is a twentieth of such a handshake. */
-    expires = gnutls_session_is_resumed(s) ? data->expires : qe_chain_expires(s);
-  }
+  /* A resumed handshake shows no certificate: what held for the ticket in use holds on. */
+  uint64_t expires = is_verifying(data->tls) ? data->expires : UINT64_MAX;
   uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
   if (ticket != NULL) {
     qe_conn_on_ticket(data->owner, ticket, QE_TICKET_HEADER_LEN + inner.size);

@@ -352,13 +352,36 @@ static int verify_pin(gnutls_session_t s, const qe_verify_policy *policy, gnutls
   return 0;
 }
 
+/* When the first certificate of the peer's chain expires; 0 when that cannot be told.  The leaf is
+ * parsed already. */
+static uint64_t chain_expires(gnutls_session_t s, gnutls_x509_crt_t leaf) {
+  unsigned count = 0;
+  const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &count);
+  time_t first = gnutls_x509_crt_get_expiration_time(leaf);
+
+  for (unsigned i = 1; i < count && first >= 0; i++) {
+    gnutls_x509_crt_t crt;
+    time_t until = (time_t)-1;
+    if (gnutls_x509_crt_init(&crt) != 0) {
+      return 0;
+    }
+    if (gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0) {
+      until = gnutls_x509_crt_get_expiration_time(crt);
+    }
+    gnutls_x509_crt_deinit(crt);
+    first = until < first ? until : first;
+  }
+  return first < 0 ? 0 : (uint64_t)first;
+}
+
 int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
-                   char text[QE_VERIFY_TEXT_MAX]) {
+                   char text[QE_VERIFY_TEXT_MAX], uint64_t *expires) {
   const char *who = policy->is_server ? "client certificate" : "certificate";
   report r = {text, 0, QE_VERIFY_TEXT_MAX - HASH_TEXT_MAX};
   gnutls_x509_crt_t leaf;
 
   text[0] = '\0';
+  *expires = 0;
   if (policy->mode == QE_VERIFY_NONE && policy->hash_count == 0) {
     return 0;
   }
@@ -379,28 +402,9 @@ int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const cha
   if (rv != 0 && policy->hash_count == 0 && !policy->is_server) {
     report_hash(&r, &gnutls_certificate_get_peers(s, NULL)[0]);
   }
+  if (rv == 0 && !policy->is_server) {
+    *expires = chain_expires(s, leaf);
+  }
   gnutls_x509_crt_deinit(leaf);
   return rv;
-}
-
-uint64_t qe_chain_expires(gnutls_session_t s) {
-  unsigned count = 0;
-  const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &count);
-  uint64_t expires = UINT64_MAX;
-
-  for (unsigned i = 0; chain != NULL && i < count; i++) {
-    gnutls_x509_crt_t crt;
-    if (gnutls_x509_crt_init(&crt) != 0) {
-      return 0;
-    }
-    time_t until = gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0
-                       ? gnutls_x509_crt_get_expiration_time(crt)
-                       : (time_t)-1;
-    gnutls_x509_crt_deinit(crt);
-    if (until < 0) {
-      return 0;
-    }
-    expires = (uint64_t)until < expires ? (uint64_t)until : expires;
-  }
-  return count == 0 ? 0 : expires;
 }

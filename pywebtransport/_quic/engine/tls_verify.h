@@ -25,12 +25,10 @@ typedef struct qe_verify_policy {
  * or 0 if name is not a literal. */
 size_t qe_parse_ip_literal(const char *name, uint8_t out[16]);
 
-/* 0, or a GNUTLS_E_* (whose alert fits) with text filled.  name: client only. */
-int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
-                   char text[QE_VERIFY_TEXT_MAX]);
-
-/* When the first certificate of the peer's chain expires, in seconds since
+/* 0, or a GNUTLS_E_* (whose alert fits) with text filled.  name: client only.
+ * *expires, for a client: when the first certificate of a good chain expires, in seconds since
  * 1970; 0 when that cannot be told. */
-uint64_t qe_chain_expires(gnutls_session_t s);
+int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
+                   char text[QE_VERIFY_TEXT_MAX], uint64_t *expires);
 
 #endif
