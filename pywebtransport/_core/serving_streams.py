@@ -8,7 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from ..utils._checks import check_integer, check_signature, validate_error_code
+from ..constants import MAX_APPLICATION_CODE
+from ..utils._checks import check_integer, check_signature
 from ..utils._failures import describe_error, is_normal_end, log_application_error, name_of
 from ..utils._tasks import cancel_in_turns, is_being_cancelled
 from ..utils._waiters import require_loop
@@ -84,7 +85,7 @@ async def serve_streams(
     """
     check_signature("handler", handler, "async def handler(stream)", None)
     check_integer("max_concurrent", max_concurrent, 1, _MOST)
-    validate_error_code(error_code)
+    check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
     require_loop(session._loop, asyncio.get_running_loop())
     streams: IncomingStreams[Any] = IncomingStreams(
         session, bidirectional=not unidirectional, unidirectional=unidirectional
