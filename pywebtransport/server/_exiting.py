@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -116,8 +117,15 @@ class ExitGuard:
         self._give_up(why if self._armed else "it was told to end and did not react", frame)
 
     def _give_up(self, why: str, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGALRM, _exit_now)
-        signal.setitimer(signal.ITIMER_REAL, _REPORT_TIME)
+        # The supervisor's alarm may come now, too: the report goes on until its own time is up.
+        last = time.monotonic() + _REPORT_TIME
+
+        def expired(number: int, frame: FrameType | None) -> None:
+            if time.monotonic() >= last:
+                _exit_now()
+
+        signal.signal(signal.SIGALRM, expired)
+        signal.setitimer(signal.ITIMER_REAL, _REPORT_TIME, _REPORT_TIME / 8)
         try:
             self._logger.error(
                 "the process ends now with status %d: %s, and this still runs: %s",
@@ -180,7 +188,7 @@ def run_to_end(
                 runner.run(guard.end_leftovers())
 
 
-def _exit_now(number: int = 0, frame: FrameType | None = None) -> None:
+def _exit_now() -> None:
     try:
         for stream in (sys.stdout, sys.stderr):
             # It may be closed, full, or in the middle of something that the alarm interrupted.
