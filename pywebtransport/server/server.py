@@ -455,6 +455,10 @@ class WebTransportServer(EventEmitter):
             self._stopped = asyncio.Event()
         await self._stopped.wait()
 
+    def __repr__(self) -> str:
+        where = self.url if self.is_serving else "does not listen"
+        return f"<WebTransportServer: {where}>"
+
     async def __aenter__(self) -> Self:
         return self
 
