@@ -323,8 +323,8 @@ class WebTransportClient(EventEmitter):
             timeout = self._config.connect_timeout
         elif isinstance(timeout, bool) or not (isinstance(timeout, int | float) and timeout > 0):
             wrong = ClientArgumentError(
-                f"timeout = {shorten(timeout)}: expected more than 0 seconds, or None for "
-                "connect_timeout",
+                "timeout must be more than 0 seconds, or None for connect_timeout, "
+                f"got {shorten(timeout)}",
                 config_key="timeout",
                 config_value=timeout,
             )
