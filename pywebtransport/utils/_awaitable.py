@@ -71,7 +71,7 @@ class AwaitableContext(Coroutine[Any, Any, _T]):
 
         def __getattr__(self, name: str) -> Any:
             """Nobody finds an attribute of the result here: say what is missing."""
-            text = f"'{type(self).__name__}' object has no attribute {name!r}"
+            text = f"'{type(self).__name__.lstrip('_')}' object has no attribute {name!r}"
             if not name.startswith(("_", "cr_", "gi_", "ag_")):
                 text += "; it is not open yet: await it, or use it in 'async with'"
             raise AttributeError(text, name=name, obj=self)
