@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from ..config import ServerConfig
 from ..exceptions import ServerError
+from ..utils._checks import check_instance
 from ..utils._stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
 from ..utils._system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
 from ._loops import LoopFactory
@@ -170,13 +171,16 @@ def run_to_end(
 
     Raises:
         ServerError: The loop cannot be created.
+        ConfigurationError: ``loop_factory`` returned something else.
         BaseException: Any exception of ``main``.
     """
     with guard:
         runner = asyncio.Runner(loop_factory=loop_factory)
         try:
             require_descriptors(LOOP_DESCRIPTORS)
-            guard.watch(runner.get_loop())
+            loop = runner.get_loop()
+            check_instance("loop_factory", loop, asyncio.AbstractEventLoop)
+            guard.watch(loop)
         except OSError as error:
             text = f"the event loop cannot be created: {explain_os_error(error)}"
             raise ServerError(text, details={"errno": error.errno}) from error
