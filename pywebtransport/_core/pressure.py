@@ -58,6 +58,8 @@ class Pressure:
         self._next_look = 0.0
         # Loops that will look.
         self._looking: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        # Another thread was asked to close them.
+        self._asked: WeakSet[WebTransportConnection] = WeakSet()
         self._helps = False  # the last look found connections to close
         self._refused_since = self._refused_at = 0.0
 
@@ -130,25 +132,40 @@ class Pressure:
             self._helps = bool(networks)
             self._close(loop, networks, most)
 
-    def _close(self, loop: asyncio.AbstractEventLoop, networks: list[_Network], most: int) -> None:
-        """Close connections, some in each turn of the loop."""
+    def _close(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        networks: list[_Network],
+        most: int,
+        elsewhere: int = 0,
+    ) -> None:
+        """Close connections, some in each turn of the loop.
+
+        Args:
+            loop: The running one.
+            networks: A heap of their connections.
+            most: Bytes that may be held.
+            elsewhere: Bytes held by connections that another thread closes.
+        """
         end = time.monotonic() + SLICE
-        elsewhere = 0  # held by connections that another thread closes
         while networks and self.total - elsewhere >= most:
             holder = networks[0].take()
             if networks[0].held:
                 heapq.heapreplace(networks, networks[0])
             else:
                 heapq.heappop(networks)
-            self._tell(holder)
             if holder.loop is loop:
+                self._tell(holder)
                 _shed(holder.connection)
             else:
                 elsewhere += holder.held
-                with suppress(RuntimeError):  # it is closed
-                    holder.loop.call_soon_threadsafe(_shed, holder.connection)
+                if holder.connection not in self._asked:
+                    self._asked.add(holder.connection)
+                    self._tell(holder)
+                    with suppress(RuntimeError):  # it is closed
+                        holder.loop.call_soon_threadsafe(_shed, holder.connection)
             if time.monotonic() >= end:
-                loop.call_soon(self._close, loop, networks, most)
+                loop.call_soon(self._close, loop, networks, most, elsewhere)
                 return
 
     def _tell(self, holder: _Holder) -> None:

@@ -237,6 +237,8 @@ cdef class QuicConnection:
     cdef list _ready             # streams that have news, in order; None: none has
     cdef list _dgrams            # received, to be delivered
     cdef size_t _dgram_bytes     # of these
+    cdef bint _handshake_waits   # the handler was not told yet that it is complete
+    cdef int _facts_waiting      # to be delivered
     cdef bint _dgrams_slow       # a large batch of them takes longer than a slice
     cdef uint64_t _dgrams_missed  # received when too many waited
     cdef CloseInfo _close_info

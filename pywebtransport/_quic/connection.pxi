@@ -327,5 +327,6 @@ cdef class QuicConnection:
 
     cdef int _fact(self, int kind, object payload) except -1:
         self._endpoint._facts.append((self, kind, payload))
+        self._facts_waiting += 1
         self._endpoint._events = True
         return 0

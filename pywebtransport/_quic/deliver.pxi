@@ -71,27 +71,38 @@ cdef int _deliver_handshakes(QuicEndpoint self) except -1:
     cdef QuicConnection conn
     cdef list batch
     cdef Py_ssize_t done = 0
+    # Connections that are open already do not wait until a flood of handshakes is over.
+    cdef uint64_t reserve = _quarter_left(self)
     batch, self._handshakes = self._handshakes, []
     for conn in batch:
-        if self._is_over(done):
+        if not conn._handshake_waits:
+            done += 1
+            continue
+        if self._is_over(done, reserve):
             self._late = True
             self._handshakes = batch[done:] + self._handshakes
             return 0
         done += 1
-        try:
-            if self._is_server and conn.handler is None:
-                conn.handler = self._accept(conn)
-            if conn.handler is None:
-                # RFC 9000 section 20.1: CONNECTION_REFUSED.
-                conn.close(2, "", application=False)
-            else:
-                conn.handler.handshake_completed()
-        except BaseException as exc:
-            self._report(exc)
-            if conn.handler is None and conn._c != NULL:
-                # INTERNAL_ERROR: the connection has no handler.
-                qe_conn_close(conn._c, 0, 1, NULL, 0)
-                self._want_flush()
+        _tell_handshake(self, conn)
+    return 0
+
+cdef int _tell_handshake(QuicEndpoint self, QuicConnection conn) except -1:
+    """Before anything else of the connection is delivered."""
+    conn._handshake_waits = False
+    try:
+        if self._is_server and conn.handler is None:
+            conn.handler = self._accept(conn)
+        if conn.handler is None:
+            # RFC 9000 section 20.1: CONNECTION_REFUSED.
+            conn.close(2, "", application=False)
+        else:
+            conn.handler.handshake_completed()
+    except BaseException as exc:
+        self._report(exc)
+        if conn.handler is None and conn._c != NULL:
+            # INTERNAL_ERROR: the connection has no handler.
+            qe_conn_close(conn._c, 0, 1, NULL, 0)
+            self._want_flush()
     return 0
 
 cdef int _deliver_facts(QuicEndpoint self) except -1:
@@ -106,6 +117,9 @@ cdef int _deliver_facts(QuicEndpoint self) except -1:
             self._facts = batch[done:] + self._facts
             return 0
         done += 1
+        conn._facts_waiting -= 1
+        if conn._handshake_waits:
+            _tell_handshake(self, conn)
         if conn.handler is None:
             continue
         kind = fact
@@ -159,6 +173,8 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
     cdef QuicStream stream
     cdef list streams = conn._ready
     cdef Py_ssize_t at = 0
+    if conn._handshake_waits:
+        _tell_handshake(self, conn)
     while at < len(streams):
         if at and (_is_streams_slice_over(self, at)
                    or (at >= share and (self._ready.any() or self._ready_again.any()))):
@@ -198,6 +214,8 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
             self._dgram_conns = batch[done:] + self._dgram_conns
             return 0
         done += 1
+        if conn._handshake_waits:
+            _tell_handshake(self, conn)
         datagrams, conn._dgrams = conn._dgrams, None
         if conn.handler is None:
             continue
@@ -301,19 +319,18 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
                 self._report(exc)
     if kept:
         self._dead_streams = kept + self._dead_streams
-    if self._handshakes or self._facts:
-        return 0  # an end comes last; at least one of those is delivered in each turn
-    # Their streams and datagrams come first, in this turn or an earlier one.
+    # An end comes last: after the handshake, facts, streams and datagrams of the connection.
     done = 0
     kept = []
     conns, self._dead_conns = self._dead_conns, []
     for conn in conns:
         if self._is_over(done):
             self._late = True
-            self._dead_conns = kept + conns[done:] + self._dead_conns
+            self._dead_conns = conns[done:] + kept + self._dead_conns
             return 0
         done += 1
-        if conn._ready is not None or conn._dgrams is not None:
+        if (conn._handshake_waits or conn._facts_waiting or conn._ready is not None
+                or conn._dgrams is not None):
             kept.append(conn)
             continue
         if conn.handler is None:

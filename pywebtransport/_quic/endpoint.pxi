@@ -836,13 +836,12 @@ cdef class QuicEndpoint:
                 behind = False
                 # Nothing of a connection comes before its handshake, but a flood of one kind of
                 # event does not hold up the others: they have no order between them.
-                if not self._handshakes:
-                    if self._facts:
-                        _deliver_facts(self)
-                    if self._ready.any() or self._ready_again.any():
-                        behind = _deliver_streams(self) > 0
-                    if self._dgram_conns:
-                        _deliver_datagrams(self)
+                if self._facts:
+                    _deliver_facts(self)
+                if self._ready.any() or self._ready_again.any():
+                    behind = _deliver_streams(self) > 0
+                if self._dgram_conns:
+                    _deliver_datagrams(self)
                 if self._group_events:
                     _deliver_groups(self)
                 if self._writable:

@@ -68,7 +68,8 @@ class DatagramBroadcaster(AsyncCloseable):
         self._total = _Counts()
         self._order: list[tuple[WebTransportDatagramTransport, _Counts]] | None = None
         self._turn = 0
-        self._is_same_turn = False  # as that of the last broadcast
+        # In which the last broadcast was in this turn.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._broadcasts = 0
         self._removed = 0
         self._closed = False
@@ -142,8 +143,8 @@ class DatagramBroadcaster(AsyncCloseable):
         Never waits for room. In the common case, the call is over at once, without a turn of the
         event loop. A broadcast to so many transports that it takes more than about four
         milliseconds (some two thousand) continues in the next turn. The second of two
-        broadcasts in the same turn waits for the next one, so that the first can be sent. Each
-        call starts with another transport.
+        broadcasts in the same turn waits for the next one, so that the first can be sent, and so
+        does each further one. Each call starts with another transport.
 
         Args:
             data: At most ``max_datagram_size`` bytes of each transport.
@@ -165,7 +166,8 @@ class DatagramBroadcaster(AsyncCloseable):
         if ttl is not None:
             check_age("ttl", ttl)
         payload = check_payload(data)
-        if self._is_same_turn:
+        loop = asyncio.get_running_loop()
+        while self._loop is loop:  # several may wait for the same turn
             await asyncio.sleep(0)
             self._check_open()
         self._broadcasts += 1
@@ -174,14 +176,14 @@ class DatagramBroadcaster(AsyncCloseable):
             order = self._order = list(self._counts.items())
         start = self._turn = (self._turn + 1) % len(order) if order else 0
         targets = chain(islice(order, start, None), islice(order, start))
-        turns = Turns.of()
+        turns = Turns.of(loop)
         sent = 0
         for done in range(0, len(order), _STEP):
             if done:
                 await turns.pause(_SLICES)
             sent += self._hand_over(islice(targets, _STEP), payload, priority, ttl)
-        self._is_same_turn = True
-        asyncio.get_running_loop().call_soon(self._next_turn)
+        self._loop = loop
+        loop.call_soon(self._next_turn)
         return sent
 
     async def close(self) -> None:
@@ -195,7 +197,7 @@ class DatagramBroadcaster(AsyncCloseable):
 
     def _next_turn(self) -> None:
         # The engine sent what the broadcast queued: its call was scheduled before this one.
-        self._is_same_turn = False
+        self._loop = None
 
     def _hand_over(
         self,

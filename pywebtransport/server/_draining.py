@@ -224,18 +224,20 @@ async def close_all(
     # Those that wait until the deadline must not all end in one turn.
     step = min(_END, max(0.0, deadline - loop.time()) * _LAST_PART / max(len(connections), 1))
     try:
-        for left, connection in zip(range(len(connections), 0, -1), connections, strict=True):
-            until = deadline - left * step
-            tasks.append(loop.create_task(connection.close_until(until, reason=reason)))
-            turns.woke(_FIRST_STEP)
-            await turns.pause()
         try:
             async with asyncio.timeout_at(deadline):
+                for left, connection in zip(
+                    range(len(connections), 0, -1), connections, strict=True
+                ):
+                    until = deadline - left * step
+                    tasks.append(loop.create_task(connection.close_until(until, reason=reason)))
+                    turns.woke(_FIRST_STEP)
+                    await turns.pause()
                 for task in tasks:  # not all in one call: they are many
                     if not task.done():
                         await asyncio.wait([task])
         except builtins.TimeoutError:
-            # Those that had begun to close before, in a time of their own.
+            # Those that had begun to close before, in a time of their own, or not at all.
             for connection in connections:
                 if not connection.is_closed:
                     connection.close_nowait(reason=reason)

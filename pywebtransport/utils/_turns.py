@@ -33,6 +33,8 @@ _WOKEN: Final = 32
 """Coroutines that may be woken in one turn: all of them run in the next turn."""
 _MOST_OWED: Final = 16
 """Largest number of turns left to others after long work."""
+_BEFORE_OWN: Final = 2
+"""So many peers go before work that belongs to none, however many peers wait."""
 
 
 class _Line:
@@ -80,7 +82,7 @@ class _Line:
         if peer._work is None:
             # Created when needed: an empty deque takes more than 600 bytes per connection.
             peer._work = deque()
-            self._peers.append(peer)
+            self._line_up(peer)
         peer._work.append(work)
         self.waiting += 1
 
@@ -149,10 +151,16 @@ class _Line:
         work = waiting.popleft()
         self.waiting -= 1
         if waiting:
-            self._peers.append(peer)
+            self._line_up(peer)
         else:
             peer._work = None
         return work
+
+    def _line_up(self, peer: Turns) -> None:
+        if peer._is_own:
+            self._peers.insert(_BEFORE_OWN, peer)
+        else:
+            self._peers.append(peer)
 
 
 class Turns:
@@ -172,14 +180,15 @@ class Turns:
     does not wait behind work that is long.
     """
 
-    __slots__ = ("__weakref__", "_line", "_work")
+    __slots__ = ("__weakref__", "_is_own", "_line", "_work")
 
     _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
         weakref.WeakKeyDictionary()
     )
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Line, *, is_own: bool = False) -> None:
         self._line: Final = line
+        self._is_own: Final = is_own
         self._work: deque[_Work] | None = None
 
     @classmethod
@@ -197,9 +206,13 @@ class Turns:
         turns = cls._all.get(loop)
         if turns is None:
             # Postponed work refers to its loop, which would stay in the table after its end.
-            for one in [one for one in cls._all if one.is_closed()]:
-                cls._all.pop(one)._line.clear()
-            turns = cls._all[loop] = cls(_Line(loop))
+            # Other threads add and remove loops meanwhile.
+            for reference in cls._all.keyrefs():
+                one = reference()
+                ended = cls._all.pop(one, None) if one is not None and one.is_closed() else None
+                if ended is not None:
+                    ended._line.clear()
+            turns = cls._all[loop] = cls(_Line(loop), is_own=True)
         return turns
 
     def for_peer(self) -> Turns:

@@ -292,6 +292,27 @@ async def test_a_broadcast_needs_no_turn_of_the_loop(
             assert await session.datagrams.receive() == b"second"
 
 
+async def test_of_many_broadcasts_in_a_turn_none_is_dropped(pair: PairOfSessions) -> None:
+    """Each lets the one before it leave: the queue never has more than one of them."""
+    async with pair() as (client, server), DatagramBroadcaster() as broadcaster:
+        await broadcaster.add_transport(server.datagrams)
+        server.datagrams.outgoing_high_water_mark = 1
+        # Fewer than a connection may send before it paces them.
+        numbers = [str(number).encode() for number in range(10)]
+        assert await asyncio.gather(*map(broadcaster.broadcast, numbers)) == [1] * 10
+        assert broadcaster.stats["dropped"] == 0
+        assert [await client.datagrams.receive() for _ in numbers] == numbers
+
+
+def test_a_broadcaster_outlives_its_loop() -> None:
+    """One loop ends in the turn of a broadcast; the next one waits for no turn of it."""
+    broadcaster = DatagramBroadcaster()
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(broadcaster.broadcast(b"x")) == 0
+        loop.close()
+
+
 @pytest.mark.parametrize(("seconds", "first"), [(0.001, 4), (0.0005, 6), (0.003, 2)])
 async def test_a_long_broadcast_goes_on_in_the_next_turn(
     serving: Serving,

@@ -15,16 +15,19 @@ from pywebtransport import WebTransportClient
 from pywebtransport._states import ConnectionState, EventType, SessionCloseInfo
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import ConnectionError, SessionClosedError, WebTransportError
+from pywebtransport.server._draining import close_all
 from pywebtransport.session import WebTransportSession
 from pywebtransport.testing import Network
 from pywebtransport.utils._stuck import end_tasks
 from pywebtransport.utils._tasks import cancel_in_turns
+from pywebtransport.utils._turns import Turns
 from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import until
 from tests.support.turns import Clock
 
-MOST = 2 * 128
-"""Coroutines that go on in one turn: as many as the engine wakes, and as many as others do."""
+MOST = 3 * 128
+"""Coroutines that go on in one turn: as many as the engine woke in the turn before, as many as it
+wakes in this one, which continue at once, and as many as others wake."""
 STREAMS = 900  # as many as the peer allows a session at defaults, nearly
 FIELDS: dict[str, Any] = {
     "initial_max_streams_bidi": STREAMS + 10,
@@ -293,6 +296,39 @@ async def test_connections_of_a_server_that_closes_end_some_in_each_turn(
     if peers == "vanished":  # the others end their connections themselves
         assert ended.total >= CONNECTIONS
         assert ended.most <= 16
+
+
+@pytest.mark.loops("virtual")
+async def test_a_server_does_not_begin_to_close_connections_after_its_time(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes half of the time that there is; those that did not begin end at once."""
+    begun = PerTurn()
+    begin = WebTransportConnection.close_until
+    loop = asyncio.get_running_loop()
+
+    async def close_until(self: WebTransportConnection, *args: Any, **kwargs: Any) -> None:
+        begun.happened()
+        await begin(self, *args, **kwargs)
+
+    async def pause(self: Turns, slices: int = 1) -> None:
+        await asyncio.sleep(0.8)
+
+    path = Network()
+    async with serving(network=path, close_timeout=2.0) as served:
+        config = client_config(network=path)
+        clients = [WebTransportClient(config=config) for _ in range(8)]
+        for client in clients:
+            await client.connect(served.url())
+        connections = list(served.server._connections)
+        started = loop.time()
+        with monkeypatch.context() as patch:
+            patch.setattr(WebTransportConnection, "close_until", close_until)
+            patch.setattr(Turns, "pause", pause)
+            await close_all(connections, "enough", started + 1.6)
+        for client in clients:
+            await client.close()
+    assert begun.total <= 3
 
 
 async def test_tasks_that_are_waited_for_are_cancelled_some_in_each_turn() -> None:

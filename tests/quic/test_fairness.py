@@ -12,7 +12,7 @@ import pytest
 
 from pywebtransport._quic import QuicStream
 
-from .harness import Lab, Link, Recorder, Waiter
+from .harness import Lab, Link, Recorder, Waiter, run
 
 FLOOD = 3000
 HONEST = b"honest"
@@ -93,6 +93,68 @@ def test_slow_handler_of_one_does_not_stop_reading(lab: Lab) -> None:
             assert HONEST in link.far.datagrams
             assert len(handler.datagrams) - taken <= 2 * 256
             slow.run(lambda: len(handler.datagrams) == 1000)
+
+
+class Client(Recorder):
+    """Its end of a handshake takes no time."""
+
+    def handshake_completed(self) -> None:
+        pass
+
+
+def test_a_flood_of_handshakes_does_not_hold_up_a_connection(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a whole slice to accept; what is open has its share in each turn."""
+    count = 80
+    tell = Recorder.handshake_completed
+
+    def slow(self: Recorder) -> None:
+        tell(self)
+        end = time.monotonic() + 0.003
+        while time.monotonic() < end:
+            pass
+
+    def handled() -> int:
+        return sum(handler.handshakes for handler in server.handlers)
+
+    with lab.link() as link, lab.side(False) as crowd:
+        link.settle()
+        server, client = link.server, crowd.endpoint
+        monkeypatch.setattr(Recorder, "handshake_completed", slow)
+        for _ in range(count):
+            client.connect(
+                crowd.quic_socket,
+                server.address,
+                server_name="localhost",
+                handler=Client(),
+                now=now(),
+            )
+        for _ in range(count):
+            client.process(now())
+            server.endpoint.receive(server.quic_socket, now())
+            server.endpoint.process(now())
+        assert server.endpoint.stats()["half_open"] == count
+        for _ in range(count):
+            client.receive(crowd.quic_socket, now())
+            client.process(now())
+        assert handled() == 1
+        for number in range(3):
+            send(link, b"%d" % number)
+            for _ in range(3):
+                server.endpoint.receive(server.quic_socket, now())
+                server.endpoint.process(now())
+            assert b"%d" % number in link.far.datagrams
+        assert handled() < count
+        ended = link.far
+        link.conn.close(0)
+        link.client.endpoint.process(now())
+        for _ in range(3):
+            server.endpoint.receive(server.quic_socket, now())
+            server.endpoint.process(now())
+        assert ended.closed is not None
+        assert 1 < handled() < count
+        run((server, crowd), lambda: handled() == count + 1)
 
 
 def test_datagrams_that_wait_for_a_slow_handler_are_bounded(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 
@@ -89,6 +90,37 @@ async def test_peers_go_on_in_turn_however_much_of_their_work_waits(clock: Clock
     # One of each in turn; what one of them put off stays in order.
     assert log[:5] == ["busy 0", "quiet 0", "own", "busy 1", "quiet 1"]
     assert [name for name in log if name.startswith("busy")] == [f"busy {n}" for n in range(100)]
+
+
+async def test_what_belongs_to_no_peer_waits_for_two_of_them(clock: Clock) -> None:
+    """A server can close, however many of its peers are busy."""
+    running = True
+
+    def busy(turns: Turns) -> Callable[[], None]:
+        def work() -> None:
+            clock.work(module.SLICE)
+            if running:
+                turns.later(work)
+
+        return work
+
+    for _ in range(50):
+        peer = Turns.of().for_peer()
+        peer.later(busy(peer))
+    turn = asyncio.create_task(_count_turns(30 * 4))
+    for _ in range(30):
+        clock.work(module.SLICE)
+        await Turns.of().pause()
+    assert not turn.done()
+    running = False
+    await turn
+    await _count_turns(200)
+    assert Turns.of().waiting == 0
+
+
+async def _count_turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 async def test_a_coroutine_of_a_quiet_peer_waits_for_one_of_a_busy_one(clock: Clock) -> None:
@@ -238,6 +270,35 @@ def test_each_loop_has_its_own_and_takes_it_along() -> None:
     assert asyncio.run(mine()) is not asyncio.run(mine())
     with pytest.raises(RuntimeError):
         Turns.of()
+
+
+def test_other_threads_have_loops_too() -> None:
+    """Loops come and go in them while a thread removes those that are closed."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            if threading.current_thread() is threading.main_thread() and len(loops) == 2:
+                thread = threading.Thread(target=meanwhile)
+                thread.start()
+                thread.join()
+            return super().is_closed()
+
+    def meanwhile() -> None:
+        for _ in range(2):
+            loops.append(asyncio.SelectorEventLoop())
+            Turns.of(loops[-1])
+            loops[-1].close()
+
+    for _ in range(2):
+        loop = Loop()
+        Turns.of(loop)
+        loop.close()
+        loops.append(loop)
+    loop = asyncio.SelectorEventLoop()
+    assert Turns.of(loop) is Turns.of(loop)
+    loop.close()
+    assert len(loops) == 4
 
 
 def test_nothing_is_scheduled_on_a_loop_that_is_closed() -> None:
