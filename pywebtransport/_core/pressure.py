@@ -91,18 +91,23 @@ class Pressure:
         """Whether there is room, or will be when connections were closed."""
         if not self.is_full:
             return True
-        if time.monotonic() >= self._next_look:
+        pause = self._next_look - time.monotonic()
+        if pause <= 0:
             self._helps = bool(self._candidates())
-            if self._helps:
-                self._look(self._budget.limit)
+        if self._helps:
+            # What was found a moment ago is looked at again, or nobody would close it.
+            self._look(self._budget.limit, pause)
         return self._helps
 
-    def _look(self, most: int) -> None:
-        """Look at the connections when their readers had their turn."""
+    def _look(self, most: int, pause: float = 0.0) -> None:
+        """Look at the connections, in ``pause`` seconds, when their readers had their turn."""
         loop = running_loop()
         if loop is not None and loop not in self._looking:
             self._looking.add(loop)
-            loop.call_soon(self._relieve, loop, most)
+            if pause > 0:
+                loop.call_later(pause, self._relieve, loop, most)
+            else:
+                loop.call_soon(self._relieve, loop, most)
 
     def _candidates(self) -> list[_Network]:
         """Return a heap of the networks with connections that hold more than an equal share."""
