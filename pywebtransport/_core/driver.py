@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
-from .._quic import QuicTls
+from .._quic import DatagramRoutes, QuicTls
 from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
@@ -46,7 +46,8 @@ class Driver:
 
     h3: H3Connection
     quic: Transport
-    # Set in ``attach`` to methods of the HTTP/3 layer: frequent events skip this class.
+    # Set in ``attach`` to methods of the HTTP/3 layer, or to compiled ones before them: frequent
+    # events skip this class.
     stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
     streams_available: Callable[[bool], None]
@@ -67,7 +68,7 @@ class Driver:
             quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
         )
         self.stream_ready = h3.stream_ready
-        self.datagrams_received = h3.datagrams_received
+        self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
         self.streams_available = h3.streams_available
         self.datagram_writable = h3.datagram_writable
 

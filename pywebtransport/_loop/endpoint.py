@@ -454,8 +454,11 @@ class Endpoint:
                 return
         # If packets are left in the kernel after a full batch, the descriptor is
         # readable again: the loop calls back after all others had a turn.
-        self._quic.receive(udp.quic, self._now())
-        if not self._closed:
+        quic = self._quic
+        quic.receive(udp.quic, self._now())
+        # As ``_settle``; inlined, because nearly always there is nothing to do.
+        idle = self._flush_handle is None and self._timer is not None
+        if not (idle and quic.is_settled(self._timer_tick)) and not self._closed:
             self._settle()
 
     def _steer(self, steering: Steering) -> None:

@@ -1,11 +1,30 @@
-"""A result that is there at once, for callers that await it and for those that do not."""
+"""Results that are awaited, or stand there at once for those that do not await them."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
-from typing import Any, Final
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, TypeAlias, TypeVar
 
-__all__ = ["NO", "YES", "AwaitableBool"]
+__all__ = ["NO", "YES", "AwaitableBool", "Awaited", "awaited"]
+
+_T = TypeVar("_T")
+_MethodT = TypeVar("_MethodT", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+Awaited: TypeAlias = Coroutine[Any, Any, _T]
+"""What a method returns that is awaited like a coroutine, and is none: it has no frame."""
+
+
+def awaited(method: _MethodT) -> _MethodT:
+    """Mark a method that returns ``Awaited``: mocks and frameworks see a coroutine function."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        marked: _MethodT = mark(method)
+        return marked
+    # Python 3.11: what asyncio.iscoroutinefunction() looks at.
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return method
 
 
 class AwaitableBool(Coroutine[Any, Any, bool]):

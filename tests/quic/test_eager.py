@@ -647,6 +647,7 @@ async def test_in_debug_mode_the_event_loop_sees_each_task(lab: Lab) -> None:
     assert step == [deliver[0] + 1]
 
 
+@pytest.mark.loops("asyncio")  # uvloop does not work with the factory of every version
 async def test_a_new_task_of_an_eager_factory(lab: Lab) -> None:
     factory = getattr(asyncio, "eager_task_factory", None)
     if factory is None:
