@@ -234,14 +234,19 @@ soak: build $(VENV)/.stamp-test $(VENV)/.stamp-benchmark ## Two hours of streams
 
 # The libraries that the runner compares get virtualenvs of their own.
 .PHONY: bench
-bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about half an hour, report in build/benchmark
+bench: build $(VENV)/.stamp-benchmark ## Benchmarks against other libraries: about 35 minutes, report in build/benchmark
 	$(call section,benchmarks)
 	@$(PY) -m tests.benchmark $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: build $(VENV)/.stamp-benchmark ## The same in three minutes, less exact
+bench-quick: build $(VENV)/.stamp-benchmark ## The same in four minutes, less exact
 	$(call section,quick benchmarks)
 	@$(PY) -m tests.benchmark --quick $(BENCH_ARGS)
+
+.PHONY: bench-history
+bench-history: $(VENV)/.stamp-benchmark ## Draw the recorded benchmarks (make bench BENCH_ARGS=--record-history) for the documentation
+	$(call section,benchmark history)
+	@$(PY) -m tests.benchmark.history
 
 .PHONY: bench-lossy
 bench-lossy: build system-engine ## Congestion controls over lossy, narrow and shared paths: tables in build/benchmark (ten minutes)

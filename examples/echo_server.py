@@ -28,24 +28,23 @@ async def echo_datagrams(session: WebTransportSession) -> None:
             await session.datagrams.send(datagram)
 
 
-async def echo_stream(session: WebTransportSession, stream: WebTransportReceiveStream) -> None:
-    with contextlib.suppress(WebTransportError):  # the client reset the stream
-        async with stream:  # ends both halves, even after an error
-            if isinstance(stream, WebTransportStream):  # bidirectional: answer on the same stream
-                async for data in stream:
-                    await stream.write(data)
-            else:  # unidirectional: answer on a new stream
-                data = await stream.read_all(max_size=1_000_000)
-                async with await session.create_unidirectional_stream() as reply:
-                    await reply.write(data)
+async def echo_stream(stream: WebTransportStream) -> None:
+    async for data in stream:
+        await stream.write(data)
+
+
+async def echo_one_way(stream: WebTransportReceiveStream) -> None:
+    data = await stream.read_all(max_size=1_000_000)
+    async with await stream.session.create_unidirectional_stream() as reply:
+        await reply.write(data)
 
 
 @app.route("/echo")
 async def echo(session: WebTransportSession) -> None:
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:  # its tasks end when the session ends
         tasks.create_task(echo_datagrams(session))
-        async for stream in session.incoming_streams():  # ends when the session ends
-            tasks.create_task(echo_stream(session, stream))
+        tasks.create_task(session.serve_streams(echo_stream))
+        tasks.create_task(session.serve_streams(echo_one_way, unidirectional=True))
 
 
 if __name__ == "__main__":

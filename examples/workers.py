@@ -7,7 +7,13 @@ import argparse
 import os
 import sys
 
-from pywebtransport import ServerApp, ServerConfig, WebTransportError, WebTransportSession
+from pywebtransport import (
+    ServerApp,
+    ServerConfig,
+    WebTransportError,
+    WebTransportSession,
+    WebTransportStream,
+)
 from pywebtransport.server import current_worker
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
@@ -28,9 +34,11 @@ async def connect_database() -> None:
 async def who(session: WebTransportSession) -> None:
     worker = current_worker()
     index = worker.index if worker else 0  # with workers=1 there is no worker process
-    async for stream in session.incoming_bidirectional_streams():
-        async with stream:
-            await stream.write_all(f"worker {index}, process {os.getpid()}")
+
+    async def answer(stream: WebTransportStream) -> None:
+        await stream.write_all(f"worker {index}, process {os.getpid()}")
+
+    await session.serve_streams(answer)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Header fields by name; several lines of one field are kept."""
+"""Header fields by name, which may have several lines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["HeaderMap"]
 
 
 class HeaderMap(dict[str, str]):
-    """Header fields by name, in lower case: a dictionary that also knows the single lines.
+    """Header fields by lower-case name: a dictionary that also keeps the separate lines.
 
-    A field may come in several lines. Under its name they are joined as HTTP says:
-    ``cookie`` with "; ", others with ", ". Lines of ``set-cookie`` cannot be joined, so
-    its name gives the first; :meth:`get_all` and :attr:`lines` give them all.
+    A field may come in several lines. The dictionary has them joined as HTTP defines: ``cookie``
+    with "; ", others with ", ". Lines of ``set-cookie`` cannot be joined, so the dictionary has the
+    first one; :meth:`get_all` and :attr:`lines` return all lines.
 
     Args:
         lines: Names and values.
@@ -25,17 +25,24 @@ class HeaderMap(dict[str, str]):
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__()
-        # The lines of those names that have more than one; most maps have none.
+        # The lines of names that have several; most maps have no such name.
         self._several: dict[str, tuple[str, ...]] | None = None
+        several: dict[str, list[str]] = {}
         for name, value in lines:
-            if name in self:
-                self.set_all(name, [*self.get_all(name), value])
-            else:
+            if name not in self:
                 self[name] = value
+            elif name in several:
+                several[name].append(value)
+            else:
+                several[name] = [self[name], value]
+        # Once for each name: a peer may send hundreds of lines of one.
+        if several:
+            self.update((name, _joined(name, values)) for name, values in several.items())
+            self._several = {name: tuple(values) for name, values in several.items()}
 
     @classmethod
     def of(cls, headers: HeadersToSend) -> Self:
-        """As given by an application, unchecked: lists become lines, the rest stays as it is."""
+        """Convert headers of an application without checks: lists become lines."""
         self = cls()
         for name, value in headers.items():
             lines = headers.get_all(name) if isinstance(headers, HeaderMap) else value
@@ -47,7 +54,7 @@ class HeaderMap(dict[str, str]):
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Every line; those of one name stand together, in their order."""
+        """All lines; the lines of one name are adjacent and in order."""
         if self._several is None:
             return list(self.items())
         return [(name, value) for name in self for value in self.get_all(name)]
@@ -60,11 +67,11 @@ class HeaderMap(dict[str, str]):
         if joined is None:
             return []
         values = None if self._several is None else self._several.get(name)
-        # The dictionary rules: what was put under the name later is all there is.
+        # If the dictionary entry was changed later, only that value counts.
         return list(values) if values and _joined(name, values) == joined else [joined]
 
     def set_all(self, name: str, values: Sequence[str]) -> None:
-        """Give a field these lines, in place of those it had; none at all removes it."""
+        """Replace the lines of a field; an empty list removes the field."""
         if values:
             self[name] = _joined(name, values)
         else:

@@ -1,6 +1,6 @@
-"""Values from anywhere as text for messages and logs, and as what JSON can hold.
+"""Converts arbitrary values to strings for messages and logs, and to JSON values.
 
-Nothing here raises. It stands below everything, exceptions among it.
+Nothing here raises. Every module may import this one, including ``exceptions``.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ __all__ = [
     "status_text",
 ]
 
-# Of a plain value: nesting, and bits of an integer that is written in full.
+# Limits of plain values: nesting, and bits of an integer that is written in full.
 _MAX_DEPTH = 20
 _MAX_BITS = 10_000
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"', "'": "\\'"}
 
 
 def printable(value: object, limit: int = 200) -> str:
-    r"""One line of text for a log record or a message, whatever a peer or a caller put in.
+    r"""Convert any value to one safe line for a log record or a message.
 
     Control characters, line ends, bidirectional overrides and lone surrogates are
     written as escapes, so that no input can forge a record or drive a terminal;
-    quotes and backslashes are escaped, so that quoted text ends where it should.
+    quotes and backslashes are escaped, so that quoted strings end where they should.
 
     Args:
-        value: Anything; what is no text is converted by ``str``, and bytes are read as
-            UTF-8 with escapes.
-        limit: Characters of the value that are kept; the rest is counted instead.
+        value: Any value. Bytes are read as UTF-8 with escapes; other objects are converted by
+            ``str``.
+        limit: Longest string in characters; the rest is replaced by its length.
 
     Returns:
-        The text, without quotes around it. It never raises: a value whose conversion
-        fails is named by its type.
+        The string, without quotes. This never raises: if the conversion of a value fails, its type
+        is named instead.
     """
     try:
         if isinstance(value, bytes | bytearray | memoryview):
-            # Four bytes at most make one character.
+            # A character has at most four bytes.
             whole = bytes(value[: 4 * limit + 4]).decode("utf-8", "backslashreplace")
             length = max(len(whole), len(value))
         else:
             whole = value if isinstance(value, str) else str(value)
             length = len(whole)
-    except Exception:  # somebody else's __str__
+    except Exception:  # a __str__ of the application
         return f"<{type(value).__name__}>"
     kept = whole[:limit]
     if not kept.isprintable() or not _NAMED.keys().isdisjoint(kept):
@@ -60,7 +60,7 @@ def printable(value: object, limit: int = 200) -> str:
 
 
 def printable_line(line: str) -> str:
-    """A line that this package wrote, with what is no printable character as an escape.
+    """Escape the characters of a log line of this package that are not printable.
 
     Unlike :func:`printable` it leaves quotes and backslashes as they are.
     """
@@ -78,12 +78,12 @@ def status_text(code: Any) -> str:
 
 
 def rejection_text(status: Any, headers: Mapping[str, Any] | None, url: str | None) -> str:
-    """What is to be said of a session that was refused with an HTTP status.
+    """Describe the refusal of a session by an HTTP status.
 
     Args:
-        status: Of the answer.
-        headers: Of the answer.
-        url: What was asked for; None at the server, where no advice is needed.
+        status: Status of the answer.
+        headers: Header fields of the answer.
+        url: The requested URL; None at the server, where no advice is needed.
     """
     if url is None:
         return f"The session was rejected with HTTP status {status_text(status)}"
@@ -112,7 +112,7 @@ def _advice(status: Any, headers: Mapping[str, Any]) -> str:
 
 
 def one_line(value: object, limit: int = 2000) -> str:
-    """A text on one line of at most ``limit`` characters; what is not printable is escaped."""
+    """Cut a string to one line of ``limit`` characters, and escape what is not printable."""
     text = value if isinstance(value, str) else shorten(value)
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text)} characters)"
@@ -123,20 +123,20 @@ def shorten(value: Any, limit: int = 200) -> str:
     """``repr`` of a value, cut to ``limit`` characters."""
     try:
         text = repr(value)
-    except Exception:  # such as that of an integer with more than 4,300 digits
+    except Exception:  # for instance of an integer with more than 4,300 digits
         return f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """``value`` as something JSON can hold."""
+    """Convert ``value`` to a JSON value."""
     if depth > _MAX_DEPTH:
         return shorten(value)
     match value:
         case Enum():
             return plain(value.value, depth + 1)
         case float() if not math.isfinite(value):
-            return str(value)  # JSON has no such number
+            return str(value)  # not a JSON number
         case int() if not isinstance(value, bool) and value.bit_length() > _MAX_BITS:
             return shorten(value)
         case None | bool() | int() | float() | str():

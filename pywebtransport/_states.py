@@ -50,7 +50,7 @@ __all__ = [
 
 
 class ConnectionState(StrEnum):
-    """Where a QUIC connection is in its life."""
+    """The state of a QUIC connection."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -89,7 +89,7 @@ class EventType(StrEnum):
 
 
 class SessionState(StrEnum):
-    """Where a session is in its life; it only ever moves forward."""
+    """The state of a session; it only moves forward."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -99,7 +99,7 @@ class SessionState(StrEnum):
 
 
 class StreamDirection(StrEnum):
-    """Which ways bytes may travel on a stream, seen from this end."""
+    """The direction of a stream, seen from this end."""
 
     BIDIRECTIONAL = "bidirectional"
     SEND_ONLY = "send_only"
@@ -107,7 +107,7 @@ class StreamDirection(StrEnum):
 
 
 class StreamState(StrEnum):
-    """Where a stream is in its life, seen from this end."""
+    """The state of a stream, seen from this end."""
 
     IDLE = "idle"
     OPEN = "open"
@@ -158,7 +158,7 @@ SSLContext: TypeAlias = ssl.SSLContext
 SessionId: TypeAlias = str
 StreamId: TypeAlias = int
 Timeout: TypeAlias = float | None
-"""Seconds; None waits without a limit of its own."""
+"""Seconds; None sets no separate limit."""
 TimeoutDict: TypeAlias = dict[str, float]
 Timestamp: TypeAlias = float
 """Seconds since the epoch."""

@@ -1,13 +1,12 @@
-"""What the floors above need of a transport: the shapes of a connection, a stream and a group.
+"""Protocols of a transport for the layers above: a connection, a stream and a group.
 
-``h3`` and ``_core`` know a transport by these protocols alone. The compiled classes
-``QuicConnection``, ``QuicStream``, ``QuicGroup`` and ``CloseInfo`` have these shapes, and so
-may another transport that keeps the rules of QUIC; tests put a connection in memory in their
-place. Times are integers, nanoseconds of ``time.monotonic_ns()``, unless it says otherwise.
+``h3`` and ``_core`` use a transport only by these protocols. The compiled classes
+``QuicConnection``, ``QuicStream``, ``QuicGroup`` and ``CloseInfo`` implement them, and so can
+another transport that follows the rules of QUIC; tests use a connection in memory instead. Times
+are integers, nanoseconds of ``time.monotonic_ns()``, unless stated otherwise.
 
-The transport calls what is given to it (handlers, sinks, waiters, owners) only in its deliver
-phase, once it has taken in everything that arrived: such a call may do anything, closing the
-connection included.
+The transport calls handlers, sinks, waiters and owners only in its deliver phase, after it has
+processed everything that arrived. Such a call may do anything, including closing the connection.
 """
 
 from __future__ import annotations
@@ -57,14 +56,14 @@ class Turns(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Others have to have their turn now."""
+        """Whether other tasks must get a turn now."""
 
     def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn."""
+        """Continue with ``work`` in a later turn."""
 
 
 class Waiter(Protocol):
-    """What a stream wakes: an ``asyncio.Future``, or anything shaped like one."""
+    """What a stream wakes: an ``asyncio.Future`` or a similar object."""
 
     def done(self) -> bool: ...
     def set_result(self, result: None, /) -> None: ...
@@ -88,23 +87,23 @@ class CloseInfo(Protocol):
     def handshake_done(self) -> bool: ...
     @property
     def tls_error(self) -> str:
-        """Our own verification failure in words; empty without one."""
+        """Description of a verification failure at this end; empty if there was none."""
 
     @property
     def errno(self) -> int:
-        """Of the socket; 0 without one."""
+        """Error of the socket; 0 if there was none."""
 
 
 class ConnectionHandler(Protocol):
-    """Facts about one connection.
+    """Events of one connection.
 
-    What a handler raises goes to ``on_error`` of its endpoint and stops nobody else.
+    Exceptions of a handler go to ``on_error`` of its endpoint and affect no other connection.
     """
 
     def handshake_completed(self) -> None: ...
 
     def connection_closed(self, info: CloseInfo) -> None:
-        """Last call; ``connection.handler`` is None from here on."""
+        """The last call; ``connection.handler`` is None from now on."""
 
     def stream_ready(self, stream: Any) -> None:
         """Default sink of streams that the peer opened, until ``stream.sink`` is set."""
@@ -119,14 +118,14 @@ class ConnectionHandler(Protocol):
         """The queue fell to half after ``send_datagram`` returned False."""
 
     def path_changed(self, validated: bool) -> None:
-        """The path changed; False: a migration that we asked for failed."""
+        """The path changed; False: a migration that this end started has failed."""
 
     def session_ticket(self, ticket: bytes) -> None: ...
     def new_token(self, token: bytes) -> None: ...
 
 
 class GroupOwner(Protocol):
-    """Who hears about the credit of a group (one WebTransport session)."""
+    """Receives events about the credit of a group (one WebTransport session)."""
 
     def group_blocked(self, limit: int) -> None:
         """Bytes wait for ``send_limit``; once per limit."""
@@ -135,15 +134,15 @@ class GroupOwner(Protocol):
         """The peer sent more than ``recv_limit``; once per limit."""
 
     def group_credit_due(self) -> None:
-        """Consumed since ``recv_limit`` was set: at least ``credit_threshold`` bytes."""
+        """At least ``credit_threshold`` bytes were consumed since ``recv_limit`` was set."""
 
 
 class Group(Protocol):
     """Streams and datagrams of one session that share credit; ``None`` is no limit.
 
     Attributes:
-        send_limit: Bytes that its streams may send in all.
-        recv_limit: Bytes that they may receive in all.
+        send_limit: Bytes that its streams may send in total.
+        recv_limit: Bytes that they may receive in total.
         datagram_limit: Datagrams that may be queued.
         credit_threshold: Bytes; 0: ``group_credit_due`` is never called.
     """
@@ -159,12 +158,12 @@ class Group(Protocol):
 
 
 class Stream(Protocol):
-    """One stream: received bytes are owned here, bytes to send by the transport.
+    """One stream. It owns the received bytes; the transport owns the bytes to send.
 
     Attributes:
-        sink: Called at each turn that has news; None: only waiters are woken.
+        sink: Called in each turn with an event of the stream; None: only waiters are woken.
         on_closed: Called once, when ``is_closed`` became True.
-        tag: Free for the floor above.
+        tag: Free for the layer above.
     """
 
     sink: Callable[[Any], object] | None
@@ -226,7 +225,11 @@ class Stream(Protocol):
 
     @property
     def queued(self) -> int:
-        """Bytes accepted, and not in a packet yet."""
+        """Bytes accepted but not in a packet yet."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """All streams together have so much queued that each should be at its low-water mark."""
 
     @property
     def unacked(self) -> int: ...
@@ -242,7 +245,7 @@ class Stream(Protocol):
     def stop_code(self) -> int | None: ...
     @property
     def can_write(self) -> bool:
-        """Bytes or a FIN can be written: alive, not finished, reset or stopped."""
+        """Whether bytes or a FIN can be written: it is open, and not finished, reset or stopped."""
 
     @property
     def is_acked(self) -> bool:
@@ -281,14 +284,14 @@ class Stream(Protocol):
         """``join_group`` for a new stream of the peer: consumes the header."""
 
     def release(self) -> None:
-        """The floor above is done with it: what is buffered is dropped and credited."""
+        """The layer above no longer uses it: drop buffered bytes, and return their credit."""
 
 
 class Transport(Protocol):
     """One connection.
 
     Attributes:
-        handler: Where its facts go; None once it is closed.
+        handler: Receives its events; None once it is closed.
     """
 
     handler: ConnectionHandler | None
@@ -303,7 +306,7 @@ class Transport(Protocol):
     def remote_address(self) -> SockAddr | None: ...
     @property
     def peer_certificate(self) -> bytes | None:
-        """In DER."""
+        """The certificate in DER form."""
 
     @property
     def alpn(self) -> str: ...
@@ -312,10 +315,10 @@ class Transport(Protocol):
     @property
     def resumed(self) -> bool: ...
     def stats(self) -> dict[str, int | None]:
-        """Counters by name; None: this transport cannot tell."""
+        """Counters by name; None: not available from this transport."""
 
     def open_stream(self, unidirectional: bool) -> Stream | None:
-        """A new stream; None: the peer allows none now, ``streams_available`` tells of more."""
+        """Open a stream; None: the peer allows none until ``streams_available`` is called."""
 
     def streams_left(self, unidirectional: bool) -> int: ...
     def new_group(self, owner: GroupOwner) -> Group: ...
@@ -337,29 +340,29 @@ class Transport(Protocol):
         """Queue one datagram; False: no room, ``datagram_writable`` follows.
 
         Raises:
-            DatagramTooLargeError: It fits in no packet.
-            DatagramError: The peer accepts none.
+            DatagramTooLargeError: It does not fit into a packet.
+            DatagramError: The peer accepts no datagrams.
             ConnectionError: The connection is closed.
         """
 
     def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes: ...
     def initiate_key_update(self, now: int) -> None: ...
     def migrate(self, sock: Any, local: tuple[Any, ...], now: int) -> None:
-        """Client: go on from another socket; ``path_changed`` tells the outcome."""
+        """Client: move to another socket; ``path_changed`` reports the result."""
 
     def close(self, code: int, reason: str = "", *, application: bool = True) -> None: ...
     def abandon(self) -> None:
-        """Forget the connection; the peer hears nothing."""
+        """Drop the connection without telling the peer."""
 
 
 class PacketNetwork(Protocol):
-    """What a network does for endpoints; ``pywebtransport.testing.Network`` is one."""
+    """A network for endpoints, such as ``pywebtransport.testing.Network``."""
 
     def resolve(self, host: str) -> list[str]:
-        """IP addresses of a host; none: the name is unknown."""
+        """Return the IP addresses of a host; empty if the name is unknown."""
 
     def name(self, host: str) -> list[str]:
-        """Likewise; an unknown name gets an address."""
+        """As ``resolve``, but assigns an address to an unknown name."""
 
     def attach(
         self,
@@ -367,7 +370,7 @@ class PacketNetwork(Protocol):
         receive: Callable[[list[Packet]], object],
         loop: asyncio.AbstractEventLoop,
     ) -> SockAddr:
-        """Deliver what is sent to an address; port 0 is replaced by a free one.
+        """Register the receiver of an address; port 0 is replaced by a free one.
 
         Raises:
             OSError: The address is taken.

@@ -33,10 +33,8 @@
     |   `-- StreamStoppedError
     `-- TimeoutError                    (also builtins.TimeoutError)
 
-Every exception has ``message``, ``error_code`` (the code from the protocol or the peer, or None),
-``reason`` (the text that came with the code), ``remote`` (True: the peer caused it, False: this end
-did, None: neither or unknown) and ``details`` (a dictionary with more information). All of them can
-be pickled and copied. ``asyncio.CancelledError`` is never wrapped.
+Every exception has the fields of ``WebTransportError``. All of them can be pickled and copied.
+``asyncio.CancelledError`` is never wrapped.
 """
 
 from __future__ import annotations
@@ -45,8 +43,9 @@ import builtins
 import errno
 import socket
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar
 
+from ._declared import declared, field, fields_of
 from ._header_map import HeaderMap
 from ._plain import one_line, plain, printable, rejection_text, shorten
 from ._states import HeadersToSend, SessionState, StreamState
@@ -111,62 +110,39 @@ _RETRIABLE_ERRNOS = frozenset(
 )
 
 
-class ErrorOrigin(TypedDict, total=False):
-    """The arguments that every exception accepts; see ``WebTransportError``."""
-
-    error_code: int | None
-    details: dict[str, Any] | None
-    reason: str
-    remote: bool | None
-
-
+@declared
 class WebTransportError(Exception):
     """Base class of all exceptions of this library.
 
-    Args:
-        message: What happened, with which value, and what to do. It is stored as one line of
-            at most 2000 characters; characters that are not printable are escaped.
-        error_code: The error code of the protocol or the application, if there is one.
-        details: More information; copied.
-        reason: The text that came with the code.
-        remote: True when the peer caused it, False when this end did.
+    The fields of this class and of each subclass are keyword arguments and attributes. The message
+    may also be given by position: what happened, with which value, and what to do. It is stored as
+    one line of at most 2000 characters; characters that are not printable are escaped.
     """
 
     category: ClassVar[str] = "webtransport"
-    _fields: ClassVar[tuple[str, ...]] = ()
+    message: str = field(kw_only=False)
+    error_code: int | None = None  #: The code from the protocol or the peer; None: there is none.
+    reason: str = ""  #: The text that came with the code.
+    remote: bool | None = None  #: True: the peer caused it; False: this end did; None: unknown.
+    details: dict[str, Any] = field(init=False)  #: More information; a copy of what was given.
+    _details: dict[str, Any] | None = field(default=None, alias="details")
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
+    def _complete(self) -> None:
+        """Convert the arguments, which were stored as the attributes that have their names."""
+        message = self._sentence() if self.message is None else self.message
         # It may contain text from the peer, which must not forge a log line or fill the log.
-        message = one_line(message)
-        super().__init__(message)
-        self.message = message
-        self.error_code = error_code
-        self.reason = reason
-        self.remote = remote
-        self.details: dict[str, Any] = dict(details) if details else {}
+        self.message = one_line(message)
+        self.details = dict(self.details) if self.details else {}
+        super().__init__(self.message)
+
+    def _sentence(self) -> str:
+        """The message of a subclass that can do without one, made of the other fields."""
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as values that can be written as JSON."""
-        result: dict[str, Any] = {
-            "type": type(self).__name__,
-            "category": self.category,
-            "message": self.message,
-            "error_code": self.error_code,
-            "reason": self.reason,
-            "remote": self.remote,
-            "details": plain(self.details),
-        }
-        for name in self._fields:
-            result[name] = plain(getattr(self, name))
-        return result
+        values = {name: plain(getattr(self, name)) for name in fields_of(type(self))}
+        return {"type": type(self).__name__, "category": self.category, **values}
 
     def __str__(self) -> str:
         if self.error_code is None:
@@ -175,43 +151,29 @@ class WebTransportError(Exception):
 
     def __repr__(self) -> str:
         parts = [repr(self.message)]
-        for name in ("error_code", "reason", "remote", *self._fields, "details"):
+        names = [name for name in fields_of(type(self)) if name not in ("message", "details")]
+        for name in (*names, "details"):
             value = getattr(self, name)
             if value is not None and value != "" and value != {}:
                 parts.append(f"{name}={shorten(value, 1000)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
+@declared
 class AuthenticationError(WebTransportError):
     """The peer could not be authenticated."""
 
     category = "authentication"
-    _fields: ClassVar[tuple[str, ...]] = ("auth_method",)
-
-    def __init__(
-        self, message: str, *, auth_method: str | None = None, **origin: Unpack[ErrorOrigin]
-    ) -> None:
-        super().__init__(message, **origin)
-        self.auth_method = auth_method
+    auth_method: str | None = None  #: How it had to prove who it is, such as ``token``.
 
 
+@declared
 class CertificateError(WebTransportError):
     """A certificate or key is missing, unusable, expired, or not trusted."""
 
     category = "certificate"
-    _fields: ClassVar[tuple[str, ...]] = ("certificate_path", "certificate_error")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        certificate_path: str | None = None,
-        certificate_error: str | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.certificate_path = certificate_path
-        self.certificate_error = certificate_error
+    certificate_path: str | None = None  #: The file, if it is one.
+    certificate_error: str | None = None  #: What is wrong, such as ``file_not_found``.
 
 
 class CertificateHashError(CertificateError):
@@ -222,63 +184,52 @@ class CertificateHashError(CertificateError):
     """
 
 
+@declared
 class ClientError(WebTransportError):
     """A client operation failed."""
 
     category = "client"
-    _fields: ClassVar[tuple[str, ...]] = ("target_url",)
-
-    def __init__(
-        self, message: str, *, target_url: str | None = None, **origin: Unpack[ErrorOrigin]
-    ) -> None:
-        super().__init__(message, **origin)
-        self.target_url = target_url
+    target_url: str | None = None  #: The URL of the session.
 
 
+@declared
 class SessionRejectedError(ClientError):
     """A session was refused with an HTTP status.
 
     Raise it in server middleware to answer with a status and headers. On the client, it reports
-    them. ``details`` contains both, too.
-
-    Args:
-        message: Defaults to a sentence that names the status, the URL and what to do.
-        status_code: HTTP status, 300 to 599.
-        headers: Header fields of the response; a whole number becomes its digits, and a list of
-            values becomes several lines.
-        remote: True if the peer sent this answer: then it is not checked. Otherwise, the arguments
-            are checked now, not only when the answer is sent.
+    them. ``details`` contains both, too. The default message names the status, the URL and what to
+    do. Unless the answer came from the peer (``remote=True``), it is checked now, not only when it
+    is sent.
 
     Raises:
         ConfigurationError: ``status_code`` or ``headers`` cannot be sent.
     """
 
-    _fields: ClassVar[tuple[str, ...]] = (*ClientError._fields, "status_code", "headers")
+    message: str = field(init=False)
+    _message: str | None = field(default=None, kw_only=False, alias="message")
+    status_code: int = 403  #: HTTP status, 300 to 599.
+    #: Header fields of the response. Numbers become their digits, lists become several lines.
+    headers: HeaderMap = field(init=False)
+    _headers: HeadersToSend | None = field(default=None, alias="headers")
 
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        status_code: int = 403,
-        headers: HeadersToSend | None = None,
-        target_url: str | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        if not origin.get("remote"):
-            headers = _checked_answer(status_code, headers)
-        if message is None:
-            message = rejection_text(status_code, headers, target_url)
-        super().__init__(message, target_url=target_url, **origin)
-        self.status_code = status_code
-        self.headers = HeaderMap.of(headers or {})
-        self.details.setdefault("status_code", status_code)
+    def _complete(self) -> None:
+        if self.remote:
+            self.headers = HeaderMap.of(self.headers or {})
+        else:
+            self.headers = _checked_answer(self.status_code, self.headers)
+        super()._complete()
+        self.details.setdefault("status_code", self.status_code)
         self.details.setdefault("headers", dict(self.headers))
+
+    def _sentence(self) -> str:
+        return rejection_text(self.status_code, self.headers, self.target_url)
 
 
 class WebTransportNotSupportedError(ClientError):
     """The server speaks HTTP/3, but not WebTransport, or none of the configured dialects."""
 
 
+@declared
 class ConfigurationError(WebTransportError, ValueError):
     """An argument is wrong, or a configuration field is unknown or has a bad value.
 
@@ -287,36 +238,16 @@ class ConfigurationError(WebTransportError, ValueError):
     """
 
     category = "configuration"
-    _fields: ClassVar[tuple[str, ...]] = ("config_key", "config_value")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        config_key: str | None = None,
-        config_value: Any | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.config_key = config_key
-        self.config_value = config_value
+    config_key: str | None = None  #: The argument or field.
+    config_value: Any | None = None  #: What was given for it.
 
 
+@declared
 class ConnectionError(WebTransportError, builtins.ConnectionError):
     """The QUIC connection could not be established, or it was lost."""
 
     category = "connection"
-    _fields: ClassVar[tuple[str, ...]] = ("remote_address",)
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        remote_address: tuple[str, int] | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.remote_address = remote_address
+    remote_address: tuple[str, int] | None = None  #: Host and UDP port of the peer.
 
 
 class IdleTimeoutError(ConnectionError):
@@ -334,363 +265,199 @@ class UnreachableError(ConnectionError):
     """
 
 
+@declared
 class ProxyError(ConnectionError):
-    """A tunnel through a proxy could not be opened, or it was lost.
+    """A tunnel through a proxy could not be opened, or it was lost."""
 
-    Args:
-        message: Names the proxy and the target.
-        proxy_url: URL of the proxy.
-        target: ``host:port`` at the far end of the tunnel.
-        status_code: HTTP status with which the proxy refused; None if there was no such answer.
-        headers: Header fields of that response, such as ``proxy-status`` (RFC 9209).
-    """
+    proxy_url: str = ""  #: URL of the proxy.
+    target: str = ""  #: ``host:port`` at the far end of the tunnel.
+    status_code: int | None = None  #: HTTP status of a refusal; None if there was no such answer.
+    headers: dict[str, str] = field(init=False)  #: Of it, such as ``proxy-status`` (RFC 9209).
+    _headers: Mapping[str, str] | None = field(default=None, alias="headers")
 
-    _fields: ClassVar[tuple[str, ...]] = (
-        *ConnectionError._fields,
-        "proxy_url",
-        "target",
-        "status_code",
-        "headers",
-    )
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        proxy_url: str = "",
-        target: str = "",
-        status_code: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        remote_address: tuple[str, int] | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, remote_address=remote_address, **origin)
-        self.proxy_url = proxy_url
-        self.target = target
-        self.status_code = status_code
-        self.headers: dict[str, str] = dict(headers) if headers else {}
+    def _complete(self) -> None:
+        super()._complete()
+        self.headers = dict(self.headers) if self.headers else {}
 
 
+@declared
 class DatagramError(WebTransportError):
     """A datagram could not be sent or received."""
 
     category = "datagram"
-    _fields: ClassVar[tuple[str, ...]] = ("datagram_size", "max_size")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        datagram_size: int | None = None,
-        max_size: int | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.datagram_size = datagram_size
-        self.max_size = max_size
+    datagram_size: int | None = None  #: Bytes of the datagram.
+    max_size: int | None = None  #: Bytes that fit; they depend on the network path.
 
 
+@declared
 class DatagramTooLargeError(DatagramError):
     """A datagram is larger than the current maximum; nothing was sent.
 
-    Args:
-        message: Defaults to a sentence that names both sizes.
-        datagram_size: Size of the datagram in bytes.
-        max_size: Current maximum in bytes; it depends on the network path.
+    The default message names both sizes.
     """
 
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        datagram_size: int | None = None,
-        max_size: int | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        if message is None:
-            size = "" if datagram_size is None else f" of {datagram_size} bytes"
-            limit = "what" if max_size is None else f"the {max_size} bytes that"
-            message = f"a datagram{size} is larger than {limit} fit now; send less or use a stream"
-        super().__init__(message, datagram_size=datagram_size, max_size=max_size, **origin)
+    message: str = field(init=False)
+    _message: str | None = field(default=None, kw_only=False, alias="message")
+
+    def _sentence(self) -> str:
+        size = "" if self.datagram_size is None else f" of {self.datagram_size} bytes"
+        limit = "what" if self.max_size is None else f"the {self.max_size} bytes that"
+        return f"a datagram{size} is larger than {limit} fit now; send less or use a stream"
 
 
+@declared
 class FlowControlError(WebTransportError):
     """A limit on bytes or streams was exceeded."""
 
     category = "flow_control"
-    _fields: ClassVar[tuple[str, ...]] = ("stream_id", "limit_exceeded", "current_value")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        stream_id: int | None = None,
-        limit_exceeded: int | None = None,
-        current_value: int | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.stream_id = stream_id
-        self.limit_exceeded = limit_exceeded
-        self.current_value = current_value
+    stream_id: int | None = None  #: The stream, if it is a limit of one.
+    limit_exceeded: int | None = None  #: The limit, in bytes or streams.
+    current_value: int | None = None  #: What would have been used, in the same unit.
 
 
+@declared
 class HandshakeError(WebTransportError):
     """The QUIC or TLS handshake, or the exchange of SETTINGS, failed."""
 
     category = "handshake"
-    _fields: ClassVar[tuple[str, ...]] = ("handshake_stage",)
-
-    def __init__(
-        self, message: str, *, handshake_stage: str | None = None, **origin: Unpack[ErrorOrigin]
-    ) -> None:
-        super().__init__(message, **origin)
-        self.handshake_stage = handshake_stage
+    handshake_stage: str | None = None  #: The step that failed, such as ``tls``.
 
 
+@declared
 class ProtocolError(WebTransportError):
     """One end broke the rules of QUIC, HTTP/3 or WebTransport."""
 
     category = "protocol"
-    _fields: ClassVar[tuple[str, ...]] = ("frame_type",)
-
-    def __init__(
-        self, message: str, *, frame_type: int | None = None, **origin: Unpack[ErrorOrigin]
-    ) -> None:
-        super().__init__(message, **origin)
-        self.frame_type = frame_type
+    frame_type: int | None = None  #: Type of the frame that did, if it was one.
 
 
+@declared
 class SerializationError(WebTransportError):
     """An object could not be turned into bytes, or bytes into an object."""
 
     category = "serialization"
-    _fields: ClassVar[tuple[str, ...]] = ("original_exception",)
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        original_exception: Exception | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.original_exception = original_exception
+    original_exception: Exception | None = None  #: What the serializer raised.
 
 
+@declared
 class ServerError(WebTransportError):
     """A server operation failed, for instance binding its address."""
 
     category = "server"
-    _fields: ClassVar[tuple[str, ...]] = ("bind_address",)
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        bind_address: tuple[str, int] | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.bind_address = bind_address
+    bind_address: tuple[str, int] | None = None  #: Host and UDP port of the server.
 
 
+@declared
 class SessionError(WebTransportError):
     """An operation on a session failed."""
 
     category = "session"
-    _fields: ClassVar[tuple[str, ...]] = ("session_id", "session_state")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        session_id: str | None = None,
-        session_state: SessionState | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.session_id = session_id
-        self.session_state = session_state
+    session_id: str | None = None  #: ``session_id`` of the session.
+    session_state: SessionState | None = None  #: State of the session at that time.
 
 
+@declared
 class SessionClosedError(SessionError):
     """The session ended before or during the operation.
 
-    Args:
-        message: Defaults to a sentence made of the other arguments.
-        code: The application's code; None if the session ended without one.
-        reason: The text that came with the code.
-        remote: True when the peer ended it.
+    The default message tells ``remote`` and ``reason``; ``error_code`` defaults to ``code``.
     """
 
-    _fields: ClassVar[tuple[str, ...]] = (*SessionError._fields, "code")
+    message: str = field(init=False)
+    _message: str | None = field(default=None, kw_only=False, alias="message")
+    code: int | None = None  #: The application's code; None if the session ended without one.
+    session_state: SessionState | None = SessionState.CLOSED
 
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        code: int | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-        session_id: str | None = None,
-        error_code: int | None = None,
-        session_state: SessionState | None = SessionState.CLOSED,
-        details: dict[str, Any] | None = None,
-    ) -> None:
-        if message is None:
-            by = {True: " by the peer", False: " by this end", None: ""}[remote]
-            message = f"the session was closed{by}" + (f": {printable(reason)}" if reason else "")
-        super().__init__(
-            message,
-            session_id=session_id,
-            error_code=code if error_code is None else error_code,
-            session_state=session_state,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.code = code
+    def _complete(self) -> None:
+        super()._complete()
+        if self.error_code is None:
+            self.error_code = self.code
+
+    def _sentence(self) -> str:
+        by = {True: " by the peer", False: " by this end", None: ""}[self.remote]
+        why = f": {printable(self.reason)}" if self.reason else ""
+        return f"the session was closed{by}{why}"
 
 
+@declared
 class StreamError(WebTransportError):
     """An operation on a stream failed."""
 
     category = "stream"
-    _fields: ClassVar[tuple[str, ...]] = ("stream_id", "stream_state")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        stream_id: int | None = None,
-        stream_state: StreamState | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.stream_id = stream_id
-        self.stream_state = stream_state
+    stream_id: int | None = None  #: The QUIC stream ID.
+    stream_state: StreamState | None = None  #: State of the stream at that time.
 
 
-class _PeerStreamError(StreamError):
-    """A stream error with a code from the peer; see the two public subclasses."""
-
-    _sentence: ClassVar[str]
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        stream_id: int | None = None,
-        error_code: int | None = None,
-        stream_state: StreamState | None = None,
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = True,
-    ) -> None:
-        super().__init__(
-            self._sentence if message is None else message,
-            stream_id=stream_id,
-            error_code=error_code,
-            stream_state=stream_state,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-
-
-class StreamResetError(_PeerStreamError):
+@declared
+class StreamResetError(StreamError):
     """A read failed because the peer reset the stream (RESET_STREAM).
 
     ``error_code`` is the application's code, None when the peer's code stands
     for none; ``details["code"]`` is the code on the wire.
     """
 
-    _sentence = "the peer reset the stream"
+    message: str = field(init=False)
+    _message: str | None = field(default=None, kw_only=False, alias="message")
+    remote: bool | None = True
+
+    def _sentence(self) -> str:
+        return "the peer reset the stream"
 
 
-class StreamStoppedError(_PeerStreamError):
+@declared
+class StreamStoppedError(StreamError):
     """A write failed because the peer stopped reading the stream (STOP_SENDING).
 
     ``error_code`` is the application's code, None when the peer's code stands
     for none; ``details["code"]`` is the code on the wire, if it is known.
     """
 
-    _sentence = "the peer stopped reading the stream"
+    message: str = field(init=False)
+    _message: str | None = field(default=None, kw_only=False, alias="message")
+    remote: bool | None = True
+
+    def _sentence(self) -> str:
+        return "the peer stopped reading the stream"
 
 
+@declared
 class TimeoutError(WebTransportError, builtins.TimeoutError):
     """An operation took longer than its timeout."""
 
     category = "timeout"
-    _fields: ClassVar[tuple[str, ...]] = ("timeout_duration", "operation")
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        timeout_duration: float | None = None,
-        operation: str | None = None,
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        super().__init__(message, **origin)
-        self.timeout_duration = timeout_duration
-        self.operation = operation
+    timeout_duration: float | None = None  #: Seconds.
+    operation: str | None = None  #: What took too long, such as ``connect``.
 
 
+@declared
 class StreamLimitError(StreamError, TimeoutError):
     """No stream could be opened: a stream limit of the peer, or a local one, was reached.
 
     Also a :class:`TimeoutError`, whether or not the call waited: streams that end make room, so the
-    same call may succeed later.
-
-    Args:
-        message: Names the limit.
-        timeout_duration: Seconds that the call waited; None if it did not wait.
+    same call may succeed later. ``timeout_duration`` is None if it did not wait.
     """
 
-    category = "stream"
-    _fields: ClassVar[tuple[str, ...]] = (*StreamError._fields, *TimeoutError._fields)
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        stream_id: int | None = None,
-        stream_state: StreamState | None = None,
-        timeout_duration: float | None = None,
-        operation: str | None = "open stream",
-        **origin: Unpack[ErrorOrigin],
-    ) -> None:
-        WebTransportError.__init__(self, message, **origin)
-        self.stream_id = stream_id
-        self.stream_state = stream_state
-        self.timeout_duration = timeout_duration
-        self.operation = operation
+    operation: str | None = "open stream"
 
 
+@declared
 class ClientArgumentError(ConfigurationError, ClientError):
     """An argument of a client method is wrong."""
 
-    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *ClientError._fields)
 
-
+@declared
 class DatagramArgumentError(ConfigurationError, DatagramError):
     """An argument of a datagram method is wrong."""
 
-    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *DatagramError._fields)
 
-
+@declared
 class SessionArgumentError(ConfigurationError, SessionError):
     """An argument of a session method is wrong."""
 
-    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *SessionError._fields)
 
-
+@declared
 class StreamArgumentError(ConfigurationError, StreamError):
     """An argument of a stream method is wrong."""
-
-    _fields: ClassVar[tuple[str, ...]] = (*ConfigurationError._fields, *StreamError._fields)
 
 
 def certificate_not_found(path: str) -> CertificateError:
@@ -779,10 +546,8 @@ def is_retriable_error(exception: Exception) -> bool:
     if attempts:
         return all(attempt.get("retriable") is True for attempt in attempts)
     match exception:
-        case SessionRejectedError():
-            return exception.status_code in _RETRIABLE_STATUSES
-        case ProxyError() if exception.status_code is not None:
-            return exception.status_code in _RETRIABLE_STATUSES
+        case SessionRejectedError(status_code=int(status)) | ProxyError(status_code=int(status)):
+            return status in _RETRIABLE_STATUSES
         case builtins.ConnectionError() | builtins.TimeoutError():
             return True
         case WebTransportError() if is_request_rejected(exception):
@@ -823,9 +588,7 @@ def is_fatal_error(exception: Exception) -> bool:
         exception: Any exception.
     """
     match exception:
-        case SessionRejectedError():
-            return exception.status_code not in _RETRIABLE_STATUSES
-        case ProxyError():
+        case SessionRejectedError() | ProxyError():
             return exception.status_code not in {None, *_RETRIABLE_STATUSES}
         case (
             AuthenticationError()

@@ -14,7 +14,13 @@ import threading
 from pathlib import Path
 from urllib.parse import urlencode
 
-from pywebtransport import ServerApp, ServerConfig, WebTransportError, WebTransportSession
+from pywebtransport import (
+    ServerApp,
+    ServerConfig,
+    WebTransportError,
+    WebTransportSession,
+    WebTransportStream,
+)
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 PAGE_PORT = 8080
@@ -37,12 +43,15 @@ async def echo_datagrams(session: WebTransportSession) -> None:
             await session.datagrams.send(await session.datagrams.receive())
 
 
+async def echo_stream(stream: WebTransportStream) -> None:
+    await stream.write_all(await stream.read_all(max_size=1_000_000))
+
+
 @app.route("/echo")
 async def echo(session: WebTransportSession) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(echo_datagrams(session))
-        async for stream in session.incoming_bidirectional_streams():
-            await stream.write_all(await stream.read_all(max_size=1_000_000))
+        tasks.create_task(session.serve_streams(echo_stream))
 
 
 def serve_page() -> None:

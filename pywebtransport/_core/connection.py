@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from ..utils._checks import (
 from ..utils._gates import Gates
 from ..utils._hosts import ascii_host, bracketed, host_and_port, without_zone
 from ..utils._timing import get_timestamp
+from ..utils._turns import Turns
 from ..utils._waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
 from .closing import Closing, before, close_sessions, sessions_flushed
@@ -76,8 +78,10 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         session_count: How many sessions were opened so far.
         error_count: Protocol errors of the peer, and the loss of the path.
         memory_budget: Memory that data from the peer takes here (``max_connection_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         on_closed: Advanced: called once when the connection ends, before its listeners.
-        on_credentials: Advanced: called when a ticket or a token arrives.
+        on_credentials: Advanced, client: called with each (ticket, None) and (None, token) that
+            arrives.
         on_request: Advanced, server: called with each session request, to answer it.
         on_early_drop: Advanced, server: called when data that arrived before its session was
             dropped.
@@ -91,7 +95,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                  "_ready_waiters", "_receive_drops", "_sessions", "_state", "active_at",
                  "address_token", "error_count", "keep_open", "last_activity_time", "memory_budget",
                  "on_closed", "on_credentials", "on_early_drop", "on_request", "session_count",
-                 "session_ticket", "write_low_water")  # fmt: skip
+                 "session_ticket", "turns", "write_low_water")  # fmt: skip
 
     # Callers that wait for a stream, or to send a datagram; created on first use.
     _stream_gates: Gates | None
@@ -132,7 +136,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         self._error: WebTransportError | None = None
         self.on_request: Callable[[WebTransportConnection, H3Session], None] | None = None
         self.on_closed: Callable[[WebTransportConnection], None] | None = None
-        self.on_credentials: Callable[[WebTransportConnection], None] | None = None
+        self.on_credentials: Callable[[bytes | None, bytes | None], None] | None = None
         self.on_early_drop: Callable[[WebTransportConnection, str], None] | None = None
         self.session_ticket: bytes | None = None
         self.address_token: bytes | None = None
@@ -158,6 +162,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
 
         Raises and cancellation: as ``connect``.
         """
+        check_instance("config", config, ClientConfig)
         self = cls(config=config)
         await self.connect(host=host, port=port, path=path)
         return self
@@ -238,6 +243,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         """Draft generation in use (2, 7, 14 or 16); None before SETTINGS."""
         dialect = self._driver.h3.dialect if self._driver is not None else None
         return None if dialect is None else dialect.draft
+
+    @property
+    def is_resumed(self) -> bool:
+        """The handshake used a ticket of an earlier connection, and no certificates."""
+        return self._quic is not None and self._quic.resumed
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -429,18 +439,21 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self.is_closed or self._state is ConnectionState.IDLE:
             self._become_closed(ConnectionState.CLOSED)
             return
-        if self._state is ConnectionState.CLOSING:
+        lost = self._driver is not None and self._driver.h3.loss is not None
+        if lost or self._state is ConnectionState.CLOSING:
             await self.wait_closed()
             return
         self._state = ConnectionState.CLOSING
         try:
             if self._driver is not None:
-                async with while_present(self, deadline):
-                    sessions = list(self._sessions.values())
-                    await close_sessions(sessions, before(deadline), code, reason)
-                    await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
-        except builtins.TimeoutError:
-            pass  # the remaining peers do not answer
+                # After the time is up: the remaining peers do not answer.
+                with contextlib.suppress(builtins.TimeoutError):
+                    async with while_present(self, deadline):
+                        sessions = list(self._sessions.values())
+                        await close_sessions(sessions, before(deadline), code, reason)
+                        await sessions_flushed(self._driver.h3, deadline=deadline, name=self._id)
+                # Of many connections that close at the same time, some end in each turn.
+                await Turns.of(asyncio.get_running_loop()).pause()
         finally:
             self.close_nowait(code, reason)
         await self.wait_closed()
@@ -556,7 +569,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             tls: The TLS settings of a shared endpoint.
             options: HTTP/3 limits; default from the configuration.
             ticket: ``session_ticket`` of an earlier connection.
-            token: ``address_token`` of an earlier connection.
+            token: ``address_token`` of an earlier connection; the first address gets it.
             addresses: Addresses to try; skips name resolution.
             failures: Receives the addresses that failed, even if another one worked.
 
@@ -576,6 +589,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if options is None:
             options = h3_options(config)
         self._candidates = []
+        tokens = [] if token is None else [token]
         try:
             if endpoint is None:
                 endpoint = client_endpoint(config, client_tls(config))
@@ -595,7 +609,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
                     server_name=host,
                     tls=tls,
                     ticket=ticket,
-                    token=token,
+                    token=tokens.pop() if tokens else None,
                 ),
                 where=where,
                 delay=config.happy_eyeballs_delay,
@@ -625,6 +639,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def _take(self, driver: Driver) -> None:
         """``driver`` carries this connection from now on."""
         self._driver = driver
+        self.turns = driver.turns
         driver.active = True
         # The server may have sent GOAWAY before the end of the handshake was reported.
         self._state = (
@@ -763,7 +778,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         driver = self._driver
         if driver is None:
             self._become_closed(ConnectionState.CLOSED)
-        elif not self.is_closed:
+        elif not self.is_closed and driver.h3.loss is None:
             self._state = ConnectionState.CLOSING
             try:
                 driver.h3.close(reason=reason)
@@ -777,6 +792,13 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         endpoint, self._endpoint = self._endpoint, None  # no call into the loop any more
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
+
+    def _get_loss(self) -> WebTransportError | None:
+        """Return why the connection ended, before its sessions were told; None: it has not."""
+        driver = self._driver
+        if driver is None or driver.quic.close_info is None:
+            return None
+        return driver.error(self, driver.quic.close_info)
 
     def flush_nowait(self) -> None:
         """Send what is queued now instead of at the end of the turn of the event loop."""
@@ -820,9 +842,9 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             self.error_count += 1
             self._endpoint.close()
 
-    def _credentials_changed(self) -> None:
+    def _credentials_arrived(self, ticket: bytes | None, token: bytes | None) -> None:
         if self.on_credentials is not None:
-            self.on_credentials(self)
+            self.on_credentials(ticket, token)
 
     def _quic_closed(self, info: CloseInfo, error: WebTransportError) -> None:
         if self.is_closed:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ..exceptions import DatagramArgumentError, invalid_config
-from ..utils._checks import check_data, check_integer
+from ..utils._checks import check_data, check_whole
 
 __all__ = [
     "MAX_PRIORITY",
@@ -51,7 +51,7 @@ def check_payloads(datagrams: Any) -> list[bytes]:
 
 def check_priority(priority: Any) -> None:
     """Raise ConfigurationError when ``priority`` is not 0, 1 or 2."""
-    check_integer("priority", priority, -sys.maxsize, sys.maxsize)
+    check_whole("priority", priority, 0, MAX_PRIORITY)
     if not 0 <= priority <= MAX_PRIORITY:
         raise _wrong(f"priority must be 0 to {MAX_PRIORITY}, got {priority}", "priority", priority)
 
@@ -60,7 +60,7 @@ def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
     """Raise ConfigurationError if ``seconds`` is not a number above 0."""
     if seconds is None and optional:
         return
-    _check_number(name, seconds)
+    _check_number(name, seconds, "more than 0 seconds" + (", or None" if optional else ""))
     if not seconds > 0:
         raise _wrong(
             f"{name} must be > 0 seconds{' or None' if optional else ''}, got {seconds}",
@@ -71,14 +71,14 @@ def check_age(name: str, seconds: Any, *, optional: bool = False) -> None:
 
 def check_wait(name: str, seconds: Any) -> None:
     """Raise ConfigurationError if ``seconds`` is not a number of 0 or more."""
-    _check_number(name, seconds)
+    _check_number(name, seconds, "0 or more seconds")
     if not seconds >= 0:
         raise _wrong(f"{name} must be >= 0 seconds, got {seconds}", name, seconds)
 
 
 def check_limit(name: str, count: Any, least: int = 1) -> None:
     """Raise ConfigurationError if ``count`` is not an integer of at least ``least``."""
-    check_integer(name, count, -sys.maxsize, sys.maxsize)
+    check_whole(name, count, least)
     if count < least:
         raise _wrong(f"{name} must be >= {least}, got {count}", name, count)
 
@@ -87,8 +87,7 @@ def _wrong(message: str, name: str, value: Any) -> DatagramArgumentError:
     return DatagramArgumentError(message, config_key=name, config_value=value)
 
 
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise invalid_config(key=name, value=value, reason="expected a number of seconds")
-    if isinstance(value, int):
-        check_integer(name, value, -sys.maxsize, sys.maxsize)
+def _check_number(name: str, value: Any, wanted: str) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, int) and abs(value) > sys.maxsize):
+        raise invalid_config(key=name, value=value, reason=f"expected {wanted}")

@@ -16,7 +16,6 @@ from ..utils import _clock as clock
 from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
-from ..utils._turns import Turns
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
 from .datagram_arguments import (
     check_age,
@@ -565,9 +564,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         try:
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
-        except WebTransportError as error:
-            self._send_failed(error)
-            raise
+        except WebTransportError as cause:
+            raise self._send_failed(cause) from None
         size = len(payload)
         self._send_sequence += 1
         self._bytes_sent += size
@@ -596,7 +594,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
             for data in datagrams:
                 self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
 
-    def _send_failed(self, error: WebTransportError) -> WebTransportError:
+    def _send_failed(self, cause: WebTransportError) -> Exception:
+        error = self._session._failure(cause, "no datagram can be sent")
         self.refresh_stats().send_failures += 1
         if self._has_listeners(EventType.DATAGRAM_ERROR):
             self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
@@ -631,7 +630,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
     async def _give_turn(self, timeout: float | None) -> IncomingDatagrams:
         """As ``_wait_readable``, but callers that never wait give others a turn sometimes."""
-        turns = Turns.of(self._session._loop)
+        turns = self._session.turns
         if turns.is_over:
             await turns.pause()
         queue = self._queue

@@ -14,6 +14,7 @@ from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
 from ..h3._options import H3Options
 from ..h3._session import H3Session
+from ..utils._deadlines import Deadlines
 from ..utils._turns import Turns
 from .errors import error_from_close
 
@@ -42,10 +43,12 @@ class Driver:
         "quic",
         "stream_ready",
         "streams_available",
+        "turns",
     )
 
     h3: H3Connection
     quic: Transport
+    turns: Turns
     # Set in ``attach`` to methods of the HTTP/3 layer, or to compiled ones before them: frequent
     # events skip this class.
     stream_ready: Callable[[Stream], None]
@@ -64,8 +67,9 @@ class Driver:
         """Build the HTTP/3 state over ``quic``."""
         self.quic = quic
         loop = asyncio.get_running_loop()
+        self.turns = Turns.of(loop).for_peer()
         self.h3 = h3 = H3Connection(
-            quic, self, loop.call_later, Turns.of(loop), options, is_client=is_client
+            quic, self, Deadlines.of(loop).call_later, self.turns, options, is_client=is_client
         )
         self.stream_ready = h3.stream_ready
         self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
@@ -132,13 +136,13 @@ class Driver:
         """TLS session ticket for a later connection."""
         if self.owner is not None:
             self.owner.session_ticket = ticket
-            self.owner._credentials_changed()
+            self.owner._credentials_arrived(ticket, None)
 
     def new_token(self, token: bytes) -> None:
         """Address-validation token for a later connection."""
         if self.owner is not None:
             self.owner.address_token = token
-            self.owner._credentials_changed()
+            self.owner._credentials_arrived(None, token)
 
     # ---------------------------------------------------- facts about HTTP/3
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from .._states import SessionCloseInfo, SessionState
+from .._states import EventType, SessionCloseInfo, SessionState
 from ..config import ServerConfig
 from ..constants import MAX_APPLICATION_CODE
 from ..exceptions import (
     ClientError,
+    ConnectionError,
     SessionArgumentError,
     SessionClosedError,
     SessionError,
@@ -20,7 +20,7 @@ from ..exceptions import (
     StreamArgumentError,
 )
 from ..h3._error_codes import code_to_wire
-from ..utils._checks import check_integer, check_text
+from ..utils._checks import check_text, check_whole
 from ..utils._text import printable
 from ..utils._timing import get_timestamp
 from ..utils._turns import Turns, for_each
@@ -36,6 +36,7 @@ __all__ = [
     "close_until",
     "closed_error",
     "end",
+    "failure",
     "refusal",
     "stream_code_to_wire",
 ]
@@ -48,7 +49,7 @@ def check_ending(session: WebTransportSession, code: int, reason: str) -> None:
         ConfigurationError: The code is out of range or not a number, the reason is not a string,
             or the session belongs to another event loop.
     """
-    check_integer("code", code, -sys.maxsize, sys.maxsize)
+    check_whole("code", code, 0, MAX_APPLICATION_CODE)
     check_text("reason", reason)
     if not 0 <= code <= MAX_APPLICATION_CODE:
         raise SessionArgumentError(
@@ -79,12 +80,18 @@ async def close_until(
     """
     connection = session._connection
     session._tell_end()
+    if session._state is SessionState.CLOSING:
+        try:
+            await session.wait_closed()
+        except BaseException:
+            if close_connection:  # even if the caller that closes the session keeps it
+                session.add_watcher(
+                    EventType.SESSION_CLOSED, lambda event: connection._close_later()
+                )
+            raise
     if session._state is SessionState.CLOSED:
         if close_connection:
             await connection._session_gone(deadline)
-        return
-    if session._state is SessionState.CLOSING:
-        await session.wait_closed()
         return
     was_ready = session.is_ready
     session._state = SessionState.CLOSING
@@ -145,7 +152,7 @@ def _end_streams(session: WebTransportSession) -> None:
         orphans.settle()
         held = orphans.clear()
     streams, session._streams = session._streams, {}
-    turns = Turns.of(session._loop)
+    turns = session.turns
     for_each(turns, streams.values(), partial(_end_stream, turns), held.clear)
 
 
@@ -154,10 +161,12 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
     if stream is None:
         return
     quic = stream._quic
-    if stream._arrival and not quic.fin_received:
-        # It was never accepted, so an incomplete stream is useless. Stream and session refer to
-        # each other, so its bytes would stay until the garbage collector runs.
-        quic.skip(quic.buffered)
+    if stream._arrival:
+        if not quic.fin_received:
+            quic.skip(quic.buffered)  # it was never accepted, and is incomplete
+        # The session keeps it, and its bytes, for whoever still accepts it. If both referred to
+        # each other, the bytes would stay until the garbage collector runs.
+        stream._loosen()
     if stream._has_waiter():
         turns.woke()
         stream._wake()
@@ -172,7 +181,7 @@ def stream_code_to_wire(code: int) -> int:
     """
     # The exact type first: this runs for every reset and stop.
     if code.__class__ is not int or not 0 <= code <= MAX_APPLICATION_CODE:
-        check_integer("code", code, -sys.maxsize, sys.maxsize)
+        check_whole("code", code, 0, MAX_APPLICATION_CODE)
         if not 0 <= code <= MAX_APPLICATION_CODE:
             raise StreamArgumentError(
                 f"error code must be 0 to {MAX_APPLICATION_CODE}, got {code}",
@@ -184,6 +193,8 @@ def stream_code_to_wire(code: int) -> int:
 
 def closed_error(session: WebTransportSession, consequence: str) -> SessionClosedError:
     """Create the typed error for a call that the end of the session made impossible."""
+    if session.close_info is None:
+        session._tell_end()
     info = session.close_info
     if info is None:
         return SessionClosedError(
@@ -203,6 +214,22 @@ def closed_error(session: WebTransportSession, consequence: str) -> SessionClose
         session_id=session.session_id,
         session_state=session.state,
     )
+
+
+def failure(session: WebTransportSession, error: Exception, consequence: str) -> Exception:
+    """Create the error for a call that failed below: the connection may have ended.
+
+    Args:
+        session: The session, which may not know of it yet.
+        error: What the layer below raised.
+        consequence: As for ``closed_error``.
+    """
+    if not isinstance(error, ConnectionError):
+        return error
+    session._tell_end()
+    if session.is_closed:
+        return session.closed_error(consequence)
+    return session._connection._get_loss() or error
 
 
 def refusal(

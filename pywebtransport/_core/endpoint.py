@@ -100,6 +100,7 @@ def _switches(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         features = tuple(name for name in features if name != "ecn")
     return {
         "socket_buffer_size": config.socket_buffer_size,
+        "busy_poll": config.busy_poll_us,
         "socket_features": features,
         **_logs(config),
     }

@@ -168,6 +168,8 @@ def _take(
     else:
         return None
     stream._arrival = 0  # it belongs to the application now
+    if session._close_info is not None:
+        stream._session = session  # see _end_stream
     if stream._quic.is_closed:
         stream._check_done()
     return stream

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .._quic import unread_bytes
+from .._quic import library_bytes, unread_bytes, watch_memory
 from .._transport import Transport
 from ..config import ClientConfig, ServerConfig
 from ..utils._budget import PROCESS, ByteBudget
 from ..utils._logs import BoundedLog
+from .pressure import Pressure
 
 if TYPE_CHECKING:
     from ..h3._session import H3Session
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["apply_limit", "has_room", "process_figures", "session_memory", "takes_request"]
 
 _log = BoundedLog(logging.getLogger("pywebtransport.connection"), interval=10.0)
+
+_pressure: Final = Pressure(PROCESS)
+PROCESS.on_refused = _pressure.refused
+watch_memory(PROCESS, _pressure.full)
 
 _UNAVAILABLE = 503
 _LINE_OVERHEAD = 64  # two small objects of Python
@@ -30,24 +35,31 @@ def apply_limit(config: ClientConfig | ServerConfig) -> None:
 
 
 def process_figures() -> dict[str, int]:
-    """Return the statistics of the process's budget, and the ``unread`` bytes in streams."""
-    return {**PROCESS.figures(), "unread": unread_bytes()}
+    """Return the statistics of the process's budget, and of what shares its limit.
+
+    ``unread``: bytes in streams; ``out_of_order``: held by the QUIC library; ``closed``:
+    connections that were closed because they held the most.
+    """
+    return {
+        **PROCESS.figures(),
+        "unread": unread_bytes(),
+        "out_of_order": library_bytes(),
+        "closed": _pressure.closed,
+    }
 
 
 def has_room(quic: Transport) -> bool:
     """Return whether the process may hold more; if False, refuse the connection."""
-    unread = unread_bytes()
-    if PROCESS.used + unread < PROCESS.limit:
+    if _pressure.makes_room():
         return True
     PROCESS.refused += 1
     _log.tell(
         "refused",
         logging.WARNING,
-        "refused a connection of %s: %d bytes held on behalf of clients and %d unread bytes in "
-        "streams reach max_memory = %d",
+        "refused a connection of %s: %d bytes are held on behalf of peers, where max_memory = %d, "
+        "and no connection holds much of it",
         quic.remote_address,
-        PROCESS.used,
-        unread,
+        _pressure.total,
         PROCESS.limit,
     )
     return False
@@ -71,7 +83,7 @@ def _header_size(session: H3Session) -> int:
 def takes_request(connection: WebTransportConnection, session: H3Session) -> bool:
     """Return whether there is room for a session's request; if not, reject it."""
     full = connection.memory_budget.lacking(_header_size(session))
-    if full is None:
+    if full is None or (full is PROCESS and _pressure.makes_room()):
         return True
     full.refused += 1
     _log.tell(

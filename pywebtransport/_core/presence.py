@@ -92,6 +92,9 @@ class _Watch:
         self._timer.cancel()
 
     def _look(self) -> None:
+        # In a turn that comes late, the deadline may have fired already; the block ends next.
+        if self._limit.expired():
+            return
         if self._presence.is_gone():
             self._limit.reschedule(self._loop.time())
         else:

@@ -18,7 +18,7 @@ from ..exceptions import (
     invalid_config,
 )
 from ..utils._awaitable import Awaited, awaited
-from ..utils._checks import check_data, check_integer
+from ..utils._checks import check_data, check_integer, check_whole
 from ..utils._waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
 
@@ -102,7 +102,11 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """
         view = check_data("buffer", buffer)
         if isinstance(view, bytes) or view.readonly:
-            raise invalid_config(key="buffer", value=buffer, reason="it is read-only")
+            raise invalid_config(
+                key="buffer",
+                value=buffer,
+                reason="expected a buffer that can be written to; it is read-only",
+            )
         if not len(view):
             return 0
         try:
@@ -194,7 +198,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         Cancellation: safe, the bytes read so far are put back.
         """
         if n.__class__ is not int or not 0 <= n <= sys.maxsize:
-            check_integer("n", n, -sys.maxsize, sys.maxsize)
+            check_whole("n", n, 0)
             if n < 0:
                 raise ConfigurationError(f"n must be >= 0, got {n}", config_key="n", config_value=n)
         chunks: list[bytes] = []
@@ -366,9 +370,10 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 stream_id=self.stream_id,
                 stream_state=self.state,
             )
-        ended = self._ending()
-        if ended is not None:
-            raise ended
+        if self._error is not None or self._session._close_info is not None:
+            ended = self._ending()
+            if ended is not None:
+                raise ended
         if self._read_waiter is not None:
             raise StreamError(
                 f"another coroutine is already reading stream {self.stream_id}; "

@@ -394,7 +394,9 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         except WebTransportError as error:
             raise self._write_failed(error) from None
         self._writes += 1
-        if wait_flush and (queued > self._session.write_high_water or self._writers):
+        if wait_flush and (
+            self._writers or (queued > self._session.write_low_water and self._is_full(queued))
+        ):
             await self._drain()
 
     async def _write_chunks(self, data: Data, chunk_size: int) -> None:
@@ -414,13 +416,17 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
                 queued = self._queue_piece(piece, end_stream and rest is None)
                 if rest is None:
                     return queued
-                if wait and (queued > self._session.write_high_water or self._writers):
+                if wait and (self._writers or self._is_full(queued)):
                     await self._drain()
                     if self._rest is not rest:
                         return self._quic.queued
         finally:
             if rest is not None and self._rest is rest:
                 self._rest = None
+
+    def _is_full(self, queued: int) -> bool:
+        """Whether writers have to wait until the buffer is at its low-water mark."""
+        return queued > self._session.write_high_water or self._quic.is_crowded
 
     def _queue_piece(self, piece: memoryview, end_stream: bool) -> int:
         queued = self._quic.write(piece, end_stream)

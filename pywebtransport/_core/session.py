@@ -24,13 +24,9 @@ from .._states import (
 )
 from ..constants import MAX_STREAM_COUNT, MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
-from ..exceptions import (
-    ConfigurationError,
-    SessionArgumentError,
-    SessionClosedError,
-    SessionRejectedError,
-)
+from ..exceptions import SessionClosedError, SessionRejectedError
 from ..h3._error_codes import code_from_wire
+from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..utils._awaitable import Awaited, awaited
@@ -47,7 +43,7 @@ from ..utils._checks import (
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Waiters
-from . import ending, opening, orphans
+from . import ending, opening, orphans, serving_streams
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
@@ -97,18 +93,20 @@ class WebTransportSession(SessionPort, EventEmitter):
 
     Attributes:
         memory_budget: Memory that data from the peer takes here (``max_session_memory``).
+        turns: Advanced: shares the turns of the event loop fairly among connections.
         write_high_water: ``write`` waits while a stream has this many bytes queued. Settable.
         write_low_water: A waiting ``write`` continues when no more bytes than this are queued.
         rejection_reason: Server: why the request is rejected, for the local log. Settable;
             the client does not see it.
         on_end: Advanced: called once with the session when it ends, before its listeners.
+        on_ready: Advanced: called once when the request is accepted, before its listeners.
     """
 
     # Slots take a third of the memory of a dictionary; applications can still add attributes. What
     # streams need of their session is in the compiled base, ``SessionPort``.
     __slots__ = ("__dict__", "_closed_waiters", "_datagrams", "_draining_waiters", "_ended_early",
                  "_error", "_path_params", "_ready_waiters", "_session_id", "memory_budget",
-                 "on_end")  # fmt: skip
+                 "on_end", "on_ready", "turns")  # fmt: skip
 
     _close_info: SessionCloseInfo | None
     _config: ClientConfig | ServerConfig
@@ -183,6 +181,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self._h3 = h3
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self.memory_budget = session_memory(connection, h3)
+        self.turns = connection.turns
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
@@ -199,6 +198,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self._state = SessionState.CONNECTING
         self._path_params = NO_PATH_PARAMS
         self.on_end: Callable[[WebTransportSession], None] | None = None
+        self.on_ready: Callable[[], None] | None = None
         self._session_id = session_id
         self._stats = SessionStats(session_id=self._session_id, created_at=get_timestamp())
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
@@ -365,13 +365,6 @@ class WebTransportSession(SessionPort, EventEmitter):
         if application_protocol is not None:
             check_text("application_protocol", application_protocol)
         fields = check_answer(self, "accept", headers)
-        if application_protocol is not None and application_protocol not in self.offered_protocols:
-            raise ConfigurationError(
-                f"application protocol {application_protocol!r} was not offered by the client, "
-                f"which offers {list(self.offered_protocols)}",
-                config_key="application_protocol",
-                config_value=application_protocol,
-            )
         self._h3.accept(fields, application_protocol)
         self._become_ready()
         return DONE
@@ -386,18 +379,12 @@ class WebTransportSession(SessionPort, EventEmitter):
             headers: Extra response fields; a list of values is sent as several field lines.
 
         Raises:
-            ConfigurationError: The status is out of range (then also a ``SessionError``), or a
+            ConfigurationError: The status is not in this range (then also a ``SessionError``), or a
                 field cannot be sent; the request still waits for an answer.
             SessionError: The request was already answered, or the client is gone.
         """
-        check_integer("status_code", status_code, -MAX_VARINT, MAX_VARINT)
+        check_rejection(status_code)
         fields = check_answer(self, "reject", headers)
-        if not 300 <= status_code <= 599:
-            raise SessionArgumentError(
-                f"status_code must be 300 to 599, got {status_code}",
-                config_key="status_code",
-                config_value=status_code,
-            )
         self._h3.reject(status_code, fields)
         error = SessionRejectedError(status_code=status_code, headers=self._h3.response_headers)
         self._end(None, f"rejected with status {status_code}", False, error)
@@ -590,6 +577,8 @@ class WebTransportSession(SessionPort, EventEmitter):
         """As ``incoming_streams``, but only unidirectional streams."""
         return IncomingStreams(self, bidirectional=False, unidirectional=True)
 
+    serve_streams = serving_streams.serve_streams
+
     async def create_structured_stream(
         self,
         serializer: Serializer,
@@ -775,6 +764,8 @@ class WebTransportSession(SessionPort, EventEmitter):
         # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
+        if self.on_ready is not None:
+            self.on_ready()
         self._ready_waiters.wake()
         if self._draining_waiters is not None and self._state is SessionState.DRAINING:
             self._draining_waiters.wake()
@@ -787,10 +778,15 @@ class WebTransportSession(SessionPort, EventEmitter):
             self._emit_nowait(EventType.SESSION_READY, {"session_id": self._session_id})
 
     def _tell_end(self) -> None:
-        """Report the end that came with the session, now that the caller of ``connect`` has it."""
+        """Report an end that was left to a later turn.
+
+        It came with the session, before the caller of ``connect`` had it, or the connection is
+        lost.
+        """
         early, self._ended_early = self._ended_early, None
         for one in early or ():
             self.session_closed(*one)
+        self._h3.tell_loss()
 
     _end = ending.end
 
@@ -808,6 +804,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     _bidirectional_type = WebTransportStream
     _receive_type = WebTransportReceiveStream
     _send_type = WebTransportSendStream
+    _failure = ending.failure
     _open_stream = opening.open_now
     _stream_freed = opening.stream_freed
     get_stream = orphans.get_stream

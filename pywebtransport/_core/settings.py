@@ -35,7 +35,13 @@ _VERIFY = {ssl.CERT_NONE: 0, ssl.CERT_OPTIONAL: 1, ssl.CERT_REQUIRED: 2}
 _EXTRA_BIDI = 64
 _EXTRA_UNI = 16
 
-# Auto-tuning may increase the connection window by this factor over its initial value.
+# Initial credit of a connection for streams of HTTP/3, beside one stream that nobody reads.
+_CONTROL = 64 * 1024
+
+# Outgoing bytes of all streams of a connection above which writers wait earlier.
+_QUEUED = 16 * 1024 * 1024
+
+# Auto-tuning may increase the connection window by this factor.
 _AUTO_SCALE = 4
 
 
@@ -54,7 +60,9 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "idle_timeout": _ns(config.connection_idle_timeout),
         "keep_alive": _ns(config.keep_alive_interval or 0.0),
-        "initial_max_data": connection_window,
+        # An idle connection needs little. More is given while bytes arrive.
+        "initial_max_data": min(config.stream_window + _CONTROL, connection_window),
+        "max_unread_data": connection_window,
         "initial_max_stream_data": config.stream_window,
         "max_data_window": min(
             connection_window * (_AUTO_SCALE if config.flow_control_window_auto_scale else 1),
@@ -69,6 +77,7 @@ def quic_settings(config: ClientConfig | ServerConfig) -> dict[str, Any]:
         "max_datagram_frame_size": config.max_datagram_size,
         "datagram_queue_count": config.datagram_queue_size,
         "stream_write_low": write_low_water(config),
+        "max_queued_data": max(_QUEUED, 2 * config.write_buffer_limit),
         "pmtud": config.pmtud,
         "ecn": config.ecn,
         "cc": config.congestion_control_algorithm,

@@ -14,7 +14,6 @@ from ..serializer._protocol import Serializer
 from ..utils import _clock as clock
 from ..utils._checks import check_instance, check_timeout
 from ..utils._closing import AsyncCloseable
-from ..utils._turns import Turns
 from .datagram_transport import WebTransportDatagramTransport
 from .heartbeats import is_heartbeat_datagram
 
@@ -110,10 +109,11 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
         """
         timeout = check_timeout("timeout", timeout)
         deadline = None if timeout is None else clock.monotonic() + timeout
+        turns = self._transport.session.turns
         while True:
             self._received += 1
             if self._received % _STEP == 0:
-                await Turns.of().pause()
+                await turns.pause()
             if self._undecoded:
                 data = self._undecoded.popleft()
             else:
@@ -122,7 +122,8 @@ class StructuredDatagramTransport(AsyncCloseable, Generic[MessageT]):
                 type_id = self._type_id(data)
                 if type_id is not None:
                     payload = data[_TYPE_ID.size :]
-                    return cast("MessageT", await self._codec.decode_in_turns(type_id, payload))
+                    obj = await self._codec.decode_in_turns(type_id, payload, turns=turns)
+                    return cast("MessageT", obj)
             except asyncio.CancelledError:
                 self._undecoded.appendleft(data)
                 raise

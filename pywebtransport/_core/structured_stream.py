@@ -18,7 +18,6 @@ from ..utils import _clock as clock
 from ..utils._checks import check_instance
 from ..utils._holding import Holding
 from ..utils._text import printable
-from ..utils._turns import Turns
 from .receive_stream import WebTransportReceiveStream
 from .send_stream import WebTransportSendStream
 
@@ -267,21 +266,22 @@ class StructuredStream(Generic[MessageT]):
             builtins.TimeoutError: The message did not arrive in time.
             Otherwise as ``receive_obj``.
         """
+        turns = self._stream.session.turns
         self._received += 1
         if self._received % _STEP == 0:
-            await Turns.of().pause()
+            await turns.pause()
         message = await self.receive_encoded(holding, timeout)
         if message is None:
             return None
         type_id, payload = message
         try:
             if len(payload) > _LARGE:
-                await Turns.of().pause()
+                await turns.pause()
             payload = bytes(payload)
-            memory = await self._codec.decoded_size_in_turns(payload)
+            memory = await self._codec.decoded_size_in_turns(payload, turns)
             if not holding.least and not await holding.acquire(memory):
                 raise self._no_room(type_id, memory, "in memory", holding)
-            return (await self._codec.decode_in_turns(type_id, payload, memory),)
+            return (await self._codec.decode_in_turns(type_id, payload, memory, turns),)
         except asyncio.CancelledError:
             self._undecoded.appendleft(message)
             raise

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..utils._rounds import Round, Rounds
+from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from .connection import WebTransportConnection
@@ -96,13 +97,14 @@ class ConnectionTotals:
     def collect(self, connections: Collection[WebTransportConnection]) -> dict[str, int]:
         """As ``sums``, but up to date if one turn is enough to read all connections.
 
-        With more connections, the rest is read soon, for the next call.
+        With more connections, all are read in the next turns of the loop, for the next call.
         """
         if len(connections) <= _AT_ONCE:
             for connection in connections:
                 self._refresh(connection)
         else:
-            self.refresh(connections)
+            # Not now: the caller uses this turn for what is known.
+            Turns.of().later(lambda: self.refresh(connections))
         return self.sums()
 
     def sums(self) -> dict[str, int]:

@@ -63,7 +63,7 @@ def receive_letters(sock: socket.socket) -> Iterator[Letter]:
     for _ in range(_MOST):
         try:
             data, control, _, remote = sock.recvmsg(_LARGEST, _CONTROL_BYTES, socket.MSG_DONTWAIT)
-        except OSError:  # nothing is left, or an ICMP error, which nobody waits for
+        except OSError:  # nothing is left, or an ICMP error that nobody needs
             return
         if not data or not remote:
             continue
@@ -83,10 +83,10 @@ def receive_letters(sock: socket.socket) -> Iterator[Letter]:
 
 
 def _ask_for_destination(sock: socket.socket) -> None:
-    """Let the kernel say where each packet was sent to.
+    """Make the kernel report the address to which each packet was sent.
 
-    A socket that no engine has used does not yet. Without this its packets would seem to come over
-    another path than the later ones of their connection, and the handshake would not go on.
+    A socket that no engine has used does not report it yet. Without it, these packets would seem to
+    use another path than later packets of their connection, and the handshake would not continue.
     """
     with contextlib.suppress(OSError):
         if sock.family == socket.AF_INET6:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from .._quic import QuicConnection, QuicTls
 from .._transport import Packet, PacketNetwork, Transport
-from ..exceptions import ConnectionError, ServerError, UnreachableError
+from ..exceptions import ServerError, UnreachableError
 from ..utils._system import explain_os_error
 from .endpoint import Endpoint, UdpSocket
 from .resolve import RemoteAddress
 from .sockets import bind_addresses
-
-if TYPE_CHECKING:
-    from .._transport import ConnectionHandler
 
 __all__ = ["MemoryEndpoint"]
 
@@ -114,32 +110,8 @@ class MemoryEndpoint(Endpoint):
                 f"cannot bind {host} port {port}: {explain_os_error(error)}"
             ) from error
 
-    def connect(
-        self,
-        remote: RemoteAddress,
-        *,
-        server_name: str,
-        handler: ConnectionHandler,
-        udp: UdpSocket | None = None,
-        tls: QuicTls | None = None,
-        ticket: bytes | None = None,
-        token: bytes | None = None,
-    ) -> QuicConnection:
-        """As ``Endpoint.connect``."""
-        if self._closed:
-            raise ConnectionError("the endpoint is closed; open a new one to connect")
-        chosen = self.socket_for(remote.family) if udp is None else udp
-        return self._quic.connect(
-            None,
-            remote.sockaddr,
-            server_name=server_name,
-            handler=handler,
-            now=self._now(),
-            tls=tls,
-            ticket=ticket,
-            token=token,
-            local=chosen.address,
-        )
+    def _origin(self, remote: RemoteAddress, udp: UdpSocket | None) -> tuple[None, _Address]:
+        return None, (self.socket_for(remote.family) if udp is None else udp).address
 
     def migrate(self, connection: Transport, udp: UdpSocket) -> None:
         """As ``Endpoint.migrate``."""

@@ -54,13 +54,13 @@ class WorkerSockets:
     Attributes:
         index: Number of the worker, from 0.
         count: How many workers there are.
-        number: Number of the seat, the first byte of its connection IDs. The successor of a
-            draining worker has another one.
+        number: Number of the slot, the first byte of its connection IDs. The successor of a
+            draining worker has another slot.
         secret: Random, the same for all workers, for a server without a configured secret.
         sockets: Bound UDP sockets, one for each address.
         mailbox: Packets that other workers received for this one.
-        mailboxes: Where to send packets, by seat.
-        steering: Which seat gets which packets, as far as this process knows.
+        mailboxes: Where to send packets, by slot.
+        steering: Which slot gets which packets, as far as this process knows.
     """
 
     index: int
@@ -75,7 +75,7 @@ class WorkerSockets:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The engine settings that all workers share, and the seat number."""
+        """The engine settings that all workers share, and the slot number."""
         return {
             "worker_index": self.number,
             "worker_count": len(self.mailboxes),
@@ -98,7 +98,7 @@ class WorkerSockets:
             self._on_steering(steering)
 
     def forward(self, seat: int, packet: bytes) -> None:
-        """Pass a packet to the worker it belongs to; a full mailbox drops it."""
+        """Pass a packet to the worker that it belongs to; a full mailbox drops it."""
         _post(self.mailboxes, seat, packet)
 
     def take(self) -> list[bytes]:
@@ -114,8 +114,8 @@ class SharedPort:
     worker for these depends only on that ID, so all packets of a handshake reach the same
     worker. See ``Steering``.
 
-    There are more seats than workers, so that the successor of a draining worker is bound
-    before the old worker stops receiving new clients.
+    There are more slots than workers, so that the successor of a draining worker is bound before
+    the old worker stops receiving new clients.
 
     If the kernel cannot steer packets, or more sockets cannot be bound next to those that were
     passed, all workers read the same sockets and forward packets to each other: nothing is
@@ -147,7 +147,7 @@ class SharedPort:
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._steering = Steering.initial(count)
         self._first: list[socket.socket] = list(sockets)
-        # By seat; those of the first seat are ``_first``. Empty if all workers read those.
+        # By slot; the sockets of the first slot are ``_first``. Empty if all workers read those.
         self._others: list[list[socket.socket]] = []
         self._mailboxes: list[tuple[socket.socket, socket.socket]] = []
         self._unsteered: str | None = None
@@ -183,7 +183,7 @@ class SharedPort:
         return self._unsteered
 
     def seat(self, number: int, index: int | None = None) -> WorkerSockets:
-        """Return a seat for worker ``index`` (default: the worker with the same number)."""
+        """Return a slot for worker ``index`` (default: the worker with the same number)."""
         return WorkerSockets(
             index=number if index is None else index,
             count=self._count,
@@ -237,7 +237,7 @@ class SharedPort:
             _post([sender for _, sender in self._mailboxes], taker, message)
 
     def _join(self) -> None:
-        """Bind the sockets of the other seats next to those of the first.
+        """Bind the sockets of the other slots next to those of the first.
 
         The first were bound exclusively, so that a port in use by another program is
         detected. The kernel numbers the sockets in the order of binding.

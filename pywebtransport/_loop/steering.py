@@ -1,4 +1,4 @@
-"""Which worker gets a packet: the tables, and the kernel filter that applies them."""
+"""Steering: the tables that say which worker gets a packet, and the kernel filter for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["MAX_SEATS", "Steering", "steering_program"]
 
-# The number of a seat is one byte of a connection ID.
+# The number of a slot is one byte of a connection ID.
 MAX_SEATS = 256
 
 # The instructions of a filter, <linux/filter.h>.
@@ -25,23 +25,23 @@ _DIVIDE = 0x34
 _MODULO = 0x94
 _GIVE = 0x06
 _GIVE_LOADED = 0x16
-# No socket has this number: the kernel chooses by address.
+# No socket has this number, so the kernel chooses by address.
 _NOBODY = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class Steering:
-    """Where packets go, by the number of each worker's seat.
+    """Where packets go, by the number of each worker's slot.
 
-    A connection ID of ours begins with the number of a seat. If a client chose the ID, bytes 1
-    to 4 of it select a place, and the current worker of that place gets the client. Clients
-    of a place without a worker are shared among all workers that take new clients. So clients of
-    the other workers do not move when a worker leaves. The engine applies the same rule to
-    packets that arrive at the wrong worker.
+    The connection IDs that a worker issues begin with the number of its slot. If a client chose the
+    ID, bytes 1 to 4 of it select a place, and the current worker of that place gets the client.
+    Clients of a place without a worker are shared among all workers that take new clients. So
+    clients of the other workers do not move when a worker leaves. The engine applies the same rule
+    to packets that arrive at the wrong worker.
 
     Attributes:
-        homes: For each place, the seat that takes its new clients; None if there is none.
-        alive: Seats whose worker has, or may have, connections.
+        homes: For each place, the slot that takes its new clients; None if there is none.
+        alive: Slots whose worker has, or may have, connections.
         ends: All workers are leaving and none will follow: new clients are refused. Otherwise, a
             worker that takes no new clients leaves them to others, including future workers.
     """
@@ -52,17 +52,17 @@ class Steering:
 
     @classmethod
     def initial(cls, count: int) -> Steering:
-        """Every place has its own seat."""
+        """Return the tables in which every place has its own slot."""
         return cls(tuple(range(count)), frozenset(range(count)))
 
     @property
     def open(self) -> list[int]:
-        """The seats that take new clients."""
+        """The slots that take new clients."""
         return [seat for seat in self.homes if seat is not None]
 
     @property
     def alive_table(self) -> bytes:
-        """One byte for each possible seat."""
+        """One byte for each possible slot."""
         return bytes(seat in self.alive for seat in range(MAX_SEATS))
 
     def ended(self) -> Steering:
@@ -70,7 +70,7 @@ class Steering:
         return Steering((None,) * len(self.homes), self.alive, ends=True)
 
     def taker(self, payload: bytes) -> int | None:
-        """Return the seat for a packet whose worker has ended; None if none takes new clients.
+        """Return the slot for a packet whose worker has ended; None if none takes new clients.
 
         Args:
             payload: A UDP payload.
@@ -86,7 +86,7 @@ class Steering:
 
 
 def steering_program(steering: Steering) -> bytes:
-    """Return a classic BPF program that computes the seat number for a UDP payload.
+    """Return a classic BPF program that computes the slot number for a UDP payload.
 
     The connection ID begins at byte 1 of a packet with a short header and at byte 6 of one with a
     long header (RFC 8999 section 5). A client's choice is at least 8 bytes long (RFC 9000 section
@@ -126,7 +126,7 @@ def steering_program(steering: Steering) -> bytes:
 
 
 def _table(seats: Sequence[int | None]) -> Iterator[tuple[int, int, int, int]]:
-    """Return instructions that select the seat whose index is loaded, if there is one."""
+    """Return instructions that select the slot whose index is loaded, if there is one."""
     if list(seats) == list(range(len(seats))):
         yield (_GIVE_LOADED, 0, 0, 0)
         return

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._quic import QuicConnection, QuicTls
+from .._quic import QuicTls
 from ..exceptions import ConnectionError
 from .endpoint import Endpoint, UdpSocket
 from .resolve import RemoteAddress
-
-if TYPE_CHECKING:
-    from .._transport import ConnectionHandler
 
 __all__ = ["TunnelEndpoint"]
 
@@ -51,31 +48,8 @@ class TunnelEndpoint(Endpoint):
             is_server=False, settings=settings, tls=tls, packets_out=self._packets_out, **switches
         )
 
-    def connect(
-        self,
-        remote: RemoteAddress,
-        *,
-        server_name: str,
-        handler: ConnectionHandler,
-        udp: UdpSocket | None = None,
-        tls: QuicTls | None = None,
-        ticket: bytes | None = None,
-        token: bytes | None = None,
-    ) -> QuicConnection:
-        """As ``Endpoint.connect``; ``remote`` is only reported, and ``udp`` is None."""
-        if self._closed:
-            raise ConnectionError("the endpoint is closed; open a new one to connect")
-        return self._quic.connect(
-            None,
-            remote.sockaddr,
-            server_name=server_name,
-            handler=handler,
-            now=self._now(),
-            tls=tls,
-            ticket=ticket,
-            token=token,
-            local=self._local,
-        )
+    def _origin(self, remote: RemoteAddress, udp: UdpSocket | None) -> tuple[None, tuple[str, int]]:
+        return None, self._local
 
     def open_socket(self, family: int, local: tuple[Any, ...] | None = None) -> UdpSocket:
         """Refuse: the connection cannot leave its tunnel.

@@ -29,8 +29,11 @@ try:
         QuicTls,
         SessionPort,
         StreamPort,
+        held_by_connections,
+        library_bytes,
         live_objects,
         unread_bytes,
+        watch_memory,
     )
 except ImportError as error:
     raise explained(error) from error
@@ -60,8 +63,11 @@ __all__ = [
     "SockAddr",
     "StreamPort",
     "Waiter",
+    "held_by_connections",
+    "library_bytes",
     "live_objects",
     "unread_bytes",
+    "watch_memory",
 ]
 
 if TYPE_CHECKING:

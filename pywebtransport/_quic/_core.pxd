@@ -85,6 +85,16 @@ cdef class QuicSocket:
     cdef int _family
 
 
+cdef class ConnectionQueue:
+    cdef list _items
+    cdef Py_ssize_t _at        # of the first one
+    cdef Py_ssize_t _end       # behind the last one; further places are free
+
+    cdef bint any(self) noexcept
+    cdef int push(self, QuicConnection conn) except -1
+    cdef QuicConnection pop(self)
+
+
 cdef class QuicEndpoint:
     cdef qe_engine *_e
     cdef qe_engine *_doomed    # closed while it was at work; freed when it is done
@@ -96,6 +106,7 @@ cdef class QuicEndpoint:
     cdef object _log
     cdef object _forward
     cdef object _handshake_failed
+    cdef object _mail          # from other workers, for this turn
     cdef EagerTurn _eager
     cdef set _conns            # alive in the engine
     cdef list _socks
@@ -123,18 +134,26 @@ cdef class QuicEndpoint:
     cdef bint _lost            # a connection has credit of dropped streams to return
     cdef bint _again           # receive() or process() was called inside a turn
     cdef bint _flush_scheduled
+    # Small writes do not all wait for the end of a turn of the event loop.
+    cdef object _early_clock
+    cdef size_t _early_queued    # bytes of them since packets were written
+    cdef size_t _early_at        # so many are enough
+    cdef size_t _early_first     # at the beginning of a turn
     cdef Py_ssize_t _woken     # coroutines woken in this turn
     cdef Py_ssize_t _most_woken
     cdef Py_ssize_t _resumed   # of those woken before, in the first part of this turn
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
     cdef double _outside_woken
     cdef uint64_t _ended       # when the last turn ended; 0: nothing followed at once
+    cdef uint64_t _turn_began  # when process() was called; 0: nothing followed at once
     # A turn tells handlers of so much, and leaves the rest to the next one.
     cdef uint64_t _slice       # nanoseconds
     cdef uint64_t _slice_end
+    cdef uint64_t _seen        # the clock at the last look
     cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
+    cdef bint _first_round     # of deliver in this turn
     cdef bint _has_backlog     # packets wait for their connection's turn
     cdef object _failure       # first exception of a trampoline
     cdef object _fatal         # KeyboardInterrupt and the like, raised by the turn
@@ -144,8 +163,8 @@ cdef class QuicEndpoint:
     cdef list _failed_handshakes  # (address, CloseInfo)
     cdef list _handshakes
     cdef list _facts
-    cdef object _ready         # connections with streams that have news, which had no share yet,
-    cdef object _ready_again   # and those that had one
+    cdef ConnectionQueue _ready  # connections with streams that have news, which had no share yet,
+    cdef ConnectionQueue _ready_again  # and those that had one
     cdef bint _ready_first     # of which kind the last one was
     cdef list _dgram_conns
     cdef list _group_events
@@ -157,6 +176,7 @@ cdef class QuicEndpoint:
     cpdef bint process(self, uint64_t now) except? True
     cdef int _want_flush(self) except -1
     cdef int _resume(self, uint64_t now) except -1
+    cdef int _early_flush(self) except -1
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1
     cdef int _keep(self, object exc) except -1
     cdef int _report(self, object exc) except -1
@@ -171,12 +191,16 @@ cdef class QuicEndpoint:
     cdef int _transmit(self, uint64_t now) except -2
     cdef int _look_for_backlog(self) except -1
     cdef int _serve_backlog(self, uint64_t now) except -1
+    cdef int _read_waiting(self, uint64_t now) except -1
     cdef int _read_packets(self, uint64_t now) except -1
     cdef int _hand_over(self) except -1
     cdef int _begin(self, uint64_t now) except -1
+    cdef uint64_t _look(self) noexcept
     cdef int _learn_cost(self, uint64_t begun) except -1
+    cdef void _learn_turn(self, uint64_t now) noexcept
     cdef int _leave_time(self) except -1
-    cdef bint _is_over(self, uint64_t reserve=*, Py_ssize_t places=*) noexcept
+    cdef bint _is_over(
+        self, Py_ssize_t done, uint64_t reserve=*, Py_ssize_t places=*) noexcept
     cdef int _deliver(self) except -1
     cdef int _wake(self, object waiter) except -1
 
@@ -284,6 +308,7 @@ cdef class QuicStream:
     cdef object _conn_ended(self, str what)
     cdef bytes _take(self, size_t n)
     cdef object _read_now(self, Py_ssize_t n)
+    cdef int _written(self, Py_ssize_t n) except -1
     cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1
 
 
@@ -341,7 +366,8 @@ cdef class SessionPort:
 
 cdef class StreamPort:
     cdef public object _emitter
-    cdef public SessionPort _session
+    cdef SessionPort _port
+    cdef object _weak_port     # in its place, once the session has ended
     cdef public QuicStream _quic
     cdef public object _error
     cdef public object _stats
@@ -366,6 +392,7 @@ cdef class StreamPort:
     cdef public double _created_at
     cdef object __weakref__
 
+    cdef SessionPort _get_session(self)
     cpdef EagerFuture _begin_wait(self)
     cpdef object _end_wait(self, EagerFuture waiter)
     cpdef object _finish_receive(self)

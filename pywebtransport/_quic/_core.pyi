@@ -8,7 +8,7 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
 
@@ -126,6 +126,9 @@ class QuicEndpoint:
         handshake_failed: Callable[[SockAddr, CloseInfo], object] | None = None,
         # Tasks that receive() wakes continue in it; None: in the next turn of the event loop.
         eager: EagerTurn | None = None,
+        # The time for packets of small writes, which leave within a turn of the event loop when
+        # there are enough of them. None, or packets_out: all wait for process().
+        early_clock: Callable[[], int] | None = None,
     ) -> None: ...
     def add_socket(
         self,
@@ -303,6 +306,8 @@ class QuicStream:
     @property
     def queued(self) -> int: ...  # accepted, not yet in a packet
     @property
+    def is_crowded(self) -> bool: ...  # the connection, or the endpoint, has too much queued
+    @property
     def unacked(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...
@@ -425,6 +430,8 @@ class StreamPort:
     _wait_started: float
     _created_at: float
 
+    def _loosen(self) -> None:
+        """The session has ended and keeps this stream: do not keep the session from now on."""
     def _read(self, size: int) -> Coroutine[Any, Any, bytes]:
         """``read``: waits if nothing is there."""
     def _write(
@@ -512,8 +519,25 @@ class DatagramPort:
     def _receive(self, timeout: float | None) -> Coroutine[Any, Any, bytes]: ...
     def _send(self, data: Any, priority: int, ttl: float | None) -> Coroutine[Any, Any, None]: ...
 
+class MemoryBudget(Protocol):
+    limit: int
+    used: int
+
+def watch_memory(budget: MemoryBudget | None, on_full: Callable[[], object] | None) -> None:
+    """Set the memory of the process: unread bytes and pieces out of order share its limit with
+    what is ``used``. Connections get credit for what is left. ``on_full`` is called after a turn,
+    if nothing is left."""
+
 def unread_bytes() -> int:
     """Bytes that all connections of the process received on streams and that nobody read yet."""
+
+def library_bytes() -> int:
+    """Bytes that the QUIC library holds for all connections beyond what each needs: mostly
+    pieces that arrived out of order."""
+
+def held_by_connections() -> list[tuple[QuicConnection, int]]:
+    """The open connections of all endpoints, whose handshake is done or which are ours, and the
+    bytes of both kinds that each holds."""
 
 def live_objects() -> dict[str, int]:
     """How many endpoints, sockets, connections, streams, groups exist (leak checks)."""

@@ -8,6 +8,7 @@ One extension module, one file per class:
 - address.pxi     Python address tuples <-> sockaddr
 - settings.pxi    dict -> qe_settings, statistics -> dict
 - buffers.pxi     received bytes
+- memory.pxi      what all connections hold, and the limit
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
 - eager.pxi       tasks that continue in the turn that wakes them
@@ -30,6 +31,7 @@ from cpython.bytes cimport (
     PyBytes_GET_SIZE,
 )
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -45,6 +47,7 @@ import os as _os
 import warnings as _warnings
 from collections import deque as _deque
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
+from weakref import WeakValueDictionary as _WeakValueDictionary
 from weakref import ref as _weakref_ref
 
 from pywebtransport import _states
@@ -78,6 +81,7 @@ include "errors.pxi"
 include "address.pxi"
 include "settings.pxi"
 include "buffers.pxi"
+include "memory.pxi"
 include "tls.pxi"
 include "sock.pxi"
 include "group.pxi"
@@ -91,10 +95,6 @@ include "stream_port.pxi"
 include "session_port.pxi"
 include "datagram_port.pxi"
 include "deliver.pxi"
-
-
-def unread_bytes():
-    return _unread_bytes
 
 
 def live_objects():

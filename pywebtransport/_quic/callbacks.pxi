@@ -391,6 +391,8 @@ cdef void _fill_callbacks(qe_callbacks *cb) noexcept:
     cb.group_blocked = _cb_group_blocked
     cb.group_violated = _cb_group_violated
     cb.foreign_packet = _cb_foreign_packet
+    cb.memory_left = _cb_memory_left
+    cb.library_memory = _cb_library_memory
     cb.keylog_line = _cb_keylog_line
     cb.qlog_data = _cb_qlog_data
     cb.log_line = _cb_log_line

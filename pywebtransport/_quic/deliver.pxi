@@ -1,5 +1,37 @@
 # The deliver phase of an endpoint, kind by kind; its order is in QuicEndpoint._deliver.
 
+@cython.final
+cdef class ConnectionQueue:
+    """Connections in order; in C, because most turns have one of them."""
+
+    def __cinit__(self):
+        self._items = []
+
+    cdef bint any(self) noexcept:
+        return self._end > 0
+
+    cdef int push(self, QuicConnection conn) except -1:
+        if self._end < PyList_GET_SIZE(self._items):
+            self._items[self._end] = conn
+        else:
+            self._items.append(conn)
+        self._end += 1
+        return 0
+
+    cdef QuicConnection pop(self):
+        """The first one; there is one."""
+        cdef QuicConnection conn = self._items[self._at]
+        self._items[self._at] = None
+        self._at += 1
+        if self._at == self._end:
+            self._at = self._end = 0
+        elif self._at == QUEUE_WASTE:
+            del self._items[:QUEUE_WASTE]
+            self._end -= QUEUE_WASTE
+            self._at = 0
+        return conn
+
+
 cdef int _deliver_lines(QuicEndpoint self) except -1:
     cdef list batch
     batch, self._lines = self._lines, []
@@ -41,7 +73,7 @@ cdef int _deliver_handshakes(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._handshakes = self._handshakes, []
     for conn in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._handshakes = batch[done:] + self._handshakes
             return 0
@@ -69,7 +101,7 @@ cdef int _deliver_facts(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._facts = self._facts, []
     for conn, fact, payload in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._facts = batch[done:] + self._facts
             return 0
@@ -98,35 +130,40 @@ cdef int _deliver_streams(QuicEndpoint self) except -1:
     Return 1 if there are more, for a later turn.
     """
     cdef QuicConnection conn
-    cdef uint64_t begun = _clock()
+    cdef Py_ssize_t done = 0
     # A quarter of what is left of the slice is for other kinds of events.
-    self._reserve = (self._slice_end - begun) // 4 if self._slice_end > begun else 0
-    while self._ready or self._ready_again:
-        if _is_streams_slice_over(self):
+    self._reserve = _quarter_left(self)
+    while self._ready.any() or self._ready_again.any():
+        if _is_streams_slice_over(self, done):
             return 1
+        done += 1
         # Alternate, so that short-lived connections do not starve the others.
         self._ready_first = not self._ready_first
-        if self._ready and (self._ready_first or not self._ready_again):
-            conn = self._ready.popleft()
+        if self._ready.any() and (self._ready_first or not self._ready_again.any()):
+            conn = self._ready.pop()
             _deliver_streams_of(self, conn, SHARE_FIRST)
         else:
-            conn = self._ready_again.popleft()
+            conn = self._ready_again.pop()
             _deliver_streams_of(self, conn, SHARE_AGAIN)
     return 0
 
-cdef bint _is_streams_slice_over(QuicEndpoint self) noexcept:
+cdef uint64_t _quarter_left(QuicEndpoint self) noexcept:
+    """Return nanoseconds: a quarter of what is left of the slice."""
+    return (self._slice_end - self._seen) // 4 if self._slice_end > self._seen else 0
+
+cdef bint _is_streams_slice_over(QuicEndpoint self, Py_ssize_t done) noexcept:
     """Return whether the rest of the slice belongs to other kinds of events."""
-    return self._is_over(self._reserve, self._most_woken // 4)
+    return self._is_over(done, self._reserve, self._most_woken // 4)
 
 cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t share) except -1:
     cdef QuicStream stream
     cdef list streams = conn._ready
     cdef Py_ssize_t at = 0
     while at < len(streams):
-        if at and (_is_streams_slice_over(self)
-                   or (at >= share and (self._ready or self._ready_again))):
+        if at and (_is_streams_slice_over(self, at)
+                   or (at >= share and (self._ready.any() or self._ready_again.any()))):
             del streams[:at]
-            self._ready_again.append(conn)
+            self._ready_again.push(conn)
             return 0
         stream = streams[at]
         at += 1
@@ -152,9 +189,11 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t most
     cdef uint64_t begun, took
+    # Writers, groups and ends follow: they have a reserve, too.
+    cdef uint64_t reserve = _quarter_left(self)
     batch, self._dgram_conns = self._dgram_conns, []
     for conn in batch:
-        if self._is_over():
+        if self._is_over(done, reserve, self._most_woken // 8):
             self._late = True
             self._dgram_conns = batch[done:] + self._dgram_conns
             return 0
@@ -176,12 +215,12 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
         self._woken += 1
         if len(datagrams) > SLICE_CALLS:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
-        begun = _clock()
+        begun = self._look()
         try:
             conn.handler.datagrams_received(datagrams)
         except BaseException as exc:
             self._report(exc)
-        took = _clock() - begun
+        took = self._look() - begun
         conn._dgrams_slow = took * SLICE_DATAGRAMS > <uint64_t>len(datagrams) * self._slice
     return 0
 
@@ -192,7 +231,7 @@ cdef int _deliver_groups(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._group_events = self._group_events, []
     for group, event, a, b in batch:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._group_events = batch[done:] + self._group_events
             return 0
@@ -217,7 +256,7 @@ cdef int _deliver_writable(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     batch, self._writable = self._writable, []
     for stream in batch:
-        if self._is_over():
+        if self._is_over(done, 0, self._most_woken // 16):
             self._late = True
             self._writable = batch[done:] + self._writable
             return 0
@@ -244,7 +283,7 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
     cdef Py_ssize_t done = 0
     streams, self._dead_streams = self._dead_streams, []
     for stream in streams:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._dead_streams = kept + streams[done:] + self._dead_streams
             return 0
@@ -262,12 +301,14 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
                 self._report(exc)
     if kept:
         self._dead_streams = kept + self._dead_streams
+    if self._handshakes or self._facts:
+        return 0  # an end comes last; at least one of those is delivered in each turn
     # Their streams and datagrams come first, in this turn or an earlier one.
     done = 0
     kept = []
     conns, self._dead_conns = self._dead_conns, []
     for conn in conns:
-        if self._is_over():
+        if self._is_over(done):
             self._late = True
             self._dead_conns = kept + conns[done:] + self._dead_conns
             return 0

@@ -10,7 +10,9 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef enum:
-    SLICE = 2_000_000          # nanoseconds
+    SLICE = 2_000_000          # nanoseconds, of an endpoint with a single connection
+    TURN = 1_000_000           # of the event loop, with everything that runs in it, and
+    LEAST_SLICE = 125_000      # the slice of an endpoint whose turns are longer: see _learn_turn
     SLICE_CALLS = 4            # calls without a look at the clock
     LEAST_WOKEN = 24           # coroutines that run next, all in one turn of the event loop:
     MOST_WOKEN = 128           # as many as fit into a slice, judging by those before
@@ -21,7 +23,10 @@ cdef enum:
     SLICE_PACKETS = 256        # of those that wait for their connection's turn
     MAX_DATAGRAMS = 16384      # of one connection that wait to be handed over,
     MAX_DATAGRAM_BYTES = 4_194_304
+    QUEUE_WASTE = 64           # places of a queue that are freed at a time
     MAX_PACKETS = 4096         # that wait at an endpoint without sockets
+    EARLY_FIRST = 8192         # bytes of small writes that are sent within a turn,
+    EARLY_AGAIN = 65536        # and each further time: a full train costs least
 
 
 cdef inline uint64_t _clock() noexcept:
@@ -42,8 +47,9 @@ cdef class QuicEndpoint:
         self._failed_handshakes = []
         self._handshakes = []
         self._facts = []
-        self._ready = _deque()
-        self._ready_again = _deque()
+        self._early_first = <size_t>-1
+        self._ready = ConnectionQueue.__new__(ConnectionQueue)
+        self._ready_again = ConnectionQueue.__new__(ConnectionQueue)
         self._dgram_conns = []
         self._group_events = []
         self._writable = []
@@ -60,7 +66,8 @@ cdef class QuicEndpoint:
 
     def __init__(self, *, bint is_server, dict settings not None, QuicTls tls, accept,
                  schedule_flush, on_error, keylog=None, qlog=None, log=None, packets_out=None,
-                 bint routed=False, forward=None, handshake_failed=None, EagerTurn eager=None):
+                 bint routed=False, forward=None, handshake_failed=None, EagerTurn eager=None,
+                 early_clock=None):
         cdef qe_settings s
         cdef qe_callbacks cb
         cdef qe_packets_out out = NULL
@@ -110,6 +117,10 @@ cdef class QuicEndpoint:
         if forward is None:
             cb.foreign_packet = NULL
         self._eager = eager
+        self._early_clock = early_clock
+        if early_clock is not None and packets_out is None:
+            self._early_first = EARLY_FIRST
+        self._early_at = self._early_first
         self._handshake_failed = handshake_failed
         if handshake_failed is None:
             cb.handshake_failed = NULL
@@ -123,6 +134,7 @@ cdef class QuicEndpoint:
                     "it needs 1.23 or newer; leave it off", config_key="qlog", config_value=True)
             raise _error(rc, "creating the endpoint")
         self._schedule_flush = schedule_flush
+        _endpoints[id(self)] = self
 
     def __del__(self):
         # The engine is not freed here: that would call handlers out of the
@@ -167,39 +179,46 @@ cdef class QuicEndpoint:
 
     # -------------------------------------------------------------- the turns
 
-    def receive(self, QuicSocket sock not None, uint64_t now):
+    # Whatever brings packets, the turn is that of receive(). The others leave their packets where
+    # it finds them and call it, so that sockets, the usual source, take no step more for them.
+
+    def receive(self, QuicSocket sock, uint64_t now):
         cdef int n
         cdef int more = 0
         cdef bint eager
         if self._busy or self._delivering:
             self._again = True
             return True
-        if self._e == NULL or sock._c == NULL or sock._endpoint is not self:
+        if self._e == NULL or (
+                sock is not None and (sock._c == NULL or sock._endpoint is not self)):
             return False
         self._check_process()
         self._begin(now)
         eager = self._eager is not None and self._eager._open()
         try:
-            # Read sockets even while deliveries wait: a flood on one socket must not keep
-            # the packets of others waiting in the kernel.
-            self._inside = True
-            with nogil:
-                n = qe_sock_recv(sock._c)
-            self._left()
-            if n >= 0 and sock._c != NULL:
+            if sock is None:
+                self._read_waiting(now)
+            else:
+                # Read sockets even while deliveries wait: a flood on one socket must not keep
+                # the packets of others waiting in the kernel.
                 self._inside = True
-                more = qe_sock_dispatch(sock._c, now)
+                with nogil:
+                    n = qe_sock_recv(sock._c)
                 self._left()
-                if more > 0 and n > 0 and sock._c != NULL:
+                if n >= 0 and sock._c != NULL:
                     self._inside = True
-                    if self._e != NULL:
-                        qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
-                    n = more = qe_sock_read_ahead(sock._c, now)
+                    more = qe_sock_dispatch(sock._c, now)
                     self._left()
-                    self._look_for_backlog()
-                self._check_failure()
-            if n < 0:
-                self._report(_error(n, f"receiving on socket {sock._fd}"))
+                    if more > 0 and n > 0 and sock._c != NULL:
+                        self._inside = True
+                        if self._e != NULL:
+                            qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
+                        n = more = qe_sock_read_ahead(sock._c, now)
+                        self._left()
+                        self._look_for_backlog()
+                    self._check_failure()
+                if n < 0:
+                    self._report(_error(n, f"receiving on socket {sock._fd}"))
             self._leave_time()
             self._deliver()
             # Woken readers run next and are likely to write or to give
@@ -216,28 +235,33 @@ cdef class QuicEndpoint:
         return self._e != NULL and (more > 0 or self._again or self._late or self._has_backlog)
 
     def receive_packets(self, list packets not None, uint64_t now):
-        """As receive(), for an endpoint without sockets."""
         if self._e == NULL or (self._address_size == 0 and not self._routed):
             return False
-        self._check_process()
         self._packets += packets
         del self._packets[MAX_PACKETS:]  # like a full socket
-        if self._busy or self._delivering:
-            self._again = True
-            return True
-        self._begin(now)
-        try:
+        return self.receive(None, now)
+
+    def receive_foreign(self, packets not None, uint64_t now):
+        if not self._busy and not self._delivering and self._e != NULL:
+            self._mail = packets
+            self.receive(None, now)
+
+    cdef int _read_waiting(self, uint64_t now) except -1:
+        """Read what came some other way than through a socket of this endpoint."""
+        cdef bytes packet
+        mail, self._mail = self._mail, None
+        if mail is None:
             if not self._late:
                 self._read_packets(now)
+            return 0
+        if self._late:
             self._deliver()
-            if self._woken:
-                self._dirty = True
-            else:
-                self._transmit(now)
-        finally:
-            self._busy = False
-        self._after_turn()
-        return self._e != NULL and (self._again or self._late)
+        for packet in mail:
+            if self._e == NULL:
+                break
+            self._take_foreign(packet, now)
+        self._check_failure()
+        return 0
 
     cdef int _read_packets(self, uint64_t now) except -1:
         cdef list batch
@@ -276,30 +300,6 @@ cdef class QuicEndpoint:
         except BaseException as exc:
             self._report(exc)
         return 0
-
-    def receive_foreign(self, packets, uint64_t now):
-        cdef bytes packet
-        if self._busy or self._delivering or self._e == NULL:
-            return
-        self._check_process()
-        self._begin(now)
-        try:
-            if self._late:
-                self._deliver()
-            for packet in packets:
-                if self._e == NULL:
-                    break
-                self._take_foreign(packet, now)
-            self._check_failure()
-            self._leave_time()
-            self._deliver()
-            if self._woken:  # as in receive()
-                self._dirty = True
-            else:
-                self._transmit(now)
-        finally:
-            self._busy = False
-        self._after_turn()
 
     cdef int _take_foreign(self, bytes packet, uint64_t now) except -1:
         """Into the engine, as if the socket of the same number had received it."""
@@ -353,7 +353,8 @@ cdef class QuicEndpoint:
             return 0
         self._resumed = resumed  # together, both parts of the turn wake no more than one would
         try:
-            if self.process(now + _clock() - begun):
+            # A network in memory has a clock of its own.
+            if self.process(now if self._routed else now + _clock() - begun):
                 self._dirty = True
         finally:
             self._resumed = 0
@@ -369,6 +370,7 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return False
         self._check_process()
+        self._learn_turn(_clock())
         self._begin(now)
         try:
             if self._packets and not self._late:
@@ -382,6 +384,8 @@ cdef class QuicEndpoint:
         finally:
             self._busy = False
         self._after_turn()
+        if not self._flush_scheduled:
+            self._turn_began = 0
         return self._e != NULL and (left > 0 or self._again or self._late or self._has_backlog)
 
     cdef int _look_for_backlog(self) except -1:
@@ -404,7 +408,7 @@ cdef class QuicEndpoint:
                 more = qe_sock_serve(sock._c, SLICE_CALLS, now)
                 self._left()
                 served += SLICE_CALLS
-                if served >= SLICE_PACKETS or _clock() >= end:
+                if served >= SLICE_PACKETS or self._look() >= end:
                     break
         self._check_failure()
         self._look_for_backlog()
@@ -417,12 +421,14 @@ cdef class QuicEndpoint:
         if self._e == NULL:
             return 0
         self._dirty = False
+        self._early_queued = 0
+        self._early_at = self._early_first
         if self._lost:
             self._lost = False
             for conn in self._conns:
                 conn._return_lost()
         self._inside = True
-        qe_engine_set_until(self._e, _clock() + self._slice // 2)
+        qe_engine_set_until(self._e, self._seen + self._slice // 2)
         left = qe_engine_process(self._e, now)
         self._left()
         if self._outgoing:
@@ -439,7 +445,7 @@ cdef class QuicEndpoint:
     cdef int _begin(self, uint64_t now) except -1:
         self._busy = True
         self._again = False
-        cdef uint64_t begun = _clock()
+        cdef uint64_t begun = self._look()
         self._learn_cost(begun)
         self._flush_scheduled = False
         self._woken = 0
@@ -449,6 +455,11 @@ cdef class QuicEndpoint:
         if self._e != NULL:
             qe_engine_set_until(self._e, self._slice_end)
         return 0
+
+    cdef uint64_t _look(self) noexcept:
+        """Read the clock. Whoever can do with the time of a moment ago takes ``_seen``."""
+        self._seen = _clock()
+        return self._seen
 
     cdef int _learn_cost(self, uint64_t begun) except -1:
         """Estimate how long woken coroutines take: the time between turns if a flush is due."""
@@ -462,14 +473,35 @@ cdef class QuicEndpoint:
         self._most_woken = <Py_ssize_t>max(<double>LEAST_WOKEN, min(<double>MOST_WOKEN, most))
         return 0
 
+    cdef void _learn_turn(self, uint64_t now) noexcept:
+        """Fit the slice to the turns of the event loop: process() is called once in each.
+
+        What this endpoint delivers takes time elsewhere, too: coroutines run, work is put off,
+        timers fire. When all of that makes turns long, less is delivered in each, so that another
+        connection does not wait for the work of one. An endpoint with one connection has nobody
+        to share with.
+        """
+        cdef uint64_t began = self._turn_began
+        self._turn_began = now
+        if self._routed:
+            return
+        if len(self._conns) < 2:
+            self._slice = SLICE
+        elif began != 0 and now - began > TURN:
+            self._slice = max(<uint64_t>LEAST_SLICE, self._slice * TURN // (now - began))
+        else:
+            self._slice = min(<uint64_t>TURN, self._slice + self._slice // 4)
+
     cdef int _leave_time(self) except -1:
         """Extend the slice after reading: at least a quarter of it is for delivery."""
-        self._slice_end = max(self._slice_end, _clock() + self._slice // 4)
+        self._slice_end = max(self._slice_end, self._look() + self._slice // 4)
         return 0
 
-    cdef bint _is_over(self, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
+    cdef bint _is_over(
+            self, Py_ssize_t done, uint64_t reserve=0, Py_ssize_t places=0) noexcept:
         """Return whether the remaining deliveries have to wait for the next turn, if there is one.
 
+        ``done`` of this kind were delivered: each has time for one in the first round of a turn.
         ``reserve`` nanoseconds and ``places`` coroutines to wake are left to others.
         """
         if self._e == NULL:
@@ -477,21 +509,26 @@ cdef class QuicEndpoint:
         if self._woken + self._resumed + places >= self._most_woken:
             return True
         self._told += 1
-        if self._told < SLICE_CALLS:
+        if done == 0 and self._first_round:
             return False
-        if _clock() + reserve >= self._slice_end:
+        # A single event may take long: with a short slice, each of them is looked at.
+        if self._told < SLICE_CALLS and self._slice >= SLICE:
+            return False
+        if self._look() + reserve >= self._slice_end:
             self._told = SLICE_CALLS - 1  # whoever asks next looks at the clock, too
             return True
         self._told = 0
         return False
 
     cdef int _after_turn(self) except -1:
+        if _unread_bytes + _library_bytes > LEAST_FULL:
+            _look_at_memory(self)
         if self._dirty or self._late or self._has_backlog:
             self._dirty = False
             if self._e != NULL:
                 self._want_flush()
         # Without a flush to come, the loop may sleep before it calls again.
-        self._ended = _clock() if self._flush_scheduled else 0
+        self._ended = self._look() if self._woken and self._flush_scheduled else 0
         if self._fatal is not None:
             self._raise_fatal()
         return 0
@@ -724,6 +761,27 @@ cdef class QuicEndpoint:
             self._schedule_flush()
         return 0
 
+    cdef int _early_flush(self) except -1:
+        """Enough small writes are queued: send them, so that the peer can begin.
+
+        Whoever writes is on the stack, so only packets are written here. What that brings is
+        delivered by the flush at the end of the turn.
+        """
+        cdef int left
+        cdef uint64_t now
+        if (self._busy or self._delivering or self._inside or self._e == NULL
+                or self._forks != _forks):
+            return 0
+        self._early_queued = 0
+        self._early_at = EARLY_AGAIN
+        now = self._early_clock()
+        self._inside = True
+        left = qe_engine_process(self._e, now)
+        self._left()
+        if left < 0:
+            self._keep(_error(left, "processing"))
+        return 0
+
     cdef int _keep(self, object exc) except -1:
         """Called by callbacks: the first exception is reported when the engine returned."""
         if self._failure is None:
@@ -763,7 +821,8 @@ cdef class QuicEndpoint:
         Handlers may do anything, closing the endpoint included: what they
         cause is appended to the lists and delivered by the same loop. When the
         slice of this turn is over, the rest waits for the next one: streams in
-        turns of their connections, everything else in its order.
+        turns of their connections, everything else in its order. In each turn,
+        every kind of event has its share.
         """
         cdef bint behind
         if self._delivering:
@@ -771,6 +830,7 @@ cdef class QuicEndpoint:
         self._delivering = True
         self._told = 0
         self._late = False
+        self._first_round = True
         try:
             while self._events and not self._late:
                 self._events = False
@@ -782,22 +842,25 @@ cdef class QuicEndpoint:
                     _deliver_failed_handshakes(self)
                 if self._handshakes:
                     _deliver_handshakes(self)
-                if self._facts and not self._late:
-                    _deliver_facts(self)
                 behind = False
-                if (self._ready or self._ready_again) and not self._late:
-                    behind = _deliver_streams(self) > 0
-                # A flood of streams does not hold datagrams up: they have no order between them.
-                if self._dgram_conns and not self._handshakes:
-                    _deliver_datagrams(self)
-                if self._group_events and not self._late:
+                # Nothing of a connection comes before its handshake, but a flood of one kind of
+                # event does not hold up the others: they have no order between them.
+                if not self._handshakes:
+                    if self._facts:
+                        _deliver_facts(self)
+                    if self._ready.any() or self._ready_again.any():
+                        behind = _deliver_streams(self) > 0
+                    if self._dgram_conns:
+                        _deliver_datagrams(self)
+                if self._group_events:
                     _deliver_groups(self)
-                if self._writable and not self._late:
+                if self._writable:
                     _deliver_writable(self)
-                if (self._dead_streams or self._dead_conns) and not self._late:
+                if self._dead_streams or self._dead_conns:
                     _deliver_dead(self)
                 if behind:
                     self._late = True
+                self._first_round = False
         finally:
             self._delivering = False
         if self._late:

@@ -60,6 +60,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint64_t keep_alive
         uint64_t initial_max_data
         uint64_t initial_max_stream_data
+        uint64_t max_unread_data
         uint64_t max_data_window
         uint64_t max_stream_window
         uint64_t max_streams_bidi
@@ -68,6 +69,7 @@ cdef extern from "engine/quicengine.h" nogil:
         uint32_t dgram_queue_count
         uint32_t dgram_queue_bytes
         uint32_t stream_write_low
+        uint64_t max_queued_data
         uint32_t max_tx_udp_payload_size
         int pmtud
         int known_mtu
@@ -179,6 +181,8 @@ cdef extern from "engine/quicengine.h" nogil:
                                const sockaddr *local, socklen_t local_len,
                                const sockaddr *remote, socklen_t remote_len, unsigned ecn,
                                const uint8_t *data, size_t n) noexcept
+        uint64_t (*memory_left)(void *eu) noexcept
+        void (*library_memory)(void *eu, int64_t change) noexcept
         void (*keylog_line)(void *eu, const char *line) noexcept
         void (*qlog_data)(void *eu, qe_conn *conn, void *cu, const uint8_t *data, size_t n,
                           int fin) noexcept
@@ -327,6 +331,7 @@ cdef extern from "engine/quicengine.h":
     uint64_t qe_conn_streams_left(const qe_conn *c, int uni)
     void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n)
     void qe_conn_consume(qe_conn *c, uint64_t n)
+    uint64_t qe_conn_held(const qe_conn *c)
     size_t qe_conn_max_datagram_size(const qe_conn *c)
     int qe_conn_send_datagram(qe_conn *c, qe_group *group, const uint8_t *prefix, size_t prefix_len,
                               const uint8_t *data, size_t n, int priority, qe_tstamp deadline)
@@ -348,6 +353,7 @@ cdef extern from "engine/quicengine.h":
     int64_t qe_stream_id(const qe_stream *s)
     int qe_stream_write(qe_stream *s, const uint8_t *data, size_t n, void *owner, int fin)
     size_t qe_stream_queued(const qe_stream *s)
+    int qe_stream_is_crowded(const qe_stream *s)
     size_t qe_stream_unacked(const qe_stream *s)
     int qe_stream_reset(qe_stream *s, uint64_t code)
     int qe_stream_stop_sending(qe_stream *s, uint64_t code)

@@ -51,7 +51,10 @@ cdef class SessionPort:
         if (self._counted_local >= self._max_streams
                 or connection._local_streams >= connection._max_local_streams):
             return None
-        quic = self._h3.open_stream(unidirectional)
+        try:
+            quic = self._h3.open_stream(unidirectional)
+        except _exc.ConnectionError as error:
+            raise self._failure(error, "no stream can be opened") from None
         if quic is not None:
             connection._local_streams += 1
             self._counted_local += 1

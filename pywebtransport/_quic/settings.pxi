@@ -58,6 +58,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.initial_max_data = _u64(name, value)
     elif name == "initial_max_stream_data":
         s.initial_max_stream_data = _u64(name, value)
+    elif name == "max_unread_data":
+        s.max_unread_data = _u64(name, value)
     elif name == "max_data_window":
         s.max_data_window = _u64(name, value)
     elif name == "max_stream_window":
@@ -74,6 +76,8 @@ cdef int _set_setting(qe_settings *s, str name, object value) except -1:
         s.dgram_queue_bytes = _u32(name, value)
     elif name == "stream_write_low":
         s.stream_write_low = _u32(name, value)
+    elif name == "max_queued_data":
+        s.max_queued_data = _u64(name, value)
     # The path.
     elif name == "max_tx_udp_payload_size":
         s.max_tx_udp_payload_size = _u32(name, value)

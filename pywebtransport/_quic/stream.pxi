@@ -193,6 +193,10 @@ cdef class QuicStream:
         return qe_stream_queued(self._c) if self._c != NULL else 0
 
     @property
+    def is_crowded(self):
+        return self._c != NULL and qe_stream_is_crowded(self._c) != 0
+
+    @property
     def unacked(self):
         return qe_stream_unacked(self._c) if self._c != NULL else 0
 
@@ -236,8 +240,8 @@ cdef class QuicStream:
             self._bytes_written += <uint64_t>view.len
             if fin:
                 self._flags |= F_FIN_WRITTEN
-            queued = <Py_ssize_t>qe_stream_queued(self._c)
-            self._conn._endpoint._want_flush()
+            self._written(view.len)
+            queued = <Py_ssize_t>qe_stream_queued(self._c) if self._c != NULL else 0
         finally:
             PyBuffer_Release(&view)
         return queued
@@ -264,8 +268,18 @@ cdef class QuicStream:
         self._bytes_written += <uint64_t>n
         if fin:
             self._flags |= F_FIN_WRITTEN
-        self._conn._endpoint._want_flush()
-        return <Py_ssize_t>qe_stream_queued(self._c)
+        self._written(n)
+        return <Py_ssize_t>qe_stream_queued(self._c) if self._c != NULL else 0
+
+    cdef int _written(self, Py_ssize_t n) except -1:
+        """Bytes were queued. The connection may be over afterwards."""
+        cdef QuicEndpoint endpoint = self._conn._endpoint
+        endpoint._want_flush()
+        if n < PIN_THRESHOLD:
+            endpoint._early_queued += <size_t>n
+            if endpoint._early_queued >= endpoint._early_at:
+                endpoint._early_flush()
+        return 0
 
     def set_write_waiter(self, waiter):
         self._write_waiter = waiter
@@ -411,7 +425,7 @@ cdef class QuicStream:
             endpoint = self._conn._endpoint
             if self._conn._ready is None:
                 self._conn._ready = [self]
-                endpoint._ready.append(self._conn)
+                endpoint._ready.push(self._conn)
             else:
                 self._conn._ready.append(self)
             self._flags |= F_IN_READY

@@ -20,7 +20,7 @@ cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic,
     cdef StreamPort self = <StreamPort>(<PyTypeObject *>StreamPort).tp_new(
         <PyTypeObject *>cls, <PyObject *>(), NULL)
     Py_DECREF(self)  # the cast took another reference
-    self._session = session
+    self._port = session
     self._quic = quic
     self._receive_done = not is_readable
     self._arrival = arrival
@@ -33,10 +33,32 @@ cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic,
 
 
 cdef class StreamPort:
+    @property
+    def _session(self):
+        return self._get_session()
+
+    @_session.setter
+    def _session(self, SessionPort session not None):
+        self._port = session
+
+    def _loosen(self):
+        """The session has ended and keeps this stream: do not keep the session from now on."""
+        if self._port is not None:
+            self._weak_port = _ref(self._port)
+            self._port = None
+
+    cdef SessionPort _get_session(self):
+        if self._port is not None:
+            return self._port
+        session = None if self._weak_port is None else self._weak_port()
+        if session is None:
+            raise ReferenceError("the session of this stream is gone")
+        return session
+
     def __del__(self):
         """The last reference is gone: the session ends the stream, unless it has ended."""
         cdef QuicStream quic = self._quic
-        cdef SessionPort session = self._session
+        cdef SessionPort session = self._port  # None: it has ended, see _loosen()
         if (self._done or self._error is not None or session is None
                 or session._close_info is not None):
             return
@@ -59,7 +81,7 @@ cdef class StreamPort:
         return verb
 
     cpdef EagerFuture _begin_wait(self):
-        cdef SessionPort session = self._session
+        cdef SessionPort session = self._get_session()
         cdef EagerFuture waiter
         if (self._receive_done or self._error is not None or self._read_waiter is not None
                 or session._close_info is not None):
@@ -111,13 +133,15 @@ cdef class StreamPort:
     cpdef object _check_done(self):
         """Detach from the session once both the engine and the application are done."""
         cdef QuicStream quic = self._quic
+        cdef SessionPort session
         if (self._done or quic._c != NULL
                 or self._arrival):  # not accepted yet: the peer gets no credit for another one
             return
+        session = self._get_session()
         if not (self._receive_done or quic._flags & F_RESET_RECEIVED
-                or self._session._close_info is not None):
+                or session._close_info is not None):
             return
-        if self._session._close_info is not None:
+        if session._close_info is not None:
             self._ending()  # only now is it known whether the session ended first
         self._done = True
         # Without these, the stream and its engine object would keep each other alive until
@@ -125,7 +149,7 @@ cdef class StreamPort:
         quic.tag = quic.on_closed = None
         if self._closed_at is None:
             self._closed_at = _unix_time()
-        self._session._remove_stream(self)
+        session._remove_stream(self)
         if self._emitter is not None:
             self._tell_closed()
 
@@ -211,7 +235,8 @@ cdef class WriteVerb(Verb):
             raise stream._write_failed(error) from None
         stream.bytes_sent += <uint64_t>PyBytes_GET_SIZE(self._data)
         stream._writes += 1
-        if self._wait_flush and (queued > stream._session.write_high_water or stream._writers):
+        if self._wait_flush and (stream._writers or (
+                queued > stream._get_session().write_low_water and stream._is_full(queued))):
             return self._continue(stream._drain())
         return self._finish(None)
 

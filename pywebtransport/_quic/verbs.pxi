@@ -40,13 +40,13 @@ cdef class Verb:
         cdef object result
         if self._stage == V_FINISHED:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if self._slow is None:
-            result = self._advance()
-            if self._slow is None:
-                if self._stage == V_FINISHED:
-                    raise StopIteration(result)
-                return result
         try:
+            if self._slow is None:
+                result = self._advance()
+                if self._slow is None:
+                    if self._stage == V_FINISHED:
+                        raise StopIteration(result)
+                    return result
             return next(self._slow)
         except BaseException:
             self._stage = V_FINISHED

@@ -9,6 +9,7 @@ from .._states import URL
 from ..config import ClientConfig, ClientFields
 from ..exceptions import invalid_config
 from ..utils._checks import check_instance
+from ..utils._tasks import named
 from ._connecting import Connecting, ConnectOverrides
 from .client import WebTransportClient
 
@@ -21,9 +22,8 @@ class _OneSession(Connecting):
     __slots__ = ("_client",)
 
     def __init__(self, client: WebTransportClient, url: URL, timeout: float | None) -> None:
-        super().__init__(
-            client.open_session(url, timeout, None, ConnectOverrides(own_endpoint=True))
-        )
+        overrides = ConnectOverrides(own_endpoint=True)
+        super().__init__(named("connect", client.open_session(url, timeout, None, overrides)))
         self._client = client
 
     async def __aexit__(
@@ -52,9 +52,9 @@ def connect(
         async with connect("https://example.org/chat") as session:
             await session.datagrams.send(b"hello")
 
-    The session has a connection and a socket of its own, which close with it: when the block is
-    left, after ``await session.close()``, or when the peer ends it. To open many sessions, or to
-    share connections, use ``WebTransportClient``; for one session that comes back,
+    The session has its own connection and socket, which close with it: when the block is left,
+    after ``await session.close()``, or when the peer ends it. To open many sessions, or to share
+    connections, use ``WebTransportClient``; for one session that reconnects,
     ``ReconnectingClient``.
 
     Args:

@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._loop import Failures
 from ..exceptions import TimeoutError
+from ..session import WebTransportSession
 from ..utils._attempts import combine_errors
+from ..utils._awaitable import AwaitableContext
 from ..utils._text import printable
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
-    from ..session import WebTransportSession
 
 __all__ = ["DIRECT", "ConnectOverrides", "Connecting", "Progress"]
 
 
-class Connecting(Coroutine[Any, Any, "WebTransportSession"]):
+class Connecting(AwaitableContext[WebTransportSession]):
     """``session = await client.connect(...)`` or ``async with client.connect(...) as session``."""
 
-    __slots__ = ("_coroutine", "_session")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, WebTransportSession]) -> None:
-        self._coroutine = coroutine
-        self._session: WebTransportSession | None = None
-
-    def __await__(self) -> Generator[Any, Any, WebTransportSession]:
-        return self._coroutine.__await__()
-
-    def send(self, value: Any, /) -> Any:
-        """Coroutine protocol: resume."""
-        return self._coroutine.send(value)
-
-    def throw(self, *args: Any) -> Any:
-        """Coroutine protocol: raise inside."""
-        return self._coroutine.throw(*args)
-
-    def close(self) -> None:
-        """Coroutine protocol: give up without running."""
-        self._coroutine.close()
-
-    async def __aenter__(self) -> WebTransportSession:
-        self._session = await self._coroutine
-        return self._session
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._session is not None:
-            await self._session.__aexit__(exc_type, exc, tb)
+    __slots__ = ()
 
 
 class Progress:

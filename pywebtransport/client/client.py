@@ -7,7 +7,7 @@ import builtins
 import itertools
 import logging
 import random
-from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
@@ -22,8 +22,10 @@ from ..config import ClientConfig
 from ..connection import WebTransportConnection
 from ..events import EventEmitter
 from ..exceptions import (
+    CertificateError,
     ClientArgumentError,
     ClientError,
+    HandshakeError,
     WebTransportError,
     WebTransportNotSupportedError,
     is_request_rejected,
@@ -35,9 +37,11 @@ from ..utils._home import HomeLoop
 from ..utils._hosts import host_and_port
 from ..utils._logs import apply_log_level, shared_log
 from ..utils._rounds import Round
+from ..utils._tasks import named
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
 from ._connecting import DIRECT, Connecting, ConnectOverrides, Progress
+from ._credentials import Credentials
 from ._stats import ClientStats
 from .reconnecting import ReconnectingClient
 
@@ -46,9 +50,6 @@ if TYPE_CHECKING:
     from ..h3._options import H3Options
 
 __all__ = ["ClientStats", "WebTransportClient"]
-
-# Servers whose resumption tickets are remembered.
-_MAX_CREDENTIALS = 256
 
 _Origin = tuple[str, int]
 
@@ -92,7 +93,7 @@ class WebTransportClient(EventEmitter):
         # A lock lives as long as somebody holds it or waits for it.
         self._connecting: WeakValueDictionary[_Origin, asyncio.Lock] = WeakValueDictionary()
         self._opening: set[WebTransportConnection] = set()
-        self._credentials: OrderedDict[_Origin, tuple[bytes | None, bytes | None]] = OrderedDict()
+        self._credentials = Credentials()
         self._closed = False
 
     @classmethod
@@ -172,7 +173,8 @@ class WebTransportClient(EventEmitter):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self.open_session(url, timeout, headers))
+        opening = self.open_session(url, timeout, headers)
+        return Connecting(named("WebTransportClient.connect", opening))
 
     def set_default_headers(self, headers: HeadersToSend) -> None:
         """Set request fields for every later ``connect``; its own ``headers`` override them.
@@ -209,7 +211,7 @@ class WebTransportClient(EventEmitter):
         Args:
             deadline: By the clock of the running event loop.
 
-        Cancellation: as of ``close``.
+        Cancellation: as for ``close``.
         """
         if self._closed:
             return
@@ -494,34 +496,49 @@ class WebTransportClient(EventEmitter):
             "handshake", "no QUIC handshake; check host and port, and that UDP is not blocked"
         )
         origin = (host, port)
-        ticket, token = self._credentials.get(origin, (None, None))
         connection = WebTransportConnection(config=config)
         connection.on_closed = self._forget
-        connection.on_credentials = self._remember
+        connection.on_credentials = partial(self._credentials.add, origin)
         self._opening.add(connection)
         try:
             if overrides.dial is not None:
                 await overrides.dial(connection, host, port, progress)
             else:
-                await connection.establish(
-                    host,
-                    port,
-                    endpoint=None if overrides.own_endpoint else self._get_endpoint(),
-                    tls=self._tls,
-                    options=self._options,
-                    ticket=ticket,
-                    token=token,
-                    failures=progress.failures,
-                )
+                await self._establish(connection, origin, progress, overrides)
         finally:
             self._opening.discard(connection)
         self._stats.addresses_failed += len(progress.failures)
-        # A token is for one connection attempt only (RFC 9000 section 8.1.3).
-        self._credentials.pop(origin, None)
         if not connection.is_closed:
             self._connections[connection] = origin
-            self._remember(connection)
         return connection
+
+    async def _establish(
+        self,
+        connection: WebTransportConnection,
+        origin: _Origin,
+        progress: Progress,
+        overrides: ConnectOverrides,
+    ) -> None:
+        """Connect, with what earlier connections have brought."""
+        offer = self._credentials.take(origin)
+        resumed = True
+        try:
+            await connection.establish(
+                *origin,
+                endpoint=None if overrides.own_endpoint else self._get_endpoint(),
+                tls=self._tls,
+                options=self._options,
+                ticket=offer.ticket,
+                token=offer.token,
+                failures=progress.failures,
+            )
+            resumed = connection.is_resumed
+        except (CertificateError, HandshakeError):
+            resumed = False
+            raise
+        finally:
+            if not resumed:
+                self._credentials.refused(origin, offer)
 
     def _get_endpoint(self) -> Endpoint:
         if self._endpoint is None:
@@ -555,17 +572,6 @@ class WebTransportClient(EventEmitter):
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.close()
-
-    def _remember(self, connection: WebTransportConnection) -> None:
-        origin = self._connections.get(connection)
-        if origin is None or (
-            connection.session_ticket is None and connection.address_token is None
-        ):
-            return
-        self._credentials[origin] = (connection.session_ticket, connection.address_token)
-        self._credentials.move_to_end(origin)
-        while len(self._credentials) > _MAX_CREDENTIALS:
-            self._credentials.popitem(last=False)
 
 
 ReconnectingClient.client_type = WebTransportClient

@@ -40,9 +40,13 @@ class ClientPool(AsyncContext):
             ConfigurationError: No configuration, or one with a field out of range.
         """
         if not isinstance(configs, Sequence) or isinstance(configs, str | bytes):
-            raise invalid_config(key="configs", value=configs, reason="expected a list")
+            raise invalid_config(
+                key="configs", value=configs, reason="expected a list of ClientConfig"
+            )
         if not configs:
-            raise invalid_config(key="configs", value=configs, reason="expected at least one")
+            raise invalid_config(
+                key="configs", value=configs, reason="expected at least one ClientConfig"
+            )
         self._clients = tuple(WebTransportClient(config=config) for config in configs)
         self._next = 0
         self._closed = False

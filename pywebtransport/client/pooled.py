@@ -145,7 +145,7 @@ class PooledClient(AsyncCloseable):
             ConfigurationError: The pool belongs to another event loop.
             WebTransportError: As ``WebTransportClient.connect`` for a new session.
 
-        Cancellation: safe; nothing stays open and no place in the pool is lost.
+        Cancellation: safe; nothing stays open and no slot in the pool is lost.
         """
         parts = parse_webtransport_url(url)
         self._client.home_loop.enter()

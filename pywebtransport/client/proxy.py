@@ -25,7 +25,9 @@ from ..exceptions import (
 from ..h3._errors import H3StreamError
 from ..h3._fields import check_fields
 from ..h3._tunnel import H3Tunnel
+from ..utils._checks import check_instance
 from ..utils._closing import AsyncCloseable
+from ..utils._tasks import named
 from ..utils._text import printable
 from ._connecting import Connecting, ConnectOverrides, Progress
 from ._proxy_template import ProxyTemplate
@@ -79,6 +81,9 @@ class WebTransportProxy(AsyncCloseable):
         Raises:
             ConfigurationError: The URL or a field of a configuration cannot be used.
         """
+        for key, given in (("config", config), ("target_config", target_config)):
+            if given is not None:
+                check_instance(key, given, ClientConfig)
         self._template = ProxyTemplate.parse(proxy_url)
         self._url = proxy_url
         self._shown = printable(proxy_url)
@@ -180,7 +185,8 @@ class WebTransportProxy(AsyncCloseable):
 
         Cancellation: safe, nothing stays open.
         """
-        return Connecting(self._open(target_url, proxy_headers, timeout, headers))
+        opening = self._open(target_url, proxy_headers, timeout, headers)
+        return Connecting(named("WebTransportProxy.connect", opening))
 
     async def connect_through_proxy(
         self,

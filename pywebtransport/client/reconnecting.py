@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from .._states import URL, EventType, SessionState
+from ..config import ClientConfig
 from ..events import EventEmitter
 from ..exceptions import (
     ClientError,
@@ -22,7 +23,7 @@ from ..exceptions import (
     invalid_config,
     is_fatal_error,
 )
-from ..utils._checks import check_callable, check_timeout
+from ..utils._checks import check_callable, check_instance, check_timeout
 from ..utils._failures import describe_error, log_application_error
 from ..utils._stuck import end_tasks, run_within
 from ..utils._tasks import is_being_cancelled
@@ -31,7 +32,6 @@ from ..utils._urls import parse_webtransport_url
 from ..utils._waiters import Waiters
 
 if TYPE_CHECKING:
-    from ..config import ClientConfig
     from ..session import WebTransportSession
     from ..utils._home import HomeLoop
 
@@ -119,6 +119,7 @@ class ReconnectingClient(EventEmitter):
             ConfigurationError: The URL is malformed, a field is out of range, or
                 ``on_session`` cannot be called.
         """
+        check_instance("config", config, ClientConfig)
         if on_session is not None:
             check_callable("on_session", on_session)
         super().__init__()
@@ -200,7 +201,7 @@ class ReconnectingClient(EventEmitter):
         """
         loop = self._client.home_loop.enter()
         if isinstance(wait_timeout, int | float):
-            wait_timeout = max(wait_timeout, 0.0)  # what is left of somebody's own time
+            wait_timeout = max(wait_timeout, 0.0)  # the rest of the caller's timeout
         limit = check_timeout("wait_timeout", wait_timeout)
         deadline = None if limit is None else loop.time() + limit
         while True:

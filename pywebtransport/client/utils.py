@@ -58,6 +58,8 @@ async def benchmark_client_performance(
     check_count("num_requests", num_requests)
     check_count("concurrent_requests", concurrent_requests)
     workers = min(num_requests, concurrent_requests)
+    if config is not None:
+        check_instance("config", config, ClientConfig)
     config = ClientConfig() if config is None else config
     config = config.update(max_connections=max(config.max_connections, workers))
     times: list[float] = []

@@ -11,6 +11,7 @@ from ..constants import (
     CONGESTION_CONTROL_ALGORITHMS,
     DEFAULT_ALPN_PROTOCOLS,
     DEFAULT_BUFFER_SIZE,
+    DEFAULT_BUSY_POLL_US,
     DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_CONGESTION_CONTROL_ALGORITHM,
     DEFAULT_CONNECTION_CLEANUP_INTERVAL,
@@ -76,13 +77,15 @@ __all__ = ["BaseConfig"]
 _FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 LARGEST_BUFFER = 1 << 40
-"""Bytes; a bound that only catches mistakes."""
+"""Bytes; a limit that only catches mistakes."""
 LONGEST_TIME = 1e9
-"""Seconds; a bound that only catches mistakes."""
+"""Seconds; a limit that only catches mistakes."""
 SHORTEST_TIMER = 0.001
 """Seconds; the resolution of the timers of QUIC, in which 0 would switch them off."""
+LONGEST_BUSY_POLL = 10_000
+"""Microseconds; longer polls would take a processor for themselves."""
 LARGEST_COUNT = 1 << 16
-"""Things that wait; a bound that only catches mistakes."""
+"""Waiting items; a limit that only catches mistakes."""
 
 
 def seconds(*, low: float = 0.0, above: bool = True, optional: bool = False) -> Number:
@@ -98,13 +101,14 @@ def timer() -> Number:
 def amount(
     unit: str, low: int = 1, high: int = LARGEST_BUFFER, *, optional: bool = False
 ) -> Number:
-    """The rule of a whole number of something."""
+    """The rule of an integer with a unit."""
     return Number(low, high, unit, integer=True, optional=optional)
 
 
 COMMON_RULES: Mapping[str, Rule] = {
     "alpn_protocols": Texts("protocol name", 255, empty=False),
     "application_protocols": Texts("protocol name", 512),
+    "busy_poll_us": amount("microseconds", 0, LONGEST_BUSY_POLL),
     "ca_certs": Path(),
     "close_timeout": seconds(),
     "congestion_control_algorithm": Choice(CONGESTION_CONTROL_ALGORITHMS),
@@ -180,6 +184,11 @@ class BaseConfig:
     offers (``WT-Available-Protocols``) and what a server picks from. Empty:
     no negotiation."""
 
+    busy_poll_us: int = DEFAULT_BUSY_POLL_US
+    """Microseconds for which the event loop goes on looking for packets, without sleeping, after
+    it received or sent some. This shortens round trips and costs processor time, see the page about
+    busy polling. 0: off. 60 is a good value on a local network."""
+
     ca_certs: str | None = None
     """PEM file of the certificate authorities to trust. None: those of the
     system, for a client."""
@@ -249,8 +258,9 @@ class BaseConfig:
 
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     """Bytes that the peer may send on all streams of one session together before the application
-    reads them. The window of the connection has the same initial size, or that of two full streams
-    if that is more. 0 means the default."""
+    reads them. A connection may hold as many unread bytes, or two full streams if that is more. It
+    begins with credit for ``flow_control_window_size`` and 64 KiB more, and gets more while bytes
+    arrive. 0 means the default."""
 
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams that the peer may have open at a time in one session, at most
@@ -307,8 +317,10 @@ class BaseConfig:
     max_memory: int | None = None
     """Bytes that all connections of the process together may hold on behalf of their
     peers: what counts for ``max_connection_memory``, and what was received on streams and
-    is not read yet. All clients and servers of a process share this limit, which is set when you
-    create one of them. None, the default, leaves it as it is, initially 1 GiB."""
+    is not read yet. Connections get less credit when little is left. Above the limit, those that
+    hold the most are closed with H3_EXCESSIVE_LOAD. All clients and servers of a process share this
+    limit, which is set when you create one of them. None, the default, leaves it as it is,
+    initially 1 GiB."""
 
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
     """Early arrivals kept for one session that is not established yet: up to this many streams, and
@@ -330,10 +342,12 @@ class BaseConfig:
 
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     """Early arrivals (streams and datagrams) kept for all sessions of one
-    connection together; further ones are refused or dropped likewise."""
+    connection together; further ones are refused or dropped too."""
 
     max_write_buffer_size: int = DEFAULT_MAX_WRITE_BUFFER_SIZE
-    """Bytes written to one stream that may wait for the network; above this, ``write`` waits."""
+    """Bytes written to one stream that may wait for the network; above this, ``write`` waits. All
+    streams of a connection share 16 MiB, or twice this value if that is more; then it waits
+    earlier."""
 
     network: PacketNetwork | None = field(default=None, repr=False)
     """A ``pywebtransport.testing.Network`` that carries the packets, for tests. None:
@@ -380,7 +394,7 @@ class BaseConfig:
     _rules: ClassVar[Mapping[str, Rule]] = COMMON_RULES
 
     def __new__(cls, **values: Any) -> Self:
-        # Runs before the generated __init__, whose complaint would be a bare TypeError.
+        # Runs before the generated __init__, which would raise a plain TypeError.
         cls._check_names(values)
         return super().__new__(cls)
 
@@ -525,7 +539,7 @@ def _not_fields(key: str, value: Any) -> ConfigurationError:
     return invalid_config(
         key=key,
         value=value,
-        reason=f"{type(value).__name__} is not a dictionary of field names and values",
+        reason=f"expected a dictionary of field names and values, not a {type(value).__name__}",
     )
 
 

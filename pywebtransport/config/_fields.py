@@ -105,10 +105,10 @@ class Number(_Rule):
 
     @property
     def expected(self) -> str:  # type: ignore[override]
-        kind = "a whole number" if self.integer else "a number"
+        kind = "an integer" if self.integer else "a number"
         first = "greater than" if self.above else "from"
         join = "and at most" if self.above else "to"
-        text = f"{kind} of {self.unit} {first} {_digits(self.low)} {join} {_digits(self.high)}"
+        text = f"{kind} {first} {_digits(self.low)} {join} {_digits(self.high)} ({self.unit})"
         if self.zero is not None:
             text += f", or 0 for the default ({_digits(self.zero)})"
         if self.auto:

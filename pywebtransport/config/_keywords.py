@@ -17,7 +17,7 @@ __all__ = ["CertificateHash", "ClientFields", "CommonFields", "Middleware", "Ser
 
 StrPath: TypeAlias = str | PathLike[str]
 CertificateHash: TypeAlias = str | bytes | Mapping[str, str | bytes]
-# The shape of ``types.MiddlewareProtocol``; what a session is, this layer does not know.
+# As ``types.MiddlewareProtocol``, but this layer does not know the type of sessions.
 Middleware: TypeAlias = Callable[..., Coroutine[Any, Any, bool]]
 
 
@@ -26,6 +26,7 @@ class CommonFields(TypedDict, total=False):
 
     alpn_protocols: Sequence[str]
     application_protocols: Sequence[str]
+    busy_poll_us: int
     ca_certs: StrPath | None
     close_timeout: float
     congestion_control_algorithm: str

@@ -1,4 +1,4 @@
-"""Behind compatibility names: what ``ClientMonitor`` and ``ServerMonitor`` share."""
+"""Used by compatibility names: the common part of ``ClientMonitor`` and ``ServerMonitor``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_LOOP_DELAY = 1.0
 
 
 class Measured(Protocol):
-    """What is measured: a client or a server."""
+    """The client or server that is measured."""
 
     def begin_round(self) -> Round: ...
     def measure(self) -> dict[str, Any]: ...
@@ -26,9 +26,9 @@ class Measured(Protocol):
 
 
 class EndpointMonitor(AsyncContext, ABC):
-    """Samples the figures of a client or server at an interval, as long as it is entered.
+    """Samples the statistics of a client or server at an interval, until you leave the block.
 
-    Subclasses name the counters they want and say what is wrong with a sample.
+    Subclasses select counters and find problems in a sample.
     """
 
     def __init__(self, watched: Measured, *, interval: float, logger: logging.Logger) -> None:
@@ -43,7 +43,7 @@ class EndpointMonitor(AsyncContext, ABC):
 
     @property
     def is_monitoring(self) -> bool:
-        """Samples are being taken."""
+        """Whether samples are being taken."""
         return self._sampler.is_running
 
     def take_sample(self) -> dict[str, Any]:
@@ -59,11 +59,11 @@ class EndpointMonitor(AsyncContext, ABC):
 
     @abstractmethod
     def _counters(self, stats: dict[str, Any]) -> dict[str, int]:
-        """The counters wanted, besides those of traffic."""
+        """The counters to sample, in addition to those of traffic."""
 
     @abstractmethod
     def _judge(self, sample: Sample, grown: dict[str, int]) -> Findings:
-        """What is wrong; ``grown`` is by how much the counters grew since the last sample."""
+        """Find problems; ``grown``: by how much the counters grew since the last sample."""
 
     def _take(self) -> Sample:
         stats = self._watched.measure()

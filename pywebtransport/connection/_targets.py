@@ -71,7 +71,7 @@ def check_target(host: Any, port: Any) -> None:
     """Check where to connect.
 
     Raises:
-        ConfigurationError: The host is no name or address, or the port is out of range.
+        ConfigurationError: The host is not a name or an address, or the port is out of range.
     """
     ascii_host(host)
     validate_port(port)
@@ -81,10 +81,10 @@ def check_targets(targets: Any) -> list[tuple[str, int]]:
     """Check several of them: pairs of host and port.
 
     Raises:
-        ConfigurationError: It is no list of such pairs.
+        ConfigurationError: It is not a list of such pairs.
     """
     if not isinstance(targets, list | tuple):
-        raise invalid_config(key="targets", value=targets, reason="expected (host, port) pairs")
+        raise invalid_config(key="targets", value=targets, reason="expected a list of (host, port)")
     pairs = []
     for target in targets:
         if not isinstance(target, list | tuple) or len(target) != 2:

@@ -38,7 +38,7 @@ _MAX_CHECKS = 10
 
 
 class _Target:
-    """One server and what is known about it."""
+    """One server and its state."""
 
     __slots__ = (
         "active",
@@ -107,12 +107,16 @@ class ConnectionLoadBalancer(AsyncContext):
         health_check_timeout = check_seconds("health_check_timeout", health_check_timeout)
         targets = check_targets(targets)
         if not targets:
-            raise invalid_config(key="targets", value=targets, reason="expected at least one")
+            raise invalid_config(
+                key="targets", value=targets, reason="expected at least one (host, port)"
+            )
         self._targets: dict[tuple[str, int], _Target] = {}
         for host, port in targets:
             if (host, port) in self._targets:
                 raise invalid_config(
-                    key="targets", value=host_and_port(host, port), reason="it is named twice"
+                    key="targets",
+                    value=host_and_port(host, port),
+                    reason="expected different servers; it is named twice",
                 )
             self._targets[host, port] = _Target(len(self._targets), host, port)
         self._interval = health_check_interval
@@ -284,14 +288,14 @@ class ConnectionLoadBalancer(AsyncContext):
     async def close_all_connections(self) -> None:
         """Close every connection that the balancer returned; you can get new ones.
 
-        Cancellation: they are closed all the same, without the wait.
+        Cancellation: they are closed anyway, without the wait.
         """
         await close_all(self._active)
 
     async def shutdown(self) -> None:
         """Close every connection and end the health checks. Idempotent.
 
-        Cancellation: everything is released all the same, without the wait.
+        Cancellation: everything is released anyway, without the wait.
         """
         if self._home.is_gone:
             self._closed = True
@@ -339,7 +343,7 @@ class ConnectionLoadBalancer(AsyncContext):
             targets = [target for target in targets if target.weight]
             if not targets:
                 raise invalid_config(
-                    key="weight", value=0, reason="at least one server needs more than 0"
+                    key="weight", value=0, reason="expected more than 0 for at least one server"
                 )
         available = [target for target in targets if target.failure is None]
         failed = [target for target in targets if target.failure is not None]

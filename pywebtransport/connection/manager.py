@@ -18,6 +18,7 @@ from ..utils import _clock as clock
 from ..utils._checks import check_count, check_instance, check_seconds, check_text
 from ..utils._closing import AsyncContext, close_all
 from ..utils._registry import Registry
+from ..utils._turns import Turns, for_each
 
 __all__ = ["ConnectionManager"]
 
@@ -141,7 +142,7 @@ class ConnectionManager(AsyncContext):
     async def close_all_connections(self) -> None:
         """Close every connection and wait for it.
 
-        Cancellation: they are closed all the same, without the wait.
+        Cancellation: they are closed anyway, without the wait.
         """
         await close_all(self._registry.items.values())
 
@@ -165,19 +166,30 @@ class ConnectionManager(AsyncContext):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._close_idle)
 
     def _close_idle(self) -> None:
-        """Close what is idle, and come back when the next one can be."""
+        """Close idle connections, and set the timer for the next one."""
         self._timer = None
         now = clock.monotonic()
         earliest = self._idle_timeout
+        idle = []
         for connection in list(self._registry.items.values()):
-            left = self._idle_timeout
-            # One with a session is looked at again after a whole timeout: if the session
-            # ends before that, this is soon enough.
-            if not connection.sessions and not connection.has_pending_requests:
-                left = min(left, connection.active_at + self._idle_timeout - now)
+            left = self._time_left(connection, now)
             if left <= 0:
-                connection.close_nowait(reason="idle")
+                idle.append(connection)
             else:
                 earliest = min(earliest, left)
+        for_each(Turns.of(), idle, self._close_if_idle)
         if self._registry.items:
             self._arm(earliest)
+
+    def _time_left(self, connection: WebTransportConnection, now: float) -> float:
+        """Seconds until it is idle; the whole timeout for one that is in use."""
+        # One with a session is looked at again after a whole timeout: if the session ends before
+        # that, this is soon enough.
+        if connection.sessions or connection.has_pending_requests:
+            return self._idle_timeout
+        return min(self._idle_timeout, connection.active_at + self._idle_timeout - now)
+
+    def _close_if_idle(self, connection: WebTransportConnection) -> None:
+        # With many, this is in a later turn, and it may have been used since.
+        if self._time_left(connection, clock.monotonic()) <= 0:
+            connection.close_nowait(reason="idle")

@@ -28,11 +28,10 @@ _Key = tuple[str, int, Hashable]
 class ConnectionPool(AsyncContext):
     """Keeps client connections open between uses.
 
-    A connection belongs to one user at a time: ``get_connection`` takes it,
-    ``return_connection`` gives it back. It is used again only for the same host and
-    port and an equal configuration, because credentials, certificates and limits are
-    part of it. A connection that closes leaves the pool at once, in use or not; one that
-    is not wanted for ``max_idle_time`` is closed.
+    A connection has one user at a time: ``get_connection`` takes it, ``return_connection`` returns
+    it. It is used again only for the same host and port and an equal configuration, because
+    credentials, certificates and limits are part of it. A connection that closes leaves the pool at
+    once, in use or not; one that is not wanted for ``max_idle_time`` is closed.
 
     The pool owns its connections: closing it closes those in use as well. Use as
     ``async with ConnectionPool() as pool:``.
@@ -45,7 +44,7 @@ class ConnectionPool(AsyncContext):
         max_idle_time: float = 300.0,
         cleanup_interval: float = 60.0,
     ) -> None:
-        """An empty pool.
+        """Create an empty pool.
 
         Args:
             max_size: Connections per host, port and configuration, idle or in use.
@@ -80,9 +79,9 @@ class ConnectionPool(AsyncContext):
     ) -> WebTransportConnection:
         """Take a connection, and request a session on ``path`` over it.
 
-        It is one that was returned, if there is one and it is still connected, and
-        otherwise a new one. While ``max_size`` are in use, callers wait in the order in
-        which they came, each at most ``config.connect_timeout`` seconds.
+        You get a returned connection, if there is one that is still connected, and otherwise a new
+        one. While ``max_size`` connections are in use, callers wait in order, each at most
+        ``config.connect_timeout`` seconds.
 
         As with ``WebTransportConnection.create_client``, the session has no object yet::
 
@@ -105,7 +104,7 @@ class ConnectionPool(AsyncContext):
             TimeoutError: None became free, or the server did not answer in time.
             UnreachableError, CertificateError, HandshakeError: As when connecting.
 
-        Cancellation: safe; nothing stays open and no place in the pool is lost.
+        Cancellation: safe; nothing stays open and no slot in the pool is lost.
         """
         check_instance("config", config, ClientConfig)
         host = ascii_host(host)
@@ -122,12 +121,12 @@ class ConnectionPool(AsyncContext):
         )
 
     async def return_connection(self, connection: WebTransportConnection) -> None:
-        """Give a connection back that ``get_connection`` gave.
+        """Return a connection from ``get_connection``.
 
-        Sessions that are still open on it are closed with code 0, as
-        ``session.close()`` does. A connection that is closed or that the server wants to
-        end is not kept. One that does not come from this pool is closed, since nobody
-        else is going to; one that was returned already is left alone.
+        Sessions that are still open on it are closed with code 0, as ``session.close()`` does. A
+        connection that is closed or that the server wants to end is not kept. A connection that
+        does not come from this pool is closed, because nothing else would close it. Returning a
+        connection twice has no effect.
 
         Cancellation: safe; the connection is then closed instead of kept.
         """
@@ -153,9 +152,9 @@ class ConnectionPool(AsyncContext):
     async def close_all(self) -> None:
         """Close every connection, in use or not, and the pool with them. Idempotent.
 
-        Whoever waits for a connection gets ``ClientError``.
+        Callers that wait for a connection get ``ClientError``.
 
-        Cancellation: everything is closed all the same, without the wait.
+        Cancellation: everything is closed anyway, without the wait.
         """
         if self._home.is_gone:
             self._lender.closed = True
@@ -191,7 +190,7 @@ class ConnectionPool(AsyncContext):
     async def _open(
         self, config: ClientConfig, host: str, port: int, path: str
     ) -> WebTransportConnection:
-        # A copy: whoever changes the original later must not change what is shared.
+        # A copy, so that later changes of the original do not affect shared connections.
         connection = WebTransportConnection(config=config.copy())
         connection.keep_open = True
         self._opening.add(connection)

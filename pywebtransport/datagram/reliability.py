@@ -19,7 +19,6 @@ from ..exceptions import (
 from ..utils import _clock as clock
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._gates import ONLY, Gates, TooLate
-from ..utils._turns import Turns
 from ..utils._waiters import Waiters
 from ._reliable_frames import (
     INITIAL_LIMIT,
@@ -199,9 +198,9 @@ class DatagramReliabilityLayer:
 
         Raises:
             TimeoutError: Nothing came in time.
-            DatagramError: The layer is closed or has given up; what had arrived
-                was returned before.
-            SessionClosedError: The session is over; likewise.
+            DatagramError: The layer is closed or has given up. Datagrams that had arrived are
+                returned first.
+            SessionClosedError: The session is over. Datagrams that had arrived are returned first.
 
         Cancellation: safe, no datagram is lost.
         """
@@ -328,7 +327,7 @@ class DatagramReliabilityLayer:
 
     async def _read(self) -> None:
         """Frames from the transport, as long as there are any."""
-        turns = Turns.of()
+        turns = self._transport.session.turns
         try:
             while self._over is None:
                 # What is here already is taken without a wait, and may be much.
@@ -362,7 +361,7 @@ class DatagramReliabilityLayer:
                 self._bad_frames += 1
 
     def _pump(self) -> None:
-        """Send what is due; when the transport has no room, go on once it has."""
+        """Send what is due; if the transport has no room, continue once it has."""
         if self._over is not None or self._resumer is not None:
             return
         try:
@@ -416,7 +415,7 @@ class DatagramReliabilityLayer:
         )
 
     def _fail(self, error: WebTransportError) -> None:
-        """The transport refused to go on."""
+        """The transport refused to continue."""
         closed_error = self._transport.closed_error
         text = str(error)
         if isinstance(error, SessionClosedError):

@@ -392,7 +392,7 @@ class EventBus(AsyncCloseable):
     async def _work(
         self, subscription: _Subscription, event: Event, result: Awaitable[None] | None
     ) -> None:
-        """Await the handler, then give it what came meanwhile."""
+        """Await the handler, then pass it the events that arrived meanwhile."""
         turns = Turns.of()
         try:
             while True:

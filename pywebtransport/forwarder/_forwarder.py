@@ -108,7 +108,7 @@ class WebTransportForwarder(AsyncCloseable):
 
     @property
     def is_closed(self) -> bool:
-        """``close`` was called."""
+        """Whether ``close`` was called."""
         return self._client.is_closed
 
     @property
@@ -231,7 +231,7 @@ class WebTransportForwarder(AsyncCloseable):
                     await late.close()
 
     def _upstream_failed(self, message: str, url: URL, error: BaseException) -> None:
-        """Any client can cause this as often as it likes."""
+        """Log a failure; limited, because any client can cause it repeatedly."""
         self._log.tell("upstream", logging.WARNING, message, printable(url), describe_error(error))
 
     def _url(self, path: str) -> URL:
@@ -257,6 +257,6 @@ class WebTransportForwarder(AsyncCloseable):
 
 
 def _without(headers: Mapping[str, str], names: Collection[str]) -> HeaderMap:
-    """Every line of every other field."""
+    """Return all lines of all other fields."""
     lines = headers.lines if isinstance(headers, HeaderMap) else headers.items()
     return HeaderMap((name, value) for name, value in lines if name not in names)

@@ -1,4 +1,4 @@
-"""Header fields in which only a proxy may name its client."""
+"""Header fields that name a client, and that only a proxy may set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..utils._hosts import without_zone
 
 __all__ = ["forwarded_fields", "says_who"]
 
-# Beside "x-forwarded" and all that begins with it: what proxies and hosters use for the same.
+# Fields of proxies and hosting providers, in addition to "x-forwarded" and all that begins with it.
 _NAMES = frozenset(
     {
         "cf-connecting-ip",
@@ -37,11 +37,11 @@ def says_who(name: str) -> bool:
 
 
 def forwarded_fields(host: str | None, authority: str) -> dict[str, str]:
-    """The fields that the upstream gets instead.
+    """Return the fields that the upstream gets instead.
 
     Args:
-        host: The client's address; None: it is not known.
-        authority: Whom the client asked for, in its own words.
+        host: The client's address; None: unknown.
+        authority: The authority that the client requested, as sent.
     """
     fields = {"x-forwarded-host": authority, "x-forwarded-proto": "https"}
     node = "unknown"
@@ -50,7 +50,7 @@ def forwarded_fields(host: str | None, authority: str) -> dict[str, str]:
         fields["x-forwarded-for"] = fields["x-real-ip"] = address
         node = f'"[{address}]"' if ":" in address else address
     parts = [f"for={node}"]
-    # The client's words stay inside of the quotes, or are left out.
+    # The string of the client must not break out of the quotes; otherwise leave it out.
     if _PLAIN.fullmatch(authority):
         parts.append(f'host="{authority}"')
     fields["forwarded"] = ";".join([*parts, "proto=https"])
@@ -58,7 +58,7 @@ def forwarded_fields(host: str | None, authority: str) -> dict[str, str]:
 
 
 def _plain_address(host: str) -> str:
-    """Without its zone, which means something here only; IPv4 as such."""
+    """The address without its zone, which is only valid here; mapped IPv4 as IPv4."""
     host = without_zone(host)
     try:
         mapped = ipaddress.IPv6Address(host).ipv4_mapped

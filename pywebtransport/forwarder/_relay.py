@@ -1,4 +1,4 @@
-"""Relays between two sessions: what arrives on one leaves on the other."""
+"""Relays streams and datagrams between two sessions."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = ["Relay"]
 _logger = logging.getLogger("pywebtransport.forwarder")
 
 _CHUNK = 65536
-# Bytes that wait for the network in one direction of a relay, over all its streams, and of one
-# stream at least.
+# Bytes that may wait for the network in one direction of a relay: in all its streams together, and
+# at least in each stream.
 _WAITING = 16 * 1024 * 1024
 _LEAST = 16 * 1024
-# Seconds of one attempt to open a counterpart; the next one follows.
+# Seconds of each attempt to open a counterpart.
 _PATIENCE = 60.0
 
 _Receiver = WebTransportReceiveStream | WebTransportStream
@@ -51,8 +51,8 @@ class Relay:
     meaning.
 
     Args:
-        near: The server's session.
-        far: The upstream's.
+        near: The session of the server.
+        far: The session with the upstream.
 
     Attributes:
         streams: Streams relayed now, by direction: two for a bidirectional one.
@@ -61,9 +61,9 @@ class Relay:
 
     def __init__(self, near: WebTransportSession, far: WebTransportSession) -> None:
         self._sessions = (near, far)
-        # By the session that is read from.
+        # Indexed by the session that is read from.
         self._tasks: tuple[set[asyncio.Task[None]], ...] = (set(), set())
-        self._deadline = 0.0  # of closing, by the clock of the loop
+        self._deadline = 0.0  # for closing, on the clock of the loop
         self._marks = tuple(session.write_high_water for session in self._sessions)
         self._share = _WAITING
         self.streams = 0
@@ -93,18 +93,18 @@ class Relay:
                 session.remove_watcher(EventType.SESSION_DRAINING, drain)
             tasks = [*ends, *self._tasks[0], *self._tasks[1]]
             cancel_in_turns(tasks)
-            # Nothing of this is left behind, even when a second cancellation comes.
+            # Close the sessions now, in case a second cancellation interrupts the wait.
             for session in self._sessions:
                 if not session.is_closed:
                     session.close_nowait(0, "the relay was stopped")
             await asyncio.gather(*tasks, return_exceptions=True)
-            if is_being_cancelled():  # whoever does that has no time
+            if is_being_cancelled():  # cancelled from outside: do not wait any longer
                 far.release_connection()
             else:
                 await far.close_until(self._deadline, 0, "", close_connection=True)
 
     async def _finish(self, ended: int) -> None:
-        """One session ended: deliver what came of it, then end the other the same way."""
+        """One session ended: deliver the data that it sent, then end the other one the same way."""
         first, other = self._sessions[ended], self._sessions[1 - ended]
         cancel_in_turns(self._tasks[1 - ended])
         info = first.close_info
@@ -116,8 +116,8 @@ class Relay:
                 other.abort(ErrorCodes.H3_CONNECT_ERROR)
             return
         loop = asyncio.get_running_loop()
-        tasks = self._tasks[ended]  # a stream that is taken now adds to them
-        copied = self._deadline - seconds / 4  # the rest is for their acknowledgement
+        tasks = self._tasks[ended]  # a stream that is accepted now adds its tasks
+        copied = self._deadline - seconds / 4  # the rest of the time is for acknowledgements
         while tasks and not other.is_closed and (left := copied - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await other.close_until(self._deadline, info.code, info.reason)
@@ -128,7 +128,7 @@ class Relay:
         task.add_done_callback(partial(self._over, side))
 
     def _over(self, side: int, task: asyncio.Task[None]) -> None:
-        """One part of the work ended. If it failed, the sessions cannot go on as one."""
+        """A task ended. If it failed, the sessions cannot continue."""
         self._tasks[side].discard(task)
         error = None if task.cancelled() else task.exception()
         session = self._sessions[side]
@@ -152,7 +152,7 @@ class Relay:
             try:
                 counterpart = await _open(sink, bidirectional)
             except BaseException:
-                # The session is over, or the relay: nobody will look at this one.
+                # The session or the relay has ended: nobody will read this stream.
                 stream.stop_sending(0)
                 if isinstance(stream, WebTransportStream):
                     stream.reset(0)
@@ -168,7 +168,7 @@ class Relay:
                 self._start(1 - side, self._copy(counterpart, stream))
 
     async def _copy(self, reader: _Receiver, writer: _Sender) -> None:
-        """One direction of a stream, to its end."""
+        """Copy one direction of a stream to its end."""
         self._count_stream(1)
         try:
             while data := await _read(reader, min(_CHUNK, self._share)):
@@ -179,12 +179,12 @@ class Relay:
         except StreamStoppedError:
             writer.pass_stop_to(reader)
         except WebTransportError:
-            pass  # ended by what was passed on, or a session is over
+            pass  # ended by a reset or stop that was passed on, or a session has ended
         finally:
             self._count_stream(-1)
 
     def _count_stream(self, change: int) -> None:
-        """Share what may wait among the streams that there are now."""
+        """Divide the bytes that may wait among the current streams."""
         self.streams += change
         self._share = max(_LEAST, _WAITING // max(1, self.streams))
         for session, high in zip(self._sessions, self._marks, strict=True):
@@ -202,11 +202,11 @@ class Relay:
                     except DatagramTooLargeError:
                         self.datagrams_dropped += 1
         except WebTransportError:
-            return  # a session is over
+            return  # a session has ended
 
 
 async def _open(sink: WebTransportSession, bidirectional: bool) -> _Sender:
-    """A stream of the other session, however long its limits hold this one up."""
+    """Open a stream of the other session, however long its limits delay this."""
     while True:
         try:
             if bidirectional:
@@ -222,12 +222,12 @@ def _drain(session: WebTransportSession, event: Event | None = None) -> None:
 
 
 def _watch(stream: _Receiver | _Sender, counterpart: _Receiver | _Sender) -> None:
-    """Pass resets and stops of a stream on at once."""
+    """Pass on resets and stops of a stream immediately."""
     stream.pass_ends_to(counterpart)
 
 
 async def _read(reader: _Receiver, size: int) -> bytes:
-    """The next piece, however long it takes: what is idle here is for the two ends to judge."""
+    """Read the next piece, however long it takes: idle timeouts are up to the two ends."""
     while True:
         try:
             return await reader.read(size)

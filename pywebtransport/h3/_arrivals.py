@@ -174,6 +174,9 @@ class Arrivals:
                 stream, H3Error.WT_SESSION_GONE, None if request is None else request.stream
             )
             self._connection.load.idle("streams of sessions that are over")
+        elif session is not None and session.is_live:
+            stream.sink = self._early_sink
+            self._waiting_room().line_up(session_id, stream, header_size)
         elif self._waiting_room().hold_stream(
             session_id, stream, header_size, known=session is not None
         ):
@@ -269,8 +272,9 @@ class Arrivals:
             tunnel.datagrams_received([data])
             return
         session = self._connection.sessions.get(session_id)
-        if session is not None and session.takes_arrivals:
-            session.datagrams_arrived([data])
+        if session is not None and session.is_live:
+            earlier = [] if self._early is None else self._early.take_datagrams(session_id)
+            session.datagrams_arrived([*earlier, data])
             return
         over = session is None and self._is_over(session_id)
         if over or self._connection.lacks_webtransport:
@@ -317,6 +321,11 @@ class Arrivals:
             refuse_stream(stream, H3Error.WT_SESSION_GONE, session.stream)
         return True
 
+    def established(self, session_id: int) -> None:
+        """A session was answered: what waits for it is not early any more."""
+        if self._early is not None:
+            self._early.established(session_id)
+
     def pin(self, session_id: int) -> None:
         """A session was requested: data that waits for it now waits for the answer."""
         if self._early is not None:
@@ -359,8 +368,7 @@ class Arrivals:
         self._connection.guard(self._early_ready, stream)
 
     def _early_ready(self, stream: Stream) -> None:
-        if self._early is not None and self._early.is_oversized(stream):
-            self._early.drop_stream(stream)
+        if self._early is not None and self._early.drop_if_oversized(stream):
             self._drop(stream)
 
     def _expired(self, streams: list[EarlyStream]) -> None:

@@ -140,6 +140,7 @@ class H3Connection:
         "goaway_received",
         "is_client",
         "load",
+        "loss",
         "newest_stream",
         "options",
         "peer_settings",
@@ -188,6 +189,7 @@ class H3Connection:
         self.tunnels: dict[int, H3Tunnel] = {}
         self.arrivals = Arrivals(self)
         self._closed = False
+        self.loss: Exception | None = None  # why it is closed; None: this end closed it
         self._started = False
         self._held: dict[RequestStream, Request] = {}  # server: until SETTINGS are in
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
@@ -390,7 +392,7 @@ class H3Connection:
     def check_can_request(self) -> None:
         """Client: raise an error if no more requests can be sent."""
         if self._closed:
-            raise ConnectionError("the connection is closed")
+            raise self.loss or ConnectionError("the connection is closed")
         if self.goaway_received:
             raise ClientError(
                 "the server accepts no new session on this connection (GOAWAY)",
@@ -489,6 +491,7 @@ class H3Connection:
 
     def session_established(self, session: H3Session) -> None:
         """A session is established; later ones use the same dialect."""
+        self.arrivals.established(session.session_id)
         if self.is_client:
             self.dialect = session.dialect
 
@@ -795,6 +798,7 @@ class H3Connection:
     def _shut(self, error: Exception | None) -> None:
         """Nothing is sent or received any more: end sessions, release streams and timers."""
         self._closed = True
+        self.loss = error
         self.load.close()
         for timer in (self._settings_timer, self._refused_timer):
             if timer is not None:

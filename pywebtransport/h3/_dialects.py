@@ -1,9 +1,8 @@
-"""The generations of WebTransport over HTTP/3 as one table of data.
+"""The generations of WebTransport over HTTP/3 in one table.
 
-A dialect is what two ends that both showed its enabling setting speak with
-each other. Each stands for the drafts that share that setting: 02; 07 to 12;
-13 and 14; 15 and 16. The selected dialect is the highest that both showed; at
-a server the token of the request has a say, see :func:`dialect_of_request`.
+Two ends can use a dialect if both sent its enabling setting. A dialect stands for the drafts that
+share this setting: 02; 07 to 12; 13 and 14; 15 and 16. The highest dialect that both ends announced
+is selected; at a server, the token of the request also matters, see :func:`dialect_of_request`.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """One generation: what it looks like on the wire and which rules it adds."""
+    """One generation: its form on the wire, and its additional rules."""
 
     draft: int
-    """The draft it is named after: 2, 7, 14 or 16."""
+    """The draft that names it: 2, 7, 14 or 16."""
     drafts: str
-    """Which drafts it stands for, in words."""
+    """The drafts that it stands for, as a string."""
     enabling: tuple[int, ...]
-    """The settings that announce it: that of its drafts, and those that the configuration adds."""
+    """The settings that announce it: that of its drafts, and those from the configuration."""
     counts_sessions: bool
     """The value of that setting is a number of sessions, not a switch."""
     token: str
-    """``:protocol`` that a client sends."""
+    """The ``:protocol`` that a client sends."""
     datagram_settings: tuple[Setting, ...]
     """Any one of these with the value 1 announces HTTP datagrams."""
     connect_setting_implied: bool
@@ -48,15 +47,15 @@ class Dialect:
     version_header: bool
     """A client names the draft in a request header."""
     reads_tokens: bool
-    """Application protocols may come as tokens, too; an offer in tokens is answered so."""
+    """Application protocols may be tokens, too; an offer in tokens is answered with a token."""
     strict_protocols: bool
-    """A chosen protocol that was not offered ends the session (else it is ignored)."""
+    """A selected protocol that was not offered ends the session (otherwise it is ignored)."""
     flow_control: Literal["never", "sessions or initial", "initial"]
-    """What both ends must send to switch session flow control on."""
+    """What both ends must send to enable session flow control."""
     equal_limit_is_error: bool
-    """WT_MAX_* with an unchanged value is a violation (else only a smaller one)."""
+    """WT_MAX_* with an unchanged value is a violation (otherwise only a smaller value is)."""
     one_session_without_flow_control: bool
-    """Pooling needs flow control."""
+    """Whether pooling needs flow control."""
     unknown_path_status: int
     """Status for a path without WebTransport."""
 
@@ -144,7 +143,7 @@ def add_enabling(offered: Collection[int], extra: Mapping[int, int]) -> tuple[Di
     """The dialects to offer, newest first.
 
     Args:
-        offered: Their numbers.
+        offered: Numbers of the dialects.
         extra: Further settings that announce one of them: setting identifier -> dialect.
     """
     return tuple(
@@ -156,16 +155,16 @@ def add_enabling(offered: Collection[int], extra: Mapping[int, int]) -> tuple[Di
 
 
 def announced(dialect: Dialect, settings: Mapping[int, int]) -> int:
-    """What ``settings`` say of ``dialect``: 0 is nothing, else a switch or a number of sessions."""
+    """The value that ``settings`` have for ``dialect``; 0 if they do not announce it."""
     own, *extra = (settings.get(name, 0) for name in dialect.enabling)
-    # The value of a switch of the drafts is 1; what a later one makes of its own is not known.
+    # The switch of these drafts has the value 1; later drafts may define other values.
     return max(own if dialect.counts_sessions or own == 1 else 0, *extra, 0)
 
 
 def select_dialect(
     offered: Iterable[Dialect], peer_settings: Mapping[int, int], *, below: int | None = None
 ) -> Dialect | None:
-    """Choose the newest dialect that both ends showed.
+    """Choose the newest dialect that both ends announced.
 
     Args:
         offered: What this end showed, newest first.
@@ -182,10 +181,10 @@ def select_dialect(
 
 
 def is_silent(offered: Iterable[Dialect], peer_settings: Mapping[int, int]) -> bool:
-    """Tell whether a client shows no dialect at all, or only what is not known here.
+    """Return whether a client announces no dialect, or only unknown ones.
 
-    Drafts 09 to 12 tell clients to do so, and the final RFC may; the token of a request
-    then says what the client speaks.
+    Drafts 09 to 12 tell clients to do so, and the final RFC may, too. Then the token of a request
+    says which dialect the client uses.
     """
     known = (*DIALECTS.values(), *offered)
     return not any(announced(dialect, peer_settings) for dialect in known)
@@ -194,16 +193,16 @@ def is_silent(offered: Iterable[Dialect], peer_settings: Mapping[int, int]) -> b
 def dialect_of_request(
     offered: Sequence[Dialect], peer_settings: Mapping[int, int], token: str | None
 ) -> Dialect | None:
-    """Server: what a client speaks that asks for a session with ``token``.
+    """Server: return the dialect of a client that requests a session with ``token``.
 
-    The SETTINGS say so. Where they do not, because they show no dialect or none that has
-    the session limits that they give, the token does: only drafts from 15 on know the
-    newer one. With the older one a client is of an older generation.
+    Normally the SETTINGS say it. If they do not, because they announce no dialect, or none that has
+    the session limits in them, the token decides: only drafts from 15 on have the newer token. The
+    older token means an older generation.
 
     Args:
         offered: What this end showed, newest first.
         peer_settings: The client's SETTINGS.
-        token: ``:protocol`` of the request; None: there was none yet.
+        token: ``:protocol`` of the request; None: there was no request yet.
 
     Returns:
         The dialect, or None when there is none in common.
@@ -225,10 +224,10 @@ def dialect_of_request(
 
 
 def never_asks_for_credit(dialect: Dialect, peer_settings: Mapping[int, int]) -> bool:
-    """Tell whether a client must be given all credit of a session at once.
+    """Return whether a client must get all credit of a session at the start.
 
-    Safari shows draft-07 and draft-14 together. It starts with the limits that it is given,
-    and does not go on when they are raised later (WebKit bug 319818).
+    Safari announces draft-07 and draft-14 together. It uses the limits that it gets at the start,
+    and does not continue when they are raised later (WebKit bug 319818).
     """
     return dialect.draft == 14 and bool(announced(DIALECTS[7], peer_settings))
 
@@ -236,7 +235,7 @@ def never_asks_for_credit(dialect: Dialect, peer_settings: Mapping[int, int]) ->
 def flow_control_on(
     dialect: Dialect, local_settings: Mapping[int, int], peer_settings: Mapping[int, int]
 ) -> bool:
-    """Tell whether both ends switched session flow control on."""
+    """Return whether both ends enabled session flow control."""
     if dialect.flow_control == "never":
         return False
 

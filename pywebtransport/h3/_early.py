@@ -5,6 +5,10 @@ this is normal. There are limits for one session and for all sessions together: 
 streams, on the bytes of each, on the bytes of a session's datagrams, and on the time
 until an unknown session is requested. The bytes of a stream stay in the stream: the
 peer gets no credit back for them, so it has to wait.
+
+What arrives once the session is established is not early. While earlier streams are still
+being delivered it stands behind them, in order, and none of these limits applies: those of
+the established session do.
 """
 
 from __future__ import annotations
@@ -31,11 +35,16 @@ class EarlyStream(NamedTuple):
 
 
 class _Bucket:
-    """The streams and datagrams that wait for one session."""
+    """The streams and datagrams that wait for one session.
 
-    __slots__ = ("datagram_bytes", "datagrams", "streams", "timer")
+    Attributes:
+        counted: They count against the limits; False once the session is established.
+    """
+
+    __slots__ = ("counted", "datagram_bytes", "datagrams", "streams", "timer")
 
     def __init__(self) -> None:
+        self.counted = True
         self.streams: deque[EarlyStream] = deque()
         self.datagrams: list[bytes] = []
         self.datagram_bytes = 0
@@ -161,10 +170,38 @@ class EarlyArrivals:
         if bucket is None:
             return [], []
         bucket.cancel_timer()
-        self._streams -= len(bucket.streams)
-        self._datagrams -= len(bucket.datagrams)
-        self._datagram_bytes -= bucket.datagram_bytes
+        if bucket.counted:
+            self._uncount(bucket)
         return list(bucket.streams), bucket.datagrams
+
+    def established(self, session_id: int) -> None:
+        """A session was answered: what waits for it counts against no limit from now on."""
+        bucket = self._buckets.get(session_id)
+        if bucket is None or not bucket.counted:
+            return
+        bucket.cancel_timer()
+        self._uncount(bucket)
+        bucket.counted = False
+
+    def line_up(self, session_id: int, stream: Stream, header_size: int) -> None:
+        """Put a stream of an established session behind those that still wait for it."""
+        self.established(session_id)
+        bucket = self._buckets.get(session_id)
+        if bucket is None:
+            bucket = self._buckets[session_id] = _Bucket()
+            bucket.counted = False
+        bucket.streams.append(EarlyStream(stream, header_size))
+
+    def take_datagrams(self, session_id: int) -> list[bytes]:
+        """Remove and return the datagrams that wait for an established session."""
+        bucket = self._buckets.get(session_id)
+        if bucket is None or not bucket.datagrams:
+            return []
+        self.established(session_id)
+        datagrams, bucket.datagrams = bucket.datagrams, []
+        if not bucket.streams:
+            self.take(session_id)
+        return datagrams
 
     def next_stream(self, session_id: int) -> EarlyStream | None:
         """Remove and return the stream of a session that arrived first."""
@@ -172,25 +209,33 @@ class EarlyArrivals:
         if bucket is None or not bucket.streams:
             return None
         early = bucket.streams.popleft()
-        self._streams -= 1
+        self._streams -= bucket.counted
         if not bucket.streams and not bucket.datagrams:
             self.take(session_id)
         return early
 
-    def drop_stream(self, stream: Stream) -> None:
-        """Forget one waiting stream."""
+    def drop_if_oversized(self, stream: Stream) -> bool:
+        """Forget a waiting stream if it counts and holds more than is allowed."""
+        if not self.is_oversized(stream):
+            return False
         for session_id, bucket in self._buckets.items():
-            for entry in bucket.streams:
+            for entry in bucket.streams if bucket.counted else ():
                 if entry.stream is stream:
                     bucket.streams.remove(entry)
                     self._streams -= 1
                     if not bucket.streams and not bucket.datagrams:
                         self.take(session_id)
-                    return
+                    return True
+        return False
 
     def clear(self) -> list[EarlyStream]:
         """Forget everything; returns the streams."""
         return [entry for key in list(self._buckets) for entry in self.take(key)[0]]
+
+    def _uncount(self, bucket: _Bucket) -> None:
+        self._streams -= len(bucket.streams)
+        self._datagrams -= len(bucket.datagrams)
+        self._datagram_bytes -= bucket.datagram_bytes
 
     def _has_room(self, waiting: int) -> bool:
         """Return whether another one may wait if ``waiting`` already wait for its session."""

@@ -32,7 +32,7 @@ def code_to_wire(code: int) -> int:
     """Map an application code to the code of RESET_STREAM and STOP_SENDING.
 
     Args:
-        code: 0 to 2**32 - 1. The text of draft-02 has 8 bits; its peers read all 32.
+        code: 0 to 2**32 - 1. Draft-02 specifies 8 bits, but its implementations use 32.
 
     Raises:
         ConfigurationError: the code is outside that range.

@@ -10,7 +10,7 @@ from typing import Final
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
-from ..exceptions import ConfigurationError, invalid_config
+from ..exceptions import ConfigurationError, SessionArgumentError, invalid_config
 from ..utils._text import printable
 from ._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from ._errors import MessageError
@@ -217,7 +217,7 @@ def check_fields(headers: HeadersToSend) -> HeaderMap:
 
 @lru_cache(_SHARED_COUNT)
 def _checked_line(name: str, value: str) -> tuple[str, str]:
-    """Most sessions send the same few lines again and again."""
+    """Cached, because most sessions send the same few lines."""
     _check_name(name, value)
     return name.lower(), _check_value(name, value)
 
@@ -266,12 +266,12 @@ def check_rejection(status: int) -> None:
     """Check the status of an answer that refuses a request.
 
     Raises:
-        ConfigurationError: it is not a status of this kind.
+        SessionArgumentError: it is not a status of this kind.
     """
     if isinstance(status, bool) or not isinstance(status, int) or not 300 <= status <= 599:
-        raise ConfigurationError(
-            f"status must be 300 to 599, got {printable(status)}",
-            config_key="status",
+        raise SessionArgumentError(
+            f"status_code must be 300 to 599, got {printable(status)}",
+            config_key="status_code",
             config_value=status,
         )
 

@@ -57,7 +57,7 @@ class FrameParser:
         """Payload size of the frame that :meth:`next` returned; -1 for a later piece of it."""
 
     def judge(self, frame_type: int) -> int:
-        """The policy; subclasses may have one of their own."""
+        """The policy; subclasses may override it."""
         return SKIP if self._policy is None else self._policy(frame_type)
 
     @property

@@ -17,12 +17,12 @@ from ._options import H3Options
 
 __all__ = ["Load"]
 
-_FREE: Final = 7  # items between two looks at the clock, minus one
+_FREE: Final = 7  # items between two readings of the clock, minus one
 _SMALL: Final = 32  # bytes of a DATA frame that is hardly more than its header
 _PERIOD: Final = 1.0
 # An honest peer has a few (GREASE, a limit that is announced twice): no timer for those.
 _FEW: Final = 64
-# Items worked off without a look at the time when the connection is over.
+# Items handled without checking the time when the connection has ended.
 _LAST: Final = 256
 
 
@@ -115,7 +115,7 @@ class Load:
         self._last = _LAST // (_FREE + 1)
 
     def close(self) -> None:
-        """Nothing arrives any more."""
+        """The connection has ended: nothing arrives any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,7 @@
-"""What the parts of an HTTP/3 connection need of each other, as shapes.
+"""Protocols that the parts of an HTTP/3 connection use to refer to each other.
 
-Sessions, tunnels, requests and arrivals belong to a connection, which makes them: it imports
-them, and they know it, and each other, by these shapes.
+A connection creates sessions, tunnels, requests and arrivals, so it imports them. They refer to the
+connection and to each other by these protocols.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Carried(Protocol):
 
 
 class SessionPart(Carried, Protocol):
-    """``H3Session``, as arrivals see it."""
+    """The part of ``H3Session`` that arrivals use."""
 
     session_id: int
 
@@ -44,7 +44,7 @@ class SessionPart(Carried, Protocol):
 
 
 class Connection(Protocol):
-    """``H3Connection``, as its parts see it; each member is described there."""
+    """The part of ``H3Connection`` that its parts use; see there for the members."""
 
     quic: Transport
     events: Any  # ConnectionEvents
@@ -58,6 +58,7 @@ class Connection(Protocol):
     requests: dict[int, Any]  # RequestStream
     tunnels: dict[int, Any]  # H3Tunnel
     arrivals: Any  # Arrivals
+    loss: Exception | None
 
     @property
     def is_closed(self) -> bool: ...

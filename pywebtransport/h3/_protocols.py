@@ -1,8 +1,7 @@
 """Application protocol negotiation: WT-Available-Protocols and WT-Protocol.
 
-The text of drafts 10 to 12 writes the names as tokens, later ones write strings. What is
-deployed writes strings in all of them, so this end offers strings, and answers in the form
-of the offer.
+Drafts 10 to 12 specify the names as tokens, later drafts as strings. Deployed implementations use
+strings with all of them, so this end offers strings, and answers in the form of the offer.
 """
 
 from __future__ import annotations

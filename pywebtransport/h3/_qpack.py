@@ -79,9 +79,9 @@ class Qpack:
         # Streams whose field section has a line that may be too long for pylsqpack, while it
         # is decoded or blocked.
         self._large: set[int] = set()
-        # Without a dynamic table a field section depends on nothing but itself: all
-        # connections share one coder each way (5 KB less per connection). One of their own
-        # is made for the instructions of a peer that sends some all the same.
+        # Without a dynamic table a field section depends on nothing but itself: all connections
+        # share one coder each way (5 KB less per connection). A connection gets its own coder if
+        # its peer still sends instructions.
         self._decoder: pylsqpack.Decoder | None = None
         self._encoder: pylsqpack.Encoder | None = None
         if max_table_capacity:

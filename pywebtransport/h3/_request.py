@@ -53,6 +53,8 @@ class Phase(Enum):
 
 # A request that is reset before its answer counts as much as this many empty frames.
 _TAKEN_BACK = 10
+# So does a request with a header that is too large: it is scanned, and nothing comes of it.
+_TOO_LARGE = 40
 _READING = frozenset({Phase.HEADERS, Phase.OPEN, Phase.LINGER})
 
 
@@ -289,6 +291,7 @@ class RequestStream:
     def _too_large(self) -> None:
         if self.connection.is_client:
             raise H3StreamError(self, H3Error.EXCESSIVE_LOAD, "the response header is too large")
+        self.connection.load.idle("requests whose header is too large", _TOO_LARGE)
         self.respond(431)
 
     def _message(self, fields: Fields) -> None:
@@ -336,7 +339,7 @@ class RequestStream:
         if self.phase is Phase.LINGER:
             return
         if self.connection.is_client and self.phase is not Phase.OPEN:
-            return  # a server may stop the request and answer it all the same
+            return  # a server may stop the request and still answer it
         if code == H3Error.WT_SESSION_GONE and self.phase is Phase.OPEN:
             if self._timer is None:  # its WT_CLOSE_SESSION may still arrive
                 self._start_timer(self._stop_expired)

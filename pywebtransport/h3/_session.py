@@ -71,7 +71,7 @@ class H3SessionState(StrEnum):
     CLOSED = "closed"
 
 
-# Looking a member up on its enumeration takes ten times as long as a global name.
+# A lookup of an enumeration member takes ten times as long as that of a global name.
 _CLOSED = H3SessionState.CLOSED
 _LIVE = (H3SessionState.OPEN, H3SessionState.DRAINING)
 
@@ -101,8 +101,7 @@ class H3Session:
         request_headers: Regular fields of the request.
         response_headers: Regular fields of the response, once there is one.
         status: Its HTTP status.
-        datagram_way: Where ordinary datagrams may go without ``send_datagram``, once one went
-            there: the transport, their prefix and their group.
+        datagram_way: Transport, prefix and group of ordinary datagrams, once one was sent.
         offered_protocols: What the client offers, in its order.
         application_protocol: What the server chose.
         flow_control: Session flow control is on.
@@ -375,8 +374,8 @@ class H3Session:
         if application_protocol is not None:
             if application_protocol not in self.offered_protocols:
                 raise ConfigurationError(
-                    f"application_protocol = '{printable(application_protocol)}' was not offered:"
-                    f" {printable(list(self.offered_protocols))}",
+                    f"application protocol '{printable(application_protocol)}' was not offered by "
+                    f"the client, which offers {printable(list(self.offered_protocols))}",
                     config_key="application_protocol",
                     config_value=application_protocol,
                 )
@@ -386,13 +385,7 @@ class H3Session:
         if DRAFT02_REQUEST_FIELD in self.request_headers:
             fields[DRAFT02_RESPONSE_FIELD] = DRAFT02_RESPONSE_VALUE
         if not request.send_headers({":status": "200"}, fields):
-            # What became of the stream is told later; the session is over now, so that nobody
-            # takes a client that left for a mistake of the application.
-            error = SessionClosedError(
-                f"session {self.session_id}: the client has given up the request", remote=True
-            )
-            self._lost(error, remote=True)
-            raise error
+            raise self._client_left("the client has given up the request")
         self.status = 200
         self.response_headers = fields
         self.application_protocol = application_protocol
@@ -489,9 +482,22 @@ class H3Session:
             self._request.open()
 
     def _answerable(self) -> RequestStream:
-        if self.is_client or self.state is not H3SessionState.CONNECTING or self._request is None:
+        request = self._request
+        if self.is_client or self.state is not H3SessionState.CONNECTING:
             raise self._error(f"a session that is {self.state.value} cannot be answered")
-        return self._request
+        if request is None:  # its connection has many sessions, and this one is told later
+            raise self._client_left("the connection has ended")
+        return request
+
+    def _client_left(self, how: str) -> SessionClosedError:
+        """Server: return the error for an answer to a client that is gone.
+
+        What became of the stream is told later. The session is over now, so that nobody takes a
+        client that left for a mistake of the application.
+        """
+        error = SessionClosedError(f"session {self.session_id}: {how}", remote=True)
+        self._lost(error, remote=True)
+        return error
 
     # Streams.
 
@@ -509,6 +515,7 @@ class H3Session:
 
         Raises:
             SessionError: the session is closed.
+            ConnectionError: the connection is closed.
         """
         if self.state is _CLOSED:
             raise self._error("the session is closed")
@@ -596,9 +603,9 @@ class H3Session:
             SessionError: the session is closed.
         """
         credit = self._credit
-        if credit is None or self.state is _CLOSED:
-            if self.state is _CLOSED:
-                raise self._error("the session is closed")
+        if self.state is _CLOSED:
+            raise self._error("the session is closed")
+        if credit is None:
             self._datagram_refused = True
             return False
         try:
@@ -741,6 +748,7 @@ class H3Session:
             ConfigurationError: the code is outside its range.
         """
         error_codes.check_code(code)
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         reason = cut_reason(reason).decode()
@@ -767,6 +775,7 @@ class H3Session:
                 section 4.1.1 both for a client that cancels a request and for a server that
                 abandons an answer.
         """
+        self.tell_loss()
         if self.state is H3SessionState.CLOSED:
             return
         if self._request is not None:
@@ -814,6 +823,11 @@ class H3Session:
         if error is None:
             error = SessionError("the connection was closed")
         self._lost(error, remote=bool(getattr(error, "remote", None)))
+
+    def tell_loss(self) -> None:
+        """Report the loss of the connection now, if that was left to a later turn."""
+        if self._connection.loss is not None:
+            self.connection_lost(self._connection.loss)
 
     def _closed_by_peer(self, code: int, reason: str) -> None:
         request = self._request

@@ -27,10 +27,10 @@ __all__ = ["Metrics", "MetricsEndpoint"]
 
 # Seconds that a scrape on another thread waits for the event loop.
 _LOOP_PATIENCE = 5.0
-# From a rack to the other side of the world and beyond, in seconds.
+# Round-trip times in seconds, from one rack to the other side of the world.
 _RTT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-# Name, help, key among the figures. What a source does not have is left out.
+# Name, help, key in the statistics. Values that a source does not have are left out.
 _COUNTERS = (
     ("connections_accepted", "QUIC connections accepted", "connections_accepted"),
     ("connections_refused", "QUIC connections refused for a limit", "connections_rejected"),
@@ -53,7 +53,7 @@ _COUNTERS = (
     ("stream_resets_received", "RESET_STREAM frames received", "resets_received"),
     ("key_updates", "TLS key updates", "key_updates"),
 )
-# The figures of a source that are groups of their own; the engine has "connections", too.
+# Groups in the statistics of a source; the engine has "connections", too.
 _GROUPS = ("connections", "performance", "traffic", "engine")
 # Name, help, (value of the label, key) pairs, name of the label.
 _LABELLED = (
@@ -122,7 +122,11 @@ class Metrics:
         """
         self._core = require("prometheus_client.core", extra="prometheus")
         if not sources:
-            raise invalid_config(key="sources", value=sources, reason="expected at least one")
+            raise invalid_config(
+                key="sources",
+                value=sources,
+                reason="expected at least one WebTransportServer, ServerApp or WebTransportClient",
+            )
         for source in sources:
             check_instance("sources", source, WebTransportServer, ServerApp, WebTransportClient)
         check_text("namespace", namespace)
@@ -192,7 +196,7 @@ class Metrics:
 
         try:
             self._loop.call_soon_threadsafe(measure)
-        except RuntimeError:  # the loop is closed, and its sources are
+        except RuntimeError:  # the loop is closed, and so are the sources
             return []
         try:
             return answer.result(_LOOP_PATIENCE)
@@ -274,7 +278,7 @@ class Metrics:
             yield family
 
     def _rtt(self) -> Metric:
-        """Smoothed round-trip times of the connections that live, as a distribution."""
+        """Smoothed round-trip times of the open connections, as a histogram."""
         family: Any = self._core.GaugeHistogramMetricFamily(
             f"{self._namespace}_rtt_seconds",
             "Smoothed round-trip times of the connections alive",
@@ -295,9 +299,8 @@ _OWN_LABELS = frozenset({"side", "direction", "initiator", "reason", "le"})
 class MetricsEndpoint(AsyncCloseable):
     """Serves metrics over HTTP, by default on ``http://127.0.0.1:9464/metrics``.
 
-    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of
-    prometheus-client, on a thread of its own; it measures on the event loop.
-    Each worker process needs a port of its own.
+    ``async with MetricsEndpoint(metrics):``. The HTTP server is that of prometheus-client, on a
+    separate thread; it measures on the event loop. Each worker process needs its own port.
     """
 
     def __init__(

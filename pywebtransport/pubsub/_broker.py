@@ -36,7 +36,7 @@ from ..utils._logs import SHARED_BURST, BoundedLog
 from ..utils._rounds import Round, Rounds
 from ..utils._stuck import LAST_WORDS, end_tasks, run_within
 from ..utils._text import printable
-from ..utils._turns import Turns, for_each
+from ..utils._turns import for_each
 from ._delivery import Delivery
 from ._exceptions import (
     PubSubError,
@@ -74,18 +74,18 @@ __all__ = ["Authorize", "Broker"]
 
 DEFAULT_MAX_SUBSCRIPTIONS = 100
 DEFAULT_MAX_SUBSCRIPTIONS_PER_ADDRESS = 20_000
-# A quarter of what a backend takes by default.
+# A quarter of the default limit of a backend.
 DEFAULT_MAX_PATTERNS_PER_ADDRESS = 2_500
 MAX_PREFIX_LENGTH = 512
 """Characters before a topic in the name of a channel."""
 
 Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitable[bool]]
-"""``authorize(session, action, topic)``: may it? Action is ``"subscribe"`` or ``"publish"``."""
+"""``authorize(session, action, topic)``: is ``"subscribe"`` or ``"publish"`` allowed?"""
 
-# The backend is not connected, or its server does not let this one in.
+# The backend is not connected, or its server refuses this one.
 _UNAVAILABLE = (AuthenticationError, ConnectionError)
 _CREDIT_GRACE = 0.1
-"""Seconds to wait for room that a stream which ended left."""
+"""Seconds to wait for the room that an ended stream leaves."""
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
@@ -93,9 +93,9 @@ logger = logging.getLogger("pywebtransport.pubsub")
 class Broker(AsyncCloseable):
     """Connects the publishers and subscribers of many sessions, and of many servers.
 
-    One per application. Messages go through a backend: by default within the
-    process, with ``RedisBackend`` through all servers that use the same one.
-    Entering the broker starts the backend, leaving it closes it.
+    Create one per application. Messages go through a backend: by default within the process, with
+    ``RedisBackend`` to all servers that use the same Redis. Entering the broker starts the backend,
+    and leaving it closes the backend.
 
     ::
 
@@ -108,10 +108,9 @@ class Broker(AsyncCloseable):
         app.on_startup(broker.start)
         app.on_shutdown(broker.close)
 
-    A message is encoded once, by the server it was published at; all servers
-    and subscribers get these bytes. Delivery is at most once: a slow subscriber
-    loses messages as its policy says (and is told how many), one that is not
-    connected gets none.
+    A message is encoded once, by the server at which it was published; all servers and subscribers
+    get these bytes. Delivery is at most once: a slow subscriber loses messages according to its
+    policy (and is told how many), and a subscriber that is not connected gets none.
     """
 
     def __init__(
@@ -134,25 +133,26 @@ class Broker(AsyncCloseable):
 
         Args:
             backend: What connects the servers; default: this process alone.
-            authorize: Asked before each subscription and publication of a session;
-                plain or ``async``. Default: everybody may do everything.
-            prefix: Put before topics to make the backend's channels.
-            serializer: Of all servers and clients; default ``JSONSerializer``.
-            max_message_size: Bytes of one message as it is delivered.
-            max_subscriptions: Per session.
-            max_subscriptions_per_address: Of all sessions of one client address together,
-                of IPv6 of its /64; see ``WebTransportConnection.client_network``. None: no limit.
-            max_patterns_per_address: Different patterns that they subscribe to: those are
-                what a backend has a limited number of. None: no limit.
-            max_queue: Messages that may wait for one subscriber; it may ask for less.
+            authorize: Called before each subscription and publication of a session; plain or
+                ``async``. Default: everything is allowed.
+            prefix: Prefix of the backend's channels, before the topic.
+            serializer: The same for all servers and clients; default ``JSONSerializer``.
+            max_message_size: Largest delivered message, in bytes.
+            max_subscriptions: Subscriptions per session.
+            max_subscriptions_per_address: Subscriptions of all sessions of one client address (for
+                IPv6: of its /64); see ``WebTransportConnection.client_network``. None: no limit.
+            max_patterns_per_address: Different patterns of these subscriptions, whose number is
+                limited in a backend. None: no limit.
+            max_queue: Messages that may wait for one subscriber; it may ask for fewer.
             max_queue_bytes: Bytes that may wait for one subscriber; a message larger than
                 this is never delivered. Default: 1 MiB, or one message of
                 ``max_message_size`` when that is more.
-            max_session_bytes: Bytes that may wait for all subscriptions of one session
-                together, those that its streams have not sent yet among them. Default: 4 MiB, or
+            max_session_bytes: Bytes that may wait for all subscriptions of one session together,
+                including those that its streams have not sent yet. Default: 4 MiB, or
                 ``max_queue_bytes`` when that is more.
-            max_total_bytes: Bytes that may wait for all sessions together. A message that
-                waits for many counts once. They are part of the ``max_memory`` of the process.
+            max_total_bytes: Bytes that may wait for all sessions together. A message that waits for
+                many subscribers counts once. The bytes are part of the ``max_memory`` of the
+                process.
 
         Raises:
             ConfigurationError: An argument is of another type, or out of range.
@@ -243,7 +243,7 @@ class Broker(AsyncCloseable):
     async def close(self) -> None:
         """End all subscriptions and close the backend; sessions stay open. Idempotent.
 
-        Takes at most about 5 seconds in all; what a backend takes longer for is cancelled.
+        Takes at most about 5 seconds in total; a backend that takes longer is cancelled.
         """
         self._closed = True
         self._unwatch()
@@ -273,10 +273,10 @@ class Broker(AsyncCloseable):
         """Serve one session until it ends.
 
         Args:
-            session: A client's.
-            rpc: A manager of this session with methods of the application, to offer
-                both; its serializer must be the broker's. It is entered and closed here.
-                Default: one of its own.
+            session: The session of a client.
+            rpc: An ``RpcManager`` of this session, to offer methods of the application as well. It
+                must have the serializer of the broker, and is entered and closed here. Default: a
+                new one.
 
         Raises:
             ConfigurationError: The broker is closed, or ``rpc`` belongs to another session.
@@ -310,14 +310,14 @@ class Broker(AsyncCloseable):
 
         Args:
             topic: Without wildcards.
-            data: What the serializer can carry.
+            data: Any object that the serializer supports.
 
         Raises:
             InvalidTopicError: The topic is malformed.
             SerializationError: The data cannot be sent, or is larger than ``max_message_size``.
             PubSubError: The backend is not connected (UNAVAILABLE).
 
-        Cancellation: the message was handed on or not.
+        Cancellation: the message may have been published, or not.
         """
         check_topic(topic)
         frame = self._frames.encode(PubSubMessage(topic, data))
@@ -333,9 +333,9 @@ class Broker(AsyncCloseable):
     def get_stats(self) -> dict[str, int]:
         """Counters: sessions, subscriptions, patterns, published, delivered, dropped, waiting.
 
-        ``limited``: subscriptions that were refused for a limit per client address.
-        ``delivered``, ``dropped`` and ``waiting`` are of the subscriptions that exist now;
-        ``waiting_bytes`` is what counts for ``max_total_bytes``.
+        ``limited``: subscriptions that were refused because of a limit per client address.
+        ``delivered``, ``dropped`` and ``waiting`` count the subscriptions that exist now;
+        ``waiting_bytes`` counts against ``max_total_bytes``.
         """
         totals = self._totals
         return {
@@ -362,7 +362,7 @@ class Broker(AsyncCloseable):
             raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
 
     def _tell_gap(self, seconds: float | None) -> None:
-        """The backend loses messages (None), or did for so many seconds."""
+        """The backend is losing messages (None), or lost messages for this many seconds."""
         if seconds is not None:
             clients = tuple(self._clients)
             self._rounds.begin(
@@ -390,7 +390,7 @@ class Broker(AsyncCloseable):
         )
 
     async def _join(self, pattern: str, delivery: Delivery) -> None:
-        """Let a subscription get the messages of a pattern; in force when this returns."""
+        """Subscribe a delivery to a pattern; messages arrive once this returns."""
         group = self._groups.get(pattern)
         if group is None:
             group = self._groups[pattern] = _Group(
@@ -418,20 +418,20 @@ class Broker(AsyncCloseable):
             raise
 
     def _leave(self, pattern: str, delivery: Delivery) -> None:
-        """Forget a subscription; the last one of a pattern ends that of the backend."""
+        """Remove a subscription; the last one of a pattern ends the subscription of the backend."""
         group = self._groups.get(pattern)
         if group is None or delivery not in group.members:
             return
         group.members.discard(delivery)
         if not group.members:
-            # In a task of the broker: the caller is often being cancelled.
+            # In a task of the broker, because the caller is often being cancelled.
             task = asyncio.create_task(self._drop(group), name="pubsub unsubscribe")
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
     async def _drop(self, group: _Group) -> None:
         async with group.lock:
-            # Somebody may have joined in the meantime, or another task was first.
+            # Another subscription may have joined meanwhile, or another task was first.
             if group.members or self._groups.get(group.pattern) is not group:
                 return
             del self._groups[group.pattern]
@@ -475,7 +475,7 @@ class _Group:
     ) -> None:
         self.pattern = pattern
         self._log = log
-        # The star of a backend spans levels, so it may deliver more than requested.
+        # The ``*`` of a backend spans levels, so it may deliver more than requested.
         self.channels = prefix + pattern.replace("**", "*")
         self.members: set[Delivery] = set()
         self.lock = asyncio.Lock()
@@ -487,7 +487,7 @@ class _Group:
         self._rounds = Rounds()
 
     def deliver(self, channel: str, payload: bytes) -> Round | None:
-        """One message of the backend, for every member; with many this takes several turns."""
+        """Deliver a message of the backend to all members, over several turns if many."""
         if not self._match(channel[len(self._prefix) :]):
             return None
         if not self._frames.is_message(payload):
@@ -499,7 +499,7 @@ class _Group:
             )
             return None
         frame = Frame(payload, self._memory)
-        # Overflow may end a subscription, which changes the set.
+        # A copy: overflow may end a subscription, which changes the set.
         return self._rounds.begin(tuple(self.members), lambda member: member.push(frame))
 
 
@@ -525,7 +525,7 @@ class _Client:
         max_queue: int | None = None,
         gaps: bool = False,
     ) -> dict[str, int]:
-        """Remote method: begin to deliver; returns the limits that hold."""
+        """Remote method: start delivery; returns the limits that apply."""
         broker = self._broker
         check_pattern(pattern)
         self._check_number(subscription)
@@ -570,7 +570,7 @@ class _Client:
         return {"max_queue": delivery.queue.max_messages}
 
     def _check_share(self, pattern: str) -> None:
-        """Other addresses want to subscribe as well."""
+        """Check the limits per client address."""
         broker = self._broker
         reason = broker._addresses.refusal(self._network, pattern)
         if reason is not None:
@@ -585,13 +585,13 @@ class _Client:
             raise SubscriptionLimitError(reason, topic=pattern)
 
     async def _open_stream(self, pattern: str) -> WebTransportSendStream:
-        """The stream of one more subscription; the subscriber shall not wait for a limit.
+        """Open the stream of another subscription without waiting for a stream limit.
 
-        Sessions share the streams of their connection, so that fewer than
-        ``max_subscriptions`` may be left for this one.
+        Sessions share the streams of their connection, so fewer than ``max_subscriptions`` may be
+        left for this session.
         """
         session = self.session
-        # What a subscription that ended just now made room for is told within a round trip.
+        # The peer returns the credit of a subscription that has just ended within a round trip.
         grace = _CREDIT_GRACE + 2 * (session.rtt or 0.0)
         try:
             return await session.create_unidirectional_stream(timeout=grace)
@@ -619,12 +619,12 @@ class _Client:
             ) from error
 
     def end(self) -> None:
-        """Forget everything about the session; with many subscriptions over several turns."""
+        """Forget everything about the session, over several turns if it has many subscriptions."""
         self._ended = True
-        for_each(Turns.of(), tuple(self.subscriptions.values()), Delivery.end)
+        for_each(self.session.turns, tuple(self.subscriptions.values()), Delivery.end)
 
     def _settle(self) -> None:
-        """Find room: what left the streams takes none any more."""
+        """Release the room of bytes that have left the streams."""
         for delivery in self.subscriptions.values():
             delivery.settle()
 
@@ -642,7 +642,7 @@ class _Client:
 
 
 def _reached(limit: ReachedLimit) -> str:
-    """A limit in the words of the subscriber, for whom the peer is this server."""
+    """Describe a limit from the view of the subscriber, whose peer is this server."""
     if limit.name.islower():
         return f"the server has {limit.open} open, and {limit.name}={limit.value}"
     shared = "" if limit.name.startswith("WT_") else ", shared by its sessions"

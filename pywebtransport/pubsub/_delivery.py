@@ -1,4 +1,4 @@
-"""One subscription at the broker: a bounded queue and the stream it empties into."""
+"""One subscription at the broker: a bounded queue and the stream that it is sent on."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ logger = logging.getLogger("pywebtransport.pubsub")
 
 
 class Delivery:
-    """Carries the messages of one subscription to its subscriber.
+    """Sends the messages of one subscription to its subscriber.
 
-    A subscriber that keeps up costs no memory and no task: its messages go straight to the
-    stream. A task runs only while something waits for room there.
+    If the subscriber keeps up, this takes no memory and no task: messages go directly to the
+    stream. A task runs only while messages wait for room in the stream.
 
     Args:
         policy: What to do when the queue is full.
         max_queue: Messages that may wait.
         max_bytes: Bytes that may wait.
-        room: What may wait for the whole session.
-        totals: Counts of all subscriptions, to take part in.
-        encode: Gives the frame of a notice: of how many messages were dropped, of gaps.
-        wants_gaps: The subscriber asked to be told of gaps.
-        on_end: Called once, when nothing will be delivered any more.
+        room: Limit of the bytes that may wait for the whole session.
+        totals: Counters of all subscriptions, which this one updates.
+        encode: Encodes a notice about dropped messages or gaps as a frame.
+        wants_gaps: Whether the subscriber asked for notices about gaps.
+        on_end: Called once, when delivery ends.
 
     Attributes:
-        delivered: Messages that were handed to the stream.
+        delivered: Messages written to the stream.
         queue: Messages that wait.
     """
 
@@ -75,7 +75,7 @@ class Delivery:
         self._room = room
         self._totals = totals
         totals.subscriptions += 1
-        # Bytes of the stream that count for the room of the session.
+        # Bytes in the stream that count against the room of the session.
         self._ahead = 0
         self._encode = encode
         self._wants_gaps = wants_gaps
@@ -88,20 +88,20 @@ class Delivery:
 
     @property
     def ended(self) -> bool:
-        """Nothing will be delivered any more."""
+        """Whether delivery has ended."""
         return self._ended
 
     def attach(self, stream: WebTransportSendStream) -> None:
-        """Begin to send on ``stream``, whose first message was written.
+        """Start to send on ``stream``, on which the opening was already written.
 
-        When the subscriber stops reading it, the subscription ends.
+        The subscription ends when the subscriber stops reading.
         """
         self._stream = stream
         self._wake()
         stream.add_stop_callback(self.end)
 
     def push(self, frame: Frame) -> None:
-        """Deliver one message, or drop one as the policy says. Never waits."""
+        """Deliver one message, or drop one according to the policy. Never waits."""
         if self._ended or self._write(frame):
             return
         queue, totals = self.queue, self._totals
@@ -115,14 +115,14 @@ class Delivery:
             self.end(PubSubErrorCode.TOO_SLOW)
 
     def settle(self) -> None:
-        """Give back what left the stream."""
+        """Release the room of bytes that have left the stream."""
         unsent = 0 if self._stream is None or self._ended else self._stream.write_buffer_size
         if unsent < self._ahead:
             self._room.budget.give_back(self._ahead - unsent)
             self._ahead = unsent
 
     def tell_gap(self) -> None:
-        """Messages may have been lost on their way between servers."""
+        """Tell the subscriber that messages may have been lost between servers."""
         if self._wants_gaps and not self._ended:
             self._gaps += 1
             self._wake()
@@ -131,8 +131,8 @@ class Delivery:
         """Stop delivering. Idempotent.
 
         Args:
-            code: Reset the stream with it; None: finish it, which the subscriber
-                sees as the normal end.
+            code: Reset the stream with this code. None: finish the stream, which is the normal end
+                for the subscriber.
         """
         if self._ended:
             return
@@ -145,7 +145,7 @@ class Delivery:
         self.queue.clear()
         self.settle()
         pump, self._pump = self._pump, None
-        # The pump itself ends by returning.
+        # The pump ends by returning.
         if pump is not None and pump is not asyncio.current_task():
             pump.cancel()
         stream = self._stream
@@ -153,21 +153,21 @@ class Delivery:
             if code is not None:
                 stream.reset(code)
             else:
-                with contextlib.suppress(WebTransportError):  # it was stopped, or is over
+                with contextlib.suppress(WebTransportError):  # it was stopped or has ended
                     stream.finish()
         self._on_end()
 
     def unsubscribe(self) -> None:
-        """Stop delivering because the subscriber wants no more.
+        """Stop delivering because the subscriber unsubscribed.
 
-        What it has left no room for is dropped: finished streams that are never read would
-        add up, beyond all limits.
+        Messages that do not fit into the stream are dropped: otherwise finished streams that are
+        never read could add up beyond all limits.
         """
         unsent = self._stream is not None and self._stream.write_buffer_size > 0
         self.end(0 if unsent else None)
 
     def _write(self, frame: Frame) -> bool:
-        """Hand a message to the stream when nothing is before it and there is room."""
+        """Write a message to the stream if no other waits and there is room."""
         stream, size = self._stream, len(frame.data)
         if stream is None or self._pump is not None or size > self.queue.max_bytes:
             return False
@@ -195,11 +195,11 @@ class Delivery:
     def _wake(self) -> None:
         if self._pump is None and self._stream is not None:
             self._pump = asyncio.create_task(self._run(self._stream), name="pubsub delivery")
-            # Of many subscriptions, no more take their step in one turn than fit into it.
+            # With many subscriptions, only as many as fit into a turn run in it.
             Turns.of().woke()
 
     async def _run(self, stream: WebTransportSendStream) -> None:
-        """Send what waits, then end; flow control of the subscriber is where it stops."""
+        """Send the waiting messages, then end. Waits here for flow control of the subscriber."""
         queue = self.queue
         try:
             while not self._ended and (
@@ -216,7 +216,7 @@ class Delivery:
                 data = queue.pop().data
                 self._totals.waiting -= 1
                 self._count_delivered()
-                # It was in the room before, and has left it a moment ago.
+                # It took room in the queue until a moment ago, so take that without a check.
                 self._room.budget.take_anyway(len(data))
                 self._ahead += len(data)
                 await _send(stream, data)
@@ -231,11 +231,11 @@ class Delivery:
 
 
 async def _send(stream: WebTransportSendStream, frame: bytes) -> None:
-    """Write one frame whole, however long the subscriber takes to make room for more."""
+    """Write a whole frame, however long the subscriber takes to make room."""
     await stream.write(frame, wait_flush=False)
     while True:
         try:
-            # As soon as little is left: what is not sent takes memory, of each subscription.
+            # Wait until little is left: unsent bytes take memory, for each subscription.
             await stream.flush()
             return
         except TimeoutError:

@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, ClassVar
 
+from .._declared import declared
 from ..rpc import RpcError
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class PubSubErrorCode(IntEnum):
-    """Why a broker refused; also the code with which it resets the stream of a subscription."""
+    """Why a broker refused; also the code of the reset when it ends a subscription's stream."""
 
     INVALID_TOPIC = 1
     FORBIDDEN = 2
@@ -42,35 +42,13 @@ class PubSubErrorCode(IntEnum):
     TOO_LARGE = 7
 
 
+@declared
 class PubSubError(RpcError):
     """The broker refused a request; ``error_code`` says why."""
 
     category = "pubsub"
-    _fields: ClassVar[tuple[str, ...]] = (*RpcError._fields, "topic")
     default_code = PubSubErrorCode.UNAVAILABLE
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        data: Any = None,
-        method: str | None = None,
-        topic: str | None = None,
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            error_code=error_code,
-            data=data,
-            method=method,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.topic = topic
+    topic: str | None = None  #: The topic or pattern of the request.
 
 
 class InvalidTopicError(PubSubError):

@@ -26,7 +26,6 @@ from ..stream import StructuredStream, WebTransportReceiveStream
 from ..utils._checks import check_callable, check_instance, check_integer
 from ..utils._closing import AsyncCloseable
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ._exceptions import PubSubError, PubSubErrorCode, pubsub_error
 from ._messages import (
     PUBLISH,
@@ -80,16 +79,17 @@ class PubSubManager(AsyncCloseable):
 
         Args:
             session: A session with a broker; not needed with ``rpc``.
-            rpc: An ``RpcManager`` of the session, to use both. Enter it before; it stays open when
-                this one is closed. Default: a new one.
-            serializer: That of the broker; default ``JSONSerializer``, or that of ``rpc``.
-            max_message_size: Bytes of one message.
+            rpc: An ``RpcManager`` of the session, to use both. Enter it first; it stays open when
+                this manager is closed. Default: a new one.
+            serializer: The serializer of the broker; default ``JSONSerializer``, or that of
+                ``rpc``.
+            max_message_size: Largest message, in bytes.
             max_session_bytes: Bytes that may wait here for all subscriptions together. They
                 are part of the session's ``max_session_memory``. Default: 4 MiB, or one message
                 of ``max_message_size`` when that is more.
 
         Raises:
-            ConfigurationError: There is neither ``session`` nor ``rpc``, or they contradict.
+            ConfigurationError: There is neither ``session`` nor ``rpc``, or they do not match.
         """
         if max_session_bytes is None:
             max_session_bytes = DEFAULT_MAX_SESSION_BYTES
@@ -101,7 +101,11 @@ class PubSubManager(AsyncCloseable):
             check_instance("rpc", rpc, RpcManager)
         if rpc is None:
             if session is None:
-                raise ConfigurationError("PubSubManager needs a session or an RpcManager")
+                raise invalid_config(
+                    key="session",
+                    value=None,
+                    reason="PubSubManager needs a session or an RpcManager",
+                )
             rpc = RpcManager(
                 session, serializer=serializer, max_message_size=max_message_size + CALL_ROOM
             )
@@ -147,7 +151,7 @@ class PubSubManager(AsyncCloseable):
     # ---------------------------------------------------------------- life cycle
 
     async def start(self) -> None:
-        """Begin to listen. Idempotent.
+        """Start to listen. Idempotent.
 
         Raises:
             ConfigurationError: The manager was closed before.
@@ -162,7 +166,7 @@ class PubSubManager(AsyncCloseable):
     async def close(self) -> None:
         """End all subscriptions; the session stays open. Idempotent.
 
-        Takes at most about 5 seconds in all.
+        Takes at most about 5 seconds in total.
 
         Cancellation: everything is stopped anyway; only the waiting ends.
         """
@@ -208,7 +212,7 @@ class PubSubManager(AsyncCloseable):
         Args:
             topic: Levels joined by dots, no wildcards.
             data: Anything that the serializer can encode.
-            timeout: Seconds; None: that of the calls.
+            timeout: Seconds; None: the timeout of calls.
 
         Raises:
             InvalidTopicError: The topic is malformed.
@@ -251,8 +255,8 @@ class PubSubManager(AsyncCloseable):
             topic: A topic or a pattern: the level ``*`` matches any one level, a last level ``**``
                 one or more levels.
             policy: What to do when a queue of this subscription is full.
-            max_queue: Messages that may wait, there and here; None: as many as the broker
-                allows, and 256.
+            max_queue: Messages that may wait, at the broker and here; None: as many as the broker
+                allows, and 256 here.
             data_type: Type to rebuild each message's data as, for instance a dataclass.
             on_gap: Called with the subscription when messages may have been lost between
                 servers (``Broker`` with a backend that lost its connection), once they
@@ -350,7 +354,7 @@ class PubSubManager(AsyncCloseable):
         """Advanced: tell the broker that a subscription ended. Never raises.
 
         Args:
-            number: Of the subscription.
+            number: Number of the subscription.
         """
         if self._session.is_closed or self._rpc.is_closed:
             return
@@ -372,12 +376,12 @@ class PubSubManager(AsyncCloseable):
         )
 
     def forget(self, number: int) -> None:
-        """Advanced: forget a subscription, which gets nothing more from the broker."""
+        """Advanced: forget a subscription that gets nothing more from the broker."""
         self._subscriptions.pop(number, None)
 
     async def _read_streams(self) -> None:
         """Pass each stream of the broker to its subscription."""
-        turns = Turns.of()
+        turns = self._session.turns
         async for stream in self._session.incoming_unidirectional_streams():
             structured: StructuredStream[Any] = StructuredStream(
                 stream=stream,
@@ -386,7 +390,7 @@ class PubSubManager(AsyncCloseable):
                 max_message_size=self.max_message_size,
             )
             try:
-                # One after the other: the broker writes each opening at once.
+                # One stream after the other: the broker writes each opening immediately.
                 async with asyncio.timeout(OPENING_TIMEOUT):
                     opening = await structured.receive_obj()
             except (WebTransportError, builtins.TimeoutError) as error:

@@ -1,11 +1,10 @@
 """The messages between a broker and its clients.
 
-Clients ask with remote calls: ``pubsub.subscribe(subscription, pattern, policy,
-max_queue, gaps)``, ``pubsub.unsubscribe(subscription)`` and ``pubsub.publish(topic,
-data)``. The client chooses the number of a subscription. For each one the
-broker opens a unidirectional stream: first an :class:`Opening`, then
-:class:`PubSubMessage`, :class:`Dropped` and, for those who asked, :class:`Gap`, framed as
-by ``StructuredStream``.
+Clients ask with remote calls: ``pubsub.subscribe(subscription, pattern, policy, max_queue, gaps)``,
+``pubsub.unsubscribe(subscription)`` and ``pubsub.publish(topic, data)``. The client chooses the
+number of a subscription. For each one the broker opens a unidirectional stream: first an
+:class:`Opening`, then :class:`PubSubMessage`, :class:`Dropped` and, if the client asked for it,
+:class:`Gap`. They are framed as by ``StructuredStream``.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Dropped:
 class Gap:
     """How often messages may have been lost between servers since the subscription began.
 
-    Sent only to those who asked (the fifth parameter of ``pubsub.subscribe``).
+    Sent only to clients that asked for it (the fifth parameter of ``pubsub.subscribe``).
     """
 
     total: int
@@ -94,6 +93,6 @@ REGISTRY: dict[int, type[Any]] = {
     MESSAGE_TYPE: PubSubMessage,
     DROPPED_TYPE: Dropped,
 }
-"""Type IDs on the wire; those below 16 are the calls'."""
+"""Type IDs on the wire; IDs below 16 belong to calls."""
 WIRE_REGISTRY: dict[int, type[Any]] = {**REGISTRY, GAP_TYPE: Gap}
-"""Including messages that only subscribers get who requested them."""
+"""Includes messages that are sent only to subscribers that requested them."""

@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_MAX_QUEUE", "DEFAULT_MAX_QUEUE_BYTES", "MessageQueue", "Room
 DEFAULT_MAX_QUEUE = 256
 """Messages that may wait for one subscription, at the broker and at the client."""
 DEFAULT_MAX_QUEUE_BYTES = 1_048_576
-"""Bytes that may wait, likewise."""
+"""Bytes that may wait for one subscription, at the broker and at the client."""
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class MessageQueue(Generic[T]):
         return len(self._items)
 
     def push(self, item: T, size: int) -> bool:
-        """Add a message, or drop one as the policy says. Never waits.
+        """Add a message, or drop one according to the policy. Never waits.
 
         Args:
             item: The message.

@@ -1,4 +1,4 @@
-"""Bytes that wait at a broker: of each session, and of all together, a shared message once."""
+"""Limits of the bytes that wait at a broker, per session and in total."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_MAX_TOTAL_BYTES = 256 * 1024 * 1024
 
 @dataclass(slots=True)
 class Totals:
-    """Counts of the subscriptions that exist now."""
+    """Counters of the subscriptions that exist now."""
 
     subscriptions: int = 0
     delivered: int = 0
@@ -33,7 +33,7 @@ class Totals:
 
 
 class Frame:
-    """One message as bytes, which many queues hold; it takes its room once.
+    """An encoded message that many queues can hold; it takes room only once.
 
     Attributes:
         data: The bytes.
@@ -47,25 +47,26 @@ class Frame:
         self._holders = 0
 
     def hold(self) -> bool:
-        """One queue more; False when there is no room for the bytes."""
+        """Count another queue; return False if there is no room for the bytes."""
         if not self._holders and not self._budget.take(len(self.data)):
             return False
         self._holders += 1
         return True
 
     def release(self) -> None:
-        """One queue less."""
+        """Count one queue less."""
         self._holders -= 1
         if not self._holders:
             self._budget.give_back(len(self.data))
 
 
 class SessionRoom:
-    """What may wait for the subscriptions of one session, in their queues and streams.
+    """Limits the bytes that wait for the subscriptions of one session, in queues and streams.
 
     Args:
         limit: Bytes.
-        settle: Called when there is no room: subscriptions give back what left their streams.
+        settle: Called if there is no room; subscriptions then release bytes that left their
+            streams.
     """
 
     __slots__ = ("_settle", "budget")
@@ -75,12 +76,12 @@ class SessionRoom:
         self._settle = settle
 
     def take(self, item: Frame, size: int) -> bool | None:
-        """Room for a message in a queue; False: there is none; None: not among all sessions."""
+        """Take room for a message in a queue; False: none in the session; None: none in total."""
         if not self.take_bytes(size):
             return False
         if item.hold():
             return True
-        # What waits in one queue waits in others, too: to drop it makes no room.
+        # Messages in this queue wait in others too, so dropping one would make no room.
         self.budget.give_back(size)
         return None
 
@@ -90,18 +91,18 @@ class SessionRoom:
         self.budget.give_back(size)
 
     def take_bytes(self, size: int) -> bool:
-        """Room for bytes in a stream; False: there is none."""
+        """Take room for bytes in a stream; return False if there is none."""
         if self.budget.lacking(size) is not None:
             self._settle()
         return self.budget.take(size)
 
 
 class ReceivedRoom:
-    """What may wait for all subscriptions of a client's session to be taken.
+    """Limits the bytes that wait in a client for all subscriptions of a session.
 
     Args:
         limit: Bytes.
-        parent: What the session may hold altogether.
+        parent: Budget of the whole session.
     """
 
     __slots__ = ("budget",)

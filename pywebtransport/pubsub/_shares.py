@@ -1,4 +1,4 @@
-"""What each client address may have of a broker."""
+"""Limits per client address at a broker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["AddressShares"]
 
 
 class AddressShares:
-    """Counts the subscriptions of each client address, and the patterns that they name.
+    """Counts the subscriptions of each client address, and their different patterns.
 
     Args:
-        max_subscriptions: Of one address; None: no limit.
-        max_patterns: Different ones of one address; None: no limit.
+        max_subscriptions: Subscriptions per address; None: no limit.
+        max_patterns: Different patterns per address; None: no limit.
     """
 
     __slots__ = ("_max_patterns", "_max_subscriptions", "_patterns", "_subscriptions")
@@ -23,15 +23,15 @@ class AddressShares:
         self._max_subscriptions = max_subscriptions
         self._max_patterns = max_patterns
         self._subscriptions = AddressCounts(max_subscriptions)
-        # By address, and how many subscriptions name each pattern.
+        # For each address, how many subscriptions use each pattern.
         self._patterns: dict[str, Counter[str]] = {}
 
     def __len__(self) -> int:
-        """How many addresses have any."""
+        """How many addresses have subscriptions."""
         return len(self._patterns)
 
     def refusal(self, network: str, pattern: str) -> str | None:
-        """Why an address may not have one more subscription, in words for its client."""
+        """Return why an address may not have another subscription, as a message for its client."""
         if self._subscriptions.is_full(network):
             return (
                 f"one client address may have {self._max_subscriptions} subscriptions "
@@ -51,12 +51,12 @@ class AddressShares:
         return None
 
     def add(self, network: str, pattern: str) -> None:
-        """One more subscription."""
+        """Count another subscription."""
         self._subscriptions.add(network)
         self._patterns.setdefault(network, Counter())[pattern] += 1
 
     def remove(self, network: str, pattern: str) -> None:
-        """One less."""
+        """Count one subscription less."""
         self._subscriptions.remove(network)
         own = self._patterns[network]
         own[pattern] -= 1

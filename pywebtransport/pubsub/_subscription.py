@@ -23,7 +23,6 @@ from ..utils._closing import AsyncCloseable
 from ..utils._failures import log_application_error
 from ..utils._gates import ONLY, Gates
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ._exceptions import PubSubError, PubSubErrorCode, SlowSubscriberError
 from ._messages import DROPPED_TYPE, GAP_TYPE, BackpressurePolicy, PubSubMessage
 from ._queue import DEFAULT_MAX_QUEUE, MessageQueue, queue_bytes
@@ -31,14 +30,14 @@ from ._room import ReceivedRoom
 
 __all__ = ["Subscription"]
 
-# Messages between two looks at the clock.
+# Messages between two readings of the clock.
 _STEP = 16
 
 logger = logging.getLogger("pywebtransport.pubsub")
 
 
 class _Manager(Protocol):
-    """``PubSubManager``, as its subscriptions see it."""
+    """The part of ``PubSubManager`` that subscriptions use."""
 
     max_message_size: int
     room: ReceivedRoom
@@ -55,21 +54,20 @@ class _Manager(Protocol):
 
 
 class Subscription(AsyncCloseable):
-    """Messages of the topics that a pattern names. Made by ``PubSubManager.subscribe``.
+    """The messages of a topic or pattern. Created by ``PubSubManager.subscribe``.
 
-    Use it as ``async with``, or ``await`` it and ``close`` it later. Then iterate.
-    The end of the iteration is the end of the subscription: closed here, by the
-    broker, or with the session.
+    Use it with ``async with``, or ``await`` it and ``close`` it later. Then iterate. The iteration
+    ends when the subscription ends: closed here, by the broker, or with the session.
 
-    Messages wait in a bounded queue, here and at the broker; what happens when
-    one is full is the policy. What waits here is not decoded until it is taken.
+    Messages wait in bounded queues, here and at the broker; the policy decides what happens when
+    one is full. Messages are decoded when you take them.
 
     Attributes:
-        topic: As given; a topic or a pattern.
+        topic: The topic or pattern, as passed.
         policy: What happens when a queue is full.
         received: Messages that the iteration has returned.
-        gaps: How often the broker said that messages may have been lost between servers;
-            it says so to those who gave ``on_gap``.
+        gaps: How often the broker reported that messages may have been lost between servers; it
+            does so only if you pass ``on_gap``.
     """
 
     def __init__(
@@ -92,8 +90,8 @@ class Subscription(AsyncCloseable):
         self.number = number
         self.max_queue = max_queue
         self._data_type = data_type
-        # Reading never stops: the windows of streams that nobody reads would add up to
-        # that of the connection, and then nothing else on it would move.
+        # Reading never stops: otherwise the windows of unread streams could add up to the window of
+        # the connection, and then no other stream could receive data.
         self._queue: MessageQueue[tuple[int, bytes]] = MessageQueue(
             policy,
             max_queue or DEFAULT_MAX_QUEUE,
@@ -111,15 +109,15 @@ class Subscription(AsyncCloseable):
 
     @property
     def dropped(self) -> int:
-        """Messages that were dropped, here and, as far as it has told, at the broker.
+        """Messages that were dropped here, and those that the broker has reported as dropped.
 
-        The broker tells with the next message that it sends.
+        The broker reports them with the next message that it sends.
         """
         return self._queue.dropped + self._dropped_there
 
     @property
     def waiting(self) -> int:
-        """Messages that wait here to be taken."""
+        """Messages that wait here."""
         return len(self._queue)
 
     @property
@@ -136,12 +134,12 @@ class Subscription(AsyncCloseable):
         return await self._subscribe()
 
     async def close(self) -> None:
-        """End the subscription, and wait until the broker confirmed. Idempotent.
+        """End the subscription, and wait until the broker confirms. Idempotent.
 
-        An iteration under way ends. Never raises: a broker that cannot be asked, or does
-        not answer within 5 seconds, hears of it by the end of the stream.
+        Ends a running iteration. Never raises: a broker that cannot be reached, or does not answer
+        within 5 seconds, notices the end of the stream.
 
-        Cancellation: safe; the subscription is over for this side.
+        Cancellation: safe; the subscription has ended on this side.
         """
         self._queue.clear()
         if not self._closed:
@@ -163,11 +161,11 @@ class Subscription(AsyncCloseable):
             SessionClosedError: The session ended abnormally.
             SerializationError: The broker sent something that is not a message, or its data do not
                 fit ``data_type``; you can read the next message.
-            PubSubError: The subscription is not made yet, or the broker broke it off.
+            PubSubError: The subscription does not exist yet, or the broker ended it.
 
-        Tasks that wait at the same time are served as they came.
+        Tasks that wait at the same time are served in order.
 
-        Cancellation: safe, no message is lost.
+        Cancellation: safe; no message is lost.
         """
         if not self._subscribed and not self._closed:
             raise PubSubError(
@@ -177,7 +175,7 @@ class Subscription(AsyncCloseable):
             )
         self._asked += 1
         if self._asked % _STEP == 0:
-            await Turns.of().pause()
+            await self._manager.session.turns.pause()
         taken = None if self._takers else self._take()
         if taken is None:
             taken = await self._takers.wait(ONLY, self, self._take)
@@ -193,9 +191,9 @@ class Subscription(AsyncCloseable):
     # ------------------------------------------------------------------- internal
 
     def _take(self) -> tuple[int, bytes] | None:
-        """What waits longest; None: nothing yet."""
+        """Take the oldest message; None if there is none yet."""
         if not self._queue and not self._closed and self._manager.is_over:
-            # The session went before the broker opened the stream.
+            # The session ended before the broker opened the stream.
             self.end(self._manager.session_error())
         if self._queue:
             return self._queue.pop()
@@ -223,11 +221,11 @@ class Subscription(AsyncCloseable):
         """Advanced: read the messages of a stream that the broker opened.
 
         Args:
-            stream: Which.
-            structured: The same, as messages.
+            stream: The stream.
+            structured: The same stream, for reading messages.
 
         Returns:
-            False: this subscription has ended, or has a stream already.
+            False if this subscription has ended or already has a stream.
         """
         if self._closed or self._stream is not None:
             return False
@@ -242,7 +240,7 @@ class Subscription(AsyncCloseable):
             while (received := await _next(structured)) is not None:
                 count += 1
                 if count % _STEP == 0:
-                    await Turns.of().pause()
+                    await self._manager.session.turns.pause()
                 type_id, payload = received
                 if type_id == DROPPED_TYPE:
                     self._dropped_there = self._manager.codec.decode(type_id, payload).total
@@ -268,10 +266,11 @@ class Subscription(AsyncCloseable):
             log_application_error(logger, what, error, session=self._manager.session)
 
     def end(self, error: WebTransportError | None = None) -> None:
-        """Advanced: end it on this side alone. Idempotent.
+        """Advanced: end the subscription on this side only. Idempotent.
 
         Args:
-            error: Why, for the iteration; None, or the normal end of a session: it just stops.
+            error: Raised by the iteration. None, or the normal end of a session: the iteration just
+                ends.
         """
         if self._closed:
             return
@@ -285,14 +284,15 @@ class Subscription(AsyncCloseable):
         self._takers.open(ONLY)
 
     def look_again(self) -> None:
-        """Advanced: let an iteration that waits see that the session is over."""
+        """Advanced: wake a waiting iteration because the session has ended."""
         self._takers.open(ONLY)
 
     async def _decoded(self, type_id: int, payload: bytes) -> PubSubMessage:
-        message = await self._manager.codec.decode_in_turns(type_id, payload)
+        turns = self._manager.session.turns
+        message = await self._manager.codec.decode_in_turns(type_id, payload, turns=turns)
         if isinstance(message, PubSubMessage):
             if self._data_type is not None:
-                message.data = await rebuild_in_turns(message.data, self._data_type)
+                message.data = await rebuild_in_turns(message.data, self._data_type, turns)
             return message
         raise SerializationError(
             f"the broker sent a {type(message).__name__} instead of a message", remote=True
@@ -321,7 +321,7 @@ class Subscription(AsyncCloseable):
 
 
 async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
-    """What comes next, however long that takes: topics may be silent for hours."""
+    """Return the next message, however long that takes: topics may be silent for hours."""
     while True:
         try:
             with structured.holding() as holding:
@@ -332,7 +332,7 @@ async def _next(structured: StructuredStream[Any]) -> tuple[int, bytes] | None:
 
 
 def _is_normal_end(error: WebTransportError) -> bool:
-    """The session was closed in order: by this side, or by the peer without an error."""
+    """Whether the session was closed normally: by this side, or by the peer without an error."""
     if not isinstance(error, SessionClosedError) or error.code is None:
         return False
     return error.code == 0 or error.remote is False

@@ -1,4 +1,4 @@
-"""Topics, and patterns over them.
+"""Topics and patterns.
 
 A topic is one or more levels joined by dots: ``rooms.python.chat``. A level is
 made of letters, digits and ``_ - : @ / + = ~``. In a pattern, the level ``*``
@@ -59,7 +59,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     parts = []
     for level in pattern.split("."):
         if level == "**":
-            # What follows is a valid topic's rest, whatever its levels are.
+            # The rest of a valid topic matches, whatever its levels are.
             parts.append(".+")
         else:
             parts.append(r"[^.]+" if level == "*" else re.escape(level))

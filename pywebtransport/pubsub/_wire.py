@@ -1,4 +1,4 @@
-"""Messages as bytes that are encoded once and sent to many."""
+"""Messages that are encoded once and sent to many subscribers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = [
 ]
 
 DEFAULT_MAX_MESSAGE_SIZE = 65_536
-"""Bytes of one message as it is delivered: topic and data in the serializer's form."""
+"""Largest size of a delivered message in bytes: topic and data, serialized."""
 
 CALL_ROOM = 4096
-"""Bytes that the call to publish a message may take besides it."""
+"""Bytes that the call to publish a message may take in addition."""
 MAX_SUBSCRIPTION_NUMBER = 2**31 - 1
 MAX_FRAME = 2**32 - 1
-"""Bytes of a payload whose length fits its header."""
+"""Largest payload whose length fits into the header."""
 
 
 class FrameCodec:
-    """Makes what ``StructuredStream`` sends for an object, and recognises it.
+    """Encodes objects as ``StructuredStream`` does, and recognises such frames.
 
     Args:
-        serializer: Of all servers and clients.
-        max_size: Bytes of one payload.
+        serializer: The serializer of all servers and clients.
+        max_size: Largest payload in bytes.
     """
 
     __slots__ = ("_codec", "_max_size")
@@ -43,7 +43,7 @@ class FrameCodec:
         self._max_size = max_size
 
     def encode(self, message: Any) -> bytes:
-        """Header and payload of a message.
+        """Return the header and payload of a message.
 
         Raises:
             SerializationError: It cannot be serialized, or is too large.
@@ -60,7 +60,7 @@ class FrameCodec:
     def is_message(self, frame: bytes) -> bool:
         """Whether the bytes are framed as one published message.
 
-        The backend may be shared with programs that know nothing of this.
+        Other programs may use the same backend for other data.
         """
         if len(frame) < MESSAGE_HEADER.size:
             return False

@@ -1,4 +1,4 @@
-"""A remote call, as interceptors see it."""
+"""Remote calls, as passed to interceptors."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class RpcCall:
     Attributes:
         session: The session that carries it.
         direction: Which side this is.
-        method: The method's name.
+        method: Name of the method.
         params: Positional arguments; incoming ones as they were received.
-        named_params: Keyword arguments, likewise.
+        named_params: Keyword arguments; incoming ones as they were received.
         metadata: Names and strings that are sent with the call. An outgoing interceptor may change
             them before it proceeds.
         timeout: Seconds that the call may take from now on; None: no limit.

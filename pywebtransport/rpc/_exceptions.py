@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from .._declared import declared
 from ..exceptions import TimeoutError, WebTransportError
 
 __all__ = [
@@ -29,10 +30,10 @@ __all__ = [
 
 
 class RpcErrorCode(IntEnum):
-    """Codes with which the library itself answers.
+    """Error codes of the library itself.
 
-    They are those of JSON-RPC 2.0 where it has one. Applications may use any other signed 32-bit
-    number outside -32768 to -32000.
+    They are codes of JSON-RPC 2.0 where these exist. Applications may use any signed 32-bit number
+    outside the range from -32768 to -32000.
     """
 
     INVALID_REQUEST = -32600
@@ -40,11 +41,12 @@ class RpcErrorCode(IntEnum):
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
-    """The handler raised another exception than :class:`RpcError`; the peer has logged it."""
+    """The handler raised an exception other than :class:`RpcError`; the peer has logged it."""
     TIMEOUT = -32001
     CANCELLED = -32002
 
 
+@declared
 class RpcError(WebTransportError):
     """A remote call failed. Raise it in a handler to make the call fail with it.
 
@@ -54,34 +56,19 @@ class RpcError(WebTransportError):
         data: Anything that the serializer can encode.
         method: The method that was called; set for the caller.
         details: Information for this side; not sent.
-        reason: Likewise.
+        reason: Information for this side; not sent.
         remote: True at the caller if the peer answered with this error.
     """
 
     category = "rpc"
-    _fields: ClassVar[tuple[str, ...]] = ("method", "data")
     default_code: ClassVar[int] = RpcErrorCode.INTERNAL_ERROR
+    method: str | None = None
+    data: Any = None
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        data: Any = None,
-        method: str | None = None,
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            error_code=self.default_code if error_code is None else error_code,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.data = data
-        self.method = method
+    def _complete(self) -> None:
+        super()._complete()
+        if self.error_code is None:
+            self.error_code = self.default_code
 
     def __str__(self) -> str:
         where = "" if self.method is None else f"{self.method}: "
@@ -106,44 +93,13 @@ class RpcCancelledError(RpcError):
     default_code = RpcErrorCode.CANCELLED
 
 
+@declared
 class RpcTimeoutError(RpcError, TimeoutError):
-    """The call did not end within its timeout.
-
-    Args:
-        message: As for :class:`RpcError`.
-        timeout_duration: Seconds.
-        operation: The operation that took too long.
-    """
+    """The call did not end within its timeout."""
 
     category = "timeout"
-    _fields: ClassVar[tuple[str, ...]] = (*RpcError._fields, *TimeoutError._fields)
     default_code = RpcErrorCode.TIMEOUT
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_code: int | None = None,
-        data: Any = None,
-        method: str | None = None,
-        timeout_duration: float | None = None,
-        operation: str | None = "call",
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        remote: bool | None = None,
-    ) -> None:
-        RpcError.__init__(
-            self,
-            message,
-            error_code=error_code,
-            data=data,
-            method=method,
-            details=details,
-            reason=reason,
-            remote=remote,
-        )
-        self.timeout_duration = timeout_duration
-        self.operation = operation
+    operation: str | None = "call"
 
 
 _BY_CODE: dict[int, type[RpcError]] = {

@@ -1,4 +1,4 @@
-"""Serving: from the stream of a call to its answer."""
+"""The serving side of calls: reads a request, runs the method, and sends the answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from ..utils._logs import shared_log
 from ..utils._stuck import end_tasks
 from ..utils._tasks import cancel_in_turns, is_being_cancelled
 from ..utils._text import printable
-from ..utils._turns import Turns
 from ..utils._waiters import Waiters
 from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from ._exceptions import MethodNotFoundError, RpcError, RpcErrorCode
@@ -40,12 +39,12 @@ Structure: TypeAlias = Callable[[WebTransportStream], StructuredStream[Any]]
 # All that a caller learns about an exception of a handler.
 _INTERNAL_ERROR = Failure(RpcErrorCode.INTERNAL_ERROR, "internal error")
 
-# The end of the program, and of a coroutine that nobody runs any more.
+# Exceptions that end the program, or a coroutine that is abandoned.
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
-# Calls of one session at a time that nobody else notices.
+# Up to this many concurrent calls of one session do not delay other tasks.
 _FEW = 16
-# Bytes that a request takes in memory; then its parts take longer than a call itself.
+# Requests above this size in memory take longer to process than the call itself.
 _LARGE = 65_536
 
 logger = logging.getLogger("pywebtransport.rpc")
@@ -55,15 +54,15 @@ class IncomingCalls:
     """Accepts the streams that the peer opens, runs a method for each, and answers.
 
     Args:
-        session: Whose streams they are.
-        structure: Makes messages of a stream's bytes.
-        limit: Calls at a time; streams beyond it stay in the session.
-        request_timeout: Seconds until a request must be there.
-        interceptors: Around each call.
+        session: The session of the streams.
+        structure: Converts the bytes of a stream to messages.
+        limit: Concurrent calls; further streams wait in the session.
+        request_timeout: Seconds that the peer has to send a request.
+        interceptors: Run around each call.
 
     Attributes:
-        methods: What may be called, by name.
-        tasks: One for each call under way.
+        methods: The registered methods by name.
+        tasks: One for each running call.
     """
 
     def __init__(
@@ -84,18 +83,18 @@ class IncomingCalls:
         self._interceptors = interceptors
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
-        # For incoming requests; the other half is for the decoded ones.
+        # Half of the budget is for incoming requests, the other half for decoded ones.
         memory = session.memory_budget
         self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
 
     def start(self) -> None:
-        """Begin to take streams. Idempotent."""
+        """Start to accept streams. Idempotent."""
         if self._acceptor is None:
             self._acceptor = asyncio.create_task(self._accept(), name="rpc acceptor")
             self.session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
 
     async def stop(self, timeout: float) -> None:
-        """Cancel all handlers, and wait for them for so many seconds.
+        """Cancel all handlers, and wait for them for at most this many seconds.
 
         Cancellation: they are cancelled anyway.
         """
@@ -105,8 +104,8 @@ class IncomingCalls:
         await end_tasks(tasks, timeout=timeout, logger=logger, what="remote calls")
 
     async def _accept(self) -> None:
-        """Take streams while there are slots for them."""
-        turns = Turns.of()
+        """Accept streams while there are free slots."""
+        turns = self.session.turns
         async for stream in self.session.incoming_bidirectional_streams():
             task = asyncio.create_task(self._handle(stream), name="rpc call")
             self.tasks.add(task)
@@ -120,16 +119,17 @@ class IncomingCalls:
                 await self._slot_waiters.wait()
 
     def _handled(self, stream: WebTransportStream, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # perhaps before its first step
+        if task.cancelled():  # maybe before its first step
             give_up(stream, StreamCode.CANCELLED)
         self.tasks.discard(task)
         self._slot_waiters.wake()
 
     def _session_ended(self, event: Event) -> None:
-        """Nobody waits for answers any more, and nobody hears what notifications do."""
-        # A handler that closes its session goes on after that.
+        """The session has ended: cancel all handlers, whose answers nobody will receive."""
+        # A handler that closes its session continues after that.
         current = asyncio.current_task()
-        cancel_in_turns(task for task in self.tasks if task is not current)
+        tasks = (task for task in self.tasks if task is not current)
+        cancel_in_turns(tasks, self.session.turns)
 
     def _caller_gone(self, task: asyncio.Task[Any]) -> None:
         # Of a session that ends all streams are over; that is the above's business.
@@ -137,20 +137,20 @@ class IncomingCalls:
             task.cancel()
 
     async def _handle(self, stream: WebTransportStream) -> None:
-        """One call. Never raises but on cancellation."""
+        """Serve one call. Raises only when cancelled."""
         structured = self._structure(stream)
         try:
             if len(self.tasks) > _FEW:
-                await Turns.of().pause()
-            # What the request became is in memory until it is answered.
+                await self.session.turns.pause()
+            # The decoded request stays in memory until it is answered.
             with Holding(self.session.memory_budget, incoming=self._unread) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
-                    if holding.size > _LARGE:  # then the answer may be, too
-                        await Turns.of().pause()
+                    if holding.size > _LARGE:  # then the answer may be large, too
+                        await self.session.turns.pause()
                     await self._reply(structured, method, answer)
             await stream.close()
-            # By now the request's FIN was read, or the peer broke the protocol.
+            # By now the FIN of the request was read, or the peer broke the protocol.
             stream.stop_sending(StreamCode.DONE)
         except asyncio.CancelledError:
             give_up(stream, StreamCode.CANCELLED)
@@ -163,7 +163,7 @@ class IncomingCalls:
     async def _answer(
         self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
     ) -> tuple[str, Result | Failure | None]:
-        """Read the request and run it: the method, and None when there is nothing to answer."""
+        """Read the request and run it; return the method, and the answer or None."""
         try:
             received = await structured.receive_held(holding, self._request_timeout)
             if received is None:
@@ -190,7 +190,7 @@ class IncomingCalls:
             timeout=request.timeout,
             is_notification=isinstance(request, Notification),
         )
-        # The call has what is left of it, until its method returned.
+        # From here on only the call refers to the request, until its method returns.
         del received, request
         if call.is_notification:
             outcome = await self._run(call)
@@ -213,7 +213,7 @@ class IncomingCalls:
             stream.remove_stop_callback(caller_gone)
 
     async def _run(self, call: RpcCall) -> Result | Failure:
-        """Run the handler inside of the interceptors; whatever happens is the answer."""
+        """Run the handler inside the interceptors; every outcome becomes an answer."""
         scope = asyncio.timeout(call.timeout)
         try:
             async with scope:
@@ -223,7 +223,7 @@ class IncomingCalls:
         except _NOT_OURS:
             raise
         except BaseException as error:
-            # The handler itself was not cancelled, but something that it waited for: it failed.
+            # Not the handler was cancelled, but something that it waited for: it failed.
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
             # One that a call of the handler's own ended with (remote is True or False) means
@@ -239,7 +239,7 @@ class IncomingCalls:
                 return Failure(
                     RpcErrorCode.TIMEOUT, f"not finished within {call.timeout:.3g} seconds"
                 )
-            # The peer only learns that there was an error.
+            # The peer learns only that there was an error.
             what = f"handler of '{printable(call.method)}'"
             log_application_error(logger, what, error, session=self.session)
             return _INTERNAL_ERROR
@@ -248,7 +248,7 @@ class IncomingCalls:
         method = self.methods.get(call.method)
         if method is None:
             raise MethodNotFoundError(f"there is no method '{printable(call.method)}'")
-        return await method(call.params, call.named_params)
+        return await method(call.params, call.named_params, self.session.turns)
 
     async def _reply(
         self, structured: StructuredStream[Any], method: str, answer: Result | Failure
@@ -256,7 +256,7 @@ class IncomingCalls:
         try:
             await structured.send_obj(obj=answer)
         except SerializationError as error:
-            # A result, or the data of an error, that cannot be sent: an error of the handler.
+            # A result, or data of an error, that cannot be sent is an error of the handler.
             shared_log(logger).tell(
                 "answer",
                 logging.ERROR,
@@ -273,7 +273,7 @@ class IncomingCalls:
 
 
 def _limits(error: WebTransportError) -> dict[str, int] | None:
-    """Of a message that is too large: its size and the limit, which the caller may know."""
+    """Size and limit of a message that is too large; the caller may see these."""
     known = ("size", "items")
     found = {
         name: value

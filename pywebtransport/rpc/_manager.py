@@ -61,20 +61,23 @@ __all__ = [
 ]
 
 DEFAULT_CONCURRENCY_LIMIT = 100
-"""Calls at a time, per direction."""
+"""Concurrent calls per direction."""
 DEFAULT_CALL_TIMEOUT = 30.0
-"""Seconds a call may take."""
+"""Seconds that a call may take."""
 DEFAULT_MAX_MESSAGE_SIZE = 1_048_576
 """Bytes of one request or answer."""
 DEFAULT_REQUEST_TIMEOUT = 30.0
-"""Seconds the peer may take to send a request once it opened the stream."""
+"""Seconds that the peer may take to send a request after it has opened the stream."""
 
-# Waiting for a stream without a limit: event loops take no infinity.
+# Seconds of a wait without limit: event loops do not accept infinity.
 _FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
-# Bytes of requests that are sent at a time: a quarter of what the peer has room for by default.
+# Bytes of requests being sent at a time: a quarter of the peer's default memory limit.
 _MOST_UNDER_WAY = 4 * 1024 * 1024
-# Smaller ones do not count: as many as may be under way take less.
+# Bytes of requests without an answer yet. The peer may be slow to decode them, and until then they
+# use its room for incoming requests, 16 MiB by default; a part of it is left for small requests.
+_MOST_UNANSWERED = 12 * 1024 * 1024
+# Smaller requests do not count: all that may run at a time together take less.
 _SMALL = 32768
 
 T = TypeVar("T")
@@ -84,12 +87,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 class RpcManager(AsyncCloseable):
     """Calls methods of the peer, and serves methods to it, over one session.
 
-    Both ends are equal: each may register methods and call the other's. Every
-    call has a bidirectional stream of its own, so calls do not wait for one
-    another, and a large one is held up by its own flow control only. The
-    manager takes all incoming bidirectional streams of the session; give remote
-    calls a session of their own (sessions share a connection with
-    ``allow_pooling``). Unidirectional streams and datagrams stay free.
+    Both ends are equal: each may register methods and call the other's. Each call has its own
+    bidirectional stream, so calls do not wait for each other, and a large call is delayed only by
+    its own flow control. The manager accepts all incoming bidirectional streams of the session, so
+    use a separate session for remote calls (with ``allow_pooling``, sessions share a connection).
+    You can still use unidirectional streams and datagrams.
 
     ::
 
@@ -112,14 +114,13 @@ class RpcManager(AsyncCloseable):
 
         Args:
             session: The session, at either end.
-            concurrency_limit: Calls that run here at a time, and as many that this
-                end makes. Further incoming ones wait in the session, whose limits on
-                incoming streams then hold the peer back; further outgoing ones wait
-                in ``call``.
-            default_timeout: Seconds for calls that name none; None: no limit.
-            request_timeout: Seconds the peer may take to send a request.
+            concurrency_limit: Limit of concurrent calls, separately for incoming and outgoing ones.
+                Further incoming calls wait in the session, whose limits on incoming streams then
+                hold the peer back. Further outgoing calls wait in ``call``.
+            default_timeout: Seconds for calls without a timeout; None: no limit.
+            request_timeout: Seconds that the peer may take to send a request.
             max_message_size: Bytes of a request or answer, sent or received.
-            serializer: Of both ends; default ``JSONSerializer``.
+            serializer: The same at both ends; default ``JSONSerializer``.
             interceptors: Run around each call of both directions, the first outermost.
 
         Raises:
@@ -142,9 +143,9 @@ class RpcManager(AsyncCloseable):
         self._default_timeout = default_timeout
         self._max_size = max_message_size
         if serializer is None:
-            # Sizes are limited by the streams, before anything is kept.
+            # The streams limit sizes before anything is stored.
             serializer = JSONSerializer(max_size=_MAX_LENGTH)
-        MessageCodec(serializer, REGISTRY)  # refuses anything else than a serializer
+        MessageCodec(serializer, REGISTRY)  # raises if it is not a serializer
         self._serializer: Serializer = serializer
         self._incoming = IncomingCalls(
             session,
@@ -157,6 +158,7 @@ class RpcManager(AsyncCloseable):
         self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
         self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
+        self._unanswered = ByteBudget("requests", max(_MOST_UNANSWERED, max_message_size))
         self._closed = False
 
     # ---------------------------------------------------------------- properties
@@ -168,7 +170,7 @@ class RpcManager(AsyncCloseable):
 
     @property
     def serializer(self) -> Serializer:
-        """What turns messages into bytes."""
+        """Converts messages to bytes and back."""
         return self._serializer
 
     @property
@@ -178,7 +180,7 @@ class RpcManager(AsyncCloseable):
 
     @property
     def is_closed(self) -> bool:
-        """The manager was closed; its session may still be open."""
+        """Whether the manager is closed; its session may still be open."""
         return self._closed
 
     @property
@@ -188,7 +190,7 @@ class RpcManager(AsyncCloseable):
 
     @property
     def active_calls(self) -> dict[str, int]:
-        """Calls under way now, by direction: ``incoming`` and ``outgoing``."""
+        """Running calls by direction: ``incoming`` and ``outgoing``."""
         return {"incoming": len(self._incoming.tasks), "outgoing": len(self._outgoing)}
 
     # ------------------------------------------------------------------- serving
@@ -202,15 +204,15 @@ class RpcManager(AsyncCloseable):
     def register(self, func: F | None = None, *, name: str | None = None) -> F | Callable[[F], F]:
         """Let the peer call a function; also usable as a decorator.
 
-        Parameters whose annotation is a dataclass (or holds one) are rebuilt from
-        what was received. A plain function runs on the event loop: it must not block.
+        Parameters whose annotation is or contains a dataclass are rebuilt from the received data. A
+        plain function runs on the event loop: it must not block.
 
         Args:
             func: Plain or ``async``.
-            name: What the peer calls it; default the function's own name.
+            name: Name for the peer; default: the name of the function.
 
         Returns:
-            ``func``, or a decorator when it is not given.
+            ``func``, or a decorator if it is not given.
 
         Raises:
             ConfigurationError: The name is taken or unusable, or ``func`` is not a function.
@@ -226,7 +228,9 @@ class RpcManager(AsyncCloseable):
             raise invalid_config(key="name", value=chosen, reason=error.message) from None
         assert isinstance(chosen, str)
         if chosen in self._incoming.methods:
-            raise invalid_config(key="name", value=chosen, reason="it is registered already")
+            raise invalid_config(
+                key="name", value=chosen, reason="expected a new name; it is registered already"
+            )
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
 
@@ -238,7 +242,7 @@ class RpcManager(AsyncCloseable):
     # ---------------------------------------------------------------- life cycle
 
     async def start(self) -> None:
-        """Begin to serve. Idempotent.
+        """Start to serve. Idempotent.
 
         Raises:
             ConfigurationError: The manager was closed before.
@@ -258,11 +262,11 @@ class RpcManager(AsyncCloseable):
     async def close(self) -> None:
         """Stop serving and calling; the session stays open. Idempotent.
 
-        Handlers that run are cancelled, and their callers told so; calls of this
-        end fail with :class:`RpcCancelledError`. Calls of the peer that still wait in the session,
-        or come later, get no answer: close the session if you do not need it for anything else. A
-        handler that continues for ``close_timeout`` seconds after its cancellation is named in the
-        log, and no longer waited for.
+        Running handlers are cancelled, and their callers are told so. Calls of this end fail with
+        :class:`RpcCancelledError`. Calls of the peer that still wait in the session, or arrive
+        later, get no answer: close the session if you do not need it for anything else. A handler
+        that continues for ``close_timeout`` seconds after its cancellation is named in the log, and
+        no longer waited for.
 
         Cancellation: everything is stopped anyway; only the waiting ends.
         """
@@ -272,7 +276,7 @@ class RpcManager(AsyncCloseable):
         """Advanced: as ``close``.
 
         Args:
-            timeout: Seconds that handlers have; ``close`` takes ``close_timeout``.
+            timeout: Seconds for the handlers; ``close`` uses ``close_timeout``.
 
         Cancellation: as of ``close``.
         """
@@ -324,14 +328,14 @@ class RpcManager(AsyncCloseable):
         """Run a method of the peer: ``await rpc.call("add", 1, b=2)``.
 
         Args:
-            method: Its name there.
+            method: Name of the method.
             *params: Positional parameters.
             result_type: Type to rebuild the result as, for instance a dataclass.
-            timeout: Seconds for everything, waiting for a free stream included; the
-                peer ends its handler then too. None: ``default_timeout``.
-            named_params: Parameters by name, for those whose names are arguments of this
-                method (``method``, ``timeout``, ...) or no identifiers.
-            metadata: Names and texts for the interceptors of the peer.
+            timeout: Seconds for everything, including the wait for a free stream. The peer then
+                ends its handler, too. None: ``default_timeout``.
+            named_params: Parameters by name, if their names are arguments of this method
+                (``method``, ``timeout``, ...) or not identifiers.
+            metadata: Names and strings for the interceptors of the peer.
             **named: Parameters by name.
 
         Returns:
@@ -339,12 +343,12 @@ class RpcManager(AsyncCloseable):
 
         Raises:
             MethodNotFoundError: The peer has no such method.
-            InvalidParamsError: The parameters do not fit it.
-            RpcTimeoutError: It took too long, here or there; the message says what it waited
-                for: a stream or one of ``concurrency_limit`` calls, or the answer.
-            RpcCancelledError: The peer gave the call up, or this manager was closed.
-            RpcError: The method raised one, with its code and data; or it failed
-                otherwise (INTERNAL_ERROR).
+            InvalidParamsError: The parameters do not match the method.
+            RpcTimeoutError: It took too long, here or at the peer. The message says what it waited
+                for: a stream, one of ``concurrency_limit`` calls, or the answer.
+            RpcCancelledError: The peer cancelled the call, or this manager was closed.
+            RpcError: The method raised it, with this code and data; or it failed in another way
+                (INTERNAL_ERROR).
             SerializationError: A parameter cannot be sent, a message is larger than
                 ``max_message_size``, or the answer cannot be understood.
             ConfigurationError: An argument is of another type, or out of range; nothing was
@@ -370,16 +374,16 @@ class RpcManager(AsyncCloseable):
         metadata: Mapping[str, str] | None = None,
         **named: Any,
     ) -> None:
-        """Run a method of the peer without an answer: not even errors come back.
+        """Run a method of the peer without an answer, not even errors.
 
-        Returns when the request was handed to the network; whether the peer gets
-        it when the session ends at once is not known.
+        Returns once the request was passed to the network. If the session ends right afterwards,
+        the peer may not get it.
 
         Args: as ``call``.
 
         Raises: as ``call``, for what happens on this side.
 
-        Cancellation: safe; the notification was sent or not.
+        Cancellation: safe; the notification may have been sent, or not.
         """
         call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
         call.is_notification = True
@@ -424,7 +428,7 @@ class RpcManager(AsyncCloseable):
             async with scope:
                 return await run_intercepted(self._interceptors, call, lambda: work(deadline))
         except builtins.TimeoutError as error:
-            # The peer's answer, an interceptor or the session may say that too.
+            # The peer's answer, an interceptor or the session may raise the same error.
             if not scope.expired() or isinstance(error, WebTransportError):
                 raise
             failure = "not sent" if call.is_notification else "no answer"
@@ -452,19 +456,21 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "the peer's answer"
             try:
                 request = _request(Request, call, deadline)
-                answer = await self._exchange(stream, call, request)
+                answer = await self._exchange(stream, call, request, progress)
             except BaseException as error:
                 bad = isinstance(error, SerializationError)
                 give_up(stream, StreamCode.BAD_MESSAGE if bad else StreamCode.CANCELLED)
                 raise
             finally:
                 self._outgoing.discard(stream)
-            # There is nothing after the answer that this end wants.
+            # This end needs nothing after the answer.
             stream.stop_sending(StreamCode.DONE)
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
         value = answer.value
-        return value if result_type is None else await rebuild_in_turns(value, result_type)
+        if result_type is None:
+            return value
+        return await rebuild_in_turns(value, result_type, self._session.turns)
 
     def _slot_wanted(self) -> str:
         before = self._outgoing_slots.waiting
@@ -479,7 +485,8 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "room to send"
             try:
                 request = _request(Notification, call, deadline)
-                await self._send(stream, self._structured(stream), request)
+                structured = self._structured(stream)
+                await self._send(stream, structured, structured.encode(request))
             except BaseException:
                 give_up(stream, StreamCode.CANCELLED)
                 raise
@@ -501,13 +508,36 @@ class RpcManager(AsyncCloseable):
         raise self._was_closed(call)
 
     async def _exchange(
-        self, stream: WebTransportStream, call: RpcCall, request: Request
+        self, stream: WebTransportStream, call: RpcCall, request: Request, progress: _Progress
     ) -> Result | Failure:
         structured = self._structured(stream)
+        encoded = structured.encode(request)
+        size = len(encoded[1])
+        if size <= _SMALL:
+            return await self._answer_to(stream, structured, call, encoded)
+        progress.waits_for = (
+            f"answers to earlier requests, {self._unanswered.used} bytes in all; at most"
+            f" {self._unanswered.limit} bytes of large requests may be unanswered"
+        )
+        await self._unanswered.acquire(size)
+        progress.waits_for = "the peer's answer"
         try:
-            # When the peer wants no more of the request, it may have said why.
+            return await self._answer_to(stream, structured, call, encoded)
+        finally:
+            self._unanswered.give_back(size)
+
+    async def _answer_to(
+        self,
+        stream: WebTransportStream,
+        structured: StructuredStream[Any],
+        call: RpcCall,
+        encoded: tuple[bytes, bytes],
+    ) -> Result | Failure:
+        """Send an encoded request and receive its answer."""
+        try:
+            # If the peer stops reading the request, its answer may say why.
             with contextlib.suppress(StreamStoppedError):
-                await self._send(stream, structured, request)
+                await self._send(stream, structured, encoded)
             answer = await _received(structured)
         except StreamResetError as error:
             raise RpcCancelledError(
@@ -532,10 +562,13 @@ class RpcManager(AsyncCloseable):
         )
 
     async def _send(
-        self, stream: WebTransportStream, structured: StructuredStream[Any], request: Request
+        self,
+        stream: WebTransportStream,
+        structured: StructuredStream[Any],
+        encoded: tuple[bytes, bytes],
     ) -> None:
-        """Send a request. The peer has room for some that come in, and refuses more."""
-        header, payload = structured.encode(request)
+        """Send a request. The peer has limited room for incoming requests, and refuses more."""
+        header, payload = encoded
         size = len(payload)
         if size <= _SMALL:
             await structured.send_encoded(header, payload)
@@ -562,13 +595,13 @@ class RpcManager(AsyncCloseable):
 
 
 class _Progress:
-    """What a call waits for, to be named when its time is up."""
+    """What a call waits for, for the message of a timeout."""
 
     __slots__ = ("stream_of", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "an interceptor"
-        self.stream_of: WebTransportSession | None = None  # which limit, is asked only then
+        self.stream_of: WebTransportSession | None = None  # the limit is looked up only then
 
     def __str__(self) -> str:
         if self.stream_of is None or self.stream_of.is_closed:
@@ -587,7 +620,7 @@ def _interceptors(given: Any) -> tuple[Interceptor, ...]:
 
 
 def _entries(key: str, given: Any) -> dict[str, Any]:
-    """A mapping by names."""
+    """Check a mapping of names to values."""
     if given is None:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
@@ -596,7 +629,7 @@ def _entries(key: str, given: Any) -> dict[str, Any]:
 
 
 def _named(params: Any, keywords: dict[str, Any]) -> dict[str, Any]:
-    """Parameters by name, given in one mapping or as keyword arguments, or some of each."""
+    """Merge parameters by name from a mapping and from keyword arguments."""
     if params is None:
         return keywords
     entries = _entries("named_params", params)
@@ -622,7 +655,7 @@ def _metadata(given: Any) -> dict[str, str]:
 
 
 def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Request:
-    """What to send, with the time that is left by now."""
+    """The message to send, with the time that is left."""
     left = None
     if deadline is not None:
         left = max(0.001, deadline - asyncio.get_running_loop().time())
@@ -630,7 +663,7 @@ def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Requ
 
 
 async def _received(structured: StructuredStream[Any]) -> Any:
-    """The next message; the time of a call is its own, not ``read_timeout`` of the streams."""
+    """Read the next message, limited by the timeout of the call instead of ``read_timeout``."""
     while True:
         try:
             return await structured.receive_obj()

@@ -38,7 +38,7 @@ MAX_METADATA = 64
 
 
 class StreamCode(IntEnum):
-    """Application codes with which the stream of a call is reset or stopped."""
+    """Application codes for resetting or stopping the stream of a call."""
 
     DONE = 0
     """Everything was read."""
@@ -81,7 +81,7 @@ class Failure:
 
 
 REGISTRY: dict[int, type[Any]] = {1: Request, 2: Result, 3: Failure, 4: Notification}
-"""Type IDs on the wire; those from 16 on are publish/subscribe's."""
+"""Type IDs on the wire; IDs from 16 on belong to publish/subscribe."""
 
 
 def check_method(name: object) -> str:

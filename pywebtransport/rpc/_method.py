@@ -8,6 +8,7 @@ from typing import Any
 
 from ..exceptions import ConfigurationError, SerializationError
 from ..serializer._rebuild import check_type, rebuild_in_turns
+from ..utils._turns import Turns
 from ._exceptions import InvalidParamsError
 
 __all__ = ["Method"]
@@ -49,8 +50,15 @@ class Method:
         for parameter_name, (annotation, _) in self._types.items():
             check_type(f"func, parameter {parameter_name}", annotation)
 
-    async def __call__(self, params: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    async def __call__(
+        self, params: Sequence[Any], named: Mapping[str, Any], turns: Turns | None = None
+    ) -> Any:
         """Run the function.
+
+        Args:
+            params: Positional arguments.
+            named: Keyword arguments.
+            turns: Of the peer that sent them.
 
         Raises:
             InvalidParamsError: The arguments do not match it. Otherwise what the function raises.
@@ -62,17 +70,19 @@ class Method:
         arguments = bound.arguments
         for name, (wanted, kind) in self._types.items():
             if name in arguments:
-                arguments[name] = await _typed(name, arguments[name], wanted, kind)
+                arguments[name] = await _typed(name, arguments[name], wanted, kind, turns)
         result = self.function(*bound.args, **bound.kwargs)
         return await result if inspect.isawaitable(result) else result
 
 
-async def _typed(name: str, value: Any, wanted: Any, kind: inspect._ParameterKind) -> Any:
+async def _typed(
+    name: str, value: Any, wanted: Any, kind: inspect._ParameterKind, turns: Turns | None
+) -> Any:
     try:
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            return tuple([await rebuild_in_turns(item, wanted) for item in value])
+            return tuple([await rebuild_in_turns(item, wanted, turns) for item in value])
         if kind is inspect.Parameter.VAR_KEYWORD:
-            return {key: await rebuild_in_turns(item, wanted) for key, item in value.items()}
-        return await rebuild_in_turns(value, wanted)
+            return {key: await rebuild_in_turns(item, wanted, turns) for key, item in value.items()}
+        return await rebuild_in_turns(value, wanted, turns)
     except SerializationError as error:
         raise InvalidParamsError(f"parameter {name!r}: {error.message}") from None

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def order_of(kind: Any) -> str:
-    """What a cache needs besides a type: ``A | B`` and ``B | A`` are equal, and not the same."""
+    """Second cache key: ``A | B`` and ``B | A`` are equal, but their order matters."""
     return "" if issubclass(type(kind), type) else str(kind)
 
 
@@ -73,7 +73,7 @@ def is_named_tuple(kind: type) -> bool:
 
 
 def union_members(kind: Any) -> list[Any]:
-    """The alternatives of a union, those of unions within it too."""
+    """The alternatives of a union, including those of nested unions."""
     members = []
     for member in map(bare, typing.get_args(kind)):
         if typing.get_origin(member) in (Union, types.UnionType):
@@ -99,7 +99,7 @@ def named_tuple_kinds(cls: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def field_kinds(cls: type, arguments: tuple[Any, ...], names: Iterable[str]) -> dict[str, Any]:
-    """Types of fields of a dataclass or TypedDict, with what its type variables stand for."""
+    """Types of the fields of a dataclass or TypedDict, with type variables replaced."""
     hints = hints_of(cls)
     chosen: dict[type, dict[Any, Any]] = {}
     _choose(cls, arguments, chosen)
@@ -126,7 +126,7 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 
 def _choose(cls: type, arguments: tuple[Any, ...], chosen: dict[type, dict[Any, Any]]) -> None:
-    """Note what stands for the type variables of a generic class and of its bases."""
+    """Record the arguments for the type variables of a generic class and of its bases."""
     own = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
     chosen[cls] = own
     for base in vars(cls).get("__orig_bases__", cls.__bases__):
@@ -138,7 +138,7 @@ def _choose(cls: type, arguments: tuple[Any, ...], chosen: dict[type, dict[Any, 
 
 def _chosen_for(cls: type, name: str, chosen: dict[type, dict[Any, Any]]) -> dict[Any, Any]:
     """The type variables of the class that declares a field."""
-    if not is_dataclass(cls):  # a TypedDict does not know who declares what
+    if not is_dataclass(cls):  # a TypedDict does not record which class declares a field
         return {key: kind for table in chosen.values() for key, kind in table.items()}
     field = cls.__dataclass_fields__[name]
     for base in reversed(cls.__mro__):
@@ -148,7 +148,7 @@ def _chosen_for(cls: type, name: str, chosen: dict[type, dict[Any, Any]]) -> dic
 
 
 def _filled_in(hint: Any, chosen: dict[Any, Any]) -> Any:
-    """A type with what was chosen for its variables: of ``Page[Item]``, for instance."""
+    """A type with its variables replaced by arguments, as for ``Page[Item]``."""
     if isinstance(hint, TypeVar):
         return chosen.get(hint, hint)
     inner = getattr(hint, "__parameters__", ())
@@ -158,7 +158,7 @@ def _filled_in(hint: Any, chosen: dict[Any, Any]) -> Any:
 
 
 def _named(hint: Any, itself: Any) -> Any:
-    """A type with the class that it stands in for ``Self``."""
+    """A type with ``Self`` replaced by the class that contains it."""
     if hint is typing.Self:
         return itself
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

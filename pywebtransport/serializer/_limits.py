@@ -42,29 +42,29 @@ __all__ = [
 ]
 
 DEFAULT_MAX_SIZE = 4 * 1024 * 1024
-"""Most bytes of one message."""
+"""Largest size of a message in bytes."""
 DEFAULT_MAX_DEPTH = 64
-"""Most levels of arrays and objects within each other."""
+"""Largest number of nested levels of arrays and objects."""
 
 DEFAULT_MAX_ITEMS = 131_072
-"""Most items of one message. An item takes some 20 to 40 ns to make: no turn of an event loop is
-long, and 1 MiB of text does not become 30."""
+"""Largest number of items in a message. Creating an item takes 20 to 40 ns, so this keeps the turns
+of the event loop short, and it keeps 1 MiB of text from becoming 30 MiB of objects."""
 CONTAINER = 4
-"""Items that an array or an object counts as: making one takes as long as four numbers."""
+"""Items that an array or an object counts as: creating one takes as long as four numbers."""
 NAME = 2
-"""Items that the name of a member counts as: it is hashed, and looked for."""
+"""Items that the name of a member counts as: it is hashed and looked up."""
 
 PIECE = 16_384
-"""Bytes that are looked at before others may have their turn: a fraction of a millisecond."""
+"""Bytes scanned before other tasks get a turn: a fraction of a millisecond."""
 
 HIGHEST_SIZE = 2**32 - 1
 HIGHEST_ITEMS = 2**32 - 1
-# Bytes in memory: of a short text and its place in what holds it (a float takes 32); of an empty
-# container besides; of a name and the larger table that it needs.
+# Bytes in memory: of a short string and its slot in a container (a float takes 32); what an empty
+# container takes in addition; of a name and its share of a hash table.
 _ITEM = 56
 _CONTAINER = 72
 _NAME = 64
-# Rebuilding takes up to three Python frames for each level, of the thousand there are.
+# Rebuilding needs up to three Python frames for each level, and Python allows a thousand.
 HIGHEST_DEPTH = 200
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
@@ -72,14 +72,14 @@ _NOT_ITEMS = bytes(set(range(256)) - set(b'"[{,:'))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _WORTH_IT = 16
-# Values that are looked at between two steps.
+# Values examined per step.
 _STEP = 4096
 _OPENING = re.compile(rb"\[+")
 _CLOSING = re.compile(rb"\]+")
 
 
 def check_limit(key: str, value: int, highest: int) -> int:
-    """Give ``value`` back when it is a possible limit.
+    """Check a limit and return it.
 
     Raises:
         ConfigurationError: It is not a whole number from 1 to ``highest``.
@@ -89,7 +89,7 @@ def check_limit(key: str, value: int, highest: int) -> int:
 
 
 def check_hook(key: str, value: Any) -> None:
-    """Check a function of the application's.
+    """Check a function of the application.
 
     Raises:
         ConfigurationError: It is neither callable nor None.
@@ -108,10 +108,10 @@ def check_size(size: int, max_size: int) -> None:
 
 
 def checked_bytes(data: Any, max_size: int) -> bytes:
-    """``data`` as bytes, after a look at its size.
+    """Check the size of ``data`` and return it as bytes.
 
     Raises:
-        SerializationError: It is too large, or no bytes at all.
+        SerializationError: It is too large, or not bytes.
     """
     if not isinstance(data, bytes):
         if not isinstance(data, bytearray | memoryview):
@@ -123,12 +123,12 @@ def checked_bytes(data: Any, max_size: int) -> bytes:
 
 
 def memory_of(size: int, max_items: int, items: int, containers: int = 0, names: int = 0) -> int:
-    """Bytes that a message takes in memory once it is decoded, as far as can be told before.
+    """Estimate the memory that a message takes once it is decoded, in bytes.
 
     Args:
-        size: Its bytes.
-        max_items: The limit: a message with more is not decoded.
-        items: Its values at most, containers among them.
+        size: Its size in bytes.
+        max_items: The limit; a message with more items is not decoded.
+        items: Upper bound of its values, including containers.
         containers: How many of them are arrays or objects.
         names: Of members of objects.
     """
@@ -137,7 +137,7 @@ def memory_of(size: int, max_items: int, items: int, containers: int = 0, names:
 
 
 def json_memory_steps(data: bytes, max_items: int) -> Generator[None, None, int]:
-    """``memory_of`` a JSON text, which is looked at a piece at a time."""
+    """``memory_of`` a JSON text; scans one piece per step."""
     items, containers, names = 1, 0, 0
     for start in range(0, len(data), PIECE):
         if start:
@@ -147,12 +147,12 @@ def json_memory_steps(data: bytes, max_items: int) -> Generator[None, None, int]
         containers += piece.count(b"[") + piece.count(b"{")
         names += piece.count(b":")
         if items + containers + names > max_items:
-            break  # it counts as the most already
+            break  # the maximum already
     return memory_of(len(data), max_items, items, containers, names)
 
 
 def json_items(data: bytes) -> int:
-    """Most items that a JSON text can have: what stands in strings counts, too."""
+    """Upper bound of the items in a JSON text; also counts characters within strings."""
     containers = data.count(b"[") + data.count(b"{")
     return 1 + data.count(b",") + NAME * data.count(b":") + CONTAINER * containers
 
@@ -171,18 +171,19 @@ def check_json_items(data: bytes, max_items: int) -> None:
 
 
 def _outside_strings(data: bytes) -> bytes:
-    """What counts as items in a JSON text, without its strings."""
-    # Escaped quotes go, then all that is neither a quote nor counts, then the strings.
+    """Return the characters of a JSON text that count as items, without its strings."""
+    # Remove escaped quotes, then everything that is not a quote and does not count, then strings.
     text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_ITEMS)
     return b"".join(text.replace(b'""', b"").split(b'"')[::2])
 
 
-def too_many_items(items: int | None, max_items: int) -> SerializationError:
-    """The error for a message that would become too much.
+def too_many_items(items: int | None, max_items: int, note: str = "") -> SerializationError:
+    """Create the exception for a message with too many items.
 
     Args:
-        items: How many it has, containers weighted; None: it was not looked at to the end.
+        items: How many it has, with containers weighted; None: the scan stopped early.
         max_items: The limit.
+        note: What else counts as several of them, if that is why.
     """
     details = {"max_items": max_items}
     if items is not None:
@@ -190,7 +191,7 @@ def too_many_items(items: int | None, max_items: int) -> SerializationError:
     found = "" if items is None else f"{items} items, "
     return SerializationError(
         f"the message has {found}more than max_items={max_items} "
-        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME})",
+        f"(an array or object counts as {CONTAINER}, the name of a member as {NAME}{note})",
         details=details,
     )
 
@@ -200,14 +201,14 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
 
     A text whose brackets do not match is left to the parser.
     """
-    # Nearly every message ends here: fewer brackets than levels allowed.
+    # Nearly every message returns here: it has fewer brackets than levels allowed.
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return
-    # Escaped quotes go, then everything but quotes and brackets, then the strings.
+    # Remove escaped quotes, then everything but quotes and brackets, then the strings.
     text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _NOT_STRUCTURE)
-    # Most strings are empty by now; without those the others stay apart from the rest.
+    # Most strings are empty by now. Remove these; splitting at quotes then finds the others.
     text = b"".join(text.replace(b'""', b"").split(b'"')[::2])
-    # Each pass takes the innermost level away, which is quick as long as that is much.
+    # Each pass removes the innermost level, which is quick while that is a large part.
     levels, removed = 0, len(text)
     while levels < max_depth and removed * _WORTH_IT >= len(text):
         size = len(text)
@@ -216,14 +217,14 @@ def check_json_depth(data: bytes, max_depth: int) -> None:
             return
         removed = size - len(text)
         levels += 1
-    # Up by the brackets that open, after going down by those that closed before them.
+    # The level rises by each run of opening brackets and falls by the closing ones before it.
     up, down = map(len, _OPENING.findall(text)), map(len, _CLOSING.findall(text))
     if levels + max(accumulate(map(sub, up, chain((0,), down))), default=0) > max_depth:
         raise too_deep(max_depth)
 
 
 def check_value_depth(value: Any, max_depth: int) -> None:
-    """Raise SerializationError when containers, dataclasses among them, nest too deeply."""
+    """Raise SerializationError when containers, including dataclasses, nest too deeply."""
     finish(value_depth_steps(value, max_depth))
 
 
@@ -231,7 +232,7 @@ def finite_steps(value: Any) -> Generator[None, None, None]:
     """Look for infinite floats in plain lists and dictionaries, in steps.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is an infinite float.
     """
     level = [value]
     while level:
@@ -251,7 +252,7 @@ def finite_steps(value: Any) -> Generator[None, None, None]:
 
 
 def value_depth_steps(value: Any, max_depth: int) -> Generator[None, None, None]:
-    """As ``check_value_depth``, in steps between which others may have their turn."""
+    """As ``check_value_depth``, in steps between which other tasks can run."""
     level = [value]
     for _ in range(max_depth + 1):
         containers = False

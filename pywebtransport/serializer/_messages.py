@@ -1,4 +1,4 @@
-"""Numbered message types: which class has which type ID, and their bytes."""
+"""Registry of message types: maps type IDs to classes, and objects to bytes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .msgpack import MsgPackSerializer
 __all__ = ["MessageCodec"]
 
 _MAX_TYPE_ID = 0xFFFF
-# Bytes in memory for each byte of a message, where the serializer cannot tell.
+# Bytes in memory per byte of a message, if the serializer has no estimate.
 _GROWTH = 4
 _QUICK = 65_536
-"""Bytes of a message in memory that nobody need wait for: some tens of microseconds."""
+"""Messages up to this size in memory are decoded at once, in some tens of microseconds."""
 
 
 _T = TypeVar("_T")
 
 
 class _InSteps(Protocol):
-    """A serializer that lets others have their turn while it looks at a large message."""
+    """A serializer that lets other tasks run while it scans a large message."""
 
     def _size_steps(self, data: bytes, /) -> Generator[None, None, int]: ...
     def _plain_steps(self, data: bytes, /) -> Generator[None, None, Any]: ...
@@ -50,17 +50,17 @@ class MessageCodec:
     )
 
     def __init__(self, serializer: Serializer, registry: Mapping[int, type[Any]]) -> None:
-        """Take a copy of the registry.
+        """Create a codec with a copy of the registry.
 
         Args:
             serializer: Turns the objects into bytes and back.
             registry: Class of each type ID, 0 to 65535; both ends have the same.
 
         Raises:
-            ConfigurationError: The registry or the serializer is not one, a type ID is out of
-                range, or a class stands there twice.
+            ConfigurationError: The registry is not a mapping, the serializer lacks a method, a type
+                ID is out of range, or a class is registered twice.
         """
-        # Not by isinstance: that of a protocol takes microseconds, and every call of RPC is here.
+        # isinstance() with a protocol takes microseconds, and every RPC call comes here.
         usable = hasattr(serializer, "serialize") and hasattr(serializer, "deserialize")
         if not usable or isinstance(serializer, type):
             raise ConfigurationError(
@@ -92,7 +92,7 @@ class MessageCodec:
         self._serialize = serializer.serialize
         self._deserialize = serializer.deserialize
         self._size: Callable[[bytes], int] | None = getattr(serializer, "decoded_size", None)
-        # Those of an application may make of a class what they want.
+        # Serializers of an application may treat classes as they like.
         self._own: _InSteps | None = None
         if type(serializer) in (JSONSerializer, MsgPackSerializer):
             self._own = cast("_InSteps", serializer)
@@ -147,19 +147,30 @@ class MessageCodec:
         """Bytes that a message takes in memory once it is decoded, at most, as far as known."""
         return _GROWTH * len(payload) if self._size is None else self._size(payload)
 
-    async def decoded_size_in_turns(self, payload: bytes) -> int:
+    async def decoded_size_in_turns(self, payload: bytes, turns: Turns | None = None) -> int:
         """As ``decoded_size``; a large message waits for its turn even for that.
+
+        Args:
+            payload: The message.
+            turns: Of the peer that sent it.
 
         Cancellation: safe.
         """
         if len(payload) <= PIECE:
             return self.decoded_size(payload)
-        await Turns.of().pause()
+        turns = turns or Turns.of()
+        await turns.pause()
         if self._own is None:
             return self.decoded_size(payload)
-        return await _in_turns(self._own._size_steps(payload))
+        return await _in_turns(self._own._size_steps(payload), turns)
 
-    async def decode_in_turns(self, type_id: int, payload: bytes, memory: int | None = None) -> Any:
+    async def decode_in_turns(
+        self,
+        type_id: int,
+        payload: bytes,
+        memory: int | None = None,
+        turns: Turns | None = None,
+    ) -> Any:
         """As ``decode``, for what comes from a peer: a large message waits for its turn.
 
         It is looked at, and objects of an application's classes are made, a slice of a turn at
@@ -169,21 +180,22 @@ class MessageCodec:
             type_id: What the message is.
             payload: Its bytes.
             memory: Its ``decoded_size``, if that is known.
+            turns: Of the peer that sent it.
 
         Cancellation: safe; the message is lost.
         """
         if (self.decoded_size(payload) if memory is None else memory) <= _QUICK:
             return self.decode(type_id, payload)
-        turns = Turns.of()
+        turns = turns or Turns.of()
         await turns.pause()
         cls = self._types.get(type_id)
         if cls is None or self._own is None:
             with _uninterrupted(turns):
                 return self.decode(type_id, payload)
         try:
-            plain = await _in_turns(self._own._plain_steps(payload))
+            plain = await _in_turns(self._own._plain_steps(payload), turns)
             await turns.pause()
-            return await rebuild_in_turns(plain, cls)
+            return await rebuild_in_turns(plain, cls, turns)
         except SerializationError as error:
             error.details["type_id"] = type_id
             raise
@@ -193,12 +205,11 @@ class MessageCodec:
         return type_id in self._types
 
 
-async def _in_turns(steps: Generator[None, None, _T]) -> _T:
+async def _in_turns(steps: Generator[None, None, _T], turns: Turns) -> _T:
     """Take steps, with pauses when the slice of a turn is used up.
 
     Cancellation: safe; the rest is not done.
     """
-    turns = Turns.of()
     while True:
         try:
             with _uninterrupted(turns):
@@ -211,14 +222,14 @@ async def _in_turns(steps: Generator[None, None, _T]) -> _T:
 
 @contextlib.contextmanager
 def _uninterrupted(turns: Turns) -> Iterator[None]:
-    """Account for the time of what cannot be interrupted, and let the garbage collector wait.
+    """Account for the time of work that cannot be interrupted, with garbage collection paused.
 
-    Thousands of new objects would else set off collections of everything that the process has,
-    which takes many times as long as the message; and no parser leaves garbage.
+    Otherwise thousands of new objects would trigger collections of all objects of the process,
+    which take many times as long as the message. Parsers leave no garbage.
     """
     enabled = gc.isenabled()
     gc.disable()
-    # Of this thread: others may have the processor meanwhile.
+    # The time of this thread: other threads may use the processor meanwhile.
     began = time.thread_time_ns()
     try:
         yield

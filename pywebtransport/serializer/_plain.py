@@ -21,17 +21,17 @@ _MAX_LEVELS = 300
 
 
 def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
-    """Convert one object to plainer data; its members may need this again.
+    """Convert one object to plainer data; its members may have to be converted too.
 
     Args:
         obj: An object that the encoder does not know.
-        binary: The format has bytes.
-        checked: Write fields as their annotations say; otherwise unchanged, for applications with
-            their own forms.
+        binary: Whether the format has bytes.
+        checked: Write fields according to their annotations; otherwise unchanged, for applications
+            that write objects in their own way.
 
     Raises:
         TypeError: There is no rule for its class.
-        MismatchError: It could not be read back from the written form.
+        MismatchError: The written form could not be read back.
     """
     cls: Any = type(obj)
     if hasattr(cls, "__dataclass_fields__"):
@@ -40,7 +40,7 @@ def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
         return {field.name: getattr(obj, field.name) for field in fields(obj) if field.init}
     if isinstance(obj, enum.Enum):
         return obj.value
-    text = text_of(obj)  # of bytes only JSON asks: the others have them
+    text = text_of(obj)  # only JSON needs this for bytes
     if text is not None:
         return text
     if isinstance(obj, set | frozenset | tuple | deque):
@@ -55,13 +55,13 @@ def _to_plain(obj: Any, *, binary: bool, checked: bool = True) -> Any:
 
 
 def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[Any], Any]:
-    """The encoder's hook, behind the application's when it has one.
+    """Create the hook of the encoder, which calls the hook of the application first.
 
     The hook of the application raises TypeError if it has no answer.
 
     Args:
-        own: The application's.
-        binary: The format has bytes, and keys that are not strings.
+        own: The hook of the application.
+        binary: Whether the format has bytes, and keys that are not strings.
     """
     to_plain = partial(_to_plain, binary=binary, checked=own is None)
     if own is None:
@@ -79,7 +79,7 @@ def plain_hook(own: Callable[[Any], Any] | None, *, binary: bool) -> Callable[[A
 def has_other_keys(obj: Any) -> bool:
     """Whether a mapping in lists and dictionaries has keys that are not strings.
 
-    What nests without an end counts as one.
+    Data that contains itself counts as having such keys.
     """
     level = [obj]
     for _ in range(_MAX_LEVELS):
@@ -104,10 +104,10 @@ def plain_tree(obj: Any, hook: Callable[[Any], Any]) -> Any:
 
     Args:
         obj: Anything.
-        hook: What makes one object plainer.
+        hook: Makes one object plainer.
 
     Raises:
-        TypeError: Something has no plain form, or a key no name of its own.
+        TypeError: An object has no plain form, or a key has no unique name.
     """
     if obj is None or isinstance(obj, str | int | float):
         return obj

@@ -10,24 +10,24 @@ from ._limits import CONTAINER, too_many_items
 __all__ = ["check_protobuf_items", "heaviest"]
 
 _MESSAGE, _GROUP = 11, 10  # FieldDescriptor.TYPE_MESSAGE, TYPE_GROUP
-_LENGTHY = frozenset({9, 11, 12})  # strings, messages, bytes: what is never packed
+_LENGTHY = frozenset({9, 11, 12})  # strings, messages, bytes: never packed
 _PACKED = 8
-"""Numbers of a packed field that count as one item: they are made without any object."""
+"""Numbers of a packed field that count as one item: no objects are created for them."""
 _UNKNOWN = (0, None)
 
 
 def check_protobuf_items(data: bytes, descriptor: Any, max_items: int) -> None:
     """Raise SerializationError when a message has too many items; builds none of them.
 
-    Each field counts as one item, and a message in it as more, by the size of its class.
-    Malformed bytes are left to the parser.
+    Each field counts as one item, and a nested message as more, depending on its class. Malformed
+    bytes are left to the parser.
 
     Args:
         data: The message.
-        descriptor: Its class's.
+        descriptor: The descriptor of its class.
         max_items: The limit.
     """
-    # Nearly every message ends here: a field takes two bytes at least.
+    # Nearly every message returns here: a field takes at least two bytes.
     if 1 + len(data) // 2 * heaviest(descriptor) <= max_items:
         return
     count = 1
@@ -65,7 +65,7 @@ def check_protobuf_items(data: bytes, descriptor: Any, max_items: int) -> None:
 
 @lru_cache(maxsize=1024)
 def heaviest(descriptor: Any) -> int:
-    """Most items that a field of a message can count as, messages within messages looked at."""
+    """The largest number of items that a field can count as, including nested messages."""
     seen: dict[str, Any] = {}
     todo = [descriptor]
     most = 1
@@ -80,13 +80,13 @@ def heaviest(descriptor: Any) -> int:
 
 
 def _weight(descriptor: Any) -> int:
-    """Items that a message counts as: memory for all fields of its class is taken at once."""
+    """Items that a message counts as: it takes memory for all fields of its class at once."""
     return CONTAINER + len(descriptor.fields) // 4
 
 
 @lru_cache(maxsize=1024)
 def _fields(descriptor: Any) -> dict[int, tuple[int, Any]]:
-    """By number: items that a field counts as besides itself, and the class of a message in it."""
+    """By field number: additional items that a field counts as, and the class of its messages."""
     table: dict[int, tuple[int, Any]] = {}
     for field in descriptor.fields:
         inner = field.message_type if field.type in (_MESSAGE, _GROUP) else None

@@ -77,7 +77,7 @@ MAPPINGS: dict[Any, Callable[[Iterable[Any]], Any]] = {
 _INTEGER_KEY = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _FLOAT_KEY = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _WORDS = {"null": None, "true": True, "false": False}
-# Python hashes these with a secret; everybody can compute the hashes of all others.
+# Python hashes these with a secret; hashes of all other types are predictable.
 _SAFE_KEYS = frozenset({str, bytes})
 _FEW_KEYS = 100
 _MAX_SAME_HASH = 32
@@ -90,11 +90,11 @@ def rebuild(value: Any, obj_type: Any) -> Any:
     """Convert plain data to ``obj_type``.
 
     Args:
-        value: What a parser gave; its depth is bounded by the caller.
+        value: Data from a parser; the caller limits its depth.
         obj_type: A dataclass, TypedDict, enumeration, ``list[...]``, ``A | B`` and so on.
 
     Raises:
-        SerializationError: The data do not fit; the message and ``details["path"]`` name where.
+        SerializationError: The data do not fit; the message and ``details["path"]`` say where.
     """
     try:
         return converter(obj_type)(value)
@@ -104,14 +104,19 @@ def rebuild(value: Any, obj_type: Any) -> Any:
         raise _too_deep_for(obj_type, error) from error
 
 
-async def rebuild_in_turns(value: Any, obj_type: Any) -> Any:
+async def rebuild_in_turns(value: Any, obj_type: Any, turns: Turns | None = None) -> Any:
     """As ``rebuild``; a slice of the event loop's turn at a time, for what may be large.
+
+    Args:
+        value: What the parser made.
+        obj_type: What it shall become.
+        turns: Of the peer that sent it.
 
     Cancellation: safe.
     """
     convert = converter(obj_type)
     try:
-        return await _in_turns(convert, value, Turns.of())
+        return await _in_turns(convert, value, turns or Turns.of())
     except MismatchError as mismatch:
         raise _misfit(obj_type, mismatch) from mismatch.original
     except RecursionError as error:
@@ -155,14 +160,14 @@ def check_type(key: str, kind: Any) -> None:
 
 
 class MismatchError(Exception):
-    """The data do not fit; on the way up each container adds its step of the path."""
+    """The data do not fit; each container adds its step of the path while the exception passes."""
 
     def __init__(self, reason: str, original: Exception | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.original = original
         self.path: list[str] = []
-        # Of what is written: the object at which the path begins.
+        # When writing: the object at which the path begins.
         self.owner: Any = None
 
 
@@ -172,7 +177,7 @@ def wrong(expected: str, value: Any) -> MismatchError:
 
 
 def converter(kind: Any) -> _Convert:
-    """The function for a type."""
+    """Return the function that converts values to a type."""
     try:
         return _cached(kind, order_of(kind))
     except TypeError:  # an annotation can be unhashable
@@ -218,7 +223,7 @@ def _cached(kind: Any, order: str) -> _Convert:
 
 
 def _alias(kind: Any) -> _Convert:
-    """An alias is looked into when the first value comes: it may name itself."""
+    """Resolve an alias only with the first value: it may refer to itself."""
 
     def convert(value: Any) -> Any:
         return converter(bare(kind))(value)
@@ -242,10 +247,10 @@ def _exactly(kind: type) -> _Convert:
 
 
 def _instance(kind: type) -> _Convert:
-    """A class without a rule: an extension of the parser may have made the object."""
+    """A class without a rule: an extension of the parser may have created the object."""
 
     def convert(value: Any) -> Any:
-        with contextlib.suppress(Exception):  # some classes cannot be asked for their instances
+        with contextlib.suppress(Exception):  # some classes raise in isinstance()
             if isinstance(value, kind):
                 return value
         raise wrong(f"{kind.__name__} (which cannot be rebuilt: it is not a dataclass)", value)
@@ -256,7 +261,7 @@ def _instance(kind: type) -> _Convert:
 def _float(value: Any) -> float:
     if type(value) is float:
         return value
-    if type(value) is int:  # JSON and MsgPack write 1.0 as 1 at times
+    if type(value) is int:  # JSON and MessagePack may write 1.0 as 1
         try:
             return float(value)
         except OverflowError as error:
@@ -265,7 +270,7 @@ def _float(value: Any) -> float:
 
 
 def _textual(kind: type, form: Form) -> _Convert:
-    """A type that travels as a string."""
+    """A type that is written as a string."""
     raw = kind in BINARY
 
     def convert(value: Any) -> Any:
@@ -285,7 +290,7 @@ def _textual(kind: type, form: Form) -> _Convert:
     return convert
 
 
-# In the order in which a union tries them: what accepts fewer strings is first.
+# In the order in which a union tries them: types that accept fewer strings first.
 _CONVERTERS: dict[type, _Convert] = {
     float: _float,
     **{kind: _textual(kind, form) for kind, form in TEXTUAL.items()},
@@ -293,11 +298,11 @@ _CONVERTERS: dict[type, _Convert] = {
 
 
 def _one_of(name: str, accepted: Iterable[Any]) -> _Convert:
-    """A set of values, told apart by type too: 1 is not True."""
+    """A set of values, distinguished by type as well: 1 is not True."""
     table: dict[Any, Any] = {}
     for item in accepted:
         for binary in (False, True):
-            with contextlib.suppress(TypeError):  # a value without a plain form is never there
+            with contextlib.suppress(TypeError):  # a value without a plain form never matches
                 table.setdefault(_key(plain_value(item, binary=binary)), item)
 
     def convert(value: Any) -> Any:
@@ -310,7 +315,7 @@ def _one_of(name: str, accepted: Iterable[Any]) -> _Convert:
 
 
 def _key(value: Any) -> Any:
-    """A dictionary key that tells 1 from True."""
+    """A dictionary key that distinguishes 1 from True."""
     if isinstance(value, list | tuple):
         return (list, *map(_key, value))
     return type(value), value
@@ -328,7 +333,7 @@ def _enumeration(cls: type[enum.Enum]) -> _Convert:
         if isinstance(value, cls):
             return value
         if bits and type(value) is int and 0 <= value == value & bits:
-            # Python keeps every combination that was ever made, as long as the class lives.
+            # Python keeps every combination of flags ever created, as long as the class exists.
             known = cls._value2member_map_
             if value in known or len(known) < _MAX_COMBINATIONS:
                 return cls(value)
@@ -341,7 +346,7 @@ def _enumeration(cls: type[enum.Enum]) -> _Convert:
 
 
 class _Array:
-    """Arrays, of whatever class Python has for them."""
+    """Arrays, read as any of Python's classes for them."""
 
     __slots__ = ("_convert", "_fit", "_make", "_name")
 
@@ -394,7 +399,7 @@ class _Array:
 
 
 class _NamedTuple:
-    """A NamedTuple; its members are looked at when the first one comes."""
+    """A NamedTuple; its members are examined with the first value."""
 
     __slots__ = ("_arguments", "_cls", "_convert")
 
@@ -425,7 +430,7 @@ class _NamedTuple:
 
 
 class _FixedTuple:
-    """An array whose members have a type each."""
+    """An array with a type for each member."""
 
     __slots__ = ("_converters",)
 
@@ -461,7 +466,7 @@ class _FixedTuple:
 
 
 class _Mapping:
-    """Mappings, of whatever class Python has for them."""
+    """Mappings, read as any of Python's classes for them."""
 
     __slots__ = ("_convert_key", "_convert_value", "_keys_fit", "_make", "_values_fit")
 
@@ -515,12 +520,12 @@ class _Mapping:
         except TypeError as error:  # a signalling NaN has no hash
             raise MismatchError(f"expected object: {error}", error) from None
         if len(made) != len(pairs):
-            raise MismatchError("two of its keys mean the same")
+            raise MismatchError("two of its keys are equal")
         return made
 
 
 def key_converter(kind: Any) -> _Convert:
-    """The function for the keys of a mapping, which JSON has as strings only."""
+    """Return the function for the keys of a mapping, which are always strings in JSON."""
     kind = bare(kind)
     convert, from_text = converter(kind), _key_reader(kind)
 
@@ -536,7 +541,7 @@ def key_converter(kind: Any) -> _Convert:
 
 
 def _key_reader(kind: Any) -> Callable[[str], Any]:
-    """A key of a type from the name that stands for it in JSON."""
+    """Return the function that reads a key of a type from its name in JSON."""
     kind = bare(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     base = origin or kind
@@ -565,7 +570,7 @@ def _number_key(kind: Any, grammar: re.Pattern[str], text: str) -> Any:
 
 
 def _listed_key(base: Any, convert: _Convert, arguments: tuple[Any, ...]) -> Callable[[str], Any]:
-    """A value of a Literal or an enumeration."""
+    """Keys of a Literal or an enumeration."""
     listed = arguments if base is Literal else base.__members__.values()
     table: dict[str, Any] = {}
     for item in listed:
@@ -581,7 +586,7 @@ def _listed_key(base: Any, convert: _Convert, arguments: tuple[Any, ...]) -> Cal
 
 
 def _union_key(kinds: Iterable[Any]) -> Callable[[str], Any]:
-    """One of several: what accepts fewer names first, and text that is nothing else last."""
+    """Keys of a union: tries types that accept fewer names first, and str last."""
     readers = [(_key_rank(kind), _key_reader(kind), kind) for kind in map(bare, kinds)]
     readers.sort(key=lambda entry: entry[0])
 
@@ -593,7 +598,7 @@ def _union_key(kinds: Iterable[Any]) -> Callable[[str], Any]:
                 continue
             if kind not in DISTINCT or DISTINCT[kind].write(key) == text:
                 return key
-        raise ValueError(f"{text[:40]!r} is none of them")
+        raise ValueError(f"{text[:40]!r} is not a key of any of the types")
 
     return read
 
@@ -612,7 +617,7 @@ def _frozen(value: Any) -> Any:
 
 
 def check_hashes(keys: Collection[Any]) -> None:
-    """Refuse keys chosen to have one hash: a table of n of them takes n * n steps."""
+    """Refuse keys chosen to have the same hash: a table of n of them takes n * n steps."""
     if len(keys) <= _FEW_KEYS or _SAFE_KEYS.issuperset(map(type, keys)):
         return
     if max(Counter(map(hash, keys)).values()) <= _MAX_SAME_HASH:
@@ -627,7 +632,7 @@ def check_hashes(keys: Collection[Any]) -> None:
 
 
 def _all_fit(kind: Any) -> Callable[[Iterable[Any]], bool]:
-    """Whether values can stay as they are; False says only that each must be looked at."""
+    """Whether all values can stay as they are; if False, each must be examined."""
     kind = bare(kind)
     if kind is Any or kind is object:
         return lambda values: True
@@ -638,25 +643,25 @@ def _all_fit(kind: Any) -> Callable[[Iterable[Any]], bool]:
 
 
 class _Record:
-    """A dataclass or TypedDict; its fields are looked at when the first one comes."""
+    """A dataclass or TypedDict; its fields are examined with the first value."""
 
     __slots__ = ("_arguments", "_cls", "_fields", "_names", "_required")
 
     def __init__(self, cls: type, arguments: tuple[Any, ...]) -> None:
         self._cls = cls
         self._arguments = arguments
-        # By name: the class that needs no conversion, and the function for all others.
+        # By name: the class that needs no conversion, and the function for other values.
         self._fields: dict[str, tuple[type | None, _Convert]] | None = None
         self._names: frozenset[str] = frozenset()
         self._required: frozenset[str] = frozenset()
 
     def is_of(self, kind: Any) -> bool:
-        """Whether this is the class for a type."""
+        """Whether this is the record of a type."""
         cls, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
         return self._cls is cls and self._arguments == arguments
 
     def fits(self, names: Set[Any]) -> bool:
-        """The names are right; says nothing about the values."""
+        """Whether the names are right; does not check the values."""
         if self._fields is None:
             self._prepare()
         return self._required <= names <= self._names
@@ -697,7 +702,7 @@ class _Record:
         return self._made(made)
 
     def _instance(self, value: Any) -> Any:
-        """An extension of the parser may have made one."""
+        """Accept an instance that an extension of the parser created."""
         if is_dataclass(self._cls) and isinstance(value, self._cls):
             return value
         raise wrong(f"object ({self._cls.__name__})", value)
@@ -743,7 +748,7 @@ class _Record:
 
 
 def _is_required(cls: Any, name: str, hint: Any) -> bool:
-    """A TypedDict must have the key. The class knows it only of annotations that are no text."""
+    """Whether a TypedDict requires the key; the class knows only if annotations are not strings."""
     origin = typing.get_origin(hint)
     if origin in (typing.Required, typing.NotRequired):
         return origin is typing.Required
@@ -751,9 +756,9 @@ def _is_required(cls: Any, name: str, hint: Any) -> bool:
 
 
 class _Union:
-    """One of several types. The choice looks at the outside only and is never taken back.
+    """One of several types. The choice depends on the outermost value only and is final.
 
-    Trying each alternative to the bottom would take a time that doubles with each level.
+    If each alternative were tried completely, the time would double with each level.
     """
 
     __slots__ = (
@@ -782,7 +787,7 @@ class _Union:
         self._add(kind)
         ranks = {convert: rank for rank, convert in enumerate(_CONVERTERS.values())}
         self._leaves.sort(key=lambda convert: ranks.get(convert, -1))
-        # Values of these classes are read as nothing else.
+        # Values of these classes cannot be read as any other type.
         self.unmistakable = (
             set() if self.listed else self._exact - ({str} if self._texts else set())
         )
@@ -827,7 +832,7 @@ class _Union:
                 continue
         if kind is str:
             for _, form in self._texts:
-                # Only what is written so, to the letter: other text is text.
+                # Accept only the exact written form; other strings stay strings.
                 with contextlib.suppress(ValueError, ArithmeticError):
                     made = form.parse(value)
                     if form.write(made) == value:
@@ -839,7 +844,7 @@ class _Union:
                 if record.fits(value.keys()):
                     return record(value)
             if len(self.records) == 1 and self._mapping is None and not self._any:
-                return self.records[0](value)  # says what is wrong
+                return self.records[0](value)  # raises the right error
         if kind is dict and self._mapping is not None:
             return self._mapping(value)
         if isinstance(value, list | tuple) and self._array is not None:
@@ -867,7 +872,7 @@ class _Union:
             convert = next(fitting, self._mapping)
         elif type(value) is list:
             convert = self._array
-        # A list may be one of the values that are listed.
+        # A list may be one of the listed values.
         if convert is None or self.listed:
             return self(value)
         return await _in_turns(convert, value, turns)

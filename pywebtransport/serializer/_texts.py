@@ -81,7 +81,7 @@ def _isoformat(value: Any) -> str:
     return text
 
 
-# In the order in which a union tries them. Ordinary strings do not look like the first ones.
+# In the order in which a union tries them. Ordinary strings rarely look like the first types.
 DISTINCT: dict[type, Form] = {
     uuid.UUID: Form("UUID", uuid.UUID, str),
     datetime.date: Form("date (ISO 8601)", datetime.date.fromisoformat, _isoformat),
@@ -99,7 +99,7 @@ TEXTUAL: dict[type, Form] = {
     decimal.Decimal: Form("decimal number", decimal.Decimal, str),
     **BINARY,
 }
-_CLASSES = (datetime.datetime, *TEXTUAL)  # a datetime is also a date
+_CLASSES = (datetime.datetime, *TEXTUAL)  # datetime is a subclass of date
 
 
 def text_of(value: Any) -> str | None:
@@ -114,29 +114,29 @@ def text_of(value: Any) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, short; never raises."""
+    """A short form of a value for error messages; never raises."""
     try:
         return reprlib.repr(value)
-    except Exception:  # somebody's __repr__, or an integer of more digits than Python writes
+    except Exception:  # a __repr__ that fails, or an integer with more digits than Python writes
         return f"<{type(value).__name__}>"
 
 
 def is_exactly(value: Any, kind: type) -> bool:
-    """Whether a value is one of a type; a date with a time is not a date."""
+    """Whether a value is an instance of a type; here a datetime is not a date."""
     if isinstance(value, kind):
         return kind is not datetime.date or not isinstance(value, datetime.datetime)
     return False
 
 
 def plain_value(value: Any, *, binary: bool) -> Any:
-    """A value that a ``Literal`` or an enumeration lists, in its plain form.
+    """The plain form of a value listed in a ``Literal`` or an enumeration.
 
     Args:
-        value: Scalars, what travels as text, and tuples and lists of these.
+        value: Scalars, types that are written as strings, and tuples and lists of these.
         binary: The format has bytes.
 
     Raises:
-        TypeError: It has none.
+        TypeError: It has no plain form.
     """
     if isinstance(value, enum.Enum):
         return plain_value(value.value, binary=binary)
@@ -156,13 +156,13 @@ def plain_value(value: Any, *, binary: bool) -> Any:
 
 
 def key_text(plain: Any) -> str:
-    """The name in a JSON object that stands for a key.
+    """The name of a key in a JSON object.
 
     Args:
         plain: The key in its plain form.
 
     Raises:
-        TypeError: There is none.
+        TypeError: The key has no such name.
     """
     if isinstance(plain, str):
         return str(plain)
@@ -178,7 +178,7 @@ def key_text(plain: Any) -> str:
 
 
 def array_of_key(text: str) -> list[Any]:
-    """The members of a key that ``key_text`` made of an array.
+    """Parse a key that ``key_text`` made from an array.
 
     Raises:
         ValueError: It is not such a string.

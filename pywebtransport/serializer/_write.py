@@ -1,8 +1,8 @@
-"""Converts dataclasses to plain data, following their annotations, so that they can be rebuilt.
+"""Converts dataclasses to plain data according to their annotations, so that they can be rebuilt.
 
-Values that ``_rebuild`` could not restore are refused here, with the same rules: a value whose type
-differs from its field, one that a union would read as another alternative, two keys that are equal
-in JSON. Each type is compiled to a function once.
+Values that ``_rebuild`` could not restore are refused here, by the same rules: a value whose type
+differs from that of its field, a value that a union would read as another alternative, or two keys
+that are equal in JSON. Each type is compiled to a function once.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ _SCALARS = (str, int, float, bool, type(None))
 _NATIVE = (str, int, float, list, tuple, Mapping, set, frozenset, deque, *TEXTUAL, enum.Enum)
 _NAMES = frozenset({str})
 _NO_ARRAYS = (str, bytes, bytearray, memoryview, Mapping)
-# Deeper than any message may be: an object that contains itself has no end.
+# More levels than any message may have: an object that contains itself would never end.
 _MAX_STEPS = 300
-# Characters of a path in a message.
+# Characters of a path in an error message.
 _MAX_PATH = 500
 
 
 def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
-    """The fields of a dataclass, by name, and of those within it.
+    """Convert the fields of a dataclass, and of nested ones, to a dictionary.
 
-    What stands where no annotation tells the type may need the encoder's hook again.
+    Values whose type no annotation tells may need the hook of the encoder again.
 
     Args:
         obj: An instance.
-        binary: The format has bytes, and keys that are not strings.
+        binary: Whether the format has bytes, and keys that are not strings.
 
     Raises:
-        MismatchError: It could not be read back from the written form.
+        MismatchError: The written form could not be read back.
     """
     try:
         kind: Any = type(obj)
@@ -69,10 +69,10 @@ def record_to_plain(obj: Any, *, binary: bool) -> dict[str, Any]:
 
 
 def named_keys(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A mapping without an annotation, with names for keys as JSON wants them.
+    """Convert the keys of a mapping without an annotation to strings, as JSON needs.
 
     Raises:
-        TypeError: A key has no name, or two have the same.
+        TypeError: A key has no string form, or two keys have the same one.
     """
     if all(type(key) is str for key in value):
         return value
@@ -85,13 +85,13 @@ def named_keys(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
 def refused(
     obj: Any, form: str, encode: Callable[[Any], object], error: Exception
 ) -> SerializationError:
-    """The error for what an encoder refused, with the place; slow.
+    """Create the exception for an object that an encoder refused, with the path; slow.
 
     Args:
-        obj: What was to be written.
-        form: The format's name.
-        encode: Raises for what cannot be written.
-        error: What it raised for ``obj``.
+        obj: The object to write.
+        form: Name of the format.
+        encode: Raises for objects that cannot be written.
+        error: The exception that it raised for ``obj``.
     """
     name = type(obj).__name__
     steps: list[str] = []
@@ -118,7 +118,7 @@ def refused(
     where = f"{path[:_MAX_PATH]}: " if steps else ""
     reason: object = error
     if isinstance(error, RecursionError):
-        reason = "it nests without an end, or too deeply"
+        reason = "it contains itself or nests too deeply"
     return SerializationError(
         f"cannot write {name} as {form}: {where}{reason}",
         details={"path": path},
@@ -127,7 +127,7 @@ def refused(
 
 
 def _steps_to(wanted: Any, obj: Any, seen: set[int]) -> list[str] | None:
-    """The steps from an object to one that it holds."""
+    """The path from an object to one that it contains."""
     if obj is wanted:
         return []
     if id(obj) not in seen:
@@ -140,7 +140,7 @@ def _steps_to(wanted: Any, obj: Any, seen: set[int]) -> list[str] | None:
 
 
 def _parts(obj: Any) -> list[tuple[str, Any]]:
-    """What an object holds, as far as its class, which may be the application's, tells."""
+    """What an object contains, as far as it can be read."""
     found: list[tuple[str, Any]] = []
     with contextlib.suppress(Exception):
         found.extend(_held(obj))
@@ -171,12 +171,12 @@ def _held(obj: Any) -> Iterator[tuple[str, Any]]:
 def _record(
     cls: Any, arguments: tuple[Any, ...], order: str, binary: bool
 ) -> Callable[[Any], dict[str, Any]]:
-    """The function for a dataclass, made when its first instance comes."""
+    """Return the function for a dataclass; it is compiled with the first instance."""
     names = [field.name for field in fields(cls) if field.init]
     try:
         kinds = field_kinds(cls, arguments, names)
     except SerializationError:
-        # Annotations that lead nowhere: it cannot be rebuilt here, but maybe elsewhere.
+        # Annotations that cannot be resolved: the peer may still be able to rebuild it.
         kinds = dict.fromkeys(names, Any)
     table = [(name, exact_types(kind), writer(kind, binary)) for name, kind in kinds.items()]
     check = _remainder(cls)
@@ -200,7 +200,7 @@ def _record(
 
 
 def exact_types(kind: Any) -> frozenset[type]:
-    """The classes of a type whose very instances go as they are."""
+    """The classes of a type whose direct instances are written unchanged."""
     kind = bare(kind)
     if kind in (str, int, bool, float, type(None)):
         return frozenset({kind})
@@ -214,7 +214,7 @@ def exact_types(kind: Any) -> frozenset[type]:
 
 
 def _remainder(cls: Any) -> Callable[[Any], None] | None:
-    """What looks at fields that do not travel: they are what the constructor makes of them."""
+    """Return the check that the constructor restores the fields that are not written."""
     taken = [field.name for field in fields(cls) if field.init]
     compared = [field.name for field in fields(cls) if field.compare]
     needed = [
@@ -227,7 +227,7 @@ def _remainder(cls: Any) -> Callable[[Any], None] | None:
         def refuse(obj: Any) -> None:
             raise MismatchError(
                 f"{cls.__name__} cannot be rebuilt: its constructor needs {needed[0]}, an "
-                "InitVar, which it does not keep"
+                "InitVar, whose value is not kept"
             )
 
         return refuse
@@ -250,7 +250,7 @@ def _remainder(cls: Any) -> Callable[[Any], None] | None:
 
 
 def _has_made_init(cls: Any) -> bool:
-    """The constructor is the one that ``dataclass`` makes, which stands in no file."""
+    """Whether the constructor was generated by ``dataclass``, so that it is in no file."""
     code = getattr(cls.__init__, "__code__", None)
     return getattr(code, "co_filename", None) == "<string>"
 
@@ -263,7 +263,7 @@ def _is_init_var(field: Any) -> bool:
 
 
 def writer(kind: Any, binary: bool) -> _Write | None:
-    """The function for a type; None: anything goes as it is."""
+    """Return the function for a type; None: values are written unchanged."""
     try:
         return _cached(kind, order_of(kind), binary)
     except TypeError:  # an annotation can be unhashable
@@ -324,10 +324,10 @@ def _refusing(reason: str) -> _Write:
 
 
 def _unknown(kind: type) -> _Write:
-    """A class without a rule: the application's hooks may have one."""
+    """A class without a rule: hooks of the application may handle it."""
 
     def write(value: Any) -> Any:
-        with contextlib.suppress(Exception):  # some classes cannot be asked for their instances
+        with contextlib.suppress(Exception):  # some classes raise in isinstance()
             if type(value) in _SCALARS and isinstance(value, kind):
                 return value
         if value is None or isinstance(value, _NATIVE) or is_dataclass(value):
@@ -364,7 +364,7 @@ def _float(value: Any) -> Any:
 
 def _textual(kind: type, binary: bool) -> _Write:
     name, text_form, raw = TEXTUAL[kind].name, TEXTUAL[kind].write, kind in BINARY
-    # MessagePack has bytes, and may have a form of its own for times.
+    # MessagePack has bytes, and may have its own form of times.
     as_it_is = binary and (raw or kind is datetime.datetime)
 
     def write(value: Any) -> Any:
@@ -380,7 +380,7 @@ def _textual(kind: type, binary: bool) -> _Write:
 
 
 def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
-    # Members of an enumeration that were written before, by their names.
+    # Cache: members of an enumeration that were written before, by name.
     known: dict[str, Any] = {}
 
     def write(value: Any) -> Any:
@@ -401,7 +401,7 @@ def _listed(base: Any, read: _Write, name: str, binary: bool) -> _Write:
 def _instance(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
     record = partial(
         _record, cls, arguments, str(arguments), binary
-    )  # later: a class may hold itself
+    )  # later: a class may contain itself
 
     def write(value: Any) -> Any:
         if type(value) is not cls:
@@ -412,7 +412,7 @@ def _instance(cls: Any, arguments: tuple[Any, ...], binary: bool) -> _Write:
 
 
 class _TypedDictWriter:
-    """A TypedDict; its fields are looked at when the first one comes."""
+    """A TypedDict; its fields are examined with the first value."""
 
     def __init__(self, cls: Any, arguments: tuple[Any, ...], read: Any, binary: bool) -> None:
         self._cls = cls
@@ -448,7 +448,7 @@ def _array(base: Any, kind: Any, binary: bool) -> _Write:
     if is_set and write_item is None:
         write_item = _member
     exact = exact_types(kind)
-    # What can be walked through once only would be empty for who looks again.
+    # An iterator can be read only once, so it would be empty in a second pass.
     wanted = abc.Collection if base is abc.Iterable else base
 
     def write(value: Any) -> Any:
@@ -474,11 +474,11 @@ def _item(write: _Write | None, index: int, value: Any) -> Any:
 
 
 def _member(value: Any) -> Any:
-    """Of a set whose members have no annotation: arrays would come back as lists."""
+    """Check a member of a set without annotation: arrays would come back as lists."""
     if value is None or isinstance(value, str | int | float | bytes):
         return value
     raise MismatchError(
-        f"{type(value).__name__} would not come back in a set without an annotation of its members"
+        f"{type(value).__name__} would not come back from a set whose members have no annotation"
     )
 
 
@@ -529,14 +529,14 @@ def _mapping(base: Any, key_kind: Any, value_kind: Any, binary: bool) -> _Write:
                 mismatch.path.append(f"[{shown(key)}]")
                 raise
         if len(made) != len(value):
-            raise MismatchError("two of its keys would mean the same")
+            raise MismatchError("two of its keys would be equal")
         return made
 
     return write
 
 
 def _key(write: _Write | None, read: _Write, key: Any, binary: bool) -> Any:
-    """A key in its plain form, if that means it again."""
+    """The plain form of a key, if it is read back as the same key."""
     if is_dataclass(key):
         raise MismatchError(f"{type(key).__name__} cannot be a key")
     try:
@@ -560,7 +560,7 @@ def _as_key(plain: Any) -> Any:
 
 
 def _optional(kind: Any, read: Any, binary: bool) -> _Write | None:
-    """The function for a union of None and one other type, whose values nothing can mistake."""
+    """Return the function for a union of None and one other type that cannot be mistaken."""
     others = [member for member in union_members(kind) if member is not type(None)]
     if len(others) != 1 or any(_accepts(listed, None) for listed in read.listed):
         return None
@@ -575,7 +575,7 @@ class _Member(NamedTuple):
 
 
 class _UnionWriter:
-    """One of several types: the alternative that the value is, if it would be read as that."""
+    """A union: writes the alternative that the value is, if it would be read as the same."""
 
     def __init__(self, kind: Any, read: Any, binary: bool) -> None:
         self._name = name_of(kind)
@@ -598,7 +598,7 @@ class _UnionWriter:
                 plain = _written(member.write, value)
                 self._check(member, value, plain)
             except MismatchError as mismatch:
-                # That of its own class says most.
+                # The message for its own class says most.
                 if failure is None or member.base is kind:
                     failure = mismatch
                 continue
@@ -611,7 +611,7 @@ class _UnionWriter:
         return sorted(self._members, key=lambda member: member.base is not kind)
 
     def _check(self, member: _Member, value: Any, plain: Any) -> None:
-        """Whether the reader would choose this alternative; its insides are its own business."""
+        """Check that the reader would choose this alternative; does not check its members."""
         read = self._read
         if isinstance(value, Mapping) or is_dataclass(value):
             names = value.keys() if isinstance(value, Mapping) else _names(type(value))
@@ -659,7 +659,7 @@ def _accepts(read: _Write, plain: Any) -> bool:
 
 
 def _is_same(back: Any, value: Any, *, strict: bool = False) -> bool:
-    """Whether a value came back; an instance of a subclass does as the class itself."""
+    """Whether a value came back; an instance of a subclass may come back as the class itself."""
     if back is value:
         return True
     if type(back) is not type(value):
@@ -667,7 +667,7 @@ def _is_same(back: Any, value: Any, *, strict: bool = False) -> bool:
         if strict or isinstance(value, bool) or not (whole or isinstance(value, type(back))):
             return False
     try:
-        # NaN equals nothing, and some compare with an error.
+        # NaN is not equal to itself, and some comparisons raise.
         return bool(back == value) or shown(back) == shown(value)
     except Exception:
         return shown(back) == shown(value)

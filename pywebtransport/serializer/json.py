@@ -1,4 +1,4 @@
-"""JSON (RFC 8259), by the quickest parser that is installed."""
+"""JSON (RFC 8259), with the quickest parser that is installed."""
 
 from __future__ import annotations
 
@@ -28,33 +28,38 @@ from ._limits import (
 from ._plain import has_other_keys, plain_hook, plain_tree
 from ._protocol import Serializer
 from ._rebuild import rebuild
-from ._scan import half_pair_steps, has_long_integer, json_scan_steps, large_number_steps
+from ._scan import (
+    half_pair_steps,
+    hard_number_steps,
+    has_long_integer,
+    json_scan_steps,
+    large_number_steps,
+)
 from ._write import record_to_plain, refused
 
 __all__ = ["JSONSerializer"]
 
-# Texts from this size on are looked at a piece at a time.
+# Texts of at least this size are scanned a piece at a time.
 _LARGE = 65_536
-# Floats that are checked one by one as they are made.
+# Up to this many floats are checked one by one as they are created.
 _MANY_FLOATS = 4096
 
 _Parse = Callable[[bytes], Any]
 
 
 class JSONSerializer(Serializer):
-    """Objects as UTF-8 JSON.
+    """Converts objects to UTF-8 JSON and back.
 
-    Written are dataclasses (the fields their constructor takes), mappings, lists, tuples,
-    sets, strings, numbers, booleans, None, enumerations by their values, and as strings dates,
-    times and durations (ISO 8601), UUID, Decimal, and bytes (base64). ``deserialize``
-    makes them again when it is told ``obj_type``. A dataclass is written as its annotations
-    say: what could not be read back is refused.
+    You can write dataclasses (the fields that their constructor takes), mappings, lists, tuples,
+    sets, strings, numbers, booleans, None and enumerations (by value). Dates, times and durations
+    (ISO 8601), UUID, Decimal and bytes (base64) are written as strings. Pass ``obj_type`` to
+    ``deserialize`` to get the same types back. A dataclass is written according to its annotations:
+    values that could not be read back are refused.
 
-    ``orjson`` is used when it is installed; without it ``msgspec`` reads, and the standard
-    library does the rest. All three give the same objects and refuse the same texts: a
-    number that is not finite (NaN, Infinity) is refused in both directions, an integer
-    may be of any size, a text must be UTF-8 without a byte order mark, and of two members
-    with one name the last counts.
+    ``orjson`` is used when it is installed; without it ``msgspec`` reads, and the standard library
+    does the rest. All three give the same objects and refuse the same texts: a number that is not
+    finite (NaN, Infinity) is refused in both directions, an integer may be of any size, a text must
+    be UTF-8 without a byte order mark, and if two members have the same name, the last one counts.
     """
 
     def __init__(
@@ -65,34 +70,37 @@ class JSONSerializer(Serializer):
         max_items: int = DEFAULT_MAX_ITEMS,
         **kwargs: Any,
     ) -> None:
-        """Choose the limits and how to write.
+        """Create a serializer.
 
         Args:
-            max_size: Most bytes of one message, both ways.
-            max_depth: Most levels of arrays and objects within each other, 1 to 200, both ways.
-            max_items: Most values in one message, both ways; an array or object counts as four,
-                the name of a member as two, and in a text of 64 KiB or more an integer of N digits,
-                128 or more, as N * N / 8192. A message at the limit takes some milliseconds, in
-                which the event loop does nothing else.
+            max_size: Largest size of a message in bytes, both ways.
+            max_depth: Largest number of nested levels of arrays and objects, 1 to 200, both ways.
+            max_items: Largest number of values in a message, both ways. An array or object counts
+                as four, the name of a member as two. In a text of 64 KiB or more, an integer of N
+                digits (if N is 128 or more) counts as N * N / 8192. In such a text, if the standard
+                library reads it (no other parser is installed, or there is an integer of 19 digits
+                or more), a number with an exponent of three digits counts as eight. A message at
+                the limit takes some milliseconds, in which the event loop does nothing else.
             **kwargs: As for ``json.dumps`` (``default``, ``sort_keys``, ``indent``, ``cls``,
                 ...); with any of them the standard library writes. ``allow_nan=True``
                 permits NaN and Infinity both ways, which is not JSON.
 
         Raises:
-            ConfigurationError: A limit is out of range, or ``json.dumps`` knows no such keyword.
+            ConfigurationError: A limit is out of range, or ``json.dumps`` does not accept a
+                keyword.
         """
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
         self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._finite = not kwargs.get("allow_nan", False)
         self._encoder, self._hook = _make_encoder(kwargs)
-        # An encoder of the application's has rules of its own.
+        # An encoder of the application has its own rules.
         own = type(self._encoder) is not json.JSONEncoder or self._encoder.skipkeys
         self._names_keys = not own
         own_hook = type(self._encoder) is not json.JSONEncoder or kwargs.get("default") is not None
         self._by_annotations = not own_hook
         constant = _no_constant if self._finite else None
-        # The second one is three times as fast, and makes infinity of what is too large.
+        # The second one is three times as fast, but turns numbers that are too large into infinity.
         self._decode_large = json.JSONDecoder(
             parse_float=_finite_float if self._finite else float, parse_constant=constant
         ).decode
@@ -109,9 +117,9 @@ class JSONSerializer(Serializer):
             obj: See the class.
 
         Raises:
-            SerializationError: Something in it has no form in JSON or could not be read back
-                (``details["path"]`` names the place), or it is too large, too deep, has
-                too many items, or contains itself.
+            SerializationError: An object in it has no form in JSON or could not be read back
+                (``details["path"]`` says where), or it is too large, too deep, has too many items,
+                or contains itself.
         """
         try:
             data = self._dumps(obj)
@@ -124,11 +132,11 @@ class JSONSerializer(Serializer):
 
     @property
     def max_items(self) -> int:
-        """Most items of one message."""
+        """Largest number of items in a message."""
         return self._max_items
 
     def decoded_size(self, data: bytes) -> int:
-        """Bytes that a message takes in memory once it is decoded, at most.
+        """Upper bound of the memory that a message takes once it is decoded, in bytes.
 
         Args:
             data: The whole text; it is not parsed.
@@ -136,7 +144,7 @@ class JSONSerializer(Serializer):
         return finish(self._size_steps(data))
 
     def _size_steps(self, data: bytes) -> Generator[None, None, int]:
-        """``decoded_size`` in steps between which others may have their turn."""
+        """``decoded_size`` in steps between which other tasks can run."""
         return json_memory_steps(data, self._max_items)
 
     def deserialize(self, data: bytes, obj_type: Any = None) -> Any:
@@ -144,18 +152,18 @@ class JSONSerializer(Serializer):
 
         Args:
             data: The whole text.
-            obj_type: What to make of it: a dataclass, or a type made of dataclasses, TypedDicts,
-                lists, dictionaries, unions and so on. None gives plain data.
+            obj_type: The type to return: a dataclass, or a type made of dataclasses, TypedDicts,
+                lists, dictionaries, unions and so on. None returns plain data.
 
         Raises:
             SerializationError: The text is malformed, too large or too deep, has too many items, or
-                does not fit ``obj_type``: ``details["path"]`` names the place, such as
+                does not fit ``obj_type``; ``details["path"]`` says where, such as
                 ``Order.items[3].price``.
         """
         data = checked_bytes(data, self._max_size)
         quick = self._quick_loads
         if len(data) < _LARGE and quick is not None and not has_long_integer(data):
-            # Nearly every message.
+            # Nearly every message takes this path.
             check_json_items(data, self._max_items)
             check_json_depth(data, self._max_depth)
             try:
@@ -167,7 +175,7 @@ class JSONSerializer(Serializer):
         return value if obj_type is None else rebuild(value, obj_type)
 
     def _plain_steps(self, data: bytes) -> Generator[None, None, Any]:
-        """``deserialize`` to plain data, in steps between which others may have their turn."""
+        """``deserialize`` to plain data, in steps between which other tasks can run."""
         data = checked_bytes(data, self._max_size)
         if len(data) < _LARGE:
             check_json_items(data, self._max_items)
@@ -180,8 +188,10 @@ class JSONSerializer(Serializer):
         try:
             if quick is not None and not is_long:
                 return quick(data)
+            if len(data) >= _LARGE:
+                yield from hard_number_steps(data, self._max_items)
             is_large = yield from large_number_steps(data)
-            # One call for each float of many would take too long in one piece.
+            # With many floats, one call for each would take too long without a pause.
             many = is_large and sum(map(data.count, (b".", b"e", b"E"))) > _MANY_FLOATS
             decode = self._decode_large if is_large and not many else self._decode_text
             value = decode(str(data, "utf-8"))
@@ -189,7 +199,7 @@ class JSONSerializer(Serializer):
             if many and self._finite:
                 yield from finite_steps(value)
             if b"\\u" in data and (yield from half_pair_steps(data)):
-                raise ValueError("an escape names half a surrogate pair")
+                raise ValueError("an escape is half of a surrogate pair")
         except (ValueError, RecursionError) as error:
             raise _malformed(data, error) from error
         return value
@@ -201,10 +211,10 @@ class JSONSerializer(Serializer):
             return self._encode(obj)
         try:
             data = self._quick_dumps(obj)
-        except Exception:  # the standard library writes it, or says what is wrong
+        except Exception:  # the standard library writes it or raises the right error
             return self._encode(obj)
         if b"null" in data:
-            # The quick writer puts it for NaN, too: this one refuses that.
+            # The quick writer also writes null for NaN, which this encoder refuses.
             self._encoder.encode(obj)
         return data
 
@@ -215,7 +225,7 @@ class JSONSerializer(Serializer):
 
 
 def _make_encoder(kwargs: dict[str, Any]) -> tuple[json.JSONEncoder, Callable[[Any], Any]]:
-    """The standard library's encoder, strict and compact unless told otherwise, and its hook."""
+    """Create the standard library's encoder, strict and compact by default, and its hook."""
     options = dict(kwargs)
     cls = options.pop("cls", None) or json.JSONEncoder
     own = options.get("default")
@@ -227,9 +237,9 @@ def _make_encoder(kwargs: dict[str, Any]) -> tuple[json.JSONEncoder, Callable[[A
     try:
         encoder: json.JSONEncoder = cls(**options)
         encoder.encode({"a": [1]})
-    except Exception as error:  # the encoder may be one of the application's
+    except Exception as error:  # the encoder may be the application's
         raise ConfigurationError(
-            f"the keywords {sorted(kwargs)} are not those of json.dumps: {error}",
+            f"the keywords {sorted(kwargs)} are not accepted by json.dumps: {error}",
             config_key="kwargs",
             config_value=kwargs,
         ) from error
@@ -246,19 +256,19 @@ def _make_encoder(kwargs: dict[str, Any]) -> tuple[json.JSONEncoder, Callable[[A
 
 
 def _find_dumps() -> Callable[[Any], bytes] | None:
-    """The quick writer. (That of msgspec has rules of its own for classes.)"""
+    """Return the quick writer, if any. (That of msgspec has its own rules for classes.)"""
     try:
         import orjson
     except ImportError:
         return None
     dumps, hook = orjson.dumps, plain_hook(None, binary=False)
-    # Dataclasses and dates by our rules, so that every writer has the same.
+    # Dataclasses and dates are written by our rules, the same with every writer.
     options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
     return lambda obj: dumps(obj, hook, options)
 
 
 def _find_loads() -> _Parse | None:
-    """The quick reader."""
+    """Return the quick reader, if any."""
     try:
         import orjson
     except ImportError:

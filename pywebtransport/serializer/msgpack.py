@@ -35,24 +35,25 @@ from ._write import record_to_plain, refused
 
 __all__ = ["MsgPackSerializer"]
 
-# First bytes of arrays and maps: 0x80-0x9f, 0xdc-0xdf. Others may have these values too.
+# The first bytes of arrays and maps are 0x80-0x9f and 0xdc-0xdf. Other bytes can have these values
+# too.
 _NOT_CONTAINERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 
 
-# What an unpacker says of such a claim.
+# The message of an unpacker about a length above its limit.
 _TOO_LONG = re.compile("exceeds max_(array|map)_len")
 
 _ABOUT_KEYS = {"strict_map_key", "object_hook", "object_pairs_hook"}
 
 
 class MsgPackSerializer(Serializer):
-    """Objects as MessagePack.
+    """Converts objects to MessagePack and back.
 
-    As ``JSONSerializer``, with bytes as they are, NaN and Infinity as the floats that they
-    are, and integers of 64 bits. ``deserialize`` gives strings, lists and dictionaries; a
-    timestamp extension gives an aware ``datetime``, any other extension type is refused.
-    Keys of maps are what they are, arrays come as tuples; a peer could choose numbers that
-    collide, so a map of many keys with one hash is refused.
+    As ``JSONSerializer``, but bytes, NaN and Infinity are written as such, and integers are limited
+    to 64 bits. ``deserialize`` returns strings, lists and dictionaries. A timestamp extension
+    becomes an aware ``datetime``; any other extension type is refused. Keys of maps keep their
+    type, and arrays as keys become tuples. A peer could choose numbers that collide, so a map with
+    many keys of the same hash is refused.
     """
 
     def __init__(
@@ -64,25 +65,26 @@ class MsgPackSerializer(Serializer):
         max_depth: int = DEFAULT_MAX_DEPTH,
         max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
-        """Choose the limits and the options of the package.
+        """Create a serializer.
 
         Args:
             pack_kwargs: As for ``msgpack.packb`` (``default``, ``use_single_float``, ...).
             unpack_kwargs: As for ``msgpack.unpackb`` (``ext_hook``, ``raw``, ...).
-            max_size: Most bytes of one message, both ways.
-            max_depth: Most levels of arrays and maps within each other, 1 to 200, both ways.
-            max_items: Most values in one message, both ways; an array or map counts as four,
-                a key as two. ``deserialize`` of a message at the limit takes some milliseconds.
+            max_size: Largest size of a message in bytes, both ways.
+            max_depth: Largest number of nested levels of arrays and maps, 1 to 200, both ways.
+            max_items: Largest number of values in a message, both ways. An array or map counts as
+                four, a key as two. ``deserialize`` of a message at the limit takes some
+                milliseconds.
 
         Raises:
-            ConfigurationError: A limit is out of range, the package knows no such keyword, or
+            ConfigurationError: A limit is out of range, the package does not accept a keyword, or
                 it is missing (``pip install "pywebtransport[msgpack]"``).
         """
         self._max_size = check_limit("max_size", max_size, HIGHEST_SIZE)
         self._max_depth = check_limit("max_depth", max_depth, HIGHEST_DEPTH)
         self._max_items = check_limit("max_items", max_items, HIGHEST_ITEMS)
         self._msgpack = msgpack = require("msgpack", extra="msgpack")
-        # The one in pure Python begins anew with every piece.
+        # The pure Python version starts from the beginning with every piece.
         self._resumes = msgpack.Unpacker.__module__ != "msgpack.fallback"
         for name, options in (("pack_kwargs", pack_kwargs), ("unpack_kwargs", unpack_kwargs)):
             if options is not None and not isinstance(options, Mapping):
@@ -103,13 +105,13 @@ class MsgPackSerializer(Serializer):
             **(unpack_kwargs or {}),
         }
         try:
-            # Making a packer costs more than packing: those not in use wait here.
+            # Creating a packer takes longer than packing, so unused packers are kept here.
             self._packers = [msgpack.Packer(**pack)]
             msgpack.unpackb(b"\xc0", **self._unpack_options)
         except Exception as error:  # hooks of the application may raise anything
             raise ConfigurationError(
                 f"the options {sorted(pack_kwargs or {})} and {sorted(unpack_kwargs or {})} are "
-                f"not those of msgpack: {error}",
+                f"not accepted by msgpack: {error}",
                 config_key="pack_kwargs, unpack_kwargs",
             ) from error
 
@@ -120,13 +122,13 @@ class MsgPackSerializer(Serializer):
             obj: See the class.
 
         Raises:
-            SerializationError: Something in it has no form in MessagePack or could not be read
-                back (``details["path"]`` names the place), or it is too large, too deep, has
-                too many items, or contains itself.
+            SerializationError: An object in it has no form in MessagePack or could not be read back
+                (``details["path"]`` says where), or it is too large, too deep, has too many items,
+                or contains itself.
         """
         try:
             packer = self._packers.pop()
-        except IndexError:  # a hook, or another thread, serializes too
+        except IndexError:  # a hook or another thread is serializing too
             packer = self._msgpack.Packer(**self._pack_options)
         try:
             plain = obj
@@ -141,7 +143,7 @@ class MsgPackSerializer(Serializer):
         if _may_exceed(data, self._max_items):
             finish(self._count_steps(data))
         if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
-            # What a hook of the application's made of its objects is seen only in the result.
+            # What a hook of the application has returned is visible only in the result.
             if self._own_hook:
                 plain = finish(self._parse_steps(data, {"ext_hook": _any_extension}))
             check_value_depth(plain, self._max_depth)
@@ -149,22 +151,22 @@ class MsgPackSerializer(Serializer):
 
     @property
     def max_items(self) -> int:
-        """Most items of one message."""
+        """Largest number of items in a message."""
         return self._max_items
 
     def decoded_size(self, data: bytes) -> int:
-        """Bytes that a message takes in memory once it is decoded, at most.
+        """Upper bound of the memory that a message takes once it is decoded, in bytes.
 
         Args:
             data: All of its bytes; they are not parsed.
         """
-        # A value takes a byte, and so does the name of one.
+        # A value takes at least a byte, and so does a key.
         few = len(data) < self._max_items
         containers = len(data.translate(None, _NOT_CONTAINERS)) if few else 0
         return memory_of(len(data), self._max_items, len(data), containers)
 
     def _size_steps(self, data: bytes) -> Generator[None, None, int]:
-        """``decoded_size`` in steps between which others may have their turn."""
+        """``decoded_size`` in steps between which other tasks can run."""
         return self.decoded_size(data)
         yield
 
@@ -177,17 +179,17 @@ class MsgPackSerializer(Serializer):
 
         Raises:
             SerializationError: The bytes are malformed, too many or nested too deeply, have too
-                many items, or do not fit ``obj_type``: ``details["path"]`` names the place.
+                many items, or do not fit ``obj_type``; ``details["path"]`` says where.
         """
         data = checked_bytes(data, self._max_size)
         if len(data) <= PIECE and not _may_exceed(data, self._max_items):
-            # Nearly every message.
+            # Nearly every message takes this path.
             try:
                 checker = self._msgpack.Unpacker(max_buffer_size=len(data))
                 checker.feed(data)
                 checker.skip()
                 value = self._msgpack.unpackb(data, **self._unpack_options)
-            except Exception:  # read again with other keys, or to tell what is wrong
+            except Exception:  # read again, with other keys or for the error message
                 value = finish(self._plain_steps(data))
             else:
                 if len(data.translate(None, _NOT_CONTAINERS)) > self._max_depth:
@@ -197,10 +199,10 @@ class MsgPackSerializer(Serializer):
         return value if obj_type is None else rebuild(value, obj_type)
 
     def _plain_steps(self, data: bytes) -> Generator[None, None, Any]:
-        """``deserialize`` to plain data, in steps between which others may have their turn."""
+        """``deserialize`` to plain data, in steps between which other tasks can run."""
         data = checked_bytes(data, self._max_size)
         try:
-            # First without making anything: the lengths it claims must be there.
+            # First skip the object without creating anything, to check the lengths it claims.
             yield from self._take_steps(data, "skip", {})
             if _may_exceed(data, self._max_items):
                 yield from self._count_steps(data)
@@ -218,7 +220,7 @@ class MsgPackSerializer(Serializer):
         return value
 
     def _count_steps(self, data: bytes) -> Generator[None, None, None]:
-        """Raise SerializationError when there are too many items; keeps none of them."""
+        """Raise SerializationError when there are too many items; does not keep them."""
         most = self._max_items
         count = 1
 
@@ -229,7 +231,7 @@ class MsgPackSerializer(Serializer):
                 raise too_many_items(None, most)
 
         options = {
-            # What claims more members is not even made room for.
+            # No memory is reserved for containers that claim more members.
             "max_array_len": most,
             "max_map_len": most,
             "list_hook": add,
@@ -251,7 +253,7 @@ class MsgPackSerializer(Serializer):
         except ValueError as error:
             if "strict_map_key" not in str(error) or not options.keys().isdisjoint(_ABOUT_KEYS):
                 raise
-        # Keys that are no strings: slower, for a peer could choose such ones that collide.
+        # Keys that are not strings: slower, because a peer could choose keys that collide.
         own = {**options, "strict_map_key": False, "object_pairs_hook": _table}
         return (yield from self._take_steps(data, "unpack", own))
 
@@ -281,7 +283,7 @@ class MsgPackSerializer(Serializer):
 
 
 def _may_exceed(data: bytes, max_items: int) -> bool:
-    """Whether there may be more items: each takes a byte, and a member two."""
+    """Whether there may be more items: each takes at least a byte, and a member two."""
     most = (1 + NAME) * len(data) // 2
     return most > max_items or (
         most + CONTAINER * len(data.translate(None, _NOT_CONTAINERS)) > max_items
@@ -295,7 +297,7 @@ def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _frozen(key: Any) -> Any:
-    """A key that is an array as a tuple, which has a hash."""
+    """Convert a key that is an array to a tuple, which has a hash."""
     return tuple(map(_frozen, key)) if isinstance(key, list) else key
 
 

@@ -40,16 +40,16 @@ class ProtobufSerializer(Serializer):
         max_size: int = DEFAULT_MAX_SIZE,
         max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
-        """Choose the class.
+        """Create a serializer.
 
         Args:
-            message_class: The only class of messages. With the base class
-                ``google.protobuf.message.Message`` every class is permitted, and whoever
-                deserializes names it as ``obj_type``: that is for registries of several classes.
-            max_size: Most bytes of one message, both ways.
-            max_items: Most fields in one message and those within it, both ways; a message in
-                a field counts as four and a quarter of the fields of its class, eight packed
-                numbers as one.
+            message_class: The class of the messages. For a registry of several classes, give the
+                base class ``google.protobuf.message.Message``: it permits every class, and you pass
+                the class to ``deserialize`` as ``obj_type``.
+            max_size: Largest size of a message in bytes, both ways.
+            max_items: Largest number of fields in a message and its nested messages, both ways. A
+                nested message counts as four plus a quarter of the fields of its class, and eight
+                packed numbers count as one.
 
         Raises:
             ConfigurationError: It is not a message class, a limit is out of range, or the package
@@ -84,9 +84,9 @@ class ProtobufSerializer(Serializer):
         try:
             data: bytes = obj.SerializeToString()
             if _may_nest(obj.DESCRIPTOR):
-                # The package writes messages that nest deeper than those it reads.
+                # The package writes messages that nest deeper than it can read.
                 type(obj)().ParseFromString(data)
-        except Exception as error:  # EncodeError, and what implementations have besides
+        except Exception as error:  # EncodeError, and others, depending on the implementation
             raise SerializationError(
                 f"cannot write {type(obj).__name__}: {error}", original_exception=error
             ) from error
@@ -96,17 +96,17 @@ class ProtobufSerializer(Serializer):
 
     @property
     def max_items(self) -> int:
-        """Most items of one message."""
+        """Largest number of items in a message."""
         return self._max_items
 
     def decoded_size(self, data: bytes) -> int:
-        """Bytes that a message takes in memory once it is decoded, at most.
+        """Upper bound of the memory that a message takes once it is decoded, in bytes.
 
         Args:
             data: All of its bytes; they are not parsed.
         """
         cls = self._default_class
-        # If any class is permitted, the largest one is unknown.
+        # If every class is permitted, the largest one is unknown.
         weight = self._max_items if cls is None else heaviest(cls.DESCRIPTOR)
         return memory_of(len(data), self._max_items, 1 + len(data) // 2 * weight)
 
@@ -129,7 +129,7 @@ class ProtobufSerializer(Serializer):
             )
         if cls is None:
             raise SerializationError(
-                "a ProtobufSerializer for every class of messages needs obj_type to read one"
+                "a ProtobufSerializer for every class of messages needs obj_type to read a message"
             )
         data = checked_bytes(data, self._max_size)
         check_protobuf_items(data, cls.DESCRIPTOR, self._max_items)
@@ -137,7 +137,7 @@ class ProtobufSerializer(Serializer):
             message: Message = cls()
             message.ParseFromString(data)
             missing = [] if message.IsInitialized() else message.FindInitializationErrors()
-        except Exception as error:  # DecodeError, and what implementations have besides
+        except Exception as error:  # DecodeError, and others, depending on the implementation
             raise SerializationError(
                 f"malformed {cls.__name__} message ({len(data)} bytes): {error}",
                 original_exception=error,
@@ -156,7 +156,7 @@ class ProtobufSerializer(Serializer):
 
 @lru_cache(maxsize=1024)
 def _may_nest(descriptor: Any) -> bool:
-    """Whether messages of a type can hold others without an end."""
+    """Whether messages of a type can nest without limit."""
     path: set[str] = set()
     done: set[str] = set()
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..exceptions import CertificateError
+from ..utils._certificates import certificate_hash
 from ..utils._tls_files import certificate_validity
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class CertificateWatch:
 
     Each problem is logged as a warning when it begins.
 
+    Attributes:
+        hash: SHA-256 hash of the certificate in ``certfile``; None: it could not be read.
+
     Args:
         config: Names the files. They are read once, since the files on disk may be replaced later
             without being loaded.
@@ -45,6 +49,10 @@ class CertificateWatch:
                 self._validity[str(path)] = certificate_validity(path)
             except CertificateError as error:  # replaced or removed since it was loaded
                 logger.warning("%s", error)
+        try:
+            self.hash: bytes | None = certificate_hash(config.certfile)
+        except CertificateError:  # see above
+            self.hash = None
         self._look()
 
     def findings(self) -> list[str]:

@@ -232,6 +232,10 @@ class CollectorSeat:
         collector.join(server)
         self._timer = self._loop.call_later(_LOOK, self._look)
 
+    def rest(self) -> None:
+        """The server is closing: what ends now is not worth a collection of everything."""
+        self._timer.cancel()
+
     def close(self) -> None:
         """Take no part any more. Idempotent."""
         self._timer.cancel()

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING
 
 from .._core.presence import Presence
 from ..utils import _clock as clock
+from ..utils._turns import Turns
 
 if TYPE_CHECKING:
     from ..connection import WebTransportConnection
 
 __all__ = ["Draining", "close_all"]
 
-# Connections that are told to leave, or begin to close, in one turn of the loop.
+# Connections that are told to leave at a time, unless ``spread`` asks for other numbers.
 _BATCH = 100
+# Seconds that the end of one connection takes; and the share of the time until the deadline in
+# which connections that wait for it end one after the other.
+_END = 0.0005
+_LAST_PART = 0.2
+# To begin to close a connection takes as long as so many steps of other coroutines.
+_FIRST_STEP = 4
 # Seconds between batches, and between checks of the remaining clients.
 _STEP = 0.05
 _LOOK = 0.1
@@ -36,7 +43,7 @@ class Draining:
     Args:
         connections: All of the server, as they are at any time.
         half_open: How many handshakes are under way.
-        logger: For what is left at the end.
+        logger: Logs what is left at the end.
         reason: What clients are closed with.
     """
 
@@ -77,7 +84,7 @@ class Draining:
         self._ended.set()
 
     async def run(self, timeout: float, spread: float) -> None:
-        """Tell everybody, and wait for the sessions of those who are there to end.
+        """Tell all clients, and wait for the sessions of those that are connected to end.
 
         Args:
             timeout: Seconds that each client has after it was told; then it is closed.
@@ -86,6 +93,7 @@ class Draining:
         Cancellation: safe, but ``stop`` must be called.
         """
         loop = asyncio.get_running_loop()
+        turns = Turns.of(loop)
         started = next_at = loop.time()
         self._timeout = timeout
         arrived = started + min(_ARRIVAL, timeout)
@@ -97,6 +105,7 @@ class Draining:
                 next_at += interval
                 for _ in range(min(size, len(self._waiting))):
                     self._tell(self._waiting.popleft())
+                    await turns.pause()
             if self._arriving and (now >= arrived or not self._may_come()):
                 self._arriving = False
                 came = [item for item in self._newcomers if not item.is_closed]
@@ -105,7 +114,7 @@ class Draining:
                     self._waiting.extend(came)
                     size, interval = self._pace(started + spread - now)
                     next_at = min(next_at, now + interval)
-            late += self._close_due(now)
+            late += await self._close_due(now)
             if not self._waiting and not self._arriving and not self._left():
                 break
             await self._pause(next_at - now if self._waiting else _LOOK)
@@ -150,18 +159,20 @@ class Draining:
         if h3 is not None and not connection.is_closed:
             h3.finish_goaway()
 
-    def _close_due(self, now: float) -> int:
-        """Close clients whose time is up, some at a time; return how many had sessions."""
+    async def _close_due(self, now: float) -> int:
+        """Close clients whose time is up, some in each turn; return how many had sessions."""
         late = 0
-        for _ in range(_BATCH):
-            if not self._due or self._due[0][0] > now:
-                break
+        loop = asyncio.get_running_loop()
+        turns = Turns.of(loop)
+        while self._due and self._due[0][0] <= now:
             _, connection = self._due.popleft()
             if connection.sessions and not connection.is_closed:
                 late += 1
-                task = asyncio.get_running_loop().create_task(connection.close(reason=self._reason))
+                task = loop.create_task(connection.close(reason=self._reason))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                turns.woke(_FIRST_STEP)
+            await turns.pause()
         return late
 
     def _may_come(self) -> bool:
@@ -205,22 +216,34 @@ async def close_all(
         reason: What clients are closed with.
         deadline: Of all of them, by the clock of the running loop; then nothing is waited for.
 
-    Cancellation: safe; those that have begun close without their wait.
+    Cancellation: safe; connections that are closing skip the wait.
     """
     tasks: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()
+    turns = Turns.of(loop)
+    # Those that wait until the deadline must not all end in one turn.
+    step = min(_END, max(0.0, deadline - loop.time()) * _LAST_PART / max(len(connections), 1))
     try:
-        for start in range(0, len(connections), _BATCH):
-            for connection in connections[start : start + _BATCH]:
-                tasks.append(loop.create_task(connection.close_until(deadline, reason=reason)))
-            await asyncio.sleep(0)
-        async with asyncio.timeout_at(deadline):
-            await asyncio.gather(*tasks, return_exceptions=True)
-    except builtins.TimeoutError:
-        pass  # those that had begun to close before, in a time of their own
+        for left, connection in zip(range(len(connections), 0, -1), connections, strict=True):
+            until = deadline - left * step
+            tasks.append(loop.create_task(connection.close_until(until, reason=reason)))
+            turns.woke(_FIRST_STEP)
+            await turns.pause()
+        try:
+            async with asyncio.timeout_at(deadline):
+                for task in tasks:  # not all in one call: they are many
+                    if not task.done():
+                        await asyncio.wait([task])
+        except builtins.TimeoutError:
+            # Those that had begun to close before, in a time of their own.
+            for connection in connections:
+                if not connection.is_closed:
+                    connection.close_nowait(reason=reason)
+                    await turns.pause()
     finally:
         for task in tasks:
-            task.cancel()
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # nobody else looks at it
 
 
 def _just_came(connection: WebTransportConnection) -> bool:

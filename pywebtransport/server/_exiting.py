@@ -17,6 +17,7 @@ from ..config import ServerConfig
 from ..exceptions import ServerError
 from ..utils._stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
 from ..utils._system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
+from ._loops import LoopFactory
 
 __all__ = ["STUCK_STATUS", "ExitGuard", "run_to_end", "time_to_end"]
 
@@ -150,7 +151,7 @@ def run_to_end(
     main: Callable[[], Coroutine[Any, Any, None]],
     *,
     guard: ExitGuard,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    loop_factory: LoopFactory | None,
 ) -> None:
     """Run ``main`` in a new event loop, and end everything that is left of it.
 

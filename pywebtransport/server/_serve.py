@@ -1,16 +1,16 @@
-"""A server in one call: ``async with serve(handler, host, port) as server``."""
+"""A server in one call: ``await serve(handler, host, port)``, or ``async with serve(...)``."""
 
 from __future__ import annotations
 
 import ipaddress
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Unpack
 
 from ..config import ServerConfig, ServerFields
 from ..exceptions import ConfigurationError
+from ..utils._awaitable import AwaitableContext
 from ..utils._certificates import generate_self_signed_cert
+from ..utils._tasks import named
 from ._callables import check_handler
 from ._passed import check_where
 from .app import ServerApp
@@ -27,8 +27,8 @@ def serve(
     *,
     config: ServerConfig | None = None,
     **fields: Unpack[ServerFields],
-) -> AbstractAsyncContextManager[WebTransportServer]:
-    """Serve every session with ``handler`` while the block runs.
+) -> AwaitableContext[WebTransportServer]:
+    """Serve every session with ``handler``: use it in ``async with``, or ``await`` it.
 
     ::
 
@@ -41,7 +41,8 @@ def serve(
             await server.serve_forever()
 
     The server listens when the block begins; leaving the block closes it as
-    ``WebTransportServer.close`` does. For routes, middleware and worker processes use
+    ``WebTransportServer.close`` does. If you ``await`` it instead, you get a server that listens;
+    close it with ``await server.close()``. For routes, middleware and worker processes use
     ``ServerApp``.
 
     Without a certificate, a server on this machine's own addresses (``localhost``, ``127.0.0.1``,
@@ -59,13 +60,16 @@ def serve(
             They replace those of ``config``.
 
     Returns:
-        A context manager that gives the ``WebTransportServer``.
+        The ``WebTransportServer``, which listens.
 
     Raises:
         ConfigurationError: The handler cannot be called with a session, a field is unknown or
             its value is not accepted, or there is no certificate for ``host``.
-        ServerError: The address cannot be bound (when the block begins).
-        CertificateError: The certificate or key cannot be used (likewise).
+        ServerError: The address cannot be bound (when it is awaited or the block begins).
+        CertificateError: The certificate or key cannot be used (when it is awaited or the block
+            begins).
+
+    Cancellation: safe, nothing stays open.
     """
     check_handler(handler)
     check_where(host, port, None)
@@ -84,27 +88,42 @@ def serve(
             config_key="certfile",
             config_value=chosen.certfile,
         )
-    return _serving(handler, chosen)
+    return AwaitableContext(named("serve", _start(handler, chosen)))
 
 
-@asynccontextmanager
-async def _serving(
-    handler: SessionHandler, config: ServerConfig
-) -> AsyncIterator[WebTransportServer]:
-    async with AsyncExitStack() as stack:
-        if not config.certfile:
-            directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="pywebtransport-", ignore_cleanup_errors=True)
-            )
-            certfile, keyfile = generate_self_signed_cert(
-                hostname=config.bind_host, output_dir=directory
-            )
-            config = config.update(certfile=certfile, keyfile=keyfile)
-        app = ServerApp(config=config)
-        app.router.set_default_handler(handler)
-        server = await stack.enter_async_context(app.server)
+class _DevelopmentServer(WebTransportServer):
+    """A server whose certificate is gone when it is closed."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._directory = tempfile.TemporaryDirectory(
+            prefix="pywebtransport-", ignore_cleanup_errors=True
+        )
+        certfile, keyfile = generate_self_signed_cert(
+            hostname=config.bind_host, output_dir=self._directory.name
+        )
+        super().__init__(config.update(certfile=certfile, keyfile=keyfile))
+
+    async def close(
+        self, *, drain_timeout: float | None = None, spread: float | None = None
+    ) -> None:
+        """As ``WebTransportServer.close``."""
+        try:
+            await super().close(drain_timeout=drain_timeout, spread=spread)
+        finally:
+            self._directory.cleanup()
+
+
+async def _start(handler: SessionHandler, config: ServerConfig) -> WebTransportServer:
+    server = (WebTransportServer if config.certfile else _DevelopmentServer)(config)
+    app = ServerApp(config=config)
+    app.router.set_default_handler(handler)
+    app.attach(server)
+    try:
         await server.listen()
-        yield server
+    except BaseException:
+        await server.close()
+        raise
+    return server
 
 
 def _is_local(host: str) -> bool:

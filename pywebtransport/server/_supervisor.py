@@ -19,11 +19,13 @@ from typing import Any
 from .._loop import SharedPort, Steering
 from ..config import ServerConfig
 from ..exceptions import ConfigurationError, ServerError
+from ..utils._checks import check_instance
 from ..utils._failures import describe_error
 from ..utils._logs import apply_log_level
 from ..utils._system import explain_os_error, require_descriptors
 from ._collector import frozen
 from ._exiting import STUCK_STATUS, time_to_end
+from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._shared_secret import load_shared_secret
 from ._worker import CONTROL_BYTES, SIGNALS, Worker
@@ -45,7 +47,7 @@ def run_workers(
     host: str | None = None,
     port: int | None = None,
     sockets: Sequence[socket.socket] | None = None,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    loop_factory: LoopFactory | None = None,
 ) -> None:
     """Run ``main`` in ``config.workers`` processes that share one UDP port. Blocks.
 
@@ -88,7 +90,7 @@ def run_workers(
             ``inherited_sockets``; from now on they belong to the workers. If no further sockets can
             be bound to their addresses, for instance because another user created them, all workers
             read the same sockets and pass packets to each other.
-        loop_factory: Creates the event loops, such as ``uvloop.new_event_loop``.
+        loop_factory: Creates the event loops; by default chosen as by ``ServerApp.run``.
 
     Raises:
         ConfigurationError: Called in an event loop or not in the main thread, or a bad argument.
@@ -99,6 +101,7 @@ def run_workers(
     """
     check_caller("run_workers")
     check_where(host, port, sockets)
+    check_instance("config", config, ServerConfig)
     config.validate()
     apply_log_level(config.log_level)
     if sockets is None:
@@ -108,7 +111,7 @@ def run_workers(
         config,
         config.bind_host if host is None else host,
         config.bind_port if port is None else port,
-        loop_factory,
+        choose_loop(loop_factory, logging.getLogger("pywebtransport.server")),
         sockets,
     ).run()
 
@@ -216,7 +219,7 @@ class _Supervisor:
         config: ServerConfig,
         host: str,
         port: int,
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        loop_factory: LoopFactory | None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._main = main

@@ -15,8 +15,9 @@ __all__ = ["TYPES", "Rank", "has_placeholders", "parse_template"]
 
 TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
-    "int": (r"-?[0-9]{1,19}", int),
-    "float": (r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?", float),
+    # Numbers of 128 bits have 39 digits. Making an integer takes time with the square of them.
+    "int": (r"-?[0-9]{1,39}", int),
+    "float": (r"-?[0-9]{1,39}(?:\.[0-9]{1,39})?", float),
     "str": (r"[^/]+", str),
     "path": (r"(?s:.+)", str),
 }
@@ -36,7 +37,7 @@ _SEGMENT = re.compile(r"(?P<before>[^{}]*)\{(?P<inside>[^{}]*)\}(?P<after>[^{}]*
 
 
 def has_placeholders(path: str) -> bool:
-    """Whether a path is a template: braces of its own are percent-encoded."""
+    """Whether a path is a template; literal braces in a path are percent-encoded."""
     return "{" in path or "}" in path
 
 

@@ -16,6 +16,7 @@ from .._loop import WorkerSockets
 from ..exceptions import ServerError, WebTransportError
 from ..utils._failures import log_application_error
 from ._exiting import ExitGuard, run_to_end
+from ._loops import LoopFactory
 
 if TYPE_CHECKING:
     from .._states import Address
@@ -132,7 +133,7 @@ class Worker:
     def run(
         self,
         main: Callable[[], Awaitable[None]],
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        loop_factory: LoopFactory | None,
         config: ServerConfig,
     ) -> None:
         """Run ``main`` to its end. An exception ends the process with status 1."""

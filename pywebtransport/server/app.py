@@ -23,6 +23,7 @@ from ..utils._timing import get_timestamp
 from ._answering import rejection_in
 from ._callables import check_handler, check_hook, result_of
 from ._exiting import ExitGuard, run_to_end
+from ._loops import LoopFactory, choose_loop
 from ._passed import check_where, inherited_sockets
 from ._protocols import MiddlewareProtocol
 from ._supervisor import check_caller, run_workers
@@ -54,10 +55,12 @@ class ServerApp(AsyncContext):
 
         app = ServerApp(config=ServerConfig.create(certfile="a.crt", keyfile="a.key"))
 
+        async def answer(stream):
+            await stream.write_all(await stream.read_all(max_size=65536))
+
         @app.route("/echo")
         async def echo(session):
-            async for stream in session.incoming_bidirectional_streams():
-                await stream.write_all(await stream.read_all(max_size=65536))
+            await session.serve_streams(answer)
 
         app.run(host="localhost", port=4433)
     """
@@ -106,7 +109,7 @@ class ServerApp(AsyncContext):
 
         A session is accepted before its handler runs. A handler with a coroutine method
         ``answer_request(session)``, such as a ``WebTransportForwarder``, accepts it there
-        itself, or raises ``SessionRejectedError``, and returns the handler that goes on.
+        itself, or raises ``SessionRejectedError``, and returns the handler that continues.
 
         Args:
             path: Starts with ``/``; the query does not count. The values of placeholders are in
@@ -227,7 +230,7 @@ class ServerApp(AsyncContext):
 
         Args:
             drain_timeout: Seconds, see ``WebTransportServer.close``.
-            spread: Likewise.
+            spread: Seconds, see ``WebTransportServer.close``.
 
         Raises:
             ConfigurationError: An argument is out of range, or the server belongs to another
@@ -313,15 +316,17 @@ class ServerApp(AsyncContext):
         host: str | None = None,
         port: int | None = None,
         sockets: Sequence[socket.socket] | None = None,
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        loop_factory: LoopFactory | None = None,
         **kwargs: Unpack[ServerFields],
     ) -> None:
         """Serve until SIGINT or SIGTERM, then shut down gracefully. Blocks.
 
         During the start such a signal cancels the start-up handler that runs;
         then the shutdown handlers run. A second one ends the process at once.
-        SIGHUP reloads the certificates and the files of ``shared_secret``. Uses uvloop when
-        ``loop_factory=uvloop.new_event_loop`` is given.
+        SIGHUP reloads the certificates and the files of ``shared_secret``.
+
+        The event loop is uvloop's if uvloop is installed, in each worker process as well; a line
+        in the log says which one it is. For asyncio's, set ``loop_factory=asyncio.new_event_loop``.
 
         The process ends even if code of the application does not end. When ``drain_spread``,
         ``drain_timeout``, ``close_timeout`` and ``shutdown_timeout`` have passed, the log names
@@ -341,7 +346,8 @@ class ServerApp(AsyncContext):
             host: Default ``config.bind_host``.
             port: Default ``config.bind_port``.
             sockets: Bound UDP sockets to serve instead, see ``WebTransportServer.listen``.
-            loop_factory: Makes the event loop; default asyncio's.
+            loop_factory: Creates the event loop. By default, your event loop policy does, if you
+                set one; otherwise it is uvloop's if uvloop is installed, and asyncio's if not.
             **kwargs: Fields of the configuration to set first, such as ``workers=4``.
 
         Raises: as ``serve``; with workers, what stopped the first that could not start.
@@ -352,7 +358,9 @@ class ServerApp(AsyncContext):
         check_where(host, port, sockets)
         if loop_factory is not None and not callable(loop_factory):
             raise invalid_config(
-                key="loop_factory", value=loop_factory, reason="expected uvloop.new_event_loop"
+                key="loop_factory",
+                value=loop_factory,
+                reason="expected a function that makes event loops, such as asyncio.new_event_loop",
             )
         if kwargs:
             self._server.configure(self._server.config.update(**kwargs))
@@ -368,6 +376,7 @@ class ServerApp(AsyncContext):
                 loop_factory=loop_factory,
             )
             return
+        loop_factory = choose_loop(loop_factory, _logger)
         guard = ExitGuard(lambda: self._server.config, _logger)
         passed = inherited_sockets() if sockets is None else []
         if passed:
@@ -395,8 +404,8 @@ class ServerApp(AsyncContext):
 
         Args:
             host: As for ``run``.
-            port: Likewise.
-            sockets: Likewise.
+            port: As for ``run``.
+            sockets: As for ``run``.
             ending: Called when the process is to end; a worker knows by itself.
         """
         main = asyncio.current_task()

@@ -131,7 +131,7 @@ class ServerCluster(AsyncContext):
 
         Args:
             host: An address that it listens on, or the ``bind_host`` of its configuration.
-            port: Likewise.
+            port: Its port, or the ``bind_port`` of its configuration.
 
         Returns:
             False if there is no such server.

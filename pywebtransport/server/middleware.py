@@ -6,13 +6,13 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from .._states import EventType
 from ..exceptions import ConfigurationError, SessionRejectedError, invalid_config
 from ..utils import _clock as clock
 from ..utils._checks import check_texts
+from ..utils._closing import AsyncContext
 from ..utils._failures import name_of
 from ..utils._logs import shared_log
 from ..utils._networks import client_network
@@ -75,7 +75,7 @@ class MiddlewareManager:
             nor False, such as None without a ``return``, is also logged.
 
         Raises:
-            SessionRejectedError: A middleware refused with a status of its own.
+            SessionRejectedError: A middleware refused with this status.
             Exception: Whatever else a middleware raised.
 
         Cancellation: as safe as the middleware.
@@ -97,13 +97,13 @@ class MiddlewareManager:
         return True
 
 
-class RateLimiter:
+class RateLimiter(AsyncContext):
     """Middleware that limits the session requests of each client address.
 
-    A request over the limit is answered 429 with ``retry-after``. Of an IPv6 address the
-    first 64 bits count: whoever has one address has all of that network. Memory is
-    bounded: each request makes it forget the addresses whose window has passed,
-    and at most 65,536 addresses are remembered, the most recent ones.
+    A request over the limit is answered 429 with ``retry-after``. For IPv6 only the first 64 bits
+    of an address count, because a client usually has the whole network. Memory is bounded: each
+    request makes it forget the addresses whose window has passed, and it remembers at most the
+    65,536 most recent addresses.
     """
 
     def __init__(
@@ -171,15 +171,7 @@ class RateLimiter:
                 break
             del self._seen[host]
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def _end_block(self) -> None:
         self._seen.clear()
 
 

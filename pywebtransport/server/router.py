@@ -1,4 +1,4 @@
-"""From a request path to the handler of its session."""
+"""Finds the handler of a session by the path of its request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["PathParams", "RequestRouter", "Route", "SessionHandler"]
 
 SessionHandler = Callable[["WebTransportSession"], Awaitable[None]]
 
-# What ends a path, so that none has it unless it is encoded.
+# Characters that end a path: a path contains them only percent-encoded.
 _NO_PATH = re.compile(r"[?#]")
 
 # Placeholders of a template pattern such as "/room/{room_id:int}".
@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler and what is particular to its path."""
+    """A handler and the options of its path."""
 
     path: str
     handler: SessionHandler
@@ -45,14 +45,14 @@ class Route:
 
 
 class RequestRouter:
-    """From paths to handlers.
+    """Maps paths to handlers.
 
     A path without placeholders comes first, then the paths with placeholders, the most specific
     first, then pattern routes in the order in which they were added, then the default.
     """
 
     def __init__(self) -> None:
-        """A router without routes."""
+        """Create a router without routes."""
         self._exact: dict[str, Route] = {}
         self._templates: list[Route] = []
         self._patterns: list[Route] = []
@@ -66,16 +66,17 @@ class RequestRouter:
         application_protocols: Sequence[str] | None = None,
         allowed_origins: Sequence[str] | None = None,
     ) -> None:
-        """Serve ``path``; the query of a request does not count.
+        """Serve ``path``; the query of a request is ignored.
 
         Args:
-            path: Starts with ``/``. Percent-encoded or not makes no difference, in it as
-                in requests: ``/café`` and ``/caf%C3%A9`` are the same path. Only ``%2F``
-                is not ``/``. It may have placeholders, one per segment: ``/room/{name}``
-                and ``/item-{number:int}``; the types are str, int, float, uuid and path,
-                which takes the rest of the path. Their values are in
-                ``session.path_params``, decoded. Of several routes that match, text comes
-                before a placeholder, and a placeholder with a type before one without.
+            path: Starts with ``/``. Percent-encoding makes no difference, here and in requests:
+                ``/café`` and ``/caf%C3%A9`` are the same path. The only exception is ``%2F``, which
+                is not the same as ``/``. It may have placeholders, one per segment:
+                ``/room/{name}`` and ``/item-{number:int}``; the types are str, int, float, uuid and
+                path, which takes the rest of the path. A number has at most 39 digits, and as many
+                after the point; another path is not found. The values are in
+                ``session.path_params``, decoded. If several routes match, literal text has
+                precedence over a placeholder, and a placeholder with a type over one without.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on this path.
             allowed_origins: Origins allowed on this path.
@@ -89,7 +90,7 @@ class RequestRouter:
         check_handler(handler)
         if _NO_PATH.search(path):
             raise ConfigurationError(
-                f"path = {path!r} is in no request: write it without a query, with '?' and '#' "
+                f"path = {path!r} matches no request: write it without a query, with '?' and '#' "
                 f"percent-encoded, as {canonical_path(path.partition('?')[0])!r}",
                 config_key="path",
                 config_value=path,
@@ -121,12 +122,12 @@ class RequestRouter:
         """Serve every path that ``pattern`` matches as a whole.
 
         Args:
-            pattern: A regular expression (``/room/([a-z]+)``), or a template with
-                placeholders ``{name}`` or ``{name:type}``, type being str, int,
-                float, uuid or path. It is compared with the decoded path, where an
-                encoded slash (``%2F``) separates nothing. The groups are in
-                ``session.path_params``, decoded; ``session.path`` is as it was sent. A
-                decoded value may hold anything, such as ``/``, ``..`` or a line end.
+            pattern: A regular expression (``/room/([a-z]+)``), or a template with placeholders
+                ``{name}`` or ``{name:type}``, type being str, int, float, uuid or path. It is
+                matched against the decoded path, in which an encoded slash (``%2F``) is not a
+                separator. The decoded groups are in ``session.path_params``; ``session.path`` is
+                the path as sent. A decoded value may contain anything, such as ``/``, ``..`` or a
+                line break.
             handler: ``async def handler(session)``.
             application_protocols: Protocols to choose from on these paths.
             allowed_origins: Origins allowed on these paths.
@@ -165,7 +166,7 @@ class RequestRouter:
         self._patterns = [route for route in self._patterns if route.path != path]
 
     def match(self, path: str) -> tuple[Route, PathParams] | None:
-        """The route for a request path (query and all) and what it captured, or None."""
+        """Return the route for a request path (with query) and its captured values, or None."""
         bare = path.partition("?")[0]
         route = self._exact.get(bare) or self._exact.get(canonical_path(bare))
         if route is not None:
@@ -179,7 +180,7 @@ class RequestRouter:
         return (self._default, NO_PATH_PARAMS) if self._default is not None else None
 
     def route_request(self, session: WebTransportSession) -> SessionHandler | None:
-        """The handler for ``session``, whose ``path_params`` are set; None if no route matches."""
+        """Set ``session.path_params`` and return the handler; None if no route matches."""
         found = self.match(session.path)
         if found is None:
             return None
@@ -188,19 +189,19 @@ class RequestRouter:
         return route.handler
 
     def get_route_handler(self, path: str) -> SessionHandler | None:
-        """The handler of the route that was added as ``path``, pattern routes aside, or None."""
+        """Return the handler of the route added as ``path``, or None; ignores pattern routes."""
         route = self._exact.get(canonical_path(path))
         if route is None:
             route = next((each for each in self._templates if each.path == path), None)
         return None if route is None else route.handler
 
     def get_all_routes(self) -> dict[str, SessionHandler]:
-        """Every route with its handler, the default aside."""
+        """Return every route with its handler, except the default handler."""
         routes = (*self._exact.values(), *self._templates, *self._patterns)
         return {route.path: route.handler for route in routes}
 
     def get_route_stats(self) -> dict[str, Any]:
-        """How many routes there are of each kind; those with placeholders count as patterns."""
+        """Return the number of routes of each kind; those with placeholders count as patterns."""
         return {
             "exact_routes": len(self._exact),
             "pattern_routes": len(self._templates) + len(self._patterns),
@@ -212,9 +213,9 @@ def check_path(path: Any, key: str, example: str = "") -> None:
     """Check the beginning of a path, or of a pattern.
 
     Args:
-        path: What was given.
+        path: The argument.
         key: The name of the parameter.
-        example: How it is given where it is forgotten easily.
+        example: An example call, for a parameter that is easily forgotten.
 
     Raises:
         ConfigurationError: It is not a string that starts with ``/``.
@@ -232,7 +233,7 @@ def check_path(path: Any, key: str, example: str = "") -> None:
 
 
 def _check_free(path: str, taken: Route | None) -> None:
-    """Raise if a route that matches the same requests is there already."""
+    """Raise if there already is a route that matches the same requests."""
     if taken is not None:
         known_as = "" if taken.path == path else f", as {taken.path!r}"
         raise ConfigurationError(

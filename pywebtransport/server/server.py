@@ -28,6 +28,7 @@ from ..exceptions import (
 )
 from ..session import SessionManager, WebTransportSession
 from ..utils._certificates import certificate_hash
+from ..utils._checks import check_instance
 from ..utils._home import HomeLoop
 from ..utils._logs import apply_log_level
 from ..utils._networks import AddressCounts, client_network
@@ -93,7 +94,7 @@ class WebTransportServer(EventEmitter):
         self._logger = logging.getLogger("pywebtransport.server")
         self._endpoint: Endpoint | None = None
         self.home_loop = HomeLoop()
-        self._host = ""  # as it was given, for ``url``
+        self._host = ""  # as passed, for ``url``
         self._seat: WorkerSockets | None = None
         self._secret: SharedSecret | None = None
         self._options = h3_options(self._config)
@@ -110,7 +111,7 @@ class WebTransportServer(EventEmitter):
         self._certificates: CertificateWatch | None = None
         self.owns_process = False  # set by ``ServerApp.run``
         self._collector: CollectorSeat | None = None
-        self.sessions_over = 0  # of those that were accepted
+        self.sessions_over = 0  # ended sessions that were accepted
         self._figures = ConnectionTotals()
         self._started_at: float | None = None
         self._stopped: asyncio.Event | None = None
@@ -169,7 +170,8 @@ class WebTransportServer(EventEmitter):
     def certificate_hash(self) -> bytes:
         """SHA-256 hash of the certificate in ``certfile``, for ``server_certificate_hashes``.
 
-        The file is read each time.
+        While the server listens, it is the one that the server has loaded: it follows
+        ``reload_certificates``, not the file.
 
         Raises:
             ServerError: The configuration names no certificate.
@@ -177,7 +179,8 @@ class WebTransportServer(EventEmitter):
         """
         if not self._config.certfile:
             raise ServerError("the server has no certificate: certfile is not set")
-        return certificate_hash(self._config.certfile)
+        loaded = None if self._certificates is None else self._certificates.hash
+        return certificate_hash(self._config.certfile) if loaded is None else loaded
 
     @property
     def connections(self) -> tuple[WebTransportConnection, ...]:
@@ -378,6 +381,8 @@ class WebTransportServer(EventEmitter):
         try:
             if worker is not None:
                 worker.closing(self)
+            if self._collector is not None:
+                self._collector.rest()
             if self._endpoint is not None:
                 quic = self._endpoint.quic
                 quic.stop_accepting()
@@ -395,6 +400,7 @@ class WebTransportServer(EventEmitter):
                         self._answering.reject(
                             session, _SERVICE_UNAVAILABLE, "the server is closing"
                         )
+                        await Turns.of(loop).pause()
                 # Handlers have the rest of the time, and what it is for.
                 await close_all(
                     list(self._connections), "server shutdown", deadline - close_timeout / 5
@@ -474,7 +480,7 @@ class WebTransportServer(EventEmitter):
 
         Raises:
             CertificateError: The files cannot be used; the old certificate stays.
-            ConfigurationError: A file of ``shared_secret`` cannot be used; all stays as it was.
+            ConfigurationError: A file of ``shared_secret`` cannot be used; nothing changes.
             ServerError: The server does not listen.
         """
         if self._endpoint is None:
@@ -556,6 +562,7 @@ class WebTransportServer(EventEmitter):
         """
         if self._endpoint is not None:
             raise ServerError("the server listens already; configure it before")
+        check_instance("config", config, ServerConfig)
         config.validate()
         apply_log_level(config.log_level)
         self._config = config
@@ -570,7 +577,7 @@ class WebTransportServer(EventEmitter):
         """Advanced: give every requested session to one function, as ``ServerApp`` does.
 
         Args:
-            handler: Answers the request and serves the session; runs in a task of its own.
+            handler: Answers the request and serves the session; runs in its own task.
             origins: Gives the origins that a path allows, None: all; default
                 ``default_origins``.
         """
@@ -667,6 +674,7 @@ class WebTransportServer(EventEmitter):
         self._sessions.add(session)
         self._sessions_of.add(connection.client_network)
         session.on_end = self._session_ended
+        session.on_ready = self._session_accepted
         task = asyncio.get_running_loop().create_task(self._serve(session))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -691,10 +699,13 @@ class WebTransportServer(EventEmitter):
         origins = self._origins(path)
         return origins is None or _allowed(origin, origins)
 
+    def _session_accepted(self) -> None:
+        self._stats.sessions_accepted += 1
+
     def _session_ended(self, session: WebTransportSession) -> None:
         self._sessions.discard(session)
         self._sessions_of.remove(session.client_network)
-        if _was_accepted(session):
+        if session.ready_at is not None:
             self.sessions_over += 1
         elif isinstance(session.error, SessionRejectedError):
             self._losses.rejected(
@@ -773,7 +784,6 @@ class WebTransportServer(EventEmitter):
         """The statistics, up to now."""
         if self._started_at is not None:
             self._stats.uptime = get_timestamp() - self._started_at
-        self._stats.sessions_accepted = self.sessions_over + sum(map(_was_accepted, self._sessions))
         if self._endpoint is not None:
             engine = self._endpoint.quic.stats()
             self._stats.connections_rejected = engine["refused"]
@@ -790,8 +800,8 @@ def check_server_config(config: Any) -> None:
     Raises:
         ConfigurationError: It is something else.
     """
-    if config is not None and not isinstance(config, ServerConfig):
-        raise invalid_config(key="config", value=config, reason="expected a ServerConfig")
+    if config is not None:
+        check_instance("config", config, ServerConfig)
 
 
 def check_drain(drain_timeout: Any, spread: Any) -> None:
@@ -830,10 +840,6 @@ def _with_certificates(
     if certfile is None and keyfile is None:
         return config
     return config.update(certfile=certfile or config.certfile, keyfile=keyfile or config.keyfile)
-
-
-def _was_accepted(session: WebTransportSession) -> bool:
-    return session.ready_at is not None
 
 
 def _allowed(origin: str, origins: tuple[str, ...]) -> bool:

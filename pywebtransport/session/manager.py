@@ -127,7 +127,7 @@ class SessionManager(AsyncContext):
     async def close_all_sessions(self) -> None:
         """Close every session with code 0 and wait for it.
 
-        Cancellation: they are closed all the same, without the wait.
+        Cancellation: they are closed anyway, without the wait.
         """
         await close_all(self._members().values())
 

@@ -179,7 +179,7 @@ class StreamPool(AsyncContext):
     async def close_all(self) -> None:
         """Finish every stream, in use or not, and the pool with them. Idempotent.
 
-        Whoever waits for a stream gets ``SessionError``.
+        Callers that wait for a stream get ``SessionError``.
 
         Cancellation: does not wait, so there is nothing to cancel.
         """

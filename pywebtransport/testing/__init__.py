@@ -1,4 +1,4 @@
-"""Help for tests: servers for a block, sessions over a network in memory, a virtual clock."""
+"""Tools for tests: servers for a block, sessions over a network in memory, a virtual clock."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["Certificate", "certificate"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Certificate:
-    """A certificate on disk, with the hash by which clients recognise it.
+    """A certificate on disk, with the hash that clients can trust.
 
     Attributes:
         certfile: Path of the PEM file of the certificate.
@@ -31,7 +31,7 @@ class Certificate:
 
     @classmethod
     def load(cls, certfile: str, keyfile: str) -> Certificate:
-        """One that exists.
+        """Load an existing certificate.
 
         Raises:
             CertificateError: There is no such certificate.
@@ -42,10 +42,10 @@ class Certificate:
 def certificate(
     hostname: str = "localhost", *, directory: str | PathLike[str] | None = None
 ) -> Certificate:
-    """Make a self-signed certificate that browsers accept by its hash, too.
+    """Create a self-signed certificate, which browsers accept by its hash too.
 
     Args:
-        hostname: Whose certificate it is.
+        hostname: The host name in the certificate.
         directory: Where the files are written. None: a new temporary directory, which is
             removed with the object that is returned, or at the end of the process.
 
@@ -67,10 +67,10 @@ def certificate(
 
 @functools.cache
 def default_certificate() -> Certificate:
-    """The one of this process, for tests that do not bring their own."""
+    """The certificate of this process, for tests that do not pass their own."""
     return certificate()
 
 
 def _remove(directory: str, process: int) -> None:
-    if os.getpid() == process:  # and not a fork of it
+    if os.getpid() == process:  # not in a forked child
         shutil.rmtree(directory, ignore_errors=True)

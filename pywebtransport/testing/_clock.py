@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps over the time in which nothing happens."""
+"""An event loop whose clock skips the time in which nothing happens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..utils import _clock as clock
 
 __all__ = ["VirtualClockLoop"]
 
-# Seconds; some number that no code takes for "never".
+# Seconds; not 0, which some code might take for "never".
 _START = 1000.0
-# Turns at one instant that code may need to get anywhere; more are a loop that waits for time.
+# Turns without a jump that code may need; with more, it is probably polling the clock.
 _PATIENCE = 1000
-# Seconds that each further turn takes.
+# Seconds that each turn after these takes.
 _TURN = 1e-6
 
 
@@ -28,13 +28,13 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     returns at once, and ``loop.time()`` is 3600 seconds later. All timeouts and timers of
     pywebtransport follow this clock. ``time.time()`` and ``time.monotonic()`` do not.
 
-    While something outside is awaited (a file descriptor that the loop watches, such as a socket,
-    or a call in an executor), time passes as usual. Sessions from ``session_pair`` and servers
-    with a ``Network`` have no socket. A thread that calls in by ``call_soon_threadsafe`` without
-    an executor is not noticed.
+    While something outside the loop is awaited (a file descriptor that the loop watches, such as a
+    socket, or a call in an executor), time passes as usual. Sessions from ``session_pair`` and
+    servers with a ``Network`` have no socket. The loop does not know about threads that call
+    ``call_soon_threadsafe`` without an executor.
 
-    The clock stands still while code runs. So that code which only looks at the clock gets
-    somewhere, each turn of the loop takes a microsecond once there were a thousand without a jump.
+    The clock stands still while code runs. After a thousand turns of the loop without a jump, each
+    further turn takes a microsecond, so that code that polls the clock makes progress.
 
     Use it as a factory: ``asyncio.Runner(loop_factory=VirtualClockLoop)``.
     """
@@ -48,7 +48,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         clock.follow(self)
 
     def time(self) -> float:
-        """Seconds of the virtual clock, which begins at 1000."""
+        """Seconds of the virtual clock, which starts at 1000."""
         return self._seconds
 
     def time_ns(self) -> int:
@@ -82,10 +82,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Where the loop would sleep, its clock jumps.
+    """Lets the clock of the loop jump where the loop would sleep.
 
     Attributes:
-        own: Descriptors by which the loop wakes itself.
+        own: Number of descriptors that the loop uses to wake itself.
     """
 
     def __init__(self, loop: VirtualClockLoop) -> None:
@@ -105,7 +105,7 @@ class _Selector(selectors.DefaultSelector):
             return events
         self._turns = 0
         if timeout is None:
-            # No timer: only a signal, a thread or a descriptor can go on.
+            # No timer: only a signal, a thread or a descriptor can wake the loop.
             return self._wait(None)
         if loop._outside or len(self.get_map()) > self.own:
             return self._wait(timeout)
@@ -113,12 +113,12 @@ class _Selector(selectors.DefaultSelector):
         return events
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait in fact, and let as much time pass."""
+        """Really wait, and advance the clock by as much time."""
         started = time.monotonic()
         events = super().select(timeout)
         passed = time.monotonic() - started
         if timeout is not None:
-            # Not beyond the timer, and no less than up to it if that is what ended the wait.
+            # Do not go beyond the timer, and go right up to it if the timer ended the wait.
             passed = min(passed, timeout) if events else timeout
         self._loop._seconds += passed
         return events

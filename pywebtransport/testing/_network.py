@@ -1,4 +1,4 @@
-"""A network in memory, with the faults that real ones have."""
+"""A network in memory that can have the faults of real networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Receive: TypeAlias = "Callable[[list[Packet]], object]"
 _FIRST_PORT = 49152  # RFC 6335 section 6
 _LOOPBACK = ("127.0.0.1", "::1")
 _WILDCARDS = ("::", "0.0.0.0")
-# Seconds that a packet falls behind at least when it is overtaken.
+# Least delay of a packet that is overtaken, in seconds.
 _SHORTEST_LAG = 0.001
 
 
@@ -48,38 +48,38 @@ class Network:
     """Carries the packets of clients and servers of one event loop, without sockets.
 
     Give it to ``session_pair`` or ``serve``, or set it as ``network`` in a ``ClientConfig`` and a
-    ``ServerConfig``. QUIC and TLS are the real ones. Both directions have the same conditions,
-    and each path (a pair of addresses) its own random numbers from ``seed``: the seed decides
-    which packets of a path are lost, by their order. Keys and connection IDs are random all the
-    same, so that a packet may differ by some bytes from one run to the next.
+    ``ServerConfig``. QUIC and TLS are real. Both directions have the same conditions, and each path
+    (a pair of addresses) has its own random numbers derived from ``seed``: with the same seed, the
+    same packets of a path are lost, counted in order. Keys and connection IDs are still random, so
+    the size of a packet may differ by some bytes from run to run.
 
-    Conditions may be set at any time and hold for packets that are sent from then on:
+    You can set conditions at any time; they apply to packets sent from then on. For example,
     ``network.loss = 1.0`` cuts all paths.
 
     Args:
         delay: Seconds that a packet takes, one way.
-        jitter: Up to so many seconds more; packets stay in order.
-        loss: Share of the packets that are lost, 0 to 1.
-        reorder: Share of the packets that arrive one more ``delay`` later (a millisecond at
-            least), so that others overtake them.
-        duplicate: Share of the packets that arrive twice.
+        jitter: Up to this many more seconds; packets stay in order.
+        loss: Share of packets that are lost, 0 to 1.
+        reorder: Share of packets that arrive another ``delay`` later (at least a millisecond), so
+            that others overtake them.
+        duplicate: Share of packets that arrive twice.
         seed: A number or a string.
 
     Attributes:
-        packets_sent: Packets that ends have sent.
-        packets_lost: Those that did not arrive.
-        packets_reordered: Those that were held back.
-        packets_duplicated: Those that arrived twice.
+        packets_sent: Packets sent.
+        packets_lost: Packets that did not arrive.
+        packets_reordered: Packets that were held back.
+        packets_duplicated: Packets that arrived twice.
 
     Raises:
         ConfigurationError: A condition is out of range.
     """
 
     delay = _setting("delay", 3600.0, "Seconds that a packet takes, one way.")
-    jitter = _setting("jitter", 3600.0, "Up to so many seconds more; packets stay in order.")
-    loss = _setting("loss", 1.0, "Share of the packets that are lost.")
-    reorder = _setting("reorder", 1.0, "Share of the packets that others overtake.")
-    duplicate = _setting("duplicate", 1.0, "Share of the packets that arrive twice.")
+    jitter = _setting("jitter", 3600.0, "Up to this many more seconds; packets stay in order.")
+    loss = _setting("loss", 1.0, "Share of packets that are lost.")
+    reorder = _setting("reorder", 1.0, "Share of packets that others overtake.")
+    duplicate = _setting("duplicate", 1.0, "Share of packets that arrive twice.")
 
     def __init__(
         self,
@@ -125,13 +125,13 @@ class Network:
     # ------------------------------------------------------- what endpoints call
 
     def resolve(self, host: str) -> list[str]:
-        """IP addresses of a host: a literal, ``localhost``, or a name that a server listens at.
+        """Return the addresses of a host: a literal, ``localhost``, or the name of a server.
 
         Args:
             host: A literal may be in brackets.
 
         Returns:
-            Nothing when the name is unknown.
+            An empty list if the name is unknown.
         """
         name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         name = name.lower().rstrip(".")
@@ -145,7 +145,7 @@ class Network:
         return [self._names[name]] if name in self._names else []
 
     def name(self, host: str) -> list[str]:
-        """As ``resolve``; a name that is unknown gets an address."""
+        """As ``resolve``, but assigns an address to an unknown name."""
         if not self.resolve(host):
             number = len(self._names) + 1
             self._names[host.lower().rstrip(".")] = f"10.0.{number >> 8}.{number & 255}"
@@ -154,19 +154,19 @@ class Network:
     def attach(
         self, address: _Address, receive: _Receive, loop: asyncio.AbstractEventLoop
     ) -> _Address:
-        """Deliver what is sent to an address.
+        """Register the receiver of an address.
 
         Args:
             address: Host and port; port 0 is replaced by a free one.
-            receive: Gets the packets of one instant.
-            loop: Where it is called.
+            receive: Called with the packets that arrive at the same time.
+            loop: The event loop in which it is called.
 
         Returns:
             The address with its port.
 
         Raises:
-            OSError: The address is taken.
-            ConfigurationError: Ends of another event loop use the network.
+            OSError: The address is in use.
+            ConfigurationError: Endpoints of another event loop use the network.
         """
         if not self._receivers:
             self._forget()
@@ -184,14 +184,14 @@ class Network:
         return host, port
 
     def detach(self, address: _Address) -> None:
-        """Deliver nothing more to an address; packets under way to it are lost. Idempotent."""
+        """Unregister an address; packets under way to it are lost. Idempotent."""
         self._receivers.pop(address, None)
         if not self._receivers:
             self._forget()
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """Take packets; each is its sender's address, its receiver's address, and the payload."""
-        if self._loop is None:  # nobody is there any more
+        """Send packets: tuples of source address, target address and payload."""
+        if self._loop is None:  # no endpoint is registered any more
             return
         now = self._loop.time()
         for source, target, payload in packets:
@@ -201,7 +201,8 @@ class Network:
                     f"{self._seed} {source[0]} {source[1]} {target[0]} {target[1]}"
                 )
             self.packets_sent += 1
-            # As many numbers for each packet: one condition does not change what others choose.
+            # Draw the same count of numbers for each packet, so that conditions do not affect each
+            # other.
             lost, late, again, extra = (path.chance.random() for _ in range(4))
             if lost < self.loss:
                 self.packets_lost += 1
@@ -235,11 +236,11 @@ class Network:
         self._timer = self._loop.call_at(when, self._deliver)
 
     def _deliver(self) -> None:
-        """Hand over what has arrived: the packets of one receiver in one call."""
+        """Deliver the packets that have arrived, in one call for each receiver."""
         loop = self._loop
         assert loop is not None
         self._timer = None
-        # Loops are no more exact than their timers, and some fire half a millisecond early.
+        # Timers of event loops are not exact; some fire half a millisecond early.
         now = max(loop.time(), self._next) + 1e-9
         arrived: dict[_Receive, list[Packet]] = {}
         while self._under_way and self._under_way[0][0] <= now:
@@ -261,7 +262,7 @@ class Network:
         return found
 
     def _forget(self) -> None:
-        """Nobody is left: nothing stays in the event loop."""
+        """No endpoint is left: remove the timer from the event loop."""
         self._under_way.clear()
         self._paths.clear()
         if self._timer is not None:
@@ -274,8 +275,8 @@ class _Path:
     """One direction between two addresses.
 
     Attributes:
-        chance: Decides about its packets.
-        newest: When the last one arrives that was not held back.
+        chance: Random numbers for its packets.
+        newest: Arrival time of the last packet that was not held back.
     """
 
     __slots__ = ("chance", "newest")

@@ -1,4 +1,4 @@
-"""Servers and pairs of sessions that last for a block."""
+"""Servers and pairs of sessions for the duration of a block."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ..config import ClientConfig, ServerConfig
 from ..constants import SHARED_SECRET_SIZE
 from ..exceptions import invalid_config
 from ..server import ServerApp
-from ..utils._checks import check_callable, check_instance
-from ..utils._hosts import host_and_port
+from ..utils._checks import check_callable, check_instance, check_text
 from ._certificates import Certificate, default_certificate
 from ._network import Network
 
@@ -28,14 +27,14 @@ __all__ = ["Served", "serve", "session_pair"]
 
 
 class Served:
-    """A server that listens.
+    """A running server.
 
     Attributes:
         app: The application.
-        certificate: What clients have to trust.
-        host: Where it listens: the address.
-        port: The port.
-        network: Of the server; None: it has a UDP socket.
+        certificate: The certificate that clients have to trust.
+        host: The address on which it listens.
+        port: The port on which it listens.
+        network: The network of the server; None: it uses a UDP socket.
     """
 
     def __init__(
@@ -47,11 +46,12 @@ class Served:
         self.certificate = certificate
         self.host, self.port = address
         self.network = network
+        self._url = app.server.url.removesuffix("/")
 
     @property
     def url(self) -> str:
-        """``https://127.0.0.1:54321``; add the path."""
-        return f"https://{host_and_port(self.host, self.port)}"
+        """``https://127.0.0.1:54321``, with the host that ``serve`` was given; add the path."""
+        return self._url
 
     @property
     def certificate_hash(self) -> bytes:
@@ -59,12 +59,17 @@ class Served:
         return self.certificate.hash
 
     def client_config(self, config: ClientConfig | None = None) -> ClientConfig:
-        """A configuration that reaches this server and trusts its certificate.
+        """Return a client configuration that reaches this server and trusts its certificate.
 
         Args:
             config: What else it says; one with ``ca_certs`` or ``server_certificate_hashes`` of
                 its own trusts those.
+
+        Raises:
+            ConfigurationError: ``config`` is not a ``ClientConfig``.
         """
+        if config is not None:
+            check_instance("config", config, ClientConfig)
         config = ClientConfig() if config is None else config
         fields: dict[str, Any] = {"network": self.network}
         if config.ca_certs is None and not config.server_certificate_hashes:
@@ -72,7 +77,7 @@ class Served:
         return config.update(**fields)
 
     def client(self, config: ClientConfig | None = None) -> WebTransportClient:
-        """A client for this server: ``async with served.client() as client``.
+        """Return a client for this server: ``async with served.client() as client``.
 
         Args:
             config: See ``client_config``.
@@ -101,9 +106,9 @@ async def serve(
 
     Args:
         target: An application, or a handler for the sessions of every path.
-        config: For a handler; an application has its own.
-        certificate: Default: the one of the application or ``config``, else one that all
-            servers of this process share.
+        config: Configuration for a handler; an application has its own.
+        certificate: Default: that of the application or ``config``, else one that all servers of
+            this process share.
         network: Carries the packets instead of a UDP socket.
         host: Address to listen on.
 
@@ -113,6 +118,8 @@ async def serve(
 
     Cancellation: safe; the server is closed.
     """
+    if certificate is not None:
+        check_instance("certificate", certificate, Certificate)
     app = _app(target, config)
     settings = app.server.config
     fields: dict[str, Any] = {"network": settings.network if network is None else network}
@@ -123,7 +130,7 @@ async def serve(
             certificate = default_certificate()
     fields.update(certfile=certificate.certfile, keyfile=certificate.keyfile)
     if settings.shared_secret is None:
-        # Not the user's own, which is for servers that start again.
+        # Not the secret of the user, which is for servers that restart.
         fields["shared_secret"] = secrets.token_bytes(SHARED_SECRET_SIZE)
     try:
         await app.listen(host=host, port=0, **fields)
@@ -141,7 +148,7 @@ async def session_pair(
     client_config: ClientConfig | None = None,
     server_config: ServerConfig | None = None,
 ) -> AsyncIterator[tuple[WebTransportSession, WebTransportSession]]:
-    """Both ends of one session over a network in memory: the client's and the server's.
+    """Open a session over a network in memory; yields the client's and the server's side.
 
     ::
 
@@ -153,20 +160,27 @@ async def session_pair(
 
     Args:
         network: Default: one without faults and with a delay of a millisecond.
-        path: Path of the session, which may have a query.
+        path: Path of the session, which begins with a slash and may have a query.
         headers: Header fields of the request.
-        client_config: Of the client's end.
-        server_config: Of the server's end.
+        client_config: Configuration of the client.
+        server_config: Configuration of the server.
 
     Raises:
         ConfigurationError: An argument is out of range.
-        TimeoutError: The network lets no connection come about.
+        TimeoutError: The connection failed because of the conditions of the network.
 
     Cancellation: safe; everything is closed.
     """
     if network is None:
         network = Network()
     check_instance("network", network, Network)
+    check_text("path", path)
+    if not path.startswith("/"):
+        raise invalid_config(key="path", value=path, reason="expected a slash at its beginning")
+    if client_config is not None:
+        check_instance("client_config", client_config, ClientConfig)
+    if server_config is not None:
+        check_instance("server_config", server_config, ServerConfig)
     arrived: asyncio.Future[WebTransportSession] = asyncio.get_running_loop().create_future()
 
     async def accepted(session: WebTransportSession) -> None:
@@ -185,7 +199,7 @@ def _app(target: ServerApp | SessionHandler, config: ServerConfig | None) -> Ser
     if isinstance(target, ServerApp):
         if config is not None:
             raise invalid_config(
-                key="config", value=config, reason="an application brings its own configuration"
+                key="config", value=config, reason="an application has its own configuration"
             )
         return target
     check_callable("target", target)

@@ -1,18 +1,27 @@
-"""Results that are awaited, or stand there at once for those that do not await them."""
+"""Results for callers that await them and for those that use them in another way."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-__all__ = ["NO", "YES", "AwaitableBool", "Awaited", "awaited"]
+if TYPE_CHECKING:
+    # Nothing can be derived from bool, but for a type checker this is one: ``ok: bool = ...``.
+    from builtins import bool as _Bool
+else:
+    _Bool = int
 
-_T = TypeVar("_T")
+__all__ = ["NO", "YES", "AwaitableBool", "AwaitableContext", "Awaited", "awaited"]
+
+_T = TypeVar("_T", bound=AbstractAsyncContextManager[Any])
+_ResultT = TypeVar("_ResultT")
 _MethodT = TypeVar("_MethodT", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-Awaited: TypeAlias = Coroutine[Any, Any, _T]
+Awaited: TypeAlias = Coroutine[Any, Any, _ResultT]
 """What a method returns that is awaited like a coroutine, and is none: it has no frame."""
 
 
@@ -27,39 +36,28 @@ def awaited(method: _MethodT) -> _MethodT:
     return method
 
 
-class AwaitableBool(Coroutine[Any, Any, bool]):
-    """True or False, as it stands and when awaited.
+class AwaitableBool(_Bool, Coroutine[Any, Any, bool]):  # type: ignore[misc]
+    """True or False, directly and when awaited.
+
+    It compares, counts and prints as a bool does, but is not one of the two objects: test it with
+    ``if sent:``, not with ``sent is True``.
 
     Also a coroutine that has finished, so that it can be given to ``asyncio.create_task`` and
     the like. It has no state that changes: one object serves any number of callers.
     """
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bool) -> None:
-        self._value = value
-
-    def __bool__(self) -> bool:
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, bool | AwaitableBool):
-            return self._value == bool(other)
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._value)
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return repr(self._value)
+        return "True" if self else "False"
 
     def __await__(self) -> Generator[Any, Any, bool]:
-        return self._value
+        return bool(self)
         yield  # makes it a generator, which costs less than ``yield from ()``
 
     def send(self, value: Any, /) -> Any:
         """Coroutine protocol: return the value."""
-        raise StopIteration(self._value)
+        raise StopIteration(bool(self))
 
     def throw(self, *args: Any) -> Any:
         """Coroutine protocol: raise."""
@@ -71,3 +69,46 @@ class AwaitableBool(Coroutine[Any, Any, bool]):
 
 YES: Final = AwaitableBool(True)
 NO: Final = AwaitableBool(False)
+
+
+class AwaitableContext(Coroutine[Any, Any, _T]):
+    """``it = await open_it()``, or ``async with open_it() as it:``, which closes it."""
+
+    __slots__ = ("_coroutine", "_opened")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _T]) -> None:
+        """Wait to be awaited or entered.
+
+        Args:
+            coroutine: Opens and returns it.
+        """
+        self._coroutine = coroutine
+        self._opened: _T | None = None
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Coroutine protocol: resume."""
+        return self._coroutine.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        """Coroutine protocol: raise inside."""
+        return self._coroutine.throw(*args)
+
+    def close(self) -> None:
+        """Coroutine protocol: give up without running."""
+        self._coroutine.close()
+
+    async def __aenter__(self) -> _T:
+        self._opened = await self._coroutine
+        return self._opened
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.__aexit__(exc_type, exc, tb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from ..constants import DEFAULT_MAX_MEMORY
@@ -40,20 +41,22 @@ class ByteBudget:
     Attributes:
         limit: Bytes that may be held.
         name: What errors and statistics call it, such as ``max_session_memory``.
+        on_refused: Called when :meth:`take` found no room here.
         parent: The larger budget; None: this is the largest.
         peak: Most bytes that were held at a time.
         refused: How often :meth:`take` found no room.
         used: Bytes held now.
     """
 
-    __slots__ = ("_claims", "limit", "name", "parent", "peak", "refused", "used")
+    __slots__ = ("_claims", "limit", "name", "on_refused", "parent", "peak", "refused", "used")
 
     def __init__(self, name: str, limit: int, parent: ByteBudget | None = None) -> None:
         self.name: Final = name
         self.limit = limit
         self.parent = parent
+        self.on_refused: Callable[[], object] | None = None
         self.used = self.peak = self.refused = 0
-        # Created when somebody waits: there is a budget in every session.
+        # Created only when a task waits, because every session has a budget.
         self._claims: deque[_Claim] | None = None
 
     @property
@@ -88,6 +91,8 @@ class ByteBudget:
         lacking = self.lacking(size)
         if lacking is not None:
             lacking.refused += 1
+            if lacking.on_refused is not None:
+                lacking.on_refused()
             return False
         self._add(size)
         return True
@@ -128,7 +133,7 @@ class ByteBudget:
         return True
 
     def give_back(self, size: int) -> None:
-        """Give bytes back that were taken, and serve who waits for them."""
+        """Give back bytes that were taken, and serve waiting callers."""
         level: ByteBudget | None = self
         while level is not None:
             level.used -= size
@@ -205,7 +210,7 @@ class ByteBudget:
                 claim.budget._add(claim.size)
                 claim.future.set_result(None)
             else:
-                # It has had its turn in the smaller budgets.
+                # It was first in line in the smaller budgets already.
                 lacking._queue(claim, first=not self._is_part_of(lacking))
 
     def _is_part_of(self, budget: ByteBudget) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from .._plain import shorten
 from ..constants import MAX_HASHED_CERTIFICATE_DAYS
 from ..exceptions import CertificateError, certificate_not_found, invalid_config
-from ._checks import check_count
+from ._checks import check_count, check_integer
 from ._hosts import ascii_host
 from ._system import explain_os_error
 from ._tls_files import why_unusable
@@ -71,10 +71,7 @@ def generate_self_signed_cert(
     if not isinstance(output_dir, str | os.PathLike):
         raise invalid_config(key="output_dir", value=output_dir, reason="expected a directory")
     check_count("key_size", key_size)
-    if isinstance(days_valid, bool) or not isinstance(days_valid, int):
-        raise invalid_config(key="days_valid", value=days_valid, reason="expected a whole number")
-    if not 1 <= days_valid <= 36500:
-        raise invalid_config(key="days_valid", value=days_valid, reason="expected 1 to 36500 days")
+    check_integer("days_valid", days_valid, 1, 36500)
     certificate, key = _make_pair(hostname, days_valid)
     paths = os.path.join(output_dir, f"{hostname}.crt"), os.path.join(output_dir, f"{hostname}.key")
     try:

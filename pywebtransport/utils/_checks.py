@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Collection
 from typing import Any
 
 from ..constants import MAX_APPLICATION_CODE, MAX_VARINT
-from ..exceptions import invalid_config
+from ..exceptions import ConfigurationError, invalid_config
 
 __all__ = [
     "NEVER",
@@ -25,6 +26,7 @@ __all__ = [
     "check_text",
     "check_texts",
     "check_timeout",
+    "check_whole",
     "validate_address",
     "validate_error_code",
     "validate_port",
@@ -98,9 +100,30 @@ def check_integer(key: str, value: Any, low: int, high: int) -> None:
         ConfigurationError: It is not a whole number, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise invalid_config(
-            key=key, value=value, reason=f"expected a whole number from {low} to {high}"
-        )
+        raise _not_whole(key, value, low, high)
+
+
+def check_whole(key: str, value: Any, low: int, high: int = sys.maxsize) -> None:
+    """Check for a whole number that fits into a message; the caller checks the range.
+
+    Args:
+        key: The name of the argument.
+        value: The argument.
+        low: What the caller accepts, for the message.
+        high: What the caller accepts, for the message.
+
+    Raises:
+        ConfigurationError: It is not a whole number, or has very many digits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > sys.maxsize:
+        raise _not_whole(key, value, low, high)
+
+
+def _not_whole(key: str, value: Any, low: int, high: int) -> ConfigurationError:
+    limits = f" from {low} to {high}"
+    if high == sys.maxsize:
+        limits = "" if low == -sys.maxsize else f" of at least {low}"
+    return invalid_config(key=key, value=value, reason=f"expected a whole number{limits}")
 
 
 def check_bind_address(host: Any, port: Any) -> None:

@@ -1,8 +1,8 @@
-"""The monotonic clock of the package: the system's, or that of a loop with a virtual one.
+"""The monotonic clock of the package: the system's, or the virtual clock of an event loop.
 
-Modules call ``clock.monotonic()`` and ``clock.monotonic_ns()`` through this module. Both names
-are the functions of ``time`` themselves as long as there is no loop with a virtual clock, so
-that a program pays nothing for the choice.
+Modules call ``clock.monotonic()`` and ``clock.monotonic_ns()`` through this module. While no event
+loop has a virtual clock, both names are the functions of ``time`` themselves, so there is no
+overhead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["VirtualClock", "clock_of", "follow", "monotonic", "monotonic_ns", "u
 
 @runtime_checkable
 class VirtualClock(Protocol):
-    """An event loop with a clock of its own."""
+    """An event loop with its own clock."""
 
     def time(self) -> float:
         """Seconds, as ``asyncio.AbstractEventLoop.time``."""
@@ -39,7 +39,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], int]:
 
 
 def follow(loop: asyncio.AbstractEventLoop) -> None:
-    """Let code that runs in ``loop``, a ``VirtualClock``, see its time."""
+    """Make code that runs in ``loop``, a ``VirtualClock``, use its time."""
     global monotonic, monotonic_ns
     _virtual.add(loop)
     monotonic, monotonic_ns = _monotonic, _monotonic_ns

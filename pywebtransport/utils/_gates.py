@@ -96,7 +96,7 @@ class _Gate:
                 count -= 1
 
     def is_turn_of(self, number: int) -> bool:
-        """Whether nobody who came earlier waits or is about to try."""
+        """Whether no earlier caller waits or is about to try."""
         first = self.first()
         return (first is None or first > number) and min(self.trying) == number
 
@@ -123,14 +123,14 @@ class Gates:
             loop: The event loop they belong to. None: the running one, or else that of the first
                 caller that waits.
         """
-        self._gates: dict[Hashable, _Gate] = {}  # those at which somebody waits
+        self._gates: dict[Hashable, _Gate] = {}  # those with waiting tasks
         self._loop = running_loop() if loop is None else loop
 
     def __bool__(self) -> bool:
         return bool(self._gates)
 
     def waiting(self, key: Hashable) -> int:
-        """How many wait at a limit."""
+        """How many callers wait at a limit."""
         gate = self._gates.get(key)
         return 0 if gate is None else len(gate.waiting) + len(gate.trying)
 
@@ -243,7 +243,7 @@ class Gates:
         return gate
 
     def _move_on(self, key: Hashable, gate: _Gate) -> None:
-        """One left without trying, or for another limit: it is the turn of the next one."""
+        """A caller left without trying, or moved to another limit: let the next one try."""
         self.open(key)
         self._tidy(key, gate)
 

@@ -44,7 +44,7 @@ def ascii_host(host: str) -> str:
         The name in lower case, or the address in its short form, without brackets.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: It is something else.
     """
     if not isinstance(host, str):
         _refuse(host, "expected a host name or address")

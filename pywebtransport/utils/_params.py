@@ -1,4 +1,4 @@
-"""What a request path carries: the values of placeholders, and the query."""
+"""The values in a request path: those of placeholders, and of the query."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["NO_PATH_PARAMS", "PathParams", "QueryParams"]
 
 
 class PathParams(tuple[Any, ...]):
-    """What a route captured from the path: a tuple, and a mapping of the named values.
+    """The values that a route captured from the path: a tuple, and a mapping of the named ones.
 
     ``params["room"]``, ``params.get("room")``, ``dict(params)`` and ``params[0]`` all work. Values
-    are strings, decoded; those of a placeholder with a type, such as ``{number:int}``, have it.
-    As a tuple it also compares, iterates and counts: ``params.named`` is the mapping alone.
+    are decoded strings; values of a placeholder with a type, such as ``{number:int}``, have that
+    type. Comparison, iteration and length are those of the tuple; ``params.named`` is the mapping
+    alone.
     """
 
     named: Mapping[str, Any]
@@ -85,7 +86,7 @@ class QueryParams(Mapping[str, str]):
         return len(self._values)
 
     def get_all(self, name: str) -> list[str]:
-        """Every value of a name, in the order in which they came; empty when there is none."""
+        """All values of a name, in order; empty if there are none."""
         return list(self._values.get(name, ()))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What all pools do: lend, take back, let callers wait in order, expire, end."""
+"""The common part of all pools: lends items, queues callers, and lets idle items expire."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ class _Shelf(Generic[KeyT, ItemT]):
 
     def __init__(self, key: KeyT, size: int) -> None:
         self.key = key
-        self.idle: list[ItemT] = []  # the one that came back last is at the end
+        self.idle: list[ItemT] = []  # last returned item last
         self.slots = Slots(size)  # taken: one per item that is lent or being created
 
 
 class Lender(Generic[KeyT, ItemT]):
-    """Lends items to one borrower at a time and keeps those that come back.
+    """Lends each item to one borrower at a time and keeps returned items.
 
-    Items are kept by key, at most ``size`` of each. When all of a key are lent, callers wait
-    in the order in which they came. The item that came back last is lent first, so that those
-    that are not needed are idle long enough to expire. An item that ends leaves at once.
+    Items are kept by key, at most ``size`` per key. When all items of a key are in use, callers
+    wait in order. The item that was returned last is lent first, so that items that are not needed
+    stay idle long enough to expire. An item that ends is removed at once.
 
     Attributes:
         size: Items per key, idle or lent.
-        idle: Items that nobody has, in the order in which they came back.
-        lent: Items that somebody has.
-        closed: Nothing is lent any more.
+        idle: Items that are not in use, in the order in which they were returned.
+        lent: Items in use.
+        closed: Whether the pool is closed: it lends nothing any more.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class Lender(Generic[KeyT, ItemT]):
         closed_error: Callable[[], Exception],
         max_idle_time: float = math.inf,
     ) -> None:
-        """A lender without items.
+        """Create a lender without items.
 
         Args:
             size: Items per key, idle or lent.
-            noun: What the items are, in messages.
-            size_name: The parameter of the pool that sets ``size``, in messages.
-            ending: The event with which an item tells its end.
-            left: Called when an item has left the pool, before its place is free.
-            closed_error: Makes the error for callers of a closed pool.
-            max_idle_time: Seconds after which an idle item leaves.
+            noun: Name of the items in messages.
+            size_name: Name of the pool's parameter for ``size``, in messages.
+            ending: The event that an item emits when it ends.
+            left: Called when an item has left the pool, before its slot is free.
+            closed_error: Creates the exception for callers of a closed pool.
+            max_idle_time: Seconds after which an idle item is removed.
         """
         self.size = size
-        # With the time when it has to go. All stay equally long: the first one goes first.
+        # Each with its expiry time. All have the same lifetime, so the first expires first.
         self.idle: dict[ItemT, tuple[_Shelf[KeyT, ItemT], float]] = {}
         self.lent: dict[ItemT, _Shelf[KeyT, ItemT]] = {}
         self.closed = False
@@ -141,21 +141,21 @@ class Lender(Generic[KeyT, ItemT]):
         reuse: Callable[[ItemT], bool],
         create: Callable[[], Awaitable[ItemT]],
     ) -> ItemT:
-        """Lend an item: one that came back, or else a new one.
+        """Lend an idle item, or else a new one.
 
         Args:
             key: Of the item.
-            timeout: Seconds to wait for an item of the pool at most.
-            where: Follows the noun in the message of a timeout.
+            timeout: Longest wait for an item, in seconds.
+            where: Text after the noun in the message of a timeout.
             limit: The timeout in that message.
-            reuse: Whether an idle item can be lent; if it raises, the item stays.
-            create: Makes a new item.
+            reuse: Returns whether an idle item can be lent; if it raises, the item stays idle.
+            create: Creates a new item.
 
         Raises:
-            TimeoutError: All stayed in use.
+            TimeoutError: No item became free in time.
             Exception: ``closed_error``; what ``reuse`` and ``create`` raise.
 
-        Cancellation: safe; no item and no place in the pool is lost.
+        Cancellation: safe; no item and no slot in the pool is lost.
         """
         self.require_open()
         shelf = self._shelves.get(key)
@@ -170,6 +170,7 @@ class Lender(Generic[KeyT, ItemT]):
                     operation=f"wait for a pooled {self._noun}",
                 )
             try:
+                self.require_open()  # it may have been closed meanwhile
                 item = self._take_idle(shelf, reuse) or await self._create(shelf, create)
             except BaseException:
                 shelf.slots.release()
@@ -181,7 +182,7 @@ class Lender(Generic[KeyT, ItemT]):
         return item
 
     def give_back(self, item: ItemT, *, fit: bool) -> None:
-        """Take back an item that is lent; one that is not fit to be lent again leaves."""
+        """Take back a lent item; remove it if it is not fit to be lent again."""
         if not fit:
             self.remove(item)
             return
@@ -192,7 +193,7 @@ class Lender(Generic[KeyT, ItemT]):
         shelf.slots.release()
 
     def remove(self, item: ItemT, why: Leaving = Leaving.UNFIT) -> None:
-        """Let an item leave, idle or lent; one that is not in the pool is left alone."""
+        """Remove an item, idle or lent; nothing happens if it is not in the pool."""
         if item in self.idle:
             shelf = self._unshelve(item)
             self._leave(item, shelf, why)
@@ -205,12 +206,12 @@ class Lender(Generic[KeyT, ItemT]):
         self._tidy(shelf)
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """Let every caller who waits go on with an error of its own, made by ``error``."""
+        """Fail every waiting caller with its own exception, created by ``error``."""
         for shelf in self._shelves.values():
             shelf.slots.fail(error)
 
     def close(self) -> None:
-        """Lend nothing any more; ending the items is up to the pool. Idempotent."""
+        """Stop lending. Idempotent. The pool itself has to close the items."""
         self.closed = True
         self._disarm()
         self.fail(self._closed_error)
@@ -223,7 +224,7 @@ class Lender(Generic[KeyT, ItemT]):
         while shelf.idle:
             item = shelf.idle[-1]
             is_fit = reuse(item)
-            if item in self.idle:  # asking may have ended it
+            if item in self.idle:  # reuse() may have ended it
                 self._unshelve(item)
                 if is_fit:
                     return item
@@ -256,13 +257,13 @@ class Lender(Generic[KeyT, ItemT]):
         self.remove(item, Leaving.LOST if item in self.lent else Leaving.ENDED)
 
     def _tidy(self, shelf: _Shelf[KeyT, ItemT]) -> None:
-        """Forget a key that nobody uses."""
-        # A caller that gives up late may find that others have begun anew.
+        """Forget a key without items and callers."""
+        # By the time a caller gives up, others may have created a new shelf for the key.
         if not shelf.idle and shelf.slots.unused and self._shelves.get(shelf.key) is shelf:
             del self._shelves[shelf.key]
 
     def _arm(self) -> None:
-        """Have one timer, for the item that goes first."""
+        """Set the timer for the item that expires first."""
         if self._timer is None and self.idle and not self.closed:
             _, deadline = next(iter(self.idle.values()))
             if deadline < math.inf:
@@ -274,7 +275,7 @@ class Lender(Generic[KeyT, ItemT]):
             self._timer = None
 
     def _expire(self) -> None:
-        """Let the items go that were idle for too long."""
+        """Remove the items that were idle for too long."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         for item, (_, deadline) in tuple(self.idle.items()):

@@ -23,9 +23,9 @@ _KINDS = {
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
     """Open a file that only its owner may read.
 
-    A new file gets mode 0600, and so does an existing one with more permissions. Files that
-    somebody else may have put there are refused: a symbolic link, a file of another user, one with
-    a second name, a pipe. Character devices are accepted.
+    A new file gets mode 0600, and so does an existing one with more permissions. Files that another
+    user may have put there are refused: a symbolic link, a file of another user, one with a second
+    name, a pipe. Character devices are accepted.
 
     Args:
         path: The file; the directories above it may be symbolic links.

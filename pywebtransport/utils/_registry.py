@@ -1,4 +1,4 @@
-"""Objects by ID, until they close."""
+"""A registry of objects by ID, until they close."""
 
 from __future__ import annotations
 

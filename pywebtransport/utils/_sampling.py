@@ -1,4 +1,4 @@
-"""Behind compatibility names: regular samples, and alerts when one shows something new."""
+"""Used by compatibility names: regular samples, and alerts about new problems."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from ._failures import session_among
 from ._logs import shared_log
 from ._text import printable
+from ._turns import Turns
 
 __all__ = [
     "LAST_WORDS",
@@ -66,8 +67,17 @@ async def end_tasks(
     """
     current = asyncio.current_task()
     own = [task for task in tasks if task is not current]
-    for task in own:
-        task.cancel()
+    turns = Turns.of()
+    try:
+        for task in own:
+            if not task.done():
+                turns.woke()  # its next step is that of the next turn
+                task.cancel()
+                await turns.pause()
+    except BaseException:
+        for task in own:
+            task.cancel()
+        raise
     if not own:
         return
     _, pending = await asyncio.wait(own, timeout=max(timeout, LAST_WORDS))

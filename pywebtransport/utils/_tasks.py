@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from types import CoroutineType
+from typing import Any, TypeVar, cast
 
 from .._states import Timeout
 from ..exceptions import ConfigurationError, TimeoutError
@@ -22,6 +23,7 @@ __all__ = [
     "cancel_in_turns",
     "create_task_with_timeout",
     "is_being_cancelled",
+    "named",
     "run_with_timeout",
     "wait_for_condition",
 ]
@@ -29,13 +31,17 @@ __all__ = [
 T = TypeVar("T")
 
 
-def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]]) -> None:
+def cancel_in_turns(tasks: Iterable[asyncio.Task[Any]], turns: Turns | None = None) -> None:
     """Cancel tasks; if they are many, some in each turn of the running event loop.
 
     Each runs a step when it is cancelled; without this, all tasks of a peer's streams would do so
     in one turn.
+
+    Args:
+        tasks: Those to cancel.
+        turns: Of the peer whose tasks they are; by default those of the running event loop.
     """
-    turns = Turns.of()
+    turns = turns or Turns.of()
 
     def cancel(task: asyncio.Task[Any]) -> None:
         if not task.done():
@@ -74,15 +80,24 @@ async def create_task_with_timeout(
 def is_being_cancelled() -> bool:
     """Tell who caused the ``CancelledError`` that you just caught.
 
-    True: the current task was cancelled, so raise the error again. False: it was not; something
-    that the task waited for was cancelled, or the code raised the error itself. Then it is an error
-    like any other.
+    True: the current task was cancelled, so re-raise the error. False: it was not; something that
+    the task waited for was cancelled, or the code raised the error itself. Then it is an error like
+    any other.
     """
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs: nothing can have been cancelled
         return False
     return task is not None and task.cancelling() > 0
+
+
+def named(name: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Give a coroutine the name of the function that your users called.
+
+    Python shows the name in its warning about a coroutine that was never awaited.
+    """
+    cast("CoroutineType[Any, Any, T]", coroutine).__qualname__ = name
+    return coroutine
 
 
 async def run_with_timeout(

@@ -1,4 +1,4 @@
-"""Work on behalf of peers, in slices: a turn of the event loop belongs to everybody."""
+"""Splits work on behalf of peers into slices, so that all of them get turns of the event loop."""
 
 from __future__ import annotations
 
@@ -7,139 +7,97 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 from . import _clock as clock
 
-__all__ = ["SLICE", "Turns", "finish", "for_each"]
+__all__ = ["SLICE", "STEP_SLICE", "Turns", "finish", "for_each"]
 
 _T = TypeVar("_T")
+_Work: TypeAlias = "Callable[[], object] | asyncio.Future[None]"
 
-SLICE: Final = 0.002
-"""Seconds of one turn of the event loop that may go to work which can wait."""
+SLICE: Final = 0.0005
+"""Seconds of a turn of the event loop for work that can be postponed."""
+STEP_SLICE: Final = 4 * SLICE
+"""Seconds of a coroutine that continues after a pause.
+
+As long as what an endpoint with a single connection delivers in a turn. With less, large messages
+would arrive faster than they are decoded.
+"""
 
 _SLICE_NS: Final = int(SLICE * 1e9)
+_STEP_NS: Final = int(STEP_SLICE * 1e9)
 _STEP: Final = 8
-"""How many items are worked off between two questions."""
+"""Items handled between two checks of ``is_over``."""
 _WOKEN: Final = 32
-"""Coroutines that may be woken in one turn: all of them take their step in the next one."""
+"""Coroutines that may be woken in one turn: all of them run in the next turn."""
 _MOST_OWED: Final = 16
-"""Turns that are left to others after the longest work."""
+"""Largest number of turns left to others after long work."""
 
 
-class Turns:
-    """Shares the turns of one event loop among all work that peers can make long.
+class _Line:
+    """The work that waits for a later turn of one event loop: peer by peer, in turn."""
 
-    There is one for each loop, see :meth:`of`.
-
-    Whoever works off what a peer sent (frames, capsules, messages, a list of subscribers) asks
-    :attr:`is_over` from time to time. Once it is True, the rest is left to :meth:`later`, or, in
-    a coroutine, to ``await pause()``. Such work goes on in the order in which it was put off, a
-    slice in each turn, so that sockets and timers are looked at between two slices.
-
-    A few items should be worked off before the first question (some tens of microseconds): who
-    has little to do is then never put off behind those who have much.
-    """
-
-    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_waiting", "_woken")
-
-    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
-        weakref.WeakKeyDictionary()
-    )
+    __slots__ = ("__weakref__", "_deadline", "_loop", "_owed", "_peers", "_woken", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Weak: the table of all loops would else keep this one for ever.
+        # Weak, because the table of all loops would keep this loop alive.
         self._loop: Final = weakref.ref(loop)
-        self._deadline = 0  # of the slice; 0: none was begun in this turn
-        self._waiting: deque[Callable[[], object] | asyncio.Future[None]] = deque()
-        self._woken = 0  # in this turn
-        self._owed = 0  # turns that those who wait leave to others
+        self._deadline = 0  # of the slice; 0: no slice was begun in this turn
+        self._peers: deque[Turns] = deque()  # those with waiting work
+        self.waiting = 0  # pieces of work
+        self._woken = 0  # coroutines, in this turn
+        self._owed = 0  # turns without a slice for waiting work
 
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
-        """The one of an event loop.
-
-        Args:
-            loop: None: the loop that runs in this thread.
-
-        Raises:
-            RuntimeError: ``loop`` is None and no loop runs.
-        """
-        if loop is None:
-            loop = asyncio.get_running_loop()
-        turns = cls._all.get(loop)
-        if turns is None:
-            # What waits refers to its loop, which would stay in the table after its end.
-            for one in [one for one in cls._all if one.is_closed()]:
-                cls._all.pop(one)._waiting.clear()
-            turns = cls._all[loop] = cls(loop)
-        return turns
-
-    @property
-    def is_over(self) -> bool:
-        """The slice of this turn is used up; the first question begins it."""
+    def is_over(self, slices: int = 1) -> bool:
         now = clock.monotonic_ns()
         if self._deadline:
-            return now >= self._deadline or self._woken >= _WOKEN
+            end = self._deadline + (slices - 1) * _SLICE_NS
+            return now >= end or self._woken >= _WOKEN
         self._begin(now)
         return False
 
-    @property
-    def waiting(self) -> int:
-        """How much work was put off."""
-        return len(self._waiting)
-
-    def woke(self, count: int = 1) -> None:
-        """Coroutines were woken: what they do next counts, too."""
+    def woke(self, count: int) -> None:
         if not self._deadline:
             self._begin(clock.monotonic_ns())
         self._woken += count
 
     def took(self, nanoseconds: int) -> None:
-        """Work that cannot be interrupted, such as a parser's, took so long.
-
-        For each slice beyond the first one, what was put off leaves a turn to others: somebody
-        whose packets pass through several turns does not wait in each of them.
-        """
         if not self._deadline:
             self._begin(clock.monotonic_ns())
-        owed = nanoseconds // _SLICE_NS - 1
+        owed = nanoseconds // _STEP_NS - 1
         if owed > self._owed:
             self._owed = min(owed, _MOST_OWED)
 
-    def later(self, work: Callable[[], object]) -> None:
-        """Go on with ``work`` in a later turn, behind what was put off before.
-
-        Dropped when the event loop is closed.
-        """
-        self._put_off(work)
-
-    async def pause(self) -> None:
-        """Wait for a later turn, if the slice of this one is used up.
-
-        Cancellation:
-            Safe.
-        """
-        if not self.is_over:
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put_off(future)
-        await future
-        # Its turn begins here: in another place than that of the call that woke it.
-        if self._deadline:
-            self._deadline = clock.monotonic_ns() + _SLICE_NS
-        else:
-            self._begin(clock.monotonic_ns())
-
-    def _put_off(self, work: Callable[[], object] | asyncio.Future[None]) -> None:
+    def put_off(self, peer: Turns, work: _Work) -> None:
         loop = self._loop()
         if loop is None or loop.is_closed():
-            # There is no later turn; what waits for one would keep its connection.
-            self._waiting.clear()
+            # There is no later turn, and postponed work would keep its connection alive.
+            self.clear()
             return
         if not self._deadline:
             self._begin(clock.monotonic_ns())
-        self._waiting.append(work)
+        if peer._work is None:
+            # Created when needed: an empty deque takes more than 600 bytes per connection.
+            peer._work = deque()
+            self._peers.append(peer)
+        peer._work.append(work)
+        self.waiting += 1
+
+    def go_on(self) -> None:
+        """A coroutine that waited continues now."""
+        # Its slice begins here, later in the turn than the call that woke it.
+        now = clock.monotonic_ns()
+        if not self._deadline:
+            self._begin(now)
+        if self._deadline:
+            self._deadline = now + _STEP_NS
+
+    def clear(self) -> None:
+        for peer in self._peers:
+            peer._work = None
+        self._peers.clear()
+        self.waiting = 0
 
     def _begin(self, now: int) -> None:
         self._woken = 0
@@ -147,7 +105,7 @@ class Turns:
             self._deadline = now + _SLICE_NS
 
     def _schedule(self) -> bool:
-        """Behind everything of this turn: the next one begins with it."""
+        """Run after everything in this turn, at the start of the next one."""
         loop = self._loop()
         if loop is None or loop.is_closed():
             return False
@@ -156,8 +114,7 @@ class Turns:
 
     def _next_turn(self) -> None:
         self._deadline = self._woken = 0
-        waiting = self._waiting
-        if not waiting:
+        if not self._peers:
             self._owed = 0  # others have had this turn
             return
         now = clock.monotonic_ns()
@@ -168,25 +125,136 @@ class Turns:
             return
         self._deadline = now + _SLICE_NS
         try:
-            # What is put off again now is for the turn after this one.
-            for done in range(len(waiting)):
-                if done and self.is_over:
+            # Work that is postponed again now runs in the turn after this one.
+            for done in range(self.waiting):
+                if done and self.is_over():
                     break
-                work = waiting.popleft()
+                work = self._take()
                 if not isinstance(work, asyncio.Future):
                     work()
                 elif not work.done():
-                    # The coroutine takes its step behind this call: it gets what is left.
+                    # The coroutine runs after this call and gets the rest of the slice.
                     work.set_result(None)
                     break
         finally:
-            # Behind that step, after which it is known how long it took.
+            # After that step, when its duration is known.
             if not self._schedule():
                 self._deadline = 0
 
+    def _take(self) -> _Work:
+        """Return the next work of the first peer, which then goes behind the others."""
+        peer = self._peers.popleft()
+        waiting = peer._work
+        assert waiting is not None
+        work = waiting.popleft()
+        self.waiting -= 1
+        if waiting:
+            self._peers.append(peer)
+        else:
+            peer._work = None
+        return work
+
+
+class Turns:
+    """Shares the turns of an event loop among all work that peers can make long.
+
+    Code that handles what a peer sent (frames, capsules, messages, a list of subscribers) checks
+    :attr:`is_over` from time to time. Once it is True, pass the rest to :meth:`later`, or, in a
+    coroutine, ``await pause()``. Such work continues for a slice of each turn, so that sockets and
+    timers are served between two slices.
+
+    Each connection has its own object, ``connection.turns``, and the event loop has one for work
+    that belongs to no peer, see :meth:`of`. Objects with waiting work take turns, with one piece
+    of work each, however much of it they have. The work of one object continues in the order in
+    which it was put off.
+
+    Handle a few items before the first check (some tens of microseconds). Then work that is short
+    does not wait behind work that is long.
+    """
+
+    __slots__ = ("__weakref__", "_line", "_work")
+
+    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, line: _Line) -> None:
+        self._line: Final = line
+        self._work: deque[_Work] | None = None
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop | None = None) -> Turns:
+        """Return the object of an event loop, for work that belongs to no peer.
+
+        Args:
+            loop: The event loop; None: the running one.
+
+        Raises:
+            RuntimeError: ``loop`` is None and no loop runs.
+        """
+        if loop is None:
+            loop = asyncio.get_running_loop()
+        turns = cls._all.get(loop)
+        if turns is None:
+            # Postponed work refers to its loop, which would stay in the table after its end.
+            for one in [one for one in cls._all if one.is_closed()]:
+                cls._all.pop(one)._line.clear()
+            turns = cls._all[loop] = cls(_Line(loop))
+        return turns
+
+    def for_peer(self) -> Turns:
+        """Return a new object of the same event loop, for the work of one peer."""
+        return type(self)(self._line)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the slice of this turn is used up; the first check begins the slice."""
+        return self._line.is_over()
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait, those of all peers of the event loop together."""
+        return self._line.waiting
+
+    def woke(self, count: int = 1) -> None:
+        """Count woken coroutines: their next steps use time, too."""
+        self._line.woke(count)
+
+    def took(self, nanoseconds: int) -> None:
+        """Count the time of work that cannot be interrupted, such as that of a parser.
+
+        For each ``STEP_SLICE`` after the first one, postponed work leaves a turn to others. So a
+        peer whose packets pass through several turns does not wait in each of them.
+        """
+        self._line.took(nanoseconds)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Call ``work`` in a later turn, after work that was postponed before.
+
+        Dropped when the event loop is closed.
+        """
+        self._line.put_off(self, work)
+
+    async def pause(self, slices: int = 1) -> None:
+        """Wait for a later turn, if the slice of this one is used up.
+
+        Args:
+            slices: How many slices to use up first, for work that is seldom longer and that a
+                pause makes more expensive.
+
+        Cancellation:
+            Safe.
+        """
+        if not self._line.is_over(slices):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.put_off(self, future)
+        await future
+        self._line.go_on()
+
 
 def finish(steps: Generator[None, None, _T]) -> _T:
-    """Take all steps at once, and return what the generator returns."""
+    """Run all steps of a generator immediately, and return its result."""
     while True:
         try:
             next(steps)
@@ -207,18 +275,18 @@ def for_each(
     action: Callable[[_T], object],
     then: Callable[[], object] | None = None,
 ) -> bool:
-    """Do something for each of many, a slice in each turn.
+    """Call a function for each of many items, with one slice in each turn.
 
-    Few are done before this returns.
+    If they are few, all are done when this returns.
 
     Args:
         turns: Of the event loop.
-        items: Those that there are now; each is let go once it is done.
-        action: Called with each. When it raises, the others have their turn later.
-        then: Called once all were done.
+        items: The items; each reference is dropped once the item is done.
+        action: Called with each item. If it raises, the others follow later.
+        then: Called once all are done.
 
     Returns:
-        All were done; else the rest is for later turns.
+        True if all are done; otherwise the rest is done in later turns.
     """
     return _go_on(turns, deque(items), action, then)
 

@@ -162,7 +162,7 @@ class Line:
     it to the next one: see ``leave``. Joining, being served and leaving take the same short time,
     however long the line is.
 
-    A line is true while somebody waits, or was served and has not continued yet: then new callers
+    A line is true while tasks wait, or were served and have not continued yet: then new callers
     join the line. Otherwise the one served first, which continues first, would take everything that
     is left before the second one continues, again and again.
 

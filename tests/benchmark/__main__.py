@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .figures import Verdict, outcomes, verdicts
+from .history import HISTORY, HistoryError, append, entry_of
 from .libraries import LIBRARIES
 from .report import report
 from .runner import Plan, Results, known, run
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.list:
         return _list()
+    if options.record_history and (options.quick or options.here):
+        parser.error("--record-history needs the full mode, without --quick and --here")
     plan = _plan(options)
     old = json.loads(options.compare.read_text()) if options.compare else None
     plan.output.mkdir(parents=True, exist_ok=True)
@@ -36,8 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Being told to end is the same as Ctrl-C: children end, and the report is written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = run(plan, console.print)
-    write(document_of(results), plan.output, old, console)
-    return 0 if results.complete else 130
+    document = document_of(results)
+    write(document, plan.output, old, console)
+    if not results.complete:
+        return 130
+    if options.record_history:
+        return record(document, HISTORY, console)
+    return 0
 
 
 def document_of(results: Results) -> dict[str, Any]:
@@ -63,6 +71,17 @@ def write(
     for loop in dict.fromkeys(key.loop for key in lines):
         console.print(_targets(verdicts(lines, TARGETS, loop), loop))
     console.print(f"{folder / 'results.md'}", soft_wrap=True)
+
+
+def record(document: dict[str, Any], path: Path, console: Console) -> int:
+    """Append the run to the history; an exit status."""
+    try:
+        append(entry_of(document), path)
+    except HistoryError as error:
+        console.print(f"not recorded: {error}", soft_wrap=True)
+        return 1
+    console.print(f"recorded in {path}; make bench-history draws the plot", soft_wrap=True)
+    return 0
 
 
 def _targets(found: list[Verdict], loop: str) -> Table:
@@ -101,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="this project from the checkout, with this interpreter: faster to begin, but not "
         "comparable where it is not Python 3.13",
+    )
+    parser.add_argument(
+        "--record-history",
+        action="store_true",
+        help="append the medians to tests/benchmark/history.json",
     )
     parser.add_argument("--list", action="store_true", help="show scenarios and libraries")
     return parser

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .libraries import OURS
+from .libraries import LIBRARIES, OURS
 from .scenarios import SCENARIOS, Metric, Target
 
 __all__ = [
@@ -133,12 +133,18 @@ def outcomes(cells: Iterable[Mapping[str, Any]]) -> dict[Key, Outcome]:
 def best_peer(
     lines: Mapping[Key, Outcome], scenario: str, metric: Metric, loop: str | None = None
 ) -> tuple[Key, Summary] | None:
-    """The peer with the best median, of one event loop or of all."""
+    """The peer with the best median, of one event loop or of all.
+
+    A server that is measured with the client of this project is a peer only where the server alone
+    is measured.
+    """
+    server_only = SCENARIOS[scenario].group == "memory"
     found = [
         (key, outcome.metrics[metric.name])
         for key, outcome in lines.items()
         if key.scenario == scenario
         and key.library != OURS
+        and (server_only or LIBRARIES[key.library].client != OURS)
         and loop in (None, key.loop)
         and metric.name in outcome.metrics
     ]

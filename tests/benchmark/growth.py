@@ -52,7 +52,7 @@ class Plan:
     repetitions: int = 5
     streams: tuple[int, ...] = (1, 10, 100, 1000)
     echoes: int = 20_000
-    sessions: tuple[int, ...] = (10, 100, 1000, 5000)
+    sessions: tuple[int, ...] = (10, 100, 1000, 10_000)
     pings: int = 5000
     mebibytes: int = 128
     watched: int = 2000

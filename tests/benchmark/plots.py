@@ -23,20 +23,24 @@ _COLOURS = {
     "aioquic": "#56b4e9",
     "upstream": "#009e73",
     "web-transport-quinn": "#cc79a7",
+    "webtransport-py": "#d55e00",
+    "peregrine-server": "#f0e442",
 }
 _ANOTHER = "#999999"
+_DETAILED = ("requests", "datagrams", "memory")
+_BESIDE = ("p50", "p99", "cpu_per_gib", "cpu_per_operation", "pss")
 
 Bar = tuple[str, str, float, float, float]
 """Label, library, median, minimum, maximum."""
 
 
 def panels(lines: Mapping[Key, Outcome], group: str) -> list[tuple[str, Metric]]:
-    """What the plot of a group shows: scenarios with their first metric, and p50 and p99."""
+    """What the plot of a group shows: the first metric of scenarios, and more for some groups."""
     found = []
     for name, scenario in SCENARIOS.items():
         if scenario.group == group and any(key.scenario == name for key in lines):
-            extra = [m for m in scenario.metrics[1:] if m.name in ("p50", "p99", "cpu_per_gib")]
-            wanted = extra if group in ("requests", "datagrams") or name == "upload" else []
+            extra = [m for m in scenario.metrics[1:] if m.name in _BESIDE]
+            wanted = extra if group in _DETAILED or name == "upload" else []
             found += [(name, metric) for metric in (scenario.metrics[0], *wanted)]
     return found
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .libraries import OURS
 from .scenarios import Path as LossyPath
 
 __all__ = ["Certificate", "Failure", "Measurement", "measure"]
@@ -41,7 +42,14 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What to run."""
+    """What to run.
+
+    Attributes:
+        library: Of the server.
+        python: The interpreter of its virtualenv.
+        client: Library of the client; "" for the same.
+        client_python: Its interpreter.
+    """
 
     library: str
     python: str
@@ -52,6 +60,17 @@ class Measurement:
     path: LossyPath | None = None
     seed: int = 0
     pythonpath: str = ""
+    client: str = ""
+    client_python: str = ""
+
+    def end(self, role: str) -> tuple[str, str, str]:
+        """Library, interpreter and congestion control of one end.
+
+        Congestion controls are names of the server's library: a client of another keeps its own.
+        """
+        if role == "server" or not self.client:
+            return self.library, self.python, self.congestion
+        return self.client, self.client_python, ""
 
 
 class _Process:
@@ -152,8 +171,9 @@ def measure(measurement: Measurement, certificate: Certificate) -> dict[str, Any
 def _program(
     measurement: Measurement, certificate: Certificate, role: str, port: int, folder: Path
 ) -> Iterator[_Process]:
+    library, python, congestion = measurement.end(role)
     options = {
-        "library": measurement.library,
+        "library": library,
         "role": role,
         "loop": measurement.loop,
         "port": port,
@@ -161,11 +181,13 @@ def _program(
         "certfile": certificate.certfile,
         "keyfile": certificate.keyfile,
         "certificate_hash": certificate.hash,
-        "congestion": measurement.congestion,
+        "congestion": congestion,
         "job": measurement.job,
     }
-    command = [measurement.python, "-P", str(HERE / "program.py"), json.dumps(options)]
-    with _process(command, folder / f"{role}.log", measurement.pythonpath) as process:
+    command = [python, "-P", str(HERE / "program.py"), json.dumps(options)]
+    # The checkout is for this project alone.
+    pythonpath = measurement.pythonpath if library == OURS else ""
+    with _process(command, folder / f"{role}.log", pythonpath) as process:
         yield process
 
 

@@ -26,7 +26,7 @@ def report(document: Mapping[str, Any], folder: Path, old: Mapping[str, Any] | N
     lines = outcomes(document["cells"])
     parts = ["# Benchmark\n", _conditions(document)]
     for loop in _loops(lines):
-        parts.append(_targets(verdicts(lines, TARGETS, loop), loop))
+        parts.append(_targets(verdicts(lines, TARGETS, loop), loop, lines))
     if old is not None:
         parts.append(_comparison(lines, outcomes(old["cells"]), old))
     for group, title in GROUPS.items():
@@ -39,7 +39,7 @@ def report(document: Mapping[str, Any], folder: Path, old: Mapping[str, Any] | N
             parts.append(f"![{title}]({group}.svg)\n")
         parts += [_scenario(SCENARIOS[name], lines) for name in chosen]
     parts += [_extra(name, reason, folder) for name, reason in document["extras"].items()]
-    parts.append(_failures(lines))
+    parts += [_failures(lines), _left_out(document["libraries"])]
     return "\n".join(filter(None, parts))
 
 
@@ -64,6 +64,7 @@ def _conditions(document: Mapping[str, Any]) -> str:
         ("repetitions", f"{settings['repetitions']}{', quick mode' * settings['quick']}"),
         ("took", f"{document['seconds'] / 60:.1f} minutes"),
     ]
+    rows.append(("Python", _pythons(document["libraries"].values())))
     for library in document["libraries"].values():
         if "version" in library:
             rows.append((library["title"], f"{library['version']}, Python {library['python']}"))
@@ -75,7 +76,28 @@ def _conditions(document: Mapping[str, Any]) -> str:
     return text
 
 
-def _targets(found: Sequence[Verdict], loop: str) -> str:
+def _pythons(libraries: Iterable[Mapping[str, Any]]) -> str:
+    """Whether one Python ran everything."""
+    versions = sorted({one["python"] for one in libraries if "python" in one})
+    if len(versions) < 2:
+        return f"{versions[0]} for every library" if versions else "nothing was measured"
+    return f"**{', '.join(versions)}: ratios compare libraries on different versions**"
+
+
+def _left_out(libraries: Iterable[str]) -> str:
+    """Scenarios that are not measured with a library."""
+    rows = []
+    for name in libraries:
+        library = LIBRARIES[name]
+        for reason in dict.fromkeys(library.left_out.values()):
+            scenarios = [one for one, why in library.left_out.items() if why == reason]
+            rows.append((library.title, ", ".join(scenarios), reason))
+    if not rows:
+        return ""
+    return f"## What was left out\n\n{_table(('library', 'scenarios', 'reason'), rows)}"
+
+
+def _targets(found: Sequence[Verdict], loop: str, lines: Mapping[Key, Outcome]) -> str:
     if not found:
         return ""
     rows = []
@@ -93,12 +115,22 @@ def _targets(found: Sequence[Verdict], loop: str) -> str:
                 _times(verdict.ratio),
                 _times(verdict.ratio_any_loop),
                 _met(verdict),
+                _cpu(verdict, lines),
             )
         )
-    head = ("what", "this", "best peer", "target", "ratio", "to peers on any loop", "met")
+    head = (
+        "what",
+        "this",
+        "best peer",
+        "target",
+        "ratio",
+        "to peers on any loop",
+        "met",
+        "CPU, this and it",
+    )
     note = (
         f"Ratios of medians, this project on {loop} to the best peer on {loop}; the target "
-        "is judged by that. Beside it: to the best peer on either loop.\n"
+        "is judged by that. Beside it: to the best peer on either loop. CPU is that of both ends.\n"
     )
     return f"## Targets, {loop}\n\n{note}\n{_table(head, rows)}"
 
@@ -245,6 +277,20 @@ def _who(peer: tuple[Key, Summary], metric: Metric, compared: Metric) -> str:
     key, summary = peer
     name = "" if metric is compared else f"{metric.title} "
     return f"{name}{number(summary.median)} {metric.unit} ({LIBRARIES[key.library].title})"
+
+
+def _cpu(verdict: Verdict, lines: Mapping[Key, Outcome]) -> str:
+    """CPU time of an operation: this project and the peer that it is compared with."""
+    scenario = verdict.target.scenario
+    metric = next((m for m in SCENARIOS[scenario].metrics if m.name.startswith("cpu_per_")), None)
+    mine = lines.get(Key(scenario, OURS, verdict.loop))
+    if metric is None or mine is None or verdict.peer is None:
+        return ""
+    ends = [one.metrics.get(metric.name) for one in (mine, lines[verdict.peer[0]])]
+    if None in ends:
+        return ""
+    values = " and ".join(number(one.median) for one in ends if one is not None)
+    return f"{values} {metric.unit}"
 
 
 def _met(verdict: Verdict) -> str:

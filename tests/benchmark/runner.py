@@ -117,6 +117,8 @@ def _lines(plan: Plan, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     loops = plan.loops if scenario.loops else plan.loops[:1]
     for loop in loops:
         for library in plan.libraries:
+            if scenario.name in LIBRARIES[library].left_out:
+                continue
             # Where nothing is lost the default of each library is as good as its others.
             choices = LIBRARIES[library].congestion if scenario.path is not None else ("",)
             for congestion in choices:
@@ -195,13 +197,19 @@ def _progress() -> Progress:
 def _prepare(plan: Plan, results: Results, say: Callable[[str], None]) -> dict[str, str]:
     """The interpreters of the libraries that can be measured."""
     pythons = {}
-    for name in plan.libraries:
-        results.libraries[name] = {"title": LIBRARIES[name].title}
+    failed = {}
+    clients = (LIBRARIES[name].client for name in plan.libraries)
+    for name in dict.fromkeys((*plan.libraries, *filter(None, clients))):
         try:
             pythons[name] = sys.executable if plan.here and name == OURS else prepare(name)
-        except (FileNotFoundError, subprocess.CalledProcessError) as error:
-            results.libraries[name]["error"] = reason(error)
-            say(f"{name} cannot be measured: {reason(error)}")
+        except (FileNotFoundError, RuntimeError) as error:
+            failed[name] = reason(error)
+    for name in plan.libraries:
+        results.libraries[name] = {"title": LIBRARIES[name].title}
+        why = failed.get(name) or failed.get(LIBRARIES[name].client)
+        if why is not None:
+            results.libraries[name]["error"] = why
+            say(f"{name} cannot be measured: {why}")
     return pythons
 
 
@@ -226,17 +234,20 @@ def _cell(
         "repetition": one.repetition,
     }
     known = results.libraries[one.library]
-    if one.library not in pythons:
+    if "error" in known:
         return {**cell, "error": known["error"]}
+    client = LIBRARIES[one.library].client
     measurement = Measurement(
         library=one.library,
         python=pythons[one.library],
+        client=client,
+        client_python=pythons.get(client, ""),
         loop=one.loop,
         congestion=one.congestion,
         job=scenario.job_for(plan.quick),
         limit=scenario.limit,
         path=scenario.path,
-        pythonpath=str(ROOT) if plan.here and one.library == OURS else "",
+        pythonpath=str(ROOT) if plan.here else "",
         # The same losses for all libraries, others in every repetition.
         seed=random.Random(f"{scenario.name} {one.repetition}").getrandbits(32),
     )

@@ -1,11 +1,11 @@
 /*
- * check.h - what the C tests are written with.
+ * check.h - macros for the C tests.
  *
  *   static void test_something(void) { CHECK(cond); CHECK_EQ(actual, expected); }
  *   int main(void) { RUN(test_something); return check_report(); }
  *
- * A failed check prints file:line and both values and goes on; a test with a
- * failed check counts as failed.  One test program is one .c file.
+ * A failed check prints file:line and both values, and the test continues; a test with a failed
+ * check counts as failed. Each .c file is one test program.
  */
 #ifndef QE_CHECK_H
 #define QE_CHECK_H
@@ -45,7 +45,7 @@ static unsigned check_passed, check_failed, check_failures;
     }                                                                                              \
   } while (0)
 
-/* The text contains the part. */
+/* Check that the string contains the part. */
 #define CHECK_HAS(text, part)                                                                      \
   do {                                                                                             \
     const char *check_a = (text), *check_b = (part);                                               \
@@ -55,7 +55,7 @@ static unsigned check_passed, check_failed, check_failures;
     }                                                                                              \
   } while (0)
 
-/* For what the rest of a test depends on: leaves the test. */
+/* A check that the rest of a test depends on: if it fails, the test returns. */
 #define REQUIRE(cond)                                                                              \
   do {                                                                                             \
     if (!(cond)) {                                                                                 \
@@ -79,7 +79,7 @@ static inline void check_run(const char *name, void (*fn)(void)) {
   fflush(stdout);
 }
 
-/* The closing line; the value for main() to return. */
+/* Prints the summary; returns the exit status for main(). */
 static inline int check_report(void) {
   printf("%u passed, %u failed\n", check_passed, check_failed);
   return check_failed == 0 && check_passed > 0 ? 0 : 1;

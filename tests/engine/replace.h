@@ -1,7 +1,9 @@
-/* replace.h - a peer with correct keys that sends other payloads than its engine wrote.
+/*
+ * replace.h - a peer with correct keys that sends payloads other than those of its engine.
  *
- * A program includes this once, defines payload_for(), and is linked with
- * --wrap=qe_cipher_encrypt_cb and --wrap=qe_engine_process. */
+ * To use it, a program includes it once, defines payload_for(), and is linked with
+ * --wrap=qe_cipher_encrypt_cb and --wrap=qe_engine_process.
+ */
 #ifndef REPLACE_H
 #define REPLACE_H
 
@@ -12,13 +14,13 @@
 
 enum { LEVEL_ONE_RTT, LEVEL_HANDSHAKE, LEVEL_OTHER };
 
-/* What goes into the packet instead of its len bytes: the first *n bytes, at most len; PADDING
- * follows.  NULL leaves the packet as it is. */
+/* Returns the payload that replaces the len bytes of a packet: *n bytes, at most len, followed
+ * by PADDING. NULL leaves the packet unchanged. */
 static const uint8_t *payload_for(int by_server, int level, size_t len, size_t *n);
 
-static int server_runs;        /* whose engine is on the stack */
+static int server_runs;        /* whether the server's engine is on the stack */
 static int64_t sent_number[2]; /* the latest 1-RTT packet of client and server */
-/* Changes the header of a packet before it is protected, where a program sets it. */
+/* If set, changes the header of a packet before it is protected. */
 static void (*header_for)(int by_server, int level, uint8_t *header, size_t len);
 
 #define SIGNATURE                                                                                  \
@@ -26,7 +28,7 @@ static void (*header_for)(int by_server, int level, uint8_t *header, size_t len)
       const uint8_t *plain, size_t len, const uint8_t *nonce, size_t nonce_len,                    \
       const uint8_t *aad, size_t aad_len
 
-/* The linker puts these in front of the engine's own functions (--wrap). */
+/* The linker calls these instead of the engine's own functions (--wrap). */
 int __real_qe_cipher_encrypt_cb(SIGNATURE);
 int __wrap_qe_cipher_encrypt_cb(SIGNATURE);
 int __real_qe_engine_process(qe_engine *e, qe_tstamp at);

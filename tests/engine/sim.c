@@ -162,7 +162,7 @@ static int queue_is_full(const sim_link *l, qe_tstamp wait, size_t len) {
          (double)l->queue;
 }
 
-/* A token bucket: 1 when the packet goes beyond it. */
+/* A token bucket: returns 1 if the packet exceeds it. */
 static int exceeds(sim_link *l, qe_tstamp now, size_t len) {
   if (l->police == 0) {
     return 0;
@@ -218,7 +218,7 @@ static void transmit(sim *s, int to_server, const struct sockaddr_in *src,
   }
 }
 
-/* The rules of one train in quicengine.h. */
+/* Checks the rules for trains in quicengine.h. */
 static int train_ok(const qe_packets *t) {
   size_t n = (t->len + t->segment_size - 1) / t->segment_size;
   return t->len > 0 && t->segment_size > 0 && t->segment_size <= t->len && t->len <= 65507 &&
@@ -319,7 +319,7 @@ static qe_tstamp next_event(const sim *s) {
   return at;
 }
 
-/* Everything that is due now.  0 when the clock must move on. */
+/* Does everything that is due now. */
 static void settle(sim *s) {
   while (s->heap_len > 0 && s->heap[0]->at <= s->now) {
     sim_packet *p = heap_pop(s);
@@ -626,7 +626,7 @@ int sim_start(sim *s) {
   return rv;
 }
 
-/* Without a packet: what the old process knew is lost. */
+/* Sends no packet: the state of the old process is lost. */
 int sim_restart_server(sim *s) {
   qe_engine_free(s->server.engine);
   s->server.engine = NULL;
@@ -731,7 +731,7 @@ int sim_write(sim_stream *st, uint64_t n, size_t piece, int fin) {
   if (buf == NULL) {
     abort();
   }
-  /* What was written so far: the pattern goes on from there. */
+  /* The pattern continues after the bytes written so far. */
   offset = st->written;
   do {
     size_t len = n < piece ? (size_t)n : piece;

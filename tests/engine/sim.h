@@ -1,8 +1,8 @@
 /*
  * sim.h - two engines joined by a network in memory, under a virtual clock.
  *
- * Nothing sleeps and nothing depends on the machine's clock or speed: time
- * jumps from event to event, and all chance comes from one seeded generator.
+ * Nothing sleeps, and nothing depends on the clock or speed of the machine: time jumps from event
+ * to event, and all random numbers come from one seeded generator.
  */
 #ifndef QE_SIM_H
 #define QE_SIM_H
@@ -17,7 +17,7 @@ typedef struct sim sim;
 typedef struct sim_end sim_end;
 typedef struct sim_conn sim_conn;
 
-/* What was seen of one stream; outlives the handle. */
+/* What happened on one stream; outlives the handle. */
 typedef struct sim_stream {
   struct sim_stream *next;
   sim_conn *conn;
@@ -63,7 +63,7 @@ struct sim_end {
   struct sockaddr_in addr2; /* a second one, for migration */
   sim_conn *conns;          /* newest first */
   int hold_credit;          /* do not consume stream data in stream_data */
-  int hold_streams;         /* do not give stream credit back in stream_closed */
+  int hold_streams;         /* do not return stream credit in stream_closed */
   int refuse_data;          /* stream_data fails */
   int owners_out;           /* pinned buffers not yet released */
   size_t out_limit;         /* trains taken per call; SIZE_MAX normally */
@@ -82,11 +82,12 @@ typedef struct sim_link {
   double loss, duplicate, reorder; /* probabilities */
   size_t mtu;                      /* longest UDP payload that passes */
   uint64_t bytes_per_second;       /* 0 = unlimited */
-  uint64_t queue;                  /* bytes that wait for that at most; 0 = 200 ms' worth */
+  uint64_t queue;                  /* largest queue in bytes; 0 = 200 ms' worth */
   qe_tstamp busy_until;
-  qe_tstamp jitter; /* up to so much more delay, without reordering */
+  qe_tstamp jitter; /* largest additional delay, without reordering */
   qe_tstamp last_at;
-  uint64_t police, police_burst; /* what exceeds so many bytes per second is dropped; 0 = none */
+  uint64_t police, police_burst; /* bytes per second above which packets are dropped; 0 = no
+                                    limit */
   double tokens;
   qe_tstamp tokens_at;
   double ce; /* probability that an ECT packet is marked */
@@ -108,8 +109,8 @@ struct sim {
   qe_tls *server_tls, *client_tls;
   /* Sees every packet before the network; returns 0 to drop it. */
   int (*filter)(sim *s, int to_server, const uint8_t *data, size_t len);
-  uint64_t nowhere_bytes; /* sent to addresses where nobody is */
-  int stuck;              /* the engines asked for work without end */
+  uint64_t nowhere_bytes; /* sent to addresses without a receiver */
+  int stuck;              /* the engines asked for work endlessly */
 };
 
 /* Certificates for all simulations of the program. */
@@ -121,19 +122,18 @@ void sim_global_free(void);
 void sim_init(sim *s, uint64_t seed);
 int sim_start(sim *s);
 void sim_free(sim *s);
-/* A new server engine, with the old one's settings; the old one is gone
- * without a word. */
+/* Replaces the server engine by a new one with the same settings; the old one sends nothing. */
 int sim_restart_server(sim *s);
 
 sim_conn *sim_connect(sim *s);
 sim_conn *sim_connect_with(sim *s, const uint8_t *ticket, size_t ticket_len, const uint8_t *token,
                            size_t token_len);
-/* Runs until the handshake is done on both sides; the server's side. */
+/* Runs until the handshake is complete on both sides; returns the server's side. */
 sim_conn *sim_handshake(sim *s, sim_conn *client);
 
 /* Runs for a time; returns early when nothing can happen any more. */
 void sim_run(sim *s, qe_tstamp duration);
-/* Runs until done(ctx) holds: 1, or 0 after the time limit. */
+/* Runs until done(ctx) is true. Returns 1, or 0 after the time limit. */
 int sim_until(sim *s, qe_tstamp limit, int (*done)(void *ctx), void *ctx);
 
 uint64_t sim_random(sim *s);
@@ -146,7 +146,7 @@ int sim_write(sim_stream *st, uint64_t n, size_t piece, int fin);
 /* The byte at an offset of a stream. */
 uint8_t sim_byte(int64_t id, uint64_t offset);
 
-/* Hands a packet to an engine as if it came from the other side. */
+/* Passes a packet to an engine as if it came from the other side. */
 void sim_inject(sim *s, int to_server, const struct sockaddr_in *from, const uint8_t *data,
                 size_t len);
 

@@ -1,4 +1,4 @@
-/* test_addrcount.c - what counts as one address, and that its figures come and go. */
+/* test_addrcount.c - what counts as one address, and the lifetime of its counts. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 

@@ -1,7 +1,9 @@
-/* test_asserts.c - what a peer with correct keys can do so that the library's own checks fail.
+/*
+ * test_asserts.c - a peer with correct keys tries to make the library's own checks fail.
  *
- * Its checks are asserts, which end the process; a case passes when its connection lives on or
- * closes.  docs/topics/engine.md lists them. */
+ * The checks are asserts, which end the process. A case passes if its connection continues or
+ * closes. docs/topics/engine.md lists them.
+ */
 #include <signal.h>
 #include <stdlib.h>
 
@@ -13,7 +15,7 @@
 
 static struct {
   uint8_t bytes[1200];
-  size_t len; /* of what replaces the client's next 1-RTT packets; 0: nothing */
+  size_t len; /* of the payload that replaces the client's next 1-RTT packets; 0: none */
   uint8_t dcid[8];
   int with_dcid; /* those packets go to dcid */
 } forged;
@@ -43,7 +45,7 @@ static void add_new_id(uint8_t seq, uint8_t retire) {
   add(frame, sizeof(frame));
 }
 
-/* The client's engine writes a packet, and another payload goes out in it. */
+/* The client's engine writes a packet, whose payload is replaced. */
 static void send_forged(sim *s, sim_stream *st) {
   sim_write(st, 1100, 1100, 0);
   sim_run(s, 5 * SIM_MS);
@@ -67,7 +69,7 @@ static int fresh_id(const sim_conn *srv, size_t nth) {
 
 static int start(sim *s, sim_conn **c, sim_conn **srv) {
   s->up.delay = s->down.delay = SIM_MS;
-  /* Whatever the seed: forged payloads fit into packets of 1,200 bytes. */
+  /* So that forged payloads fit with any seed: packets of 1,200 bytes. */
   s->client.set.pmtud = s->server.set.pmtud = 0;
   if (sim_start(s) != 0) {
     return 0;
@@ -78,8 +80,8 @@ static int start(sim *s, sim_conn **c, sim_conn **srv) {
   return *srv != NULL;
 }
 
-/* A client that has the server retire `retired` of its IDs, acknowledges nothing, and then comes
- * from one address after the other.  Where the library's list is full it fails an assert. */
+/* A client makes the server retire `retired` of its IDs, acknowledges nothing, and then sends
+ * from one address after another. If the library's list is full, it fails an assert. */
 static void never_acknowledge(uint8_t retired) {
   static sim s;
   sim_conn *c, *srv;
@@ -116,8 +118,8 @@ static void test_retired_ids_that_are_never_acknowledged(void) {
   }
 }
 
-/* A client that moves every `pause` and up to as long again: to a new address each time, or forth
- * and back behind a NAT that changes its mind meanwhile. */
+/* A client that moves after one to two times `pause`: to a new address each time, or back and
+ * forth behind a NAT that rebinds meanwhile. */
 static void move(sim *s, sim_conn *c, sim_conn *srv, int times, qe_tstamp pause, int rebind) {
   sim_stream *st = sim_open(c, 1), *back = sim_open(srv, 1);
   REQUIRE(st != NULL && back != NULL);
@@ -141,7 +143,7 @@ static void rough(sim *s) {
   s->up.ce = s->down.ce = 0.02;
 }
 
-/* It may do so as often as it likes, whatever is lost. */
+/* It may do so any number of times, even with packet loss. */
 static void test_a_client_that_moves_all_the_time_is_not_closed(void) {
   static sim s;
   sim_conn *c, *srv;
@@ -151,7 +153,7 @@ static void test_a_client_that_moves_all_the_time_is_not_closed(void) {
   rough(&s);
   move(&s, c, srv, 600, 200 * SIM_MS, 0);
   if (ngtcp2_version(0)->version_num >= 0x011600 && c->closes > 0) {
-    CHECK(strstr((const char *)srv->close.reason, "too many") == NULL); /* not our bound */
+    CHECK(strstr((const char *)srv->close.reason, "too many") == NULL); /* not our limit */
     sim_free(&s);
     return;
   }
@@ -162,7 +164,8 @@ static void test_a_client_that_moves_all_the_time_is_not_closed(void) {
   sim_free(&s);
 }
 
-/* Faster than paths can be validated.  The library may lose count of the IDs then, and closes. */
+/* Moves faster than paths can be validated. The library may then lose count of the IDs, and
+ * closes. */
 static void test_paths_that_change_before_they_are_validated(void) {
   static sim s;
   sim_conn *c, *srv;

@@ -5,7 +5,7 @@
 
 #include "check.h"
 
-/* Takes up to `room` trains and remembers the last call. */
+/* Takes up to `room` trains and records the last call. */
 typedef struct taker {
   size_t room, n;
   qe_packets last[QE_BATCH_TRAINS + 1];
@@ -99,7 +99,7 @@ static void test_what_is_not_taken_waits(void) {
   CHECK_EQ(t.stats.packets_sent, 1);
   t.n = 0;
   qe_batch_flush(&b);
-  CHECK_EQ(t.n, 0); /* nobody is asked until it is unblocked */
+  CHECK_EQ(t.n, 0); /* nothing is sent until it is unblocked */
   b.blocked = 0;
   t.room = 9;
   qe_batch_flush(&b);

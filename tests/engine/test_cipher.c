@@ -1,4 +1,4 @@
-/* test_cipher.c - keys that get a context when they are used. */
+/* test_cipher.c - keys that have a context only while they are in use. */
 #include "check.h"
 #include "cipher.h"
 #include "engine.h"
@@ -57,7 +57,7 @@ static void test_ready_from_first_use_to_end(void) {
   CHECK(qe_cipher_is_ready(tx));
   CHECK(!qe_cipher_is_ready(rx));
 
-  /* The same bytes as from a context of the library, and that one works too. */
+  /* The result is the same as with a context of the library, which works too. */
   REQUIRE(ngtcp2_crypto_aead_ctx_encrypt_init(&native, &ctx.aead, key, sizeof(nonce)) == 0);
   CHECK(!qe_cipher_is_ready(native.native_handle));
   CHECK_EQ(encrypt(native.native_handle, b), 0);
@@ -115,7 +115,7 @@ static void test_number_of_contexts_is_bounded(void) {
     CHECK_EQ(encrypt(ciphers[i], first[i]), 0);
   }
   CHECK_EQ(count_ready(&pool), QE_CIPHERS_READY);
-  for (int i = 0; i < MANY; i++) { /* those that had to give theirs up as well */
+  for (int i = 0; i < MANY; i++) { /* also those that had lost their context */
     CHECK_EQ(encrypt(ciphers[i], out), 0);
     CHECK(memcmp(out, first[i], sizeof(out)) == 0);
   }
@@ -178,8 +178,7 @@ static void exchange(sim *s, sim_conn **from, sim_conn **to) {
   }
 }
 
-/* More connections than can have contexts: each still works, also after
- * updates of its keys. */
+/* With more connections than contexts, each still works, even after key updates. */
 static void test_connections_take_turns(void) {
   static sim_conn *c[PAIRS], *srv[PAIRS];
   sim s;

@@ -5,7 +5,7 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-/* Keeps the queue of datagrams full for a time; the most bytes in flight. */
+/* Keeps the datagram queue full for a time; returns the largest number of bytes in flight. */
 static uint64_t flood(sim *s, sim_conn *c, qe_tstamp duration) {
   static const uint8_t payload[1000];
   uint64_t most = 0;
@@ -29,8 +29,8 @@ static sim_conn *start(sim *s, qe_tstamp delay, uint64_t bytes_per_second) {
   return c != NULL && sim_handshake(s, c) != NULL ? c : NULL;
 }
 
-/* The path, or the receiver, becomes slow when the congestion window is large
- * already; and as nothing is lost, the window does not shrink. */
+/* The path or the receiver becomes slow when the congestion window is already large. As nothing
+ * is lost, the window does not shrink. */
 static void test_datagrams_do_not_pile_up_on_the_path(void) {
   sim s;
   sim_conn *c = start(&s, SIM_MS, 0);
@@ -40,19 +40,19 @@ static void test_datagrams_do_not_pile_up_on_the_path(void) {
   qe_conn_get_stats(c->c, &st);
   CHECK(st.cwnd > 4 * MIB);
   s.up.bytes_per_second = 20 * MIB;
-  flood(&s, c, QE_SECOND / 2); /* until round trips tell */
+  flood(&s, c, QE_SECOND / 2); /* until the round-trip time shows it */
   qe_conn_get_stats(c->c, &st);
   uint64_t before = st.dgrams_sent;
   uint64_t most = flood(&s, c, QE_SECOND);
   qe_conn_get_stats(c->c, &st);
-  CHECK(st.cwnd > 4 * MIB); /* it was not this that held them back */
+  CHECK(st.cwnd > 4 * MIB); /* the window was not the limit */
   CHECK(most < 3 * MIB / 2);
   CHECK(st.dgrams_sent - before > 18000); /* and the bottleneck was busy all the time */
   CHECK_EQ(st.dgrams_lost, 0);
   sim_free(&s);
 }
 
-/* In flight on a long fast path is not in a queue. */
+/* Bytes in flight on a long fast path do not count as queued. */
 static void test_long_paths_are_filled(void) {
   sim s;
   sim_conn *c = start(&s, 50 * SIM_MS, 0);

@@ -185,7 +185,7 @@ static void test_disabled(void) {
   sim_free(&s);
 }
 
-/* Whatever the network does, each datagram is counted exactly once. */
+/* On any network, each datagram is counted exactly once. */
 static void test_counts(void) {
   for (uint64_t seed = 10; seed < 20; seed++) {
     sim s;
@@ -283,7 +283,7 @@ static void test_group_clear_and_free(void) {
   qe_group_get_stats(h, &gs);
   CHECK_EQ(gs.dgrams_queued, 6);
   CHECK_EQ(gs.dgrams_queued_bytes, 600);
-  qe_group_free(h); /* what it queued still goes out, for nobody's account */
+  qe_group_free(h); /* its queued datagrams are still sent, but not counted */
   sim_run(&s, 5 * SIM_MS);
   CHECK_EQ(qe_group_new(c->c, c, &h), 0); /* takes the slot over while they are in flight */
   sim_run(&s, 200 * SIM_MS);

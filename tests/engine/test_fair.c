@@ -1,7 +1,7 @@
 /*
- * A flood of one connection does not hold up another: sockets over the real
- * loopback device, the engine's side played by a recorder.  Counted in packets
- * and turns; a turn reads, dispatches and reads ahead, as the binding does.
+ * A flood on one connection does not delay another one. The sockets use the real loopback device,
+ * and a recorder replaces the engine. The tests count packets and turns; a turn reads, dispatches
+ * and reads ahead, as the binding does.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -49,7 +49,7 @@ int qe_engine_packet_in(qe_engine *e, qe_sock *sock, const struct sockaddr *loca
   CHECK_EQ(((const struct sockaddr_in *)local)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
   CHECK_EQ(((const struct sockaddr_in *)remote)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
   e->wrong_ecn += ecn != 2;
-  /* Numbers of what was dropped are missing; nothing comes before an earlier one. */
+  /* Dropped packets leave gaps in the numbers, but the order never changes. */
   e->out_of_order += number < e->fed[who];
   e->fed[who]++;
   e->total++;
@@ -165,7 +165,7 @@ static void check_flood(int features, int flooder) {
   CHECK_EQ(engine.fed[BOB], 3);
   CHECK(engine.fed[flooder] <= BATCH + QE_FAIR_QUOTA);
   CHECK_EQ(engine.fed[flooder] + engine.waiting, 1000);
-  /* In the next turn he passes them, too; those of the flood stay in order. */
+  /* In the next turn he overtakes them too; the packets of the flood stay in order. */
   send_packets(flooder, 10);
   send_packets(BOB, 5);
   turn(s);
@@ -177,7 +177,7 @@ static void check_flood(int features, int flooder) {
   end(s);
 }
 
-/* The batch fits into the kernel's answer, but not into the time. */
+/* The kernel delivers the whole batch, but there is no time for all of it. */
 static void test_batch_ends_with_its_time(void) {
   qe_sock *s = begin(0);
 
@@ -188,7 +188,7 @@ static void test_batch_ends_with_its_time(void) {
   turn(s);
   CHECK_EQ(engine.fed[ALICE], 8);
   CHECK_EQ(engine.total + engine.waiting, BATCH - 4 + 3);
-  /* Those that wait take turns, as always. */
+  /* Waiting packets take turns, as always. */
   qe_sock_serve(s, QE_FAIR_QUOTA, NOW);
   qe_sock_serve(s, 3, NOW);
   CHECK_EQ(engine.fed[BOB], 3);
@@ -200,7 +200,7 @@ static void test_batch_ends_with_its_time(void) {
   end(s);
 }
 
-/* Nor does a train: what is left of it waits, and is served in pieces. */
+/* Neither does a train fit into the time: the rest of it waits, and is served in pieces. */
 static void test_train_ends_with_its_time(void) {
   const uint16_t size = 100;
   uint8_t data[40 * 100] = {0};
@@ -337,7 +337,7 @@ static void test_bounds(void) {
   bob = fill_up(f, BOB, 1200);
   CHECK(bob < QE_FAIR_MAX_BYTES / 3 && bob > QE_FAIR_MAX_BYTES / 5);
   carol = fill_up(f, CAROL, 1200);
-  CHECK(carol > QE_FAIR_MAX_BYTES / 9); /* whoever comes later has room, too */
+  CHECK(carol > QE_FAIR_MAX_BYTES / 9); /* a later connection has room, too */
   CHECK(alice + bob + carol <= QE_FAIR_MAX_BYTES);
   qe_fair_free(f);
 
@@ -345,6 +345,50 @@ static void test_bounds(void) {
   REQUIRE(f != NULL);
   (void)fill_up(f, ALICE, 1);
   CHECK_EQ(qe_fair_packets(f), QE_FAIR_MAX_PACKETS);
+  qe_fair_free(f);
+}
+
+/* Wherever connections lie in memory, none takes part of the quota of another. */
+static void test_each_connection_has_its_own_quota(void) {
+  enum { TOGETHER = 16, TURNS = 4096 };
+  qe_fair *f = qe_fair_new();
+  uintptr_t state = 1;
+  unsigned within = 0, beyond = 0;
+
+  REQUIRE(f != NULL);
+  for (int turn = 0; turn < TURNS; turn++) {
+    const void *keys[TOGETHER] = {NULL}; /* the first: packets of no connection */
+    for (int i = 1; i < TOGETHER; i++) {
+      state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+      keys[i] = (const void *)(state >> 20 << 4); /* aligned like what malloc returns */
+    }
+    qe_fair_begin_turn(f);
+    for (int round = 0; round < QE_FAIR_QUOTA; round++) {
+      for (int i = 0; i < TOGETHER; i++) {
+        within += qe_fair_admit(f, keys[i], 1);
+      }
+    }
+    for (int i = 0; i < TOGETHER; i++) {
+      beyond += qe_fair_admit(f, keys[i], 1);
+    }
+  }
+  CHECK_EQ(within, TURNS * TOGETHER * QE_FAIR_QUOTA);
+  CHECK_EQ(beyond, 0);
+  qe_fair_free(f);
+}
+
+/* More connections than there are counters: those that share one wait, and nothing else happens. */
+static void test_very_many_connections_share_counters(void) {
+  qe_fair *f = qe_fair_new();
+  unsigned admitted = 0;
+
+  REQUIRE(f != NULL);
+  for (uintptr_t key = 1; key <= 5000; key++) {
+    admitted += qe_fair_admit(f, (const void *)(key * 4096), QE_FAIR_QUOTA);
+  }
+  CHECK(admitted > 200 && admitted <= 256);
+  qe_fair_begin_turn(f);
+  CHECK(qe_fair_admit(f, (const void *)4096, QE_FAIR_QUOTA));
   qe_fair_free(f);
 }
 
@@ -359,5 +403,7 @@ int main(void) {
   RUN(test_no_memory_drops_the_excess);
   RUN(test_socket_may_be_freed_while_serving);
   RUN(test_bounds);
+  RUN(test_each_connection_has_its_own_quota);
+  RUN(test_very_many_connections_share_counters);
   return check_report();
 }

@@ -1,10 +1,11 @@
-/* test_first_packets.c - a peer with correct keys puts any frame into any of its first packets.
+/*
+ * test_first_packets.c - a peer with correct keys sends every frame in each of its first packets.
  *
- * Nothing that a peer sends may abort the process, so a case passes when its
- * connections live on or close, and the program is still there.  Each form of a
- * frame takes the place of a whole packet, alone, or with PAIRS=1 in front of
- * each other form, sent by either side, in the Handshake and the 1-RTT packet
- * number space, with and without a write of the receiver in between.  */
+ * Nothing that a peer sends may abort the process, so a case passes if its connections continue or
+ * close and the program is still running. Each form of a frame replaces a whole packet, alone, or
+ * with PAIRS=1 followed by each other form. Either side sends it, in the Handshake and the 1-RTT
+ * packet number space, with and without a write of the receiver in between.
+ */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -136,7 +137,7 @@ static void on_abort(int number) {
   raise(number);
 }
 
-/* Work of all kinds on a connection whose peer has misbehaved or not. */
+/* Uses a connection in many ways, whether or not its peer has misbehaved. */
 static void use(sim *s, sim_conn *client) {
   sim_conn *server = sim_handshake(s, client);
 
@@ -202,7 +203,7 @@ static int run_case(const form *first, const form *second) {
   return now.replaced;
 }
 
-/* Runs all forms in the position that `now` describes; how many took effect. */
+/* Runs all forms in the position that `now` describes; returns how many took effect. */
 static int run_forms(void) {
   int effective = 0;
   int pairs = getenv("PAIRS") != NULL;
@@ -247,7 +248,7 @@ static void test_handshake_packets_of_a_client(void) {
   run_level(LEVEL_HANDSHAKE, 0, 2);
 }
 
-/* The packet with the early frame counts as lost: the connection comes up all the same. */
+/* The packet with the early frame counts as lost, and the connection is still established. */
 static void test_an_early_frame_costs_its_packet_only(void) {
   static const uint8_t early[] = {0x1e};
   static sim s;

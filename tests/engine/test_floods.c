@@ -1,6 +1,9 @@
-/* test_floods.c - a client with correct keys that sends nothing but one kind of frame.
+/*
+ * test_floods.c - a client with correct keys that sends only one kind of frame.
  *
- * What each costs the server: memory, answers, and time in proportion to packets of data. */
+ * The tests measure the cost for the server: memory, answers, and time in proportion to packets
+ * with data.
+ */
 #include <stdlib.h>
 #include <time.h>
 
@@ -13,7 +16,7 @@
 #define ROOM 1100 /* of a payload */
 #define PACKET 1200
 #define PACKETS 5000
-#define DEAREST 100 /* packets of data, in processor time; the worst takes 15 */
+#define DEAREST 100 /* processor time in packets with data; the worst case takes 15 */
 #define PIECES 4900 /* in one stream; the library closes at 5000 */
 #define MEMORY (QE_LIBMEM_SPARE + ((uint64_t)17 << 20)) /* 16 MiB of credit, and one packet */
 
@@ -175,7 +178,7 @@ static void crypto_far_away(void) {
   put(7);
 }
 
-/* As many ranges as packets of the server's allow: every second one. */
+/* As many ranges as the packets of the server allow: every second packet. */
 static void ranges(void) {
   int64_t n = flood.packets < 2100 ? (int64_t)flood.packets / 4 : 500;
   put(0x01);
@@ -275,11 +278,11 @@ static double run(const char *name, void (*fill)(void), enum outcome wanted) {
          (unsigned long long)flood.packets, each, (unsigned long long)(memory >> 10),
          (unsigned long long)packets, srv->closes ? "ends:" : "stays", (int)srv->close.reason_len,
          srv->close.reason);
-  /* From 1.15 on the library itself has had enough of some. */
+  /* From 1.15 on the library itself closes in some cases. */
   CHECK(srv->closes == (int)wanted ||
         (wanted == STAYS && ngtcp2_version(0)->version_num >= 0x010f00));
   CHECK(memory <= MEMORY);
-  /* Nothing is answered with more than it was, by more than a few packets. */
+  /* There are at most a few more answers than packets in the flood. */
   CHECK(packets <= flood.packets + 120);
   CHECK(bytes <= flood.packets * PACKET + (uint64_t)120 * PACKET);
   CHECK(!s.stuck);

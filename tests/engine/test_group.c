@@ -140,7 +140,7 @@ static void test_send_limit_is_exact(void) {
   sim_free(&s);
 }
 
-/* Any number of streams without credit is in nobody's way. */
+/* Any number of streams without credit delays no other stream. */
 static void test_many_blocked(void) {
   sim s;
   sim_conn *c, *srv;
@@ -227,7 +227,7 @@ static void test_recv_limit(void) {
   sim_free(&s);
 }
 
-/* What a reset or a stop leaves unread is not lost for the session. */
+/* Credit of bytes that a reset or a stop leaves unread returns to the session. */
 static void test_reset_counts(void) {
   sim s;
   sim_conn *c, *srv;

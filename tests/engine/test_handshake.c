@@ -1,4 +1,4 @@
-/* test_handshake.c - how connections begin, and how that fails. */
+/* test_handshake.c - handshakes that succeed, and handshakes that fail. */
 #include <stdlib.h>
 
 #include "check.h"
@@ -201,7 +201,7 @@ static void test_version_2(void) {
   finish(&s);
 }
 
-/* Turns the client's Initial into one of a version nobody knows. */
+/* Changes the client's Initial to an unknown version. */
 static int unknown_version(sim *s, int to_server, const uint8_t *data, size_t len) {
   uint8_t copy[1500];
   if (!to_server || len > sizeof(copy) || (data[0] & 0x80) == 0 || data[1] != 0 || data[4] != 1) {
@@ -286,12 +286,12 @@ static void test_retry(void) {
   CHECK_EQ(st.accepted, 1);
   sim_run(&s, QE_SECOND);
   REQUIRE(c->token_len > 0);
-  /* With a token from the last visit the address counts as validated. */
+  /* With a token from an earlier connection, the address counts as validated. */
   sim_conn *c2 = sim_connect_with(&s, NULL, 0, c->token, c->token_len);
   REQUIRE(sim_handshake(&s, c2) != NULL);
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.retries_sent, 1);
-  /* From another address the same token is worth nothing: Retry again. */
+  /* From another address the same token is not valid: Retry again. */
   s.nat = 1;
   sim_conn *c3 = sim_connect_with(&s, NULL, 0, c->token, c->token_len);
   s.nat_addr.sin_addr.s_addr ^= htonl(1);
@@ -342,12 +342,12 @@ static void test_limits(void) {
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.connections, 2);
   CHECK(st.refused >= 2);
-  /* One leaves, one may come. */
+  /* When one connection closes, another one is accepted. */
   CHECK_EQ(qe_conn_close(c[0]->c, 1, 0, NULL, 0), 0);
   sim_run(&s, QE_SECOND);
   sim_conn *late = sim_connect(&s);
   CHECK(sim_handshake(&s, late) != NULL);
-  /* And nobody after stop_accepting, while the others go on. */
+  /* After stop_accepting no connection is accepted, and the others continue. */
   qe_engine_stop_accepting(s.server.engine);
   CHECK_EQ(qe_conn_close(c[1]->c, 1, 0, NULL, 0), 0);
   sim_run(&s, QE_SECOND);
@@ -377,7 +377,7 @@ static void test_address_rate(void) {
   finish(&s);
 }
 
-/* A token proves the address; what comes with one is counted all the same. */
+/* A token proves the address, but connections with one are counted too. */
 static void test_address_rate_with_tokens(void) {
   sim s;
   qe_engine_stats st;
@@ -407,7 +407,7 @@ static int drop_to_client(sim *s, int to_server, const uint8_t *data, size_t len
   return to_server;
 }
 
-/* Initials from anywhere do not take the places of connections. */
+/* A flood of Initials does not use up the limit of connections. */
 static void test_half_open_connections_have_a_budget_of_their_own(void) {
   sim s;
   qe_engine_stats st;
@@ -429,7 +429,7 @@ static void test_half_open_connections_have_a_budget_of_their_own(void) {
   CHECK_EQ(st.half_open, 6);
   sim_conn *honest = sim_connect(&s);
   CHECK(sim_handshake(&s, honest) != NULL);
-  /* Those that complete now are too many: two places are all there are. */
+  /* More handshakes complete now than may: the limit is two connections. */
   sim_run(&s, 5 * QE_SECOND);
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.connections, 2);
@@ -448,7 +448,8 @@ static int is_refused(const sim_conn *c) {
          c->close.code == 2;
 }
 
-/* One address cannot take all places.  What it has counts until its end, wherever it moves. */
+/* One address cannot use all connections. A connection counts for its address until it ends,
+ * even after it migrates. */
 static void test_connections_of_one_address(void) {
   sim s;
   qe_engine_stats st;
@@ -498,7 +499,7 @@ static void test_connections_of_one_address(void) {
   finish(&s);
 }
 
-/* Handshakes that run at the same time do not slip past the limit either. */
+/* Concurrent handshakes do not exceed the limit either. */
 static void test_connections_of_one_address_at_once(void) {
   sim s;
   qe_engine_stats st;
@@ -544,14 +545,14 @@ static void test_half_open_connections_of_one_address(void) {
   s.nat = 1;
   CHECK(sim_handshake(&s, sim_connect(&s)) != NULL);
   s.nat = 0;
-  sim_run(&s, 8 * QE_SECOND); /* those that were dropped ask again, and find room */
+  sim_run(&s, 8 * QE_SECOND); /* clients whose packets were dropped try again, and are accepted */
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.half_open, 0);
   CHECK_EQ(st.connections, 7);
   finish(&s);
 }
 
-/* After a restart, clients must hear of it although somebody asks for answers all the time. */
+/* After a restart, clients must get resets although another client causes refusals all the time. */
 static void test_refusals_take_no_place_of_resets(void) {
   sim s;
   qe_engine_stats st;
@@ -617,7 +618,7 @@ static void test_refused_by_icmp(void) {
   REQUIRE(srv != NULL);
   qe_engine_on_unreachable(s.client.engine, (struct sockaddr *)&s.server.addr,
                            sizeof(s.server.addr), 111);
-  CHECK(transfer(&s, c, srv, 1, 1000, 1000)); /* an established one does not care */
+  CHECK(transfer(&s, c, srv, 1, 1000, 1000)); /* an established connection ignores it */
   finish(&s);
 }
 

@@ -7,8 +7,8 @@
 
 #define STREAMS 8
 
-/* The stream whose end goes first, and others that wait for it; then what the
- * other end saw of each. */
+/* The stream whose end is sent first, and others that wait for it; then the same streams at the
+ * other end. */
 typedef struct bed {
   sim s;
   sim_conn *c, *srv;
@@ -88,7 +88,7 @@ static int stops(const bed *b) {
   return n;
 }
 
-/* The resets wait until the FIN is acknowledged, also when its first packet is lost. */
+/* The resets wait until the FIN is acknowledged, even if its first packet is lost. */
 static void test_fin_first(void) {
   for (int lost = 0; lost < 2; lost++) {
     bed b = {0};
@@ -113,8 +113,8 @@ static void test_fin_first(void) {
   }
 }
 
-/* When the stream ends by a reset, that has a packet before the others: losing it loses no
- * other. */
+/* If the stream ends with a reset, that is sent in a packet before the others, so losing it
+ * loses no other reset. */
 static void test_reset_first(void) {
   bed b = {0};
   setup(&b, 2);
@@ -195,7 +195,7 @@ static void test_no_connection_credit(void) {
   sim_free(&b.s);
 }
 
-/* Nothing gets through for a while: the order holds all the same. */
+/* No packet arrives for a while, and the order is still kept. */
 static void test_blackout(void) {
   bed b = {0};
   setup(&b, 6);
@@ -220,7 +220,7 @@ static void test_blackout(void) {
   sim_free(&b.s);
 }
 
-/* A stream that never ends does not hold others for ever. */
+/* A stream that never ends does not hold back others forever. */
 static void test_end_that_never_comes(void) {
   bed b = {0};
   setup(&b, 7);
@@ -234,7 +234,7 @@ static void test_end_that_never_comes(void) {
   sim_free(&b.s);
 }
 
-/* What was asked for before the hold goes out at once; a stream is held by the first one only. */
+/* A reset from before the hold is sent immediately; only the first hold of a stream counts. */
 static void test_earlier_commands(void) {
   bed b = {0};
   setup(&b, 8);
@@ -262,7 +262,7 @@ static void test_earlier_commands(void) {
   sim_free(&b.s);
 }
 
-/* Either stream may be gone first, also with the connection. */
+/* Either stream may end first, also because the connection ends. */
 static void test_streams_go_away(void) {
   for (int how = 0; how < 4; how++) {
     bed b = {0};

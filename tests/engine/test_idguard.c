@@ -32,7 +32,7 @@ static void test_one_id_is_acknowledged_once(void) {
   qe_idguard_acked(&g, 9, 9);
   qe_idguard_acked(&g, 7, 7);
   qe_idguard_acked(&g, 0, 100);
-  qe_idguard_retires(&g, 99, 10); /* no ID of the peer's */
+  qe_idguard_retires(&g, 99, 10); /* not an ID of the peer */
   qe_idguard_acked(&g, 10, 10);
   CHECK_EQ(g.n, 15);
 }
@@ -42,7 +42,7 @@ static void test_a_packet_counts_once(void) {
 
   qe_idguard_init(&g, 3, 100);
   CHECK_EQ(qe_idguard_received(&g, 100), 0);
-  CHECK_EQ(qe_idguard_received(&g, 60), 0); /* before the first that was looked at */
+  CHECK_EQ(qe_idguard_received(&g, 60), 0); /* before the first packet that is tracked */
   CHECK_EQ(qe_idguard_received(&g, 103), 1);
   CHECK_EQ(qe_idguard_received(&g, 103), 0);
   CHECK_EQ(qe_idguard_received(&g, 101), 1); /* overtaken */

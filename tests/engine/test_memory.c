@@ -1,4 +1,4 @@
-/* test_memory.c - the engine while there is no memory. */
+/* test_memory.c - the engine while out of memory. */
 #include <stdlib.h>
 
 #include "batch.h"
@@ -8,7 +8,7 @@
 static int arena_refused; /* memory for outgoing packets, for nothing else */
 static unsigned refusals;
 
-/* The linker puts this in front of malloc() for the engine and the tests (--wrap). */
+/* The linker calls this instead of malloc() in the engine and the tests (--wrap). */
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 

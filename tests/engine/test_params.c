@@ -1,6 +1,8 @@
-/* test_params.c - transport parameters that a peer may say and should not.
+/*
+ * test_params.c - transport parameters that a peer can send but should not.
  *
- * Whatever they are, nothing aborts: the connection comes up, or does not. */
+ * None of them may abort the process: the connection is established or fails.
+ */
 #define _GNU_SOURCE 1
 #include <dlfcn.h>
 #include <ngtcp2/ngtcp2.h>
@@ -39,7 +41,7 @@ static size_t put(uint8_t *out, uint64_t v) { /* always eight bytes */
   return 8;
 }
 
-/* What an end says is changed on the way. */
+/* Replaces the parameters that an end sends. */
 static ngtcp2_ssize encode(const char *name, ngtcp2_conn *conn, uint8_t *dest, size_t destlen) {
   ngtcp2_ssize (*real)(ngtcp2_conn *, uint8_t *, size_t);
   uint8_t said[1024];
@@ -69,7 +71,8 @@ static ngtcp2_ssize encode(const char *name, ngtcp2_conn *conn, uint8_t *dest, s
   return (ngtcp2_ssize)len;
 }
 
-/* In front of the library's own, for its TLS helper: the first up to 1.22, the other later. */
+/* Replaces the library's function for its TLS helper: the first up to 1.22, the second in later
+ * versions. */
 ngtcp2_ssize ngtcp2_conn_encode_local_transport_params(ngtcp2_conn *conn, uint8_t *dest,
                                                        size_t destlen) {
   return encode("ngtcp2_conn_encode_local_transport_params", conn, dest, destlen);
@@ -83,7 +86,7 @@ ngtcp2_ssize ngtcp2_conn_encode_local_transport_params2(const ngtcp2_conn *conn,
 }
 #endif
 
-/* A connection with such parameters, and work on it. */
+/* Uses a connection with these parameters. */
 static void use(const char *what) {
   static sim s;
 
@@ -184,7 +187,7 @@ static void test_none(void) {
   }
 }
 
-/* An address to move to, with an ID: the client does not go there, and keeps the ID. */
+/* A preferred address with an ID: the client does not migrate to it, and keeps the ID. */
 static void test_preferred_address(void) {
   change.what = CHANGE_SET;
   change.by_server = 1;

@@ -60,7 +60,7 @@ static uint16_t local_port(sim_conn *c) {
   return ntohs(((struct sockaddr_in *)&local)->sin_port);
 }
 
-/* The client's address changes under it, in the middle of transfers. */
+/* The client's address changes in the middle of transfers, without its knowledge. */
 static void test_nat_rebinding(void) {
   sim s;
   sim_conn *c, *srv;
@@ -92,8 +92,8 @@ static void test_nat_rebinding(void) {
   sim_free(&s);
 }
 
-/* Nobody is there at the new address: the server must not move for good, nor
- * send more than a little to it. */
+/* Nobody receives at the new address: the server must neither move to it permanently nor send
+ * much to it. */
 static int redirect;
 
 static int spoof(sim *s, int to_server, const uint8_t *data, size_t len) {
@@ -253,7 +253,7 @@ static void test_worker_index(void) {
   sim_free(&s);
 }
 
-/* One of three workers, packets by hand: what it answers and what it hands on. */
+/* One of three workers gets handmade packets: which it answers, and which it passes on. */
 struct worker {
   qe_engine *engine;
   int last_owner, handed_on, answers;
@@ -283,7 +283,7 @@ static size_t on_answer(void *ctx, const qe_packets *trains, size_t n) {
   return n;
 }
 
-/* -1: answered or dropped here; else the worker that the packet was handed to. */
+/* Returns -1 if the packet was answered or dropped here, else the worker that it was passed to. */
 static int give(struct worker *w, const uint8_t *data, size_t len) {
   struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(4433)};
   struct sockaddr_in remote = {.sin_family = AF_INET, .sin_port = htons(40001)};
@@ -362,7 +362,8 @@ static int keep_first(sim *s, int to_server, const uint8_t *data, size_t len) {
   return 0;
 }
 
-/* However a client's first packet comes to a worker that takes none: handed on, or silence. */
+/* A worker that takes no new clients gets a first packet: it passes the packet on, or drops it
+ * silently. */
 static void test_worker_that_leaves_refuses_nobody(void) {
   sim s;
   struct worker w = {0};
@@ -386,12 +387,12 @@ static void test_worker_that_leaves_refuses_nobody(void) {
   CHECK_EQ(give(&w, first_packet.data, first_packet.len), 0);
   CHECK_EQ(qe_engine_set_steering(w.engine, both, 2, alive, sizeof(alive), 0), 0);
   CHECK_EQ(give(&w, first_packet.data, first_packet.len), 0);
-  /* Tables that do not know yet, and a gap between two workers. */
+  /* Tables that are out of date, and a gap between two workers. */
   CHECK_EQ(qe_engine_set_steering(w.engine, itself, 1, alive, sizeof(alive), 0), 0);
   CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
   CHECK_EQ(qe_engine_set_steering(w.engine, nobody, 1, alive, sizeof(alive), 0), 0);
   CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
-  /* The others do not know yet, and have handed it back until it goes no further. */
+  /* The tables of the others are out of date: they passed it back until the hop limit. */
   CHECK_EQ(qe_engine_set_steering(w.engine, other, 1, alive, sizeof(alive), 0), 0);
   CHECK_EQ(qe_engine_packet_handed(w.engine, NULL, (struct sockaddr *)&local, sizeof(local),
                                    (struct sockaddr *)&remote, sizeof(remote), 2, first_packet.data,
@@ -402,7 +403,7 @@ static void test_worker_that_leaves_refuses_nobody(void) {
   CHECK_EQ(st.refused, 0);
   CHECK_EQ(st.dropped_packets, 3);
   CHECK_EQ(w.answers, 0);
-  /* When nobody follows, it is told. */
+  /* If no worker will follow, the client is refused. */
   CHECK_EQ(qe_engine_set_steering(w.engine, nobody, 1, alive, sizeof(alive), 1), 0);
   CHECK_EQ(give(&w, first_packet.data, first_packet.len), -1);
   qe_engine_get_stats(w.engine, &st);

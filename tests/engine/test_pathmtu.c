@@ -1,5 +1,6 @@
-/* test_pathmtu.c - paths that take smaller packets than they did. */
+/* test_pathmtu.c - paths that no longer carry packets of the size in use. */
 #include "check.h"
+#include "conn.h"
 #include "pathmtu.h"
 #include "sim.h"
 #include "udp.h"
@@ -44,7 +45,7 @@ static int arrived(void *ctx) {
   return st != NULL && st->received >= w->bytes;
 }
 
-/* Sends on a new stream; how long it took to arrive, QE_NEVER if it did not. */
+/* Sends on a new stream; returns how long it took to arrive, or QE_NEVER. */
 static qe_tstamp send_on(sim *s, sim_conn *from, sim_conn *to, uint64_t n, qe_tstamp limit) {
   sim_stream *st = sim_open(from, 1);
   qe_tstamp t0 = s->now;
@@ -62,6 +63,90 @@ static void chatter(sim *s, sim_conn *c, sim_stream *st, int times) {
     qe_conn_send_datagram(c->c, NULL, NULL, 0, (const uint8_t *)"small", 5, 0, QE_NEVER);
     sim_run(s, 10 * SIM_MS);
   }
+}
+
+/* As start(), but with the handshake only. */
+static int connect_only(sim *s, sim_conn **c, sim_conn **srv) {
+  s->up.delay = s->down.delay = 20 * SIM_MS;
+  if (sim_start(s) != 0) {
+    return 0;
+  }
+  *c = sim_connect(s);
+  *srv = sim_handshake(s, *c);
+  return *srv != NULL;
+}
+
+static uint64_t sent_by(sim_conn *c) {
+  qe_conn_stats st;
+  qe_conn_get_stats(c->c, &st);
+  return st.packets_sent;
+}
+
+static void test_discovery_waits_for_data_or_half_a_second(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 50);
+  REQUIRE(connect_only(&s, &c, &srv));
+  /* As much as it takes to open a session. */
+  CHECK(send_on(&s, c, srv, 2000, QE_SECOND) != QE_NEVER);
+  CHECK(send_on(&s, srv, c, 2000, QE_SECOND) != QE_NEVER);
+  sim_run(&s, 100 * SIM_MS);
+  uint64_t sent = sent_by(c) + sent_by(srv);
+  sim_run(&s, 150 * SIM_MS);
+  CHECK_EQ(sent_by(c) + sent_by(srv), sent);
+  CHECK_EQ(mtu_of(c), QE_BASE_MTU);
+  CHECK_EQ(mtu_of(srv), QE_BASE_MTU);
+  sim_run(&s, QE_SECOND);
+  CHECK(sent_by(c) + sent_by(srv) > sent);
+  CHECK_EQ(mtu_of(c), FULL);
+  CHECK_EQ(mtu_of(srv), FULL);
+  sim_free(&s);
+}
+
+static void test_data_starts_discovery_of_who_sends_it(void) {
+  for (int from_server = 0; from_server < 2; from_server++) {
+    sim s;
+    sim_conn *c, *srv;
+    sim_init(&s, 51);
+    REQUIRE(connect_only(&s, &c, &srv));
+    sim_conn *from = from_server ? srv : c, *to = from_server ? c : srv;
+    CHECK(send_on(&s, from, to, 20000, QE_SECOND) != QE_NEVER);
+    sim_run(&s, 200 * SIM_MS);
+    CHECK_EQ(mtu_of(from), FULL);
+    CHECK_EQ(mtu_of(to), QE_BASE_MTU);
+    sim_free(&s);
+  }
+}
+
+/* What a datagram may hold depends on the size, so that even one that does not fit asks for it. */
+static void test_a_datagram_starts_discovery(void) {
+  static const uint8_t data[1300];
+
+  for (int fits = 0; fits < 2; fits++) {
+    sim s;
+    sim_conn *c, *srv;
+    sim_init(&s, 52);
+    REQUIRE(connect_only(&s, &c, &srv));
+    CHECK_EQ(
+        qe_conn_send_datagram(c->c, NULL, NULL, 0, data, fits ? 10 : sizeof(data), 0, QE_NEVER),
+        fits ? 0 : QE_ERR_DGRAM_TOO_LARGE);
+    sim_run(&s, 300 * SIM_MS);
+    CHECK_EQ(mtu_of(c), FULL);
+    CHECK_EQ(qe_conn_send_datagram(c->c, NULL, NULL, 0, data, sizeof(data), 0, QE_NEVER), 0);
+    sim_free(&s);
+  }
+}
+
+static void test_a_new_path_is_looked_at_at_once(void) {
+  sim s;
+  sim_conn *c, *srv;
+
+  sim_init(&s, 53);
+  REQUIRE(start(&s, &c, &srv));
+  qe_pathmtu_forget(c->c);
+  CHECK_EQ(c->c->pathmtu.started, 1);
+  sim_free(&s);
 }
 
 static void silent(int from_server) {
@@ -162,7 +247,7 @@ static void test_full_size_is_tried_again(void) {
   sim_run(&s, 15 * QE_SECOND);
   CHECK(send_on(&s, c, srv, 100000, 5 * QE_SECOND) < QE_SECOND);
   CHECK_EQ(mtu_of(c), FULL);
-  /* It falls again, and stays low: to try costs one packet, not the connection. */
+  /* It falls again and stays low: each try costs one packet, not the connection. */
   s.up.mtu = 1272;
   CHECK(send_on(&s, c, srv, 20000, 10 * QE_SECOND) < 5 * QE_SECOND);
   uint64_t dropped = s.up.dropped;
@@ -204,7 +289,7 @@ static void send_dgrams(sim *s, sim_conn *c, int n) {
   sim_run(s, 100 * SIM_MS);
 }
 
-/* A burst that overflows somebody's buffer, among datagrams that arrive. */
+/* A burst that overflows a buffer, among datagrams that arrive. */
 static void test_a_burst_of_lost_datagrams_is_no_fall(void) {
   sim s;
   sim_conn *c, *srv;
@@ -219,7 +304,7 @@ static void test_a_burst_of_lost_datagrams_is_no_fall(void) {
   sim_free(&s);
 }
 
-/* A peer that was busy for seconds answers at last: what it takes is as large as before. */
+/* A peer that was busy for seconds answers at last: the path carries full size as before. */
 static void test_a_late_acknowledgement_of_a_full_size_datagram_undoes_a_fall(void) {
   sim s;
   sim_conn *c, *srv;
@@ -258,6 +343,10 @@ int main(void) {
   if (sim_global_init() != 0) {
     return 1;
   }
+  RUN(test_discovery_waits_for_data_or_half_a_second);
+  RUN(test_data_starts_discovery_of_who_sends_it);
+  RUN(test_a_datagram_starts_discovery);
+  RUN(test_a_new_path_is_looked_at_at_once);
   RUN(test_a_silent_fall_is_noticed_by_a_client);
   RUN(test_a_silent_fall_is_noticed_by_a_server);
   RUN(test_a_silent_fall_is_noticed_beside_small_packets_that_arrive);

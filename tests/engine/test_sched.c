@@ -75,7 +75,7 @@ static void test_fair_among_many(void) {
   qe_sched_free(&s);
 }
 
-/* A newcomer waits for at most the run of the one before it. */
+/* A new stream waits for at most the run of the stream before it. */
 static void test_small_stream_is_prompt(void) {
   qe_sched s;
   setup(&s, 2);

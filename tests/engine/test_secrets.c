@@ -1,4 +1,4 @@
-/* test_secrets.c - keys for what servers give out, and servers that share or change them. */
+/* test_secrets.c - keys of tokens, and servers that share or change their secrets. */
 #include "check.h"
 #include "secrets.h"
 #include "sim.h"
@@ -36,6 +36,24 @@ static void test_each_use_has_a_key_of_its_own(void) {
   CHECK(memcmp(one, two, 16) != 0);
 }
 
+/* Whoever knows the key finds the token of a connection ID, and nobody else. */
+static void test_reset_tokens_are_hmacs_of_connection_ids(void) {
+  static const uint8_t expected[16] = {0x18, 0x82, 0x39, 0x3d, 0x55, 0xf8, 0x9c, 0x6a,
+                                       0x47, 0x37, 0x66, 0xb6, 0x1f, 0x7e, 0xb8, 0xd7};
+  qe_secrets s;
+  ngtcp2_cid cid;
+  uint8_t token[16];
+
+  REQUIRE(qe_secrets_init(&s, old_secret, 1) == 0);
+  memset(s.list[0].reset, 0x0b, sizeof(s.list[0].reset));
+  ngtcp2_cid_init(&cid, (const uint8_t *)"12345678", 8);
+  CHECK_EQ(qe_secrets_reset_token(&s, 0, &cid, token), 0);
+  CHECK(memcmp(token, expected, sizeof(token)) == 0);
+  ngtcp2_cid_init(&cid, (const uint8_t *)"12345679", 8);
+  CHECK_EQ(qe_secrets_reset_token(&s, 0, &cid, token), 0);
+  CHECK(memcmp(token, expected, sizeof(token)) != 0);
+}
+
 static void test_the_key_of_tokens_changes_with_the_time(void) {
   qe_secrets s;
   uint8_t now[32], then[32];
@@ -71,8 +89,8 @@ static void use(sim *s, const uint8_t (*secrets)[32], size_t n) {
   s->server.set.secret_count = n;
 }
 
-/* A server that restarted with these secrets: does the client learn it by its next packet, and
- * does the token that it has from before count? */
+/* Restarts a server with these secrets, and checks whether the client learns of it with its next
+ * packet, and whether its old token is accepted. */
 static void restart(const uint8_t (*secrets)[32], size_t n, int known) {
   sim s;
   qe_engine_stats st;
@@ -132,7 +150,7 @@ static void test_secrets_can_be_changed_while_it_serves(void) {
   qe_engine_get_stats(s.server.engine, &st);
   CHECK_EQ(st.retries_sent, 1); /* the first one's */
   sim_run(&s, QE_SECOND);
-  /* What was given out since then is made with the new one alone. */
+  /* Tokens issued since then are made with the new secret only. */
   CHECK_EQ(qe_engine_set_secrets(s.server.engine, changed, 1), 0);
   sim_conn *third = sim_connect_with(&s, NULL, 0, again->token, again->token_len);
   REQUIRE(sim_handshake(&s, third) != NULL);
@@ -147,6 +165,7 @@ int main(void) {
     return 1;
   }
   RUN(test_each_use_has_a_key_of_its_own);
+  RUN(test_reset_tokens_are_hmacs_of_connection_ids);
   RUN(test_the_key_of_tokens_changes_with_the_time);
   RUN(test_without_one_it_is_random);
   RUN(test_a_restart_with_the_same_secret_is_noticed_at_once);

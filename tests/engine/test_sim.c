@@ -158,8 +158,7 @@ static void test_small_mtu(void) {
   finish(&s);
 }
 
-/* A path whose size is known is filled from the first packet on, whatever it is, and
- * nothing larger is ever tried. */
+/* A path of known size is filled from the first packet on, and nothing larger is tried. */
 static void test_known_mtu(void) {
   for (uint32_t size = 1200; size <= 1452; size += 84) {
     sim s;
@@ -503,7 +502,7 @@ static int drop_next_to_server(sim *s, int to_server, const uint8_t *data, size_
   return !(to_server && lose_once-- > 0);
 }
 
-/* The close packet is lost: the peer goes on and hears of it by the answer. */
+/* The close packet is lost: the peer continues, and gets it again as an answer. */
 static void test_close_repeated(void) {
   sim s;
   sim_conn *c, *srv;
@@ -572,7 +571,7 @@ static void test_foreign_packets(void) {
   finish(&s);
 }
 
-/* Every bit of real packets flipped: nothing but loss may follow. */
+/* Flips every bit of real packets: the only effect may be loss. */
 static int corrupt(sim *s, int to_server, const uint8_t *data, size_t len) {
   uint8_t copy[65536];
   if (sim_random(s) % 4 != 0) {

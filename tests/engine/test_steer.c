@@ -1,7 +1,7 @@
 #include "check.h"
 #include "steer.h"
 
-/* IDs whose choice is the place, or among all that take clients the index, of this number. */
+/* Makes an ID that selects this place, or this index among all workers that take clients. */
 static uint8_t id[8];
 
 static const uint8_t *choice(uint8_t first, uint32_t word) {
@@ -22,11 +22,11 @@ static void test_at_first_everybody_takes_clients(void) {
   qe_steer_init(&s, 1, 3);
   CHECK_EQ(owner(&s, 0, 1, 0, 0), 0);
   CHECK_EQ(owner(&s, 1, 0, 0, 0), -1);
-  CHECK_EQ(owner(&s, 1, 0, 1, 0), -1); /* a choice that looks like one of ours: it came here */
+  CHECK_EQ(owner(&s, 1, 0, 1, 0), -1); /* a client's choice that looks like an ID of this worker */
   CHECK_EQ(owner(&s, 2, 1, 1, 0), 2);
   CHECK_EQ(owner(&s, 9, 2, 1, 0), 2);
   CHECK_EQ(owner(&s, 9, 1, 1, 0), -1);
-  CHECK_EQ(owner(&s, 9, 2, 0, 0), -1); /* an unknown ID: answered where it is */
+  CHECK_EQ(owner(&s, 9, 2, 0, 0), -1); /* an unknown ID: answered here */
   CHECK_EQ(qe_steer_owner(&s, choice(9, 2), 4, 1, 0), -1);
   CHECK_EQ(qe_steer_owner(&s, choice(9, 2), 0, 1, 0), -1);
 
@@ -43,11 +43,11 @@ static void test_a_worker_that_drains_takes_no_clients(void) {
   CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 1, 1, 0, 0), -1);
   CHECK_EQ(owner(&s, 1, 1, 1, 0), 5);  /* came here by its first byte alone */
-  CHECK_EQ(owner(&s, 1, 3, 1, 1), 0);  /* and again, from one that knew no better */
+  CHECK_EQ(owner(&s, 1, 3, 1, 1), 0);  /* and again, passed on by a worker with old tables */
   CHECK_EQ(owner(&s, 3, 7, 0, 0), -1); /* of a worker that is gone */
   CHECK_EQ(owner(&s, 3, 7, 1, 0), 5);
 
-  /* Its successor: what it was handed stays. */
+  /* Its successor: packets passed to it stay. */
   qe_steer_init(&s, 5, 6);
   CHECK_EQ(qe_steer_set(&s, homes, 3, alive, sizeof(alive), 0), 0);
   CHECK_EQ(owner(&s, 1, 1, 1, 1), -1);
@@ -73,7 +73,7 @@ static void test_clients_of_a_vacant_place_are_shared(void) {
   CHECK_EQ(owner(&s, 2, 1, 1, 0), 2);
 }
 
-/* Whatever the tables say, and before the other workers know. */
+/* Holds whatever the tables say, and before the other workers know. */
 static void test_worker_that_leaves_leads_nobody_to_itself(void) {
   const int16_t homes[] = {0, 1, 2}, alone[] = {1, 1}, nobody[] = {-1};
   const uint8_t alive[3] = {1, 1, 1};

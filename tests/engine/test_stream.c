@@ -95,7 +95,7 @@ static void test_fin_both_ways(void) {
   sim_free(&s);
 }
 
-/* Whatever is lost, the acknowledgement of everything is reported once. */
+/* With any packet loss, the acknowledgement of everything is reported once. */
 static void test_acked_with_loss(void) {
   for (uint64_t seed = 10; seed < 40; seed++) {
     sim s;
@@ -358,7 +358,7 @@ static void test_leftovers(void) {
   qe_conn_get_stats(srv->c, &st);
   CHECK_EQ(st.leftovers, 150);
   CHECK_EQ(c->closes, 0);
-  /* What the time has refilled, and then no more. */
+  /* As many as time has refilled, and then no more. */
   for (int i = 0; i < 60 && c->closes == 0; i++) {
     leave_one(c, 1);
     sim_run(&s, SIM_MS);
@@ -488,7 +488,7 @@ static void test_window(void) {
     total += x->received;
   }
   CHECK_EQ(total, 250000);
-  /* More is not given back than was handed up. */
+  /* No more credit is returned than bytes were given to the user. */
   for (sim_stream *x = srv->streams; x != NULL; x = x->next) {
     qe_stream_consume(x->s, UINT64_MAX);
     qe_stream_consume(x->s, 1000);

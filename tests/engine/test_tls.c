@@ -136,7 +136,7 @@ static void test_wrong_name_is_refused(void) {
     char want[64];
     (void)snprintf(want, sizeof(want), "certificate is not for \"%s\"", names[i]);
     CHECK_HAS(qe_tls_session_error(p.client.session), want);
-    /* What to pin is said with all its digits, however much else there was to say. */
+    /* The hash is complete, even if the rest of the message is cut. */
     const char *hash = strstr(qe_tls_session_error(p.client.session), "SHA-256 is ");
     CHECK(hash != NULL && strspn(hash + strlen("SHA-256 is "), "0123456789abcdef") == 64);
     tlspair_free(&p);
@@ -162,7 +162,7 @@ static void test_self_signed_is_named_so(void) {
   run_options(&p, &c, &s, "example.org");
   check_refused(&p, "certificate \"CN=leaf\" is self-signed and not trusted");
   tlspair_free(&p);
-  /* Trusting just this certificate makes it good. */
+  /* It is accepted if this certificate itself is trusted. */
   c.ca_file = tlscert_path("self.crt");
   run_options(&p, &c, &s, "example.org");
   check_success(&p);
@@ -209,7 +209,7 @@ static void test_dates_and_purpose(void) {
   leaf = spec();
   leaf.key = TLSCERT_RSA;
   check_leaf(&leaf, NULL);
-  leaf.cn = "example.org"; /* a common name is no name: RFC 9525 section 6.3 */
+  leaf.cn = "example.org"; /* a common name does not count: RFC 9525 section 6.3 */
   leaf.dns = leaf.ip = NULL;
   check_leaf(&leaf, "certificate has no subjectAltName that is a DNS name");
 }
@@ -278,7 +278,7 @@ static void pin(const tlscert_spec *leaf, int right_hash, const char *text) {
 static void test_pinned_hash(void) {
   tlscert_spec leaf = spec();
   pin(&leaf, 1, NULL);
-  pin(&leaf, 0, "matches none of the 2 given hashes");
+  pin(&leaf, 0, "matches none of the given hashes (number given: 2)");
 }
 
 static void test_pinned_rules(void) {
@@ -450,7 +450,7 @@ static void test_alpn_is_mandatory(void) {
   tlspair_free(&p);
 }
 
-/* A peer of another make, without the ALPN extension. */
+/* A different implementation as peer, without the ALPN extension. */
 static gnutls_certificate_credentials_t odd_credentials;
 static int odd_side;
 
@@ -560,8 +560,8 @@ static void resume(qe_tls *client, qe_tls *server, const char *name, const tlspa
   tlspair_free(&p);
 }
 
-/* A ticket taken without verification must not open what verification closes,
- * nor one for another name, other roots or other hashes. */
+/* A ticket from a connection without verification must not be used with verification, nor a
+ * ticket for another name, other roots or other hashes. */
 static void test_ticket_is_bound_to_name_and_rules(void) {
   tlspair p, q;
   uint8_t hashes[2][32];

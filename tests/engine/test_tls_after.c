@@ -1,5 +1,5 @@
-/* test_tls_after.c - the peer's TLS messages after the handshake, and how a
- * connection goes on without its TLS session. */
+/* test_tls_after.c - the peer's TLS messages after the handshake, and connections that continue
+ * without their TLS session. */
 #include "check.h"
 #include "conn.h"
 #include "sim.h"

@@ -1,7 +1,7 @@
 /*
- * Sockets over the real loopback device.  Failures that loopback never shows
- * (a full device queue, a route that is missing) are injected by standing
- * between the engine and the kernel: sendmsg and sendmmsg are defined here.
+ * Sockets over the real loopback device. Failures that never occur on loopback (a full device
+ * queue, a missing route) are injected between the engine and the kernel: this file defines sendmsg
+ * and sendmmsg.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -252,8 +252,8 @@ static void close_sock(qe_sock *s) {
   close(fd);
 }
 
-/* Receives until count packets came in all; the wait ends at the latest two
- * seconds after the last of them. */
+/* Receives until count packets have arrived in total; stops waiting two seconds after the last
+ * one. */
 static void receive(qe_sock *s, unsigned count) {
   while (engine.count < count) {
     struct pollfd p = {qe_sock_fd(s), POLLIN, 0};
@@ -776,8 +776,8 @@ static void test_full_queue_keeps_what_was_not_taken(void) {
   blocked(EAGAIN, ALL & ~QE_SOCK_GSO);
 }
 
-/* A queue behind the socket that threw a packet away would do it again, and the socket is
- * writable all the time: to wait would be a busy loop, and nothing else would get through. */
+/* A queue behind the socket that dropped a packet would drop it again, and the socket is always
+ * writable: waiting would be a busy loop, and nothing else would be sent. */
 static void test_what_a_full_interface_threw_away_is_lost(void) {
   static uint8_t data[2][1000];
   outgoing o[2];

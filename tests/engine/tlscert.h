@@ -1,5 +1,5 @@
 /*
- * tlscert.h - certificates of every shape for the TLS tests, made on the spot.
+ * tlscert.h - creates certificates of all kinds for the TLS tests.
  */
 #ifndef QE_TLSCERT_H
 #define QE_TLSCERT_H

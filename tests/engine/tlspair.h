@@ -27,8 +27,8 @@ typedef struct tlspair {
   ngtcp2_tstamp now;
 } tlspair;
 
-/* When set, makes the sessions of one side instead of tls.c: a peer that
- * misbehaves.  Returns NULL for the side that stays as it is. */
+/* If set, creates the sessions of one side instead of tls.c: a peer that misbehaves. Returns
+ * NULL for the side that stays unchanged. */
 extern gnutls_session_t (*tlspair_odd_peer)(int is_server);
 
 /* Runs the handshake and what follows it until both sides are quiet or one

@@ -1,4 +1,4 @@
-"""Targets for texts from outside: URLs, host names, header fields, structured fields."""
+"""Targets for strings from outside: URLs, host names, header fields, structured fields."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ async def datagrams_of_the_process_end_in_bytes(bed: Bed) -> None:
 
 
 async def held_datagrams(near: WebTransportSession, far: WebTransportSession, limit: int) -> None:
-    """Of 100 datagrams that nobody reads the last ones stay, up to so many bytes."""
+    """Of 100 unread datagrams the last ones are kept, up to this many bytes."""
     count, size = 100, 1000
     for number in range(count):
         await far.datagrams.send(b"%03d" % number + bytes(size - 3))
@@ -383,7 +383,7 @@ async def large_answer(*, session: WebTransportSession) -> bool:
 
 
 async def unread(bed: Bed, **fields: Any) -> int:
-    """Bytes that one stream may bring while nobody reads, its header of 3 bytes included."""
+    """Bytes that one unread stream may receive, including its header of 3 bytes."""
     async with bed.pair(**fields) as (near, far):
         stream = await far.create_bidirectional_stream()
         await stream.write(bytes(4 * KIB * KIB), wait_flush=False)
@@ -506,7 +506,7 @@ async def stream_credit_comes_in_increments(bed: Bed) -> None:
 @effect("max_write_buffer_size", "stream_buffer_size")
 async def a_write_waits_above_its_buffer(bed: Bed) -> None:
     async def waits(**fields: Any) -> int | None:
-        """Bytes that are left when a write of 200 KiB goes on; None: it did not wait."""
+        """Bytes that are left when a write of 200 KiB continues; None: it did not wait."""
         slow = {"flow_control_window_size": 16 * KIB, "flow_control_window_auto_scale": False}
         async with bed.pair(other=slow, **fields) as (near, far):
             stream = await near.create_unidirectional_stream()
@@ -532,7 +532,7 @@ async def a_write_waits_above_its_buffer(bed: Bed) -> None:
 
 
 async def tapped(bed: Bed, **fields: Any) -> tuple[list[tuple[int, int]], dict[str, int]]:
-    """Size and mark of each packet that one side sends in a transfer, and its engine's figures."""
+    """Size and mark of each packet that one side sends in a transfer, and its statistics."""
     arrived: asyncio.Queue[WebTransportSession] = asyncio.Queue()
     mine = {"client": {}, "server": {}} | {bed.side: fields}
     async with (
@@ -613,6 +613,24 @@ async def the_kernel_is_asked_for_room(bed: Bed) -> None:
             granted.append([sock.getsockopt(socket.SOL_SOCKET, each) for each in options])
     assert granted[0] < granted[1]
     assert granted[0][1] < granted[1][1]
+
+
+@effect("busy_poll_us")
+async def the_loop_stays_awake_after_packets(bed: Bed) -> None:
+    for microseconds in (0, 10_000):
+        async with bed.pair(busy_poll_us=microseconds) as (near, far):
+            assert near.connection is not None
+            assert near.connection._endpoint is not None
+            poll = near.connection._endpoint._poll
+            if not microseconds:
+                assert poll is None
+                continue
+            assert poll is not None
+            await ping(near, far)
+            # The processor may be taken from one poll, but not from each.
+            while not poll.is_active:
+                await ping(near, far)
+            await until(lambda poll=poll: not poll.is_active)
 
 
 @effect("ip_family")

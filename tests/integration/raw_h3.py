@@ -74,7 +74,7 @@ DRAFT16 = {H3_DATAGRAM: 1, WT_16: 1, MAX_DATA: 1 << 24, MAX_UNI: 100, MAX_BIDI: 
 
 
 class Frame(NamedTuple):
-    """One frame as it was received."""
+    """One received frame."""
 
     type: int
     payload: bytes

@@ -1,4 +1,4 @@
-"""A slow reader slows its writer down, within the configured buffers, and nobody else."""
+"""A slow reader slows down only its writer, within the configured buffers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_smaller_buffers_bind_sooner(pair: PairOfSessions, window: int, bu
 
 
 async def test_reader_sets_the_pace(pair: PairOfSessions) -> None:
-    """However the reader goes on, the writer is never further ahead than the buffers."""
+    """However the reader continues, the writer is never further ahead than the buffers."""
     async with pair() as (near, far):
         writer = Writer(await near.create_unidirectional_stream(), 6 * MIB)
         other = await take_unidirectional(far)

@@ -80,6 +80,21 @@ def test_the_command_writes_json_and_report(tmp_path: Path) -> None:
     assert "## What failed" not in text
 
 
+@pytest.mark.limit(120)
+def test_workers_are_compared(tmp_path: Path) -> None:
+    """For a moment, without shares of a processor; what comes out is not judged."""
+    file = tmp_path / "workers.json"
+    command = [sys.executable, "-m", "tests.benchmark.workers", "--share", "0", "--rounds", "1"]
+    command += ["--clients", "1", "--seconds", "0.2", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "| connects per second |" in done.stdout
+    rounds = json.loads(file.read_text())
+    assert set(rounds) == {"1", "2"}
+    for (figures,) in rounds.values():
+        assert figures["connects"]["rate"] > 0
+        assert figures["streams"]["rate"] > 0
+
+
 def test_a_client_that_fails_says_why(certificate: Certificate) -> None:
     with pytest.raises(Failure, match="ContentError: only 0 operations ended in time"):
         measured(certificate, "ping-pong", {**TINY, "seconds": -1.0})

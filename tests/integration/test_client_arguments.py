@@ -42,7 +42,7 @@ CLOSED = "https://127.0.0.1:9/"
 
 
 class Hostile:
-    """An object whose every text fails."""
+    """An object whose ``str`` and ``repr`` fail."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no text of this")
@@ -160,7 +160,7 @@ async def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.loops("asyncio")
 async def test_coroutines_with_limits() -> None:
-    """A coroutine that is not run because of another argument is closed, and warns nobody."""
+    """A coroutine that is not run because of another argument is closed, without a warning."""
 
     async def quick() -> int:
         return 1

@@ -151,7 +151,7 @@ async def _call(call: Callable[[], Awaitable[object]]) -> object:
 
 @contextlib.contextmanager
 def served_by_a_thread(serving: Serving) -> Iterator[Served]:
-    """A server whose loop goes on while that of a client ends."""
+    """A server whose loop continues while the loop of a client ends."""
     found: Future[Served] = Future()
     over = asyncio.Event()
     loops: list[Loop] = []

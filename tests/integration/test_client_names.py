@@ -66,7 +66,7 @@ async def test_international_name_is_that_of_browsers_everywhere(
 async def test_the_other_name_is_another(
     client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What IDNA of 2003 made of the name may be somebody else's."""
+    """The name by IDNA 2003 may belong to another owner."""
     asked: list[str] = []
     loop = asyncio.get_running_loop()
 

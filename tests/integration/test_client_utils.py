@@ -1,4 +1,4 @@
-"""Measurements of a server by a client: figures that were measured, errors that are reported."""
+"""Measurements of a server by a client: real results, and errors that are reported."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ DEFAULT = 5.0
 
 
 class Stubborn:
-    """A coroutine function that goes on when it is cancelled, until the test releases it."""
+    """A coroutine function that continues when it is cancelled, until the test releases it."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()

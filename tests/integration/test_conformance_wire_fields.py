@@ -295,7 +295,7 @@ async def test_lines_of_a_refusal_of_the_server(asked: Callable[..., Any]) -> No
 async def test_request_that_cannot_be_sent(
     client_config: Callable[..., ClientConfig], headers: Any
 ) -> None:
-    """Refused at the call: nobody listens there."""
+    """Refused by the call itself: there is no server at that port."""
     async with WebTransportClient(config=client_config()) as client:
         with pytest.raises(ConfigurationError, match="header"):
             await client.connect("https://127.0.0.1:9/", headers=headers)

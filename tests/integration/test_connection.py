@@ -1,4 +1,4 @@
-"""Connections: pooling, migration, key update, figures, events of their life."""
+"""Connections: pooling, migration, key update, statistics, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport import ConnectionState, WebTransportClient
+from pywebtransport import ConnectionState, SessionState, WebTransportClient
 from pywebtransport._core.endpoint import _KeyLog
 from pywebtransport._quic import QLOG_SUPPORTED
 from pywebtransport.connection import ConnectionPool, WebTransportConnection
@@ -136,6 +136,31 @@ async def test_closing_one_of_two_sessions_keeps_the_connection(pair: PairOfSess
         await near.close(close_connection=False)
         assert connection.is_connected
         await near.close(close_connection=True)
+        assert connection.is_closed
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["waits", "cancelled"])
+async def test_second_close_of_a_session_closes_the_connection(
+    pair: PairOfSessions, is_cancelled: bool
+) -> None:
+    async with pair() as (near, _):
+        connection = connection_of(near)
+        stream = await near.create_unidirectional_stream()
+        await stream.write(b"not acknowledged yet")
+        await stream.close()
+        first = asyncio.create_task(near.close(code=3, close_connection=False))
+        await asyncio.sleep(0)
+        assert near.state is SessionState.CLOSING
+        second = asyncio.create_task(near.close())
+        await asyncio.sleep(0)
+        if is_cancelled:
+            second.cancel()
+        await first
+        assert (await near.wait_closed()).code == 3
+        await asyncio.gather(second, return_exceptions=True)
+        assert second.cancelled() == is_cancelled
+        if is_cancelled:  # only the wait has ended
+            await connection.wait_closed()
         assert connection.is_closed
 
 
@@ -365,7 +390,7 @@ async def test_keylog_and_debug_log(
 async def test_keylog_that_fails_later_is_told_once(
     pair: PairOfSessions, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """Each line is a write; the connection goes on."""
+    """Each line is a write; the connection continues."""
     directory = tmp_path / "keys"
     directory.mkdir()
     path = Path("/dev/full") if how == "full" else directory / "keys.log"

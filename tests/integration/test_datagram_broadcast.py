@@ -6,9 +6,10 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.memory import Memory
 from tests.support.processes import ROOT
 from tests.support.steps import cancelled_at, until
+from tests.support.turns import Clock
 
 from .relay import Faults, Relay
 from .test_examples import EXAMPLES, load
@@ -208,13 +210,16 @@ class Noting(DatagramBroadcaster):
 
     def _hand_over(
         self,
-        transport: WebTransportDatagramTransport,
+        targets: Iterable[tuple[WebTransportDatagramTransport, Any]],
         payload: bytes,
         priority: int,
         ttl: float | None,
-    ) -> bool:
-        self.order.append(transport.session_id)
-        return super()._hand_over(transport, payload, priority, ttl)
+    ) -> int:
+        sent = 0
+        for target in targets:
+            self.order.append(target[0].session_id)
+            sent += super()._hand_over([target], payload, priority, ttl)
+        return sent
 
 
 async def test_the_first_in_the_order_changes(
@@ -234,7 +239,7 @@ async def test_the_first_in_the_order_changes(
 async def test_who_leaves_between_two_turns_gets_nothing(
     serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many transports take several turns of the loop; here the slice of a turn is no time."""
+    """Many transports take several turns of the loop; here the slice of a turn is empty."""
     monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
     monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
     async with several(serving, client_config, 3) as (servers, _), Noting() as broadcaster:
@@ -269,12 +274,82 @@ async def test_a_transport_that_fails_keeps_nobody_from_the_datagram(
         assert await near.datagrams.receive() == b"x"
 
 
-async def test_a_cancelled_broadcast_was_handed_over(pair: PairOfSessions) -> None:
-    async with pair() as (client, server), DatagramBroadcaster() as broadcaster:
+async def test_a_broadcast_needs_no_turn_of_the_loop(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async with several(serving, client_config, 3) as (servers, clients), Noting() as broadcaster:
+        for session in servers:
+            await broadcaster.add_transport(session.datagrams)
+        with pytest.raises(StopIteration) as ended:
+            broadcaster.broadcast(b"first").send(None)
+        assert ended.value.value == 3
+        assert all(session.datagrams.get_send_buffer_size() == 1 for session in servers)
+        # The second one in a turn lets the first one leave.
+        assert await broadcaster.broadcast(b"second") == 3
+        assert all(session.datagrams.get_send_buffer_size() == 1 for session in servers)
+        for session in clients:
+            assert await session.datagrams.receive() == b"first"
+            assert await session.datagrams.receive() == b"second"
+
+
+@pytest.mark.parametrize(("seconds", "first"), [(0.001, 4), (0.0005, 6), (0.003, 2)])
+async def test_a_long_broadcast_goes_on_in_the_next_turn(
+    serving: Serving,
+    client_config: ClientFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    first: int,
+) -> None:
+    """Four milliseconds of a turn are for it, and one step that began before their end."""
+    clock = Clock.installed(monkeypatch)
+    monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
+
+    class Slow(Noting):
+        def _hand_over(self, *arguments: Any) -> int:
+            clock.work(seconds)
+            return super()._hand_over(*arguments)
+
+    async with several(serving, client_config, 6) as (servers, _), Slow() as broadcaster:
+        for session in servers:
+            await broadcaster.add_transport(session.datagrams)
+        await asyncio.sleep(0)
+        broadcasting = asyncio.create_task(broadcaster.broadcast(b"x"))
+        await asyncio.sleep(0)
+        # The first question begins the slice, after the first step.
+        assert len(broadcaster.order) in (first, first + 1)
+        assert broadcasting.done() == (len(broadcaster.order) == 6)
+        assert await broadcasting == 6
+
+
+async def test_a_closed_broadcaster_refuses_what_waits_for_the_next_turn(
+    pair: PairOfSessions,
+) -> None:
+    async with pair() as (_, server):
+        broadcaster = DatagramBroadcaster()
         await broadcaster.add_transport(server.datagrams)
+        assert await broadcaster.broadcast(b"x") == 1
+        waiting = broadcaster.broadcast(b"y")
+        assert waiting.send(None) is None  # in the same turn as the first one
+        await broadcaster.close()
+        with pytest.raises(DatagramError, match="the broadcaster is closed"):
+            waiting.send(None)
+        assert broadcaster.stats["broadcasts"] == 1
+
+
+async def test_a_cancelled_broadcast_was_handed_over(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a long one; here the slice of a turn is no time."""
+    monkeypatch.setattr("pywebtransport.datagram.broadcaster._STEP", 1)
+    monkeypatch.setattr("pywebtransport.utils._turns._SLICE_NS", 0)
+    async with several(serving, client_config, 3) as (servers, clients), Noting() as broadcaster:
+        for session in servers:
+            await broadcaster.add_transport(session.datagrams)
         assert await cancelled_at(lambda: broadcaster.broadcast(b"x"), 0)
-        assert await client.datagrams.receive() == b"x"
-        assert await broadcaster.broadcast(b"y") == 1
+        assert len(broadcaster.order) == broadcaster.stats["sent"] == 2
+        assert await broadcaster.broadcast(b"y") == 3
+        got = [await session.datagrams.receive() for session in clients]
+        assert sorted(got) == [b"x", b"x", b"y"]
 
 
 @pytest.mark.parametrize(

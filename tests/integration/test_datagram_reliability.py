@@ -228,7 +228,7 @@ async def test_the_end_of_the_session_ends_the_layer(pair: PairOfSessions) -> No
 
 
 async def test_hostile_frames_are_counted_and_dropped(pair: PairOfSessions) -> None:
-    """The peer is no layer but sends what it likes."""
+    """The peer does not use the layer, and sends arbitrary datagrams."""
     async with (
         pair() as (client, server),
         DatagramReliabilityLayer(server.datagrams, window=32, close_timeout=0) as layer,
@@ -286,7 +286,7 @@ async def test_closing_can_be_cancelled(pair: PairOfSessions) -> None:
 
 
 async def test_a_full_outgoing_queue_only_delays(pair: PairOfSessions) -> None:
-    """The transport refuses frames; the layer goes on when it has room."""
+    """The transport refuses frames; the layer continues once there is room."""
     async with (
         pair(client={"datagram_queue_size": 2}) as (client, server),
         DatagramReliabilityLayer(client.datagrams) as near,

@@ -148,6 +148,12 @@ RUNS = {
         after={
             1: "assert answer == b'hello'",
             4: """
+                async with client.connect(url + "shout") as shouting:
+                    stream = await shouting.create_bidirectional_stream()
+                    await stream.write_all("hello")
+                    assert await stream.read_all() == b"HELLO"
+                """,
+            5: """
                 async with client.connect(url + "room/caf%C3%A9?language=fr") as inside:
                     assert await inside.datagrams.receive() == "café, fr".encode()
                 """,
@@ -219,11 +225,11 @@ PROGRAMS = {
         CONFIG, {"port=443, workers=8": "port={port}, workers=2"}, signal.SIGTERM
     ),
     ("docs/howto/deployment.md", 4): Program(CONFIG, signal=signal.SIGTERM),
-    ("docs/howto/uvloop.md", 1): Program(
+    ("docs/howto/uvloop.md", 1): Program(CONFIG, {"port=4433": "port={port}"}, signal.SIGINT),
+    ("docs/howto/uvloop.md", 2): Program(
         "import asyncio\nasync def main(): print(type(asyncio.get_running_loop()).__module__)",
         printed="uvloop\n",
     ),
-    ("docs/howto/uvloop.md", 2): Program(CONFIG, {"port=4433": "port={port}"}, signal.SIGINT),
 }
 
 
@@ -232,7 +238,7 @@ def pages_with_python() -> list[Path]:
 
 
 def pages_run_here() -> list[Path]:
-    """Those with blocks that are no programs, and no files that run as they are."""
+    """The pages whose blocks are neither programs nor files that run unchanged."""
     return [
         path
         for path in pages_with_python()

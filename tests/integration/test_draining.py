@@ -1,4 +1,4 @@
-"""The end of a server: who is told when, who may still come, and who is not waited for.
+"""The end of a server: when clients are told, who may still connect, and what is not waited for.
 
 Where nobody is waited for, the limits that would end the wait are far beyond that of a test.
 """

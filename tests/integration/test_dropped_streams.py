@@ -1,4 +1,4 @@
-"""Streams that nobody holds any more: none stays half open for the life of its session."""
+"""Streams without references: none stays half open until its session ends."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_a_peer_that_gives_streams_up_gets_all_of_them_back(
 
 
 async def test_the_peer_learns_that_its_abandoned_stream_is_over(pair: PairOfSessions) -> None:
-    """Without any STOP_SENDING of its own: a page that reset its half and goes on reading."""
+    """It sends no STOP_SENDING: a page that resets its half and continues to read."""
     async with pair() as (near, far):
         stream, other = await abandoned(near, far, code=7)
         with pytest.warns(ResourceWarning, match=rf"stream {other.stream_id} of / {DROPPED}"):
@@ -222,7 +222,7 @@ async def test_a_flood_for_a_dropped_stream_is_stopped(pair: PairOfSessions) -> 
 async def test_an_end_that_crosses_a_stop_leaves_nothing_open(
     pair: PairOfSessions, answer: bytes
 ) -> None:
-    """The peer has finished when it hears that nobody reads: nothing more comes from it."""
+    """The peer has already finished when it learns that nobody reads: it sends nothing more."""
     warned = pytest.warns(ResourceWarning, match=DROPPED) if answer else contextlib.nullcontext()
     async with pair() as (near, far):
         stream = await near.create_bidirectional_stream()

@@ -208,7 +208,7 @@ async def test_one_backend_for_two_buses(redis_server: RedisServer) -> None:
 async def test_a_bus_tells_what_happens_to_sessions(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Events of real sessions, passed on to whoever wants to know, in this and other buses."""
+    """Events of real sessions, passed on to subscribers of this and other buses."""
     async with MemoryBackend() as backend:
         here = EventBus(backend, close_backend=False)
         elsewhere = EventBus(backend, close_backend=False)

@@ -277,7 +277,7 @@ async def test_arriving_stream_data_is_heard_by_listeners_of_everything(
 async def test_the_engine_calls_nobody_for_stream_data_without_listeners(
     pair: PairOfSessions,
 ) -> None:
-    """That is why arriving data cost nothing more where nobody listens."""
+    """This is why arriving data cost nothing extra without listeners."""
     async with pair() as (near, far):
         stream = await near.create_bidirectional_stream()
         await stream.write(b"1")

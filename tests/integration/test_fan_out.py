@@ -43,7 +43,7 @@ async def linked(
 
 
 async def subscribe(session: WebTransportSession, count: int, topic: str = "news") -> RpcManager:
-    """Subscriptions of one session whose streams nobody reads."""
+    """Subscriptions of one session that does not read their streams."""
     rpc = RpcManager(session)
     await rpc.start()
     for number in range(count):
@@ -391,6 +391,29 @@ async def test_monitor_and_scrape_of_many_connections_take_many_turns(
         assert sample["rtt"]["median"] > 0
         (rtt,) = [one for one in families if one.name == "webtransport_rtt_seconds"]
         assert max(s.value for s in rtt.samples if s.name.endswith("_bucket")) == 30
+
+
+async def test_a_scrape_on_the_loop_gives_what_is_known_and_reads_in_the_next_turn(
+    serving: Serving, client_config: ClientFactory, looks: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pywebtransport._core import totals
+
+    monkeypatch.setattr(totals, "_AT_ONCE", 1)
+    async with (
+        serving() as served,
+        WebTransportClient(config=client_config()) as client,
+        client.connect(served.url()),
+        client.connect(served.url()),
+    ):
+        await until(lambda: len(served.server.connections) == 2)
+        metrics = Metrics(served.server)
+        with looks.running():
+            families = {family.name: family for family in metrics.collect()}
+            (accepted,) = families["webtransport_sessions_accepted"].samples
+            assert accepted.value == 2
+            assert not looks._now
+            await until(lambda: served.server.round_trip_times())
+        assert sum(looks.turns) == 2
 
 
 async def test_the_subscriptions_of_a_session_end_in_slices(

@@ -58,7 +58,7 @@ async def try_with_few(operation: Callable[[], Awaitable[object]]) -> list[WebTr
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_connecting(serving: Serving, client_config: ClientFactory, host: str) -> None:
-    """Later tries may work: a client that reconnects goes on."""
+    """Later attempts may work: a reconnecting client continues."""
     async with serving(host=host) as served:
 
         async def connect() -> None:

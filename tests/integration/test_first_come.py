@@ -1,4 +1,4 @@
-"""Whoever waits for something that only one can have gets it in the order of coming.
+"""Callers that wait for something that only one can have get it in the order of their calls.
 
 Shares are counted: of those who want the same again and again, nobody gets more than one more
 than another one. Nothing depends on the speed of the machine.
@@ -234,7 +234,7 @@ def cancel_first(tasks: list[asyncio.Task[None]], order: list[int]) -> None:
 async def test_the_end_of_a_session_lets_all_its_openers_go_on(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Also those that stand behind others of another session, who go on waiting."""
+    """Also callers behind those of another session, which continue to wait."""
 
     async def stay(session: WebTransportSession) -> None:
         await session.wait_closed()
@@ -264,7 +264,7 @@ async def test_the_end_of_a_session_lets_all_its_openers_go_on(
 
 
 def gate_of(session: WebTransportSession, unidirectional: bool) -> list[object]:
-    """Those who wait for a stream of QUIC."""
+    """The callers that wait for a QUIC stream."""
     gates = session._connection._stream_gates
     if gates is None:
         return []

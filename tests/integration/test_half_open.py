@@ -130,7 +130,7 @@ async def test_a_relay_that_fails_says_so_and_ends_both_sessions(
     expected_logs: ExpectedLogs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not a silent half: what came from one side would reach nobody."""
+    """No silent half: data from one side would not reach anybody."""
     expected_logs("relaying raised LookupError: a mistake in the relay .*path /a")
 
     def mistake(*_: object) -> None:

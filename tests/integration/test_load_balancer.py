@@ -1,4 +1,4 @@
-"""``ConnectionLoadBalancer``: strategies, failing servers and their return, figures."""
+"""``ConnectionLoadBalancer``: strategies, failing servers and their return, statistics."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ async def fails(port: int, **fields: Any) -> None:
 
 
 async def lies_about_the_version(port: int) -> None:
-    """A long header of a version that nobody speaks."""
+    """A long header of an unknown version."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(("127.0.0.1", port))

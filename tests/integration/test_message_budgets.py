@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pywebtransport import WebTransportClient
 from pywebtransport.exceptions import SerializationError, WebTransportError
 from pywebtransport.rpc import RpcError, RpcErrorCode, RpcManager
 from pywebtransport.rpc._incoming import IncomingCalls
@@ -18,7 +19,7 @@ from pywebtransport.serializer._messages import MessageCodec
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream, WebTransportStream
 from pywebtransport.utils import _turns as turns
-from tests.support.endpoints import PairOfSessions
+from tests.support.endpoints import ClientFactory, PairOfSessions, Serving
 from tests.support.steps import cancelled_at, take, until
 from tests.support.turns import Clock, Meter
 
@@ -223,6 +224,33 @@ async def test_many_large_calls_at_a_time_of_an_honest_client_all_pass(
         assert near.request_budget.used == 0
 
 
+async def test_large_calls_of_an_honest_client_pass_however_slow_the_server_is(
+    pair: PairOfSessions,
+) -> None:
+    """Requests that were received, but not decoded yet, use the server's room, too."""
+    begun, go_on = 0, asyncio.Event()
+
+    async def length(value: str) -> int:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        return len(value)
+
+    async with (
+        pair() as (client, server),
+        RpcManager(server) as rpc,
+        RpcManager(client) as near,
+    ):
+        rpc.register(length)
+        text = "x" * 900_000
+        calls = [asyncio.create_task(near.call("length", text)) for _ in range(60)]
+        # Until all is received that is sent without an answer.
+        await until(lambda: begun >= 13 and not near.request_budget.used)
+        go_on.set()
+        assert await asyncio.gather(*calls) == [900_000] * 60
+        assert server.memory_budget.peak <= server.memory_budget.limit
+
+
 async def test_requests_that_come_in_are_refused_when_there_is_no_room(
     pair: PairOfSessions,
 ) -> None:
@@ -415,6 +443,7 @@ async def test_a_large_message_survives_a_cancellation_at_every_await(
 ) -> None:
     """Every slice is used up at once, so that it waits wherever it can."""
     monkeypatch.setattr(turns, "_SLICE_NS", 1000)
+    monkeypatch.setattr(turns, "_STEP_NS", 1000)
     async with pair() as (client, server):
         stream = await client.create_bidirectional_stream()
         near: StructuredStream[Any] = StructuredStream(stream, JSONSerializer(), {1: list})
@@ -464,3 +493,54 @@ async def test_as_many_calls_begin_in_a_turn_as_fit_into_it(
         assert sum(meter.turns) == 90
         # Those of a slice, and the one that finds it over.
         assert max(meter.turns) <= 20 + 1
+
+
+class SlowSerializer:
+    """Takes a slice of the event loop's turn for each message, and notes which ones it read."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.read: list[bytes] = []
+
+    def serialize(self, *, obj: Any) -> bytes:
+        return bytes(obj)
+
+    def deserialize(self, *, data: bytes, obj_type: Any = None) -> Any:
+        self.clock.work(turns.SLICE)
+        self.read.append(data[:1])
+        return data
+
+
+async def test_a_message_does_not_wait_for_all_of_another_connection(
+    serving: Serving, client_config: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer with many streams has one place in the line, as one with a single stream."""
+    count = 40
+    sessions: list[WebTransportSession] = []
+
+    async def hold(session: WebTransportSession) -> None:
+        sessions.append(session)
+        await session.wait_closed()
+
+    async with (
+        serving({"/": hold}) as server,
+        WebTransportClient(config=client_config()) as first,
+        WebTransportClient(config=client_config()) as second,
+    ):
+        streams: list[WebTransportStream] = []
+        for client, letter, number in ((first, b"a", count), (second, b"b", 1)):
+            near = await client.connect(server.url("/"))
+            await until(lambda: len(sessions) == 1 if not streams else len(sessions) == 2)
+            for _ in range(number):
+                await ask(near, frame(1, letter * 30_000))
+                streams.append(await take(sessions[-1]))
+        await until(lambda: all(stream._quic.buffered == 30_006 for stream in streams))
+        serializer = SlowSerializer(Clock.installed(monkeypatch))
+        await asyncio.gather(
+            *(
+                StructuredStream(stream, serializer, {1: bytes}).receive_obj()  # type: ignore[arg-type]
+                for stream in streams
+            )
+        )
+    assert len(serializer.read) == count + 1
+    assert serializer.read.index(b"b") <= 3

@@ -1,4 +1,4 @@
-"""Prometheus metrics: real figures, from the loop's own thread and from another, over HTTP."""
+"""Prometheus metrics: real values, from the loop's own thread and from another, over HTTP."""
 
 from __future__ import annotations
 

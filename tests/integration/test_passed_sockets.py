@@ -246,7 +246,7 @@ if os.getuid() == 0:
 async def test_workers_that_read_the_same_socket(
     certs: Certificates, client_config: ClientFactory, loop_name: str, kind: str
 ) -> None:
-    """Nobody is lost, either."""
+    """No client is lost, either."""
     addresses, uid = SHARED[kind]
     with activated(certs, loop_name, addresses, uid=uid, workers=3, drain_timeout=600) as process:
         assert "all workers read the same sockets" in process.output

@@ -475,7 +475,7 @@ async def test_close_while_discarded_sessions_are_closing(
 async def test_borrowing_cancelled_at_each_await(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """The place is free again each time, so that a pool of one goes on."""
+    """The slot is free again each time, so that a pool of one continues."""
     async with serving() as served, PooledClient(config=client_config(), pool_size=1) as pool:
 
         async def borrow() -> None:

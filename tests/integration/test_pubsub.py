@@ -56,7 +56,7 @@ class Room:
         return await self.stack.enter_async_context(PubSubManager(session, **options))
 
     def stats(self, *names: str) -> tuple[int, ...]:
-        """Some of the broker's figures."""
+        """Some statistics of the broker."""
         stats = self.broker.get_stats()
         return tuple(stats[name] for name in names)
 

@@ -192,7 +192,7 @@ async def test_bytes_that_wait_are_limited_too(linked: Linked) -> None:
 async def test_a_slow_subscriber_delays_nobody(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Whoever keeps up gets everything, though the other one's queue overflows."""
+    """A subscriber that keeps up gets everything, although the queue of another one overflows."""
     async with (
         Broker(max_queue=4) as broker,
         serving(broker.serve, max_write_buffer_size=WRITE_BUFFER) as served,
@@ -426,7 +426,7 @@ async def test_unsubscribing_while_subscribing(linked: Linked) -> None:
 
 
 async def subscribe_often(rpc: RpcManager) -> None:
-    """Nobody takes the streams: the credit for further ones does not come."""
+    """The client does not accept the streams, so there is no credit for further ones."""
     for number in range(100):
         await rpc.call("pubsub.subscribe", number, "a", timeout=0.5)
 

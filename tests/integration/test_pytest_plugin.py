@@ -94,7 +94,9 @@ WITHOUT = [
 ]
 
 
-def run(directory: Path, tests: str, *arguments: str, conftest: str = "") -> tuple[int, str]:
+def run(
+    directory: Path, tests: str, *arguments: str, conftest: str = "", installed: bool = True
+) -> tuple[int, str]:
     """Run pytest over one file of tests; returns its status and what it wrote."""
     (directory / "test_it.py").write_text(tests)
     (directory / "conftest.py").write_text(conftest)
@@ -109,7 +111,7 @@ def run(directory: Path, tests: str, *arguments: str, conftest: str = "") -> tup
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [f"{name} = {target}" for name, target in project["entry-points"]["pytest11"].items()]
     (info / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
-    path = os.pathsep.join([str(ROOT), str(directory / "site")])
+    path = os.pathsep.join([str(ROOT), *([str(directory / "site")] if installed else [])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *WITHOUT, *arguments],
         cwd=directory,
@@ -163,6 +165,15 @@ def test_fixtures_work_with_anyio(tmp_path: Path, others: tuple[str, ...]) -> No
             return "asyncio"
     """
     status, output = run(tmp_path, source(APPLICATION, backend, TESTS), *others)
+    assert status == 0, output
+    assert "5 passed" in output, output
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["not-recorded", "recorded"])
+def test_the_plugin_can_be_named_on_the_command_line(tmp_path: Path, installed: bool) -> None:
+    """As for an installation that was made before the package had a plugin."""
+    tests = source(APPLICATION, "pytestmark = pytest.mark.asyncio", TESTS)
+    status, output = run(tmp_path, tests, "-p", "pytest_pywebtransport", installed=installed)
     assert status == 0, output
     assert "5 passed" in output, output
 

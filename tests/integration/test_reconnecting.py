@@ -775,7 +775,7 @@ async def test_a_session_that_drains_and_ends_at_once_is_lost_once(
 async def test_a_server_that_drains_every_session_is_given_up(
     client_config: ClientFactory, serving: Serving
 ) -> None:
-    """No storm: a session that drains as soon as it is open is a try that failed."""
+    """No storm: a session that drains as soon as it is open counts as a failed attempt."""
 
     async def drain(session: WebTransportSession) -> None:
         session.drain()

@@ -131,7 +131,7 @@ async def hears_of_it(session: WebTransportSession, connection: WebTransportConn
 async def test_clients_of_a_killed_server_hear_of_it_and_come_back(
     certs: Certificates, client_config: ClientFactory, tmp_path: Path, form: str, workers: int
 ) -> None:
-    """Retry is for clients without a token: who has one of the first server is spared it.
+    """Retry is for clients without a token: a client with a token of the first server gets none.
 
     The time of a failed attempt without any secret would be the idle timeout: an hour here.
     """

@@ -27,7 +27,7 @@ REQUEST, RESULT, FAILURE, NOTIFICATION = 1, 2, 3, 4
 
 
 def frame(type_id: int, value: Any) -> bytes:
-    """A message; bytes are a payload as it is."""
+    """A message; bytes are used as the payload."""
     payload = value if isinstance(value, bytes) else json.dumps(value).encode()
     return struct.pack("!HI", type_id, len(payload)) + payload
 

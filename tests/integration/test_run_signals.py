@@ -1,4 +1,4 @@
-"""``ServerApp.run`` and signals at moments when nobody expects them."""
+"""``ServerApp.run`` and signals at unexpected moments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def ended():
     await reach("shutdown")
     say("done")
 
-app.run(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None)
+app.run(loop_factory=(uvloop if loop_name == "uvloop" else asyncio).new_event_loop)
 """
 
 

@@ -31,7 +31,7 @@ from tests.support.steps import round_trip, until
 
 
 class NoException(BaseException):
-    """Something that is no ``Exception`` and ends no program, either."""
+    """An exception that is not an ``Exception`` and does not end the program."""
 
 
 async def own_cancellation() -> None:

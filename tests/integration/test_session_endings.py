@@ -1,4 +1,4 @@
-"""Ends of sessions that are no close(): abrupt, with the connection, in the turn of the answer."""
+"""Ends of sessions without close(): abrupt, with the connection, in the turn of the answer."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ async def test_an_exception_closes_the_session_with_code_1(
 
 
 async def test_fields_go_into_the_request(serving: Serving, client_config: ClientFactory) -> None:
-    """They replace those of ``config``, which stays as it was."""
+    """They replace those of ``config``, which does not change."""
     seen: list[tuple[str | None, list[str]]] = []
 
     async def note(session: WebTransportSession) -> None:
@@ -247,6 +247,29 @@ async def test_a_development_certificate_on_this_machine(host: str | None) -> No
         async with connect(server.url, server_certificate_hashes=[server.certificate_hash]) as one:
             assert one.is_ready
     assert not directory.exists()
+
+
+async def test_a_server_that_was_awaited_listens_until_it_is_closed() -> None:
+    server = await serve(echo, "localhost", 0)
+    directory = Path(server.config.certfile).parent
+    assert server.is_serving
+    session = await connect(server.url, server_certificate_hashes=[server.certificate_hash])
+    await session.datagrams.send(b"hello")
+    assert await session.datagrams.receive() == b"hello"
+    await session.close()
+    assert directory.exists()
+    await server.close()
+    assert not server.is_serving
+    assert not directory.exists()
+    await server.close()
+
+
+async def test_a_server_that_was_awaited_can_be_used_in_a_block(certs: Certificates) -> None:
+    async with await serve(echo, "localhost", 0, **certs.self_signed.files) as server:
+        with pytest.raises(ServerError) as caught:
+            await serve(echo, "localhost", server.port, **certs.self_signed.files)
+        assert caught.value.details["errno"] == errno.EADDRINUSE
+    assert not server.is_serving
 
 
 async def test_a_development_certificate_is_gone_after_a_failure() -> None:

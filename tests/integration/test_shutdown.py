@@ -241,7 +241,7 @@ async def test_vanished_client_does_not_hold_the_server_up(
 async def test_waiting_for_an_end_that_is_under_way(
     serving: Serving, client_config: ClientFactory
 ) -> None:
-    """Whoever calls ``close`` a second time waits for the first."""
+    """A second call of ``close`` waits for the first."""
     async with serving() as served, WebTransportClient(config=client_config()) as client:
         session = await client.connect(served.url())
         stream = await session.create_unidirectional_stream()

@@ -1,4 +1,4 @@
-"""What the library counts and watches goes on when an application silences an object's events."""
+"""The library still counts and watches when an application silences the events of an object."""
 
 from __future__ import annotations
 

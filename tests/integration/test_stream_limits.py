@@ -1,4 +1,4 @@
-"""Limits on open streams: whose they are, who waits, who is told at once."""
+"""Limits on open streams: which limit applies, which calls wait, and which fail at once."""
 
 from __future__ import annotations
 

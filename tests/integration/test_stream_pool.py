@@ -49,7 +49,7 @@ async def only_idle(pool: StreamPool) -> WebTransportStream:
 
 
 def is_unused(pool: StreamPool) -> bool:
-    """No stream is in use or being opened, and nobody waits for one."""
+    """No stream is in use or being opened, and no caller waits for one."""
     return pool.get_stats()["active_streams"] == 0 == pool.waiting_callers
 
 

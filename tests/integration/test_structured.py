@@ -62,7 +62,7 @@ ORDER = Order(1, "c", True, [Item("a", 1.5)])
 
 
 def message(text: str) -> bytes:
-    """A ``Say`` as it is on the wire."""
+    """A ``Say`` in its form on the wire."""
     payload = json.dumps({"text": text}, separators=(",", ":")).encode()
     return HEADER.pack(500, len(payload)) + payload
 

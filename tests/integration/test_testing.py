@@ -355,6 +355,36 @@ async def test_a_handler_is_served_on_this_machine() -> None:
         await other.connect(served.url)
 
 
+@pytest.mark.parametrize("path", ["nope", "", "?room=1", 5])
+@virtual
+async def test_path_of_a_pair_begins_with_a_slash(path: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"path = .*expected") as refused:
+        async with session_pair(path=path):
+            raise AssertionError
+    assert refused.value.config_key == "path"
+
+
+@every_loop
+async def test_url_of_a_served_application_has_the_host_that_was_given() -> None:
+    async with serve(name_path, host="localhost") as served:
+        assert served.url == f"https://localhost:{served.port}"
+    network = Network()
+    for host, shown in (("chat.test", "chat.test"), ("::", "localhost"), ("::1", "[::1]")):
+        async with serve(name_path, network=network, host=host) as served:
+            assert served.url == f"https://{shown}:{served.port}"
+            async with served.client() as client:
+                session = await client.connect(f"{served.url}/a")
+                assert session.authority == f"{shown}:{served.port}"
+
+
+@virtual
+async def test_a_served_application_takes_a_certificate_of_its_kind_alone() -> None:
+    with pytest.raises(ConfigurationError, match="expected a Certificate") as refused:
+        async with serve(name_path, certificate="a.crt"):  # type: ignore[arg-type]
+            raise AssertionError
+    assert refused.value.config_key == "certificate"
+
+
 @every_loop
 async def test_an_application_is_served_with_its_hooks_and_its_certificate(
     tmp_path: Path,

@@ -1,7 +1,8 @@
-"""Who is who: authorities, hashes, names, client certificates, reload, resumption."""
+"""Identities: authorities, hashes, names, client certificates, reload, resumption."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 from pathlib import Path
@@ -209,6 +210,35 @@ async def test_certificates_are_reloaded_without_restart(
         await round_trip(old, far, b"the old connection goes on")
 
 
+async def test_certificate_hash_is_that_of_the_certificate_in_use(
+    serving: Serving, certs: Certificates, tmp_path: Path
+) -> None:
+    live = Pair(str(tmp_path / "live.crt"), str(tmp_path / "live.key"))
+
+    def install(pair: Pair) -> None:
+        shutil.copy(pair.certfile, live.certfile)
+        shutil.copy(pair.keyfile, live.keyfile)
+
+    def remove(path: str) -> None:
+        Path(path).unlink()
+
+    install(certs.server)
+    async with serving(**live.files) as served:
+        server = served.server
+        assert server.certificate_hash == certs.server.hash
+        install(certs.replacement)
+        assert server.certificate_hash == certs.server.hash  # it was not loaded
+        server.reload_certificates()
+        assert server.certificate_hash == certs.replacement.hash
+        remove(live.certfile)
+        assert server.certificate_hash == certs.replacement.hash
+        with pytest.raises(CertificateError):
+            server.reload_certificates()
+        assert server.certificate_hash == certs.replacement.hash
+        server.reload_certificates(**certs.server.files)
+        assert server.certificate_hash == certs.server.hash
+
+
 async def test_bad_files_do_not_let_a_server_start(
     serving: Serving, certs: Certificates, tmp_path: Path
 ) -> None:
@@ -246,6 +276,54 @@ async def test_second_connection_resumes_the_first(
         assert resumed == [False, True, True]
 
 
+async def test_connections_at_a_time_all_resume(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """There are fewer tickets than connections: the last one is used again."""
+    async with (
+        serving() as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+        async with client.connect(served.url()) as first:
+            assert first.connection is not None
+            assert not first.connection.is_resumed
+            connection = first.connection
+            await until(lambda: connection.session_ticket)
+        sessions = await asyncio.gather(*(client.connect(served.url()) for _ in range(12)))
+        for session in sessions:
+            assert session.connection is not None
+            assert session.connection.is_resumed
+
+
+async def test_a_token_spares_one_connection_the_retry(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    """Each connection brings one token, and each token is good for one connection."""
+    async with (
+        serving(retry="always") as served,
+        WebTransportClient(config=client_config()) as client,
+    ):
+
+        async def retries() -> int:
+            stats = await served.server.get_server_stats()
+            return int(stats["engine"]["retries_sent"])
+
+        async def connect(count: int) -> None:
+            """At the same time, until each connection has brought its token."""
+            sessions = await asyncio.gather(*(client.connect(served.url()) for _ in range(count)))
+            for session in sessions:
+                connection = session.connection
+                assert connection is not None
+                await until(lambda connection=connection: connection.address_token)
+
+        await connect(1)
+        assert await retries() == 1
+        await connect(3)
+        assert await retries() == 1 + 2
+        await connect(3)
+        assert await retries() == 1 + 2
+
+
 async def ready_and_used(client: WebTransportClient, url: str) -> None:
     """A server's refusal of a certificate may come after the client's handshake."""
     session = await client.connect(url)
@@ -257,7 +335,7 @@ async def ready_and_used(client: WebTransportClient, url: str) -> None:
 async def test_a_ticket_is_no_way_around_client_certificates(
     serving: Serving, client_config: ClientFactory, certs: Certificates
 ) -> None:
-    """A server that asked nobody and one that demands certificates may share their secret."""
+    """A server that asks for no certificates and one that demands them may share a secret."""
     fields: dict[str, object] = {"shared_secret": bytes(range(32)), "bind_port": free_port()}
     async with WebTransportClient(config=client_config()) as client:
         async with serving(**fields) as served:

@@ -258,6 +258,16 @@ async def test_errors_come_where_it_is_awaited(ends_of: Any) -> None:
         assert caught.value.__cause__ is None
 
 
+async def test_an_error_is_the_end_for_those_who_drive_by_hand(ends_of: Any) -> None:
+    async with ends_of() as ends:
+        await ends.near.close()
+        verb = ends.near.write(b"more")
+        with pytest.raises(StreamError, match="finished"):
+            verb.send(None)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            verb.send(None)
+
+
 async def test_special_sizes(ends_of: Any) -> None:
     async with ends_of() as ends:
         assert await ends.near.read(0) == b""

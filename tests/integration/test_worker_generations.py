@@ -164,7 +164,7 @@ async def test_all_workers_drain_at_once(
 async def test_new_client_is_refused_when_all_workers_end(
     certs: Certificates, client_config: ClientFactory, loop_name: str
 ) -> None:
-    """Nobody follows them: it hears so, instead of trying until its time is over."""
+    """No workers follow: the client is refused, instead of trying until its timeout."""
     with workers(certs, loop_name, drain_timeout=600) as process:
         async with WebTransportClient(config=client_config()) as client:
             found = await by_worker(await open_many(client, process.port))
@@ -244,7 +244,7 @@ async def test_worker_without_a_free_seat_leaves_first(
 async def test_idle_client_of_a_dead_worker_hears_of_it_by_its_keep_alive(
     certs: Certificates, client_config: ClientFactory, loop_name: str
 ) -> None:
-    """Nobody sends anything else; the other workers answer for the dead one."""
+    """The client sends nothing else; the other workers answer for the dead one."""
     config = client_config(connection_idle_timeout=600.0, connection_keepalive_timeout=0.2)
     with workers(certs, loop_name) as process:
         async with WebTransportClient(config=config) as client:

@@ -40,7 +40,7 @@ PROGRAM = "tests.support.worker_process"
 
 
 class Answer(NamedTuple):
-    """Who serves a session."""
+    """The worker that serves a session."""
 
     pid: int
     index: int
@@ -77,7 +77,7 @@ async def ask(session: WebTransportSession) -> bytes:
 
 
 async def who(session: WebTransportSession) -> Answer:
-    """Who serves this session now."""
+    """The worker that serves this session now."""
     return Answer(*map(int, (await ask(session)).split()))
 
 

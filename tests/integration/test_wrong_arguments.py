@@ -56,7 +56,7 @@ from tests.support.steps import take, take_unidirectional
 
 
 class Unprintable:
-    """Whoever puts it into a message as it is fails."""
+    """Code that puts it into a message unchecked fails."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no words for this")
@@ -351,7 +351,7 @@ async def test_settable_properties_refuse_wrong_values(
 async def test_an_error_inside_of_closing_still_ends_everything(
     pair: PairOfSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the layers below do: nobody waits for ever for an end."""
+    """Whatever the layers below do, no caller waits forever for an end."""
     async with pair() as (near, far):
 
         def broken(*args: object, **kwargs: object) -> None:

@@ -212,7 +212,7 @@ class AioquicSession:
             self._http_event_received(http_event)
 
     def look_again(self) -> None:
-        """A packet came; acknowledgements are no events."""
+        """A packet arrived; acknowledgements cause no events."""
         self._news.set()
 
     def _http_event_received(self, event: H3Event) -> None:

@@ -143,4 +143,4 @@ def _debian_13() -> str:
 
 
 def _run(*command: str, cwd: Path) -> None:
-    environments.run(*command, cwd=cwd, env={**os.environ, **deno_environment()})
+    environments.run(*command, cwd=cwd, env=environments.foreign_environment(**deno_environment()))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.support.environments import foreign_environment
 
 from .link import Digest, Far
 
@@ -42,7 +43,7 @@ class _Process:
                 stdin=theirs,
                 stdout=theirs,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **environment},
+                env=foreign_environment(**environment),
                 cwd=directory,
             )
         except BaseException:
@@ -86,7 +87,7 @@ class PeerSession:
             self._waiting.pop(number, None)
 
     async def read_answers(self) -> None:
-        """Hand the answers of the program to those who wait, until it ends."""
+        """Pass the answers of the program to waiting callers, until it ends."""
         while line := await self._reader.readline():
             answer = json.loads(line)
             future = self._waiting.get(answer["id"])

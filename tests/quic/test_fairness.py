@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -180,6 +180,51 @@ def test_streams_of_a_flood_take_turns_with_those_of_others(lab: Lab, flooders: 
             assert ids == sorted(ids)
 
 
+def work(seconds: float) -> None:
+    """The processor is used for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+class SteadyStreams(Recorder):
+    """Takes a tenth of a millisecond for each stream that has news."""
+
+    def stream_ready(self, stream: QuicStream) -> None:
+        super().stream_ready(stream)
+        work(0.0001)
+
+
+def test_long_turns_of_the_event_loop_have_less_of_a_flood_in_each(lab: Lab) -> None:
+    """What was delivered makes work elsewhere; a turn is as long as both together."""
+    with (
+        lab.link(server={"settings": {"max_streams_bidi": 1000}}) as link,
+        lab.side(False) as other,
+    ):
+        server = link.server
+        link.settle()
+        Link(server, other).establish().settle()  # there is somebody to share with
+        handler = SteadyStreams()
+        handler.quic = link.peer
+        link.peer.handler = link._far = handler
+        for _ in range(900):
+            stream = link.conn.open_stream(False)
+            assert stream is not None
+            stream.write(b"x")
+        link.client.endpoint.process(now())
+        server.endpoint.receive(server.quic_socket, now())
+        delivered = []
+        while server.endpoint.process(now()):
+            delivered.append(len(handler.streams))
+            work(0.004)  # coroutines that were woken, and what was put off
+        each = [after - before for before, after in itertools.pairwise(delivered)]
+        # At first two slices in a turn, less and less then: half of the shortest one and an
+        # event more, twice.
+        assert len(each) > 50
+        assert max(each[10:]) <= 4
+        link.run(lambda: len(handler.streams) == 900)
+
+
 def test_streams_that_die_wake_some_coroutines_in_a_turn(lab: Lab) -> None:
     """Each takes its step in the next turn of the event loop: all of one peer would be many."""
     with lab.link(server={"settings": {"max_streams_bidi": 1000}}) as link:
@@ -204,3 +249,70 @@ def test_streams_that_die_wake_some_coroutines_in_a_turn(lab: Lab) -> None:
                 break
         assert woken[-1] == 1000
         assert max(b - a for a, b in itertools.pairwise(woken)) <= 128
+
+
+class Owner:
+    """Of a group; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def group_blocked(self, limit: int) -> None:
+        self.told += 1
+
+    def group_violated(self, received: int, limit: int) -> None:
+        self.told += 1
+
+    def group_credit_due(self) -> None:
+        self.told += 1
+
+
+def test_slow_datagrams_do_not_hold_up_the_other_kinds_of_events(lab: Lab) -> None:
+    """Each call takes a whole slice; writers, groups and ends have their share in each turn."""
+    with lab.link() as slow:
+        handler = Slow()
+        handler.quic = slow.peer
+        slow.peer.handler = handler
+        server = slow.server
+        with lab.side(False) as client:
+            link = Link(server, client).establish()
+            link.settle()
+            stream = link.peer.open_stream(True)
+            grouped = link.peer.open_stream(True)
+            assert stream is not None
+            assert grouped is not None
+            owner = Owner()
+            group = link.peer.new_group(owner)
+            group.send_limit = 1000
+            grouped.write(b"head")
+            grouped.join_group(group, 3, 0)
+            waiter = Waiter()
+            stream.write(HONEST)
+            stream.set_acked_waiter(waiter)
+            link.run(lambda: link.near.streams)
+            for number in range(1000):
+                assert slow.conn.send_datagram(b"", b"%d" % number)
+            slow.client.endpoint.process(now())
+            server.endpoint.receive(server.quic_socket, now())
+            assert handler.datagrams
+
+            def turns(told: Callable[[], object]) -> int:
+                """How many it takes until the server's end is told."""
+                client.endpoint.receive(client.quic_socket, now())
+                client.endpoint.process(now())
+                for number in range(40):
+                    if told():
+                        return number
+                    server.endpoint.receive(server.quic_socket, now())
+                    server.endpoint.process(now())
+                return 40
+
+            assert not waiter.woken
+            link.near.streams[-1].stop_sending(7)
+            assert turns(lambda: waiter.woken) <= 3
+            grouped.write(bytes(2000))
+            assert turns(lambda: owner.told) <= 3
+            link.conn.close(0)
+            assert turns(lambda: link.far.closed is not None) <= 3
+            assert len(handler.datagrams) < 1000  # the flood was not over
+            slow.run(lambda: len(handler.datagrams) == 1000)

@@ -287,7 +287,7 @@ def test_abandon_sends_nothing_and_tells_the_handler_at_once(lab: Lab) -> None:
 
 
 def test_idle_connection_ends_with_its_kind(lab: Lab) -> None:
-    settings = {"idle_timeout": 50_000_000}
+    settings = {"idle_timeout": 500_000_000}  # and the handshake takes less
     with lab.link(client={"settings": settings}) as link:
         link.run(lambda: link.near.closed and link.far.closed)
         for info in (link.near.closed, link.far.closed):

@@ -327,7 +327,7 @@ async def test_handler_exception_goes_to_the_loop_or_to_on_error(lab: Lab) -> No
 
 
 async def test_packets_that_make_a_handler_fail_are_few_reports(lab: Lab) -> None:
-    """Whoever found one can send it again and again."""
+    """An attacker who found one can send it again and again."""
     reports: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     previous = loop.get_exception_handler()
@@ -408,7 +408,7 @@ async def test_closed_endpoint_refuses_work(lab: Lab) -> None:
 
 
 async def test_full_socket_is_waited_for(lab: Lab) -> None:
-    """A tiny send buffer makes the kernel refuse packets; everything arrives all the same."""
+    """A tiny send buffer makes the kernel refuse packets; everything still arrives."""
     async with net(lab, client={"socket_buffer_size": 4608}) as pair:
         conn, _, far = await pair.connect()
         streams = []
@@ -523,3 +523,35 @@ async def test_socket_that_is_waited_for_may_be_closed(
         pair.client.flush()
         pair.client.close_socket(second)
         assert await far.inbox.get() == b"kept"
+
+
+async def test_a_timer_and_a_flush_of_one_turn_do_their_work_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a slice of the turn: a timer that fires beside a flush would have one more."""
+    async with net(lab) as pair:
+        await pair.connect()
+        client, runs = pair.client, 0
+        run = Endpoint._run
+
+        def count(self: Endpoint) -> None:
+            nonlocal runs
+            runs += self is client
+            run(self)
+
+        def fire() -> None:
+            assert client._timer is not None
+            client._timer.cancel()
+            client._on_timer()
+
+        client.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(Endpoint, "_run", count)
+            client._schedule_flush()
+            fire()
+            assert runs == 0
+            await asyncio.sleep(0)
+            assert runs == 1
+            assert client._flush_handle is None
+            fire()
+            assert runs == 2

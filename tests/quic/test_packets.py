@@ -27,6 +27,7 @@ class Carrier(Side):
             tls=lab.client_tls,
             settings=settings,
             packets_out=self.packets_out,
+            early_clock=time.monotonic_ns,
         )
         self.server = server
         self.pipe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -104,6 +105,18 @@ def test_connection_works_both_ways(lab: Lab) -> None:
         carrier.run(lambda: carrier.near.closed)
         assert carrier.near.closed is not None
         assert carrier.near.closed.code == 7
+
+
+def test_packets_are_handed_over_in_turns_only(lab: Lab) -> None:
+    with carrying(lab) as carrier:
+        stream = carrier.conn.open_stream(False)
+        assert stream is not None
+        before = len(carrier.sent)
+        for _ in range(20):
+            stream.write(bytes(1024))
+        assert len(carrier.sent) == before
+        carrier.endpoint.process(time.monotonic_ns())
+        assert len(carrier.sent) > before
 
 
 def test_blocked_engine_keeps_its_packets(lab: Lab) -> None:

@@ -131,7 +131,7 @@ def test_program_is_made_for_any_number_of_workers() -> None:
     ids=["vacant place", "one left", "drains"],
 )
 def test_new_clients_reach_only_those_who_take_them(steering: Steering) -> None:
-    """Established ones reach their own worker, and those of a dead one somebody alive."""
+    """Packets of connections reach their worker; those of a dead worker reach another."""
     with shared(3) as port, sender(port.addresses[0]) as sock:
         assert port.seats == 6
         port.steer(steering)

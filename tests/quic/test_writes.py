@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 
 import pytest
 
-from pywebtransport.exceptions import ConfigurationError, StreamError, StreamStoppedError
+from pywebtransport._quic import QuicStream
+from pywebtransport.exceptions import (
+    ConfigurationError,
+    StreamError,
+    StreamStoppedError,
+)
 
-from .harness import Lab, Waiter, read_all
+from .harness import SECOND, Lab, Link, Waiter, read_all
 
 KIB = 1024
 
@@ -280,6 +286,110 @@ def test_writes_of_one_turn_ask_for_one_flush(lab: Lab) -> None:
             near.write(b"part")
         link.conn.send_datagram(b"", b"x")
         assert link.client.flushes == before + 1
+
+
+# Without a pause between packets, what leaves does not depend on the speed of the machine.
+EARLY_SETTINGS = {"cc": "cubic", "pacing": 0}
+EARLY = {"early_clock": time.monotonic_ns, "settings": EARLY_SETTINGS}
+
+
+def sent_by(link: Link) -> int:
+    return int(link.client.endpoint.stats()["packets_sent"])
+
+
+def test_enough_small_writes_leave_within_the_turn(lab: Lab) -> None:
+    """At 8 KiB, and again when 64 KiB more are queued; process() starts anew."""
+    with lab.link(client=EARLY) as link:
+        streams = [link.conn.open_stream(False) for _ in range(80)]
+        for _ in range(2):
+            link.settle()
+            before = sent_by(link)
+            flushes = link.client.flushes
+            left = []
+            for stream in streams:
+                assert stream is not None
+                assert stream.write(bytes(KIB)) <= KIB
+                left.append(sent_by(link) > before)
+                before = sent_by(link)
+            assert [at for at, sent in enumerate(left) if sent] == [7, 71]
+            assert link.client.flushes == flushes + 1
+        link.run(
+            lambda: (
+                len(link.far.streams) == 80
+                and all(far.bytes_received == 2 * KIB for far in link.far.streams)
+            )
+        )
+
+
+def test_other_writes_wait_for_the_end_of_the_turn(lab: Lab) -> None:
+    with lab.link(client=EARLY) as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        link.settle()
+        before = sent_by(link)
+        for _ in range(7):
+            near.write(bytearray(KIB))
+        for _ in range(20):
+            near.write(bytes(2 * KIB))
+            near.write(bytearray(2 * KIB))
+        assert sent_by(link) == before
+        near.write(memoryview(bytes(KIB)))
+        assert sent_by(link) > before
+    with lab.link() as link:
+        near = link.conn.open_stream(False)
+        assert near is not None
+        link.settle()
+        before = sent_by(link)
+        for _ in range(100):
+            near.write(bytes(KIB))
+        assert sent_by(link) == before
+
+
+def test_handlers_hear_nothing_during_a_write(lab: Lab) -> None:
+    """The write finds that the connection is over; its handler is told in the next turn."""
+    ahead = [0]
+    options = {
+        "early_clock": lambda: time.monotonic_ns() + ahead[0],
+        "settings": {**EARLY_SETTINGS, "keep_alive": 0, "idle_timeout": 30 * SECOND},
+    }
+    with lab.link(client=options) as link:
+        near, other = link.conn.open_stream(False), link.conn.open_stream(False)
+        assert near is not None
+        assert other is not None
+        other.write(b"x")
+        link.settle()
+        ahead[0] = 3600 * SECOND
+        waiter = Waiter()
+        other.write(bytes(KIB))
+        other.set_acked_waiter(waiter)
+        results = [near.write(bytes(KIB)) for _ in range(7)]
+        assert results[-1] == 0
+        assert link.near.closed is None
+        assert waiter.woken == 0
+        with pytest.raises(StreamError, match="connection ended"):
+            near.write(b"x")
+        link.run(lambda: link.near.closed)
+        assert link.near.closed is not None
+        assert link.near.closed.kind == "idle"
+        assert waiter.woken == 1
+
+
+def test_writes_of_a_handler_leave_when_all_were_told(lab: Lab) -> None:
+    with lab.link(client=EARLY) as link:
+        near, far = link.open(b"x")
+        link.settle()
+        seen = []
+
+        def answer(stream: QuicStream) -> None:
+            before = sent_by(link)
+            for _ in range(20):
+                stream.write(bytes(KIB))
+            seen.append(sent_by(link) - before)
+
+        near.sink = answer
+        far.write(b"go")
+        link.run(lambda: far.bytes_received == 1 + 20 * KIB)
+        assert seen == [0]
 
 
 def test_reset_waits_for_the_end_of_another_stream(lab: Lab) -> None:

@@ -196,6 +196,7 @@ async def idle(work: Work) -> None:
             await asyncio.sleep(min(5.0, work.options["seconds"] / 4))
             lost = [session for session in held if session.is_closed]
             work.counts["lost"] = len(lost)
+        work.counts["checking"] = 1  # what follows is no idling: it is not sampled
         # They are not only there: each one answers.
         for session in held:
             try:

@@ -163,8 +163,8 @@ def run(
                 say(_progress(phase, found, now))
                 if found["finished"]:
                     break
-                if phase.lost and "held" not in found["counts"]:
-                    continue  # still being set up
+                if phase.lost and ("held" not in found["counts"] or "checking" in found["counts"]):
+                    continue  # still being set up, or asked whether all are there
                 for name, child in (("server", server), ("client", client)):
                     values = {
                         "rss": resident(child.pid),
@@ -181,6 +181,7 @@ def run(
         log = server.log_lines() + client.log_lines()
         head = server.log_head() + client.log_head()
     counts = found.get("counts", {})
+    counts.pop("checking", None)
     faults += [f"{count} x {what}" for what, count in counts.items() if what.startswith("fault")]
     if phase.lost and counts.get(phase.lost):
         faults.append(f"{counts[phase.lost]} sessions were lost")

@@ -18,13 +18,12 @@ import logging
 import sys
 from collections.abc import Coroutine
 
-import uvloop
-
 from pywebtransport import ServerApp, ServerConfig
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 
+from .loops import FACTORIES
 from .payload import payload
 
 CLOSE_CODE = 4242
@@ -112,8 +111,7 @@ def main() -> None:
     )
     for path, handler in (("/echo", echo), ("/sink", sink), ("/source", source), ("/close", close)):
         app.route(path)(handler)
-    factory = uvloop.new_event_loop if loop_name == "uvloop" else None
-    app.run(host="127.0.0.1", port=0, loop_factory=factory)
+    app.run(host="127.0.0.1", port=0, loop_factory=FACTORIES[loop_name])
 
 
 if __name__ == "__main__":

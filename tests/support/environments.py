@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["Version", "find_python", "make_environment"]
+__all__ = ["Version", "find_python", "foreign_environment", "make_environment"]
 
 Version = tuple[int, int]
 
@@ -23,6 +23,20 @@ def find_python(accept: Callable[[Version], bool]) -> str | None:
     Looked for: the one that runs this, the PATH, and what pyenv has installed.
     """
     return next((path for path in _candidates() if accept(_version(path))), None)
+
+
+def foreign_environment(**variables: str) -> dict[str, str]:
+    """The environment for a program that does not load this project's extension.
+
+    scripts/sanitize.sh preloads the sanitizer's library for the extension. Other programs, such as
+    package managers, may hang with it.
+
+    Args:
+        variables: Set in addition.
+    """
+    ours = ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC")
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**inherited, **variables}
 
 
 def make_environment(directory: Path, base: str, requirements: list[str], stamp: str = "") -> str:
@@ -60,13 +74,18 @@ def _make_environment(directory: Path, base: str, requirements: list[str], stamp
 def run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
     """Run a command that has to succeed.
 
+    Args:
+        command: The program and its arguments.
+        cwd: Its working directory.
+        env: All of its environment; default ``foreign_environment()``.
+
     Raises:
         RuntimeError: It failed; with what it wrote.
     """
     done = subprocess.run(
         command,
         cwd=cwd,
-        env=env,
+        env=foreign_environment() if env is None else env,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -155,7 +155,7 @@ kinds = st.recursive(st.sampled_from([*SCALARS, *RECORDS]), _containers, max_lea
 
 @st.composite
 def records(draw: st.DrawFn) -> tuple[type, Any]:
-    """A dataclass that nobody has seen before, and an instance."""
+    """A new dataclass, and an instance."""
     types = draw(st.lists(kinds, min_size=1, max_size=4))
     options = {
         name: draw(st.booleans()) for name in ("frozen", "slots", "kw_only") if draw(st.booleans())

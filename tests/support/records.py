@@ -20,7 +20,7 @@ class _Records(logging.Handler):
 
 @contextlib.contextmanager
 def recorded(logger: logging.Logger) -> Iterator[list[logging.LogRecord]]:
-    """Collect what the logger is told, as it is: others must not change the records."""
+    """Collect the records of a logger unchanged: other handlers must not modify them."""
     handler = _Records()
     logger.addHandler(handler)
     logger.propagate = False

@@ -85,7 +85,7 @@ class RedisServer:
         self.start()
 
     def pause(self) -> None:
-        """Stop it from running: connections stay, and nobody answers."""
+        """Suspend it: connections stay open, but get no answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""The programs of ``scripts/`` as modules; they are no package."""
+"""The programs in ``scripts/`` as modules; they are not a package."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _kept: list[object] = []
 
 
 async def endure() -> None:
-    """Go on, whoever cancels this."""
+    """Continue when cancelled."""
     while True:
         try:
             await asyncio.Event().wait()
@@ -62,7 +62,7 @@ def middleware(app: ServerApp) -> None:
 
     @app.route("/")
     async def serve(session: WebTransportSession) -> None:
-        """Nobody comes so far."""
+        """Never reached."""
 
 
 @kind
@@ -175,7 +175,7 @@ def main() -> None:
     app = ServerApp(config=ServerConfig(**json.loads(fields)))
     KINDS[name](app)
     try:
-        app.run(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None)
+        app.run(loop_factory=(uvloop if loop_name == "uvloop" else asyncio).new_event_loop)
     finally:
         say("run() is over")
 

@@ -22,7 +22,7 @@ class Clock:
         return self._now
 
     def work(self, seconds: float) -> None:
-        """Somebody worked for so long."""
+        """Let this much time pass as work."""
         self._now += int(seconds * 1e9)
 
     @classmethod

@@ -133,7 +133,7 @@ def names() -> frozenset[str]:
 
 @functools.cache
 def texts() -> frozenset[str]:
-    """Every text in the package that is no docstring: keys, names on the wire, words of choice."""
+    """Every string in the package that is not a docstring: keys, names on the wire, choices."""
     found = set()
     for path in (ROOT / "pywebtransport").rglob("*.py"):
         tree = ast.parse(path.read_text())

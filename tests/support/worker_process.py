@@ -97,7 +97,7 @@ def main() -> None:
     logger.addHandler(logging.StreamHandler(sys.stdout))
     logger.setLevel(logging.INFO)
     app = make_app(ServerConfig(**json.loads(fields)))
-    app.run(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None)
+    app.run(loop_factory=(uvloop if loop_name == "uvloop" else asyncio).new_event_loop)
 
 
 if __name__ == "__main__":

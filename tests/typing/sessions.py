@@ -3,7 +3,11 @@
 from typing import assert_type
 
 import pywebtransport
-from pywebtransport import WebTransportSession
+from pywebtransport import (
+    WebTransportReceiveStream,
+    WebTransportSession,
+    WebTransportStream,
+)
 from pywebtransport.rpc import RpcManager
 from pywebtransport.server import WebTransportServer
 
@@ -22,6 +26,7 @@ async def serving(session: WebTransportSession) -> None:
         assert_type(server, WebTransportServer)
         assert_type(server.port, int)
         assert_type(server.url, str)
+    assert_type(await pywebtransport.serve(handler, "localhost", 0), WebTransportServer)
 
 
 async def parameters(session: WebTransportSession) -> None:
@@ -41,8 +46,31 @@ async def datagrams(session: WebTransportSession) -> None:
             break
         session.datagrams.try_send(datagram)
         assert_type(await session.datagrams.try_send(datagram), bool)
+        sent: bool = session.datagrams.try_send(datagram)
+        accepted: list[bool] = [sent, session.datagrams.try_send(datagram)]
+        print(accepted)
 
 
 async def calls(rpc: RpcManager) -> None:
     assert_type(await rpc.call("add", 1, b=2, result_type=int), int)
     await rpc.notify("note", text="hello")
+
+
+async def both_ways(stream: WebTransportStream) -> None:
+    """Serves a bidirectional stream."""
+
+
+async def one_way(stream: WebTransportReceiveStream) -> int:
+    """Serves any stream that can be read."""
+    return 0
+
+
+async def right_stream_handlers(session: WebTransportSession) -> None:
+    await session.serve_streams(both_ways, max_concurrent=5)
+    await session.serve_streams(one_way)
+    await session.serve_streams(one_way, unidirectional=True, error_code=2)
+
+
+async def wrong_stream_handlers(session: WebTransportSession) -> None:
+    await session.serve_streams(both_ways, unidirectional=True)  # type: ignore[call-overload]
+    await session.serve_streams(one_way, max_concurent=5)  # type: ignore[call-overload]

@@ -136,7 +136,7 @@ def test_a_closed_budget_gives_back_what_was_taken_of_the_larger_ones() -> None:
 
 
 async def test_closing_lets_go_who_waits_for_room_in_it_and_above() -> None:
-    """The session is over: nobody would give back what they wait for."""
+    """The session has ended: nothing would give back the bytes that they wait for."""
     session, connection, process = levels(10, 12, 100)
     other = ByteBudget("session", 10, connection)
     assert session.take(8)

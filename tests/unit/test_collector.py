@@ -249,3 +249,18 @@ def test_workers_get_what_is_frozen() -> None:
     with frozen(True):
         assert gc.get_freeze_count() > 10_000
     assert gc.get_freeze_count() == 0
+
+
+async def test_a_server_that_closes_has_nothing_collected_for_it() -> None:
+    """Its sessions end by thousands; a collection of everything would hold up the others."""
+    server = Server()
+    seat = module.CollectorSeat(server)
+    try:
+        timer = seat._timer
+        assert not timer.cancelled()
+        seat.rest()
+        assert timer.cancelled()
+        assert module.collector.is_active  # what is frozen stays so
+    finally:
+        seat.close()
+    assert not module.collector.is_active

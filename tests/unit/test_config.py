@@ -26,6 +26,7 @@ NETWORK = Network()
 COMMON: dict[str, tuple[Any, Any]] = {
     "alpn_protocols": (("h3", "h3-29"), ["h3", "h3-29"]),
     "application_protocols": (["chat", "echo v1"], ["chat", "echo v1"]),
+    "busy_poll_us": (60.0, 60),
     "ca_certs": (Path("/ca.pem"), "/ca.pem"),
     "close_timeout": (2, 2.0),
     "congestion_control_algorithm": ("CUBIC", "cubic"),
@@ -319,10 +320,10 @@ def test_bad_value_is_refused_with_its_name(cls: Config, name: str, value: Any) 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("connect_timeout", -1, "a number of seconds greater than 0 and at most 1,000,000,000"),
-        ("max_streams", 0, "a whole number of streams from 1 to 2,147,483,648"),
+        ("connect_timeout", -1, "a number greater than 0 and at most 1,000,000,000 (seconds)"),
+        ("max_streams", 0, "an integer from 1 to 2,147,483,648 (streams)"),
         ("initial_max_data", -1, "or 0 for the default (16,777,216)"),
-        ("read_timeout", 0, "seconds greater than 0 and at most 1,000,000,000, or None"),
+        ("read_timeout", 0, "greater than 0 and at most 1,000,000,000 (seconds), or None"),
         ("congestion_control_algorithm", "x", "one of 'cubic', 'reno', 'bbr'"),
         ("dialects", [1], "a non-empty list out of 2, 7, 14, 16"),
         ("verify_mode", "x", "CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED"),

@@ -30,7 +30,12 @@ def engine_bounds() -> list[int]:
     datagrams = re.search(r"MAX_DATAGRAM_BYTES = ([\d_]+)", (quic / "endpoint.pxi").read_text())
     assert packets is not None
     assert datagrams is not None
-    return [int(packets[1]) << 20, int(datagrams[1])]
+    pieces = re.search(
+        r"QE_LIBMEM_SPARE \(\(uint64_t\)(\d+) << 20\)",
+        (quic / "engine" / "libmem.h").read_text(),
+    )
+    assert pieces is not None
+    return [int(packets[1]) << 20, int(datagrams[1]), int(pieces[1]) << 20]
 
 
 def test_the_table_is_found() -> None:

@@ -25,8 +25,8 @@ PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_*]\w*)+")
 FOREIGN = {
     "commands": "chromium git make python ruff sudo valgrind",
     "RFCs and drafts": "ENABLE_CONNECT_PROTOCOL H3_DATAGRAM Origin",
-    "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sendmsg smaps_rollup "
-    "Pss VmHWM",
+    "Linux": "SO_ATTACH_REUSEPORT_CBPF epoll_wait getrusage poll recvmmsg sched_yield sendmsg "
+    "smaps_rollup Pss VmHWM VmRSS",
     "systemd": "TimeoutStopSec",
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "

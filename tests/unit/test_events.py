@@ -798,7 +798,7 @@ def test_stats_have_the_keys_of_the_contract() -> None:
 
 
 async def test_close_before_a_coroutine_handler_made_its_first_step() -> None:
-    """It is not called then, and nobody complains that it was never awaited."""
+    """It is not called then, and there is no warning that it was never awaited."""
     emitter = EventEmitter()
     calls: Log = []
 

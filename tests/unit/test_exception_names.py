@@ -92,7 +92,7 @@ def test_exception_names_are_imported_or_builtins_are_named(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_builtin_error_of_a_timeout_is_caught(path: Path) -> None:
-    """It becomes one of ours that names the operation, or is no error at all."""
+    """It becomes an exception of this package that names the operation, or is not an error."""
     assert list(uncaught_timeouts(path.read_text())) == []
 
 

@@ -2,10 +2,13 @@
 
 import copy
 import pickle
+from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pywebtransport import _header_map
 from pywebtransport.exceptions import SessionRejectedError
 from pywebtransport.types import HeaderMap
 
@@ -57,3 +60,18 @@ def test_a_rejection_keeps_the_lines() -> None:
     assert error.headers == {"Retry-After": "3", "set-cookie": "a"}
     assert error.headers.get_all("set-cookie") == ["a", "b"]
     assert HeaderMap.of({"x": ["a", None]}) == {"x": ["a", None]}  # type: ignore[list-item]
+
+
+def test_many_lines_of_one_name_are_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer chooses how many: joining all of them for each one would take its square."""
+    handled = 0
+    joined = _header_map._joined
+
+    def count(name: str, values: Sequence[str]) -> str:
+        nonlocal handled
+        handled += len(values)
+        return joined(name, values)
+
+    monkeypatch.setattr(_header_map, "_joined", count)
+    HeaderMap([("a", "1")] * 250 + [("b", "2"), ("c", "3"), ("c", "4")])
+    assert handled == 252

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pywebtransport"
 
 BASE = {
+    "_declared",
     "_header_map",
     "_plain",
     "_states",

@@ -162,7 +162,7 @@ async def test_gates_serve_in_order_whoever_comes_between() -> None:
 
 @pytest.mark.parametrize("portion", [1, 7, 1000])
 async def test_the_number_of_tries_does_not_grow_with_the_line(portion: int) -> None:
-    """What is woken in vain is no more than what is woken for something."""
+    """No more coroutines are woken in vain than for a reason."""
     store = Store()
     tasks = [asyncio.create_task(store.want(number)) for number in range(MANY)]
     await settle()
@@ -243,7 +243,7 @@ async def test_the_owner_of_some_fails_them_alone() -> None:
 
 
 async def test_who_passes_one_gate_comes_in_order_to_the_next() -> None:
-    """Two limits: one of each user, one of all; a user at its own limit holds up nobody."""
+    """Two limits: one per user, one for all; a user at its own limit does not delay others."""
     gates, order = Gates(), []
     own, shared = {"a": 0, "b": 0}, 0
 

@@ -38,6 +38,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "soak": (BUILD, {"base", "benchmark", "test"}),
     "bench": (BUILD, {"base", "benchmark"}),
     "bench-quick": (BUILD, {"base", "benchmark"}),
+    "bench-history": (VIRTUALENV, {"benchmark"}),
     "bench-lossy": (BUILD | {"engine"}, {"base"}),
     "bench-guard": (BUILD | {"guard"}, {"base"}),
     "bench-guard-record": (BUILD | {"guard"}, {"base"}),

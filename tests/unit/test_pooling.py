@@ -187,3 +187,17 @@ async def test_waiting_callers_can_be_given_an_error_without_closing() -> None:
         await waiting
     pool.lender.give_back(item, fit=True)
     assert await pool.get() is item
+
+
+@pytest.mark.parametrize("fit", [True, False], ids=["idle", "new"])
+async def test_a_caller_that_was_served_when_the_pool_closed_gets_nothing(fit: bool) -> None:
+    """Its place became free, and before it took its step, the pool was closed."""
+    pool = Pool(1)
+    item = await pool.get()
+    waiting = asyncio.create_task(pool.get())
+    await asyncio.sleep(0)
+    pool.lender.give_back(item, fit=fit)
+    pool.lender.close()
+    with pytest.raises(SessionError, match="the pool is closed"):
+        await waiting
+    assert counts(pool) == ((1, 0, 0, 1) if fit else (0, 0, 0, 0))

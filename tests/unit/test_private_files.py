@@ -1,4 +1,4 @@
-"""Files with secrets: mode 0600, and never where somebody else led us."""
+"""Files with secrets: mode 0600, and never at a place that another user chose."""
 
 from __future__ import annotations
 

@@ -122,5 +122,5 @@ def test_any_path_is_compared(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("bad", ["/a?b", "/a#b", "/a/{name}?b"])
 def test_what_no_path_has_is_refused(bad: str) -> None:
-    with pytest.raises(ConfigurationError, match="is in no request"):
+    with pytest.raises(ConfigurationError, match="matches no request"):
         exact(bad)

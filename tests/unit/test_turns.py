@@ -13,7 +13,7 @@ from pywebtransport.utils._turns import Turns, for_each
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """Time that passes only during work."""
 
     def __init__(self) -> None:
         self.now = time.monotonic_ns()
@@ -33,13 +33,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def worker(clock: Clock, name: str, items: int, log: list[str]) -> Callable[[], None]:
-    """Work off so many items of half a millisecond; what is left, later."""
+    """Work off so many items of a quarter of a slice; what is left, later."""
     turns = Turns.of()
     left = [items]
 
     def go_on() -> None:
         while left[0]:
-            clock.work(0.0005)
+            clock.work(module.SLICE / 4)
             left[0] -= 1
             log.append(name)
             if turns.is_over:
@@ -66,6 +66,47 @@ async def test_work_goes_on_in_slices_in_turn(clock: Clock) -> None:
     assert all(len(part) <= 6 for part in "".join(log).split("|"))
 
 
+async def test_peers_go_on_in_turn_however_much_of_their_work_waits(clock: Clock) -> None:
+    busy, quiet = Turns.of().for_peer(), Turns.of().for_peer()
+    log: list[str] = []
+
+    def work(name: str) -> Callable[[], None]:
+        def run() -> None:
+            clock.work(module.SLICE)
+            log.append(name)
+
+        return run
+
+    for number in range(100):
+        busy.later(work(f"busy {number}"))
+    quiet.later(work("quiet 0"))
+    Turns.of().later(work("own"))
+    quiet.later(work("quiet 1"))
+    assert Turns.of().waiting == busy.waiting == 103
+    for _ in range(2 * 103):
+        await asyncio.sleep(0)
+    assert Turns.of().waiting == 0
+    # One of each in turn; what one of them put off stays in order.
+    assert log[:5] == ["busy 0", "quiet 0", "own", "busy 1", "quiet 1"]
+    assert [name for name in log if name.startswith("busy")] == [f"busy {n}" for n in range(100)]
+
+
+async def test_a_coroutine_of_a_quiet_peer_waits_for_one_of_a_busy_one(clock: Clock) -> None:
+    busy, quiet = Turns.of().for_peer(), Turns.of().for_peer()
+    log: list[str] = []
+
+    async def work(turns: Turns, name: str) -> None:
+        await turns.pause()
+        clock.work(module.SLICE)
+        log.append(name)
+
+    assert not busy.is_over
+    clock.work(module.SLICE)
+    await asyncio.gather(*(work(busy, "busy") for _ in range(50)), work(quiet, "quiet"))
+    # Behind the first one, which found a slice that was not used up, and one that waited.
+    assert log.index("quiet") == 2
+
+
 async def test_a_coroutine_pauses_only_when_the_slice_is_over(clock: Clock) -> None:
     turns = Turns.of()
     assert not turns.is_over
@@ -85,7 +126,7 @@ async def test_of_many_coroutines_one_goes_on_in_a_turn(clock: Clock) -> None:
     async def work() -> None:
         nonlocal running
         for _ in range(5):
-            clock.work(module.SLICE)
+            clock.work(module.STEP_SLICE)
             running += 1
             await turns.pause()
 
@@ -111,7 +152,7 @@ async def test_a_coroutine_that_goes_on_has_one_slice(clock: Clock) -> None:
     handles = [loop.call_soon(next_turn)]
     for _ in range(20):
         await turns.pause()
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         done[-1] += 1
     handles[-1].cancel()
     assert sum(done) == 20
@@ -130,12 +171,12 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     async def work(name: str, slices: int) -> None:
         for _ in range(3):
             await turns.pause()
-            clock.work(slices * module.SLICE)
-            turns.took(int(slices * module.SLICE * 1e9))
+            clock.work(slices * module.STEP_SLICE)
+            turns.took(int(slices * module.STEP_SLICE * 1e9))
             log.append(name)
 
     assert not turns.is_over
-    clock.work(module.SLICE)
+    clock.work(module.STEP_SLICE)
     handles = [loop.call_soon(next_turn)]
     await asyncio.gather(work("long", 5), work("short", 1))
     handles[-1].cancel()
@@ -147,10 +188,10 @@ async def test_after_long_work_others_have_as_many_turns(clock: Clock) -> None:
     assert all(part == "" for turn in after_long for part in turn)
     # Short work owes nothing, and a debt is paid back in the end.
     assert max(map(len, "".join(part or "." for part in parts).split("l"))) <= 16
-    turns.took(int(1000 * module.SLICE * 1e9))
+    turns.took(int(1000 * module.STEP_SLICE * 1e9))
     paid = asyncio.create_task(turns.pause())
     for _ in range(40):
-        clock.work(module.SLICE)
+        clock.work(module.STEP_SLICE)
         await asyncio.sleep(0)
     assert paid.done()
 

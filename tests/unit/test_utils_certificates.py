@@ -146,7 +146,7 @@ def test_hash_is_that_of_the_leaf_in_every_form(tmp_path: Path) -> None:
 
 
 def certificate_of_size(padding: bytes) -> x509.Certificate:
-    """A small certificate with an extension that nobody knows."""
+    """A small certificate with an unknown extension."""
     key = ed25519.Ed25519PrivateKey.generate()
     now = datetime.now(UTC)
     builder = (

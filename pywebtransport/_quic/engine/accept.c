@@ -11,8 +11,8 @@
 #define MIN_RESET (NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN) /* 21 */
 #define MAX_RESET_RAND 24
 
-/* The addresses below may end up in a hash, so what the kernel left in unused
- * fields must not matter. */
+/* Copies an address with all unused fields zero: the result may be hashed, and the kernel does
+ * not promise to clear them. */
 static socklen_t plain_addr(const ngtcp2_addr *a, ngtcp2_sockaddr_union *out) {
   memset(out, 0, sizeof(*out));
   if (a->addr->sa_family == AF_INET) {
@@ -29,7 +29,7 @@ static socklen_t plain_addr(const ngtcp2_addr *a, ngtcp2_sockaddr_union *out) {
   return sizeof(out->in6);
 }
 
-/* A client that gets no connection is told so, unless too many were just now. */
+/* Whether a refused client gets an answer now: refusals are rate-limited. */
 static int may_refuse(qe_engine *e, qe_tstamp now) {
   if (qe_bucket_take(&e->refusals, now) && qe_bucket_take(&e->stateless, now)) {
     return 1;
@@ -38,7 +38,7 @@ static int may_refuse(qe_engine *e, qe_tstamp now) {
   return 0;
 }
 
-/* Tells of a client that gets an answer and no connection. */
+/* Reports a client that gets an answer but no connection. */
 static void tell_refused(qe_engine *e, const ngtcp2_path *path, enum qe_close_kind kind,
                          uint64_t code, const char *reason) {
   qe_close_info info = {.kind = kind, .code = code, .reason_len = strlen(reason)};
@@ -70,9 +70,9 @@ void qe_accept_version_negotiation(qe_engine *e, const ngtcp2_version_cid *vc,
   }
 }
 
-/* For a short header whose connection ID means nothing to us.  RFC 9000
- * section 10.3: shorter than what triggered it, so that two endpoints cannot
- * go on forever. */
+/* Answers a short header with an unknown connection ID. The reset is shorter than the packet
+ * that triggered it, so that two endpoints cannot answer each other forever (RFC 9000 section
+ * 10.3). */
 static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const uint8_t *data,
                                  size_t len, qe_tstamp now) {
   uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN];
@@ -93,7 +93,8 @@ static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const ui
     random_len = len - 1 - sizeof(token);
   }
   ngtcp2_cid_init(&cid, data + 1, e->set.cid_len);
-  /* The connection may be from before a change of secrets; the peer looks for its own token. */
+  /* The connection may be older than the current secret, so one reset is sent per secret; the
+   * peer recognizes the token that it was given. */
   for (size_t i = 0; i < e->secrets.n; i++) {
     if (qe_random(random, sizeof(random)) != 0 ||
         qe_secrets_reset_token(&e->secrets, i, &cid, token) != 0) {
@@ -107,7 +108,7 @@ static void send_stateless_reset(qe_engine *e, const ngtcp2_path *path, const ui
   }
 }
 
-/* CONNECTION_CLOSE in an Initial packet, without making a connection. */
+/* Sends CONNECTION_CLOSE in an Initial packet without creating a connection. */
 static void refuse(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path, uint64_t code,
                    const char *reason, qe_tstamp now) {
   uint8_t packet[NGTCP2_MAX_UDP_PAYLOAD_SIZE];
@@ -168,7 +169,7 @@ size_t qe_accept_new_token(qe_engine *e, const ngtcp2_addr *remote, uint8_t *out
 
 typedef enum token_result { TOKEN_NONE, TOKEN_GOOD, TOKEN_BAD } token_result;
 
-/* Was the token made with this key?  TOKEN_NONE for one that cannot be read at all. */
+/* Whether the token was made with this key; TOKEN_NONE if it cannot be read. */
 static token_result try_key(const uint8_t key[QE_SECRET_LEN], const ngtcp2_pkt_hd *hd,
                             const ngtcp2_sockaddr_union *addr, socklen_t addr_len,
                             ngtcp2_cid *odcid, uint64_t wall) {
@@ -185,8 +186,9 @@ static token_result try_key(const uint8_t key[QE_SECRET_LEN], const ngtcp2_pkt_h
   return rv == 0 ? TOKEN_GOOD : TOKEN_NONE;
 }
 
-/* TOKEN_BAD only for a Retry token that is not ours to this client: it cannot
- * get better.  An old or foreign NEW_TOKEN counts as none.  RFC 9000 8.1.3. */
+/* Returns TOKEN_BAD only for a Retry token that this server did not give to this client: another
+ * Retry would not help. An expired or foreign NEW_TOKEN token counts as none (RFC 9000 section
+ * 8.1.3). */
 static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_path *path,
                                 ngtcp2_cid *odcid, qe_accept_params *p, qe_tstamp now) {
   ngtcp2_sockaddr_union addr;
@@ -205,7 +207,8 @@ static token_result check_token(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngt
   } else {
     return TOKEN_NONE;
   }
-  /* No token lives longer than a key is used, so it was made with this one or the last. */
+  /* A token expires before its key has been replaced twice, so the current and the previous key
+   * are enough. */
   for (size_t i = 0; i < e->secrets.n; i++) {
     for (unsigned ago = 0; ago < 2; ago++) {
       uint8_t key[QE_SECRET_LEN];
@@ -243,8 +246,9 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
   qe_conn *c;
 
   if (e->stop_accepting) {
-    /* It came in spite of the tables, here or there, that lead elsewhere: they are about to agree,
-     * and the client sends it again.  A refusal would be the end of it. */
+    /* The packet came here because the steering tables of the workers do not agree yet. Drop it:
+     * the client sends it again and then reaches another worker, whereas a refusal would end its
+     * attempt. */
     if (qe_steer_has_others(&e->steer)) {
       e->stats.dropped_packets++;
       return 0;
@@ -252,8 +256,8 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "not accepting connections", now);
     return 0;
   }
-  /* Half-open ones have a budget of their own, so that Initials from anywhere do not take the
-   * places of connections; see handshake_completed. */
+  /* Half-open connections have their own limit, so that a flood of Initials cannot use up
+   * max_connections; see handshake_completed. */
   if (e->stats.connections >= e->set.max_connections) {
     refuse(e, hd, path, NGTCP2_CONNECTION_REFUSED, "too many connections", now);
     return 0;
@@ -276,7 +280,7 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     return 0;
   }
   if (token == TOKEN_NONE) {
-    /* Without a validated address: Retry first, it costs the least. */
+    /* The address is not validated: send Retry first, which costs least. */
     if (e->set.retry == QE_RETRY_ALWAYS ||
         (e->set.retry == QE_RETRY_AUTO && e->stats.half_open >= e->set.retry_half_open)) {
       send_retry(e, hd, path, now);
@@ -287,7 +291,8 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
       return 0;
     }
   }
-  /* A token proves the address; it does not make a handshake cheaper. */
+  /* A client with a token is counted too: the token proves its address, but the handshake costs
+   * as much. */
   if (e->addresses != NULL && !qe_addrlimit_take(e->addresses, path->remote.addr, now)) {
     e->stats.rate_limited++;
     return 0;
@@ -301,7 +306,7 @@ static int accept_initial(qe_engine *e, const ngtcp2_pkt_hd *hd, const ngtcp2_pa
     qe_conn_discard(c);
     send_retry(e, hd, path, now);
   } else if (c->end_mode == QE_END_SILENT && !c->reported) {
-    qe_conn_discard(c); /* not a valid first packet: nothing of it stays */
+    qe_conn_discard(c); /* not a valid first packet: keep nothing */
     e->stats.dropped_packets++;
   }
   return 0;

@@ -1,8 +1,8 @@
 /*
  * addrcount.h - how many connections each client address has.
  *
- * A connection counts for the address of its handshake until its end, wherever it migrates: no
- * address gets rid of what it has by moving it, and none is charged with what others move to it.
+ * A connection counts for the address of its handshake until it ends, even after it migrates. So a
+ * client cannot lower its own count by migrating, nor raise the count of another address.
  */
 #ifndef QE_ADDRCOUNT_H
 #define QE_ADDRCOUNT_H
@@ -20,17 +20,18 @@ typedef struct qe_addrcount {
   uint8_t prefix_len;
 } qe_addrcount;
 
-/* What one customer has: IPv4 /32 (IPv4-mapped counts as IPv4), IPv6 /64.  Returns its length. */
+/* The prefix that counts as one client: IPv4 /32 (IPv4-mapped addresses too), IPv6 /64. Returns
+ * its length in bytes. */
 size_t qe_addr_prefix(const struct sockaddr *addr, uint8_t out[QE_ADDR_PREFIX]);
 
-/* The figures of an address; NULL when it has no connection.  They live as long as one of its
- * connections, and the map holds no others. */
+/* The counts of an address; NULL if it has no connection. An entry exists only while its address
+ * has a connection. */
 qe_addrcount *qe_addrcount_find(const qe_cidmap *m, const struct sockaddr *addr);
-/* One more that is half open.  0 or QE_ERR_NOMEM. */
+/* Counts a new half-open connection. Returns 0 or QE_ERR_NOMEM. */
 int qe_addrcount_enter(qe_cidmap *m, const struct sockaddr *addr, qe_addrcount **out);
-/* Its handshake is complete. */
+/* Moves a connection from half-open to complete. */
 void qe_addrcount_complete(qe_addrcount *a);
-/* It is gone; complete: whether qe_addrcount_complete was called for it. */
+/* Removes a connection; complete: whether qe_addrcount_complete was called for it. */
 void qe_addrcount_leave(qe_cidmap *m, qe_addrcount *a, int complete);
 
 #endif

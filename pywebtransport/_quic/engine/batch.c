@@ -51,7 +51,7 @@ void qe_batch_flush(qe_batch *b) {
     taken = b->out.send(b->out.send_ctx, out, b->n);
     b->out.stats->send_calls++;
   } else {
-    taken = qe_udp_send(out, b->n); /* counts its calls itself */
+    taken = qe_udp_send(out, b->n); /* counts its own system calls */
   }
   if (taken > b->n) {
     taken = b->n;
@@ -72,7 +72,7 @@ void qe_batch_flush(qe_batch *b) {
   }
 }
 
-/* Grows the arena while nothing is in it. */
+/* Grows the arena; it must be empty, because packets in it cannot move. */
 static int ensure_arena(qe_batch *b, size_t len) {
   size_t want = b->want > len ? b->want : len;
   if (b->arena != NULL && (b->used > 0 || b->cap >= want)) {
@@ -91,7 +91,7 @@ static int ensure_arena(qe_batch *b, size_t len) {
 uint8_t *qe_batch_reserve(qe_batch *b, size_t len) {
   if (b->n > QE_BATCH_TRAINS || (b->used > 0 && b->cap - b->used < len)) {
     if (b->n <= QE_BATCH_TRAINS && b->want < QE_BATCH_MAX_ARENA) {
-      b->want = b->cap * 2; /* the bytes ran out before the trains did */
+      b->want = b->cap * 2; /* the bytes ran out before the trains */
     }
     qe_batch_flush(b);
     if (b->used > 0 && (b->n > QE_BATCH_TRAINS || b->cap - b->used < len)) {

@@ -18,12 +18,12 @@ typedef struct qe_train {
   size_t offset, len, segment;
   unsigned count;
   unsigned ecn;
-  int closed; /* takes no further packet */
+  int closed; /* no more packets can be added */
 } qe_train;
 
-/* Where trains go, and where they are counted. */
+/* Where trains are sent and counted. */
 typedef struct qe_outlet {
-  qe_packets_out send; /* NULL: the sockets themselves */
+  qe_packets_out send; /* NULL: send through the sockets */
   void *send_ctx;
   qe_sock *(*sock)(const void *owner, uintptr_t id);
   const void *owner;
@@ -38,19 +38,19 @@ typedef struct qe_batch {
   qe_train trains[QE_BATCH_TRAINS + 1];
   size_t n;
   int blocked; /* packets_out took less than it was given */
-  int starved; /* no memory for packets; the owner clears it */
+  int starved; /* out of memory for packets; cleared by the owner */
 } qe_batch;
 
 void qe_batch_init(qe_batch *b, qe_outlet out);
 void qe_batch_free(qe_batch *b);
 
-/* Room for one packet of up to len bytes, after flushing if need be; NULL when
- * blocked or out of memory. */
+/* Returns room for one packet of up to len bytes, flushing first if necessary; NULL when blocked
+ * or out of memory. */
 uint8_t *qe_batch_reserve(qe_batch *b, size_t len);
-/* The reserved bytes [0, len) are a packet.  alone: never in a train with
- * others (path MTU probes). */
+/* Adds the first len reserved bytes as a packet. alone: do not combine it with others in a train
+ * (path MTU probes). */
 void qe_batch_commit(qe_batch *b, const ngtcp2_path *path, unsigned ecn, size_t len, int alone);
-/* reserve + copy + commit; drops the packet when there is no room. */
+/* Reserves, copies and commits; drops the packet if there is no room. */
 int qe_batch_put(qe_batch *b, const ngtcp2_path *path, unsigned ecn, const uint8_t *data,
                  size_t len);
 void qe_batch_flush(qe_batch *b);

@@ -15,7 +15,7 @@ struct qe_cidmap_entry {
   uint8_t cid[];
 };
 
-/* The link that points to the entry, or the empty link at the chain's end. */
+/* The link that points to the entry, or the empty link at the end of the chain. */
 static qe_cidmap_entry **find(const qe_cidmap *m, uint64_t hash, const uint8_t *cid, size_t len) {
   qe_cidmap_entry **link = &m->buckets[hash & (m->nbuckets - 1)];
   while (*link != NULL) {
@@ -96,7 +96,7 @@ int qe_cidmap_set(qe_cidmap *m, const uint8_t *cid, size_t len, void *value) {
   *link = e;
   m->size++;
   if (m->size > m->nbuckets) {
-    /* A table that could not grow is slower, not wrong. */
+    /* If the table cannot grow, it is slower but still correct. */
     (void)resize(m, m->nbuckets * 2);
   }
   return 0;

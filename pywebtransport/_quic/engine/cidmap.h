@@ -1,6 +1,6 @@
 /*
- * cidmap.h - connection ID -> value.  Chained hash table keyed by SipHash, so
- * that a client cannot choose connection IDs that collide.
+ * cidmap.h - a chained hash table from connection IDs to values. It uses SipHash, so that a client
+ * cannot choose connection IDs that collide.
  */
 #ifndef QE_CIDMAP_H
 #define QE_CIDMAP_H
@@ -24,8 +24,8 @@ typedef struct qe_cidmap {
 int qe_cidmap_init(qe_cidmap *m);
 /* Frees the table, not the values. */
 void qe_cidmap_free(qe_cidmap *m);
-/* Inserts or replaces; the connection ID is copied.  value must not be NULL.
- * 0, QE_ERR_INVALID (len > 20, no value) or QE_ERR_NOMEM. */
+/* Inserts or replaces; the connection ID is copied. value must not be NULL. Returns 0,
+ * QE_ERR_INVALID (len > 20, value NULL) or QE_ERR_NOMEM. */
 int qe_cidmap_set(qe_cidmap *m, const uint8_t *cid, size_t len, void *value);
 /* NULL when absent. */
 void *qe_cidmap_get(const qe_cidmap *m, const uint8_t *cid, size_t len);

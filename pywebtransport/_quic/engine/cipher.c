@@ -9,26 +9,26 @@
 struct qe_cipher {
   qe_cipher_pool *pool;
   void *algorithm;
-  void *context; /* NULL: not ready */
-  uint16_t slot; /* when ready */
+  void *context; /* NULL: no context now */
+  uint16_t slot; /* in the pool, if there is a context */
   uint8_t kind;
-  uint8_t used; /* since the hand came by */
+  uint8_t used; /* since the hand last passed */
   uint8_t key_len;
   uint8_t phase;
   uint8_t has_iv;
-  uint64_t iv_end; /* its last eight bytes, where the packet number goes; big endian */
+  uint64_t iv_end; /* last eight bytes of the IV, which the packet number is XORed into */
   uint8_t key[];
 };
 
-/* The library's own contexts pass through the same callbacks.  Both kinds come
- * from malloc, so the lowest bit is free to tell them apart. */
+/* The library's own contexts use the same callbacks. Both kinds come from malloc, so the lowest
+ * bit is free to tell them apart. */
 #define MARK ((uintptr_t)1)
 
 static void *to_handle(qe_cipher *x) {
   return (void *)((uintptr_t)x | MARK);
 }
 
-/* NULL for a context of the library. */
+/* NULL for one of the library's own contexts. */
 static qe_cipher *from_handle(const void *handle) {
   uintptr_t bits = (uintptr_t)handle;
   return bits & MARK ? (qe_cipher *)(bits - MARK) : NULL;
@@ -106,8 +106,8 @@ int qe_cipher_is_ready(const void *native_handle) {
   return x != NULL && x->context != NULL;
 }
 
-/* An empty slot, after the one that was not used for longest or nearly so has
- * left it.  At most two rounds: the first takes the marks of use away. */
+/* Finds a slot by the clock algorithm, releasing a context that was not used recently if the
+ * slot has one. This takes at most two rounds, because the first clears the marks of use. */
 static size_t take_slot(qe_cipher_pool *pool) {
   for (;;) {
     size_t at = pool->hand;
@@ -128,7 +128,7 @@ static int make(qe_cipher *x, size_t nonce_len) {
   int rv;
 
   if (x->kind == QE_CIPHER_MASK) {
-    /* The library has no call for this one; its handles are those of GnuTLS. */
+    /* The library has no function for this; its handles are GnuTLS handles. */
     gnutls_datum_t key = {x->key, x->key_len};
     gnutls_cipher_hd_t context = NULL;
     rv =
@@ -187,7 +187,7 @@ int qe_cipher_decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                          const uint8_t *aad, size_t aad_len) {
   ngtcp2_crypto_aead_ctx ctx;
   if (get_context(aead_ctx->native_handle, nonce_len, &ctx.native_handle) != 0) {
-    return NGTCP2_ERR_CALLBACK_FAILURE; /* no memory: not the packet's fault */
+    return NGTCP2_ERR_CALLBACK_FAILURE; /* out of memory, which does not make the packet invalid */
   }
   return ngtcp2_crypto_decrypt(dest, aead, &ctx, ciphertext, ciphertext_len, nonce, nonce_len, aad,
                                aad_len) == 0

@@ -1,10 +1,10 @@
 /*
- * cipher.h - the keys of 1-RTT packets, as bytes until they are used.
+ * cipher.h - the keys of 1-RTT packets, kept as bytes until they are used.
  *
- * A cipher context is ten times larger than its key (640 bytes for AES-GCM in
- * GnuTLS, 4 KiB without processor support), a connection has six, and making
- * one takes a fifth of a microsecond.  So only those in recent use have one:
- * connections that rest, and the keys that wait for a key update, have none.
+ * A cipher context is ten times larger than its key (640 bytes for AES-GCM in GnuTLS, 4 KiB without
+ * processor support), and a connection has six. Creating one takes only a fifth of a microsecond.
+ * So only recently used keys have a context; keys of idle connections, and keys prepared for the
+ * next key update, have none.
  */
 #ifndef QE_CIPHER_H
 #define QE_CIPHER_H
@@ -15,38 +15,39 @@
 #include <ngtcp2/ngtcp2.h>
 
 #define QE_CIPHER_KEY_MAX 32
-#define QE_CIPHERS_READY 256 /* with a context, per engine: those of 64 busy connections */
+#define QE_CIPHERS_READY 256 /* contexts per engine: enough for 64 busy connections */
 
 typedef enum qe_cipher_kind { QE_CIPHER_ENCRYPT, QE_CIPHER_DECRYPT, QE_CIPHER_MASK } qe_cipher_kind;
 
 typedef struct qe_cipher qe_cipher;
 
-/* Starts as zeros. */
+/* Initialize with zeros. */
 typedef struct qe_cipher_pool {
   qe_cipher *slots[QE_CIPHERS_READY];
-  size_t hand; /* where the search for one that was not used lately goes on */
-  size_t made; /* contexts so far */
+  size_t hand; /* where the next search for an unused context starts */
+  size_t made; /* contexts created so far */
 } qe_cipher_pool;
 
-/* The native_handle for the library's aead_ctx or (QE_CIPHER_MASK) cipher_ctx;
- * NULL without memory.  algorithm is the native_handle of its aead or cipher.
- * The pool must outlive it. */
+/* Returns a native_handle for the library's aead_ctx or (QE_CIPHER_MASK) cipher_ctx, or NULL
+ * when out of memory. algorithm is the native_handle of its aead or cipher. The pool must
+ * outlive it. */
 void *qe_cipher_new(qe_cipher_pool *pool, qe_cipher_kind kind, void *algorithm, const uint8_t *key,
                     size_t key_len);
 /* Wipes and frees what qe_cipher_new returned. */
 void qe_cipher_free(void *native_handle);
 /* The IV and the key phase (0 or 1) that belong to a key of 1-RTT packets. */
 void qe_cipher_set_iv(void *native_handle, const uint8_t *iv, size_t len, unsigned phase);
-/* The number of the packet that has this nonce (RFC 9001 section 5.3); -1: a key of the library,
- * or none with an IV. */
+/* The number of the packet that has this nonce (RFC 9001 section 5.3); -1 if the key is one of
+ * the library's own, or has no IV. */
 int64_t qe_cipher_packet_number(const void *native_handle, const uint8_t *nonce, size_t len);
-/* Does the first byte of a short header have this key's phase? 1 for keys of the library. */
+/* Whether the first byte of a short header has the phase of this key; 1 for the library's own
+ * keys. */
 int qe_cipher_fits_phase(const void *native_handle, uint8_t first);
-/* Has it a context now? */
+/* Whether it has a context now. */
 int qe_cipher_is_ready(const void *native_handle);
 
-/* The callbacks of the library.  They take contexts of the library's own as
- * well, which it makes for Initial and Handshake packets. */
+/* Callbacks for the library. They also accept the library's own contexts, which it creates for
+ * Initial and Handshake packets. */
 int qe_cipher_encrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                          const ngtcp2_crypto_aead_ctx *aead_ctx, const uint8_t *plaintext,
                          size_t plaintext_len, const uint8_t *nonce, size_t nonce_len,

@@ -1,4 +1,4 @@
-/* conn.c - making a connection and ending it. */
+/* conn.c - creating and ending a connection. */
 #include "conn.h"
 
 #include <stdarg.h>
@@ -16,7 +16,8 @@ static const uint32_t V1_FIRST[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
 static const uint32_t V2_FIRST[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
 
 #define CLIENT_DCID_LEN 18
-/* Each is answered with a packet of full size; a path takes three, and again after a timeout. */
+/* Each challenge is answered with a full-size packet. A new path needs three, and three more
+ * after a timeout. */
 #define CHALLENGES_PER_SECOND 20
 #define MAX_CHALLENGES 100
 #define LEFTOVERS_PER_SECOND 4
@@ -114,7 +115,7 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
   s->no_tx_udp_payload_size_shaping = e->set.known_mtu != 0;
   if (e->set.pmtud == 0 || e->set.known_mtu != 0) {
     s->no_pmtud = (uint8_t)qe_no_pmtud_is_safe();
-    if (!s->no_pmtud) { /* nothing is sent for a size above the limit */
+    if (!s->no_pmtud) { /* a size above the limit is never probed */
       s->pmtud_probes = NO_PROBE;
       s->pmtud_probeslen = 1;
     }
@@ -122,7 +123,7 @@ static int fill_settings(qe_engine *e, ngtcp2_settings *s, qe_tstamp now) {
     s->pmtud_probes = e->pmtud_probes;
     s->pmtud_probeslen = 2;
   }
-  s->max_window = e->set.max_data_window;
+  s->max_window = e->set.initial_max_data; /* see credit.h */
   s->max_stream_window = e->set.max_stream_window;
   s->handshake_timeout = e->set.handshake_timeout;
   if (qe_random((uint8_t *)&number, sizeof(number)) != 0) {
@@ -156,8 +157,8 @@ static void fill_params(const qe_engine *e, ngtcp2_transport_params *p) {
   p->initial_max_streams_bidi = e->set.max_streams_bidi;
   p->initial_max_streams_uni = e->set.max_streams_uni;
   p->max_idle_timeout = e->set.idle_timeout;
-  /* One in use and spares for three new paths.  Each costs both sides a keyed
-   * hash, entries in two tables and 30 bytes of the first flight. */
+  /* One ID in use and spares for three new paths. Each ID costs both sides a keyed hash, entries
+   * in two tables and 30 bytes of the first flight. */
   p->active_connection_id_limit = 4;
   p->max_datagram_frame_size = e->set.max_datagram_frame_size;
   p->disable_active_migration = e->set.enable_migration == 0;
@@ -179,7 +180,9 @@ static qe_conn *conn_alloc(qe_engine *e) {
   qe_dgram_queue_init(&c->dgrams, e->set.dgram_queue_count, e->set.dgram_queue_bytes);
   qe_dgram_log_init(&c->dgram_log);
   qe_pathmtu_init(&c->pathmtu);
+  c->pathmtu.started = e->set.pmtud == 0 || e->set.known_mtu != 0; /* there is nothing to start */
   qe_libmem_init(&c->libmem);
+  qe_credit_init(c);
   qe_bucket_init(&c->challenges, CHALLENGES_PER_SECOND, MAX_CHALLENGES);
   qe_bucket_init(&c->resets, e->set.max_resets_per_second, e->set.max_resets_per_second);
   qe_bucket_init(&c->leftovers, LEFTOVERS_PER_SECOND, e->set.max_leftovers);
@@ -194,7 +197,7 @@ static qe_conn *conn_alloc(qe_engine *e) {
   return c;
 }
 
-/* Timer and first visit; after this nothing of the start can fail. */
+/* Arms the timer and queues the first visit. This is the last step of creation that can fail. */
 static int conn_start(qe_conn *c, const ngtcp2_path *path, qe_tstamp now) {
   ngtcp2_path_copy(&c->path.path, path);
   c->last_event = now;
@@ -372,7 +375,7 @@ void qe_conn_end_excessive(qe_conn *c, const char *why) {
               strlen(why));
 }
 
-/* The peer's CONNECTION_CLOSE or stateless reset. */
+/* Ends the connection after a CONNECTION_CLOSE or stateless reset of the peer. */
 static void end_draining(qe_conn *c) {
   const ngtcp2_ccerr *err = ngtcp2_conn_get_ccerr(c->ng);
 
@@ -433,7 +436,7 @@ void qe_conn_end_library(qe_conn *c, int liberr) {
   }
 }
 
-/* CONNECTION_CLOSE into buf; its length or 0.  *ps gets the path. */
+/* Writes CONNECTION_CLOSE into buf; returns its length or 0. *ps receives the path. */
 static size_t write_close(qe_conn *c, uint8_t *buf, size_t size, ngtcp2_path_storage *ps,
                           qe_tstamp now) {
   ngtcp2_ccerr err;
@@ -452,7 +455,7 @@ static size_t write_close(qe_conn *c, uint8_t *buf, size_t size, ngtcp2_path_sto
   return n > 0 ? (size_t)n : 0;
 }
 
-/* Takes the connection out of every table of the engine. */
+/* Removes the connection from every table of the engine. */
 static void conn_unlink(qe_conn *c) {
   qe_engine *e = c->engine;
 
@@ -489,6 +492,7 @@ static void conn_free(qe_conn *c, int report) {
       qe_stream_destroy(c->streams.buckets[i], report);
     }
   }
+  qe_libmem_forget(c);
   c->work_head = c->work_tail = NULL;
   qe_engine_release(e);
   qe_dgram_clear(&c->dgrams, NULL, 1, qe_conn_dgram_gone, c);
@@ -502,7 +506,7 @@ static void conn_free(qe_conn *c, int report) {
       qe_group_destroy(c->groups.slots[i]);
     }
   }
-  /* Only now: the upcalls may have touched the connection again. */
+  /* Not earlier: the upcalls may have touched the connection again. */
   conn_unlink(c);
   if (c->ng != NULL) {
     ngtcp2_conn_del(c->ng);
@@ -647,6 +651,7 @@ void qe_conn_consume(qe_conn *c, uint64_t n) {
     return;
   }
   c->returned_bytes += n;
-  ngtcp2_conn_extend_max_offset(c->ng, n);
+  qe_credit_measure(c);
+  qe_credit_update(c);
   qe_conn_touch(c);
 }

@@ -1,5 +1,5 @@
-/* conn_callbacks.c - what the QUIC library calls while it reads or writes.
- * Apart from the data upcalls these only take notes; see qe_conn_run_work. */
+/* conn_callbacks.c - callbacks that the QUIC library makes while it reads or writes. Except for
+ * the data upcalls they only record what happened; qe_conn_run_work acts on it later. */
 #include <stdlib.h>
 
 #include "accept.h"
@@ -13,12 +13,12 @@
 #define MAX_STOPS 512 /* per UDP payload */
 #define LEFTOVERS_PER_STREAM 0.125
 
-/* The decrypt hook gets no connection, so the reader leaves a note here. */
+/* The encrypt and decrypt callbacks get no connection argument, so the caller stores it here. */
 static _Thread_local struct {
   qe_conn *conn;
-  int64_t packet; /* number of the one that is looked into */
-  int is_new;     /* it was not received before */
-  int refused;    /* it asks for more than its share */
+  int64_t packet; /* number of the packet that is being scanned */
+  int is_new;     /* not a duplicate */
+  int refused;    /* over the limit for PATH_CHALLENGE: drop it */
   size_t count;
   struct {
     int64_t id;
@@ -42,7 +42,7 @@ static void found_stop(void *ctx, int64_t id, uint64_t code) {
   }
 }
 
-/* After the packet was accepted: what the scan saw is real. */
+/* Applies what the scan found. Call it only after the library has accepted the packet. */
 void qe_conn_apply_stops(qe_conn *c) {
   for (size_t i = 0; i < current.count; i++) {
     qe_stream *s = qe_stream_map_get(&c->streams, current.stops[i].id);
@@ -54,7 +54,8 @@ void qe_conn_apply_stops(qe_conn *c) {
   current.count = 0;
 }
 
-/* Not before this are IDs of the peer retired, so not before this is there anything to count. */
+/* Starts to track the peer's connection IDs. Earlier than this no ID can be retired, so there is
+ * nothing to count. */
 static int watch_ids(qe_conn *c) {
   if (c->idguard == NULL && c->is_server) {
     c->idguard = malloc(sizeof(*c->idguard));
@@ -70,7 +71,7 @@ static int watch_ids(qe_conn *c) {
 static void found_new_id(void *ctx, uint64_t seq, uint64_t retire_prior_to) {
   qe_conn *c = ctx;
   if (!c->is_server) {
-    return; /* the assert is the server's */
+    return; /* only a server can fail the assert, see idguard.h */
   }
   int rv = retire_prior_to > 0 ? watch_ids(c) : 0;
 
@@ -89,7 +90,7 @@ static void found_new_id(void *ctx, uint64_t seq, uint64_t retire_prior_to) {
 
 static void found_challenge(void *ctx) {
   qe_conn *c = ctx;
-  watch_ids(c); /* the answer may bind an ID to its path, for a while */
+  watch_ids(c); /* the answer may use up an ID for its path */
   current.refused |= !qe_bucket_take(&c->challenges, c->engine->now);
 }
 
@@ -130,7 +131,8 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
   /* aad is the packet header: without the long-header bit it is 1-RTT. */
   int one_rtt = c != NULL && aad_len > 0 && (aad[0] & 0x80) == 0;
 
-  /* The library tries the key in use on a packet of another phase, and drops what comes out. */
+  /* If the key phase differs, the library still tries the current key and then drops the packet:
+   * skip the work. */
   if (one_rtt && !qe_cipher_fits_phase(aead_ctx->native_handle, aad[0])) {
     return NGTCP2_ERR_DECRYPT;
   }
@@ -141,7 +143,7 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
   }
   size_t len = ciphertext_len - aead->max_overhead;
   if (!c->is_server && !c->past_handshake && qe_scan_early(dest, len)) {
-    return NGTCP2_ERR_DECRYPT; /* as if lost: an honest peer sends it again */
+    return NGTCP2_ERR_DECRYPT; /* treat it as lost: an honest peer retransmits */
   }
   unsigned seen = qe_stopscan(dest, len, found_stop, NULL);
   current.packet = qe_cipher_packet_number(aead_ctx->native_handle, nonce, nonce_len);
@@ -168,10 +170,9 @@ void qe_conn_count_reset(qe_conn *c) {
 }
 
 /*
- * Nothing but the end of the connection frees such a state (1.11), under half a
- * kilobyte.  Honest peers cause some whenever packets are lost, for as long as
- * they like, so what they may cause grows with time and with the streams that
- * end properly.
+ * The library frees the state of such a stream (less than half a kilobyte) only with the connection
+ * (1.11). With packet loss even honest peers cause some, as long as the connection lasts. So the
+ * allowance grows with time and with the number of streams that end properly.
  */
 void qe_conn_count_leftover(qe_conn *c) {
   c->stats.leftovers++;
@@ -218,7 +219,7 @@ static int note_certificate(qe_conn *c) {
   return 0;
 }
 
-/* All that users may ask later, since the session will not stay. */
+/* Copies everything that users may ask for later, because the TLS session is freed early. */
 static int note_session(qe_conn *c) {
   note_alpn(c);
   c->resumed = gnutls_session_is_resumed(c->tls) != 0;
@@ -239,7 +240,7 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
     return fail(c, rv);
   }
   if (c->is_server && e->stats.connections >= e->set.max_connections) {
-    /* The last place was taken while the handshake ran. */
+    /* Another connection took the last place during the handshake. */
     e->stats.refused++;
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_TRANSPORT, 0, NGTCP2_CONNECTION_REFUSED,
                 "too many connections", 20);
@@ -265,8 +266,8 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   return 0;
 }
 
-/* A session must see each message that it is to answer; what a peer may send
- * after the handshake needs none. */
+/* The TLS session must see each message that needs an answer. No message that a peer may send
+ * after the handshake needs one, so it may be gone by then. */
 static int recv_crypto_data(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset,
                             const uint8_t *data, size_t len, void *user_data) {
   qe_conn *c = user_data;
@@ -326,8 +327,8 @@ void qe_conn_on_ticket(void *owner, const uint8_t *data, size_t len) {
 
 /* -------------------------------------------------------- connection IDs */
 
-/* The library asks for a byte or two per packet, which would be a system call
- * each time: GnuTLS looks whether the process has forked. */
+/* The library asks for a byte or two per packet. Random bytes are fetched in blocks because
+ * GnuTLS makes a system call each time, to detect a fork. */
 static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
   static _Thread_local struct {
     uint8_t bytes[512];
@@ -339,7 +340,7 @@ static void rand_cb(uint8_t *dest, size_t len, const ngtcp2_rand_ctx *ctx) {
     size_t want = len > sizeof(pool.bytes) ? 0 : sizeof(pool.bytes);
     if (want == 0 || qe_random(pool.bytes, want) != 0) {
       if (qe_random(dest, len) != 0) {
-        memset(dest, 0, len); /* only used where no secrecy is needed */
+        memset(dest, 0, len); /* acceptable: nothing secret depends on it */
       }
       return;
     }
@@ -378,7 +379,7 @@ static int dcid_status(ngtcp2_conn *ng, ngtcp2_connection_id_status_type type, u
   (void)ng;
   (void)cid;
   if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE) {
-    c->past_handshake = 1; /* the first time is in the write that ends the handshake */
+    c->past_handshake = 1; /* first called in the write that ends the handshake */
     if (seq > 0 && watch_ids(c) != 0) {
       return fail(c, QE_ERR_NOMEM);
     }
@@ -479,11 +480,10 @@ static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t co
 }
 
 /*
- * A peer's unidirectional stream whose first frame is RESET_STREAM is never
- * closed by the library (up to 1.11 at least), while any other that is reset
- * is closed right after this callback.  So the last one that was reset is kept
- * in doubt until it is closed, or the next reset or the end of the packet
- * shows that it will not be.
+ * If the first frame of a peer's unidirectional stream is RESET_STREAM, the library never closes
+ * the stream (up to 1.11 at least). It closes any other reset stream right after this callback. So
+ * the last stream that was reset is kept in c->doubtful. If it is still there at the next reset or
+ * at the end of the packet, the library will not close it.
  */
 static int retire_orphan(qe_conn *c, ngtcp2_conn *ng) {
   qe_stream *s = c->doubtful;
@@ -562,7 +562,7 @@ static int recv_datagram(ngtcp2_conn *ng, uint32_t flags, const uint8_t *data, s
   return 0;
 }
 
-/* The group that sent it, if it still exists. */
+/* The group that sent the datagram, if it still exists. */
 static qe_group *group_of(const qe_conn *c, uint64_t dgram_id) {
   qe_group *g = qe_group_table_get(&c->groups, (uint16_t)(dgram_id >> 48));
   return g != NULL && (dgram_id & QE_DGRAM_SEQ) >= g->first_seq ? g : NULL;

@@ -1,4 +1,4 @@
-/* conn_info.c - what users ask of a connection: datagrams, path, TLS, counters. */
+/* conn_info.c - the part of the user API of a connection for datagrams, path, TLS and counters. */
 #include <stdlib.h>
 
 #include "conn.h"
@@ -31,6 +31,7 @@ int qe_conn_send_datagram(qe_conn *c, qe_group *group, const uint8_t *prefix, si
   if (qe_conn_peer_max_datagram_frame_size(c) == 0) {
     return QE_ERR_DGRAM_DISABLED;
   }
+  qe_pathmtu_start(c);
   size_t room = qe_conn_dgram_room(c);
   if (prefix_len > room || len > room - prefix_len) {
     return QE_ERR_DGRAM_TOO_LARGE;
@@ -108,15 +109,15 @@ int qe_conn_initiate_key_update(qe_conn *c, qe_tstamp now) {
   if (c->end_mode != QE_END_NONE) {
     return QE_ERR_CLOSED;
   }
-  /* The library insists on a finished handshake, and a client's is one only with
-   * the write that ends it. */
+  /* The library fails an assert unless the handshake is finished, and on a client it is finished
+   * only after the write that ends it. */
   if (!c->handshake_done || c->in_library || (!c->is_server && !c->past_handshake)) {
     return QE_ERR_NOT_READY;
   }
   now = qe_engine_clock(c->engine, now);
   qe_conn_settle_pause(c, now);
   if (ngtcp2_conn_initiate_key_update(c->ng, now) != 0) {
-    return QE_ERR_NOT_READY; /* not confirmed yet, or too soon after the last one */
+    return QE_ERR_NOT_READY; /* handshake not confirmed yet, or too soon after the last update */
   }
   qe_conn_touch(c);
   return 0;
@@ -188,7 +189,7 @@ static void fill_counted(const qe_conn_counters *n, qe_conn_stats *st) {
   st->resets_received = n->resets_received;
   st->leftovers = n->leftovers;
   st->mtu_falls = n->mtu_falls;
-  /* Keys are prepared once ahead of the first update. */
+  /* The counter is one ahead, because the keys of the first update are prepared in advance. */
   st->key_updates = n->key_updates > 0 ? n->key_updates - 1 : 0;
 }
 

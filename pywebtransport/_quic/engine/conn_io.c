@@ -1,13 +1,13 @@
-/* conn_io.c - packets in, packets out, timers of one connection. */
+/* conn_io.c - reading packets, writing packets and timers of one connection. */
 #include "accept.h"
 #include "conn.h"
 #include "engine.h"
 #include "hold.h"
 
 #define MAX_VECS 16
-#define MAX_FRAMES 64 /* of ours in one packet */
+#define MAX_FRAMES 64 /* stream and datagram frames per packet */
 #define MIN_PAUSE QE_MILLISECOND
-#define MIN_BURST 10 /* packets that always may go out in one burst */
+#define MIN_BURST 10 /* packets that may always be sent in one burst */
 #define MAX_QUEUED_ON_PATH ((uint64_t)1 << 20)
 
 void qe_conn_touch(qe_conn *c) {
@@ -37,19 +37,18 @@ static void untouch(qe_conn *c) {
 /* --------------------------------------------------------------- pacing */
 
 /*
- * The library adds up what was written and turns the sum into a pause when it
- * is told to.  Event loops cannot wait less than about a millisecond, so it is
- * told at once only when the pause is that long: a fast path sends bursts that
- * the congestion window limits, a slow one about a millisecond's worth.  A
- * shorter pause is noted when it is already over: what was sent slowly enough
- * must not add up to a pause later.
+ * The library adds up the bytes written, and ngtcp2_conn_update_pkt_tx_time turns the sum into a
+ * pause. Event loops cannot wait less than about a millisecond, so it is called during a burst only
+ * if the pause is at least that long. A fast path therefore sends bursts that the congestion window
+ * limits, and a slow path sends about a millisecond's worth at a time. A shorter pause is reported
+ * to the library once it is over, so that bytes sent slowly enough do not add up to a pause later.
  */
 static uint64_t pause_of(const qe_conn *c) {
   ngtcp2_conn_info info;
 
   ngtcp2_conn_get_conn_info(c->ng, &info);
-  /* In whole nanoseconds per byte, as the library computes it: very fast paths
-   * are not paced.  1.25: RFC 9002 section 7.7. */
+  /* The library computes in whole nanoseconds per byte, so very fast paths are not paced. The
+   * factor 1.25 is from RFC 9002 section 7.7. */
   return info.cwnd == 0 ? 0 : c->paced_bytes * (info.smoothed_rtt * 100 / 125 / info.cwnd);
 }
 
@@ -62,7 +61,7 @@ void qe_conn_settle_pause(qe_conn *c, qe_tstamp now) {
   c->last_event = now;
 }
 
-/* Within a burst: 1 when a pause began. */
+/* Call it within a burst. Returns 1 if a pause begins. */
 static int begin_pause(qe_conn *c, size_t mtu, qe_tstamp now) {
   if (!c->engine->set.pacing || c->paced_bytes < MIN_BURST * mtu || pause_of(c) < MIN_PAUSE) {
     return 0;
@@ -74,9 +73,9 @@ static int begin_pause(qe_conn *c, size_t mtu, qe_tstamp now) {
 
 /* --------------------------------------------------------------- reading */
 
-/* A client's socket may be bound to a wildcard while the kernel reports the
- * concrete address a packet came to.  The library knows paths by the address
- * they were made with, so the socket decides. */
+/* A client's socket may be bound to a wildcard address, but the kernel reports the concrete
+ * address that a packet was sent to. The library identifies a path by the address that it was
+ * created with, so use the address that belongs to the socket. */
 static void client_path(const qe_conn *c, ngtcp2_path *path) {
   const ngtcp2_path *cur = ngtcp2_conn_get_path(c->ng);
 
@@ -143,8 +142,8 @@ typedef struct packet_state {
   ngtcp2_pkt_info pi;
   ngtcp2_pkt_info *ppi; /* NULL without ECN */
   int pending;          /* the library holds an unfinished packet */
-  int frames;           /* of ours in it */
-  qe_stream *last;      /* whose bytes it ends with */
+  int frames;           /* stream and datagram frames in it */
+  qe_stream *last;      /* the stream whose bytes are last in it */
   int skip_dgrams, skip_streams;
   qe_tstamp now;
 } packet_state;
@@ -177,7 +176,7 @@ size_t qe_conn_dgram_room(const qe_conn *c) {
   }
   uint64_t room = qe_conn_mtu(c) - overhead;
   room = qe_min(room, qe_min(tp->max_datagram_frame_size, 65535) - 1);
-  /* What is left is the length field and the payload. */
+  /* The rest is the length field and the payload. */
   if (room > 2 + 63) {
     return (size_t)(room > 4 + 16383 ? room - 4 : qe_min(room - 2, 16383));
   }
@@ -185,16 +184,15 @@ size_t qe_conn_dgram_room(const qe_conn *c) {
 }
 
 /*
- * No flow control holds datagrams back, and a congestion window that grows until
- * something is lost grows until the receiver's socket overflows.  So they wait
- * when more than a megabyte stands in queues on the way, judging by how far the
- * round trip is above its minimum: what is in flight on a long fast path is not
- * limited, and datagrams do not grow old in front of a slow receiver.
+ * Datagrams have no flow control, and the congestion window grows until something is lost: here,
+ * until the receiver's socket overflows. So datagrams wait while more than a megabyte is queued on
+ * the path. The queue is estimated from how far the round-trip time is above its minimum. This does
+ * not limit a long fast path, and datagrams do not grow old in front of a slow receiver.
  */
 static int path_is_full(const qe_conn *c) {
   ngtcp2_conn_info info;
 
-  /* Beside streams that wait, holding datagrams back would only leave the room to the streams. */
+  /* If streams are waiting, they would use the room, so holding datagrams back would not help. */
   if (c->dgrams.count == 0 || qe_sched_top(&c->sched) != NULL) {
     return 0;
   }
@@ -206,7 +204,8 @@ static int path_is_full(const qe_conn *c) {
   return (double)info.bytes_in_flight * queued > (double)MAX_QUEUED_ON_PATH;
 }
 
-/* Tries one datagram.  1: *n is the final result of the packet; 0: go on. */
+/* Tries to add one datagram. Returns 1 if the packet is finished, with its result in *n, or 0 to
+ * go on. */
 static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n) {
   uint32_t flags = NGTCP2_WRITE_DATAGRAM_FLAG_NONE;
   ngtcp2_vec vec = {d->data, d->len};
@@ -215,7 +214,7 @@ static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n
   uint64_t id = (slot << 48) | (c->dgram_log.next_seq & QE_DGRAM_SEQ);
 
   if (d->len + QE_DGRAM_LARGE_OVERHEAD > QE_BASE_MTU) {
-    id |= QE_DGRAM_LARGE; /* it fits into a full-size packet only */
+    id |= QE_DGRAM_LARGE; /* too large for a packet of QE_BASE_MTU bytes */
   }
 
   if (c->dgrams.count > 1 || qe_sched_top(&c->sched) != NULL) {
@@ -235,7 +234,7 @@ static int step_dgram(qe_conn *c, packet_state *st, qe_dgram *d, ngtcp2_ssize *n
     return 0;
   }
   if (*n == 0 && !st->pending) {
-    st->skip_dgrams = 1; /* no room in the window, or only for something smaller */
+    st->skip_dgrams = 1; /* the congestion window has no room, or not enough */
     return 0;
   }
   return 1;
@@ -251,7 +250,7 @@ static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, n
 
   if (total == 0 && !fin) {
     if (s->group_blocked) {
-      return 0; /* parked by peek */
+      return 0; /* peek took it out of the schedule */
     }
     qe_sched_remove(&c->sched, &s->node);
     return 0;
@@ -287,23 +286,23 @@ static int step_stream(qe_conn *c, packet_state *st, qe_stream *s, int others, n
     return 0;
   default:
     if (*n == 0 && !st->pending && ngtcp2_conn_get_max_data_left(c->ng) == 0) {
-      st->skip_streams = 1; /* the connection's credit is used up; datagrams need none */
+      st->skip_streams = 1; /* no connection credit left; datagrams need none */
       return 0;
     }
     return 1;
   }
 }
 
-/* One packet; its length, 0 when nothing can be sent now, or an error. */
+/* Writes one packet. Returns its length, 0 if nothing can be sent now, or an error. */
 static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
   ngtcp2_ssize n;
   int dgram_first = c->dgram_turn;
-  int shared = 0; /* both kinds wait: they take turns */
+  int shared = 0; /* streams and datagrams wait: they take turns */
 
   st->pending = 0;
   st->frames = 0;
-  /* Each turn adds a frame, takes a stream out of the schedule, drops a kind,
-   * or ends. */
+  /* Each iteration adds a frame, takes a stream out of the schedule, sets a skip flag or ends
+   * the loop. */
   while (c->handshake_done && st->frames < MAX_FRAMES) {
     qe_dgram *d = NULL;
     qe_sched_node *node = st->skip_streams ? NULL : qe_sched_top(&c->sched);
@@ -340,8 +339,8 @@ static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
 
 typedef enum write_result {
   WRITE_DONE,   /* nothing more can be sent now */
-  WRITE_BUDGET, /* more waits, but others come first */
-  WRITE_NO_ROOM /* the batch takes no more until the socket is writable */
+  WRITE_BUDGET, /* more to send, but other connections come first */
+  WRITE_NO_ROOM /* the batch is full until the socket is writable */
 } write_result;
 
 static write_result conn_write(qe_conn *c, qe_tstamp now) {
@@ -379,11 +378,11 @@ static write_result conn_write(qe_conn *c, qe_tstamp now) {
     sent += (size_t)n;
     c->stats.packets_sent++;
     c->stats.bytes_sent += (size_t)n;
-    /* The library's own probes are larger than all else, and tell nothing here. */
+    /* Probes of the library are larger than any other packet; their loss means nothing here. */
     qe_pathmtu_sent(c, (size_t)n > mtu && c->pathmtu.cap == 0 ? 0 : (size_t)n, st.last, now);
     c->paced_bytes += (size_t)n;
     if (begin_pause(c, mtu, now)) {
-      return WRITE_DONE; /* the pause is part of the next expiry */
+      return WRITE_DONE; /* the next expiry includes the pause */
     }
   }
   return WRITE_BUDGET;

@@ -5,7 +5,7 @@
 #include "engine.h"
 #include "packet_keys.h"
 
-/* One direction of the 1-RTT keys. */
+/* Installs the 1-RTT keys of one direction. */
 static int install(qe_conn *c, const uint8_t *secret, size_t len, qe_cipher_kind kind) {
   const ngtcp2_crypto_ctx *ctx = ngtcp2_conn_get_crypto_ctx(c->ng);
   qe_cipher_pool *pool = &c->engine->ciphers;
@@ -13,7 +13,7 @@ static int install(qe_conn *c, const uint8_t *secret, size_t len, qe_cipher_kind
   ngtcp2_crypto_cipher_ctx mask = {NULL};
   qe_packet_keys keys;
 
-  /* The secrets of the Handshake level came before, and the algorithms with them. */
+  /* The algorithms were set together with the secrets of the Handshake level, which come first. */
   if (ctx->aead.native_handle == NULL) {
     return -1;
   }
@@ -65,7 +65,7 @@ void qe_conn_hook_secrets(gnutls_session_t s) {
   gnutls_handshake_set_secret_function(s, on_secrets);
 }
 
-/* One direction. */
+/* Prepares the next keys of one direction. */
 static int prepare(qe_conn *c, uint8_t *next, ngtcp2_crypto_aead_ctx *aead, uint8_t *iv,
                    const uint8_t *current, size_t len, qe_cipher_kind kind) {
   const ngtcp2_crypto_ctx *ctx = ngtcp2_conn_get_crypto_ctx(c->ng);

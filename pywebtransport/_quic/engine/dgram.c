@@ -21,7 +21,7 @@ static void unlink_head(qe_dgram_queue *q, int p) {
   free(d);
 }
 
-/* Removes every datagram for which one of the tests holds. */
+/* Removes every datagram that belongs to group, has expired, or any if all = 1. */
 static size_t sweep(qe_dgram_queue *q, const qe_group *group, int all, qe_tstamp now,
                     enum qe_dgram_fate fate, qe_dgram_gone gone, void *ctx) {
   size_t n = 0;
@@ -179,7 +179,7 @@ int qe_dgram_log_lost(qe_dgram_log *l, uint64_t seq) {
     l->lost = calloc(1, QE_DGRAM_WINDOW / 8);
   }
   if (l->lost == NULL || !in_window(l, seq)) {
-    return 1; /* out of memory or ancient: an ack after this would count twice */
+    return 1; /* out of memory or too old: a later ack will be counted too */
   }
   uint8_t *byte = bit_of(l, seq, &mask);
   if (*byte & mask) {

@@ -29,7 +29,7 @@ static void engine_destroy(qe_engine *e) {
   free(e);
 }
 
-/* As qe_outlet.sock. */
+/* A qe_outlet.sock function. */
 static qe_sock *sock_of(const void *owner, uintptr_t id) {
   return qe_engine_sock(owner, id);
 }
@@ -64,7 +64,7 @@ int qe_engine_new(qe_engine **out_engine, const qe_settings *settings, const qe_
                  settings->stateless_resets_per_second);
   qe_bucket_init(&e->refusals, REFUSALS_PER_SECOND, REFUSALS_PER_SECOND);
   if (settings->max_tx_udp_payload_size > 1452) {
-    /* The library's own list of probes ends at Ethernet. */
+    /* The library's own list of probe sizes ends at the Ethernet MTU. */
     e->pmtud_probes[0] = 1444;
     e->pmtud_probes[1] = (uint16_t)settings->max_tx_udp_payload_size;
   }
@@ -134,7 +134,7 @@ void qe_engine_stop_accepting(qe_engine *e) {
 void qe_engine_add_sock(qe_engine *e, qe_sock *s) {
   qe_sock_entry *socks = realloc(e->socks, (e->sock_count + 1) * sizeof(*socks));
   if (socks == NULL) {
-    return; /* its packets are dropped, like those of a freed socket */
+    return; /* its packets will be dropped, like those of a freed socket */
   }
   e->socks = socks;
   socks[e->sock_count].sock = s;
@@ -220,8 +220,8 @@ void qe_engine_release(qe_engine *e) {
   }
 }
 
-/* Tokens outlive the process and may be checked on another machine, so they
- * carry wall-clock time.  It is read once: afterwards it runs with `now`. */
+/* Tokens outlive the process and may be checked on another machine, so they carry wall-clock
+ * time. The wall clock is read once; from then on the time advances with `now`. */
 uint64_t qe_engine_wall(qe_engine *e, qe_tstamp now) {
   if (!e->has_wall_offset) {
     struct timespec ts = {0};
@@ -234,12 +234,12 @@ uint64_t qe_engine_wall(qe_engine *e, qe_tstamp now) {
 
 /* --------------------------------------------------------------- packets */
 
-/* A packet that was handed on so often is answered where it is: workers that learn of changes at
- * different times must not pass it around. */
+/* After this many hops a packet is answered where it is: workers that learn of changes at
+ * different times must not pass it around forever. */
 #define QE_MAX_HOPS 3
 
-/* A stateless reset looks like a packet for an unknown connection ID; its last
- * 16 bytes tell whom it is for. */
+/* A stateless reset looks like a packet with an unknown connection ID. Its last 16 bytes
+ * identify the connection. */
 static qe_target *find_by_reset_token(const qe_engine *e, const uint8_t *data, size_t len) {
   if ((data[0] & 0x80) != 0 || len < 21 || qe_cidmap_size(&e->tokens) == 0) {
     return NULL;
@@ -318,7 +318,7 @@ void qe_engine_on_unreachable(qe_engine *e, const struct sockaddr *remote, sockl
     return;
   }
   for (qe_conn *c = e->conns; c != NULL; c = c->next) {
-    /* Anyone can forge ICMP, so an established connection does not listen. */
+    /* Anyone can forge ICMP, so established connections ignore it. */
     if (c->handshake_done || c->end_mode != QE_END_NONE ||
         !qe_addr_eq(ngtcp2_conn_get_path(c->ng)->remote.addr, remote)) {
       continue;
@@ -353,7 +353,7 @@ int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt
 
 /* --------------------------------------------------------------- process */
 
-/* Connections, or timers, between two looks at the clock. */
+/* Connections, or timers, handled between two readings of the clock. */
 #define PROCESS_STEP 16
 
 void qe_engine_set_until(qe_engine *e, qe_tstamp until) {
@@ -364,7 +364,7 @@ bool qe_engine_is_late(const qe_engine *e) {
   return e->until != QE_NEVER && qe_udp_clock() >= e->until;
 }
 
-/* False: more of them are due, for a later call. */
+/* Returns false if due timers are left for a later call. */
 static bool run_timers(qe_engine *e, qe_tstamp now) {
   qe_timer *top;
 
@@ -376,7 +376,7 @@ static bool run_timers(qe_engine *e, qe_tstamp now) {
     if (t->kind == QE_TARGET_LINGER) {
       qe_linger_remove(&e->lingers, (qe_linger *)t);
     } else {
-      qe_timers_remove(&e->timers, top); /* the visit arms it again */
+      qe_timers_remove(&e->timers, top); /* the visit re-arms it */
       qe_conn_expire((qe_conn *)t, now);
     }
   }
@@ -391,7 +391,7 @@ int qe_engine_process(qe_engine *e, qe_tstamp now) {
   e->batch.starved = 0;
   qe_batch_flush(&e->batch);
   budget_left_work = !run_timers(e, now);
-  /* One round at most: each connection that asks for a visit now gets one. */
+  /* Visit each connection in the list once; connections that are added meanwhile wait. */
   for (size_t n = e->dirty_count, done = 0; done < n && e->dirty_head != NULL; done++) {
     if (done > 0 && done % PROCESS_STEP == 0 && qe_engine_is_late(e)) {
       break;

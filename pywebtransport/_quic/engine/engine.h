@@ -1,6 +1,6 @@
 /*
- * engine.h - one endpoint: connections by connection ID, timers, the list of
- * connections that want a visit, and outgoing batches.
+ * engine.h - one endpoint: connections by connection ID, timers, the list of connections to visit,
+ * and outgoing batches.
  */
 #ifndef QE_ENGINE_H
 #define QE_ENGINE_H
@@ -15,9 +15,9 @@
 #include "secrets.h"
 #include "steer.h"
 
-/* Distance below which timers are not told apart: event loops are no finer. */
+/* Least time between two calls of qe_engine_process for timers: event loops are no finer. */
 #define QE_TICK_FLOOR (QE_MILLISECOND / 2)
-/* Until the next try when there is no memory for packets. */
+/* Delay before the next try after running out of memory for packets. */
 #define QE_STARVED_PAUSE (20 * QE_MILLISECOND)
 
 typedef struct qe_sock_entry {
@@ -31,7 +31,7 @@ struct qe_engine {
   void *user;
   qe_tls *tls;
 
-  qe_tstamp now; /* largest time seen */
+  qe_tstamp now; /* latest time seen */
   qe_tstamp last_process;
   uint64_t wall_offset; /* wall clock - now, for tokens */
   int has_wall_offset;
@@ -52,14 +52,17 @@ struct qe_engine {
   size_t sock_count;
   uintptr_t next_sock_id;
 
-  qe_chunk *released; /* pinned buffers to give back, copies to free */
+  qe_chunk *released; /* pinned buffers to release, copies to free */
   unsigned upcalls;   /* depth */
   qe_tstamp until;    /* see qe_engine_set_until */
   int stop_accepting;
   int dying;
 
+  uint64_t queued_bytes; /* of the streams of all connections */
+
   qe_bucket stateless; /* resets, Version Negotiation, refusals */
-  qe_bucket refusals;  /* of these, the last two: they cost more, and take no reset's place */
+  qe_bucket refusals;  /* an extra limit on the last two: they cost more, and must leave room for
+                          resets */
   qe_addrlimit *addresses;
   qe_cidmap clients; /* address prefix -> qe_addrcount */
   uint16_t pmtud_probes[2];
@@ -67,7 +70,7 @@ struct qe_engine {
   qe_engine_stats stats;
 };
 
-/* The time that is never smaller than before. */
+/* The current time, which never goes backwards. */
 static inline qe_tstamp qe_engine_clock(qe_engine *e, qe_tstamp now) {
   if (now > e->now) {
     e->now = now;
@@ -77,9 +80,9 @@ static inline qe_tstamp qe_engine_clock(qe_engine *e, qe_tstamp now) {
 
 uintptr_t qe_engine_sock_id(const qe_engine *e, const qe_sock *s);
 qe_sock *qe_engine_sock(const qe_engine *e, uintptr_t id);
-/* A fresh connection ID of ours; 0 or an error. */
+/* Makes a new local connection ID. Returns 0 or an error. */
 int qe_engine_new_cid(qe_engine *e, ngtcp2_cid *cid, size_t len);
-/* Gives back what is on e->released. */
+/* Releases the buffers in e->released. */
 void qe_engine_release(qe_engine *e);
 /* Wall-clock time in nanoseconds, derived from now; for tokens only. */
 uint64_t qe_engine_wall(qe_engine *e, qe_tstamp now);

@@ -5,25 +5,26 @@
 
 #define BUCKETS 64
 #define COUNTERS 256
+#define PROBES 16 /* counters in a row, one of which is the connection's */
 
 typedef struct queue {
   const void *key;
-  struct queue *chain; /* of the same bucket */
-  struct queue *next;  /* in the round */
+  struct queue *chain; /* next in the same bucket */
+  struct queue *next;  /* next in the round */
   qe_fair_packet *head, *tail;
   size_t bytes;
   unsigned packets;
-  int credit; /* packets that it may still have in this round */
+  int credit; /* packets that it may still take in this round */
 } queue;
 
 struct qe_fair {
   queue *buckets[BUCKETS];
-  queue *head, *tail; /* the round; every queue in it holds something */
+  queue *head, *tail; /* the round; no queue in it is empty */
   size_t bytes, packets;
   uint64_t turn;
-  /* Two connections may share one: they then wait a turn where one need not. */
-  struct {
-    uint64_t turn;
+  struct counter {
+    const void *key;
+    uint64_t turn; /* in which it was taken; in any other turn it is free */
     unsigned used;
   } counters[COUNTERS];
 };
@@ -52,7 +53,7 @@ void qe_fair_begin_turn(qe_fair *f) {
   f->turn++;
 }
 
-/* Addresses of ours: no peer chooses them. */
+/* Keys are pointers of this process, so peers cannot choose them. */
 static size_t hash(const void *key) {
   uint64_t x = (uint64_t)(uintptr_t)key * UINT64_C(0x9e3779b97f4a7c15);
   return (size_t)(x >> 48);
@@ -70,17 +71,32 @@ bool qe_fair_waits(const qe_fair *f, const void *key) {
   return f->packets > 0 && *place_of(f, key) != NULL;
 }
 
-bool qe_fair_admit(qe_fair *f, const void *key, unsigned count) {
-  size_t i = hash(key) % COUNTERS;
+/* The counter of a connection in this turn.  If PROBES connections with neighbouring hashes take
+ * part in one turn, the next one shares the last counter: some of its packets then wait, in their
+ * order, for the end of the turn although it is within its quota. */
+static struct counter *counter_of(qe_fair *f, const void *key) {
+  struct counter *c = NULL;
 
-  if (f->counters[i].turn != f->turn) {
-    f->counters[i].turn = f->turn;
-    f->counters[i].used = 0;
+  for (size_t i = hash(key), end = i + PROBES; i < end; i++) {
+    c = &f->counters[i % COUNTERS];
+    if (c->turn != f->turn) {
+      *c = (struct counter){.key = key, .turn = f->turn};
+      return c;
+    }
+    if (c->key == key) {
+      return c;
+    }
   }
-  if (f->counters[i].used + count > QE_FAIR_QUOTA) {
+  return c;
+}
+
+bool qe_fair_admit(qe_fair *f, const void *key, unsigned count) {
+  struct counter *c = counter_of(f, key);
+
+  if (c->used + count > QE_FAIR_QUOTA) {
     return false;
   }
-  f->counters[i].used += count;
+  c->used += count;
   return true;
 }
 
@@ -111,8 +127,8 @@ bool qe_fair_put(qe_fair *f, const void *key, const qe_fair_packet *head, const 
   queue *q = *at;
   size_t bytes = cost(head);
 
-  /* A connection may hold as much as is free: alone half of all, two a third each.  However many
-   * there are, there is room for the next one. */
+  /* A connection may hold as many bytes as are free: one connection at most half of all, two a
+   * third each, and so on. So there is room left for another connection, however many there are. */
   if ((q == NULL ? 0 : q->bytes) + bytes > QE_FAIR_MAX_BYTES - f->bytes ||
       (q == NULL ? 0 : q->packets) + head->count > QE_FAIR_MAX_PACKETS) {
     return false;
@@ -145,7 +161,7 @@ static void next_in_round(qe_fair *f) {
 }
 
 qe_fair_packet *qe_fair_take(qe_fair *f) {
-  /* Each time round gives credit, and a packet is at most 64 KiB long: this ends. */
+  /* This loop ends: each round adds credit, and the number of packets in a train is limited. */
   while (f->head != NULL && f->head->credit <= 0) {
     queue *q = f->head;
     q->credit += QE_FAIR_QUOTA;

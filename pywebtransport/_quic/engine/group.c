@@ -163,7 +163,7 @@ void qe_group_destroy(qe_group *g) {
 
 void qe_group_free(qe_group *g) {
   if (g != NULL) {
-    qe_conn_touch(g->conn); /* members that were blocked may send now */
+    qe_conn_touch(g->conn); /* blocked streams may be able to send now */
     qe_group_destroy(g);
   }
 }

@@ -1,6 +1,6 @@
 /*
- * group.h - credit and counters that the streams and datagrams of one session
- * share.  Body bytes are those after a stream's header.
+ * group.h - credit and counters shared by the streams and datagrams of one session. Body bytes are
+ * the bytes after the header of a stream.
  */
 #ifndef QE_GROUP_H
 #define QE_GROUP_H
@@ -11,15 +11,15 @@
 struct qe_group {
   qe_conn *conn;
   void *user;
-  uint16_t slot;      /* its number in sent datagrams, 1.. */
-  uint64_t first_seq; /* datagrams below belonged to a former owner of the slot */
+  uint16_t slot;      /* from 1; identifies the group in sent datagrams */
+  uint64_t first_seq; /* earlier datagrams belong to a former owner of the slot */
   qe_stream *members;
   qe_group *event_next;
   unsigned in_events : 1;
   unsigned ev_blocked : 1;
   unsigned dgram_blocked : 1;
   uint64_t blocked_at;  /* the limit that was last reported */
-  uint64_t violated_at; /* likewise */
+  uint64_t violated_at; /* the same for violations */
   uint64_t sent, received, consumed;
   uint64_t send_limit, recv_limit;
   uint64_t dgram_limit;
@@ -27,38 +27,38 @@ struct qe_group {
   uint64_t dgrams_sent, dgrams_acked, dgrams_lost, dgrams_dropped, dgrams_expired;
 };
 
-/* Body bytes in the first n of a stream. */
+/* The number of body bytes among the first n bytes of a stream. */
 static inline uint64_t qe_body(uint64_t n, uint64_t header) {
   return n > header ? n - header : 0;
 }
 
 void qe_group_init(qe_group *g);
-/* How many of the next bytes of a stream may be sent, given what it has sent:
- * the rest of its header is free, the body needs credit. */
+/* How many bytes a stream may send now, after it has sent stream_sent bytes. The rest of its
+ * header is free; the body needs credit. */
 uint64_t qe_group_sendable(const qe_group *g, uint64_t stream_sent, uint64_t header);
-/* The stream went from `before` to `after` bytes. */
+/* Counts a stream that grew from `before` to `after` bytes. */
 void qe_group_add_sent(qe_group *g, uint64_t before, uint64_t after, uint64_t header);
 void qe_group_add_consumed(qe_group *g, uint64_t before, uint64_t after, uint64_t header);
-/* 1 when this crossed the limit and was not reported for it yet. */
+/* Returns 1 if this exceeds the limit and the violation of that limit was not reported yet. */
 int qe_group_add_received(qe_group *g, uint64_t before, uint64_t after, uint64_t header);
-/* Credit is used up: 1 when this was not reported for the limit yet. */
+/* Call it when the credit is used up. Returns 1 if that was not reported for this limit yet. */
 int qe_group_note_blocked(qe_group *g);
 void qe_group_dgram_queued(qe_group *g, size_t len);
 void qe_group_dgram_left(qe_group *g, size_t len, enum qe_dgram_fate fate);
 
-/* The table of a connection: slot -> group. */
+/* The groups of a connection by slot. */
 typedef struct qe_group_table {
   qe_group **slots; /* [slot - 1] */
   size_t cap;
 } qe_group_table;
 
-/* Gives the group a slot; QE_ERR_NOMEM or QE_ERR_LIMIT. */
+/* Gives the group a slot. Returns 0, QE_ERR_NOMEM or QE_ERR_LIMIT. */
 int qe_group_table_add(qe_group_table *t, qe_group *g);
 void qe_group_table_remove(qe_group_table *t, qe_group *g);
 qe_group *qe_group_table_get(const qe_group_table *t, uint16_t slot);
 void qe_group_table_free(qe_group_table *t);
 
-/* Frees the group with nothing left behind; for the end of a connection too. */
+/* Removes the group from its connection and frees it; also used when a connection ends. */
 void qe_group_destroy(qe_group *g);
 
 #endif

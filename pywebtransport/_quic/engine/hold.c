@@ -30,15 +30,16 @@ static void free_hold(qe_hold **link) {
   free(h);
 }
 
-/* The peer knows the end of the stream, or never will. A FIN in a packet is not
- * enough: a packet that gets lost is overtaken by those with the resets, and a
- * receiver under load loses many. (Nobody tells when a reset is acknowledged.) */
+/* Whether the peer knows that the stream ended, or can no longer learn it. Having sent the FIN
+ * is not enough: if its packet is lost, which is common when the receiver is overloaded, the
+ * packets with the resets arrive first. For a reset, having sent it must do, because the library
+ * does not report when it is acknowledged. */
 static int has_ended(const qe_stream *s, int wrote) {
   return s->lib_gone || s->stopped || s->fin_acked || (wrote && s->reset_sent);
 }
 
-/* Credit of the peer is missing, which it may give only after the resets: they
- * free what its application does not read. */
+/* Whether the stream waits for credit. The peer may have to receive the resets first: they free
+ * the data that its application does not read. */
 static int is_blocked(const qe_stream *s) {
   return s->flow_blocked ||
          (qe_sendbuf_queued(&s->out) > 0 && ngtcp2_conn_get_max_data_left(s->conn->ng) == 0);
@@ -65,7 +66,7 @@ int qe_stream_hold(qe_stream *s, qe_stream *until) {
       return QE_ERR_NOMEM;
     }
     h->until = until;
-    h->deadline = QE_NEVER; /* the next visit knows what time it is */
+    h->deadline = QE_NEVER; /* set by the next visit, which knows the time */
     h->next = c->holds;
     c->holds = h;
     until->has_hold = 1;
@@ -103,7 +104,7 @@ void qe_conn_settle_holds(qe_conn *c, qe_tstamp now, int wrote) {
     int over = h->members == NULL || has_ended(h->until, wrote);
     int late = h->deadline <= now;
     if (late && !over) {
-      /* Where only the congestion window is missing, resets could not go out either. */
+      /* If only the congestion window blocks the stream, the resets could not be sent either. */
       over = is_blocked(h->until) || ++h->tries == MAX_TRIES;
     }
     if (late || h->deadline == QE_NEVER) {

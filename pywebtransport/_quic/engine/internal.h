@@ -1,6 +1,5 @@
 /*
- * internal.h - what the files of the engine share: types that point at each
- * other and small helpers.  Not for the binding.
+ * internal.h - types and small helpers that the files of the engine share. Not for the binding.
  */
 #ifndef QE_INTERNAL_H
 #define QE_INTERNAL_H
@@ -16,7 +15,7 @@
 #include "quicengine.h"
 #include "timers.h"
 
-/* What a connection ID or a timer leads to.  First member of the owner. */
+/* What a connection ID or a timer belongs to. It is the first member of its owner. */
 typedef enum qe_target_kind { QE_TARGET_CONN, QE_TARGET_LINGER } qe_target_kind;
 
 typedef struct qe_target {
@@ -28,8 +27,8 @@ static inline qe_target *qe_target_of_timer(qe_timer *t) {
   return (qe_target *)(void *)((char *)t - offsetof(qe_target, timer));
 }
 
-/* Runs an upcall if the user gave one.  Keeps the depth, because some
- * functions must act later when they are called from inside an upcall. */
+/* Runs an upcall if the user provided one. Counts the depth, because some functions must defer
+ * their work when they are called from inside an upcall. */
 #define QE_UPCALL(e, name, ...)                                                                    \
   do {                                                                                             \
     if ((e)->cb.name != NULL) {                                                                    \
@@ -51,7 +50,7 @@ static inline uint64_t qe_add_sat(uint64_t a, uint64_t b) {
   return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/* An address that the QUIC library can hold: IPv4 or IPv6 of its exact size. */
+/* Whether the QUIC library can store the address: IPv4 or IPv6, with exactly the right size. */
 static inline int qe_addr_ok(const struct sockaddr *sa, socklen_t len) {
   if (sa == NULL) {
     return 0;
@@ -65,7 +64,7 @@ static inline ngtcp2_addr qe_addr(const struct sockaddr *sa, socklen_t len) {
   return a;
 }
 
-/* Same host and port? */
+/* Whether host and port are the same. */
 static inline int qe_addr_eq(const struct sockaddr *a, const struct sockaddr *b) {
   if (a->sa_family != b->sa_family) {
     return 0;
@@ -81,15 +80,15 @@ static inline int qe_addr_eq(const struct sockaddr *a, const struct sockaddr *b)
          memcmp(&x->sin6_addr, &y->sin6_addr, sizeof(x->sin6_addr)) == 0;
 }
 
-/* The socket of a path travels as its number, so a freed socket is noticed. */
+/* A path refers to its socket by number, so that a freed socket is noticed. */
 static inline uintptr_t qe_path_sock_id(const ngtcp2_path *path) {
   return (uintptr_t)path->user_data;
 }
 
 int qe_random(uint8_t *out, size_t len); /* 0 or QE_ERR_INTERNAL */
 
-/* With no_pmtud a client that moves and comes back before its new path is validated fails an assert
- * of the library's. */
+/* Whether no_pmtud may be set. In older versions of the library, a client with no_pmtud fails an
+ * assert if it migrates and comes back before its new path is validated. */
 int qe_no_pmtud_is_safe(void);
 
 #endif

@@ -41,21 +41,43 @@ void qe_libmem_init(qe_libmem *m) {
                         .free = mem_free,
                         .calloc = mem_calloc,
                         .realloc = mem_realloc};
-  m->bytes = 0;
+  m->bytes = m->told = 0;
+}
+
+static void tell(qe_conn *c, uint64_t held) {
+  uint64_t told = c->libmem.told;
+
+  if (held != 0 && (held > told ? held - told : told - held) < QE_LIBMEM_STEP) {
+    return;
+  }
+  if (held != told) {
+    c->libmem.told = held;
+    QE_UPCALL(c->engine, library_memory, (int64_t)(held - told));
+  }
 }
 
 void qe_libmem_check(qe_conn *c) {
-  const qe_settings *set = &c->engine->set;
   ngtcp2_conn_info info;
+  uint64_t bytes = c->libmem.bytes;
 
-  if (c->libmem.bytes <= QE_LIBMEM_SPARE) {
+  if (bytes <= QE_LIBMEM_FREE) {
+    tell(c, 0);
     return;
   }
-  /* The window doubles as the user reads, and the peer may fill all of it with gaps. */
-  uint64_t credit = qe_max(set->initial_max_data, 2 * c->returned_bytes);
-  credit = qe_min(credit, set->max_data_window);
   ngtcp2_conn_get_conn_info(c->ng, &info);
-  if (c->libmem.bytes > QE_LIBMEM_SPARE + credit + info.bytes_in_flight) {
+  uint64_t usual = QE_LIBMEM_FREE + info.bytes_in_flight;
+  tell(c, bytes > usual ? bytes - usual : 0);
+  /* The peer may fill all of its window with gaps. */
+  uint64_t credit = qe_max(c->engine->set.max_unread_data, qe_credit_window(c));
+  if (bytes > QE_LIBMEM_SPARE + credit + info.bytes_in_flight) {
     qe_conn_end_excessive(c, "too many pieces out of order");
   }
+}
+
+void qe_libmem_forget(qe_conn *c) {
+  tell(c, 0);
+}
+
+uint64_t qe_conn_held(const qe_conn *c) {
+  return c->handed_bytes - c->returned_bytes + c->libmem.told;
 }

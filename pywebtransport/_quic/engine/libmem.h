@@ -1,12 +1,13 @@
 /*
- * libmem.h - counts the memory that the library holds for one connection.
+ * libmem.h - counts the memory that the library uses for one connection.
  *
  * What arrives out of order waits in the library.  Flow control counts offsets,
  * and not what the pieces cost: a byte here and there, in a hundred streams, is
  * fifty times as much in memory as in packets, and 1.11 bounds the pieces of a
  * stream only.  So all that the library allocates for a connection is counted,
  * and qe_libmem_check() ends the connection above a bound that grows with the
- * credit it was given and with what it has in flight.
+ * credit it was given and with what it has in flight.  It also tells the user
+ * (library_memory) of what is more than a connection needs.
  */
 #ifndef QE_LIBMEM_H
 #define QE_LIBMEM_H
@@ -15,18 +16,25 @@
 
 #include "internal.h"
 
-/* Beyond credit and flight: an idle connection has 28 KiB, one that opens streams as fast as it
- * may less than a mebibyte. */
+/* Allowance on top of credit and bytes in flight. An idle connection uses 28 KiB, and one that
+ * opens streams as fast as it can uses less than a mebibyte. */
 #define QE_LIBMEM_SPARE ((uint64_t)6 << 20)
+/* What a connection may take, beyond its flight, without being counted for the process. */
+#define QE_LIBMEM_FREE ((uint64_t)128 << 10)
+/* The user is told of changes of this size. */
+#define QE_LIBMEM_STEP ((uint64_t)32 << 10)
 
 typedef struct qe_libmem {
-  ngtcp2_mem mem; /* for the library */
+  ngtcp2_mem mem; /* passed to the library */
   uint64_t bytes;
+  uint64_t told; /* of them, counted by the user */
 } qe_libmem;
 
-/* m stays where it is for as long as the library may use it. */
+/* m must not move while the library uses it. */
 void qe_libmem_init(qe_libmem *m);
-/* After the library has read a packet. */
+/* Call it after the library has read a packet. */
 void qe_libmem_check(qe_conn *c);
+/* At the end: nothing is held any more. */
+void qe_libmem_forget(qe_conn *c);
 
 #endif

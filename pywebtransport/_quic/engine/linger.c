@@ -84,8 +84,8 @@ void qe_linger_add(qe_linger_list *list, const qe_keys *cids, const ngtcp2_path 
 }
 
 void qe_linger_on_packet(qe_linger_list *list, qe_linger *l, const ngtcp2_path *path) {
-  /* Answer the 1st, 2nd, 4th, 8th ... packet, and only to the known address:
-   * the answer must not become a way to flood someone else. */
+  /* Answer only the 1st, 2nd, 4th, 8th ... packet, and only to the known address: nobody must be
+   * able to use the answers to flood someone else. */
   l->received++;
   if (l->packet_len == 0 || (l->received & (l->received - 1)) != 0 ||
       !qe_addr_eq(l->path.path.remote.addr, path->remote.addr)) {

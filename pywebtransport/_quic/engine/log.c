@@ -15,7 +15,7 @@ const char *qe_last_error(void) {
 
 int qe_set_error(int code, const char *format, ...) {
   int saved = errno;
-  /* An argument may be the present text, so format aside first. */
+  /* An argument may be the current message, so format into a separate buffer first. */
   char text[QE_ERROR_TEXT_MAX];
   va_list args;
 
@@ -33,7 +33,7 @@ int qe_set_syscall_error(const char *what) {
   int saved = errno;
   char text[128];
 
-  /* The GNU variant returns the text, the POSIX one (musl) fills the buffer. */
+  /* The GNU variant returns the message; the POSIX variant (musl) fills the buffer. */
 #if defined(__GLIBC__) && defined(_GNU_SOURCE)
   const char *reason = strerror_r(saved, text, sizeof(text));
 #else

@@ -3,11 +3,16 @@
 #include "conn.h"
 #include "engine.h"
 
+/* More than the set-up of HTTP/3 and a session takes. */
+#define START_BYTES 4096
+#define START_LATEST (QE_SECOND / 2)
+
 #define MIN_LOOK QE_SECOND
 #define FIRST_RAISE (10 * QE_SECOND)
 #define LONGEST_RAISE (600 * QE_SECOND) /* RFC 8899 section 5.1.1 */
-/* So many in a row, over a whole look interval: a burst that overflows a buffer is shorter, and
- * at a third of the packets lost it is one case in sixty thousand. */
+/* Full-size datagrams lost in a row, over a whole look interval, that mean a smaller MTU. A
+ * burst that overflows a buffer is shorter; and if a third of all packets are lost at random,
+ * this happens once in sixty thousand times. */
 #define LOST_IN_A_ROW 10
 
 size_t qe_conn_mtu(const qe_conn *c) {
@@ -24,13 +29,43 @@ void qe_pathmtu_init(qe_pathmtu *m) {
   m->probe_id = -1;
 }
 
+/* What was learned about the packets of a path is forgotten, not that discovery was started. */
+static void reset(qe_pathmtu *m) {
+  int started = m->started;
+  qe_tstamp start_at = m->start_at;
+
+  qe_pathmtu_init(m);
+  m->started = started;
+  m->start_at = start_at;
+}
+
+void qe_pathmtu_start(qe_conn *c) {
+  if (!c->pathmtu.started) {
+    c->pathmtu.started = 1;
+    qe_conn_touch(c);
+  }
+}
+
+static int is_started(qe_conn *c, qe_tstamp now) {
+  qe_pathmtu *m = &c->pathmtu;
+
+  if (!m->started && c->handshake_done) {
+    if (m->start_at == 0) {
+      m->start_at = now + START_LATEST;
+    }
+    m->started = now >= m->start_at || c->stats.stream_bytes_sent >= START_BYTES;
+  }
+  return m->started;
+}
+
 static int may_probe(const qe_conn *c, qe_tstamp now) {
   return c->pathmtu.probe_id < 0 && now >= c->pathmtu.raise_at;
 }
 
-size_t qe_pathmtu_room(const qe_conn *c, qe_tstamp now) {
+size_t qe_pathmtu_room(qe_conn *c, qe_tstamp now) {
   if (c->pathmtu.cap == 0) {
-    return ngtcp2_conn_get_max_tx_udp_payload_size(c->ng);
+    return is_started(c, now) ? ngtcp2_conn_get_max_tx_udp_payload_size(c->ng)
+                              : ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
   }
   return may_probe(c, now) ? ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng) : c->pathmtu.cap;
 }
@@ -49,7 +84,7 @@ void qe_pathmtu_sent(qe_conn *c, size_t n, const qe_stream *s, qe_tstamp now) {
       return;
     }
     if (s == NULL) {
-      wait_for_raise(m, now); /* nothing would tell whether it arrived */
+      wait_for_raise(m, now); /* there would be no way to see whether it arrived */
       return;
     }
     m->probe_id = s->id;
@@ -85,8 +120,9 @@ void qe_pathmtu_acked(qe_conn *c) {
   c->pathmtu.in_flight = 0;
 }
 
-/* What is lost is sent again, when later packets are acknowledged or after a probe timeout.  Only
- * if neither has happened was it the large packet that arrived. */
+/* If the large packet is lost, its bytes are sent again in a smaller one: when later packets are
+ * acknowledged, or after a probe timeout. Only if neither has happened did the large packet
+ * itself arrive. */
 void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
   qe_pathmtu *m = &c->pathmtu;
 
@@ -99,7 +135,7 @@ void qe_pathmtu_acked_stream(qe_conn *c, int64_t id, uint64_t end) {
     wait_for_raise(m, c->engine->now);
     return;
   }
-  qe_pathmtu_init(m);
+  reset(m);
 }
 
 void qe_pathmtu_dgram(qe_conn *c, int arrived) {
@@ -112,23 +148,23 @@ void qe_pathmtu_dgram(qe_conn *c, int arrived) {
   m->lost_dgrams = 0;
   m->lost_before = 0;
   if (m->cap != 0) {
-    qe_pathmtu_init(m); /* it was sent before the fall, and arrived: there was none */
+    reset(m); /* sent before the fall and yet arrived: the path takes full size */
   }
 }
 
 void qe_pathmtu_narrow(qe_conn *c, size_t largest) {
-  /* Probes are larger than the MTU in use, and may well be refused. */
+  /* Ignore refused probes: they are larger than the MTU in use. */
   if (c->handshake_done && c->end_mode == QE_END_NONE && largest < qe_conn_mtu(c)) {
     fall_back(c);
   }
 }
 
 void qe_pathmtu_forget(qe_conn *c) {
-  qe_pathmtu_init(&c->pathmtu);
+  reset(&c->pathmtu);
 }
 
-/* Is a stream stuck: bytes in flight at the last look, and none acknowledged since?
- * *waiting: there are bytes in flight. */
+/* Whether a stream is stuck: it had bytes in flight at the last look, and none were acknowledged
+ * since. Sets *waiting if any stream has bytes in flight. */
 static int any_stuck(qe_conn *c, int *waiting) {
   int stuck = 0;
 
@@ -179,7 +215,10 @@ void qe_pathmtu_check(qe_conn *c, qe_tstamp now) {
   }
 }
 
-/* While the size is capped, what is sent comes by anyway. */
+/* While the size is capped no timer is needed: the next packet that is sent checks. */
 qe_tstamp qe_pathmtu_next(const qe_conn *c) {
+  if (!c->pathmtu.started && c->pathmtu.start_at != 0) {
+    return c->pathmtu.start_at;
+  }
   return c->pathmtu.check_at == 0 || c->pathmtu.cap != 0 ? QE_NEVER : c->pathmtu.check_at;
 }

@@ -30,7 +30,7 @@ static int take(double *tokens, double rate, double burst, qe_tstamp *last, qe_t
     }
     *last = now;
   }
-  /* Ten times a tenth is a little less than one. */
+  /* Allow for rounding: ten times a tenth is a little less than one. */
   if (*tokens < 1 - 1e-9) {
     return 0;
   }
@@ -83,7 +83,7 @@ int qe_addrlimit_take(qe_addrlimit *l, const struct sockaddr *addr, qe_tstamp no
   entry *set = l->entries[tag % SETS];
   entry *oldest = &set[0];
 
-  tag |= 1; /* never 0; the set was chosen before */
+  tag |= 1; /* never 0; the set is chosen already */
   for (int i = 0; i < WAYS; i++) {
     if (set[i].tag == tag) {
       return take(&set[i].tokens, l->rate, l->burst, &set[i].last, now);

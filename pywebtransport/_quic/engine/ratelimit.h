@@ -1,5 +1,5 @@
 /*
- * ratelimit.h - token buckets, alone and per address.
+ * ratelimit.h - token buckets, single ones and one per address.
  */
 #ifndef QE_RATELIMIT_H
 #define QE_RATELIMIT_H
@@ -10,22 +10,21 @@
 
 typedef struct qe_bucket {
   double tokens;
-  double rate, burst; /* tokens per second; most that can be saved up */
-  qe_tstamp last;     /* when tokens was brought up to date */
+  double rate, burst; /* tokens per second; largest number of tokens */
+  qe_tstamp last;     /* when `tokens` was last updated */
 } qe_bucket;
 
-/* Starts full. */
+/* The bucket starts full. */
 void qe_bucket_init(qe_bucket *b, double per_second, double burst);
-/* Takes one token: 1 = allowed, 0 = not now. */
+/* Takes one token. Returns 1, or 0 if there is none now. */
 int qe_bucket_take(qe_bucket *b, qe_tstamp now);
 
-/* Gives some back. */
+/* Puts tokens back. */
 void qe_bucket_give(qe_bucket *b, double tokens);
 
 /*
- * One bucket per address, as qe_addr_prefix tells them apart.
- * The memory is fixed: under pressure the address that was idle longest is
- * forgotten and would start anew.
+ * One bucket per address prefix (see qe_addr_prefix). The memory is fixed: if there are too many
+ * addresses, the one that was idle longest is dropped and starts again with a full bucket.
  */
 typedef struct qe_addrlimit qe_addrlimit;
 

@@ -1,10 +1,10 @@
 /*
- * sched.h - which stream of a connection sends next: the highest send order,
- * and among equals round-robin.  A heap of (order, turn); intrusive nodes.
+ * sched.h - decides which stream of a connection sends next: the one with the highest send order,
+ * and round-robin among equals. It is a heap of (order, turn) with intrusive nodes.
  *
- * A node keeps its turn for a run of bytes.  The run is long when it is alone
- * and short when many wait, so that a small stream waits for at most about
- * QE_SCHED_RUN bytes, or one packet of each stream before it.
+ * A node keeps its turn for a run of bytes. The run is long if few streams wait and short if many
+ * do, so that a small stream waits for at most about QE_SCHED_RUN bytes, or one packet of each
+ * stream before it.
  */
 #ifndef QE_SCHED_H
 #define QE_SCHED_H
@@ -17,8 +17,8 @@
 typedef struct qe_sched_node {
   int64_t order;
   uint64_t turn;
-  size_t pos;    /* SIZE_MAX when not waiting */
-  uint64_t used; /* bytes of the current run */
+  size_t pos;    /* SIZE_MAX if not waiting */
+  uint64_t used; /* bytes sent in the current run */
 } qe_sched_node;
 
 typedef struct qe_sched {
@@ -30,13 +30,13 @@ typedef struct qe_sched {
 void qe_sched_init(qe_sched *s);
 void qe_sched_free(qe_sched *s);
 void qe_sched_node_init(qe_sched_node *n);
-/* Room for at least n waiting nodes: afterwards qe_sched_add cannot fail. */
+/* Reserves room for at least n waiting nodes, so that qe_sched_add cannot fail. */
 int qe_sched_reserve(qe_sched *s, size_t n);
-/* No-op when it waits already.  The room must have been reserved. */
+/* Does nothing if the node is waiting already. Room must have been reserved. */
 void qe_sched_add(qe_sched *s, qe_sched_node *n);
 void qe_sched_remove(qe_sched *s, qe_sched_node *n);
 qe_sched_node *qe_sched_top(const qe_sched *s);
-/* The node sent bytes: when its run is over, its equals go first. */
+/* Counts bytes that the node sent. When its run is over, nodes of the same order go first. */
 void qe_sched_sent(qe_sched *s, qe_sched_node *n, size_t bytes);
 void qe_sched_set_order(qe_sched *s, qe_sched_node *n, int64_t order);
 

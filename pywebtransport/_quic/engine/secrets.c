@@ -2,7 +2,6 @@
 
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
-#include <ngtcp2/ngtcp2_crypto.h>
 #include <string.h>
 
 #include "internal.h"
@@ -46,10 +45,14 @@ int qe_secrets_init(qe_secrets *s, const uint8_t (*masters)[QE_SECRET_LEN], size
 
 int qe_secrets_reset_token(const qe_secrets *s, size_t which, const ngtcp2_cid *cid,
                            uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN]) {
-  return ngtcp2_crypto_generate_stateless_reset_token(token, s->list[which].reset, QE_SECRET_LEN,
-                                                      cid) == 0
-             ? 0
-             : QE_ERR_INTERNAL;
+  uint8_t mac[32];
+  int rv = gnutls_hmac_fast(GNUTLS_MAC_SHA256, s->list[which].reset, QE_SECRET_LEN, cid->data,
+                            cid->datalen, mac);
+  if (rv != 0) {
+    return QE_ERR_INTERNAL;
+  }
+  memcpy(token, mac, NGTCP2_STATELESS_RESET_TOKENLEN);
+  return 0;
 }
 
 uint64_t qe_secrets_period(qe_token_kind kind) {

@@ -69,7 +69,7 @@ static int write_copy(qe_sendbuf *b, const uint8_t *data, size_t len) {
   }
   if (first > 0) {
     memcpy(b->tail->store + b->tail->len, data, first);
-    if (b->cursor == NULL) { /* everything was sent: go on behind it */
+    if (b->cursor == NULL) { /* everything was sent: continue after it */
       b->cursor = b->tail;
       b->cursor_off = b->tail->len;
     }
@@ -115,7 +115,7 @@ size_t qe_sendbuf_peek(const qe_sendbuf *b, uint64_t limit, ngtcp2_vec *vec, siz
     if (len > limit - *total) {
       len = (size_t)(limit - *total);
     }
-    vec[n].base = (uint8_t *)c->data + off; /* the library reads it only */
+    vec[n].base = (uint8_t *)c->data + off; /* the library only reads it */
     vec[n].len = len;
     n++;
     *total += len;
@@ -138,7 +138,7 @@ void qe_sendbuf_advance(qe_sendbuf *b, size_t n) {
   }
 }
 
-/* Frees whole chunks below acked. */
+/* Frees the chunks that are entirely below acked. */
 static void trim(qe_sendbuf *b, qe_chunk **released) {
   while (b->head != NULL && b->base + b->head->len <= b->acked) {
     qe_chunk *c = b->head;
@@ -180,7 +180,7 @@ void qe_sendbuf_truncate(qe_sendbuf *b, uint64_t end, qe_chunk **released) {
     qe_chunk *c = *link;
     if (off + c->len > end) {
       c->len = (size_t)(end - off);
-      c->cap = c->cap == 0 ? 0 : c->len; /* nothing may be appended behind the cut */
+      c->cap = c->cap == 0 ? 0 : c->len; /* nothing may be appended after the cut */
     }
     off += c->len;
     last = c;
@@ -210,6 +210,6 @@ void qe_sendbuf_clear(qe_sendbuf *b, qe_chunk **released) {
   }
   b->head = b->tail = b->cursor = NULL;
   b->cursor_off = 0;
-  b->end = b->sent; /* queued is 0; unacked tells what the peer has not confirmed */
+  b->end = b->sent; /* nothing is queued now; unacked bytes are still counted */
   b->base = b->sent;
 }

@@ -1,13 +1,12 @@
 /*
- * sendbuf.h - the outgoing bytes of one stream, kept until they are acked.
+ * sendbuf.h - the outgoing bytes of one stream, kept until they are acknowledged.
  *
  *   base        acked        sent           end
  *    |  (freed as whole chunks) |   in flight  |   queued   |
  *
- * Chunks are either pinned (the caller's memory, released exactly once) or
- * copies; small copies share a growing tail chunk.  Bytes never move once they
- * are in a chunk, so pointers given out by qe_sendbuf_peek stay good until the
- * bytes are acked.
+ * Chunks are either pinned (the caller's memory, released exactly once) or copies; small copies
+ * share a growing tail chunk. Bytes never move once they are in a chunk, so pointers from
+ * qe_sendbuf_peek stay valid until the bytes are acknowledged.
  */
 #ifndef QE_SENDBUF_H
 #define QE_SENDBUF_H
@@ -36,21 +35,20 @@ typedef struct qe_sendbuf {
 } qe_sendbuf;
 
 void qe_sendbuf_init(qe_sendbuf *b);
-/* owner == NULL: copied.  0 or QE_ERR_NOMEM with nothing changed.
- * A zero-length pinned write goes straight to *released. */
+/* Appends bytes; owner == NULL: copies them. Returns 0, or QE_ERR_NOMEM with nothing changed. A
+ * zero-length pinned write is put on *released immediately. */
 int qe_sendbuf_write(qe_sendbuf *b, const uint8_t *data, size_t len, void *owner,
                      qe_chunk **released);
-/* Unsent bytes, at most limit of them, as at most max vectors; returns their
- * number and the bytes covered in *total. */
+/* Gets up to limit unsent bytes in up to max vectors. Returns the number of vectors, and sets
+ * *total to the number of bytes. */
 size_t qe_sendbuf_peek(const qe_sendbuf *b, uint64_t limit, ngtcp2_vec *vec, size_t max,
                        size_t *total);
-/* n peeked bytes were put into a packet. */
+/* Marks n peeked bytes as sent. */
 void qe_sendbuf_advance(qe_sendbuf *b, size_t n);
-/* Everything below offset is acked; chunks that are done are pushed on
- * *released. */
+/* Marks everything below offset as acknowledged; pushes finished chunks on *released. */
 void qe_sendbuf_ack(qe_sendbuf *b, uint64_t offset, qe_chunk **released);
-/* Drops the unsent bytes from offset `end` on (not below sent).  Chunks with
- * bytes in flight stay. */
+/* Drops the unsent bytes from offset `end` on (`end` is not below sent). Keeps chunks with bytes
+ * in flight. */
 void qe_sendbuf_truncate(qe_sendbuf *b, uint64_t end, qe_chunk **released);
 /* Drops everything. */
 void qe_sendbuf_clear(qe_sendbuf *b, qe_chunk **released);

@@ -1,4 +1,4 @@
-/* settings.c - defaults, ranges, versions and the text of error codes. */
+/* settings.c - defaults, ranges, versions and the descriptions of error codes. */
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
@@ -8,7 +8,7 @@
 #define MIB ((uint64_t)1024 * 1024)
 #define MAX_STREAMS ((uint64_t)1 << 60) /* RFC 9000 section 4.6 */
 #define NO_PMTUD_SAFE 0x010c00          /* 1.12 */
-#define QLOG_SAFE 0x011700              /* 1.23: an overflow in its writer was fixed */
+#define QLOG_SAFE 0x011700              /* 1.23 fixed an overflow in the qlog writer */
 
 const char *qe_strerror(int err) {
   switch (err) {
@@ -90,6 +90,7 @@ void qe_settings_init(qe_settings *s, int is_server) {
   s->dgram_queue_count = 1024;
   s->dgram_queue_bytes = (uint32_t)MIB;
   s->stream_write_low = (uint32_t)(64 * KIB);
+  s->max_queued_data = 16 * MIB;
   s->max_tx_udp_payload_size = 1452;
   s->pmtud = 1;
   s->ecn = 1;
@@ -120,6 +121,7 @@ int qe_settings_check(const qe_settings *s, const char **field) {
       {"handshake_timeout", s->handshake_timeout > 0},
       {"initial_max_data", s->initial_max_data <= QE_MAX_VARINT},
       {"initial_max_stream_data", s->initial_max_stream_data <= QE_MAX_VARINT},
+      {"max_unread_data", s->max_unread_data <= QE_MAX_VARINT},
       {"max_data_window",
        s->max_data_window >= s->initial_max_data && s->max_data_window <= QE_MAX_VARINT},
       {"max_stream_window",

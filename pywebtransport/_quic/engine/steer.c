@@ -1,6 +1,6 @@
 #include "steer.h"
 
-/* Bytes of an ID that the choice needs: the first and the four behind it. */
+/* Bytes of an ID that choose() needs: the first and the next four. */
 #define CHOICE_LEN 5
 
 void qe_steer_init(qe_steer *s, int self, uint32_t count) {
@@ -15,7 +15,8 @@ void qe_steer_init(qe_steer *s, int self, uint32_t count) {
   }
 }
 
-/* Who takes new clients.  A worker that leaves knows of itself before the others do. */
+/* Lists the workers that take new clients. A worker that leaves knows that before the tables say
+ * so. */
 static void list_open(qe_steer *s) {
   s->open_count = 0;
   for (uint32_t i = 0; i < s->places; i++) {
@@ -56,7 +57,7 @@ int qe_steer_has_others(const qe_steer *s) {
   return s->self >= 0 && s->places > 0 && !s->ends;
 }
 
-/* Whom a client's choice leads to; -1: nobody takes new clients. */
+/* The worker that an ID chosen by a client leads to; -1: no worker takes new clients. */
 static int choose(const qe_steer *s, const uint8_t *cid) {
   uint32_t word =
       (uint32_t)cid[1] << 24 | (uint32_t)cid[2] << 16 | (uint32_t)cid[3] << 8 | (uint32_t)cid[4];
@@ -82,7 +83,7 @@ int qe_steer_owner(const qe_steer *s, const uint8_t *cid, size_t len, int long_h
   if (!long_header || len < CHOICE_LEN) {
     return -1;
   }
-  /* It looks like an ID of a worker by chance, and came here because of it. */
+  /* A client's choice whose first byte happens to be the number of this worker: accept it here. */
   if ((handed || cid[0] == s->self) && is_open(s, s->self)) {
     return -1;
   }

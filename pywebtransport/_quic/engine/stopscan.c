@@ -75,7 +75,7 @@ static bool skip_bytes(cursor *c, uint64_t n) {
   return true;
 }
 
-/* A length and that many bytes. */
+/* Skips a length and that many bytes. */
 static bool skip_block(cursor *c) {
   uint64_t len;
   return get_varint(c, &len) && skip_bytes(c, len);
@@ -87,7 +87,7 @@ static bool skip_ack(cursor *c, bool ecn) {
   if (!skip_varints(c, 2) || !get_varint(c, &ranges) || !skip_varints(c, 1)) {
     return false;
   }
-  /* Each range takes two bytes at least: a larger count is a lie. */
+  /* Each range takes at least two bytes, so a larger count is false. */
   if (ranges > (uint64_t)(c->end - c->p) / 2) {
     return false;
   }
@@ -187,7 +187,7 @@ unsigned qe_stopscan(const uint8_t *payload, size_t len, qe_stopscan_found found
   return seen;
 }
 
-/* c: behind the type of an ACK that skip_ack() takes. */
+/* c: at the first byte after the type of an ACK that skip_ack() has accepted. */
 static void walk_ack(cursor c, const qe_idscan_found *found, void *ctx) {
   uint64_t largest, delay, ranges, length, gap;
 
@@ -195,7 +195,7 @@ static void walk_ack(cursor c, const qe_idscan_found *found, void *ctx) {
       !get_varint(&c, &length)) {
     return;
   }
-  while (length <= largest) { /* below 0 is an error, which the library tells the peer */
+  while (length <= largest) { /* below 0 is an error, which the library reports to the peer */
     uint64_t smallest = largest - length;
     found->acked(ctx, smallest, largest);
     if (ranges-- == 0 || !get_varint(&c, &gap) || !get_varint(&c, &length) || smallest < gap + 2) {
@@ -249,7 +249,7 @@ int qe_scan_early(const uint8_t *payload, size_t len) {
       }
     }
     if (type == FRAME_STOP_SENDING ? !skip_varints(&c, 2) : !skip_frame(&c, type)) {
-      return 0; /* the library closes the connection here, so it reads no further */
+      return 0; /* the library closes the connection here and reads no further */
     }
   }
   return 0;

@@ -109,13 +109,21 @@ void qe_stream_enter(qe_stream *s, int64_t id, void *user) {
   s->remote = ((id & 1) == 1) != (c->is_server != 0);
   s->can_send = bidi || !s->remote;
   s->can_recv = bidi || s->remote;
-  s->known = !s->remote; /* for the others by stream_opened */
+  s->known = !s->remote; /* remote streams become known in stream_opened */
   qe_stream_map_add(&c->streams, s);
   if (s->remote) {
     c->stats.streams_opened_remote++;
   } else {
     c->stats.streams_opened_local++;
   }
+}
+
+/* The queue may have changed: correct the sums. */
+static void count_queued(qe_stream *s) {
+  uint64_t change = qe_sendbuf_queued(&s->out) - s->counted; /* modulo 2^64 */
+  s->counted += change;
+  s->conn->queued_bytes += change;
+  s->conn->engine->queued_bytes += change;
 }
 
 static void leave_stops(qe_stream *s) {
@@ -136,8 +144,9 @@ void qe_stream_destroy(qe_stream *s, int report) {
   qe_hold_forget(s);
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
+  count_queued(s);
   if (s->group != NULL) {
-    /* Nobody will read what is left, so the session gets its credit back. */
+    /* Nobody will read the rest, so return its credit to the session. */
     qe_group_add_consumed(s->group, s->consumed, s->received, s->recv_header);
     s->consumed = s->received;
     *s->member_link = s->member_next;
@@ -171,17 +180,17 @@ void qe_stream_add_work(qe_stream *s) {
   qe_conn_touch(c);
 }
 
-/* The reset may go out: the prefix that must arrive has arrived, or the peer
- * never heard of the stream. */
+/* Whether the reset may be sent: the prefix that must arrive has arrived, or nothing was
+ * written. */
 static int reset_is_due(const qe_stream *s) {
   return s->out.acked >= qe_min(s->reliable_size, s->out.end);
 }
 
 /*
- * After STOP_SENDING the library throws out-of-order bytes away although their
- * packets are acknowledged.  If the peer had sent everything, FIN included, it
- * owes us no RESET_STREAM, the gap never closes, and the library never ends
- * the stream (1.11).  So the end is awaited for some round trips only.
+ * After STOP_SENDING the library discards out-of-order bytes although their packets are
+ * acknowledged. If the peer had sent everything, including the FIN, it need not send RESET_STREAM;
+ * then the gap never closes and the library never ends the stream (1.11). So wait for the end only
+ * for some round trips.
  */
 static void join_stops(qe_stream *s) {
   qe_conn *c = s->conn;
@@ -198,14 +207,15 @@ static void join_stops(qe_stream *s) {
   s->in_stops = 1;
 }
 
-/* Ends it for the user; the library keeps its small rest, which from now on
- * leads nowhere.  It never looks at the bytes of a stream again that was reset
- * or stopped (lost frames of such a stream are not sent anew), so they go. */
+/* Ends the stream for the user. The library keeps a small state, which no longer refers to the
+ * stream. It does not send lost frames of a stream that was reset or stopped again, so the
+ * buffered bytes can be released. */
 static void retire(qe_stream *s) {
   qe_conn *c = s->conn;
 
   ngtcp2_conn_set_stream_user_data(c->ng, s->id, NULL);
   qe_sendbuf_clear(&s->out, &c->engine->released);
+  count_queued(s);
   qe_conn_count_leftover(c);
   qe_stream_on_closed(s);
 }
@@ -233,6 +243,7 @@ static void run_commands(qe_stream *s) {
   if (s->reset_wanted && !s->reset_sent && !s->reset_held && reset_is_due(s)) {
     s->reset_sent = 1;
     qe_sendbuf_truncate(&s->out, s->out.sent, &c->engine->released);
+    count_queued(s);
     qe_stream_reschedule(s);
     rv = ngtcp2_conn_shutdown_stream_write(c->ng, 0, s->id, s->reset_code);
     if (rv != 0) {
@@ -289,7 +300,7 @@ void qe_conn_run_work(qe_conn *c) {
       run_events(s);
     }
     if (s->lib_gone) {
-      if (s->in_work) { /* an upcall asked for more; there is no more */
+      if (s->in_work) { /* an upcall queued the stream again */
         qe_stream **link = &c->work_head;
         c->work_tail = NULL;
         while (*link != NULL) {
@@ -365,6 +376,7 @@ void qe_stream_sent(qe_stream *s, size_t n, int fin) {
   uint64_t before = s->out.sent;
 
   qe_sendbuf_advance(&s->out, n);
+  count_queued(s);
   c->stats.stream_bytes_sent += n;
   if (s->group != NULL) {
     qe_group_add_sent(s->group, before, s->out.sent, s->send_header);
@@ -388,8 +400,8 @@ static void check_fin_acked(qe_stream *s, int empty_report) {
   if (s->fin_acked || !s->fin_sent || s->reset_sent || s->stopped || s->out.acked < s->out.end) {
     return;
   }
-  /* A FIN that went alone has a report of its own, without bytes; after a loss
-   * it may have been repeated together with the last bytes. */
+  /* A FIN that was sent without data is acknowledged in a report of its own, without bytes.
+   * After a loss it may have been sent again together with the last bytes. */
   if (s->fin_alone && !empty_report && ngtcp2_conn_get_stream_loss_count(s->conn->ng, s->id) == 0) {
     return;
   }
@@ -426,6 +438,7 @@ void qe_stream_on_stop_sending(qe_stream *s, uint64_t code, int has_code) {
   s->has_stop_code = has_code != 0;
   s->ev_stopped = 1;
   qe_sendbuf_truncate(&s->out, s->out.sent, &s->conn->engine->released);
+  count_queued(s);
   qe_stream_reschedule(s);
   qe_stream_add_work(s);
 }
@@ -448,12 +461,13 @@ int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, 
   if (rv != 0) {
     return rv;
   }
+  count_queued(s);
   s->fin_queued = fin != 0;
   if (qe_sendbuf_queued(&s->out) > c->engine->set.stream_write_low) {
     s->above_low = 1;
   }
   if (len == 0 && owner != NULL) {
-    qe_stream_add_work(s); /* only to give the buffer back */
+    qe_stream_add_work(s); /* only to release the buffer */
   }
   qe_stream_reschedule(s);
   qe_conn_touch(c);
@@ -462,6 +476,12 @@ int qe_stream_write(qe_stream *s, const uint8_t *data, size_t len, void *owner, 
 
 size_t qe_stream_queued(const qe_stream *s) {
   return (size_t)qe_sendbuf_queued(&s->out);
+}
+
+int qe_stream_is_crowded(const qe_stream *s) {
+  const qe_engine *e = s->conn->engine;
+  return s->conn->queued_bytes > e->set.max_queued_data ||
+         (e->cb.memory_left != NULL && e->queued_bytes > e->cb.memory_left(e->user));
 }
 
 size_t qe_stream_unacked(const qe_stream *s) {
@@ -481,9 +501,10 @@ int qe_stream_reset(qe_stream *s, uint64_t code) {
   }
   s->reset_wanted = 1;
   s->reset_code = code;
-  s->fin_queued = s->fin_sent; /* a FIN that was not sent is dropped as well */
+  s->fin_queued = s->fin_sent; /* an unsent FIN is dropped as well */
   s->above_low = 0;
   qe_sendbuf_truncate(&s->out, qe_max(s->reliable_size, s->out.sent), &c->engine->released);
+  count_queued(s);
   qe_stream_reschedule(s);
   qe_stream_add_work(s);
   return 0;
@@ -499,7 +520,7 @@ void qe_stream_set_send_order(qe_stream *s, int64_t order) {
 
 /* ------------------------------------------------------------- receiving */
 
-/* Received bytes grow to `after`; reports a group that was overrun. */
+/* Sets the received bytes to `after`; reports a group that exceeds its limit. */
 static void count_received(qe_stream *s, uint64_t after) {
   uint64_t before = s->received;
   s->received = after;
@@ -527,7 +548,7 @@ int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin) {
     s->fin_received = 1;
   }
   if (s->stop_wanted || c->end_mode != QE_END_NONE) {
-    /* Nobody reads it any more: the connection's window must not shrink. */
+    /* Nobody reads the data: return its credit so that the connection's window does not shrink. */
     count_received(s, s->received + len);
     count_consumed(s, s->consumed + len);
     ngtcp2_conn_extend_max_offset(c->ng, len);
@@ -541,6 +562,7 @@ int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin) {
     rv = e->cb.stream_data(e->user, s, s->user, data, len, fin);
     e->upcalls--;
   }
+  qe_credit_update(c);
   return rv;
 }
 
@@ -554,7 +576,7 @@ void qe_stream_on_reset(qe_stream *s, uint64_t code, uint64_t final_size) {
   leave_stops(s);
   c->stats.resets_received++;
   if (final_size > s->received) {
-    uint64_t lost = final_size - s->received; /* will never be handed up */
+    uint64_t lost = final_size - s->received; /* will never be given to the user */
     count_received(s, final_size);
     count_consumed(s, s->consumed + lost);
   }

@@ -1,6 +1,6 @@
 /*
- * timers.h - a heap of deadlines.  Intrusive: the timer lives in its owner, so
- * arming one allocates only when the heap itself has to grow.
+ * timers.h - a heap of deadlines. It is intrusive: a timer is part of its owner, so arming one
+ * allocates only if the heap itself has to grow.
  */
 #ifndef QE_TIMERS_H
 #define QE_TIMERS_H
@@ -12,7 +12,7 @@
 
 typedef struct qe_timer {
   qe_tstamp at;
-  size_t pos; /* index in the heap; SIZE_MAX when not in it */
+  size_t pos; /* index in the heap; SIZE_MAX if not in it */
 } qe_timer;
 
 typedef struct qe_timers {
@@ -22,13 +22,13 @@ typedef struct qe_timers {
 
 void qe_timer_init(qe_timer *t);
 int qe_timers_init(qe_timers *ts);
-/* Disarms every timer that is still in. */
+/* Frees the heap and disarms every timer that is still in it. */
 void qe_timers_free(qe_timers *ts);
-/* Arms or moves; at == QE_NEVER removes.  0 or QE_ERR_NOMEM (then the timer is
- * left as it was; moving and removing never fail). */
+/* Arms or moves a timer; at == QE_NEVER removes it. Returns 0, or QE_ERR_NOMEM with the timer
+ * unchanged; moving and removing never fail. */
 int qe_timers_set(qe_timers *ts, qe_timer *t, qe_tstamp at);
 void qe_timers_remove(qe_timers *ts, qe_timer *t);
-/* The earliest, NULL when empty. */
+/* The earliest timer; NULL if there is none. */
 qe_timer *qe_timers_top(const qe_timers *ts);
 
 #endif

@@ -26,7 +26,7 @@
   ":+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"                 \
   ":%DISABLE_TLS13_COMPAT_MODE"
 
-/* A certificate for one SNI name.  Replaced ones stay: sessions may use them. */
+/* A certificate for one SNI name. Replaced entries are kept because sessions may use them. */
 typedef struct sni_entry {
   struct sni_entry *next;
   gnutls_certificate_credentials_t cred;
@@ -50,8 +50,8 @@ struct qe_tls {
   uint8_t rules[QE_TICKET_BINDING_LEN]; /* digest of how peers are verified */
 };
 
-/* Reached through gnutls_db_set_ptr: the session pointer belongs to ngtcp2's
- * helper, and the session database that this pointer is meant for is unused. */
+/* Stored with gnutls_db_set_ptr: the session pointer belongs to ngtcp2's helper, and the pointer
+ * for the session database is otherwise unused. */
 typedef struct session_data {
   qe_tls *tls;
   void *owner;
@@ -59,10 +59,10 @@ typedef struct session_data {
   char *error; /* why the peer's certificate was refused */
   bool verified;
   bool got_ticket;
-  uint64_t expires; /* of the ticket in use: until then its certificates are valid */
+  uint64_t expires; /* until then the peer's certificates are valid */
   uint8_t exporter_len;
-  uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret behind exported keys */
-  gnutls_keylog_func keylog;              /* GnuTLS's own: it serves SSLKEYLOGFILE */
+  uint8_t exporter[QE_EXPORT_SECRET_MAX]; /* the secret that exported keys are derived from */
+  gnutls_keylog_func keylog;              /* GnuTLS's own function, which handles SSLKEYLOGFILE */
 } session_data;
 
 /* ----------------------------------------------------------- configuration */
@@ -129,7 +129,7 @@ static int set_roots(qe_tls *tls, const qe_tls_options *opt) {
     return qe_set_error(QE_ERR_CERTIFICATE,
                         "a CA file is needed to verify the certificates of clients");
   }
-  /* An empty store is not an error here: the handshake's message says so. */
+  /* An empty store is not an error yet; the message of a failed handshake mentions it. */
   tls->policy.no_roots = gnutls_certificate_set_x509_system_trust(tls->cred) <= 0;
   return 0;
 }
@@ -153,7 +153,8 @@ static int finish_digest(gnutls_hash_hd_t hash, int rv, uint8_t out[QE_TICKET_BI
   return rv == 0 ? 0 : qe_set_error(QE_ERR_TLS, "SHA-256: %s", gnutls_strerror(rv));
 }
 
-/* Two configurations with equal rules accept the same certificates. */
+/* Computes a digest of the verification rules: configurations with equal digests accept the same
+ * certificates. */
 static int digest_rules(qe_tls *tls) {
   gnutls_hash_hd_t hash;
   const qe_verify_policy *policy = &tls->policy;
@@ -369,7 +370,7 @@ static int on_client_hello(gnutls_session_t s) {
   if (data->tls->sni == NULL) {
     return 0;
   }
-  /* No name, or one that is too long to be real: the default certificate. */
+  /* No name, or one that is too long to be valid: use the default certificate. */
   if (gnutls_server_name_get(s, name, &len, &type, 0) != 0 || type != GNUTLS_NAME_DNS || len == 0 ||
       len >= sizeof(name)) {
     return 0;
@@ -395,7 +396,7 @@ static int verify(gnutls_session_t s) {
   session_data *data = gnutls_db_get_ptr(s);
   char text[QE_VERIFY_TEXT_MAX];
 
-  int rv = qe_verify_peer(s, &data->tls->policy, data->name, text);
+  int rv = qe_verify_peer(s, &data->tls->policy, data->name, text, &data->expires);
   if (rv != 0) {
     free(data->error);
     data->error = strdup(text);
@@ -427,7 +428,7 @@ static void report_key(gnutls_session_t s, const session_data *data, const char 
   gnutls_memset(line, 0, sizeof(line));
 }
 
-/* The exporter's secret is shown here only. */
+/* This callback is the only way to get the exporter's secret. */
 static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t *secret) {
   session_data *data = gnutls_db_get_ptr(s);
 
@@ -441,7 +442,7 @@ static int on_keylog(gnutls_session_t s, const char *label, const gnutls_datum_t
   return data->keylog != NULL ? data->keylog(s, label, secret) : 0;
 }
 
-/* What a ticket is bound to: the rules and the name. */
+/* Computes what a ticket is bound to: the verification rules and the name. */
 static int ticket_binding(const session_data *data, uint8_t out[QE_TICKET_BINDING_LEN]) {
   gnutls_hash_hd_t hash;
   int rv = gnutls_hash_init(&hash, GNUTLS_DIG_SHA256);
@@ -462,12 +463,8 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   if (ticket_binding(data, binding) != 0 || gnutls_session_get_data2(s, &inner) != 0) {
     return;
   }
-  uint64_t expires = UINT64_MAX;
-  if (is_verifying(data->tls)) {
-    /* A resumed handshake shows no certificate: what held for the ticket holds
-     * on.  Parsing the old ones again is a twentieth of such a handshake. */
-    expires = gnutls_session_is_resumed(s) ? data->expires : qe_chain_expires(s);
-  }
+  /* A resumed handshake shows no certificate: what held for the ticket in use holds on. */
+  uint64_t expires = is_verifying(data->tls) ? data->expires : UINT64_MAX;
   uint8_t *ticket = qe_ticket_wrap(binding, expires, inner.data, inner.size);
   if (ticket != NULL) {
     qe_conn_on_ticket(data->owner, ticket, QE_TICKET_HEADER_LEN + inner.size);
@@ -478,7 +475,7 @@ static void report_ticket(gnutls_session_t s, session_data *data) {
   gnutls_free(inner.data);
 }
 
-/* A ticket that cannot be used means a full handshake, no more. */
+/* A ticket that cannot be used is ignored, and the handshake is full. */
 static void use_ticket(gnutls_session_t s, session_data *data, const uint8_t *ticket, size_t len) {
   uint8_t binding[QE_TICKET_BINDING_LEN];
   size_t inner_len = 0;
@@ -498,9 +495,9 @@ static bool has_alpn(gnutls_session_t s) {
   return gnutls_alpn_get_selected_protocol(s, &protocol) == 0;
 }
 
-/* The peer's Finished: the last moment to refuse.  GnuTLS has not asked about
- * a certificate when none was sent.  A resumed handshake has none to ask
- * about: its ticket was bound to what was verified then. */
+/* Runs on the peer's Finished, the last chance to refuse. If the peer sent no certificate,
+ * GnuTLS has not called verify(). A resumed handshake needs no check: its ticket is bound to
+ * what was verified in the first handshake. */
 static int on_finished(gnutls_session_t s, const session_data *data) {
   if (!data->tls->is_server && !has_alpn(s)) {
     return GNUTLS_E_NO_APPLICATION_PROTOCOL; /* RFC 9001 section 8.1 */
@@ -518,7 +515,7 @@ static int on_message(gnutls_session_t s, unsigned type, unsigned when, unsigned
   (void)message;
 
   if (type == GNUTLS_HANDSHAKE_SERVER_HELLO && !incoming) {
-    /* GNUTLS_ALPN_MANDATORY lets a client without the extension pass. */
+    /* GNUTLS_ALPN_MANDATORY accepts a client that does not send the extension. */
     return has_alpn(s) ? 0 : GNUTLS_E_NO_APPLICATION_PROTOCOL;
   }
   if (when != GNUTLS_HOOK_POST || !incoming) {
@@ -541,8 +538,7 @@ static int set_server_name(gnutls_session_t s, session_data *data, const char *n
 
   if (name == NULL || name[0] == '\0') {
     if (data->tls->policy.mode != QE_VERIFY_NONE && data->tls->policy.hash_count == 0) {
-      return qe_set_error(QE_ERR_TLS, "no server name was given that the certificate can be"
-                                      " verified against");
+      return qe_set_error(QE_ERR_TLS, "no server name was given to verify the certificate against");
     }
     return 0;
   }
@@ -584,7 +580,8 @@ static int set_up_server(gnutls_session_t s, const qe_tls *tls) {
     }
   }
   if (tls->policy.mode != QE_VERIFY_NONE) {
-    /* Not GNUTLS_CERT_REQUIRE: on_finished refuses an absent one, and says so. */
+    /* Not GNUTLS_CERT_REQUIRE: on_finished refuses a client without a certificate, with a clear
+     * message. */
     gnutls_certificate_server_set_request(s, GNUTLS_CERT_REQUEST);
   }
   gnutls_handshake_set_post_client_hello_function(s, on_client_hello);
@@ -617,7 +614,7 @@ int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p) {
   gnutls_session_t s = NULL;
 
   if (p->tls == NULL || !p->tls->is_server != !p->is_server) {
-    return qe_set_error(QE_ERR_INVALID, "the TLS configuration is not one for a %s",
+    return qe_set_error(QE_ERR_INVALID, "the TLS configuration is not for a %s",
                         p->is_server ? "server" : "client");
   }
   session_data *data = calloc(1, sizeof(*data));
@@ -630,8 +627,8 @@ int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p) {
     flags |= GNUTLS_NO_TICKETS;
   }
   if (!p->is_server) {
-    /* X25519 only: every WebTransport server has it, and each further share
-     * costs a key generation and 65 bytes of the first packet. */
+    /* Send a key share for X25519 only: every WebTransport server supports it, and each further
+     * share costs a key generation and 65 bytes of the first packet. */
     flags |= GNUTLS_KEY_SHARE_TOP;
   }
   int rv = gnutls_init(&s, flags);

@@ -1,6 +1,6 @@
 /*
- * tls.h - TLS 1.3 for QUIC by GnuTLS: configurations that many connections
- * share (qe_tls), and the sessions made from them.
+ * tls.h - TLS 1.3 for QUIC with GnuTLS: configurations that many connections share (qe_tls), and
+ * sessions created from them.
  */
 #ifndef QE_TLS_H
 #define QE_TLS_H
@@ -13,7 +13,7 @@
 #include "tls_export.h"
 
 typedef struct qe_tls_session_params {
-  qe_tls *tls; /* a reference is taken for the life of the session */
+  qe_tls *tls; /* the session keeps a reference */
   int is_server;
   const char *server_name; /* client: SNI and name to verify; NULL = none */
   const uint8_t *ticket;   /* client: from qe_conn_on_ticket; NULL = none */
@@ -22,17 +22,16 @@ typedef struct qe_tls_session_params {
   void *owner;    /* the qe_conn, handed back to the hooks below */
 } qe_tls_session_params;
 
-/* A session ready for ngtcp2_conn_set_tls_native_handle().
- * 0, QE_ERR_NOMEM, QE_ERR_INVALID or QE_ERR_TLS, with qe_last_error(). */
+/* Creates a session for ngtcp2_conn_set_tls_native_handle(). Returns 0, QE_ERR_NOMEM,
+ * QE_ERR_INVALID or QE_ERR_TLS, and sets qe_last_error(). */
 int qe_tls_session_new(gnutls_session_t *out, const qe_tls_session_params *p);
-/* Why this session refused the peer's certificate, with the value that was
- * wrong; "" if it did not. */
+/* Why this session refused the peer's certificate, including the wrong value; "" if it did not. */
 const char *qe_tls_session_error(gnutls_session_t s);
-/* Copies what exports keys, once the handshake is done.  0 or QE_ERR_TLS. */
+/* Copies the exporter; the handshake must be complete. Returns 0 or QE_ERR_TLS. */
 int qe_tls_session_exporter(gnutls_session_t s, qe_exporter *out);
-/* May a ticket still arrive that the user wants? */
+/* Whether a ticket that the user wants may still arrive. */
 int qe_tls_session_awaits_ticket(gnutls_session_t s);
-/* NULL is allowed. */
+/* s may be NULL. */
 void qe_tls_session_free(gnutls_session_t s);
 
 /* Called by tls.c inside GnuTLS; implemented by conn.c.  line has no newline. */

@@ -38,7 +38,7 @@ static int expand_label(const qe_exporter *x, const uint8_t *secret, const char 
   info[n++] = x->len;
   memcpy(info + n, hash, x->len);
   n += x->len;
-  /* The library only reads what these point at. */
+  /* The library only reads what these point to. */
   gnutls_datum_t key = {(uint8_t *)(uintptr_t)secret, x->len};
   gnutls_datum_t text = {info, (unsigned)n};
   return gnutls_hkdf_expand((gnutls_mac_algorithm_t)x->hash, &key, &text, out, out_len);

@@ -59,7 +59,7 @@ static int read_all(FILE *f, const char *what, const char *path, gnutls_datum_t 
       rv = qe_set_error(QE_ERR_CERTIFICATE, "%s %s: larger than 16 MiB", what, path);
       break;
     }
-    /* Not realloc: it could leave a copy of a key behind. */
+    /* Not realloc: it could leave a copy of a key in freed memory. */
     unsigned char *bigger = malloc(cap * 2);
     if (bigger == NULL) {
       rv = QE_ERR_NOMEM;
@@ -86,7 +86,7 @@ int qe_tls_read_file(const char *what, const char *path, gnutls_datum_t *out) {
   if (f == NULL) {
     return qe_set_error(QE_ERR_CERTIFICATE, "%s %s: %s", what, path, errno_text(errno));
   }
-  /* No second copy of a key in a stdio buffer. */
+  /* Unbuffered, so that stdio keeps no copy of a key. */
   (void)setvbuf(f, NULL, _IONBF, 0);
   int rv = read_all(f, what, path, out);
   (void)fclose(f);

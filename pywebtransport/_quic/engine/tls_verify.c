@@ -9,13 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-/* W3C WebTransport, serverCertificateHashes: two weeks at most. */
+/* W3C WebTransport, serverCertificateHashes: at most two weeks. */
 #define PIN_MAX_VALIDITY ((time_t)14 * 24 * 3600)
 
-/* "; its SHA-256 is " and 64 digits: always said whole, whatever else has to be cut. */
+/* Room for "; its SHA-256 is " and 64 digits, which are never cut, even if the rest of the
+ * message is. */
 #define HASH_TEXT_MAX 96
 
-/* Sentences joined by "; ", cut to fit. */
+/* A message of parts joined by "; ", cut to fit. */
 typedef struct report {
   char *text;
   size_t len;
@@ -215,11 +216,11 @@ static void report_status(report *r, const char *who, gnutls_x509_crt_t crt, uns
   }
 }
 
-/* A name that counts.  GnuTLS takes the subject's common name when there is none, which RFC 9525
- * section 6.3 rules out and browsers refuse. */
+/* Whether the certificate has a subjectAltName of this kind. If it has none, GnuTLS uses the
+ * common name of the subject, which RFC 9525 section 6.3 forbids and browsers refuse. */
 static bool has_alt_name(gnutls_x509_crt_t crt, bool ip) {
   for (unsigned i = 0; i < 1024; i++) {
-    unsigned char name[512]; /* what does not fit is neither a host name nor an address */
+    unsigned char name[512]; /* longer names are neither host names nor addresses */
     size_t len = sizeof(name);
     int type = gnutls_x509_crt_get_subject_alt_name(crt, i, name, &len, NULL);
     if (type == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
@@ -276,7 +277,7 @@ static void hash_text(const uint8_t hash[32], char hex[65]) {
   }
 }
 
-/* What to pin, for a user who knows that it is the right certificate. */
+/* Adds the hash, so that users who know that the certificate is right can pin it. */
 static void report_hash(report *r, const gnutls_datum_t *der) {
   uint8_t hash[32];
   char hex[65];
@@ -303,11 +304,12 @@ static bool pin_matches(const gnutls_datum_t *der, const qe_verify_policy *polic
     }
   }
   hash_text(hash, hex);
-  add(r, "certificate SHA-256 %s matches none of the %zu given hashes", hex, policy->hash_count);
+  add(r, "certificate SHA-256 %s matches none of the given hashes (number given: %zu)", hex,
+      policy->hash_count);
   return false;
 }
 
-/* The rules beside the hash; protocol requirement, not choice. */
+/* Checks the other rules for pinned certificates, which the protocol requires. */
 static bool pin_rules_hold(gnutls_x509_crt_t leaf, report *r) {
   char a[32], b[32];
   time_t now = time(NULL);
@@ -350,13 +352,36 @@ static int verify_pin(gnutls_session_t s, const qe_verify_policy *policy, gnutls
   return 0;
 }
 
+/* When the first certificate of the peer's chain expires; 0 when that cannot be told.  The leaf is
+ * parsed already. */
+static uint64_t chain_expires(gnutls_session_t s, gnutls_x509_crt_t leaf) {
+  unsigned count = 0;
+  const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &count);
+  time_t first = gnutls_x509_crt_get_expiration_time(leaf);
+
+  for (unsigned i = 1; i < count && first >= 0; i++) {
+    gnutls_x509_crt_t crt;
+    time_t until = (time_t)-1;
+    if (gnutls_x509_crt_init(&crt) != 0) {
+      return 0;
+    }
+    if (gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0) {
+      until = gnutls_x509_crt_get_expiration_time(crt);
+    }
+    gnutls_x509_crt_deinit(crt);
+    first = until < first ? until : first;
+  }
+  return first < 0 ? 0 : (uint64_t)first;
+}
+
 int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const char *name,
-                   char text[QE_VERIFY_TEXT_MAX]) {
+                   char text[QE_VERIFY_TEXT_MAX], uint64_t *expires) {
   const char *who = policy->is_server ? "client certificate" : "certificate";
   report r = {text, 0, QE_VERIFY_TEXT_MAX - HASH_TEXT_MAX};
   gnutls_x509_crt_t leaf;
 
   text[0] = '\0';
+  *expires = 0;
   if (policy->mode == QE_VERIFY_NONE && policy->hash_count == 0) {
     return 0;
   }
@@ -377,28 +402,9 @@ int qe_verify_peer(gnutls_session_t s, const qe_verify_policy *policy, const cha
   if (rv != 0 && policy->hash_count == 0 && !policy->is_server) {
     report_hash(&r, &gnutls_certificate_get_peers(s, NULL)[0]);
   }
+  if (rv == 0 && !policy->is_server) {
+    *expires = chain_expires(s, leaf);
+  }
   gnutls_x509_crt_deinit(leaf);
   return rv;
-}
-
-uint64_t qe_chain_expires(gnutls_session_t s) {
-  unsigned count = 0;
-  const gnutls_datum_t *chain = gnutls_certificate_get_peers(s, &count);
-  uint64_t expires = UINT64_MAX;
-
-  for (unsigned i = 0; chain != NULL && i < count; i++) {
-    gnutls_x509_crt_t crt;
-    if (gnutls_x509_crt_init(&crt) != 0) {
-      return 0;
-    }
-    time_t until = gnutls_x509_crt_import(crt, &chain[i], GNUTLS_X509_FMT_DER) == 0
-                       ? gnutls_x509_crt_get_expiration_time(crt)
-                       : (time_t)-1;
-    gnutls_x509_crt_deinit(crt);
-    if (until < 0) {
-      return 0;
-    }
-    expires = (uint64_t)until < expires ? (uint64_t)until : expires;
-  }
-  return count == 0 ? 0 : expires;
 }

@@ -16,17 +16,17 @@
 #include "udp_cmsg.h"
 #include "udp_sock.h"
 
-/* One receive: a coalesced datagram is at most this long. */
+/* Size of a receive slot: no coalesced datagram is longer. */
 #define RX_SLOT_SIZE ((size_t)65536)
-/* With GRO a slot holds up to 64 datagrams; without, exactly one. */
+/* With GRO a slot holds up to 64 datagrams, otherwise exactly one. */
 #define RX_SLOTS_GRO 16
 #define RX_SLOTS_PLAIN 64
-#define RX_ERRORS QE_SOCK_MAX_ERRORS /* ICMP errors taken per call */
+#define RX_ERRORS QE_SOCK_MAX_ERRORS /* ICMP errors read per call */
 
-/* Of the kernel's buffer, beyond the batch, in one turn; more than fit into the default size. */
+/* Messages that qe_sock_read_ahead reads per call; more than the kernel's default buffer holds. */
 #define AHEAD_MESSAGES 8192
 
-/* Packets between two looks at the clock. */
+/* Packets processed between two readings of the clock. */
 #define FEED_STEP 8u
 
 #define DEFAULT_BUFFER ((uint32_t)4 << 20)
@@ -62,8 +62,8 @@ static int get_int(int fd, int level, int name, int fallback) {
 static void set_buffer(int fd, int name, int force_name, uint32_t wanted) {
   int bytes = wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted;
   (void)set_int(fd, SOL_SOCKET, name, bytes);
-  /* The kernel reports twice what was asked for.  Below that, its limit was
-   * hit; a privileged process may pass it. */
+  /* The kernel reports twice the size that was set. If it reports less, the system limit was
+   * hit, which a privileged process may exceed. */
   if (get_int(fd, SOL_SOCKET, name, 0) < 2 * bytes) {
     (void)set_int(fd, SOL_SOCKET, force_name, bytes);
   }
@@ -84,7 +84,7 @@ static bool set_both(const qe_sock *s, int v6_name, int v4_name, int value) {
 
 static void enable_features(qe_sock *s, int want) {
   if (want & QE_SOCK_PKTINFO) {
-    /* IPV6_RECVPKTINFO reports IPv4 peers too, in mapped form. */
+    /* IPV6_RECVPKTINFO reports IPv4 peers too, as mapped addresses. */
     bool ok = s->family == AF_INET ? set_int(s->fd, IPPROTO_IP, IP_PKTINFO, 1)
                                    : set_int(s->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     s->features |= ok ? QE_SOCK_PKTINFO : 0;
@@ -95,12 +95,12 @@ static void enable_features(qe_sock *s, int want) {
   if ((want & QE_SOCK_GRO) && set_int(s->fd, SOL_UDP, UDP_GRO, 1)) {
     s->features |= QE_SOCK_GRO;
   }
-  /* Segment size 0 changes nothing, and fails where GSO is unknown. */
+  /* A segment size of 0 changes nothing, and fails if the kernel does not know GSO. */
   if ((want & QE_SOCK_GSO) && set_int(s->fd, SOL_UDP, UDP_SEGMENT, 0)) {
     s->features |= QE_SOCK_GSO;
   }
   (void)set_both(s, IPV6_RECVERR, IP_RECVERR, 1);
-  /* Don't fragment, and leave finding the path MTU to the QUIC layer. */
+  /* Do not fragment; the QUIC layer finds the path MTU. */
   (void)set_both(s, IPV6_MTU_DISCOVER, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
   if (s->family == AF_INET6) {
     (void)set_int(s->fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
@@ -214,8 +214,8 @@ static unsigned segments(size_t len, size_t segment) {
   return segment == 0 || segment >= len ? 1 : (unsigned)((len + segment - 1) / segment);
 }
 
-/* Messages to ask for: within the batch, judging by how many datagrams the
- * kernel put into one message last time. */
+/* How many messages to ask for to stay within the batch, assuming as many datagrams per message
+ * as last time. */
 static unsigned rx_want(const qe_sock *s, unsigned datagrams) {
   unsigned room = s->rx->nslots - s->rx_count;
   unsigned left = datagrams < s->recv_batch ? s->recv_batch - datagrams : 0;
@@ -223,7 +223,7 @@ static unsigned rx_want(const qe_sock *s, unsigned datagrams) {
   return want < room ? want : room;
 }
 
-/* One entry of the error queue; false when it is empty. */
+/* Reads one entry of the error queue. Returns false if it is empty. */
 static bool read_error(qe_sock *s) {
   qe_cmsg_buf control;
   struct sockaddr_storage to;
@@ -284,12 +284,12 @@ int qe_sock_recv(qe_sock *s) {
     s->recv_calls++;
     if (n < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        /* Woken without data: perhaps by the error queue. */
+        /* Woken without data, possibly by the error queue. */
         s->errors_wait |= datagrams == 0;
         break;
       }
       if (errno == ENOMEM || errno == ENOBUFS) {
-        s->rx_more = true; /* passes; the kernel keeps the datagrams */
+        s->rx_more = true; /* temporary; the kernel keeps the datagrams */
         break;
       }
       if (errno != EINTR && !qe_is_late_error(errno)) {
@@ -310,8 +310,8 @@ int qe_sock_recv(qe_sock *s) {
       datagrams += k;
     }
     if (n > 0) {
-      /* Downwards slowly: between long trains come single packets, and to take
-       * those for the rule would make the next batch too large by far. */
+      /* Decrease slowly: single packets arrive between long trains, and if they set the
+       * estimate, the next batch would be far too large. */
       s->segments_seen = most > s->segments_seen / 2 ? most : s->segments_seen / 2;
     }
     s->rx_count += (unsigned)n;
@@ -325,8 +325,8 @@ int qe_sock_recv(qe_sock *s) {
   return (int)datagrams;
 }
 
-/* The address that a datagram was sent to: from packet info, with the port of
- * the socket; without packet info the bound address. */
+/* The address that a datagram was sent to: from packet info, with the port of the socket.
+ * Without packet info it is the bound address. */
 static socklen_t local_address(const qe_sock *s, const qe_cmsg_info *info,
                                struct sockaddr_storage *out) {
   memcpy(out, &s->bound, sizeof(*out));
@@ -338,13 +338,13 @@ static socklen_t local_address(const qe_sock *s, const qe_cmsg_info *info,
   } else {
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
     in6->sin6_addr = info->local6;
-    /* Link-local addresses mean nothing without their interface. */
+    /* Link-local addresses need their interface. */
     in6->sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&info->local6) ? info->ifindex : 0;
   }
   return s->bound_len;
 }
 
-/* What qe_sock_recv read into slot i; false: nothing of use. */
+/* Gets what qe_sock_recv has read into slot i. Returns false if it is not usable. */
 static bool read_slot(const qe_sock *s, unsigned i, qe_fair_packet *p) {
   struct mmsghdr *m = &s->rx->msgs[i];
   qe_cmsg_info info;
@@ -361,7 +361,7 @@ static bool read_slot(const qe_sock *s, unsigned i, qe_fair_packet *p) {
   return true;
 }
 
-/* False: there is no memory for packets that have to wait. */
+/* Prepares the queues for packets that have to wait. Returns false when out of memory. */
 static bool can_keep(qe_sock *s) {
   if (s->fair == NULL) {
     s->fair = qe_fair_new();
@@ -369,7 +369,8 @@ static bool can_keep(qe_sock *s) {
   return s->fair != NULL;
 }
 
-/* Feeds a train, or as much of it as there is time for.  Returns the bytes that it fed. */
+/* Passes a train to the engine, or as much of it as there is time for. Returns how many bytes it
+ * passed. */
 static size_t feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_storage *remote,
                    const uint8_t *data, qe_tstamp now) {
   size_t at = 0;
@@ -384,7 +385,7 @@ static size_t feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_st
       break;
     }
     s->fed++;
-    /* Out of memory drops this datagram: QUIC recovers. */
+    /* When out of memory this datagram is dropped; QUIC recovers. */
     (void)qe_engine_packet_in(s->engine, s, (const struct sockaddr *)&p->local, p->local_len,
                               (const struct sockaddr *)remote, p->remote_len, p->ecn, data + at, n,
                               now);
@@ -393,7 +394,7 @@ static size_t feed(qe_sock *s, const qe_fair_packet *p, const struct sockaddr_st
   return at;
 }
 
-/* Keeps a train for its connection's turn, in pieces that are worked off one by one. */
+/* Queues a train until its connection's turn, in pieces that are processed one by one. */
 static void keep(qe_sock *s, const void *owner, const qe_fair_packet *train, const uint8_t *data) {
   qe_fair_packet p = *train;
   size_t most = train->segment * FEED_STEP;
@@ -406,7 +407,8 @@ static void keep(qe_sock *s, const void *owner, const qe_fair_packet *train, con
   }
 }
 
-/* Within a connection the order stays: behind what waits, everything waits. */
+/* Passes a message to the engine or queues it. The packets of a connection stay in order: if
+ * some wait, so do all that follow. */
 static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direct, qe_tstamp now) {
   const uint8_t *data = s->rx->iov[i].iov_base;
   const void *owner = NULL;
@@ -420,7 +422,8 @@ static void dispatch_message(qe_sock *s, unsigned i, bool ahead, unsigned *direc
   p.count = segments(p.len, p.segment);
   bool waits = s->late;
   if (ahead || waits || qe_fair_packets(s->fair) > 0) {
-    /* A train is taken for that of its first packet: they come from one socket of the peer. */
+    /* A whole train counts for the connection of its first packet, because it comes from one
+     * socket of the peer. */
     owner = qe_engine_owner(s->engine, data, p.segment);
     waits = waits || qe_fair_waits(s->fair, owner) ||
             (ahead && (*direct >= s->recv_batch || !qe_fair_admit(s->fair, owner, p.count)));
@@ -453,7 +456,7 @@ static void report_error(qe_sock *s, const struct qe_sock_error *error) {
                            error->mtu > headers ? error->mtu - headers : 0);
 }
 
-/* Ends what set s->dispatching; false: the socket was freed meanwhile. */
+/* Clears s->dispatching. Returns false if the socket was freed meanwhile. */
 static bool leave(qe_sock *s) {
   s->dispatching = false;
   if (s->dead) {
@@ -480,7 +483,7 @@ static void dispatch_batch(qe_sock *s, bool ahead, unsigned *direct, qe_tstamp n
   }
 }
 
-/* A call that feeds packets begins. */
+/* Call it at the start of each call that passes packets to the engine. */
 static void begin_time(qe_sock *s) {
   s->late = false;
   s->fed = 0;
@@ -493,7 +496,7 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now) {
   if (s->dead || s->dispatching) {
     return 0;
   }
-  /* Unbound until the first packet went out: learn the port now. */
+  /* The socket had no port until its first packet was sent: get it now. */
   if (s->rx_count > 0 && ((struct sockaddr_in *)&s->bound)->sin_port == 0) {
     socklen_t len = sizeof(s->bound);
     (void)getsockname(s->fd, (struct sockaddr *)&s->bound, &len);
@@ -512,7 +515,7 @@ int qe_sock_read_ahead(qe_sock *s, qe_tstamp now) {
     return 0;
   }
   if (!can_keep(s)) {
-    return 1; /* the kernel keeps them, as it did before */
+    return 1; /* leave the packets in the kernel's buffer */
   }
   begin_time(s);
   qe_fair_begin_turn(s->fair);
@@ -537,7 +540,7 @@ int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now) {
   while (!s->dead && served < budget && (p = qe_fair_take(s->fair)) != NULL) {
     served += p->count;
     qe_engine_count_backlog(s->engine, -(int64_t)p->count, 0);
-    begin_time(s); /* no piece is longer than a step: the caller looks at the clock */
+    begin_time(s); /* no piece is longer than FEED_STEP, and the caller checks the time */
     (void)feed(s, p, &p->remote, p->data, now);
     free(p);
   }

@@ -33,7 +33,7 @@ static void read_pktinfo6(const struct cmsghdr *c, qe_cmsg_info *out) {
   }
 }
 
-/* Linux tells IP_TOS as one byte and IPV6_TCLASS as an int. */
+/* Linux delivers IP_TOS as one byte and IPV6_TCLASS as an int. */
 static void read_ecn(const struct cmsghdr *c, qe_cmsg_info *out) {
   if (holds(c, sizeof(int))) {
     int value;
@@ -91,7 +91,7 @@ int qe_cmsg_read_error(struct msghdr *h, uint32_t *mtu) {
   return 0;
 }
 
-/* Appends one control message; buf is large enough for all that exist. */
+/* Appends one control message; buf has room for all kinds. */
 static void append(struct msghdr *h, qe_cmsg_buf *buf, int level, int type, const void *data,
                    size_t size) {
   struct cmsghdr *c = (struct cmsghdr *)(void *)(buf->bytes + h->msg_controllen);
@@ -144,7 +144,7 @@ void qe_cmsg_write(struct msghdr *h, qe_cmsg_buf *buf, const qe_cmsg_send *what)
   }
   if (what->ecn != 0) {
     int value = (int)(what->ecn & QE_ECN_MASK);
-    /* A mapped address is sent as IPv4, which reads IP_TOS only. */
+    /* Packets to a mapped address are sent as IPv4, which uses IP_TOS only. */
     if (is_ipv4(what->remote)) {
       append(h, buf, IPPROTO_IP, IP_TOS, &value, sizeof(value));
     } else {

@@ -9,18 +9,18 @@
 #include "udp_cmsg.h"
 #include "udp_sock.h"
 
-/* Messages handed to the kernel at once. */
+/* Messages per system call. */
 #define BATCH 32
 
-/* Where sending stands: a train, and the bytes of it that are out. */
+/* How far sending has got: a train, and the number of its bytes that are sent. */
 typedef struct place {
   size_t train;
   size_t offset;
 } place;
 
-/* How one attempt has to differ from the usual. */
+/* How one attempt has to differ from a normal one. */
 typedef struct manner {
-  bool split;  /* send this train as single packets although GSO is on */
+  bool split;  /* send this train as single packets, although GSO is on */
   bool no_ecn; /* leave the ECN mark out once */
 } manner;
 
@@ -28,13 +28,13 @@ typedef struct batch {
   struct mmsghdr msgs[BATCH];
   struct iovec iov[BATCH];
   qe_cmsg_buf control[BATCH];
-  place after[BATCH]; /* where sending stands once this message is out */
+  place after[BATCH]; /* the place after each message */
   size_t count;
 } batch;
 
 static uint64_t fingerprint(const qe_packets *t) {
-  /* FNV-1a over the start of the first packet: a packet number and its
-   * protection make it unique enough to recognise our own train. */
+  /* FNV-1a over the start of the first packet. The protected packet number makes it unique
+   * enough to recognise the train. */
   uint64_t h = 0xcbf29ce484222325u ^ t->len;
   size_t n = t->len < 48 ? t->len : 48;
   for (size_t i = 0; i < n; i++) {
@@ -60,7 +60,7 @@ static void add(batch *b, const qe_packets *t, place at, const manner *m) {
       .segment_size = len > t->segment_size ? (uint16_t)t->segment_size : 0,
   };
 
-  /* The kernel only reads what these point at. */
+  /* The kernel only reads what these point to. */
   iov->iov_base = (void *)(uintptr_t)(t->data + at.offset);
   iov->iov_len = len;
   memset(h, 0, sizeof(*h));
@@ -74,14 +74,14 @@ static void add(batch *b, const qe_packets *t, place at, const manner *m) {
   b->count++;
 }
 
-/* Collects messages from `at` on, all for the socket of that train. */
+/* Collects messages for one socket, starting at `at`. */
 static void fill(batch *b, const qe_packets *trains, size_t n, place at, const manner *m) {
   const qe_sock *s = trains[at.train].sock;
   size_t first = at.train;
 
   b->count = 0;
   while (b->count < BATCH && at.train < n && trains[at.train].sock == s) {
-    /* A special manner is for one train only. */
+    /* A special manner applies to one train only. */
     if (at.train != first && (m->split || m->no_ecn)) {
       break;
     }
@@ -90,7 +90,7 @@ static void fill(batch *b, const qe_packets *trains, size_t n, place at, const m
   }
 }
 
-/* Messages the kernel took, or -1 with errno. */
+/* Returns how many messages the kernel accepted, or -1 with errno. */
 static int push(qe_sock *s, batch *b, uint64_t *calls) {
   int rv;
   do {
@@ -104,9 +104,9 @@ static int push(qe_sock *s, batch *b, uint64_t *calls) {
   return rv;
 }
 
-/* A refused segmentation.  EINVAL and EMSGSIZE have other causes too (a source
- * address that is gone, packets beyond the MTU): those are decided by whether
- * single packets then pass. */
+/* Errors that mean that GSO is not supported. EINVAL and EMSGSIZE have other causes too (a
+ * source address that is gone, packets above the MTU), so they are doubtful: they count against
+ * GSO only if single packets then pass. */
 static bool gso_refused(int err) {
   return err == EIO || err == EOPNOTSUPP || err == ENOSYS;
 }
@@ -115,15 +115,16 @@ static bool gso_doubtful(int err) {
   return err == EINVAL || err == EMSGSIZE;
 }
 
-/* Not ENOBUFS: a queue on the way out, or the link itself, has thrown the packet away. The
- * socket stays writable, so waiting for that would be a busy loop, and the packet may never pass
- * (one that a virtual link takes for too large, for instance).  It counts as lost. */
+/* ENOBUFS is not included: it means that a queue of the system, or the link itself, has dropped
+ * the packet. The socket stays writable, so waiting for that would be a busy loop, and the
+ * packet may never pass (for instance if a virtual link finds it too large). Such a packet
+ * counts as lost. */
 static bool would_block(int err) {
   return err == EAGAIN || err == EWOULDBLOCK;
 }
 
-/* The message at `at` failed with err.  Returns true when to try again in the
- * manner that was set, false when the message is lost for good. */
+/* Handles a message that failed with err. Returns true to try again in the manner that was set,
+ * or false if the message is lost. */
 static bool recover(qe_sock *s, const qe_packets *t, place at, manner *m, bool *retried, int err) {
   if (qe_is_late_error(err)) {
     s->errors_wait = true;
@@ -155,8 +156,8 @@ static bool recover(qe_sock *s, const qe_packets *t, place at, manner *m, bool *
   return false;
 }
 
-/* What an attempt in a special manner has taught.  A short last packet says
- * nothing about segmentation: it may pass where full ones are too large. */
+/* Draws conclusions from a successful attempt in a special manner. A short last packet proves
+ * nothing about segmentation: it may pass where full-size packets are too large. */
 static void learn(qe_sock *s, const manner *m, const batch *b, const qe_packets *t) {
   if (m->no_ecn) {
     s->features &= ~QE_SOCK_ECN;
@@ -166,8 +167,8 @@ static void learn(qe_sock *s, const manner *m, const batch *b, const qe_packets 
   }
 }
 
-/* Sends the trains of one socket, from `at` to its last in a row.  Returns true
- * when the kernel would block. */
+/* Sends consecutive trains of one socket, starting at `at`. Returns true if the kernel would
+ * block. */
 static bool send_run(const qe_packets *trains, size_t n, place *at, uint64_t *calls) {
   qe_sock *s = trains[at->train].sock;
   manner m = {false, false};
@@ -192,7 +193,7 @@ static bool send_run(const qe_packets *trains, size_t n, place *at, uint64_t *ca
       if (rv < 0 && recover(s, t, *at, &m, &retried, err)) {
         continue;
       }
-      *at = b.after[0]; /* as if lost on the way */
+      *at = b.after[0]; /* treat it as lost on the path */
       retried = false;
     }
     if (at->train != current) {

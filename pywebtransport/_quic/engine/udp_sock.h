@@ -18,15 +18,16 @@ struct qe_sock_error {
   struct sockaddr_storage remote;
   socklen_t len;
   int code;
-  uint32_t mtu; /* EMSGSIZE: of the link that was too narrow, headers included; 0: not told */
+  uint32_t mtu; /* EMSGSIZE: MTU of the link that refused the packet, including headers; 0:
+                   unknown */
 };
 
 struct qe_sock {
   qe_engine *engine;
   int fd;
   int family;
-  bool dual; /* IPv6 socket that also carries IPv4, as mapped addresses */
-  bool dead; /* freed while dispatching: destroyed when that ends */
+  bool dual; /* IPv6 socket that also carries IPv4, with mapped addresses */
+  bool dead; /* freed while dispatching; destroyed afterwards */
   bool dispatching;
   int features; /* QE_SOCK_* in force */
   struct sockaddr_storage bound;
@@ -42,12 +43,12 @@ struct qe_sock {
   uint64_t recv_calls;
   struct qe_sock_error errors[QE_SOCK_MAX_ERRORS];
   unsigned error_count;
-  struct qe_fair *fair; /* what waits for its turn; NULL until something waited */
-  unsigned fed;         /* packets since the last look at the clock */
-  bool late;            /* the time of this call is over: what comes now waits */
+  struct qe_fair *fair; /* packets that wait for their turn; NULL until some had to */
+  unsigned fed;         /* packets since the clock was last read */
+  bool late;            /* the time of this call is over: queue the rest */
 
-  /* Sending without GSO: a train that was cut by a full buffer comes back
-   * whole; this tells how much of it is already out. */
+  /* Without GSO a full buffer may cut a train, and the caller then offers the whole train again.
+   * These members tell how much of it is sent already. */
   uint64_t cut_mark; /* fingerprint of the train; meaningful when cut_sent > 0 */
   size_t cut_sent;
 };
@@ -56,8 +57,8 @@ static inline bool qe_is_unreachable(int err) {
   return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH;
 }
 
-/* Errors that ICMP causes.  The kernel reports them once, on whatever call
- * comes next, so they may well belong to an earlier packet to someone else. */
+/* Errors caused by ICMP. The kernel reports each once, on the next call, so it may belong to an
+ * earlier packet to a different peer. */
 static inline bool qe_is_late_error(int err) {
   switch (err) {
   case ECONNREFUSED:

@@ -1,4 +1,4 @@
-"""A hostile server against a client of ours, which goes on to talk to a good server meanwhile."""
+"""A hostile server against a client that talks to a good server at the same time."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def streams_reset(peer: Peer, request: QuicStream) -> None:
 
 
 async def datagrams(peer: Peer, request: QuicStream) -> None:
-    """Datagrams that nobody reads."""
+    """Datagrams that are not read."""
     assert peer.quic is not None
     prefix = h3.varint(request.stream_id // 4)
     while True:

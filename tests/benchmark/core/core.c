@@ -345,7 +345,9 @@ static void set_up(void) {
       getsockname(app.fd, (struct sockaddr *)&app.local, &len) != 0)
     die("socket");
   qe_settings_init(&settings, app.is_server);
-  settings.max_data_window = 4 * settings.initial_max_data; /* as the package sets them */
+  settings.max_unread_data = settings.initial_max_data; /* as the package sets them */
+  settings.max_data_window = 4 * settings.initial_max_data;
+  settings.initial_max_data = settings.initial_max_stream_data + (64 << 10);
   settings.max_stream_window = 8 * settings.initial_max_stream_data;
   if (qe_engine_new(&app.engine, &settings, &cb, NULL, app.tls, NULL, NULL) != 0)
     die("engine");

@@ -88,6 +88,25 @@ def test_best_peer_follows_the_direction_of_the_metric_and_leaves_us_out() -> No
     assert best_peer(lines, "upload", metric_of("upload", "rate")) is None
 
 
+def test_a_server_with_the_client_of_this_project_is_a_peer_in_memory_only() -> None:
+    lines = outcomes(
+        [
+            cell("ping-pong", "aioquic", rate=10.0),
+            cell("ping-pong", "peregrine-server", rate=50.0),
+            cell("idle-sessions", "aioquic", rss=40.0),
+            cell("idle-sessions", "peregrine-server", rss=30.0),
+        ]
+    )
+
+    def best(scenario: str, metric: str) -> str:
+        found = best_peer(lines, scenario, metric_of(scenario, metric))
+        assert found is not None
+        return found[0].library
+
+    assert best("ping-pong", "rate") == "aioquic"
+    assert best("idle-sessions", "rss") == "peregrine-server"
+
+
 def test_ratio_is_ours_by_theirs() -> None:
     assert ratio(Summary(6, 1, 9, 3), Summary(4, 1, 9, 3)) == 1.5
     assert ratio(Summary(6, 1, 9, 3), Summary(0, 0, 0, 3)) is None

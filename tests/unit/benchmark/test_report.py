@@ -77,6 +77,53 @@ def test_report_says_where_and_with_what(tmp_path: Path) -> None:
     assert "Interrupted" not in text
 
 
+def libraries(*pythons: str) -> dict[str, Any]:
+    names = ("ours", "aioquic", "aiopquic")
+    return {
+        name: {"title": name, "version": "1", "python": python}
+        for name, python in zip(names, pythons, strict=False)
+    }
+
+
+@pytest.mark.parametrize(
+    ("pythons", "row"),
+    [
+        ((), "| Python | nothing was measured |"),
+        (("3.13.0", "3.13.0"), "| Python | 3.13.0 for every library |"),
+        (
+            ("3.11.7", "3.13.0", "3.13.0"),
+            "| Python | **3.11.7, 3.13.0: ratios compare libraries on different versions** |",
+        ),
+    ],
+)
+def test_report_says_whether_one_python_ran_everything(
+    tmp_path: Path, pythons: tuple[str, ...], row: str
+) -> None:
+    text = report(document(cell("ours", 1.0), libraries=libraries(*pythons)), tmp_path)
+    assert row in text
+
+
+def test_targets_show_the_cpu_time_of_both(tmp_path: Path) -> None:
+    text = report(document(cell("ours", 100.0), cell("aioquic", 20.0)), tmp_path)
+    assert "| 5.00x | 5.00x | yes | 1.00 and 5.00 s/GiB |" in text
+
+
+def test_cpu_time_of_a_library_that_failed_is_left_out(tmp_path: Path) -> None:
+    failed = cell("ours", 1.0) | {"error": "it hangs"}
+    del failed["figures"]
+    text = report(document(failed, cell("aioquic", 20.0)), tmp_path)
+    assert "| >= 4x |  |  | - (not measured) |  |" in text
+
+
+def test_report_says_what_was_left_out_and_why(tmp_path: Path) -> None:
+    entry = {"webtransport-py": {"title": "webtransport-py", "version": "1", "python": "3.13.0"}}
+    text = report(document(cell("ours", 1.0), libraries=entry), tmp_path)
+    assert "## What was left out" in text
+    (line,) = [one for one in text.splitlines() if "congestion window" in one]
+    assert line.startswith("| webtransport-py | streams-100, datagrams | sending never returns")
+    assert "left out" not in report(document(cell("ours", 1.0)), tmp_path)
+
+
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     assert "Interrupted" in report(document(cell("ours", 1.0), complete=False), tmp_path)
 
@@ -139,6 +186,25 @@ def test_bars_have_a_line_each_and_name_the_loop_when_there_are_two() -> None:
     both = outcomes([cell("ours", 1.0), cell("ours", 2.0, loop="uvloop")])
     labels = [bar[0] for bar in bars(both, scenario, metric)]
     assert labels == ["pywebtransport (this), asyncio", "pywebtransport (this), uvloop"]
+
+
+def test_cpu_time_stands_beside_latencies_and_both_kinds_of_memory_are_shown() -> None:
+    lines = outcomes(
+        [
+            cell("ours", 1.0, scenario="ping-pong"),
+            cell("ours", 1.0, scenario="datagrams"),
+            cell("ours", 1.0, scenario="connect"),
+            cell("ours", 1.0, scenario="idle-sessions"),
+        ]
+    )
+
+    def shown(group: str) -> list[str]:
+        return [metric.name for _, metric in panels(lines, group)]
+
+    assert shown("requests") == ["rate", "p50", "p99", "cpu_per_operation"]
+    assert shown("datagrams") == ["rate", "cpu_per_operation"]
+    assert shown("connect") == ["rate"]
+    assert shown("memory") == ["rss", "pss"]
 
 
 def test_panels_of_a_group_that_was_not_measured_are_none() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmark import runner
 from tests.benchmark.__main__ import main
-from tests.benchmark.processes import Failure
+from tests.benchmark.processes import Failure, Measurement
 from tests.benchmark.runner import Plan, known, runs
 
 
@@ -52,6 +52,20 @@ def test_paths_with_loss_are_measured_with_every_congestion_control() -> None:
         ("ours", "asyncio", "cubic"),
         ("aioquic", "asyncio", "reno"),
     ]
+
+
+def test_what_a_library_leaves_out_is_not_measured() -> None:
+    both = plan(scenarios=("ping-pong", "streams"), libraries=("ours", "webtransport-py"))
+    found = {(r.scenario.name, r.library) for r in runs(both)}
+    assert found == {
+        ("ping-pong", "ours"),
+        ("streams", "ours"),
+        ("streams", "webtransport-py"),
+    }
+
+
+def test_a_scenario_that_every_library_leaves_out_is_not_measured() -> None:
+    assert not list(runs(plan(scenarios=("upload",), libraries=("webtransport-py",))))
 
 
 def test_known_names_come_in_the_order_of_the_choices() -> None:
@@ -127,3 +141,67 @@ def test_a_library_without_environment_is_reported(
     both = plan(tmp_path, scenarios=("upload",), loops=("asyncio",), repetitions=1, here=True)
     results = runner.run(both, print)
     assert [one.get("error") for one in results.cells] == [None, "no Python 3.13"]
+
+
+def test_a_library_without_a_wheel_is_left_out_with_the_words_of_pip(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(_: str) -> str:
+        raise RuntimeError("pip ended with 1:\nLooking\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(runner, "prepare", prepare)
+    answers(monkeypatch, [{"rate": 1.0}])
+    both = plan(tmp_path, scenarios=("upload",), loops=("asyncio",), repetitions=1, here=True)
+    results = runner.run(both, print)
+    errors = [one.get("error") for one in results.cells]
+    assert errors == [None, "ERROR: No matching distribution found"]
+    assert "aioquic cannot be measured: ERROR: No matching" in capsys.readouterr().out
+
+
+def test_a_server_is_measured_with_the_client_of_another_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured: list[Measurement] = []
+
+    def measure(measurement: Measurement, _: object) -> dict[str, Any]:
+        measured.append(measurement)
+        return {"version": "1", "python": "3", "figures": {"rate": 1.0}}
+
+    monkeypatch.setattr(runner, "measure", measure)
+    monkeypatch.setattr(runner, "prepare", lambda name: f"/venv/{name}")
+    libraries = ("aioquic", "peregrine-server")
+    chosen = plan(
+        tmp_path,
+        scenarios=("download-loss-1",),
+        libraries=libraries,
+        loops=("asyncio",),
+        repetitions=1,
+    )
+    runner.run(chosen, print)
+    ends = {one.library: (one.end("server"), one.end("client")) for one in measured}
+    same = ("aioquic", "/venv/aioquic", "reno")
+    assert ends["aioquic"] == (same, same)
+    assert ends["peregrine-server"] == (
+        ("peregrine-server", "/venv/peregrine-server", "default"),
+        ("ours", "/venv/ours", ""),
+    )
+
+
+def test_a_server_whose_client_cannot_be_prepared_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def prepare(name: str) -> str:
+        if name == "ours":
+            raise RuntimeError("error: no compiler")
+        return f"/venv/{name}"
+
+    monkeypatch.setattr(runner, "prepare", prepare)
+    chosen = plan(
+        tmp_path,
+        scenarios=("upload",),
+        libraries=("peregrine-server",),
+        loops=("asyncio",),
+        repetitions=1,
+    )
+    results = runner.run(chosen, print)
+    assert [one["error"] for one in results.cells] == ["error: no compiler"]

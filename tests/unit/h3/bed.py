@@ -354,5 +354,5 @@ def recorder(session: H3Session) -> SessionRecorder:
 
 
 def forget_recorders() -> None:
-    """Let go of all sessions, for who runs many beds in one process."""
+    """Release all sessions, for tests with many beds in one process."""
     _recorders.clear()

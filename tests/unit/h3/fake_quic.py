@@ -526,7 +526,7 @@ class FakeQuic:
 
     @property
     def unreleased(self) -> list[FakeStream]:
-        """Streams of the peer that nobody has let go of."""
+        """Streams of the peer that were not released."""
         return [s for s in self.streams.values() if not s.is_local and not s.released]
 
 

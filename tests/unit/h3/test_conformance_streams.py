@@ -355,7 +355,7 @@ REQUESTS = {
 def test_case_105_whatever_the_request_and_its_answer(
     signal: bytes, between: bytes, request_fields: list[tuple[str, str]]
 ) -> None:
-    """Nobody has to answer the request, or read on, for the rule to hold."""
+    """The rule holds without an answer to the request, and without further reads."""
     bed = ServerBed()
     bed.request(request_fields, between + signal)
     assert bed.close_code == 0x106

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.exceptions import ConfigurationError, SessionArgumentError, SessionError
 from pywebtransport.h3._constants import MAX_FIELD_LINE, MAX_FIELD_NAME
 from pywebtransport.h3._errors import MessageError
 from pywebtransport.h3._fields import (
@@ -232,6 +232,13 @@ def test_the_size_that_the_peer_accepts() -> None:
 def test_statuses_that_refuse_nothing(status: Any) -> None:
     with pytest.raises(ConfigurationError, match="300 to 599"):
         check_rejection(status)
+
+
+def test_a_wrong_status_is_an_error_of_the_session_and_names_the_argument() -> None:
+    with pytest.raises(SessionArgumentError) as caught:
+        check_rejection(200)
+    assert (caught.value.config_key, caught.value.config_value) == ("status_code", 200)
+    assert isinstance(caught.value, SessionError)
 
 
 def test_lines_of_one_field_are_joined_as_http_says() -> None:

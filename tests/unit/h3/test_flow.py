@@ -134,8 +134,9 @@ class Early:
         self.quic = FakeQuic(is_client=False)
         self.quic.handler = self
         self.expired: list[EarlyStream] = []
+        self.options = H3Options(**options)  # type: ignore[arg-type]
         self.early = EarlyArrivals(
-            H3Options(**options),  # type: ignore[arg-type]
+            self.options,
             self.clock.call_later,
             self.expired.extend,
         )
@@ -216,6 +217,27 @@ def test_a_dropped_stream_leaves_nothing_behind() -> None:
     bed = Early()
     stream = bed.stream()
     bed.early.hold_stream(0, stream, 2, known=False)
-    bed.early.drop_stream(stream)
+    assert not bed.early.drop_if_oversized(stream)
+    stream.feed(bytes(bed.options.max_early_bytes + 1))
+    assert bed.early.drop_if_oversized(stream)
     assert (bed.early.streams, bed.clock.pending) == (0, 0)
     assert bed.early.clear() == []
+
+
+def test_what_waits_for_an_established_session_counts_no_more() -> None:
+    bed = Early(max_early_streams=1, max_early_per_session=2, max_early_bytes=10)
+    first, second = bed.stream(), bed.stream()
+    assert bed.early.hold_stream(0, first, 2, known=False)
+    assert bed.early.hold_datagram(0, bytes(10), known=False)
+    bed.early.established(0)
+    assert (bed.early.streams, bed.early.datagrams, bed.clock.pending) == (0, 0, 0)
+    bed.early.line_up(0, second, 2)
+    first.feed(bytes(11))
+    assert not bed.early.drop_if_oversized(first)
+    assert bed.early.hold_stream(4, bed.stream(), 2, known=False)  # the room is free again
+    assert bed.early.hold_datagram(4, bytes(10), known=False)
+    assert bed.early.take_datagrams(0) == [bytes(10)]
+    assert bed.early.next_stream(0) == EarlyStream(first, 2)
+    assert bed.early.take(0) == ([EarlyStream(second, 2)], [])
+    assert not bed.early.holds(0)
+    assert (bed.early.streams, bed.early.datagrams) == (1, 1)

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from pywebtransport.exceptions import ConnectionError, SessionClosedError
 from pywebtransport.h3._capsules import encode_close, encode_number
 from pywebtransport.h3._frames import encode_frame
 from pywebtransport.h3._options import H3Options
 from pywebtransport.h3._session import H3Session
 from tests.unit.h3.bed import (
+    CONNECT,
     Bed,
     ClientBed,
     PairBed,
@@ -189,6 +191,45 @@ def test_the_end_of_a_connection_with_many_sessions_takes_many_turns() -> None:
     assert bed.clock.pending == 0
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_session_that_is_not_told_yet_of_a_loss_does_not_end_cleanly(how: str) -> None:
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    sessions = [bed.session()[1] for _ in range(100)]
+    bed.turns.slice = 2
+    error = ConnectionError("gone", error_code=0x107, reason="overloaded", remote=True)
+    bed.h3.connection_closed(error)
+    waiting = next(s for s in bed.events.requested if "closed" not in recorder(s).names())
+    if how == "close":
+        waiting.close(3, "me, too")
+    else:
+        waiting.abort()
+    assert recorder(waiting).closed == (None, "overloaded", True)
+    with pytest.raises(ConnectionError) as caught:
+        bed.h3.check_can_request()
+    assert caught.value is error
+    bed.clock.advance(0)
+    assert all(events.names().count("closed") == 1 for events in sessions)
+
+
+def test_an_answer_to_a_session_that_is_told_later_says_that_its_client_is_gone() -> None:
+    """The connection is lost: who answers first must not be taken for one who answers twice."""
+    bed = ServerBed(options=H3Options(max_sessions=1000))
+    for _ in range(500):
+        bed.request()
+    bed.turns.slice = 2
+    bed.h3.connection_closed(None)
+    waiting = [s for s in bed.events.requested if "closed" not in recorder(s).names()]
+    assert len(waiting) > 400
+    accepted, rejected, *_ = waiting
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        accepted.accept()
+    with pytest.raises(SessionClosedError, match="the connection has ended"):
+        rejected.reject(404)
+    assert recorder(accepted).names() == recorder(rejected).names() == ["closed"]
+    bed.clock.advance(0)
+    assert all(recorder(session).names() == ["closed"] for session in bed.events.requested)
+
+
 @BOTH
 def test_what_is_put_off_does_not_outlive_its_session(is_client: bool) -> None:
     bed, session, events, stream = established(is_client, ALL)
@@ -247,6 +288,53 @@ def test_early_streams_are_handed_over_in_slices_and_in_order() -> None:
     assert bed.turns.taken > 3
 
 
+def more_than_may_be_early(bed: Bed, session_id: int = 0) -> list[FakeStream]:
+    """The peer opens more streams than may be early, and each holds more than an early one may."""
+    options = bed.h3.options
+    streams = []
+    for _ in range(options.max_early_streams + 5):
+        stream = bed.quic.peer_open(True, varint(0x54) + varint(session_id) + b"x")
+        stream.feed(bytes(options.max_early_bytes))
+        streams.append(stream)
+    return streams
+
+
+def test_streams_of_an_answered_session_are_not_early_before_they_are_delivered() -> None:
+    # The client has the answer, but this end takes the session's streams only in its next turn.
+    bed = ServerBed(options=H3Options(max_early_streams=2, max_early_bytes=64))
+    early = bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early")
+    bed.request(stream_id=0)
+    session = bed.events.requested[-1]
+    session.accept()
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(*(b"\x00%d" % number for number in range(200)))
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert recorder(session).streams == [early, *late]
+    assert recorder(session).datagrams == [b"%d" % number for number in range(200)]
+    assert bed.events.dropped == []
+    assert [stream.stop_sent for stream in late] == [None] * len(late)
+
+
+def test_streams_of_an_established_session_are_not_early_while_earlier_ones_are_delivered() -> None:
+    bed = ClientBed(options=H3Options(max_early_streams=40, max_early_bytes=64))
+    session, events = bed.open()
+    early = [bed.quic.peer_open(True, varint(0x54) + varint(0) + b"early") for _ in range(40)]
+    bed.quic.datagrams(b"\x00early")
+    bed.turns.slice = 0
+    bed.respond(session)
+    assert session.is_live
+    assert not session.takes_arrivals
+    late = more_than_may_be_early(bed)
+    bed.quic.datagrams(b"\x00late")
+    bed.clock.advance(0)
+    assert session.takes_arrivals
+    assert events.streams == [*early, *late]
+    assert events.datagrams == [b"early", b"late"]
+    assert bed.events.dropped == []
+
+
 # ---------------------------------------------------------------------------------- limits
 
 
@@ -274,7 +362,7 @@ def empty_stream(bed: Bed, _: FakeStream) -> None:
 
 
 def growing_limit(bed: Bed, stream: FakeStream) -> None:
-    """One byte of credit at a time, of which nobody uses any."""
+    """One byte of credit at a time, none of which is used."""
     bed.grown = getattr(bed, "grown", 1 << 20) + 1  # type: ignore[attr-defined]
     stream.feed(data_frame(encode_number(0x190B4D3D, bed.grown)))  # type: ignore[attr-defined]
 
@@ -338,6 +426,29 @@ def test_who_does_it_now_and_then_is_not(
     bed.clock.advance(1)
 
 
+MANY_LINES = (*CONNECT, *((f"x{number}", "v") for number in range(1000)))
+
+
+def test_requests_whose_header_is_too_large_are_a_load() -> None:
+    """Each is scanned for as long as hundreds of useless frames are, and answered."""
+    bed = ServerBed()
+    answered = 0
+    while bed.close_code is None:
+        stream = bed.request(MANY_LINES)
+        answered += bed.status(stream) == "431"
+    assert bed.close_code == EXCESSIVE_LOAD
+    assert 40 <= answered <= H3Options().max_idle_items // 20
+
+
+def test_some_requests_with_too_large_a_header_are_none() -> None:
+    bed = ServerBed()
+    for _ in range(100):
+        for _ in range(20):
+            assert bed.status(bed.request(MANY_LINES)) == "431"
+        bed.clock.advance(1)
+    assert bed.close_code is None
+
+
 @pytest.mark.parametrize("size", [1, 20])
 def test_one_capsule_in_many_frames_is_too_much(size: int) -> None:
     bed, _, _, stream = established(False)
@@ -360,7 +471,7 @@ def test_one_large_frame_may_come_in_small_pieces() -> None:
 
 @pytest.mark.parametrize("window", [600, 5000])
 def test_small_windows_that_are_used_are_no_load(window: int) -> None:
-    """A thousand updates in no time at all: each answers to bytes that were sent."""
+    """A thousand updates at the same time: each answers bytes that were sent."""
     options = H3Options(initial_max_data=window, max_idle_items=200)
     bed = PairBed(options, options)
     ours, events, theirs, _ = bed.session()

@@ -1,4 +1,4 @@
-"""Errors of remote calls: their tree, codes, text, and that they survive pickling."""
+"""Errors of remote calls: their tree, codes, messages, and that they survive pickling."""
 
 import builtins
 import copy

@@ -71,8 +71,9 @@ def test_pieces_change_nothing(text: str, piece: int) -> None:
         expected = outcome(whole, data)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(json_module, "_LARGE", 0)
-            # What long integers count as is for large texts alone.
+            # What long integers and large exponents count as is for large texts alone.
             patch.setattr(_scan, "_SQUARE", 10**9)
+            patch.setattr(_scan, "_HARD_ITEMS", 0)
             patch.setattr(_scan, "PIECE", piece)
             patch.setattr(_limits, "PIECE", piece)
             assert outcome(whole, data) == expected
@@ -243,7 +244,7 @@ def test_members_that_are_only_claimed_get_no_room() -> None:
 
 @pytest.mark.parametrize("serializer", ALL)
 def test_very_long_integers_count_as_what_they_take(serializer: JSONSerializer) -> None:
-    """Making an integer of text takes time with the square of its digits."""
+    """The time to convert a string to an integer grows with the square of its digits."""
     keys = [10**616 + n for n in range(300)]
     assert serializer.deserialize(json.dumps(keys).encode()) == keys
     digits = ["1" * 4000] * 1000
@@ -301,3 +302,47 @@ def test_no_rise_is_missed() -> None:
             rise = max(itertools.accumulate(1 if one == 91 else -1 for one in brackets))
             for room in (0, 1):
                 assert (_scan._rise(brackets, room) > room) >= (rise > room), brackets
+
+
+HARD = b"1.2345678901234567e-300"
+LONG = b",10000000000000000000]"
+"""Nothing but the standard library reads this integer."""
+
+
+def numbers(number: bytes, count: int, end: bytes = LONG) -> bytes:
+    return b"[" + b",".join([number] * count) + end
+
+
+@pytest.mark.parametrize("number", [HARD, b"1e300", b"1E+0000999", b"-0.1e-0100"])
+def test_numbers_that_take_long_count_as_several_items(number: bytes) -> None:
+    """A parser cannot be interrupted: 131,072 of these took it 80 ms."""
+    serializer = JSONSerializer(max_items=160_000)
+    most = serializer.max_items // 8
+    with pytest.raises(SerializationError, match="exponent of three digits as 8") as refused:
+        serializer.deserialize(numbers(number, most + 100))
+    assert refused.value.details == {"max_items": 160_000}
+    if b"999" not in number:  # which is too large for a float
+        data = numbers(number, most - 10)
+        assert serializer.deserialize(data) == [float(number)] * (most - 10) + [10**19]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        numbers(b"0.12345678901234567", 131_000),
+        numbers(b"1.2345678901234567e-99", 100_000),
+        numbers(b'"1.5e300 \\" 1e-300"', 60_000),
+        numbers(HARD, 2_800),  # a small text
+        numbers(HARD, 16_000),
+    ],
+    ids=["ordinary", "two digits", "strings", "small", "some"],
+)
+@pytest.mark.parametrize("serializer", ALL, ids=["orjson", "msgspec", "standard"])
+def test_ordinary_numbers_and_strings_count_once(serializer: JSONSerializer, text: bytes) -> None:
+    assert serializer.deserialize(text) == json.loads(text)
+
+
+def test_a_quick_parser_takes_as_many_as_there_are_items() -> None:
+    serializer = made_with("orjson")
+    text = numbers(HARD, 100_000, b"]")
+    assert serializer.deserialize(text) == json.loads(text)

@@ -312,8 +312,10 @@ async def datagrams_one_way(client: Client, control: Control, job: Figures) -> F
     if counts["wrong"] or counts["distinct"] != counts["arrived"]:
         raise ContentError(f"datagrams arrived changed or more than once: {counts}")
     seconds = max(counts["last"] - measured.started, 1e-9)
+    cpu = figures["client_cpu"] + figures["server_cpu"]
     return {
         **figures,
+        "cpu_per_operation": cpu / max(counts["arrived"], 1) * 1e6,
         "sent": sent,
         "delivered": counts["arrived"],
         "lost": sent - counts["arrived"],

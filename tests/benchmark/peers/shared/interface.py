@@ -90,7 +90,11 @@ class Client(Protocol):
 
 
 class Library(Protocol):
-    """The module of a library."""
+    """The module of a library.
+
+    One whose server owns the process and the event loop has ``run_server(options)`` in place of
+    ``serve``, and uses ``serving``, ``say_ready`` and ``at_end_of_input`` of ``run`` itself.
+    """
 
     def version(self) -> str:
         """The installed version."""

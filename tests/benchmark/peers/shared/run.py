@@ -8,19 +8,24 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from .client import MEASUREMENTS
 from .control import control_client, control_server
-from .interface import Library, Options
+from .interface import Connected, Library, Options
 from .server import Server
 
-__all__ = ["main"]
+__all__ = ["at_end_of_input", "main", "say_ready", "serving"]
 
 
 def main(library: Library, options: Options) -> None:
     """Serve until standard input ends, or measure once."""
+    own_process = getattr(library, "run_server", None)
+    if options.role == "server" and own_process is not None:
+        own_process(options)
+        return
     run = _serve if options.role == "server" else _measure
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         runner.run(run(library, options))
@@ -29,12 +34,12 @@ def main(library: Library, options: Options) -> None:
     os._exit(0)
 
 
-async def _serve(library: Library, options: Options) -> None:
+@asynccontextmanager
+async def serving(options: Options) -> AsyncIterator[Callable[[Connected], Awaitable[None]]]:
+    """What serves a session of the job; meanwhile the client's questions are answered."""
     server = Server(options.job)
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
 
-    async def handler(session: Any) -> None:
+    async def handler(session: Connected) -> None:
         try:
             await server.handle(session)
         except Exception:
@@ -47,16 +52,28 @@ async def _serve(library: Library, options: Options) -> None:
         "counts": server.counts,
         "reset": server.reset,
     }
-    async with control_server(options.control, answers), library.serve(options, handler) as port:
-        _at_end_of_input(lambda: loop.call_soon_threadsafe(ended.set))
-        _say(port=port, version=library.version(), python=sys.version.split()[0])
+    async with control_server(options.control, answers):
+        yield handler
+
+
+def say_ready(port: int, version: str) -> None:
+    """Tell the runner that the server listens."""
+    _say(port=port, version=version, python=sys.version.split()[0])
+
+
+async def _serve(library: Library, options: Options) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    async with serving(options) as handler, library.serve(options, handler) as port:
+        at_end_of_input(lambda: loop.call_soon_threadsafe(ended.set))
+        say_ready(port, library.version())
         await ended.wait()
 
 
 async def _measure(library: Library, options: Options) -> None:
     measure = MEASUREMENTS[options.job["measure"]]
     # Nobody waits for the figures any more.
-    _at_end_of_input(lambda: os._exit(1))
+    at_end_of_input(lambda: os._exit(1))
     async with control_client(options.control) as control, library.client(options) as client:
         try:
             figures = await measure(client, control, options.job)
@@ -69,7 +86,7 @@ async def _measure(library: Library, options: Options) -> None:
         os._exit(0)
 
 
-def _at_end_of_input(act: Callable[[], object]) -> None:
+def at_end_of_input(act: Callable[[], object]) -> None:
     """Call it when the runner has closed standard input, or has died."""
 
     def wait() -> None:

@@ -1,0 +1,34 @@
+/*
+ * credit.h - how much the peer of a connection may send before the user reads.
+ *
+ * The peer begins with little credit (initial_max_data), so that idle
+ * connections promise little memory.  It is extended as bytes arrive, not only
+ * as they are read: streams that nobody reads do not stop the others until the
+ * connection holds max_unread_data, or as much as all connections together
+ * leave free (memory_left): however many hold something, there is room for the
+ * next.  A peer whose bytes are read may be further ahead the faster they are.
+ *
+ * Credit that was given cannot be taken back.  What goes back to the peer
+ * inside the library, for streams that were reset or stopped, is not counted.
+ */
+#ifndef QE_CREDIT_H
+#define QE_CREDIT_H
+
+#include "internal.h"
+
+typedef struct qe_credit {
+  uint64_t granted; /* stream bytes that the peer may send, from the beginning */
+  uint64_t ahead;   /* of them, beyond those that were handed up */
+  uint64_t mark;    /* bytes returned when the speed of the reader was last measured */
+  qe_tstamp mark_at;
+} qe_credit;
+
+void qe_credit_init(qe_conn *c);
+/* After bytes were handed up, or read. */
+void qe_credit_update(qe_conn *c);
+/* After bytes were read: how fast is the reader? */
+void qe_credit_measure(qe_conn *c);
+/* What the peer can make the connection hold: bytes that are unread, and credit. */
+uint64_t qe_credit_window(const qe_conn *c);
+
+#endif
