@@ -147,7 +147,8 @@ class WebTransportError(Exception):
     def __str__(self) -> str:
         if self.error_code is None:
             return self.message
-        return f"{self.message} (code 0x{self.error_code:x})"
+        code = self.error_code
+        return f"{self.message} (code {f'0x{code:x}' if isinstance(code, int) else shorten(code)})"
 
     def __repr__(self) -> str:
         parts = [repr(self.message)]

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from ..utils._checks import check_integer, check_signature, validate_error_code
+from ..constants import MAX_APPLICATION_CODE
+from ..exceptions import invalid_config
+from ..utils._async_functions import why_not_awaitable
+from ..utils._checks import check_instance, check_integer, check_signature
 from ..utils._failures import describe_error, is_normal_end, log_application_error, name_of
 from ..utils._tasks import cancel_in_turns, is_being_cancelled
 from ..utils._waiters import require_loop
@@ -64,7 +67,7 @@ async def serve_streams(
     error that its handler gets because of this is normal and is not logged.
 
     Args:
-        handler: Called with each stream.
+        handler: ``async def handler(stream)``, called with each stream.
         unidirectional: Serve the peer's unidirectional streams instead of the bidirectional
             ones. For both, call this twice, in two tasks.
         max_concurrent: How many handlers may run at the same time. Further streams wait until
@@ -83,8 +86,12 @@ async def serve_streams(
     Cancellation: all handlers are cancelled, and waited for. The session stays open.
     """
     check_signature("handler", handler, "async def handler(stream)", None)
+    if why := why_not_awaitable(handler):
+        reason = f"{why}; write 'async def handler(stream)'"
+        raise invalid_config(key="handler", value=handler, reason=reason)
+    check_instance("unidirectional", unidirectional, bool)
     check_integer("max_concurrent", max_concurrent, 1, _MOST)
-    validate_error_code(error_code)
+    check_integer("error_code", error_code, 0, MAX_APPLICATION_CODE)
     require_loop(session._loop, asyncio.get_running_loop())
     streams: IncomingStreams[Any] = IncomingStreams(
         session, bidirectional=not unidirectional, unidirectional=unidirectional

@@ -17,6 +17,7 @@ from .._core.settings import client_tls, h3_options, request_fields
 from .._core.totals import ConnectionTotals
 from .._header_map import HeaderMap
 from .._loop import Endpoint
+from .._plain import shorten
 from .._states import URL, ConnectionState, HeadersToSend
 from ..config import ClientConfig
 from ..connection import WebTransportConnection
@@ -320,9 +321,10 @@ class WebTransportClient(EventEmitter):
             self._config.validate()  # its fields may have been set since it was made
         if timeout is None:
             timeout = self._config.connect_timeout
-        elif isinstance(timeout, int | float) and timeout <= 0:
+        elif isinstance(timeout, bool) or not (isinstance(timeout, int | float) and timeout > 0):
             wrong = ClientArgumentError(
-                f"timeout must be > 0 seconds, got {timeout}",
+                "timeout must be more than 0 seconds, or None for connect_timeout, "
+                f"got {shorten(timeout)}",
                 config_key="timeout",
                 config_value=timeout,
             )

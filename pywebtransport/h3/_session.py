@@ -529,12 +529,11 @@ class H3Session:
         credit.local[unidirectional].opened += 1
         self._used = True
         stream.open_in(credit.group, self._headers[unidirectional])
-        stream_id = stream.stream_id
         if len(self._streams) >= self._sweep_at:
             self._sweep()
-        self._streams[stream_id] = stream
+        self._streams[stream.stream_id] = stream
         if self.is_client and not unidirectional:
-            self._connection.arrivals.local_stream_opened(stream_id)
+            self._connection.arrivals.local_stream_opened(stream.stream_id)
         return stream
 
     def stream_arrived(self, stream: Stream, header_size: int) -> None:

@@ -83,9 +83,12 @@ class IncomingCalls:
         self._interceptors = interceptors
         self._acceptor: asyncio.Task[None] | None = None
         self._slot_waiters = Waiters()
-        # Half of the budget is for incoming requests, the other half for decoded ones.
+        # Half of the budget is for incoming requests, the other half for decoded ones: if these
+        # took all of it, requests that the caller may send would be refused.
         memory = session.memory_budget
-        self._unread = ByteBudget(memory.name, memory.limit // 2, memory)
+        half = memory.limit // 2
+        self._unread = ByteBudget(memory.name, half, memory)
+        self._decoded = memory.line = ByteBudget(memory.name, memory.limit - half)
 
     def start(self) -> None:
         """Start to accept streams. Idempotent."""
@@ -143,7 +146,8 @@ class IncomingCalls:
             if len(self.tasks) > _FEW:
                 await self.session.turns.pause()
             # The decoded request stays in memory until it is answered.
-            with Holding(self.session.memory_budget, incoming=self._unread) as holding:
+            memory = self.session.memory_budget
+            with Holding(memory, incoming=self._unread, decoded=self._decoded) as holding:
                 method, answer = await self._answer(stream, structured, holding)
                 if answer is not None:
                     if holding.size > _LARGE:  # then the answer may be large, too

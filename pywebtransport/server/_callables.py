@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-import re
-import types
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from .._plain import shorten
 from ..exceptions import ConfigurationError
+from ..utils._async_functions import why_not_awaitable
 from ..utils._failures import name_of
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-# The annotation says that the function returns an awaitable.
-_AWAITABLE = re.compile(r"\b(Awaitable|Coroutine|Future|Task)\b")
 
 
 def check_handler(handler: Any) -> None:
@@ -90,8 +87,9 @@ def _check(
 ) -> None:
     why = _why_not(given, args, kwargs, plain=plain)
     if why:
+        named = f" {name_of(given)}" if callable(given) else f" = {shorten(given)}"
         raise ConfigurationError(
-            f"{what} {name_of(given)}: {why}; write {example!r}",
+            f"{what}{named}: {why}; write {example!r}",
             config_key=what,
             config_value=given,
         )
@@ -103,7 +101,7 @@ def _why_not(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain
         given.close()  # nobody will await it
         return "it is the result of calling an async function; give the function itself, without ()"
     if isinstance(given, str):
-        return "it is a string; register a route with @app.route(path)"
+        return "it is a string, not a function; a path goes into @app.route(path)"
     if not callable(given):
         return "it cannot be called"
     if isinstance(given, type) and not plain:
@@ -121,40 +119,4 @@ def _why_not(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain
             return f"its parameters are {signature}, but it is called with ({how}): {error}"
     if plain:
         return ""
-    return _why_not_awaitable(given)
-
-
-def _why_not_awaitable(given: Any) -> str:
-    inner = _unwrapped(given)
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
-        return "it has a 'yield', so calling it runs nothing"
-    if inspect.iscoroutinefunction(inner) or not isinstance(inner, types.FunctionType):
-        return ""
-    # The result of a lambda is only known when it is called.
-    if inner.__name__ == "<lambda>" or _AWAITABLE.search(str(inner.__annotations__.get("return"))):
-        return ""
-    return (
-        "it is not an async function; if it returns an awaitable, annotate it "
-        "with '-> Awaitable[...]'"
-    )
-
-
-def _unwrapped(given: Any) -> Any:
-    """The function behind methods, partial objects, decorators and callable objects."""
-    for _ in range(100):  # a decorator may lead back to itself
-        if inspect.iscoroutinefunction(given):
-            return given
-        if isinstance(given, functools.partial):
-            given = given.func
-        elif isinstance(given, types.MethodType):
-            given = given.__func__
-        elif hasattr(given, "__wrapped__"):
-            given = given.__wrapped__
-        elif isinstance(given, types.FunctionType | types.BuiltinFunctionType | type):
-            return given
-        else:
-            call = getattr(type(given), "__call__", None)  # noqa: B004
-            if not isinstance(call, types.FunctionType):
-                return given
-            given = call
-    return given
+    return why_not_awaitable(given)

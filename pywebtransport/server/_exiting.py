@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from ..config import ServerConfig
 from ..exceptions import ServerError
+from ..utils._checks import check_instance
 from ..utils._stuck import LAST_WORDS, describe_running, describe_tasks, describe_thread, given_up
 from ..utils._system import LOOP_DESCRIPTORS, explain_os_error, require_descriptors
 from ._loops import LoopFactory
@@ -116,8 +118,15 @@ class ExitGuard:
         self._give_up(why if self._armed else "it was told to end and did not react", frame)
 
     def _give_up(self, why: str, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGALRM, _exit_now)
-        signal.setitimer(signal.ITIMER_REAL, _REPORT_TIME)
+        # The supervisor's alarm may come now, too: the report goes on until its own time is up.
+        last = time.monotonic() + _REPORT_TIME
+
+        def expired(number: int, frame: FrameType | None) -> None:
+            if time.monotonic() >= last:
+                _exit_now()
+
+        signal.signal(signal.SIGALRM, expired)
+        signal.setitimer(signal.ITIMER_REAL, _REPORT_TIME, _REPORT_TIME / 8)
         try:
             self._logger.error(
                 "the process ends now with status %d: %s, and this still runs: %s",
@@ -162,13 +171,16 @@ def run_to_end(
 
     Raises:
         ServerError: The loop cannot be created.
+        ConfigurationError: ``loop_factory`` returned something else.
         BaseException: Any exception of ``main``.
     """
     with guard:
         runner = asyncio.Runner(loop_factory=loop_factory)
         try:
             require_descriptors(LOOP_DESCRIPTORS)
-            guard.watch(runner.get_loop())
+            loop = runner.get_loop()
+            check_instance("loop_factory", loop, asyncio.AbstractEventLoop)
+            guard.watch(loop)
         except OSError as error:
             text = f"the event loop cannot be created: {explain_os_error(error)}"
             raise ServerError(text, details={"errno": error.errno}) from error
@@ -180,7 +192,7 @@ def run_to_end(
                 runner.run(guard.end_leftovers())
 
 
-def _exit_now(number: int = 0, frame: FrameType | None = None) -> None:
+def _exit_now() -> None:
     try:
         for stream in (sys.stdout, sys.stderr):
             # It may be closed, full, or in the middle of something that the alarm interrupted.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import tempfile
+from collections.abc import Mapping
 from typing import Unpack
 
 from ..config import ServerConfig, ServerFields
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, invalid_config
 from ..utils._awaitable import AwaitableContext
 from ..utils._certificates import generate_self_signed_cert
 from ..utils._tasks import named
@@ -64,7 +65,8 @@ def serve(
 
     Raises:
         ConfigurationError: The handler cannot be called with a session, a field is unknown or
-            its value is not accepted, or there is no certificate for ``host``.
+            its value is not accepted, ``host`` or ``port`` is given twice, or there is no
+            certificate for ``host``.
         ServerError: The address cannot be bound (when it is awaited or the block begins).
         CertificateError: The certificate or key cannot be used (when it is awaited or the block
             begins).
@@ -74,6 +76,12 @@ def serve(
     check_handler(handler)
     check_where(host, port, None)
     check_server_config(config)
+    given: Mapping[str, object] = fields
+    for key, field, value in (("host", "bind_host", host), ("port", "bind_port", port)):
+        if value is not None and field in given:
+            raise invalid_config(
+                key=field, value=given[field], reason=f"{key} = {value!r} is given, too; pass one"
+            )
     if host is not None:
         fields["bind_host"] = host
     if port is not None:

@@ -311,13 +311,20 @@ class WebTransportServer(EventEmitter):
     def _first_address(self) -> Address:
         address = self.local_address
         if address is None:
-            raise ServerError("the server does not listen; call listen() first")
+            raise self._does_not_listen()
         return address
 
     def _wants_collector(self) -> bool:
         policy = self._config.gc_policy
         own = self.owns_process or current_worker() is not None
         return policy == "server" or (policy == "auto" and own)
+
+    def _does_not_listen(self) -> ServerError:
+        closed = self._closing or self._closed
+        return ServerError(
+            "the server does not listen"
+            + (": it is closed; make a new one" if closed else "; call listen() first")
+        )
 
     def _check_not_closed(self) -> None:
         if self._closing or self._closed:
@@ -327,12 +334,12 @@ class WebTransportServer(EventEmitter):
         """Serve until ``close`` is called or the task is cancelled.
 
         Raises:
-            ServerError: ``listen`` was not called.
+            ServerError: The server does not listen, or it is closed.
 
         Cancellation: safe; the server still listens until ``close``.
         """
         if self._endpoint is None:
-            raise ServerError("the server does not listen; call listen() first")
+            raise self._does_not_listen()
         self.home_loop.enter()
         if self._stopped is None:
             self._stopped = asyncio.Event()
@@ -454,6 +461,11 @@ class WebTransportServer(EventEmitter):
         if self._stopped is None:
             self._stopped = asyncio.Event()
         await self._stopped.wait()
+
+    def __repr__(self) -> str:
+        if self._closing or self._closed:
+            return "<WebTransportServer: closed>"
+        return f"<WebTransportServer: {self.url if self.is_serving else 'does not listen'}>"
 
     async def __aenter__(self) -> Self:
         return self

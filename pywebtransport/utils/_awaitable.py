@@ -85,6 +85,18 @@ class AwaitableContext(Coroutine[Any, Any, _T]):
         self._coroutine = coroutine
         self._opened: _T | None = None
 
+    if not TYPE_CHECKING:  # a type checker reports attributes that it does not know
+
+        def __getattr__(self, name: str) -> Any:
+            """Nobody finds an attribute of the result here: say what is missing."""
+            text = f"'{type(self).__name__.lstrip('_')}' object has no attribute {name!r}"
+            if not name.startswith(("_", "cr_", "gi_", "ag_")):
+                text += "; it is not open yet: await it, or use it in 'async with'"
+            raise AttributeError(text, name=name, obj=self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lstrip('_')}: await it, or use it in 'async with'>"
+
     def __await__(self) -> Generator[Any, Any, _T]:
         return self._coroutine.__await__()
 

@@ -40,6 +40,7 @@ class ByteBudget:
 
     Attributes:
         limit: Bytes that may be held.
+        line: A budget in which callers wait before they wait here; None: there is none.
         name: What errors and statistics call it, such as ``max_session_memory``.
         on_refused: Called when :meth:`take` found no room here.
         parent: The larger budget; None: this is the largest.
@@ -48,12 +49,23 @@ class ByteBudget:
         used: Bytes held now.
     """
 
-    __slots__ = ("_claims", "limit", "name", "on_refused", "parent", "peak", "refused", "used")
+    __slots__ = (
+        "_claims",
+        "limit",
+        "line",
+        "name",
+        "on_refused",
+        "parent",
+        "peak",
+        "refused",
+        "used",
+    )
 
     def __init__(self, name: str, limit: int, parent: ByteBudget | None = None) -> None:
         self.name: Final = name
         self.limit = limit
         self.parent = parent
+        self.line: ByteBudget | None = None
         self.on_refused: Callable[[], object] | None = None
         self.used = self.peak = self.refused = 0
         # Created only when a task waits, because every session has a budget.
@@ -61,8 +73,9 @@ class ByteBudget:
 
     @property
     def waiting(self) -> int:
-        """Number of callers that wait for room here."""
-        return 0 if self._claims is None else len(self._claims)
+        """Number of callers that wait for room here, or in the line."""
+        before = 0 if self.line is None else self.line.waiting
+        return before if self._claims is None else before + len(self._claims)
 
     def lacking(self, size: int) -> ByteBudget | None:
         """The first budget, from this one up, that has no room for ``size`` bytes now."""

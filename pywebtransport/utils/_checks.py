@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import ipaddress
 import math
 import sys
 from collections.abc import Collection
@@ -132,19 +133,31 @@ def check_bind_address(host: Any, port: Any) -> None:
     Only binding shows whether the system has this address and port.
 
     Raises:
-        ConfigurationError: The host is not a string, or the port is not a whole number.
+        ConfigurationError: The host is not a string, or looks like a URL or ``host:port``; or the
+            port is not a whole number from 0 to 65535.
     """
-    if host is not None and not isinstance(host, str):
-        raise invalid_config(key="host", value=host, reason="expected a host name or an address")
+    if host is not None and not (isinstance(host, str) and _may_be_host(host)):
+        raise invalid_config(
+            key="host",
+            value=host,
+            reason="expected a host name or an address, without port and brackets",
+        )
     if port is not None:
         if isinstance(port, str) and port.isascii() and port.isdigit():
             raise invalid_config(
                 key="port", value=port, reason=f"expected a number, not a string; write {int(port)}"
             )
-        if isinstance(port, bool) or not isinstance(port, int):
-            raise invalid_config(
-                key="port", value=port, reason="expected a whole number from 0 to 65535"
-            )
+        check_integer("port", port, 0, 65535)
+
+
+def _may_be_host(host: str) -> bool:
+    if not any(mark in host for mark in ":[]/"):
+        return True
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def check_count(key: str, value: Any) -> int:
@@ -262,7 +275,8 @@ def check_instance(key: str, value: Any, *classes: type) -> None:
     """
     if not isinstance(value, classes):
         names = " or ".join(one.__name__ for one in classes)
-        raise invalid_config(key=key, value=value, reason=f"expected a {names}")
+        article = "an" if names[0] in "AEIOU" else "a"
+        raise invalid_config(key=key, value=value, reason=f"expected {article} {names}")
 
 
 def check_interface(key: str, value: Any, kind: str, method: str) -> None:

@@ -18,6 +18,9 @@ class Holding:
     Args:
         budget: The budget.
         incoming: The part of it that incoming bytes may take; None: all of it.
+        decoded: A budget on its own, in which decoded messages wait, so that they leave room for
+            incoming bytes. A message that is larger waits until it is the only one. None: they
+            wait in ``budget``.
         least: Messages up to this size are not counted.
 
     Attributes:
@@ -25,16 +28,23 @@ class Holding:
         size: Bytes of decoded messages held now.
     """
 
-    __slots__ = ("_incoming", "_read", "budget", "least", "size")
+    __slots__ = ("_decoded", "_incoming", "_read", "_share", "budget", "least", "size")
 
     def __init__(
-        self, budget: ByteBudget, *, incoming: ByteBudget | None = None, least: int = 0
+        self,
+        budget: ByteBudget,
+        *,
+        incoming: ByteBudget | None = None,
+        decoded: ByteBudget | None = None,
+        least: int = 0,
     ) -> None:
         self.budget: Final = budget
         self.least: Final = least
         self.size = 0
         self._incoming: Final = budget if incoming is None else incoming
+        self._decoded: Final = decoded
         self._read = 0
+        self._share = 0
 
     def fits(self, size: int) -> bool:
         """Whether a message of ``size`` bytes would fit if there were nothing else."""
@@ -56,6 +66,12 @@ class Holding:
         Cancellation:
             Safe; what was held before is kept.
         """
+        if self.budget.too_small(size) is not None:
+            return False
+        if self._decoded is not None:
+            share = min(size, self._decoded.limit - self._share)
+            await self._decoded.acquire(share)
+            self._share += share
         if not await self.budget.acquire(size):
             return False
         self.size += size
@@ -73,3 +89,6 @@ class Holding:
         self.decoded()
         size, self.size = self.size, 0
         self.budget.give_back(size)
+        if self._decoded is not None:
+            share, self._share = self._share, 0
+            self._decoded.give_back(share)

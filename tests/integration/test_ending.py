@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -110,6 +112,51 @@ async def test_what_the_program_starts_and_ends_with_does_not_hold_the_process(
             await asyncio.to_thread(process.wait_for, "^stuck$")
     assert process.returncode == STUCK
     assert re.search(f"ERROR .*{name}{PLACE}", process.output), process.output
+
+
+TWO_ALARMS = """
+import logging, os, signal
+from pywebtransport import ServerConfig
+from pywebtransport.server._exiting import ExitGuard
+
+class Handler(logging.StreamHandler):
+    def emit(self, record):
+        os.kill(os.getpid(), signal.SIGALRM)  # the supervisor's, beside the worker's own
+        super().emit(record)
+
+logging.basicConfig(handlers=[Handler()])
+with ExitGuard(ServerConfig, logging.getLogger()) as guard:
+    guard.listen()
+    os.kill(os.getpid(), signal.SIGALRM)
+    signal.pause()
+"""
+
+
+async def test_a_second_alarm_does_not_cut_the_report_short() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TWO_ALARMS, stderr=asyncio.subprocess.PIPE
+    )
+    _, report = await process.communicate()
+    assert b"the process ends now with status 70" in report
+    assert process.returncode == STUCK
+
+
+async def test_a_report_that_nobody_reads_does_not_hold_the_process() -> None:
+    """Its pipe is full: the alarm ends the process."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(4096))
+        os.set_blocking(writing, True)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", TWO_ALARMS, stderr=writing
+        )
+        assert await process.wait() == STUCK
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 async def test_what_ends_in_its_time_is_left_alone(certs: Certificates, loop_name: str) -> None:

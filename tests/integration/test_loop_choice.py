@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport import ServerApp
+from pywebtransport import ConfigurationError, ServerApp
 from pywebtransport.server import current_worker, run_workers
 from tests.support.endpoints import ServerFactory
 from tests.support.steps import until
@@ -68,6 +68,11 @@ def test_the_application_may_choose_asyncio(
 ) -> None:
     assert module_of_loop(app, loop_factory=asyncio.new_event_loop) == "asyncio"
     assert lines(caplog) == []
+
+
+def test_what_is_no_event_loop_is_refused(app: ServerApp) -> None:
+    with pytest.raises(ConfigurationError, match="loop_factory = 3: expected an AbstractEventLoop"):
+        app.run(loop_factory=lambda: 3)  # type: ignore[arg-type,return-value]
 
 
 def test_asyncio_is_used_without_uvloop(

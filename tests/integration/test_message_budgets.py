@@ -251,6 +251,31 @@ async def test_large_calls_of_an_honest_client_pass_however_slow_the_server_is(
         assert server.memory_budget.peak <= server.memory_budget.limit
 
 
+async def test_decoded_calls_leave_room_for_those_that_come_in(pair: PairOfSessions) -> None:
+    """Lists take a multiple of their size on the wire: decoded, 60 of them would take 200 MiB."""
+    begun, go_on = 0, asyncio.Event()
+
+    async def total(numbers: list[int]) -> int:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        return len(numbers)
+
+    async with (
+        pair() as (client, server),
+        RpcManager(server) as rpc,
+        RpcManager(client) as near,
+    ):
+        rpc.register(total)
+        numbers = list(range(100_000))
+        calls = [asyncio.create_task(near.call("total", numbers)) for _ in range(60)]
+        # Until all is received that is sent without an answer.
+        await until(lambda: begun and not near.request_budget.used)
+        go_on.set()
+        assert await asyncio.gather(*calls) == [100_000] * 60
+        assert server.memory_budget.peak <= server.memory_budget.limit
+
+
 async def test_requests_that_come_in_are_refused_when_there_is_no_room(
     pair: PairOfSessions,
 ) -> None:

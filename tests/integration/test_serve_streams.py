@@ -407,11 +407,16 @@ async def test_a_task_factory_of_the_application_is_used(pair: PairOfSessions) -
 def no_argument() -> None: ...
 
 
+def not_async(stream: WebTransportStream) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("handler", "options", "message"),
     [
         (None, {}, "handler"),
         (no_argument, {}, r"async def handler\(stream\)"),
+        (not_async, {}, r"not an async function.*async def handler\(stream\)"),
+        (echo, {"unidirectional": 1}, "unidirectional = 1: expected a bool"),
         (echo, {"max_concurrent": 0}, "max_concurrent"),
         (echo, {"max_concurrent": 1.5}, "max_concurrent"),
         (echo, {"error_code": -1}, "error_code"),
@@ -434,15 +439,16 @@ async def test_wrong_arguments_are_refused(
         assert await asking == b"x"
 
 
-async def test_a_plain_function_is_reported(
+async def test_a_result_that_cannot_be_awaited_is_reported(
     pair: PairOfSessions, expected_logs: ExpectedLogs
 ) -> None:
-    expected_logs("stream handler .*plain raised TypeError")
-
-    def plain(stream: WebTransportStream) -> None: ...
+    """Of a lambda, it is only known when it is called."""
+    expected_logs("stream handler .*<lambda> raised TypeError")
 
     async with pair() as (near, far):
-        serving = asyncio.create_task(far.serve_streams(plain))  # type: ignore[arg-type]
+        serving = asyncio.create_task(
+            far.serve_streams(lambda stream: None)  # type: ignore[arg-type,return-value]
+        )
         with pytest.raises(StreamResetError):
             await ask(near, b"x")
         await near.close()

@@ -22,6 +22,7 @@ from pywebtransport import (
 )
 from pywebtransport.exceptions import (
     CertificateError,
+    ClientArgumentError,
     ConfigurationError,
     ServerError,
     SessionRejectedError,
@@ -212,6 +213,23 @@ def test_a_wrong_argument_is_refused_at_the_call(arguments: dict[str, Any], word
         connect("https://localhost:1/", **arguments)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, "3", True, float("nan")])
+async def test_a_wrong_timeout_is_refused(timeout: Any) -> None:
+    with pytest.raises(ClientArgumentError, match=r"more than 0 seconds, or None.*got"):
+        await connect("https://localhost:1/", timeout=timeout)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited")
+async def test_what_was_not_awaited_says_so() -> None:
+    server, session = serve(echo, "localhost", 0), connect("https://localhost:1/")
+    for given, name in ((server, "url"), (session, "datagrams")):
+        assert "await it" in repr(given)
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; .*await it"):
+            getattr(given, name)
+        assert not hasattr(given, "_closed")
+        given.close()
+
+
 async def test_a_wrong_url_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="https"):
         await connect("http://localhost/")
@@ -260,6 +278,11 @@ async def test_a_server_that_was_awaited_listens_until_it_is_closed() -> None:
     assert directory.exists()
     await server.close()
     assert not server.is_serving
+    assert repr(server) == "<WebTransportServer: closed>"
+    with pytest.raises(ServerError, match="closed; make a new one"):
+        await server.serve_forever()
+    with pytest.raises(ServerError, match="closed; make a new one"):
+        _ = server.url
     assert not directory.exists()
     await server.close()
 
@@ -346,6 +369,12 @@ async def test_serving_for_ever_ends_with_its_task() -> None:
         ({"port": "4433"}, "write 4433"),
         ({"port": 70000}, "port"),
         ({"host": 5}, "host"),
+        ({"port": -1}, "port = -1: expected a whole number from 0 to 65535"),
+        ({"host": "localhost:80"}, "host = 'localhost:80': .* without port and brackets"),
+        ({"host": "[::1]"}, r"host = '\[::1\]': .* without port and brackets"),
+        ({"bind_host": "::1"}, "bind_host = '::1': host = 'localhost' is given, too"),
+        ({"bind_port": 1}, "bind_port = 1: port = 0 is given, too"),
+        ({"handler": 3}, "handler = 3: it cannot be called"),
         ({"config": ClientConfig()}, "expected a ServerConfig"),
         ({"certificate": "a.crt"}, "has no field 'certificate'"),
         ({"certfile": "a.crt"}, "certfile needs its keyfile"),

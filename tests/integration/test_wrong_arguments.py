@@ -91,6 +91,10 @@ WRONG: list[Any] = [
 TURNS = 12
 
 
+async def take_nothing(given: object) -> None:
+    """A handler of events and of streams."""
+
+
 @dataclass
 class Scene:
     """Both ends of a session with something of everything."""
@@ -120,7 +124,7 @@ class Scene:
             "event": Event(type="x"),
             "event_type": "x",
             "figure": "rtt",
-            "handler": lambda event: None,
+            "handler": take_nothing,
             "host": "127.0.0.1",
             "label": "label",
             "lines": [b"x"],

@@ -220,6 +220,7 @@ def test_oserror_attributes_stay_empty() -> None:
 def test_str_shows_the_code() -> None:
     assert str(StreamError("reset", error_code=0x10C)) == "reset (code 0x10c)"
     assert str(StreamError("reset", error_code=0)) == "reset (code 0x0)"
+    assert str(StreamError("reset", error_code="seven")) == "reset (code 'seven')"  # type: ignore[arg-type]
 
 
 def test_repr_shows_what_is_set() -> None:

@@ -40,6 +40,7 @@ def test_every_optional_package_has_a_call_here() -> None:
         "prometheus",
         "protobuf",
         "redis",
+        "uvloop",
     }
 
 

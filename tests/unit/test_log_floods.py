@@ -24,6 +24,7 @@ ALLOWED = {
     "events/_bus.py": "the first of a bus only",
     "events/_redis.py": "once for each loss of the connection, which has pauses",
     "server/app.py": "one line for each SIGHUP",
+    "server/_loops.py": "once, when a process begins to serve",
     "server/_certificates.py": "a few a day, about files",
     "server/_exiting.py": "once, as the last line of a process",
     "server/_shared_secret.py": "about files, at the start and for each SIGHUP",
