@@ -276,6 +276,13 @@ class Stream(Protocol):
     def reset(self, code: int) -> None: ...
     def stop_sending(self, code: int) -> None: ...
     def join_group(self, group: Any, send_header: int, recv_header: int) -> None: ...
+    def open_in(self, group: Any, header: bytes) -> None:
+        """``join_group`` for a new stream of this end: writes the header, and a reset from now on
+        still delivers it, if the peer can."""
+
+    def accept_in(self, group: Any, header_size: int) -> None:
+        """``join_group`` for a new stream of the peer: consumes the header."""
+
     def release(self) -> None:
         """The layer above no longer uses it: drop buffered bytes, and return their credit."""
 

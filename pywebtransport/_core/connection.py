@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from .._loop import Endpoint, Failures, RemoteAddress, UdpSocket
-from .._quic import QuicTls
+from .._quic import ConnectionPort, QuicTls
 from .._states import Address, ConnectionState, EventType, HeadersToSend, SessionId
 from .._transport import CloseInfo, Transport
 from ..config import ClientConfig, ServerConfig
@@ -63,7 +63,7 @@ __all__ = ["WebTransportConnection"]
 _logger = logging.getLogger("pywebtransport.connection")
 
 
-class WebTransportConnection(EventEmitter):
+class WebTransportConnection(ConnectionPort, EventEmitter):
     """A QUIC connection. Most programs use it only as ``session.connection``.
 
     A client opens one with ``create_client`` (or lets ``WebTransportClient`` do it); a server
@@ -87,16 +87,19 @@ class WebTransportConnection(EventEmitter):
             dropped.
     """
 
-    # Slots take a third of the memory of a dictionary; applications can still add attributes.
-    __slots__ = ("__dict__", "__weakref__", "_authority", "_candidates", "_closed_at",
-                 "_closed_waiters", "_closing", "_config", "_datagram_gates", "_driver",
-                 "_endpoint", "_error", "_established_at", "_id", "_local_streams", "_local_uni",
-                 "_max_local_streams", "_migration", "_network", "_own_socket", "_owns_endpoint",
-                 "_pending", "_ready", "_ready_waiters", "_receive_drops", "_sessions", "_state",
-                 "_stream_gates", "active_at", "address_token", "error_count", "keep_open",
-                 "last_activity_time", "memory_budget", "on_closed", "on_credentials",
-                 "on_early_drop", "on_request", "session_count", "session_ticket",
-                 "turns", "write_low_water")  # fmt: skip
+    # Slots take a third of the memory of a dictionary; applications can still add attributes. What
+    # sessions need of their connection is in the compiled base, ``ConnectionPort``.
+    __slots__ = ("__dict__", "_authority", "_candidates", "_closed_at", "_closed_waiters",
+                 "_closing", "_config", "_driver", "_endpoint", "_error", "_established_at", "_id",
+                 "_migration", "_network", "_own_socket", "_owns_endpoint", "_pending", "_ready",
+                 "_ready_waiters", "_receive_drops", "_sessions", "_state", "active_at",
+                 "address_token", "error_count", "keep_open", "last_activity_time", "memory_budget",
+                 "on_closed", "on_credentials", "on_early_drop", "on_request", "session_count",
+                 "session_ticket", "turns", "write_low_water")  # fmt: skip
+
+    # Callers that wait for a stream, or to send a datagram; created on first use.
+    _stream_gates: Gates | None
+    _datagram_gates: Gates | None
 
     # The layer above puts its class here; imports go down only.
     _session_type: type[WebTransportSession]
@@ -138,10 +141,6 @@ class WebTransportConnection(EventEmitter):
         self.session_ticket: bytes | None = None
         self.address_token: bytes | None = None
         self.keep_open = False
-        self._local_streams = self._local_uni = 0
-        # Callers that wait for a stream, or to send a datagram; created on first use.
-        self._stream_gates: Gates | None = None
-        self._datagram_gates: Gates | None = None
         # A client has this limit in each session instead.
         self._max_local_streams = (
             config.max_streams_per_connection

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from .._quic import DatagramPort
 from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..utils import _clock as clock
-from ..utils._awaitable import NO, YES, AwaitableBool
+from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
@@ -30,6 +30,7 @@ from .heartbeats import create_heartbeat_datagram
 from .incoming_datagrams import IncomingDatagrams
 
 if TYPE_CHECKING:
+    from ..h3._session import H3Session
     from .session import WebTransportSession
 
 __all__ = ["WebTransportDatagramTransport"]
@@ -42,7 +43,7 @@ _CloseWatcher = Callable[["WebTransportDatagramTransport"], object]
 _IN_A_ROW = 63
 
 
-class WebTransportDatagramTransport(EventEmitter):
+class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     """The datagrams of a session: ``session.datagrams``.
 
     Outgoing datagrams wait in a bounded queue of the connection until congestion control
@@ -53,36 +54,24 @@ class WebTransportDatagramTransport(EventEmitter):
     ``await session.datagrams`` returns the same object, for programs that expect a coroutine.
     """
 
-    # Every session has a transport, but most never see a datagram: no dictionary, and
-    # containers are created on first use.
+    # Every session has a transport, but most never see a datagram: containers are created on first
+    # use. Members that the hot paths need are in the compiled base, ``DatagramPort``.
     __slots__ = (
         "__dict__",
-        "__weakref__",
-        "_bytes_received",
-        "_bytes_sent",
         "_close_watchers",
-        "_closed",
         "_created_at",
-        "_h3",
         "_heartbeats",
         "_high_water_mark",
-        "_incoming",
         "_incoming_limit",
-        "_incoming_max_age",
-        "_max_size",
-        "_min_size",
-        "_outgoing_max_age",
-        "_queue",
-        "_receive_drops",
-        "_receive_sequence",
-        "_received_count",
-        "_receivers",
-        "_send_sequence",
         "_send_waiters",
-        "_session",
-        "_stats",
         "refused",
     )
+
+    _session: WebTransportSession
+    _h3: H3Session
+    _queue: IncomingDatagrams | None
+    _receivers: Line | None
+    _stats: DatagramStats | None
 
     def __new__(cls, session: WebTransportSession, **_: Any) -> Self:
         check_interface("session", session, "WebTransportSession", "incoming_streams")
@@ -129,26 +118,14 @@ class WebTransportDatagramTransport(EventEmitter):
         self._high_water_mark = limit
         self._h3.datagram_limit = limit
         self._incoming_limit = limit
-        self._queue: IncomingDatagrams | None = None
-        self._incoming: deque[bytes] | None = None  # that of the queue
-        self._incoming_max_age: float | None = config.datagram_max_age
-        self._outgoing_max_age: float | None = config.datagram_max_age
-        self._receivers: Line | None = None
+        self._incoming_max_age = config.datagram_max_age
+        self._outgoing_max_age = config.datagram_max_age
         self._send_waiters: Waiters | None = None
-        self._receive_sequence = 0
-        self._send_sequence = 0
-        self._received_count = 0
-        self._receive_drops = 0
-        self._bytes_received = 0
-        self._bytes_sent = 0
-        self._min_size: float = float("inf")
-        self._max_size = 0
-        self._closed = False
+        self._min_size = float("inf")
         self._close_watchers: list[_CloseWatcher] | None = None
         self.refused = 0
         self._heartbeats: set[asyncio.Task[None]] | None = None
         self._created_at = get_timestamp()
-        self._stats: DatagramStats | None = None
         session._datagrams = self
         # The engine's datagrams go straight to their queue.
         self._h3.route_datagrams(self._received)
@@ -163,7 +140,7 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def is_readable(self) -> bool:
         """Datagrams are waiting, or can still arrive."""
-        return bool(self._incoming) or not self.is_closed
+        return bool(self.get_receive_buffer_size()) or not self.is_closed
 
     @property
     def is_writable(self) -> bool:
@@ -254,7 +231,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     # ----------------------------------------------------------------- sending
 
-    async def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> None:
+    @awaited
+    def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> Awaited[None]:
         """Send one datagram; wait while the outgoing queue is full.
 
         Waiting callers are served in the order in which they called.
@@ -273,9 +251,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        payload = data if isinstance(data, bytes) else check_payload(data)
-        if self._session._connection._datagram_gates or not self.submit(payload, priority, ttl):
-            await send_in_turn(self, payload, priority, ttl)
+        return self._send(data, priority, ttl)
 
     def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
@@ -328,7 +304,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     # --------------------------------------------------------------- receiving
 
-    async def receive(self, *, timeout: float | None = None) -> bytes:
+    @awaited
+    def receive(self, *, timeout: float | None = None) -> Awaited[bytes]:
         """Return the next datagram, waiting for one.
 
         Args:
@@ -341,19 +318,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Cancellation: safe, no datagram is lost.
         """
-        incoming = self._incoming
-        if not incoming or self._receivers or self._incoming_max_age is not None:
-            incoming = await self._wait_readable(timeout)
-        elif not self._receive_sequence & _IN_A_ROW:
-            incoming = await self._give_turn(timeout)
-        self._receive_sequence += 1
-        queue = self._queue
-        assert queue is not None  # it is what the datagram waited in
-        data = incoming.popleft()
-        queue.held -= len(data)
-        if queue.held < queue.low:
-            queue.release()
-        return data
+        return self._receive(timeout)
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None
@@ -366,13 +331,16 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         if max_count.__class__ is not int or max_count < 1:
             check_limit("max_count", max_count)
-        incoming = self._incoming
-        if not incoming or self._receivers or self._incoming_max_age is not None:
-            await self._wait_readable(timeout)
-        else:
-            await self._give_turn(timeout)
         queue = self._queue
-        assert queue is not None  # it is what the datagrams waited in
+        if (
+            queue is None
+            or not queue.waiting
+            or self._receivers
+            or self._incoming_max_age is not None
+        ):
+            queue = await self._wait_readable(timeout)
+        else:
+            queue = await self._give_turn(timeout)
         if self._receivers:
             # Some of them are for others.
             max_count = min(max_count, len(queue.waiting) - self._receivers.served)
@@ -405,11 +373,14 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises and cancellation: as ``receive``.
         """
-        incoming = self._incoming
-        if not incoming or self._receivers or self._incoming_max_age is not None:
-            await self._wait_readable(timeout)
         queue = self._queue
-        assert queue is not None  # it is what the datagram waited in
+        if (
+            queue is None
+            or not queue.waiting
+            or self._receivers
+            or self._incoming_max_age is not None
+        ):
+            queue = await self._wait_readable(timeout)
         arrived = queue.oldest_arrival()
         data = queue.pop()
         self._receive_sequence += 1
@@ -468,7 +439,7 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def get_receive_buffer_size(self) -> int:
         """Return how many incoming datagrams are queued."""
-        return 0 if self._incoming is None else len(self._incoming)
+        return 0 if self._queue is None else len(self._queue.waiting)
 
     def get_send_buffer_size(self) -> int:
         """Return how many outgoing datagrams of this session are queued."""
@@ -594,11 +565,7 @@ class WebTransportDatagramTransport(EventEmitter):
             if not self._h3.send_datagram(payload, priority, deadline):
                 return False
         except WebTransportError as cause:
-            error = self._session._failure(cause, "no datagram can be sent")
-            self.refresh_stats().send_failures += 1
-            if self._has_listeners(EventType.DATAGRAM_ERROR):
-                self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
-            raise error from None
+            raise self._send_failed(cause) from None
         size = len(payload)
         self._send_sequence += 1
         self._bytes_sent += size
@@ -616,33 +583,44 @@ class WebTransportDatagramTransport(EventEmitter):
         if self._queue is not None:
             self._receive_drops += self._queue.set_limit(count)
 
-    def _received(self, datagrams: list[bytes]) -> None:
-        """The datagrams of one turn arrived (deliver phase)."""
-        if self._closed:
-            self._receive_drops += len(datagrams)
-            return
-        queue = self._queue
-        if queue is None:
-            queue = IncomingDatagrams(self._incoming_limit, self._session.memory_budget)
-            self._queue, self._incoming = queue, queue.waiting
-        count = len(datagrams)
-        if count == 1:
-            least = most = total = len(datagrams[0])
-        else:
-            sizes = list(map(len, datagrams))
-            least, most, total = min(sizes), max(sizes), sum(sizes)
-        self._bytes_received += total
-        if most > self._max_size:
-            self._max_size = most
-        if least < self._min_size:
-            self._min_size = least
-        self._received_count += count
-        self._receive_drops += queue.add(datagrams, total)
-        if self._receivers is not None:
-            self._serve_receivers()
-        if self._emitter is not None and self._has_listeners(EventType.DATAGRAM_RECEIVED):
+    def _make_queue(self) -> None:
+        self._queue = IncomingDatagrams(self._incoming_limit, self._session.memory_budget)
+
+    def _make_receivers(self) -> None:
+        self._receivers = Line()
+
+    def _tell_received(self, datagrams: list[bytes]) -> None:
+        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
             for data in datagrams:
                 self._emit_nowait(EventType.DATAGRAM_RECEIVED, {"data": data, "size": len(data)})
+
+    def _send_failed(self, cause: WebTransportError) -> Exception:
+        error = self._session._failure(cause, "no datagram can be sent")
+        self.refresh_stats().send_failures += 1
+        if self._has_listeners(EventType.DATAGRAM_ERROR):
+            self._emit_nowait(EventType.DATAGRAM_ERROR, {"error": error})
+        return error
+
+    async def _send_other(self, data: Data, priority: int, ttl: float | None) -> None:
+        """Send as ``send``: with a priority or a time limit, or in turn."""
+        payload = data if isinstance(data, bytes) else check_payload(data)
+        if self._session._connection._datagram_gates or not self.submit(payload, priority, ttl):
+            await send_in_turn(self, payload, priority, ttl)
+
+    async def _receive_other(self, timeout: float | None) -> bytes:
+        """Receive as ``receive``: within a time limit, or after others had a turn."""
+        queue = self._queue
+        if (
+            queue is None
+            or not queue.waiting
+            or self._receivers
+            or self._incoming_max_age is not None
+        ):
+            queue = await self._wait_readable(timeout)
+        elif not self._receive_sequence & _IN_A_ROW:
+            queue = await self._give_turn(timeout)
+        self._receive_sequence += 1
+        return queue.pop()
 
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
@@ -650,16 +628,17 @@ class WebTransportDatagramTransport(EventEmitter):
         if age is not None and self._queue is not None:
             self._receive_drops += self._queue.expire(age)
 
-    async def _give_turn(self, timeout: float | None) -> deque[bytes]:
+    async def _give_turn(self, timeout: float | None) -> IncomingDatagrams:
         """As ``_wait_readable``, but callers that never wait give others a turn sometimes."""
         turns = self._session.turns
         if turns.is_over:
             await turns.pause()
-        if not self._incoming or self._receivers:
+        queue = self._queue
+        if queue is None or not queue.waiting or self._receivers:
             return await self._wait_readable(timeout)
-        return self._incoming
+        return queue
 
-    async def _wait_readable(self, timeout: float | None) -> deque[bytes]:
+    async def _wait_readable(self, timeout: float | None) -> IncomingDatagrams:
         """Return the queue once a datagram waits in it."""
         limit = check_timeout("timeout", timeout)
         loop = asyncio.get_running_loop()
@@ -672,9 +651,10 @@ class WebTransportDatagramTransport(EventEmitter):
         is_first = False
         while True:
             self._expire()
-            if self._incoming and (is_first or not line):
+            queue = self._queue
+            if queue is not None and queue.waiting and (is_first or not line):
                 break
-            if self.is_closed and not self._incoming:
+            if self.is_closed and not (queue is not None and queue.waiting):
                 raise self.closed_error("no datagram can be received")
             turn: Turn = self._session._eager.create_future(loop)
             line.join(turn, first=is_first)
@@ -700,20 +680,9 @@ class WebTransportDatagramTransport(EventEmitter):
                     operation="receive",
                 )
         waited = clock.monotonic() - started
-        stats = self._stats
-        if stats is None:
-            stats = self.refresh_stats()
-        stats.total_receive_time += waited
-        if waited > stats.max_receive_time:
-            stats.max_receive_time = waited
-        return self._incoming
-
-    def _serve_receivers(self, taken: int = 0) -> None:
-        """Wake one waiting caller for each datagram, except for ``taken`` datagrams."""
-        line, incoming = self._receivers, self._incoming
-        if line is not None and incoming:
-            while line.turns and len(incoming) - taken > line.served:
-                line.serve()
+        self._receive_time += waited
+        self._max_receive_time = max(self._max_receive_time, waited)
+        return queue
 
     def writable_future(self) -> asyncio.Future[bool]:
         """Advanced: return a future that is done when there is room again, or after the close.
@@ -785,6 +754,8 @@ class WebTransportDatagramTransport(EventEmitter):
         stats.bytes_received = self._bytes_received
         stats.datagrams_received = self._received_count
         stats.receive_drops = self._receive_drops
+        stats.total_receive_time = self._receive_time
+        stats.max_receive_time = self._max_receive_time
         stats.max_datagram_size = self._max_size
         stats.min_datagram_size = self._min_size
         stats.total_datagram_size = self._bytes_sent + self._bytes_received

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
-from .._quic import QuicTls
+from .._quic import DatagramRoutes, QuicTls
 from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
@@ -49,7 +49,8 @@ class Driver:
     h3: H3Connection
     quic: Transport
     turns: Turns
-    # Set in ``attach`` to methods of the HTTP/3 layer: frequent events skip this class.
+    # Set in ``attach`` to methods of the HTTP/3 layer, or to compiled ones before them: frequent
+    # events skip this class.
     stream_ready: Callable[[Stream], None]
     datagrams_received: Callable[[list[bytes]], None]
     streams_available: Callable[[bool], None]
@@ -71,7 +72,7 @@ class Driver:
             quic, self, Deadlines.of(loop).call_later, self.turns, options, is_client=is_client
         )
         self.stream_ready = h3.stream_ready
-        self.datagrams_received = h3.datagrams_received
+        self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
         self.streams_available = h3.streams_available
         self.datagram_writable = h3.datagram_writable
 

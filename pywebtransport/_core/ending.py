@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import proxy, ref
+from weakref import ref
 
 from .._states import EventType, SessionCloseInfo, SessionState
 from ..config import ServerConfig
@@ -166,7 +166,7 @@ def _end_stream(turns: Turns, reference: ref[_AnyStream]) -> None:
             quic.skip(quic.buffered)  # it was never accepted, and is incomplete
         # The session keeps it, and its bytes, for whoever still accepts it. If both referred to
         # each other, the bytes would stay until the garbage collector runs.
-        stream._session = proxy(stream._session)
+        stream._loosen()
     if stream._has_waiter():
         turns.woke()
         stream._wake()

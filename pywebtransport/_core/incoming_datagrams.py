@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from .._quic import DatagramQueuePort
 from ..utils import _clock as clock
 from ..utils._budget import ByteBudget
 
@@ -16,8 +17,10 @@ _SHARE: Final = 4
 _KEPT: Final = 16 * 1024
 
 
-class IncomingDatagrams:
+class IncomingDatagrams(DatagramQueuePort):
     """The queue of one session. A full queue drops the oldest datagram, the least valuable one.
+
+    ``add`` and ``pop`` are in the compiled base.
 
     Args:
         limit: How many datagrams it may hold.
@@ -25,61 +28,22 @@ class IncomingDatagrams:
 
     Attributes:
         limit: How many datagrams it may hold.
+        held: Bytes in the queue.
+        low: Below this many bytes, more is reserved than needed: ``release`` is called.
+        waiting: The datagrams.
     """
 
-    __slots__ = (
-        "_arrivals",
-        "_came",
-        "_high",
-        "_memory",
-        "_reserved",
-        "held",
-        "limit",
-        "low",
-        "waiting",
-    )
+    __slots__ = ()
+
+    _memory: ByteBudget | None
 
     def __init__(self, limit: int, memory: ByteBudget) -> None:
         self.limit = limit
-        self.held = 0
-        """Bytes in the queue."""
-        self._memory: ByteBudget | None = memory
-        self._high: Final = memory.limit // _SHARE
+        self._memory = memory
+        self._high = memory.limit // _SHARE
         self.low = -1
-        """Below this many bytes, more is reserved than needed: call :meth:`release`."""
-        self._reserved = 0
-        self.waiting: deque[bytes] = deque()
-        """Code that takes from it must update ``held`` and compare it with ``low``."""
-        self._came = 0
-        # Arrival times: (number of the last datagram of a batch, seconds).
-        self._arrivals: deque[tuple[int, float]] = deque()
-
-    def add(self, datagrams: list[bytes], total: int) -> int:
-        """Add datagrams of ``total`` bytes; return how many were dropped to make room."""
-        dropped = 0
-        waiting = self.waiting
-        self._came += len(datagrams)
-        waiting.extend(datagrams)
-        self.held += total
-        while len(waiting) > self.limit or (self.held > self._high and waiting):
-            self.held -= len(waiting.popleft())
-            dropped += 1
-        if self.held > self._reserved:
-            dropped += self._reserve()
-        # Forget the arrival times of datagrams that are gone.
-        arrivals, gone = self._arrivals, self._came - len(waiting)
-        while arrivals and arrivals[0][0] <= gone:
-            arrivals.popleft()
-        arrivals.append((self._came, clock.monotonic()))
-        return dropped
-
-    def pop(self) -> bytes:
-        """Remove and return the oldest datagram; the queue must not be empty."""
-        data = self.waiting.popleft()
-        self.held -= len(data)
-        if self.held < self.low:
-            self.release()
-        return data
+        self.waiting = deque()
+        self._arrivals = deque()
 
     def pop_many(self, count: int) -> list[bytes]:
         """Remove and return up to ``count`` of the oldest datagrams."""
@@ -111,13 +75,13 @@ class IncomingDatagrams:
 
     def oldest_arrival(self) -> float:
         """Return when the oldest datagram arrived, on the monotonic clock."""
-        arrivals = self._arrivals
-        if not arrivals:
-            return clock.monotonic()
         gone = self._came - len(self.waiting)
-        while len(arrivals) > 1 and arrivals[0][0] <= gone:
+        if gone == self._came:
+            return clock.monotonic()
+        arrivals = self._arrivals
+        while arrivals and arrivals[0][0] <= gone:
             arrivals.popleft()
-        return arrivals[0][1]
+        return arrivals[0][1] if arrivals else self._last_arrival
 
     def close(self) -> None:
         """The session has ended: the rest belongs to the application and leaves the budgets."""

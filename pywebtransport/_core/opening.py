@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._states import SessionState
 from ..constants import DEFAULT_STREAM_CREATION_TIMEOUT
 from ..exceptions import (
-    ConnectionError,
     SessionClosedError,
     SessionError,
     StreamError,
@@ -43,8 +42,7 @@ __all__ = [
     "request_delay",
     "require_home",
     "session_over",
-    "stream_over",
-    "try_open",
+    "stream_freed",
     "unanswered",
     "wait_finished_streams",
 ]
@@ -105,7 +103,8 @@ def open_now(session: WebTransportSession, unidirectional: bool) -> Stream | Non
         raise session.closed_error("no stream can be opened")
     if session._connection._stream_gates and not may_open(session, unidirectional):
         return None
-    return try_open(session, unidirectional)
+    quic: Stream | None = session._try_open(unidirectional)
+    return quic
 
 
 async def open_stream(
@@ -155,27 +154,6 @@ def may_open(session: WebTransportSession, unidirectional: bool) -> bool:
     return not gates or gates.held(_keys(session, unidirectional)) is None
 
 
-def try_open(session: WebTransportSession, unidirectional: bool) -> Stream | None:
-    """Open a stream now; return None if a limit of the peer or a local limit is reached."""
-    connection = session._connection
-    if (
-        session._counted_local >= session._max_streams
-        or connection._local_streams >= connection._max_local_streams
-    ):
-        return None
-    try:
-        quic: Stream | None = session._h3.open_stream(unidirectional)
-    except ConnectionError as error:
-        raise session._failure(error, "no stream can be opened") from None
-    if quic is not None:
-        connection._local_streams += 1
-        session._counted_local += 1
-        if unidirectional:
-            connection._local_uni += 1
-            session._counted_uni += 1
-    return quic
-
-
 def credit_grew(session: WebTransportSession, unidirectional: bool) -> None:
     """The peer allows more streams, for the session or for its connection."""
     gates = session._connection._stream_gates
@@ -197,15 +175,9 @@ def session_over(session: WebTransportSession) -> None:
             gates.open(key)
 
 
-def stream_over(session: WebTransportSession, unidirectional: bool) -> None:
+def stream_freed(session: WebTransportSession) -> None:
     """A stream that this end opened is done: waiting callers may try again."""
-    connection = session._connection
-    connection._local_streams -= 1
-    session._counted_local -= 1
-    if unidirectional:
-        connection._local_uni -= 1
-        session._counted_uni -= 1
-    gates = connection._stream_gates
+    gates = session._connection._stream_gates
     if gates:
         gates.open((session, None))
         gates.open(_OWN_CONNECTION)
@@ -256,7 +228,8 @@ def _default_wait(session: WebTransportSession) -> float:
 def _attempt(session: WebTransportSession, unidirectional: bool) -> Stream | None:
     if session.is_closed:
         raise session.closed_error("no stream can be opened")
-    return try_open(session, unidirectional)
+    quic: Stream | None = session._try_open(unidirectional)
+    return quic
 
 
 # --------------------------------------------------------------------------- which limit

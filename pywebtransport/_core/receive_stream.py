@@ -17,7 +17,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..utils import _clock as clock
+from ..utils._awaitable import Awaited, awaited
 from ..utils._checks import check_data, check_integer, check_whole
 from ..utils._waiters import require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -65,7 +65,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
     # ---------------------------------------------------------------- reading
 
-    async def read(self, size: int = 8192) -> bytes:
+    @awaited
+    def read(self, size: int = 8192) -> Awaited[bytes]:
         """Return between 1 and ``size`` bytes as soon as any are available.
 
         Args:
@@ -84,35 +85,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
 
         Cancellation: safe, nothing is consumed.
         """
-        if size.__class__ is not int or size <= 0:
-            check_integer("size", size, -sys.maxsize, sys.maxsize)
-            if size <= 0:
-                return b"" if size == 0 else await self.read_all()
-        quic = self._quic
-        try:
-            data = quic.read(size)
-            # The wait is inlined here and in read_all: in a coroutine of its own, it would
-            # cost each waiting reader another frame to suspend and to resume.
-            while data is None:
-                waiter = self._begin_wait()
-                try:
-                    expired = await waiter
-                finally:
-                    self._end_wait(waiter)
-                if expired:
-                    raise self._timed_out()
-                data = quic.read(size)
-        except WebTransportError as error:
-            raise self._read_failed(error) from None
-        except OverflowError:
-            check_integer("size", size, -sys.maxsize, sys.maxsize)
-            raise
-        self._reads += 1
-        if data:
-            self.bytes_read += len(data)
-        else:
-            self._finish_receive()
-        return data
+        return self._read(size)
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read available bytes into ``buffer``; wait for at least one byte.
@@ -382,11 +355,15 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         if quic.buffered:
             asyncio.get_running_loop().call_soon(_data_received, quic)
 
-    def _begin_wait(self) -> asyncio.Future[bool | None]:
-        """Return a future that is done when a read can proceed; raise if waiting is pointless.
+    async def _read_other(self, size: int) -> bytes:
+        """Read as ``read``, for a size that is no ordinary number."""
+        check_integer("size", size, -sys.maxsize, sys.maxsize)
+        if size <= 0:
+            return b"" if size == 0 else await self.read_all()
+        return await self.read(int(size))
 
-        Callers must call ``_end_wait`` after awaiting it, whatever happened.
-        """
+    def _refuse_wait(self) -> None:
+        """Raise the reason why waiting for data is pointless, or must not be."""
         if self._receive_done:
             raise StreamError(
                 f"stream {self.stream_id} cannot be read: reading was stopped on this side",
@@ -403,31 +380,7 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
                 "read from one coroutine at a time, or open more streams",
                 stream_id=self.stream_id,
             )
-        loop = asyncio.get_running_loop()
-        if loop is not self._session._loop:
-            require_loop(self._session._loop, loop)
-        waiter: asyncio.Future[bool | None] = self._session._eager.create_future(loop)
-        self._read_waiter = waiter
-        timeout = self._session._config.read_timeout
-        if timeout is not None:
-            self._read_timer = loop.call_later(timeout, _expire, waiter)
-        self._wait_started = clock.monotonic()
-        self._quic.set_read_waiter(waiter)
-        return waiter
-
-    def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
-        """Clean up after a wait, whatever ended it, and update the statistics."""
-        self._read_waiter = None
-        waited = clock.monotonic() - self._wait_started
-        self._read_time += waited
-        if waited > self._max_read_time:
-            self._max_read_time = waited
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-        # The engine forgets a waiter that it wakes, but not one that was cancelled.
-        if waiter.cancelled() or not waiter.done():
-            self._quic.set_read_waiter(None)
+        require_loop(self._session._loop, asyncio.get_running_loop())
 
     def _timed_out(self) -> TimeoutError:
         timeout = self._session._config.read_timeout
@@ -451,15 +404,6 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         if data:
             self._quic.unread(data)
             self.bytes_read -= len(data)
-
-    def _finish_receive(self) -> None:
-        if not self._receive_done:
-            self._receive_done = True
-            if self._quic.is_closed:
-                self._check_done()
-
-    def _receive_over(self) -> bool:
-        return self._quic.is_reset or self._session._close_info is not None
 
     def _tell_data(self) -> bool:
         """Report bytes that arrived to listeners; return False if there are none."""
@@ -488,9 +432,3 @@ def _data_received(quic: Stream) -> None:
     stream = None if quic.tag is None else quic.tag()
     if stream is not None and not stream._tell_data():
         quic.sink = None
-
-
-def _expire(waiter: asyncio.Future[bool | None]) -> None:
-    """The read timeout passed."""
-    if not waiter.done():
-        waiter.set_result(True)

@@ -13,6 +13,7 @@ from .._states import Data, ErrorCode, StreamDirection
 from ..events import EventEmitter
 from ..exceptions import StreamError, TimeoutError, WebTransportError, invalid_config
 from ..utils import _clock as clock
+from ..utils._awaitable import Awaited, awaited
 from ..utils._checks import check_count, check_data, check_integer
 from ..utils._waiters import Line, Waiters, require_loop
 from .stream_base import DONE, _StreamBase, passed
@@ -125,7 +126,10 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
 
     # ---------------------------------------------------------------- writing
 
-    async def write(self, data: Data, *, end_stream: bool = False, wait_flush: bool = True) -> None:
+    @awaited
+    def write(
+        self, data: Data, *, end_stream: bool = False, wait_flush: bool = True
+    ) -> Awaited[None]:
         """Send bytes, in order and reliably.
 
         Args:
@@ -145,22 +149,7 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Cancellation: safe for ``bytes`` and ``str``, which are completely queued before
         any wait. The rest of a larger mutable buffer may be unsent.
         """
-        sendable = data if isinstance(data, bytes) else check_data("data", data)
-        try:
-            if self._rest is not None:
-                self._queue_rest()
-            if isinstance(sendable, bytes):
-                queued = self._quic.write(sendable, end_stream)
-                self.bytes_sent += len(sendable)
-            else:
-                queued = await self._write_copied(sendable, end_stream, wait_flush)
-        except WebTransportError as error:
-            raise self._write_failed(error) from None
-        self._writes += 1
-        if wait_flush and (
-            self._writers or (queued > self._session.write_low_water and self._is_full(queued))
-        ):
-            await self._drain()
+        return self._write(data, end_stream, wait_flush)
 
     async def writelines(self, lines: list[Data]) -> None:
         """Call ``write`` for each item. Other tasks may write between them.
@@ -172,7 +161,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         for sendable in [check_data("lines", line) for line in lines]:
             await self.write(sendable)
 
-    async def write_all(self, data: Data, chunk_size: int = 8192) -> None:
+    @awaited
+    def write_all(self, data: Data, chunk_size: int = 8192) -> Awaited[None]:
         """Write ``data`` and finish the stream.
 
         Args:
@@ -184,21 +174,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         Cancellation: as ``write``.
         """
         if chunk_size.__class__ is not int or chunk_size < 1:
-            check_count("chunk_size", chunk_size)
-        if not isinstance(data, bytes):
-            await self.write(data, end_stream=True)
-            return
-        # Inlined: the most common way to answer needs one coroutine frame less.
-        try:
-            if self._rest is not None:
-                self._queue_rest()
-            queued = self._quic.write(data, True)
-        except WebTransportError as error:
-            raise self._write_failed(error) from None
-        self.bytes_sent += len(data)
-        self._writes += 1
-        if self._writers or (queued > self._session.write_low_water and self._is_full(queued)):
-            await self._drain()
+            return self._write_chunks(data, chunk_size)
+        return self._write(data, True, True)
 
     async def flush(self) -> None:
         """Send queued bytes now, and wait until few of them are left.
@@ -402,6 +379,29 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         finally:
             if not end:
                 set_waiter(None)
+
+    async def _write_other(self, data: Data, end_stream: bool, wait_flush: bool) -> None:
+        """Write as ``write``: what is no ``bytes``, or follows the rest of another write."""
+        sendable = data if isinstance(data, bytes) else check_data("data", data)
+        try:
+            if self._rest is not None:
+                self._queue_rest()
+            if isinstance(sendable, bytes):
+                queued = self._quic.write(sendable, end_stream)
+                self.bytes_sent += len(sendable)
+            else:
+                queued = await self._write_copied(sendable, end_stream, wait_flush)
+        except WebTransportError as error:
+            raise self._write_failed(error) from None
+        self._writes += 1
+        if wait_flush and (
+            self._writers or (queued > self._session.write_low_water and self._is_full(queued))
+        ):
+            await self._drain()
+
+    async def _write_chunks(self, data: Data, chunk_size: int) -> None:
+        check_count("chunk_size", chunk_size)
+        await self.write(data, end_stream=True)
 
     async def _write_copied(self, view: memoryview, end_stream: bool, wait: bool) -> int:
         """Queue a mutable buffer in pieces, waiting between them.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
 from .._header_map import HeaderMap
-from .._quic import EagerTurn
+from .._quic import EagerTurn, SessionPort
 from .._states import (
     ErrorCode,
     EventType,
@@ -22,13 +22,14 @@ from .._states import (
     SessionState,
     StreamId,
 )
-from ..constants import MAX_VARINT, ErrorCodes
+from ..constants import MAX_STREAM_COUNT, MAX_VARINT, ErrorCodes
 from ..events import EventEmitter
 from ..exceptions import SessionClosedError, SessionRejectedError
 from ..h3._error_codes import code_from_wire
 from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
+from ..utils._awaitable import Awaited, awaited
 from ..utils._checks import (
     check_count,
     check_data,
@@ -54,7 +55,6 @@ from .opening import (
     credit_grew,
     open_stream,
     require_home,
-    stream_over,
     unanswered,
 )
 from .receive_stream import WebTransportReceiveStream
@@ -67,7 +67,6 @@ from .structured_datagrams import StructuredDatagramTransport
 from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check_message_size
 
 if TYPE_CHECKING:
-    from .._transport import Stream
     from ..config import ClientConfig, ServerConfig
     from ..h3._session import H3Session
 
@@ -86,7 +85,7 @@ _OVER = (SessionState.CLOSING, SessionState.CLOSED)
 _DRAINING_OR_OVER = (SessionState.DRAINING, *_OVER)
 
 
-class WebTransportSession(EventEmitter):
+class WebTransportSession(SessionPort, EventEmitter):
     """A WebTransport session.
 
     ``WebTransportClient.connect`` returns one; a server passes one to your handler. Use it as
@@ -103,14 +102,25 @@ class WebTransportSession(EventEmitter):
         on_ready: Advanced: called once when the request is accepted, before its listeners.
     """
 
-    # Slots take a third of the memory of a dictionary; applications can still add attributes.
-    __slots__ = ("__dict__", "__weakref__", "_acceptors", "_arrivals", "_close_info",
-                 "_closed_waiters", "_config", "_connection", "_counted_local", "_counted_uni",
-                 "_datagrams", "_draining_waiters", "_eager", "_ended_early", "_error", "_h3",
-                 "_incoming_bidi", "_incoming_uni", "_loop", "_max_streams", "_orphans",
-                 "_path_params", "_ready_waiters", "_session_id", "_state", "_stats", "_streams",
-                 "memory_budget", "on_end", "on_ready", "turns", "write_high_water",
-                 "write_low_water")  # fmt: skip
+    # Slots take a third of the memory of a dictionary; applications can still add attributes. What
+    # streams need of their session is in the compiled base, ``SessionPort``.
+    __slots__ = ("__dict__", "_closed_waiters", "_datagrams", "_draining_waiters", "_ended_early",
+                 "_error", "_path_params", "_ready_waiters", "_session_id", "memory_budget",
+                 "on_end", "on_ready", "turns")  # fmt: skip
+
+    _close_info: SessionCloseInfo | None
+    _config: ClientConfig | ServerConfig
+    _connection: WebTransportConnection
+    _h3: H3Session
+    _state: SessionState
+    _stats: SessionStats
+    _orphans: orphans.Orphans | None
+    _acceptors: Acceptors | None
+    _incoming_bidi: deque[WebTransportStream] | None
+    _incoming_uni: deque[WebTransportReceiveStream] | None
+    write_high_water: int
+    write_low_water: int
+    _streams: dict[StreamId, ref[_AnyStream]]
 
     _logger = logging.getLogger("pywebtransport.session")
     # Shared, because few sessions set their own.
@@ -147,7 +157,7 @@ class WebTransportSession(EventEmitter):
         validate_session_id(session_id)
         self._bind(connection, connection._claim(session_id), session_id)
         if max_streams is not None:
-            self._max_streams = max_streams
+            self._max_streams = min(max_streams, MAX_STREAM_COUNT)
 
     @classmethod
     def attach(cls, connection: WebTransportConnection, h3: H3Session) -> Self:
@@ -167,26 +177,19 @@ class WebTransportSession(EventEmitter):
         EventEmitter.__init__(self)
         config = connection.config
         self._connection = connection
-        self._config: ClientConfig | ServerConfig = config
+        self._config = config
         self._h3 = h3
-        self._counted_local = self._counted_uni = 0
         self._max_streams = getattr(config, "max_streams", connection._max_local_streams)
         self.memory_budget = session_memory(connection, h3)
         self.turns = connection.turns
         self.write_high_water = config.write_buffer_limit
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
-        self._streams: dict[StreamId, ref[_AnyStream]] = {}
-        self._orphans: orphans.Orphans | None = None
-        # Created with the first stream of their kind: an empty deque takes more than 600 bytes.
-        self._incoming_bidi: deque[WebTransportStream] | None = None
-        self._incoming_uni: deque[WebTransportReceiveStream] | None = None
-        self._arrivals = 0
-        self._acceptors: Acceptors | None = None
+        self._streams = {}
         self._ready_waiters = Waiters()
         self._closed_waiters = Waiters()
         self._draining_waiters: Waiters | None = None  # created by the first waiter
-        self._close_info: SessionCloseInfo | None = None
+        self._close_info = None
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._eager = EagerTurn.of(self._loop)
@@ -527,9 +530,10 @@ class WebTransportSession(EventEmitter):
 
     # ------------------------------------------------------------------- streams
 
-    async def create_bidirectional_stream(
+    @awaited
+    def create_bidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
-    ) -> WebTransportStream:
+    ) -> Awaited[WebTransportStream]:
         """Open a stream that both ends send on; wait while the peer's limit is reached.
 
         Args:
@@ -546,33 +550,14 @@ class WebTransportSession(EventEmitter):
 
         Cancellation: safe; no stream is opened.
         """
-        if timeout is not None:
-            check_timeout("timeout", timeout)
-        if send_order != 0:
-            check_send_order(send_order)
-        quic = self._open_stream(False) or await open_stream(self, False, timeout)
-        stream = WebTransportStream._attach(self, quic)
-        if send_order:
-            stream.send_order = send_order
-        if self._emitter is not None:
-            self._tell_opened(stream, remote=False)
-        return stream
+        return self._open(False, timeout, send_order)
 
-    async def create_unidirectional_stream(
+    @awaited
+    def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
-    ) -> WebTransportSendStream:
+    ) -> Awaited[WebTransportSendStream]:
         """Open a stream that only this end sends on; else as ``create_bidirectional_stream``."""
-        if timeout is not None:
-            check_timeout("timeout", timeout)
-        if send_order != 0:
-            check_send_order(send_order)
-        quic = self._open_stream(True) or await open_stream(self, True, timeout)
-        stream = WebTransportSendStream._attach(self, quic)
-        if send_order:
-            stream.send_order = send_order
-        if self._emitter is not None:
-            self._tell_opened(stream, remote=False)
-        return stream
+        return self._open(True, timeout, send_order)
 
     def incoming_streams(
         self,
@@ -704,28 +689,6 @@ class WebTransportSession(EventEmitter):
         error = refusal(self, status, headers, error)
         self._end(None, str(error), True, error)
 
-    def stream_received(self, stream: Stream, unidirectional: bool) -> None:
-        """The peer opened a stream (deliver phase)."""
-        self._arrivals = arrival = self._arrivals + 1
-        attached: WebTransportStream | WebTransportReceiveStream
-        if unidirectional:
-            attached = WebTransportReceiveStream._attach(self, stream, arrival)
-            if self._incoming_uni is None:
-                self._incoming_uni = deque()
-            self._incoming_uni.append(attached)
-        else:
-            attached = bidirectional = WebTransportStream._attach(self, stream, arrival)
-            if self._incoming_bidi is None:
-                self._incoming_bidi = deque()
-            self._incoming_bidi.append(bidirectional)
-        acceptors = self._acceptors
-        if acceptors is not None and (
-            acceptors.bidirectional.turns or acceptors.unidirectional.turns
-        ):
-            acceptors.serve(self, unidirectional)
-        if self._emitter is not None:
-            self._tell_opened(attached, remote=True)
-
     def streams_available(self, unidirectional: bool) -> None:
         """The peer allows more streams (deliver phase)."""
         credit_grew(self, unidirectional)
@@ -838,8 +801,12 @@ class WebTransportSession(EventEmitter):
         """
         return ending.closed_error(self, consequence)
 
+    _bidirectional_type = WebTransportStream
+    _receive_type = WebTransportReceiveStream
+    _send_type = WebTransportSendStream
     _failure = ending.failure
     _open_stream = opening.open_now
+    _stream_freed = opening.stream_freed
     get_stream = orphans.get_stream
     open_streams = orphans.open_streams
 
@@ -851,28 +818,32 @@ class WebTransportSession(EventEmitter):
         self._orphans = orphans.Orphans(self, self._loop)
         return self._orphans
 
-    def _tell_opened(self, stream: _AnyStream, *, remote: bool) -> None:
+    def _tell_opened(self, stream: _AnyStream, remote: bool) -> None:
         if self._has_listeners(EventType.STREAM_OPENED):
             self._emit_nowait(
                 EventType.STREAM_OPENED,
                 {"stream_id": stream.stream_id, "stream": stream, "remote": remote},
             )
 
-    def _remove_stream(self, stream: _AnyStream) -> None:
-        """A stream is completely done. If the peer opened it, the peer may open another one."""
-        figures = stream._stats
-        if figures is not None and (figures.read_errors or figures.write_errors):
-            self._stats.stream_errors += 1
-        quic = stream._quic
-        if self._orphans is not None:
-            self._orphans.streams.discard(stream)
-        if self._streams.pop(quic.stream_id, None) is not None:
-            if quic.is_local:
-                stream_over(self, quic.is_unidirectional)
-            if self._state is not _CLOSED:
-                self._h3.stream_finished(quic, quic.is_unidirectional)
-        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
+    def _tell_stream_closed(self, stream: _AnyStream) -> None:
+        if self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": stream.stream_id})
+
+    async def _open_other(
+        self, unidirectional: bool, timeout: float | None, send_order: int
+    ) -> _AnyStream:
+        """Open a stream with arguments that are seldom given, or wait for a limit."""
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        if send_order != 0:
+            check_send_order(send_order)
+        quic = self._open_stream(unidirectional) or await open_stream(self, unidirectional, timeout)
+        stream: WebTransportStream | WebTransportSendStream = self._add_stream(quic)
+        if send_order:
+            stream.send_order = send_order
+        if self._emitter is not None:
+            self._tell_opened(stream, False)
+        return stream
 
     _code_to_wire = staticmethod(stream_code_to_wire)
     _code_from_wire = staticmethod(code_from_wire)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import Awaitable, Generator
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Self
-from weakref import ref
 
+from .._quic import StreamPort
 from .._states import EventType, StreamDirection, StreamId, StreamState
 from ..constants import ErrorCodes
 from ..events import EventEmitter
@@ -111,14 +110,6 @@ _SUMMARY = (
 )
 
 
-def _stream_closed(quic: Stream) -> None:
-    """The engine is done with a stream (deliver phase); a function is cheaper than a method."""
-    tag = quic.tag
-    stream = None if tag is None else tag()
-    if stream is not None:
-        stream._check_done()
-
-
 def _pass_ends(stream: _StreamBase, counterpart: _StreamBase, quic: Stream) -> None:
     if quic.is_reset and not stream._receive_done:  # else there is nothing to lose any more
         counterpart._reset_wire(passed(quic.reset_code))
@@ -131,7 +122,7 @@ def passed(code: int | None) -> int:
     return _CANCELLED if code is None else code
 
 
-class _StreamBase(EventEmitter):
+class _StreamBase(StreamPort, EventEmitter):
     """One WebTransport stream over one QUIC stream.
 
     You get streams from a session (``create_*_stream``, ``incoming_*``). The constructor
@@ -145,64 +136,19 @@ class _StreamBase(EventEmitter):
     ``orphans`` describes what happens to a stream that is dropped before it has ended.
     """
 
-    # A server creates thousands of streams per second, so a stream is a single object: no
-    # dictionary, no statistics object before the first use, no waiter before the first wait.
-    # The members of both halves are here, because the bidirectional stream could not inherit
-    # slots from two bases.
-    __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_arrival",
-        "_closed_at",
-        "_created_at",
-        "_done",
-        "_error",
-        "_max_read_time",
-        "_quic",
-        "_read_time",
-        "_read_timer",
-        "_read_waiter",
-        "_reads",
-        "_receive_done",
-        "_reset_sent",
-        "_rest",
-        "_send_end",
-        "_send_order",
-        "_session",
-        "_stats",
-        "_wait_started",
-        "_writers",
-        "_writes",
-        "bytes_read",
-        "bytes_sent",
-    )
+    # A server creates thousands of streams per second: the members of a stream are those of the
+    # compiled base, ``StreamPort``. It creates no statistics object before the first use, and no
+    # waiter before the first wait.
+    __slots__ = ("__dict__",)
 
     _direction = StreamDirection.BIDIRECTIONAL
 
     _session: WebTransportSession
     _quic: Stream
     _error: WebTransportError | None
-    _done: bool
     _stats: StreamStats | None
-    _created_at: float
-    _closed_at: float | None
-    _arrival: int
-    _read_waiter: asyncio.Future[bool | None] | None
-    _read_timer: asyncio.TimerHandle | None
-    _wait_started: float
-    _receive_done: bool
-    _reads: int
-    bytes_read: int
-    _read_time: float
-    _max_read_time: float
     _writers: Line | None
     _send_end: SendEnd | None
-    _reset_sent: bool
-    # The rest of a mutable buffer that is not queued yet, and whether the stream ends after it.
-    _rest: tuple[memoryview, bool] | None
-    _send_order: int
-    _writes: int
-    bytes_sent: int
 
     def __new__(cls, *, stream_id: StreamId, session: WebTransportSession) -> Self:
         validate_stream_id(stream_id)
@@ -228,48 +174,9 @@ class _StreamBase(EventEmitter):
             StreamError: The session has no such open stream, or it is of another class.
         """
 
-    @classmethod
-    def _attach(cls, session: WebTransportSession, quic: Stream, arrival: int = 0) -> Self:
-        """Create the object for a stream.
-
-        Args:
-            session: The session that owns it.
-            quic: The stream in the engine.
-            arrival: Its number among the peer's streams, until it is accepted.
-        """
-        self = object.__new__(cls)
-        self._emitter = None
-        self._session = session
-        self._quic = quic
-        self._error = self._stats = self._closed_at = self._read_waiter = self._read_timer = None
-        self._writers = self._send_end = self._rest = None
-        self._done = self._reset_sent = False
-        self._receive_done = cls._direction is _SEND_ONLY
-        self._arrival = arrival
-        self._reads = self._writes = self.bytes_read = self.bytes_sent = self._send_order = 0
-        self._read_time = self._max_read_time = 0.0
-        self._created_at = time()
-        quic.on_closed = _stream_closed
-        session._streams[quic.stream_id] = quic.tag = ref(self)
-        return self
-
-    def __del__(self) -> None:
-        """The last reference is gone: the session ends the stream."""
-        if self._done or self._error is not None:
-            return
+    def _dropped(self) -> None:
+        """The last reference is gone before both halves have ended: the session ends the stream."""
         session = self._session
-        try:
-            if session._close_info is not None:
-                return
-        except ReferenceError:  # it ended, and was dropped before
-            return
-        quic = self._quic
-        tag = quic.tag
-        if self._receive_done and quic.fin_written and not quic.is_closed and tag and tag() is self:
-            # Only an acknowledgement is missing.
-            orphans = session._orphans
-            (session._make_orphans() if orphans is None else orphans).streams.add(self)
-            return
         session._adopt(self)
         # Warn here: the traceback usually shows the line that dropped the stream.
         if (
@@ -500,26 +407,6 @@ class _StreamBase(EventEmitter):
     def _wake(self) -> None:
         """Wake the callers that wait on this stream; each direction extends it."""
 
-    def _receive_over(self) -> bool:
-        return True
-
-    def _check_done(self) -> None:
-        """Detach from the session once both the engine and the application are done."""
-        quic = self._quic
-        if (
-            self._done
-            or not quic.is_closed
-            or self._arrival  # not accepted yet: the peer gets no credit for another one
-            or not (self._receive_done or self._receive_over())
-        ):
-            return
-        self._ending()  # only now is it known whether the session ended first
-        self._done = True
-        # Without these, the stream and its engine object would keep each other alive until
-        # the garbage collector runs.
-        quic.tag = quic.on_closed = None
-        if self._closed_at is None:
-            self._closed_at = time()
-        self._session._remove_stream(self)  # type: ignore[arg-type]
-        if self._emitter is not None and self._has_listeners(EventType.STREAM_CLOSED):
+    def _tell_closed(self) -> None:
+        if self._has_listeners(EventType.STREAM_CLOSED):
             self._emit_nowait(EventType.STREAM_CLOSED, {"stream_id": self.stream_id})

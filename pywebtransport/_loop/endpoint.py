@@ -471,11 +471,16 @@ class Endpoint:
         # If packets are left in the kernel after a full batch, the descriptor is
         # readable again: the loop calls back after all others had a turn.
         clock = self._now  # calling a local variable is faster than calling an attribute
-        self._quic.receive(udp.quic, clock())
-        if not self._closed:
+        quic = self._quic
+        quic.receive(udp.quic, clock())
+        # As ``_settle``; the first part is inlined, because nearly always there is nothing to do.
+        idle = self._flush_handle is None and self._timer is not None
+        if self._closed:
+            return
+        if not (idle and quic.is_settled(self._timer_tick)):
             self._settle()
-            if self._poll is not None:
-                self._poll.received()
+        if self._poll is not None:
+            self._poll.received()
 
     def _steer(self, steering: Steering) -> None:
         if not self._closed:

@@ -47,11 +47,12 @@ cdef class CloseInfo:
 cdef class EagerTurn:
     cdef bint _enabled
     cdef bint _collecting      # an endpoint receives: it looks at the list when it is done
+    cdef Py_ssize_t _later     # left to the event loop since it last looked
     cdef list _ready
 
     cpdef EagerFuture create_future(self, loop)
     cdef bint _open(self) noexcept
-    cdef Py_ssize_t _close(self, uint64_t end) except -1
+    cdef Py_ssize_t _close(self, uint64_t end, Py_ssize_t most) except -1
 
 
 cdef class EagerFuture:
@@ -140,6 +141,7 @@ cdef class QuicEndpoint:
     cdef size_t _early_first     # at the beginning of a turn
     cdef Py_ssize_t _woken     # coroutines woken in this turn
     cdef Py_ssize_t _most_woken
+    cdef Py_ssize_t _resumed   # of those woken before, in the first part of this turn
     cdef double _outside       # nanoseconds until the next turn, and those woken before, of late
     cdef double _outside_woken
     cdef uint64_t _ended       # when the last turn ended; 0: nothing followed at once
@@ -289,6 +291,8 @@ cdef class QuicStream:
     cdef object _acked_waiter
     cdef object __weakref__
 
+    cpdef object skip(self, Py_ssize_t n)
+    cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1
     cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
     cdef int _mark_ready(self) except -1
     cdef int _mark_writable(self) except -1
@@ -305,5 +309,181 @@ cdef class QuicStream:
     cdef int _check_writable(self) except -1
     cdef object _conn_ended(self, str what)
     cdef bytes _take(self, size_t n)
+    cdef object _read_now(self, Py_ssize_t n)
     cdef int _written(self, Py_ssize_t n) except -1
     cdef Py_ssize_t _write_bytes(self, bytes data, bint fin) except -1
+
+
+# Awaitables without coroutine frames: see verbs.pxi.
+cdef class Verb:
+    cdef int _stage
+    cdef object _slow          # iterator of the coroutine that goes on with it
+    cdef object __weakref__
+
+    cdef object _advance(self)
+    cdef int _give_up(self) except -1
+    cdef object _finish(self, object result)
+    cdef object _continue(self, object coroutine)
+
+
+# The bases of the public classes in _core: see stream_port.pxi. What is public here, the classes
+# of _core use, too.
+cdef class ConnectionPort:
+    cdef public object _emitter
+    cdef public object _datagram_gates
+    cdef public object _stream_gates
+    cdef public Py_ssize_t _local_streams
+    cdef public Py_ssize_t _local_uni
+    cdef public Py_ssize_t _max_local_streams
+    cdef object __weakref__
+
+
+cdef class SessionPort:
+    cdef public object _emitter
+    cdef public object _close_info
+    cdef public object _config
+    cdef public object _loop
+    cdef public EagerTurn _eager
+    cdef public object write_high_water
+    cdef public object write_low_water
+    cdef public ConnectionPort _connection
+    cdef public object _h3
+    cdef public object _state
+    cdef public object _stats
+    cdef public object _orphans
+    cdef public object _acceptors
+    cdef public object _incoming_bidi
+    cdef public object _incoming_uni
+    cdef public dict _streams
+    cdef public Py_ssize_t _arrivals
+    cdef public Py_ssize_t _counted_local
+    cdef public Py_ssize_t _counted_uni
+    cdef public Py_ssize_t _max_streams
+    cdef object __weakref__
+
+    cpdef StreamPort _add_stream(self, QuicStream quic)
+    cpdef QuicStream _try_open(self, bint unidirectional)
+    cpdef object _remove_stream(self, StreamPort stream)
+
+
+cdef class StreamPort:
+    cdef public object _emitter
+    cdef SessionPort _port
+    cdef object _weak_port     # in its place, once the session has ended
+    cdef public QuicStream _quic
+    cdef public object _error
+    cdef public object _stats
+    cdef public object _closed_at
+    cdef public object _read_waiter
+    cdef public object _read_timer
+    cdef public object _writers
+    cdef public object _send_end
+    cdef public object _rest
+    cdef public object _send_order
+    cdef public bint _done
+    cdef public bint _reset_sent
+    cdef public bint _receive_done
+    cdef public Py_ssize_t _arrival
+    cdef public Py_ssize_t _reads
+    cdef public Py_ssize_t _writes
+    cdef public uint64_t bytes_read
+    cdef public uint64_t bytes_sent
+    cdef public double _read_time
+    cdef public double _max_read_time
+    cdef public double _wait_started
+    cdef public double _created_at
+    cdef object __weakref__
+
+    cdef SessionPort _get_session(self)
+    cpdef EagerFuture _begin_wait(self)
+    cpdef object _end_wait(self, EagerFuture waiter)
+    cpdef object _finish_receive(self)
+    cpdef object _check_done(self)
+
+
+cdef class ReadVerb(Verb):
+    cdef StreamPort _stream
+    cdef object _size
+    cdef EagerFuture _future
+
+
+cdef class OpenVerb(Verb):
+    cdef SessionPort _session
+    cdef bint _unidirectional
+    cdef object _timeout
+    cdef object _send_order
+
+
+cdef class WriteVerb(Verb):
+    cdef StreamPort _stream
+    cdef object _data
+    cdef bint _end_stream
+    cdef bint _wait_flush
+
+
+# The same for datagrams: see datagram_port.pxi.
+cdef class DatagramRoutes:
+    cdef dict _routes          # quarter stream ID -> callable
+    cdef object _others        # gets what belongs to no route
+
+
+cdef class DatagramQueuePort:
+    cdef public object waiting
+    cdef public object _arrivals
+    cdef public object _memory
+    cdef public Py_ssize_t limit
+    cdef public Py_ssize_t held
+    cdef public Py_ssize_t low
+    cdef public Py_ssize_t _high
+    cdef public Py_ssize_t _reserved
+    cdef public Py_ssize_t _came
+    cdef public double _last_arrival
+
+    cdef Py_ssize_t _add(self, list datagrams, Py_ssize_t total) except -1
+    cdef object _pop(self)
+
+
+cdef class DatagramPort:
+    cdef public object _emitter
+    cdef public SessionPort _session
+    cdef public object _h3
+    cdef public DatagramQueuePort _queue
+    cdef public object _receivers
+    cdef public object _stats
+    cdef public object _incoming_max_age
+    cdef public object _outgoing_max_age
+    cdef public object _min_size
+    cdef public bint _closed
+    cdef public Py_ssize_t _max_size
+    cdef public double _receive_time
+    cdef public double _max_receive_time
+    cdef public Py_ssize_t _receive_sequence
+    cdef public Py_ssize_t _send_sequence
+    cdef public Py_ssize_t _received_count
+    cdef public Py_ssize_t _receive_drops
+    cdef public uint64_t _bytes_received
+    cdef public uint64_t _bytes_sent
+    cdef object __weakref__
+
+    cdef int _note_sizes(self, Py_ssize_t least, Py_ssize_t most) except -1
+    cpdef object _serve_receivers(self, Py_ssize_t taken=*)
+    cdef bint _has_receivers(self) except -1
+    cdef bint _is_over(self) noexcept
+    cdef bint _may_send_now(self) except -1
+
+
+cdef class ReceiveVerb(Verb):
+    cdef DatagramPort _port
+    cdef object _timeout
+    cdef EagerFuture _turn
+    cdef bint _is_first
+    cdef double _started
+
+    cdef object _take(self, DatagramPort port, DatagramQueuePort queue)
+
+
+cdef class SendVerb(Verb):
+    cdef DatagramPort _port
+    cdef object _data
+    cdef object _priority
+    cdef object _ttl

@@ -6,7 +6,8 @@ Times are integers, nanoseconds of ``time.monotonic_ns()``.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, final
 
 from .._transport import ConnectionHandler, GroupOwner, SockAddr, Waiter
@@ -151,6 +152,9 @@ class QuicEndpoint:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def next_tick(self) -> int | None:
         """When process() must run next at the latest; None: nothing is scheduled."""
+    def is_settled(self, tick: int) -> bool:
+        """Whether nothing has to be done if there is a timer for ``tick``: it is not blocked, and
+        process() need not run before."""
     @property
     def is_blocked(self) -> bool: ...
     def block(self) -> None:
@@ -338,9 +342,182 @@ class QuicStream:
         self, code: int
     ) -> None: ...  # drops what is buffered; no-op when the end was received
     def join_group(self, group: QuicGroup, send_header: int, recv_header: int) -> None: ...
+    def open_in(self, group: QuicGroup, header: bytes) -> None: ...
+    def accept_in(self, group: QuicGroup, header_size: int) -> None: ...
     def release(self) -> None:
         """The application is done: buffered bytes are dropped and credited. The peer gets credit
         for a new stream once both the engine and the application are done with this one."""
+
+class ConnectionPort:
+    """What sessions need of their connection: the base of the connection class in ``_core``."""
+
+    _emitter: Any
+    _datagram_gates: Any
+    _stream_gates: Any
+    _local_streams: int
+    _local_uni: int
+    _max_local_streams: int
+
+class SessionPort:
+    """State and hot paths of a session: the base of the session class in ``_core``.
+
+    A subclass has what happens seldom: ``_open_other``, events, and the classes of streams.
+    """
+
+    _emitter: Any
+    _close_info: Any
+    _config: Any
+    _loop: asyncio.AbstractEventLoop
+    _eager: EagerTurn
+    write_high_water: Any
+    write_low_water: Any
+    _connection: Any
+    _h3: Any
+    _state: Any
+    _stats: Any
+    _orphans: Any
+    _acceptors: Any
+    _incoming_bidi: Any
+    _incoming_uni: Any
+    _streams: dict[int, Any]
+    _arrivals: int
+    _counted_local: int
+    _counted_uni: int
+    _max_streams: int
+
+    def stream_received(self, stream: Any, unidirectional: bool) -> None:
+        """The peer opened a stream (deliver phase)."""
+    def _open(
+        self, unidirectional: bool, timeout: float | None, send_order: int
+    ) -> Coroutine[Any, Any, Any]:
+        """``create_bidirectional_stream`` and ``create_unidirectional_stream``."""
+    def _add_stream(self, quic: Any) -> Any:
+        """Create the object for a stream that this end opened."""
+    def _try_open(self, unidirectional: bool) -> Any:
+        """Open a stream now; return None if a limit of the peer or a local limit is reached."""
+    def _remove_stream(self, stream: StreamPort) -> None:
+        """A stream is completely done. If the peer opened it, the peer may open another one."""
+
+class StreamPort:
+    """State and hot paths of a stream: the base of the stream classes in ``_core``.
+
+    A subclass has what happens seldom: ``_read_other``, ``_write_other``, ``_drain``, the errors.
+    """
+
+    _emitter: Any
+    _session: Any
+    _quic: Any
+    _error: Any
+    _stats: Any
+    _closed_at: float | None
+    _read_waiter: asyncio.Future[bool | None] | None
+    _read_timer: asyncio.TimerHandle | None
+    _writers: Any
+    _send_end: Any
+    # The rest of a mutable buffer that is not queued yet, and whether the stream ends after it.
+    _rest: tuple[memoryview, bool] | None
+    _send_order: int
+    _done: bool
+    _reset_sent: bool
+    _receive_done: bool
+    _arrival: int
+    _reads: int
+    _writes: int
+    bytes_read: int
+    bytes_sent: int
+    _read_time: float
+    _max_read_time: float
+    _wait_started: float
+    _created_at: float
+
+    def _loosen(self) -> None:
+        """The session has ended and keeps this stream: do not keep the session from now on."""
+    def _read(self, size: int) -> Coroutine[Any, Any, bytes]:
+        """``read``: waits if nothing is there."""
+    def _write(
+        self, data: Any, end_stream: bool, wait_flush: bool
+    ) -> Coroutine[Any, Any, None]: ...
+    def _begin_wait(self) -> asyncio.Future[bool | None]:
+        """Return a future that is done when a read can proceed; raise if waiting is pointless.
+
+        Callers must call ``_end_wait`` after awaiting it, whatever happened. The result is True
+        if the read timeout has passed.
+        """
+    def _end_wait(self, waiter: asyncio.Future[bool | None]) -> None:
+        """Clean up after a wait, whatever ended it, and update the statistics."""
+    def _finish_receive(self) -> None:
+        """The application is done with the receiving half."""
+    def _check_done(self) -> None:
+        """Detach from the session once both the engine and the application are done."""
+
+@final
+class DatagramRoutes:
+    """The ``datagrams_received`` of a connection: cuts headers off, and finds the sessions.
+
+    Args:
+        routes: By quarter stream ID: gets the payloads of one turn that follow each other.
+        others: Gets what has no route, as it came.
+    """
+
+    def __init__(
+        self,
+        routes: dict[int, Callable[[list[bytes]], object]],
+        others: Callable[[list[bytes]], object],
+    ) -> None: ...
+    def __call__(self, datagrams: list[bytes]) -> None: ...
+
+class DatagramQueuePort:
+    """Datagrams that wait for the application. A subclass has ``_reserve`` and ``release``."""
+
+    waiting: deque[bytes]
+    # Arrival times: (number of the last datagram of a batch, seconds) of all batches but the last.
+    _arrivals: deque[tuple[int, float]]
+    _last_arrival: float
+    _memory: Any
+    limit: int
+    held: int
+    low: int
+    _high: int
+    _reserved: int
+    _came: int
+
+    def add(self, datagrams: list[bytes], total: int) -> int:
+        """Add datagrams of ``total`` bytes; return how many were dropped to make room."""
+    def pop(self) -> bytes:
+        """Remove and return the oldest datagram; the queue must not be empty."""
+
+class DatagramPort:
+    """State and hot paths of datagrams: the base of the datagram transport in ``_core``.
+
+    A subclass has what happens seldom: ``_receive_other``, ``_send_other``, the errors.
+    """
+
+    _emitter: Any
+    _session: Any
+    _h3: Any
+    _queue: Any
+    _receivers: Any
+    _stats: Any
+    _incoming_max_age: float | None
+    _outgoing_max_age: float | None
+    _min_size: float
+    _closed: bool
+    _max_size: int
+    _receive_time: float
+    _max_receive_time: float
+    _receive_sequence: int
+    _send_sequence: int
+    _received_count: int
+    _receive_drops: int
+    _bytes_received: int
+    _bytes_sent: int
+
+    def _received(self, datagrams: list[bytes]) -> None:
+        """The datagrams of one turn arrived (deliver phase); there is at least one."""
+    def _serve_receivers(self, taken: int = 0) -> None:
+        """Wake one waiting caller for each datagram, except for ``taken`` datagrams."""
+    def _receive(self, timeout: float | None) -> Coroutine[Any, Any, bytes]: ...
+    def _send(self, data: Any, priority: int, ttl: float | None) -> Coroutine[Any, Any, None]: ...
 
 class MemoryBudget(Protocol):
     limit: int

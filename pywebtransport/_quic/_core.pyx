@@ -12,6 +12,8 @@ One extension module, one file per class:
 - tls.pxi, sock.pxi, group.pxi, stream.pxi, connection.pxi, endpoint.pxi
 - callbacks.pxi   the functions that the engine calls
 - eager.pxi       tasks that continue in the turn that wakes them
+- verbs.pxi       awaitables without coroutine frames
+- stream_port.pxi, session_port.pxi, datagram_port.pxi   the hot paths of the classes in _core
 
 Ownership: the endpoint owns the engine and a set of the connections alive in
 it; a connection owns a set of its streams alive in the engine. The engine's
@@ -43,10 +45,14 @@ from pywebtransport._quic.quicengine cimport *
 import asyncio as _asyncio
 import os as _os
 import warnings as _warnings
+from collections import deque as _deque
 from weakref import WeakKeyDictionary as _WeakKeyDictionary
 from weakref import WeakValueDictionary as _WeakValueDictionary
+from weakref import ref as _weakref_ref
 
+from pywebtransport import _states
 from pywebtransport import exceptions as _exc
+from pywebtransport.utils import _clock as _clock_module
 
 NGTCP2_VERSION = (<bytes>qe_ngtcp2_version()).decode("ascii", "replace")
 NGTCP2_BUILD_VERSION = (<bytes>qe_ngtcp2_build_version()).decode("ascii", "replace")
@@ -84,6 +90,10 @@ include "connection.pxi"
 include "callbacks.pxi"
 include "endpoint.pxi"
 include "eager.pxi"
+include "verbs.pxi"
+include "stream_port.pxi"
+include "session_port.pxi"
+include "datagram_port.pxi"
 include "deliver.pxi"
 
 

@@ -10,8 +10,12 @@
 # shape of a future, and the callback makes it continue. Calling it sooner is all that differs.
 
 cdef extern from "Python.h":
+    ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef struct PyTypeObject:
-        PyObject *(*tp_iternext)(PyObject *) except? NULL
+        PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
+        iternextfunc tp_iternext
+    PyTypeObject *_type_of "Py_TYPE"(object value) noexcept
+    bint PyLong_CheckExact(object value)
     void PyErr_SetObject(object kind, object value) noexcept
 
 cdef enum:
@@ -60,22 +64,26 @@ cdef class EagerTurn:
         self._collecting = True
         return True
 
-    cdef Py_ssize_t _close(self, uint64_t end) except -1:
-        """Let tasks continue until a time, at least one; return how many.
+    cdef Py_ssize_t _close(self, uint64_t end, Py_ssize_t most) except -1:
+        """Let tasks continue until a time; return how many did.
 
-        The rest, and tasks that are woken meanwhile, continue in the next turn.
+        At least one does, and at most as many as ``most`` leaves: those that were left to the
+        event loop since the last time may continue in this turn of it, too. The rest, and tasks
+        that are woken meanwhile, continue in the next turn.
         """
         cdef list ready
         cdef EagerFuture future
         cdef Py_ssize_t done = 0
+        most -= self._later
+        self._later = 0
         self._collecting = False
         if not self._ready:
             return 0
         ready, self._ready = self._ready, []
         try:
-            if _current_task() is None:
+            if _current_task((<EagerFuture>ready[0])._loop) is None:
                 for future in ready:
-                    if done and _clock() >= end:
+                    if done and (done >= most or _clock() >= end):
                         break
                     done += 1
                     future._call_now()
@@ -200,6 +208,7 @@ cdef class EagerFuture:
         """Tell whoever waits in the next turn of the event loop, as a future of asyncio."""
         if self._callback is None:
             return 0
+        self._turn._later += 1
         cdef list callbacks = self._callbacks()
         self._callback = self._context = self._others = None
         for callback, context in callbacks:
@@ -249,4 +258,4 @@ _CancelledError = _asyncio.CancelledError
 _InvalidStateError = _asyncio.InvalidStateError
 cdef object _current_task = _asyncio.current_task
 cdef object _eager_turns = _WeakKeyDictionary()
-(<PyTypeObject *>EagerFuture).tp_iternext = _eager_next
+(<PyTypeObject *>EagerFuture).tp_iternext = <iternextfunc>_eager_next

@@ -342,7 +342,7 @@ cdef class QuicEndpoint:
         self._ended = begun  # how long they take: see _learn_cost()
         self._flush_scheduled = True  # it follows
         try:
-            resumed = self._eager._close(self._slice_end)
+            resumed = self._eager._close(self._slice_end, self._most_woken)
         finally:
             self._flush_scheduled = has_flush
         if resumed == 0:
@@ -351,8 +351,13 @@ cdef class QuicEndpoint:
         # Others continue in the next turn, or deliveries are left for it: then all share its flush.
         if resumed < self._woken or self._late or self._has_backlog or self._again:
             return 0
-        if self.process(now + _clock() - begun):
-            self._dirty = True
+        self._resumed = resumed  # together, both parts of the turn wake no more than one would
+        try:
+            # A network in memory has a clock of its own.
+            if self.process(now if self._routed else now + _clock() - begun):
+                self._dirty = True
+        finally:
+            self._resumed = 0
         return 0
 
     cpdef bint process(self, uint64_t now) except? True:
@@ -501,7 +506,7 @@ cdef class QuicEndpoint:
         """
         if self._e == NULL:
             return False
-        if self._woken + places >= self._most_woken:
+        if self._woken + self._resumed + places >= self._most_woken:
             return True
         self._told += 1
         if done == 0 and self._first_round:
@@ -534,6 +539,10 @@ cdef class QuicEndpoint:
             return None
         tick = qe_engine_next_tick(self._e)
         return None if tick == QE_NEVER else tick
+
+    def is_settled(self, uint64_t tick):
+        return self._e == NULL or (
+            qe_engine_is_blocked(self._e) == 0 and qe_engine_next_tick(self._e) >= tick)
 
     @property
     def is_blocked(self):

@@ -124,7 +124,7 @@ cdef class QuicStream:
     def peek(self, Py_ssize_t n):
         return rbuf_peek(&self._in, <size_t>n if n > 0 else 0)
 
-    def skip(self, Py_ssize_t n):
+    cpdef object skip(self, Py_ssize_t n):
         if n < 0 or <size_t>n > self._in.buffered:
             raise _bad_value("n", n, f"0 to {self._in.buffered}, the bytes that are buffered")
         if n == 0:
@@ -135,6 +135,9 @@ cdef class QuicStream:
             self._app_done()
 
     def read(self, Py_ssize_t n=-1):
+        return self._read_now(n)
+
+    cdef object _read_now(self, Py_ssize_t n):
         if self._flags & (F_RESET_RECEIVED | F_STOP_SENT | F_RELEASED):
             self._check_readable()
         if self._in.buffered != 0:
@@ -350,8 +353,21 @@ cdef class QuicStream:
         self._conn._endpoint._want_flush()
 
     def join_group(self, QuicGroup group not None, send_header, recv_header):
-        cdef uint64_t send_size = _check_code(send_header, "send_header")
-        cdef uint64_t recv_size = _check_code(recv_header, "recv_header")
+        self._join(group, _check_code(send_header, "send_header"),
+                   _check_code(recv_header, "recv_header"))
+
+    def open_in(self, QuicGroup group not None, bytes header not None):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(header)
+        self._join(group, <uint64_t>size, 0)
+        self._write_bytes(header, False)
+        if self._c != NULL:
+            qe_stream_set_reliable_size(self._c, <uint64_t>size)
+
+    def accept_in(self, QuicGroup group not None, Py_ssize_t header_size):
+        self.skip(header_size)
+        self._join(group, 0, <uint64_t>header_size)
+
+    cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1:
         cdef uint64_t consumed
         cdef int rc
         if group._conn is not self._conn:
@@ -373,6 +389,7 @@ cdef class QuicStream:
                 group._late_consumed += consumed - recv_size
             if self._bytes_received > recv_size:
                 group._note_late(self._bytes_received - recv_size)
+        return 0
 
     def release(self):
         if self._flags & F_RELEASED:

@@ -385,7 +385,7 @@ class EventBus(AsyncCloseable):
         subscription.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if inspect.iscoroutine(result):
+        if asyncio.iscoroutine(result):
             # A task that is cancelled before its first step never awaits it.
             task.add_done_callback(lambda _: result.close())
 

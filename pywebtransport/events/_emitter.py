@@ -12,9 +12,10 @@ import builtins
 import inspect
 import logging
 import sys
+from abc import ABCMeta
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._states import EventData, EventType, Timeout
 from ..constants import DEFAULT_CLOSE_TIMEOUT
@@ -43,6 +44,7 @@ MAX_QUEUE = 1000
 MAX_TASKS = 1000
 """Asynchronous handlers running at a time per emitter, started by the library."""
 
+_SLOT = "_emitter"
 _Waiter = Callable[[Event], None]
 _Watcher = Callable[[Event], object]
 # Exceptions of a handler, including the cancellation of something that it waited for.
@@ -125,7 +127,32 @@ class _State:
         return True
 
 
-class EventEmitter(AsyncCloseable):
+class _EmitterType(ABCMeta):
+    """Gives emitters that use ``__slots__`` the slot that they need.
+
+    ``EventEmitter`` itself has none: it is also next to compiled bases, which have it already,
+    and Python allows only one base with members of its own.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> _EmitterType:
+        slots = namespace.get("__slots__")
+        is_emitter = any(isinstance(base, _EmitterType) for base in bases)
+        if slots is not None and is_emitter and not any(hasattr(one, _SLOT) for one in bases):
+            names = (slots,) if isinstance(slots, str) else tuple(slots)
+            if _SLOT not in names:
+                namespace = {**namespace, "__slots__": (*names, _SLOT)}
+        return super().__new__(mcs, name, bases, namespace, **options)
+
+    if not TYPE_CHECKING:  # type checkers look at __init__
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            made = _PlainEmitter if cls is EventEmitter else cls
+            return super(_EmitterType, made).__call__(*args, **options)
+
+
+class EventEmitter(AsyncCloseable, metaclass=_EmitterType):
     """Lets others listen to the events of an object.
 
     Handlers are functions or coroutine functions of one :class:`Event`. A
@@ -139,14 +166,15 @@ class EventEmitter(AsyncCloseable):
         max_listeners: Handlers per event type; 0: no limit.
     """
 
-    # One slot, empty until there is a listener; subclasses may use __slots__, too.
-    __slots__ = ("_emitter",)
+    __slots__ = ()
+
+    _emitter: _State | None  # empty until there is a listener
 
     def __init__(
         self, *args: Any, max_listeners: int = DEFAULT_MAX_LISTENERS, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._emitter: _State | None = None
+        self._emitter = None  # type: ignore[misc]  # a slot of each subclass
         if max_listeners != DEFAULT_MAX_LISTENERS:
             EventEmitter.set_max_listeners(self, max_listeners=max_listeners)
 
@@ -508,12 +536,12 @@ class EventEmitter(AsyncCloseable):
                 task = loop.create_task(_finish(handler, event, result))
                 state.tasks.add(task)
                 task.add_done_callback(state.tasks.discard)
-                if inspect.iscoroutine(result):
+                if asyncio.iscoroutine(result):
                     # A task that is cancelled before its first step never awaits it.
                     task.add_done_callback(lambda _: result.close())
                 return
             why = f"{MAX_TASKS} handlers are still running"
-        if inspect.iscoroutine(result):
+        if asyncio.iscoroutine(result):
             result.close()
         state.dropped += 1
         shared_log(logger).tell(
@@ -553,7 +581,7 @@ class EventEmitter(AsyncCloseable):
 
     def _emitter_state(self) -> _State:
         if self._emitter is None:
-            self._emitter = _State()
+            self._emitter = _State()  # type: ignore[misc]  # a slot of each subclass
         return self._emitter
 
     def _forget_listeners(self) -> None:
@@ -591,6 +619,12 @@ class EventEmitter(AsyncCloseable):
         if table is not None:
             table[event_type] = handlers
         self._listener_added(None if table is None else event_type)
+
+
+class _PlainEmitter(EventEmitter):
+    """What ``EventEmitter()`` creates."""
+
+    __slots__ = ()
 
 
 def create_event_emitter(*, max_listeners: int = DEFAULT_MAX_LISTENERS) -> EventEmitter:

@@ -351,7 +351,8 @@ class Arrivals:
 
     def local_stream_opened(self, stream_id: int) -> None:
         """Client: this end opened a bidirectional stream."""
-        self._next_local = max(self._next_local, stream_id + 4)
+        if stream_id >= self._next_local:
+            self._next_local = stream_id + 4
 
     def shut(self) -> None:
         """The connection is gone."""

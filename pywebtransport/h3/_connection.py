@@ -105,6 +105,7 @@ class H3Connection:
         peer_settings: The peer's SETTINGS.
         sessions: Sessions that have an ID and have not ended.
         newest_stream: ID of the last stream that was opened here, by ``bool(unidirectional)``.
+        datagram_routes: What gets the datagrams of a session or tunnel, by quarter stream ID.
         goaway_received: No new session may be opened.
         settings_known: The peer's SETTINGS have arrived.
         tunnel_requested: Server: called with each request for a UDP tunnel (RFC 9298); answers
@@ -125,7 +126,6 @@ class H3Connection:
         "_opened",
         "_refused",
         "_refused_timer",
-        "_routes",
         "_settings_timer",
         "_started",
         "_telling",
@@ -134,6 +134,7 @@ class H3Connection:
         "_when_told",
         "arrivals",
         "call_later",
+        "datagram_routes",
         "dialect",
         "events",
         "goaway_received",
@@ -194,7 +195,7 @@ class H3Connection:
         self._to_send: dict[H3Session, None] = {}  # client: until SETTINGS and a stream are there
         # Sessions that wait for a stream of a kind; most connections never have one.
         self._waiting: tuple[dict[H3Session, None], dict[H3Session, None]] | None = None
-        self._routes: dict[int, Callable[[list[bytes]], object]] = {}  # by quarter stream ID
+        self.datagram_routes: dict[int, Callable[[list[bytes]], object]] = {}
         self._held_ids = 0
         self._control: Stream | None = None
         self._control_backlog = b""
@@ -262,7 +263,7 @@ class H3Connection:
 
     def datagrams_received(self, datagrams: list[bytes]) -> None:
         """DATAGRAM frames, in order."""
-        routes = self._routes
+        routes = self.datagram_routes
         current = -1  # quarter stream ID of the run, datagrams in a row of one session
         receive: Callable[[list[bytes]], object] | None = None
         run: list[bytes] = []
@@ -575,7 +576,7 @@ class H3Connection:
 
     def route_datagrams(self, session_id: int, receive: Callable[[list[bytes]], object]) -> None:
         """Send the datagrams of a session straight to ``receive``."""
-        self._routes[session_id // 4] = receive
+        self.datagram_routes[session_id // 4] = receive
 
     def wait_for_streams(self, session: H3Session, unidirectional: bool) -> None:
         """Tell the session when a stream can be opened."""
@@ -594,12 +595,12 @@ class H3Connection:
         for waiting in self._waiting or ():
             waiting.pop(session, None)
         if self.sessions.pop(session.session_id, None) is not None:
-            self._routes.pop(session.session_id // 4, None)
+            self.datagram_routes.pop(session.session_id // 4, None)
             self.arrivals.discard(session)
 
     def tunnel_over(self, stream_id: int) -> None:
         """A tunnel ended: forget it."""
-        self._routes.pop(stream_id // 4, None)
+        self.datagram_routes.pop(stream_id // 4, None)
         self.tunnels.pop(stream_id, None)
 
     def new_request(self, stream: Stream) -> None:
@@ -802,7 +803,7 @@ class H3Connection:
         for timer in (self._settings_timer, self._refused_timer):
             if timer is not None:
                 timer.cancel()
-        self._routes.clear()
+        self.datagram_routes.clear()
         requests, self.requests = self.requests, {}
         for request in requests.values():
             request.abandon()

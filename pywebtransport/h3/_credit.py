@@ -137,7 +137,7 @@ class SessionCredit:
     def may_open(self, unidirectional: bool) -> bool:
         """Return whether the peer allows another stream; if not, report it once per limit."""
         streams = self.local[unidirectional]
-        if streams.can_open:
+        if streams.limit is None or streams.opened < streams.limit:
             return True
         limit = streams.blocked()
         if limit is not None:
@@ -150,11 +150,15 @@ class SessionCredit:
         Raises:
             LimitError: it exceeds the limit.
         """
-        self._announce_streams(unidirectional, self.peer[unidirectional].arrived())
+        limit = self.peer[unidirectional].arrived()
+        if limit is not None:
+            self._announce_streams(unidirectional, limit)
 
     def stream_finished(self, unidirectional: bool) -> None:
         """A stream of the peer has ended: give credit for another one."""
-        self._announce_streams(unidirectional, self.peer[unidirectional].done())
+        limit = self.peer[unidirectional].done()
+        if limit is not None:
+            self._announce_streams(unidirectional, limit)
 
     def received(self, kind: int, number: int) -> bool:
         """Act on a flow-control capsule.

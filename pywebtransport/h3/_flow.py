@@ -115,8 +115,9 @@ class PeerStreams:
 
     def _grant_batch(self, limit: int) -> int | None:
         gain = self.finished + (self.window or 0) - limit
-        batch = min(self.increment, (limit - self.received) // 2)
-        return None if gain < 1 or gain < batch else self._grant(limit)
+        if gain < 1 or (gain < self.increment and gain < (limit - self.received) // 2):
+            return None
+        return self._grant(limit)
 
     def _grant(self, limit: int) -> int | None:
         new = min(self.finished + (self.window or 0), MAX_SESSION_STREAMS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._header_map import HeaderMap
 from .._states import HeadersToSend
-from .._transport import Group, Stream, TimerHandle
+from .._transport import Group, Stream, TimerHandle, Transport
 from ..exceptions import (
     ConfigurationError,
     DatagramTooLargeError,
@@ -101,6 +101,7 @@ class H3Session:
         request_headers: Regular fields of the request.
         response_headers: Regular fields of the response, once there is one.
         status: Its HTTP status.
+        datagram_way: Transport, prefix and group of ordinary datagrams, once one was sent.
         offered_protocols: What the client offers, in its order.
         application_protocol: What the server chose.
         flow_control: Session flow control is on.
@@ -129,6 +130,7 @@ class H3Session:
         "_used",
         "application_protocol",
         "authority",
+        "datagram_way",
         "dialect",
         "draining",
         "flow_control",
@@ -192,6 +194,7 @@ class H3Session:
         self._sweep_at = _SWEEP_AT
         self._used = False  # a stream was opened or a datagram sent
         self._datagram_refused = False
+        self.datagram_way: tuple[Transport, bytes, Group] | None = None
         self._datagram_limit: int | None = None
         self._drain_sent = False
         self.takes_arrivals = False
@@ -288,6 +291,7 @@ class H3Session:
         if self._credit is not None:
             self._credit.end()
             self._credit.close()
+        self.datagram_way = None
         self._request = request
         self.session_id = request.stream_id
         self.dialect = dialect
@@ -524,16 +528,12 @@ class H3Session:
             return None
         credit.local[unidirectional].opened += 1
         self._used = True
-        header = self._headers[unidirectional]
-        stream.join_group(credit.group, len(header), 0)
-        stream.write(header)
-        stream.set_reliable_size(len(header))
-        stream_id = stream.stream_id
+        stream.open_in(credit.group, self._headers[unidirectional])
         if len(self._streams) >= self._sweep_at:
             self._sweep()
-        self._streams[stream_id] = stream
+        self._streams[stream.stream_id] = stream
         if self.is_client and not unidirectional:
-            self._connection.arrivals.local_stream_opened(stream_id)
+            self._connection.arrivals.local_stream_opened(stream.stream_id)
         return stream
 
     def stream_arrived(self, stream: Stream, header_size: int) -> None:
@@ -548,8 +548,7 @@ class H3Session:
         except LimitError as error:
             refuse_stream(stream, H3Error.WT_SESSION_GONE, self.stream)
             raise SessionAbort(self, H3Error.WT_FLOW_CONTROL_ERROR, str(error)) from None
-        stream.skip(header_size)
-        stream.join_group(credit.group, 0, header_size)
+        stream.accept_in(credit.group, header_size)
         if self.state in _LIVE:  # joining counts the buffered bytes, which may exceed the limit
             if len(self._streams) >= self._sweep_at:
                 self._sweep()
@@ -603,9 +602,9 @@ class H3Session:
             SessionError: the session is closed.
         """
         credit = self._credit
-        if credit is None or self.state is _CLOSED:
-            if self.state is _CLOSED:
-                raise self._error("the session is closed")
+        if self.state is _CLOSED:
+            raise self._error("the session is closed")
+        if credit is None:
             self._datagram_refused = True
             return False
         try:
@@ -615,7 +614,9 @@ class H3Session:
                 datagram_size=memoryview(data).nbytes, max_size=self.max_datagram_size
             ) from None
         self._used = True
-        if not queued:
+        if queued:
+            self.datagram_way = (self._quic, self._prefix, credit.group)
+        else:
             self._datagram_refused = True
         return queued
 
@@ -878,6 +879,7 @@ class H3Session:
         """Enter CLOSED: end all streams, datagrams and timers of the session."""
         self.state = H3SessionState.CLOSED
         self.takes_arrivals = False
+        self.datagram_way = None
         connection, credit = self._connection, self._credit
         connection.session_over(self)
         if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -96,7 +97,7 @@ def _check(
 
 def _why_not(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: bool) -> str:
     """What is wrong with it; empty if nothing is."""
-    if inspect.iscoroutine(given):
+    if asyncio.iscoroutine(given):
         given.close()  # nobody will await it
         return "it is the result of calling an async function; give the function itself, without ()"
     if isinstance(given, str):

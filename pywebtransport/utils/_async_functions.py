@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["why_not_awaitable"]
 
 # The annotation says that the function returns an awaitable.
-_AWAITABLE = re.compile(r"\b(Awaitable|Coroutine|Future|Task)\b")
+_AWAITABLE = re.compile(r"\b(Awaitable|Awaited|Coroutine|Future|Task)\b")
 
 
 def why_not_awaitable(given: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     # Nothing can be derived from bool, but for a type checker this is one: ``ok: bool = ...``.
@@ -13,9 +15,25 @@ if TYPE_CHECKING:
 else:
     _Bool = int
 
-__all__ = ["NO", "YES", "AwaitableBool", "AwaitableContext"]
+__all__ = ["NO", "YES", "AwaitableBool", "AwaitableContext", "Awaited", "awaited"]
 
 _T = TypeVar("_T", bound=AbstractAsyncContextManager[Any])
+_ResultT = TypeVar("_ResultT")
+_MethodT = TypeVar("_MethodT", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+Awaited: TypeAlias = Coroutine[Any, Any, _ResultT]
+"""What a method returns that is awaited like a coroutine, and is none: it has no frame."""
+
+
+def awaited(method: _MethodT) -> _MethodT:
+    """Mark a method that returns ``Awaited``: mocks and frameworks see a coroutine function."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        marked: _MethodT = mark(method)
+        return marked
+    # Python 3.11: what asyncio.iscoroutinefunction() looks at.
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return method
 
 
 class AwaitableBool(_Bool, Coroutine[Any, Any, bool]):  # type: ignore[misc]

@@ -22,6 +22,7 @@ FOREIGN = {
     "_exit",
     "_field_type",
     "_fields",
+    "_is_coroutine",
     "_make",
     "_name_",
     "_replace",

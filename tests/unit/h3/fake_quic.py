@@ -323,6 +323,15 @@ class FakeStream:
         if eaten:
             group.consumed(eaten)
 
+    def open_in(self, group: FakeGroup, header: bytes) -> None:
+        self.join_group(group, len(header), 0)
+        self.write(header)
+        self.set_reliable_size(len(header))
+
+    def accept_in(self, group: FakeGroup, header_size: int) -> None:
+        self.skip(header_size)
+        self.join_group(group, 0, header_size)
+
     def release(self) -> None:
         if self.released:
             raise AssertionError(f"stream {self.stream_id} was released twice")

@@ -1,0 +1,120 @@
+# The hot paths of a session: its streams come, are opened, and go.
+#
+# The classes in _core inherit from ConnectionPort and SessionPort; see stream_port.pxi.
+
+cdef class ConnectionPort:
+    """What the sessions of a connection need of it: counts of streams, callers that wait."""
+
+
+cdef class SessionPort:
+    def stream_received(self, QuicStream stream not None, bint unidirectional):
+        """The peer opened a stream (deliver phase)."""
+        self._arrivals += 1
+        attached = _create_stream(
+            self._receive_type if unidirectional else self._bidirectional_type, self, stream,
+            True, self._arrivals)
+        incoming = self._incoming_uni if unidirectional else self._incoming_bidi
+        if incoming is None:
+            # Created with the first stream of its kind: an empty one takes more than 600 bytes.
+            incoming = _deque()
+            if unidirectional:
+                self._incoming_uni = incoming
+            else:
+                self._incoming_bidi = incoming
+        incoming.append(attached)
+        acceptors = self._acceptors
+        if acceptors is not None:
+            line = acceptors.unidirectional if unidirectional else acceptors.bidirectional
+            if line.turns:
+                acceptors.serve(self, unidirectional)
+        if self._emitter is not None:
+            self._tell_opened(attached, True)
+
+    def _open(self, bint unidirectional, timeout, send_order):
+        cdef OpenVerb verb = OpenVerb.__new__(OpenVerb)
+        verb._session = self
+        verb._unidirectional = unidirectional
+        verb._timeout = timeout
+        verb._send_order = send_order
+        return verb
+
+    cpdef StreamPort _add_stream(self, QuicStream quic):
+        """Create the object for a stream that this end opened."""
+        cdef bint unidirectional = quic._flags & F_UNI != 0
+        return _create_stream(self._send_type if unidirectional else self._bidirectional_type,
+                              self, quic, not unidirectional, 0)
+
+    cpdef QuicStream _try_open(self, bint unidirectional):
+        """Open a stream now; return None if a limit of the peer or a local limit is reached."""
+        cdef ConnectionPort connection = self._connection
+        cdef QuicStream quic
+        if (self._counted_local >= self._max_streams
+                or connection._local_streams >= connection._max_local_streams):
+            return None
+        try:
+            quic = self._h3.open_stream(unidirectional)
+        except _exc.ConnectionError as error:
+            raise self._failure(error, "no stream can be opened") from None
+        if quic is not None:
+            connection._local_streams += 1
+            self._counted_local += 1
+            if unidirectional:
+                connection._local_uni += 1
+                self._counted_uni += 1
+        return quic
+
+    cpdef object _remove_stream(self, StreamPort stream):
+        """A stream is completely done. If the peer opened it, the peer may open another one."""
+        cdef QuicStream quic = stream._quic
+        cdef ConnectionPort connection
+        cdef bint unidirectional = quic._flags & F_UNI != 0
+        figures = stream._stats
+        if figures is not None and (figures.read_errors or figures.write_errors):
+            self._stats.stream_errors += 1
+        if self._orphans is not None:
+            self._orphans.streams.discard(stream)
+        if self._streams.pop(quic._id, None) is not None:
+            if quic._flags & F_LOCAL:
+                connection = self._connection
+                connection._local_streams -= 1
+                self._counted_local -= 1
+                if unidirectional:
+                    connection._local_uni -= 1
+                    self._counted_uni -= 1
+                if connection._stream_gates:
+                    self._stream_freed()
+            if self._state is not _CLOSED:
+                self._h3.stream_finished(quic, unidirectional)
+        if self._emitter is not None:
+            self._tell_stream_closed(stream)
+
+
+@cython.final
+cdef class OpenVerb(Verb):
+    """session.create_bidirectional_stream() and session.create_unidirectional_stream()"""
+
+    @property
+    def __qualname__(self):
+        kind = "unidirectional" if self._unidirectional else "bidirectional"
+        return f"{type(self._session).__name__}.create_{kind}_stream"
+
+    cdef object _advance(self):
+        cdef SessionPort session = self._session
+        cdef QuicStream quic = None
+        if (self._timeout is None and self._send_order is _ZERO
+                and session._state is not _CLOSING and session._state is not _CLOSED
+                and not session._connection._stream_gates):
+            quic = session._try_open(self._unidirectional)
+        if quic is None:
+            return self._continue(
+                session._open_other(self._unidirectional, self._timeout, self._send_order))
+        stream = session._add_stream(quic)
+        if session._emitter is not None:
+            session._tell_opened(stream, False)
+        return self._finish(stream)
+
+
+cdef object _CLOSING = _states.SessionState.CLOSING
+cdef object _CLOSED = _states.SessionState.CLOSED
+cdef object _ZERO = 0
+(<PyTypeObject *>OpenVerb).tp_iternext = <iternextfunc>_verb_next

@@ -1,0 +1,247 @@
+# The hot paths of a stream: reading and writing what is there, waiting, the end.
+#
+# The public classes in _core inherit from StreamPort. They have the documentation and everything
+# that happens seldom; a verb that needs it goes on as a coroutine of theirs.
+
+cdef extern from "<time.h>" nogil:
+    enum:
+        CLOCK_REALTIME
+
+
+cdef inline double _unix_time() noexcept:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
+
+
+cdef StreamPort _create_stream(object cls, SessionPort session, QuicStream quic, bint is_readable,
+                               Py_ssize_t arrival):
+    """Create an object of a subclass of StreamPort, without its __new__."""
+    cdef StreamPort self = <StreamPort>(<PyTypeObject *>StreamPort).tp_new(
+        <PyTypeObject *>cls, <PyObject *>(), NULL)
+    Py_DECREF(self)  # the cast took another reference
+    self._port = session
+    self._quic = quic
+    self._receive_done = not is_readable
+    self._arrival = arrival
+    self._send_order = 0
+    self._created_at = _unix_time()
+    quic.on_closed = _tell_port
+    quic.tag = _ref(self)
+    session._streams[quic._id] = quic.tag
+    return self
+
+
+cdef class StreamPort:
+    @property
+    def _session(self):
+        return self._get_session()
+
+    @_session.setter
+    def _session(self, SessionPort session not None):
+        self._port = session
+
+    def _loosen(self):
+        """The session has ended and keeps this stream: do not keep the session from now on."""
+        if self._port is not None:
+            self._weak_port = _ref(self._port)
+            self._port = None
+
+    cdef SessionPort _get_session(self):
+        if self._port is not None:
+            return self._port
+        session = None if self._weak_port is None else self._weak_port()
+        if session is None:
+            raise ReferenceError("the session of this stream is gone")
+        return session
+
+    def __del__(self):
+        """The last reference is gone: the session ends the stream, unless it has ended."""
+        cdef QuicStream quic = self._quic
+        cdef SessionPort session = self._port  # None: it has ended, see _loosen()
+        if (self._done or self._error is not None or session is None
+                or session._close_info is not None):
+            return
+        if (self._receive_done and quic._flags & F_FIN_WRITTEN and quic._c != NULL
+                and quic.tag is not None and quic.tag() is self):
+            # Only an acknowledgement is missing.
+            orphans = session._orphans
+            if orphans is None:
+                orphans = session._make_orphans()
+            orphans.streams.add(self)
+            return
+        self._dropped()
+
+    # ---------------------------------------------------------------- receiving
+
+    def _read(self, size):
+        cdef ReadVerb verb = ReadVerb.__new__(ReadVerb)
+        verb._stream = self
+        verb._size = size
+        return verb
+
+    cpdef EagerFuture _begin_wait(self):
+        cdef SessionPort session = self._get_session()
+        cdef EagerFuture waiter
+        if (self._receive_done or self._error is not None or self._read_waiter is not None
+                or session._close_info is not None):
+            self._refuse_wait()
+        loop = _get_running_loop()
+        if loop is not session._loop:
+            self._refuse_wait()
+        waiter = session._eager.create_future(loop)
+        self._read_waiter = waiter
+        timeout = session._config.read_timeout
+        if timeout is not None:
+            self._read_timer = loop.call_later(timeout, _expire, waiter)
+        self._wait_started = _clock_module.monotonic()
+        self._quic.set_read_waiter(waiter)
+        return waiter
+
+    cpdef object _end_wait(self, EagerFuture waiter):
+        cdef double waited
+        self._read_waiter = None
+        waited = <double>_clock_module.monotonic() - self._wait_started
+        self._read_time += waited
+        if waited > self._max_read_time:
+            self._max_read_time = waited
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        # The engine forgets a waiter that it wakes, but not one that was cancelled.
+        if waiter._state == E_CANCELLED or waiter._state == E_WAITING:
+            self._quic._read_waiter = None
+
+    cpdef object _finish_receive(self):
+        if not self._receive_done:
+            self._receive_done = True
+            if self._quic._c == NULL:
+                self._check_done()
+
+    # ------------------------------------------------------------------ sending
+
+    def _write(self, data, bint end_stream, bint wait_flush):
+        cdef WriteVerb verb = WriteVerb.__new__(WriteVerb)
+        verb._stream = self
+        verb._data = data
+        verb._end_stream = end_stream
+        verb._wait_flush = wait_flush
+        return verb
+
+    # ------------------------------------------------------------------ the end
+
+    cpdef object _check_done(self):
+        """Detach from the session once both the engine and the application are done."""
+        cdef QuicStream quic = self._quic
+        cdef SessionPort session
+        if (self._done or quic._c != NULL
+                or self._arrival):  # not accepted yet: the peer gets no credit for another one
+            return
+        session = self._get_session()
+        if not (self._receive_done or quic._flags & F_RESET_RECEIVED
+                or session._close_info is not None):
+            return
+        if session._close_info is not None:
+            self._ending()  # only now is it known whether the session ended first
+        self._done = True
+        # Without these, the stream and its engine object would keep each other alive until
+        # the garbage collector runs.
+        quic.tag = quic.on_closed = None
+        if self._closed_at is None:
+            self._closed_at = _unix_time()
+        session._remove_stream(self)
+        if self._emitter is not None:
+            self._tell_closed()
+
+
+def _tell_port(QuicStream quic not None):
+    """The engine is done with a stream (deliver phase)."""
+    stream = None if quic.tag is None else quic.tag()
+    if stream is not None:
+        (<StreamPort?>stream)._check_done()
+
+
+def _expire(EagerFuture waiter not None):
+    """The read timeout passed."""
+    if waiter._state == E_WAITING:
+        waiter.set_result(True)
+
+
+@cython.final
+cdef class ReadVerb(Verb):
+    """stream.read()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.read"
+
+    cdef object _advance(self):
+        cdef StreamPort stream = self._stream
+        cdef EagerFuture future = self._future
+        cdef Py_ssize_t size
+        cdef object data
+        if not PyLong_CheckExact(self._size):
+            return self._continue(stream._read_other(self._size))
+        try:
+            size = self._size
+        except OverflowError:
+            size = 0
+        if size <= 0:
+            return self._continue(stream._read_other(self._size))
+        try:
+            if future is not None:
+                self._future = None
+                stream._end_wait(future)
+                if future.result():
+                    raise stream._timed_out()
+            data = stream._quic._read_now(size)
+            if data is None:
+                self._stage = V_WAITING
+                self._future = future = stream._begin_wait()
+                future._blocking = True
+                return future
+        except _exc.WebTransportError as error:
+            raise stream._read_failed(error) from None
+        stream._reads += 1
+        if PyBytes_GET_SIZE(data):
+            stream.bytes_read += <uint64_t>PyBytes_GET_SIZE(data)
+        else:
+            stream._finish_receive()
+        return self._finish(data)
+
+    cdef int _give_up(self) except -1:
+        future, self._future = self._future, None
+        self._stream._end_wait(future)
+        return 0
+
+
+@cython.final
+cdef class WriteVerb(Verb):
+    """stream.write()"""
+
+    @property
+    def __qualname__(self):
+        return f"{type(self._stream).__name__}.write"
+
+    cdef object _advance(self):
+        cdef StreamPort stream = self._stream
+        cdef Py_ssize_t queued
+        if not PyBytes_CheckExact(self._data) or stream._rest is not None:
+            return self._continue(
+                stream._write_other(self._data, self._end_stream, self._wait_flush))
+        try:
+            queued = stream._quic._write_bytes(<bytes>self._data, self._end_stream)
+        except _exc.WebTransportError as error:
+            raise stream._write_failed(error) from None
+        stream.bytes_sent += <uint64_t>PyBytes_GET_SIZE(self._data)
+        stream._writes += 1
+        if self._wait_flush and (stream._writers or (
+                queued > stream._get_session().write_low_water and stream._is_full(queued))):
+            return self._continue(stream._drain())
+        return self._finish(None)
+
+
+cdef object _ref = _weakref_ref
+cdef object _get_running_loop = _asyncio.get_running_loop
+(<PyTypeObject *>ReadVerb).tp_iternext = <iternextfunc>_verb_next
+(<PyTypeObject *>WriteVerb).tp_iternext = <iternextfunc>_verb_next
