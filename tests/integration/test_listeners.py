@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ServerApp, WebTransportClient
-from pywebtransport.exceptions import ServerError, UnreachableError
+from pywebtransport.exceptions import ConfigurationError, ServerError, UnreachableError
 from pywebtransport.server import WebTransportServer
 from tests.support.endpoints import ClientFactory, ServerFactory, Serving
 from tests.support.names import add_hosts
@@ -133,7 +133,7 @@ async def test_addresses_that_cannot_be_bound(
     server_config: ServerFactory, host: str, port: int, words: str
 ) -> None:
     async with ServerApp(config=server_config()) as app:
-        with pytest.raises((ServerError, UnreachableError), match=words):
+        with pytest.raises((ConfigurationError, ServerError, UnreachableError), match=words):
             await app.listen(host=host, port=port)
         assert not app.server.is_serving
         # Nothing is left; the same server can still be told another address.

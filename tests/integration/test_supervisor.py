@@ -416,5 +416,5 @@ def test_taken_port_is_told_before_anything_starts(config: ServerConfig) -> None
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match="choose another port"):
             run_workers(main, config=config, port=port)
-        with pytest.raises(ServerError, match="out of range"):
+        with pytest.raises(ConfigurationError, match="expected a whole number from 0 to 65535"):
             run_workers(main, config=config, port=-1)
