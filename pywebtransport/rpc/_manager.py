@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
-from .._core.opening import reached_limit
 from .._states import Timeout
 from ..exceptions import (
     ConfigurationError,
@@ -16,12 +17,10 @@ from ..exceptions import (
     StreamError,
     StreamResetError,
     StreamStoppedError,
-    TimeoutError,
     WebTransportError,
     invalid_config,
 )
 from ..serializer import JSONSerializer
-from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type, rebuild_in_turns
 from ..session import WebTransportSession
@@ -30,28 +29,46 @@ from ..utils._budget import ByteBudget
 from ..utils._checks import check_instance
 from ..utils._closing import AsyncCloseable
 from ..utils._slots import Slots
+from ..utils._stuck import end_tasks
 from ..utils._tasks import is_being_cancelled
-from ..utils._text import printable
-from ._call import Interceptor, RpcCall, RpcDirection, check_interceptor, run_intercepted
+from ._arguments import (
+    FOREVER,
+    Progress,
+    check_limit,
+    check_serializer,
+    checked_interceptors,
+    checked_metadata,
+    checked_name,
+    named_parameters,
+    received,
+    request_of,
+)
+from ._call import Interceptor, RpcCall, RpcDirection, run_intercepted
 from ._exceptions import (
     RpcCancelledError,
     RpcError,
+    RpcErrorCode,
     RpcTimeoutError,
+    RpcUnsupportedError,
     error_from_code,
 )
 from ._incoming import IncomingCalls
 from ._messages import (
-    MAX_METADATA,
     REGISTRY,
+    UNKNOWN_TYPE,
+    End,
     Failure,
+    Item,
     Notification,
     Request,
     Result,
     StreamCode,
+    StreamRequest,
     check_method,
     give_up,
 )
 from ._method import Method
+from ._streaming import Flow, ResultStream
 
 __all__ = [
     "DEFAULT_CALL_TIMEOUT",
@@ -69,8 +86,6 @@ DEFAULT_MAX_MESSAGE_SIZE = 1_048_576
 DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds that the peer may take to send a request after it has opened the stream."""
 
-# Seconds of a wait without limit: event loops do not accept infinity.
-_FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
 # Bytes of requests being sent at a time: a quarter of the peer's default memory limit.
 _MOST_UNDER_WAY = 4 * 1024 * 1024
@@ -79,6 +94,11 @@ _MOST_UNDER_WAY = 4 * 1024 * 1024
 _MOST_UNANSWERED = 12 * 1024 * 1024
 # Smaller requests do not count: all that may run at a time together take less.
 _SMALL = 32768
+
+# How peers answer to a ``StreamRequest`` that do not know it.
+_NO_STREAMS = UNKNOWN_TYPE.format(5)
+
+_logger = logging.getLogger("pywebtransport.rpc")
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -126,27 +146,20 @@ class RpcManager(AsyncCloseable):
         Raises:
             ConfigurationError: An argument is of another type, or out of range.
         """
-        for key, value in (
-            ("concurrency_limit", concurrency_limit),
-            ("max_message_size", max_message_size),
-        ):
-            if type(value) is not int or not 1 <= value <= _MAX_LENGTH:
-                raise invalid_config(
-                    key=key, value=value, reason=f"expected a whole number from 1 to {_MAX_LENGTH}"
-                )
-        _check_seconds("request_timeout", request_timeout)
-        if default_timeout is not None:
-            _check_seconds("default_timeout", default_timeout)
+        settings = self.check_settings(
+            concurrency_limit=concurrency_limit,
+            default_timeout=default_timeout,
+            request_timeout=request_timeout,
+            max_message_size=max_message_size,
+            serializer=serializer,
+            interceptors=interceptors,
+        )
         check_instance("session", session, WebTransportSession)
-        self._interceptors = _interceptors(interceptors)
+        self._interceptors: tuple[Interceptor, ...] = settings["interceptors"]
         self._session = session
         self._default_timeout = default_timeout
         self._max_size = max_message_size
-        if serializer is None:
-            # The streams limit sizes before anything is stored.
-            serializer = JSONSerializer(max_size=_MAX_LENGTH)
-        MessageCodec(serializer, REGISTRY)  # raises if it is not a serializer
-        self._serializer: Serializer = serializer
+        self._serializer: Serializer = settings["serializer"]
         self._incoming = IncomingCalls(
             session,
             self._structured,
@@ -157,9 +170,49 @@ class RpcManager(AsyncCloseable):
         self._limit = concurrency_limit
         self._outgoing_slots = Slots(concurrency_limit)
         self._outgoing: set[WebTransportStream] = set()
+        self._flows: dict[Flow, RpcCall] = {}
         self._under_way = ByteBudget("requests", max(_MOST_UNDER_WAY, max_message_size))
         self._unanswered = ByteBudget("requests", max(_MOST_UNANSWERED, max_message_size))
         self._closed = False
+
+    @staticmethod
+    def check_settings(
+        *,
+        concurrency_limit: int,
+        default_timeout: Timeout,
+        request_timeout: float,
+        max_message_size: int,
+        serializer: Serializer | None,
+        interceptors: Iterable[Interceptor],
+    ) -> dict[str, Any]:
+        """Advanced: check arguments of the constructor, and return them with their defaults.
+
+        Raises:
+            ConfigurationError: An argument is of another type, or out of range.
+        """
+        for key, value in (
+            ("concurrency_limit", concurrency_limit),
+            ("max_message_size", max_message_size),
+        ):
+            if type(value) is not int or not 1 <= value <= _MAX_LENGTH:
+                raise invalid_config(
+                    key=key, value=value, reason=f"expected a whole number from 1 to {_MAX_LENGTH}"
+                )
+        check_limit("request_timeout", request_timeout)
+        if default_timeout is not None:
+            check_limit("default_timeout", default_timeout)
+        if serializer is None:
+            # The streams limit sizes before anything is stored.
+            serializer = JSONSerializer(max_size=_MAX_LENGTH)
+        check_serializer(serializer)
+        return {
+            "concurrency_limit": concurrency_limit,
+            "default_timeout": default_timeout,
+            "request_timeout": request_timeout,
+            "max_message_size": max_message_size,
+            "serializer": serializer,
+            "interceptors": checked_interceptors(interceptors),
+        }
 
     # ---------------------------------------------------------------- properties
 
@@ -219,18 +272,7 @@ class RpcManager(AsyncCloseable):
         """
         if func is None:
             return lambda function: self.register(function, name=name)
-        if not callable(func):
-            raise invalid_config(key="func", value=func, reason="expected a function")
-        chosen = getattr(func, "__name__", None) if name is None else name
-        try:
-            check_method(chosen)
-        except RpcError as error:
-            raise invalid_config(key="name", value=chosen, reason=error.message) from None
-        assert isinstance(chosen, str)
-        if chosen in self._incoming.methods:
-            raise invalid_config(
-                key="name", value=chosen, reason="expected a new name; it is registered already"
-            )
+        chosen = checked_name(func, name, self._incoming.methods)
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
 
@@ -283,7 +325,14 @@ class RpcManager(AsyncCloseable):
         self._closed = True
         for stream in self._outgoing:
             give_up(stream, StreamCode.CANCELLED)
-        await self._incoming.stop(timeout)
+        flows, self._flows = self._flows, {}
+        for flow, call in flows.items():
+            flow.end(self._was_closed(call))
+        tasks = [flow.task for flow in flows if flow.task is not None]
+        try:
+            await self._incoming.stop(timeout)
+        finally:
+            await end_tasks(tasks, timeout=timeout, logger=_logger, what="calls of streams")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -360,10 +409,7 @@ class RpcManager(AsyncCloseable):
         if result_type is not None:
             check_type("result_type", result_type)
         call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
-        progress = _Progress()
-        return await self._within(
-            call, lambda deadline: self._ask(call, deadline, result_type, progress), progress
-        )
+        return await self._call(call, result_type, Progress())
 
     async def notify(
         self,
@@ -386,11 +432,172 @@ class RpcManager(AsyncCloseable):
         Cancellation: safe; the notification may have been sent, or not.
         """
         call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
-        call.is_notification = True
-        progress = _Progress()
-        await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
+        await self._notify(call, Progress())
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        *params: Any,
+        item_type: type[T],
+        timeout: Timeout = None,
+        item_timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> ResultStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        method: str,
+        *params: Any,
+        item_type: Any = None,
+        timeout: Timeout = None,
+        item_timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> ResultStream[Any]: ...
+
+    def stream(
+        self,
+        method: str,
+        *params: Any,
+        item_type: Any = None,
+        timeout: Timeout = None,
+        item_timeout: Timeout = None,
+        named_params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **named: Any,
+    ) -> ResultStream[Any]:
+        """Run a method of the peer that yields its results: an asynchronous generator.
+
+        ``async for item in rpc.stream("prices", "tea")``. The call has a place among the
+        ``concurrency_limit`` calls until it ends.
+
+        Args:
+            method: Name of the method.
+            *params: Positional parameters.
+            item_type: Type to rebuild each item as, for instance a dataclass.
+            timeout: Seconds for the whole call, from the first item that you ask for. The peer then
+                ends the method, too. None: no limit.
+            item_timeout: Seconds that you wait for each item; for the first one, this includes the
+                wait for a free stream. None: ``default_timeout``.
+            named_params: As for ``call``.
+            metadata: As for ``call``.
+            **named: Parameters by name.
+
+        Returns:
+            An asynchronous iterator; see there for its errors.
+
+        Raises:
+            RpcError: ``method`` is not a name (INVALID_REQUEST).
+            ConfigurationError: An argument is of another type, or out of range.
+        """
+        call, limit = self._stream_call(
+            method, params, item_type, timeout, item_timeout, named_params, metadata, named
+        )
+        return ResultStream(
+            call,
+            partial(self._run_flow, call),
+            partial(self._receive_item, call),
+            item_type=item_type,
+            item_timeout=limit,
+        )
 
     # ---------------------------------------------------------- internal: calling
+
+    async def _call(self, call: RpcCall, result_type: Any, progress: Progress) -> Any:
+        return await self._within(
+            call, lambda deadline: self._ask(call, deadline, result_type, progress), progress
+        )
+
+    async def _notify(self, call: RpcCall, progress: Progress) -> None:
+        call.is_notification = True
+        await self._within(call, lambda deadline: self._tell(call, deadline, progress), progress)
+
+    def _stream_call(
+        self,
+        method: str,
+        params: tuple[Any, ...],
+        item_type: Any,
+        timeout: float | None,
+        item_timeout: float | None,
+        named_params: Mapping[str, Any] | None,
+        metadata: Mapping[str, str] | None,
+        named: dict[str, Any],
+    ) -> tuple[RpcCall, float | None]:
+        """The call, and the seconds for each item."""
+        if item_type is not None:
+            check_type("item_type", item_type)
+        if item_timeout is None:
+            item_timeout = self._default_timeout
+        else:
+            check_limit("item_timeout", item_timeout)
+        call = self._outgoing_call(method, params, timeout, named_params, metadata, named)
+        call.timeout = timeout
+        call.is_stream = True
+        return call, item_timeout
+
+    async def _run_flow(
+        self, call: RpcCall, flow: Flow, progress: Progress, deadline: float | None
+    ) -> None:
+        """The task of a call whose method yields its results."""
+        self._flows[flow] = call
+        try:
+            hold = partial(self._hold, call, flow, progress, deadline)
+            await run_intercepted(self._interceptors, call, hold)
+        finally:
+            self._flows.pop(flow, None)
+
+    async def _hold(
+        self, call: RpcCall, flow: Flow, progress: Progress, deadline: float | None
+    ) -> None:
+        """Send the request, and keep the stream until the iterator is done with it."""
+        progress.waits_for = self._slot_wanted()
+        async with self._outgoing_slots:
+            stream = await self._open(call, progress)
+            try:
+                structured = self._structured(stream)
+                encoded = structured.encode(request_of(StreamRequest, call, deadline))
+                await self._acquire_unanswered(len(encoded[1]), progress)
+                flow.first = partial(self._give_back_unanswered, len(encoded[1]))
+                progress.waits_for = "the peer's next item"
+                progress.sent = True
+                try:
+                    with contextlib.suppress(StreamStoppedError):
+                        await self._send(stream, structured, encoded)
+                except StreamError as error:
+                    raise self._gave_up(error, call) from None
+                flow.begin(structured)
+                await flow.over
+                if flow.error is not None and not flow.answered:
+                    raise flow.error
+            except BaseException as error:
+                bad = isinstance(error, SerializationError)
+                give_up(stream, StreamCode.BAD_MESSAGE if bad else StreamCode.CANCELLED)
+                raise
+            finally:
+                flow.came()
+                self._outgoing.discard(stream)
+            stream.stop_sending(StreamCode.DONE)
+        if flow.error is not None:
+            raise flow.error
+
+    async def _receive_item(self, call: RpcCall, structured: StructuredStream[Any]) -> Any:
+        """The next item; None at the end; an exception if the call has failed."""
+        try:
+            message = await received(structured)
+        except StreamError as error:
+            raise self._gave_up(error, call) from None
+        if isinstance(message, Item):
+            return message
+        if isinstance(message, End):
+            return None
+        if isinstance(message, Failure) and isinstance(message.code, int):
+            return _failure(message, call)
+        raise _unexpected(message, call, "an item, an end or a failure")
 
     def _outgoing_call(
         self,
@@ -405,19 +612,19 @@ class RpcManager(AsyncCloseable):
         if timeout is None:
             timeout = self._default_timeout
         else:
-            _check_seconds("timeout", timeout)
+            check_limit("timeout", timeout)
         return RpcCall(
             session=self._session,
             direction=RpcDirection.OUTGOING,
             method=method,
             params=params,
-            named_params=_named(named_params, named),
-            metadata=_metadata(metadata),
+            named_params=named_parameters(named_params, named),
+            metadata=checked_metadata(metadata),
             timeout=timeout,
         )
 
     async def _within(
-        self, call: RpcCall, work: Callable[[float | None], Awaitable[Any]], progress: _Progress
+        self, call: RpcCall, work: Callable[[float | None], Awaitable[Any]], progress: Progress
     ) -> Any:
         """Run the interceptors around ``work(deadline)``, all within the timeout."""
         deadline = None
@@ -447,7 +654,7 @@ class RpcManager(AsyncCloseable):
             ) from error
 
     async def _ask(
-        self, call: RpcCall, deadline: float | None, result_type: Any, progress: _Progress
+        self, call: RpcCall, deadline: float | None, result_type: Any, progress: Progress
     ) -> Any:
         """The innermost part of an outgoing call."""
         progress.waits_for = self._slot_wanted()
@@ -455,7 +662,7 @@ class RpcManager(AsyncCloseable):
             stream = await self._open(call, progress)
             progress.waits_for = "the peer's answer"
             try:
-                request = _request(Request, call, deadline)
+                request = request_of(Request, call, deadline)
                 answer = await self._exchange(stream, call, request, progress)
             except BaseException as error:
                 bad = isinstance(error, SerializationError)
@@ -466,7 +673,7 @@ class RpcManager(AsyncCloseable):
             # This end needs nothing after the answer.
             stream.stop_sending(StreamCode.DONE)
         if isinstance(answer, Failure):
-            raise error_from_code(answer.code, answer.message, data=answer.data, method=call.method)
+            raise _failure(answer, call)
         value = answer.value
         if result_type is None:
             return value
@@ -477,16 +684,18 @@ class RpcManager(AsyncCloseable):
         queue = f"; {before} calls were before it" if before else ""
         return f"one of {self._limit} calls to end (concurrency_limit{queue})"
 
-    async def _tell(self, call: RpcCall, deadline: float | None, progress: _Progress) -> None:
+    async def _tell(self, call: RpcCall, deadline: float | None, progress: Progress) -> None:
         """The innermost part of an outgoing notification."""
         progress.waits_for = self._slot_wanted()
         async with self._outgoing_slots:
             stream = await self._open(call, progress)
             progress.waits_for = "room to send"
             try:
-                request = _request(Notification, call, deadline)
+                request = request_of(Notification, call, deadline)
                 structured = self._structured(stream)
-                await self._send(stream, structured, structured.encode(request))
+                encoded = structured.encode(request)
+                progress.sent = True
+                await self._send(stream, structured, encoded)
             except BaseException:
                 give_up(stream, StreamCode.CANCELLED)
                 raise
@@ -494,12 +703,12 @@ class RpcManager(AsyncCloseable):
                 self._outgoing.discard(stream)
             stream.stop_sending(StreamCode.DONE)
 
-    async def _open(self, call: RpcCall, progress: _Progress) -> WebTransportStream:
+    async def _open(self, call: RpcCall, progress: Progress) -> WebTransportStream:
         if not self._closed:
             progress.waits_for = "a stream: a stream limit of the peer, or a local one, is reached"
             progress.stream_of = self._session
             # The call's own timeout ends it.
-            stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
+            stream = await self._session.create_bidirectional_stream(timeout=FOREVER)
             progress.stream_of = None
             if not self._closed:
                 self._outgoing.add(stream)
@@ -508,22 +717,29 @@ class RpcManager(AsyncCloseable):
         raise self._was_closed(call)
 
     async def _exchange(
-        self, stream: WebTransportStream, call: RpcCall, request: Request, progress: _Progress
+        self, stream: WebTransportStream, call: RpcCall, request: Request, progress: Progress
     ) -> Result | Failure:
         structured = self._structured(stream)
         encoded = structured.encode(request)
         size = len(encoded[1])
-        if size <= _SMALL:
-            return await self._answer_to(stream, structured, call, encoded)
-        progress.waits_for = (
-            f"answers to earlier requests, {self._unanswered.used} bytes in all; at most"
-            f" {self._unanswered.limit} bytes of large requests may be unanswered"
-        )
-        await self._unanswered.acquire(size)
+        await self._acquire_unanswered(size, progress)
         progress.waits_for = "the peer's answer"
+        progress.sent = True
         try:
             return await self._answer_to(stream, structured, call, encoded)
         finally:
+            self._give_back_unanswered(size)
+
+    async def _acquire_unanswered(self, size: int, progress: Progress) -> None:
+        if size > _SMALL:
+            progress.waits_for = (
+                f"answers to earlier requests, {self._unanswered.used} bytes in all; at most"
+                f" {self._unanswered.limit} bytes of large requests may be unanswered"
+            )
+            await self._unanswered.acquire(size)
+
+    def _give_back_unanswered(self, size: int) -> None:
+        if size > _SMALL:
             self._unanswered.give_back(size)
 
     async def _answer_to(
@@ -538,28 +754,23 @@ class RpcManager(AsyncCloseable):
             # If the peer stops reading the request, its answer may say why.
             with contextlib.suppress(StreamStoppedError):
                 await self._send(stream, structured, encoded)
-            answer = await _received(structured)
-        except StreamResetError as error:
-            raise RpcCancelledError(
-                f"the peer gave the call up (code {error.error_code} on its stream)",
-                method=call.method,
-                remote=True,
-            ) from None
+            answer = await received(structured)
         except StreamError as error:
-            if self._closed:
-                raise self._was_closed(call) from None
-            raise RpcCancelledError(
-                f"the peer did not answer: {error.message}", method=call.method, remote=True
-            ) from None
+            raise self._gave_up(error, call) from None
         if isinstance(answer, Result):
             return answer
         if isinstance(answer, Failure) and isinstance(answer.code, int):
             return Failure(answer.code, str(answer.message), answer.data)
-        raise SerializationError(
-            f"the peer answered '{call.method}' with a {type(answer).__name__}, "
-            "expected a result or a failure",
-            remote=True,
-        )
+        raise _unexpected(answer, call, "a result or a failure")
+
+    def _gave_up(self, error: StreamError, call: RpcCall) -> RpcCancelledError:
+        if isinstance(error, StreamResetError):
+            text = f"the peer gave the call up (code {error.error_code} on its stream)"
+        elif self._closed:
+            return self._was_closed(call)
+        else:
+            text = f"the peer did not answer: {error.message}"
+        return RpcCancelledError(text, method=call.method, remote=True)
 
     async def _send(
         self,
@@ -594,83 +805,20 @@ class RpcManager(AsyncCloseable):
         )
 
 
-class _Progress:
-    """What a call waits for, for the message of a timeout."""
-
-    __slots__ = ("stream_of", "waits_for")
-
-    def __init__(self) -> None:
-        self.waits_for = "an interceptor"
-        self.stream_of: WebTransportSession | None = None  # the limit is looked up only then
-
-    def __str__(self) -> str:
-        if self.stream_of is None or self.stream_of.is_closed:
-            return self.waits_for
-        limit = reached_limit(self.stream_of, False)
-        return f"{self.waits_for} ({limit.owner}: {limit.text})"
-
-
-def _interceptors(given: Any) -> tuple[Interceptor, ...]:
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
-        raise invalid_config(key="interceptors", value=given, reason="expected a list of functions")
-    interceptors = tuple(given)
-    for interceptor in interceptors:
-        check_interceptor(interceptor)
-    return interceptors
-
-
-def _entries(key: str, given: Any) -> dict[str, Any]:
-    """Check a mapping of names to values."""
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise invalid_config(key=key, value=given, reason="expected a mapping of names to values")
-    return dict(given)
-
-
-def _named(params: Any, keywords: dict[str, Any]) -> dict[str, Any]:
-    """Merge parameters by name from a mapping and from keyword arguments."""
-    if params is None:
-        return keywords
-    entries = _entries("named_params", params)
-    for name in keywords:
-        if name in entries:
-            raise invalid_config(
-                key="named_params",
-                value=params,
-                reason=f"parameter {printable(name)!r} is also given as a keyword argument",
-            )
-    return entries | keywords
-
-
-def _metadata(given: Any) -> dict[str, str]:
-    entries = _entries("metadata", given)
-    if len(entries) > MAX_METADATA or not all(isinstance(text, str) for text in entries.values()):
-        raise invalid_config(
-            key="metadata",
-            value=given,
-            reason=f"expected a mapping of at most {MAX_METADATA} names to strings",
+def _failure(answer: Failure, call: RpcCall) -> RpcError:
+    """The exception for a failure that the peer sent."""
+    code, message = answer.code, str(answer.message)
+    if call.is_stream and code == RpcErrorCode.INVALID_REQUEST and message.startswith(_NO_STREAMS):
+        return RpcUnsupportedError(
+            "the peer is of a version that does not know calls that yield their results",
+            method=call.method,
+            remote=True,
         )
-    return entries
+    return error_from_code(code, message, data=answer.data, method=call.method)
 
 
-def _request(kind: type[Request], call: RpcCall, deadline: float | None) -> Request:
-    """The message to send, with the time that is left."""
-    left = None
-    if deadline is not None:
-        left = max(0.001, deadline - asyncio.get_running_loop().time())
-    return kind(call.method, list(call.params), call.named_params, call.metadata, left)
-
-
-async def _received(structured: StructuredStream[Any]) -> Any:
-    """Read the next message, limited by the timeout of the call instead of ``read_timeout``."""
-    while True:
-        try:
-            return await structured.receive_obj()
-        except TimeoutError:
-            continue
-
-
-def _check_seconds(key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _FOREVER:
-        raise invalid_config(key=key, value=value, reason="expected seconds > 0")
+def _unexpected(message: Any, call: RpcCall, expected: str) -> SerializationError:
+    return SerializationError(
+        f"the peer answered '{call.method}' with a {type(message).__name__}, expected {expected}",
+        remote=True,
+    )
