@@ -20,7 +20,7 @@ from ..session import WebTransportSession
 from ..utils._checks import check_signature, check_texts
 from ..utils._closing import AsyncCloseable
 from ._arguments import Progress, check_limit, checked_metadata, checked_name, named_parameters
-from ._call import Interceptor, Proceed
+from ._call import Interceptor, Proceed, RpcCall
 from ._exceptions import (
     RpcCancelledError,
     RpcConnectionLostError,
@@ -330,13 +330,10 @@ class ReconnectingRpc(AsyncCloseable):
             check_type("result_type", result_type)
 
         async def once(manager: RpcManager, attempt: _Attempt) -> Any:
-            call = manager._outgoing_call(
-                method, params, attempt.timeout, named_params, metadata, named
-            )
-            call.attempt = attempt.number
-            return await manager._call(call, result_type, attempt.progress)
+            call = request.prepare(manager, attempt)
+            return await manager.outgoing.call(call, result_type, attempt.progress)
 
-        request = self._request(method, timeout, named_params, metadata, named, idempotent)
+        request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
         return await self._run(request, once)
 
     async def notify(
@@ -357,13 +354,10 @@ class ReconnectingRpc(AsyncCloseable):
         """
 
         async def once(manager: RpcManager, attempt: _Attempt) -> None:
-            call = manager._outgoing_call(
-                method, params, attempt.timeout, named_params, metadata, named
-            )
-            call.attempt = attempt.number
-            await manager._notify(call, attempt.progress)
+            call = request.prepare(manager, attempt)
+            await manager.outgoing.notify(call, attempt.progress)
 
-        request = self._request(method, timeout, named_params, metadata, named, idempotent)
+        request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
         await self._run(request, once)
 
     @overload
@@ -434,22 +428,12 @@ class ReconnectingRpc(AsyncCloseable):
             item_timeout = self._default_timeout
         else:
             check_limit("item_timeout", item_timeout)
-        request = self._request(method, timeout, named_params, metadata, named, idempotent)
+        request = self._request(method, params, timeout, named_params, metadata, named, idempotent)
         request.timeout = timeout
 
         def begin(manager: RpcManager, attempt: _Attempt) -> ResultStream[Any]:
-            results = manager.stream(
-                method,
-                *params,
-                item_type=item_type,
-                timeout=attempt.timeout,
-                item_timeout=item_timeout,
-                named_params=named_parameters(named_params, named),
-                metadata=metadata,
-            )
-            results._call.attempt = attempt.number
-            results._progress = attempt.progress
-            return results
+            call = request.prepare(manager, attempt)
+            return manager.outgoing.stream(call, item_type, item_timeout, attempt.progress)
 
         return ReconnectingResults(self, request, begin, item_timeout)
 
@@ -458,6 +442,7 @@ class ReconnectingRpc(AsyncCloseable):
     def _request(
         self,
         method: str,
+        params: tuple[Any, ...],
         timeout: float | None,
         named_params: Mapping[str, Any] | None,
         metadata: Mapping[str, str] | None,
@@ -470,15 +455,14 @@ class ReconnectingRpc(AsyncCloseable):
             timeout = self._default_timeout
         else:
             check_limit("timeout", timeout)
-        named_parameters(named_params, named)
-        checked_metadata(metadata)
+        merged = named_parameters(named_params, named)
         if idempotent is None:
             idempotent = method in self._idempotent
         elif not isinstance(idempotent, bool):
             raise invalid_config(
                 key="idempotent", value=idempotent, reason="expected True, False or None"
             )
-        return _Request(method, timeout, idempotent)
+        return _Request(method, params, merged, checked_metadata(metadata), timeout, idempotent)
 
     async def _run(
         self, request: _Request, once: Callable[[RpcManager, _Attempt], Awaitable[Any]]
@@ -592,7 +576,7 @@ class ReconnectingRpc(AsyncCloseable):
                 manager.register(function, name=name)
             if not session.is_closed:
                 self._managers[session] = manager
-                manager._incoming.start()
+                manager.start_nowait()
                 self._stats.sessions += 1
                 session.add_watcher(EventType.SESSION_CLOSED, self._session_ended)
         return manager
@@ -635,7 +619,8 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         self._attempts = 0
         self._manager: RpcManager | None = None
         self._results: ResultStream[T] | None = None
-        self._done = False
+        self._progress = Progress()
+        self._is_over = False
 
     @property
     def method(self) -> str:
@@ -650,7 +635,7 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
     @property
     def is_closed(self) -> bool:
         """The call is over: there are no further items."""
-        return self._done
+        return self._is_over
 
     def __aiter__(self) -> Self:
         return self
@@ -667,7 +652,7 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
 
         Cancellation: ends the call, and the method at the server.
         """
-        if self._done:
+        if self._is_over:
             raise StopAsyncIteration
         try:
             while True:
@@ -679,7 +664,7 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
                     self._lost(error, self._results)
                     self._results = None
         except BaseException:
-            self._done = True
+            self._is_over = True
             raise
 
     async def aclose(self) -> None:
@@ -687,7 +672,7 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
 
         Cancellation: the call ends anyway.
         """
-        self._done = True
+        self._is_over = True
         if self._results is not None:
             await self._results.aclose()
 
@@ -720,7 +705,8 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
         left = None
         if self._deadline is not None:
             left = max(0.001, self._deadline - loop.time())
-        return self._begin(self._manager, _Attempt(self._attempts, left, Progress()))
+        self._progress = Progress()
+        return self._begin(self._manager, _Attempt(self._attempts, left, self._progress))
 
     def _lost(self, error: WebTransportError, results: ResultStream[T]) -> None:
         """Return if the call is to be repeated; otherwise raise what it ends with."""
@@ -734,7 +720,7 @@ class ReconnectingResults(AsyncIterator[T], Generic[T]):
                 method=self.method,
                 details={"items": results.items},
             ) from error
-        self._rpc._check_repeatable(error, self._request, self._manager, results._progress)
+        self._rpc._check_repeatable(error, self._request, self._manager, self._progress)
 
 
 @dataclass(slots=True)
@@ -742,8 +728,19 @@ class _Request:
     """What is called: with all attempts together at most ``timeout`` seconds."""
 
     method: str
+    params: tuple[Any, ...]
+    named: dict[str, Any]
+    metadata: dict[str, str]
     timeout: float | None
     idempotent: bool
+
+    def prepare(self, manager: RpcManager, attempt: _Attempt) -> RpcCall:
+        """One attempt; interceptors may change its metadata."""
+        call = manager.outgoing.prepare(
+            self.method, self.params, attempt.timeout, self.named, dict(self.metadata)
+        )
+        call.attempt = attempt.number
+        return call
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from ..exceptions import WebTransportError
 from ..serializer._rebuild import rebuild_in_turns
 from ..stream import StructuredStream
 from ..utils._tasks import is_being_cancelled
+from ..utils._waiters import running_loop
 from ._arguments import Progress
 from ._call import RpcCall
 from ._exceptions import RpcError, RpcTimeoutError
@@ -75,7 +76,7 @@ class Flow:
             first()
 
 
-Work = Callable[[Flow, Progress, float | None], Coroutine[Any, Any, Any]]
+Work = Callable[[Flow, float | None], Coroutine[Any, Any, Any]]
 Receive = Callable[[StructuredStream[Any]], Coroutine[Any, Any, Any]]
 
 
@@ -103,6 +104,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         *,
         item_type: Any,
         item_timeout: float | None,
+        progress: Progress,
     ) -> None:
         """Advanced: use :meth:`RpcManager.stream`."""
         self._call = call
@@ -110,12 +112,12 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         self._receive = receive
         self._item_type = item_type
         self._item_timeout = item_timeout
-        self._progress = Progress()
+        self._progress = progress
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flow: Flow | None = None
         self._deadline: float | None = None
         self._items = 0
-        self._done = False
+        self._is_over = False
 
     @property
     def method(self) -> str:
@@ -130,7 +132,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
     @property
     def is_closed(self) -> bool:
         """The call is over: there are no further items."""
-        return self._done
+        return self._is_over
 
     def __aiter__(self) -> Self:
         return self
@@ -147,7 +149,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
 
         Cancellation: ends the call, and the method at the peer.
         """
-        if self._done:
+        if self._is_over:
             raise StopAsyncIteration
         try:
             message = await self._next()
@@ -193,7 +195,7 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         task = None if self._flow is None else self._flow.task
         if task is None or task.done() or loop is None or loop.is_closed():
             return
-        if asyncio._get_running_loop() is loop:
+        if running_loop() is loop:
             task.cancel()
         else:  # the garbage collector runs in any thread
             loop.call_soon_threadsafe(task.cancel)
@@ -240,14 +242,14 @@ class ResultStream(AsyncIterator[T], Generic[T]):
         if self._call.timeout is not None:
             self._deadline = loop.time() + self._call.timeout
         flow = self._flow = Flow(loop)
-        work = self._work(flow, self._progress, self._deadline)
+        work = self._work(flow, self._deadline)
         flow.task = loop.create_task(work, name="rpc stream")
         flow.task.add_done_callback(flow.task_ended)
         return flow
 
     async def _end(self, error: Exception | None) -> None:
         """End the call; raise the error that it ends with, if any."""
-        self._done = True
+        self._is_over = True
         flow = self._flow
         assert flow is not None  # it was begun
         assert flow.task is not None
@@ -266,6 +268,6 @@ class ResultStream(AsyncIterator[T], Generic[T]):
             raise flow.error
 
     def _stop(self) -> None:
-        self._done = True
+        self._is_over = True
         if self._flow is not None and self._flow.task is not None:
             self._flow.task.cancel()
