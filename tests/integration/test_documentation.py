@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import contextlib
 import inspect
 import os
@@ -379,6 +380,7 @@ async def test_python_of_a_page_runs(
         port = app.server.local_address[1]
         url = f"https://localhost:{port}/"
         names: dict[str, Any] = {
+            "__builtins__": builtins,  # numpy looks for them
             "app": app,
             "asyncio": asyncio,
             "certificate_hash": digest,
