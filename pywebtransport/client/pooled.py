@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
@@ -16,6 +16,7 @@ from ..utils._closing import AsyncCloseable
 from ..utils._pooling import Leaving, Lender
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
+from ._opening import Connect, open_session
 from .client import WebTransportClient
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class PooledClient(AsyncCloseable):
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
-        connect: Callable[[WebTransportClient, URL], Awaitable[WebTransportSession]] | None = None,
+        connect: Connect | None = None,
     ) -> None:
         """Create a pool without sessions.
 
@@ -89,7 +90,7 @@ class PooledClient(AsyncCloseable):
         pool_size: int = 10,
         cleanup_interval: float = 60.0,
         max_idle_time: float = 300.0,
-        connect: Callable[[WebTransportClient, URL], Awaitable[WebTransportSession]] | None = None,
+        connect: Connect | None = None,
     ) -> Self:
         """Same as the constructor."""
         return cls(
@@ -240,8 +241,7 @@ class PooledClient(AsyncCloseable):
 
     async def _open(self, url: URL, parts: URLParts) -> WebTransportSession:
         await self._make_room(parts)
-        connect, client = self._connect, self._client
-        session = await (client.connect(url) if connect is None else connect(client, url))
+        session = await open_session(self._connect, self._client, url)
         self._opened += 1
         if not _is_usable(session):
             info = session.close_info

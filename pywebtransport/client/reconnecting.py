@@ -30,6 +30,7 @@ from ..utils._tasks import is_being_cancelled
 from ..utils._text import printable
 from ..utils._urls import parse_webtransport_url
 from ..utils._waiters import Waiters
+from ._opening import Connect, open_session
 
 if TYPE_CHECKING:
     from ..session import WebTransportSession
@@ -105,7 +106,7 @@ class ReconnectingClient(EventEmitter):
         *,
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
-        connect: Callable[[Any, URL], Awaitable[WebTransportSession]] | None = None,
+        connect: Connect | None = None,
     ) -> None:
         """Create a client; ``async with`` starts it.
 
@@ -155,7 +156,7 @@ class ReconnectingClient(EventEmitter):
         *,
         config: ClientConfig,
         on_session: Callable[[WebTransportSession], Awaitable[None]] | None = None,
-        connect: Callable[[Any, URL], Awaitable[WebTransportSession]] | None = None,
+        connect: Connect | None = None,
     ) -> Self:
         """Same as the constructor."""
         return cls(url, config=config, on_session=on_session, connect=connect)
@@ -367,10 +368,7 @@ class ReconnectingClient(EventEmitter):
         return True
 
     async def _open(self) -> WebTransportSession:
-        connect, client = self._connect, self._client
-        session = await (
-            client.connect(self._url) if connect is None else connect(client, self._url)
-        )
+        session = await open_session(self._connect, self._client, self._url)
         try:
             if self._on_session is not None:
                 await self._restore(self._on_session, session)

@@ -10,6 +10,7 @@ import pytest
 
 from pywebtransport.exceptions import ConfigurationError, SessionClosedError
 from pywebtransport.media import Frame, FrameOrder, FrameReceiver, FrameSender, MediaCode
+from pywebtransport.testing import Network, session_pair
 from tests.support.endpoints import PairOfSessions
 from tests.support.steps import cancelled_at, until
 
@@ -309,6 +310,47 @@ async def test_receiving_can_be_cancelled_at_every_await(pair: PairOfSessions) -
             await anext(receiver)  # nothing was lost
         else:
             raise AssertionError("it did not end")
+
+
+async def test_a_bad_network_costs_frames_and_no_delay() -> None:
+    """Every frame is counted once, and what arrives is whole."""
+    network = Network(loss=0.1, delay=0.02, seed=5)
+    async with (
+        session_pair(network=network) as (client, server),
+        FrameSender(client, deadline=0.15) as sender,
+        FrameReceiver(server, order=SEQUENCE) as receiver,
+    ):
+        for number in range(60):
+            sender.send(bytes([number]) * 20_000)
+            await asyncio.sleep(0.03)
+        await sender.flush()
+        stats = sender.stats
+        assert stats.sent + stats.dropped + stats.cut == 60
+        assert stats.sent > 20
+        assert stats.cut > 0
+        assert stats.delay_max <= 0.16
+        await client.close()
+        frames = [frame async for frame in receiver]
+        assert all(frame.data == bytes([frame.sequence]) * 20_000 for frame in frames)
+        numbers = [frame.sequence for frame in frames]
+        assert numbers == sorted(set(numbers))
+        got = receiver.stats
+        assert got.received >= stats.sent
+        assert got.returned == len(frames) == got.received - got.overtaken
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_frames_over_real_sockets(pair: PairOfSessions) -> None:
+    async with (
+        pair() as (client, server),
+        FrameSender(client, deadline=30) as sender,
+        FrameReceiver(server, order=SEQUENCE) as receiver,
+    ):
+        for number in range(20):
+            sender.send(bytes([number]) * 30_000)
+            assert (await anext(receiver)).data == bytes([number]) * 30_000
+        await sender.flush()
+        assert sender.stats.sent == 20
 
 
 async def test_wrong_arguments(pair: PairOfSessions) -> None:

@@ -127,6 +127,18 @@ async def test_items_come_in_order_and_end(managers: Managers) -> None:
         await idle(near, far)
 
 
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_items_over_real_sockets(managers: Managers) -> None:
+    async with managers() as (near, far):
+        feed = Feed(size=1000)
+        far.register(feed, name="feed")
+        assert [len(item) async for item in near.stream("feed", 300)] == [1000] * 300
+        async for _ in near.stream("feed"):
+            break
+        await until(lambda: feed.error is not None)
+        await idle(near, far)
+
+
 async def test_items_have_types(managers: Managers) -> None:
     async with managers() as (near, far):
 
