@@ -30,13 +30,13 @@ FOREIGN = {
     "systemd": "TimeoutStopSec",
     "Python": "Any Decimal Literal Mapping NamedTuple Optional OrderedDict Sequence TypedDict UUID "
     "__cause__ __dealloc__ date datetime time timedelta call_later loop.call_soon_threadsafe "
-    "CERT_OPTIONAL .venv uvloop prometheus_client",
+    "CERT_OPTIONAL .venv uvloop prometheus_client CancelledError GeneratorExit array.array mmap",
     "pytest": "tmp_path anyio_backend conftest.py pytest_pywebtransport.py",
     "our fixtures": "pair serving",
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
     "browsers": "AbortError NetworkError cancel protocols session.closed",
-    "other libraries": "bbr1",
+    "other libraries": "bbr1 array.data numpy.frombuffer numpy.ascontiguousarray",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
     "examples of the reader's own": "rooms shop demo faß.de localhost.crt localhost.key rooms.* "
@@ -138,6 +138,7 @@ METHODS_ON_THE_WIRE = frozenset(
     {
         "authorize",
         "cancel",
+        "numpy.ascontiguousarray",
         "asyncio.run",
         "pubsub.publish",
         "pubsub.subscribe",
@@ -148,7 +149,7 @@ METHODS_ON_THE_WIRE = frozenset(
     }
 )
 # Functions of others that are called in code with names that ours have, too.
-OTHERS = frozenset({"uvloop.run", "asyncio.run", "print", "asyncio.timeout"})
+OTHERS = frozenset({"uvloop.run", "asyncio.run", "print", "asyncio.timeout", "numpy.empty"})
 
 
 @pytest.mark.parametrize("path", CHECKED, ids=relative)
