@@ -3,6 +3,7 @@
 python examples/authentication.py            serves, and prints the URL of ann with her token
 """
 
+import argparse
 import asyncio
 import base64
 import hmac
@@ -73,6 +74,7 @@ async def log_in(session: WebTransportSession) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     certfile, keyfile = generate_self_signed_cert(hostname="localhost")
     print(f"https://localhost:4433/greet?token={token_for('ann', now=time.time())}")
     print(certificate_hash(certfile).hex(), flush=True)

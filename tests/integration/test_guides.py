@@ -115,7 +115,7 @@ async def test_tokens_of_the_authentication_guide() -> None:
 
 async def test_fastapi_and_sessions_share_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBTRANSPORT_PORT", "0")
-    guide = load(EXAMPLES / "fastapi_beside.py")
+    guide = load(EXAMPLES / "frameworks" / "fastapi_beside.py")
     async with guide.lifespan(guide.web):
         transport = httpx.ASGITransport(app=guide.web)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as page:

@@ -15,6 +15,7 @@ HASH = "00" * 32
 
 # Each program, and command lines that it must refuse.
 WRONG: dict[str, list[list[str]]] = {
+    "examples/authentication.py": [["x"]],
     "examples/broadcast.py": [[], ["server", "x"], ["server", "99999"], ["client", URL, "zz"]],
     "examples/browser/browser_echo.py": [["x"]],
     "examples/chat.py": [[], ["server", "--port", "x"], ["client", "nowhere", HASH]],
