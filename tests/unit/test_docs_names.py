@@ -39,7 +39,8 @@ FOREIGN = {
     "other libraries": "asgiref.sync.sync_to_async bbr1 cleanup_ctx",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
-    "examples of the reader's own": "authorization create_task users vote rooms shop demo faß.de localhost.crt localhost.key rooms.* "
+    "examples of the reader's own": "authorization create_task users vote "
+    "rooms shop demo faß.de localhost.crt localhost.key rooms.* "
     "rooms.python rooms.python.admin results.json quicengine.h sim.c udp.c "
     "test_reset_before_header_is_deferred",
 }
