@@ -217,8 +217,8 @@ def test_the_overview_has_how_many_times_better_the_first_metric_is() -> None:
             cell("ours", 30.0),
             cell("aioquic", 10.0),
             cell("aiopquic", 15.0),
-            cell("ours", 5.0, scenario="datagram-echo"),
-            cell("aioquic", 10.0, scenario="datagram-echo"),
+            cell("ours", 1.0, scenario="datagram-echo", figures={"p50": 5.0}),
+            cell("aioquic", 1.0, scenario="datagram-echo", figures={"p50": 10.0}),
             cell("ours", 5.0, scenario="connect"),
         ]
     )
