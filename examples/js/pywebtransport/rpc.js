@@ -215,7 +215,8 @@ export class Rpc {
     try {
       const frame = stream.encode(type, request);
       // If the server stops reading the request, its answer may say why.
-      const sending = stream.write(frame).then(() => stream.finish());
+      const sending = stream.write(frame);
+      stream.finish();
       if (type === "Notification") {
         await limit.race(sending);
         stream.stop(DONE);

@@ -284,7 +284,8 @@ export class StructuredDatagrams {
     this.#writer = (datagrams.createWritable?.() ?? datagrams.writable).getWriter();
     this.#reader.closed.catch(ignore);
     this.#writer.closed.catch(ignore);
-    endOf(session);
+    // Firefox lets readers wait after the end of the session.
+    endOf(session).promise.then(() => this.#reader.cancel().catch(ignore));
   }
 
   /**
@@ -300,6 +301,9 @@ export class StructuredDatagrams {
       const message = `a datagram of ${datagram.length} bytes is larger than ${maxSize}`;
       throw new DatagramTooLargeError(message, { size: datagram.length, maxSize });
     }
+    // Firefox lets writers wait, too.
+    const end = endOf(this.#session).error;
+    if (end) throw end;
     try {
       await this.#writer.write(datagram);
     } catch (error) {
@@ -315,15 +319,12 @@ export class StructuredDatagrams {
    */
   async receive() {
     for (;;) {
-      let result;
-      try {
-        result = await this.#reader.read();
-      } catch (error) {
-        const end = await explained(error, this.#session, "datagrams cannot be received");
+      const result = await this.#reader.read().catch(() => ({ done: true }));
+      if (result.done) {
+        const end = await endOf(this.#session).promise;
         if (end.code === 0) return null;
         throw end;
       }
-      if (result.done) return null;
       const datagram = result.value;
       if (datagram.length < TYPE_ID) {
         throw new SerializationError(`a datagram of ${datagram.length} bytes has no type ID`);

@@ -139,6 +139,7 @@ async function received(target, options = {}) {
   return await withSession(target, async (session) => {
     const { value } = await session.incomingUnidirectionalStreams.getReader().read();
     const messages = new StructuredStream(value, { session, ...options });
+    await session.datagrams.writable.getWriter().write(new Uint8Array(1));
     const seen = [];
     for (let failures = 0; failures < 3; ) {
       try {
@@ -222,7 +223,7 @@ async function datagramsUntilTheEnd(target) {
 
 // --- serializers -----------------------------------------------------------------------------
 
-function decoded(format, payloads) {
+function decoded(_, format, payloads) {
   return payloads.map((payload) => {
     try {
       return shown(serializers[format]().decode(unhex(payload)));
@@ -232,7 +233,7 @@ function decoded(format, payloads) {
   });
 }
 
-function encoded(format, values) {
+function encoded(_, format, values) {
   return values.map((value) => {
     try {
       return hex(serializers[format]().encode(eval(`(${value})`)));
@@ -242,7 +243,7 @@ function encoded(format, values) {
   });
 }
 
-function roundTrips(format, values) {
+function roundTrips(_, format, values) {
   return values.filter((value) => {
     const serializer = serializers[format]();
     const one = eval(`(${value})`);
@@ -402,10 +403,12 @@ async function giveUp(target, options) {
   return { name: error.name, cause, state: kept.connection.state, states: kept.states };
 }
 
-const noSessionYet = (target) => {
+async function noSessionYet(target) {
   keep(target, { timeoutMs: 5000 });
-  return failure(kept.connection.getSession({ timeoutMs: 30 }));
-};
+  const error = await failure(kept.connection.getSession({ timeoutMs: 30 }));
+  kept.connection.close();
+  return error;
+}
 
 globalThis.js = {
   abort,
