@@ -14,10 +14,10 @@ from typing import Any
 from .chromium import Tab
 from .driver import Page
 
-__all__ = ["EXAMPLES", "Example", "drag", "started", "until"]
+__all__ = ["Example", "command", "drag", "started", "until"]
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples" / "browser"
+EXAMPLES = Path("examples") / "browser"
 TIMEOUT = 30.0
 
 _UNTIL = """async (condition) => {
@@ -25,6 +25,17 @@ _UNTIL = """async (condition) => {
     if ((value = await eval(condition))) return value;
   }
 }"""
+
+
+def command(line: str, *arguments: str, **pipes: int) -> subprocess.Popen[str]:
+    """Start a command that an example has printed."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *line.split()[1:], *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": None, **pipes},
+    )
 
 
 class Example:
@@ -36,13 +47,8 @@ class Example:
 
     def __init__(self, name: str, *arguments: str, port: int = 0, page_port: int = 0) -> None:
         ports = ["--port", str(port), "--page-port", str(page_port)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(EXAMPLES / name), *ports, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self._process = command(
+            f"python {EXAMPLES / name}", *ports, *arguments, stderr=subprocess.PIPE
         )
         self.url = next((word for word in self.line().split() if "://" in word), "")
 

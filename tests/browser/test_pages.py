@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import struct
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from tests.support.ports import free_port
 
 from .chromium import Chromium, Tab
 from .driver import Browser
-from .examples import EXAMPLES, ROOT, Example, drag, started, until
+from .examples import command, drag, started, until
 from .kinds import KINDS
 
 pytestmark = [
@@ -85,17 +83,9 @@ async def test_whiteboard_shows_everybody_the_same(open_tab: Callable[[str], Tab
 
 async def test_chat_connects_pages_and_terminals(open_tab: Callable[[str], Tab]) -> None:
     with started("chat_page.py") as example:
-        command = example.line().split()
         tab = open_tab(example.url)
         await until(tab, "example.lines().some((line) => line === 'You are in lobby.')")
-        with subprocess.Popen(
-            [sys.executable, "-W", "error", *command[1:], "--name", "ann"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as terminal:
+        with command(example.line(), "--name", "ann", stdin=subprocess.PIPE) as terminal:
             assert terminal.stdin is not None
             assert terminal.stdout is not None
             assert terminal.stdout.readline() == "you are in lobby\n"
@@ -176,18 +166,20 @@ async def test_video_is_shown(open_tab: Callable[[str], Tab]) -> None:
 async def test_video_frames_that_are_late_are_dropped(open_tab: Callable[[str], Tab]) -> None:
     """A viewer that reads only the head of each frame gives no credit back."""
     with started("video.py", "--rate", "200") as example:
-        url, digest = await target(open_tab("about:blank#") if False else open_tab(example.url))
+        url, digest = await target(open_tab(example.url))
         late = 0
-        async with connect(url, server_certificate_hashes=[digest]) as session:
-            async with aclosing(heads(session)) as frames:
-                async for head in frames:
-                    late = struct.unpack("!IdHHI", head)[4]
-                    if late > 5:
-                        break
+        async with (
+            connect(url, server_certificate_hashes=[digest]) as session,
+            aclosing(heads(session)) as frames,
+        ):
+            async for head in frames:
+                late = struct.unpack("!IdHHI", head)[4]
+                if late > 5:
+                    break
         assert late > 5
 
 
-async def heads(session: WebTransportSession) -> AsyncIterator[bytes]:
+async def heads(session: WebTransportSession) -> AsyncGenerator[bytes]:
     """The heads of the frames that were not reset."""
     async for stream in session.incoming_unidirectional_streams():
         try:
@@ -207,8 +199,8 @@ async def test_transfer_goes_on_where_it_stopped(
     key = hashlib.sha256(identity.encode()).hexdigest()
     there = tmp_path / "there"
     with started("transfer.py", "serve", str(there)) as example:
-        command = example.line().replace("FILE", str(file)).split()
-        *_, url, digest = command
+        line = example.line().replace("FILE", str(file))
+        *_, url, digest = line.split()
         # A sender that stops within the file.
         async with (
             connect(url, server_certificate_hashes=[digest]) as session,
@@ -218,19 +210,11 @@ async def test_transfer_goes_on_where_it_stopped(
             assert offset == 0
             stream = await session.create_unidirectional_stream()
             await stream.write(number.to_bytes(4) + data[:1_000_000])
-            await stream.wait_acknowledged() if False else await stream.close()
+            await stream.close()
             await rpc.call("begin", file.name, len(data), key)
-        sent = subprocess.run(
-            [sys.executable, "-W", "error", *command[1:]],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert (sent.returncode, sent.stderr) == (0, "")
-        lines = sent.stdout.splitlines()
+        with command(line) as sender:
+            lines = sender.communicate(timeout=TIMEOUT)[0].splitlines()
+        assert sender.returncode == 0
         begun = int(lines[0].split()[3])
         assert lines[0] == f"begins at byte {begun} of 3000000"
         assert 0 < begun <= 1_000_000
@@ -243,7 +227,7 @@ async def test_transfer_goes_on_where_it_stopped(
         await until(tab, OPEN)
         await tab.run(
             """() => {
-              const data = Uint8Array.from({ length: 4_000_000 }, (_, index) => (index * index) % 251);
+              const data = new Uint8Array(4_000_000).map((_, index) => (index * index) % 251);
               example.add([new File([data], "from the page.bin", { lastModified: 1 })]);
             }"""
         )
