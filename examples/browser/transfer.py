@@ -89,10 +89,11 @@ class Store:
 
 async def send(path: Path, url: str, hash_of_certificate: str) -> None:
     """Send a file; after an interruption, go on where it stopped."""
+    size, key = identity(path)
     while True:
         try:
             async with connect(url, server_certificate_hashes=[hash_of_certificate]) as session:
-                return await send_rest(session, path)
+                return await send_rest(session, path, size, key)
         except WebTransportError as error:
             if is_fatal_error(error) or isinstance(error, RpcError):
                 raise  # another attempt would end in the same way
@@ -100,9 +101,8 @@ async def send(path: Path, url: str, hash_of_certificate: str) -> None:
             await asyncio.sleep(1)
 
 
-async def send_rest(session: WebTransportSession, path: Path) -> None:
+async def send_rest(session: WebTransportSession, path: Path, size: int, key: str) -> None:
     """Send what the server does not have yet."""
-    size, key = identity(path)
     async with RpcManager(session) as rpc:
         number, done = await rpc.call("begin", path.name, size, key)
         print(f"begins at byte {done} of {size}", flush=True)
