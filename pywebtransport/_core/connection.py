@@ -793,6 +793,11 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self._owns_endpoint and endpoint is not None:
             endpoint.close()
 
+    def _is_lost(self) -> bool:
+        """Whether nothing can be sent any more; the sessions may not have been told yet."""
+        driver = self._driver
+        return driver is not None and driver.quic.close_info is not None
+
     def _get_loss(self) -> WebTransportError | None:
         """Return why the connection ended, before its sessions were told; None: it has not."""
         driver = self._driver

@@ -220,18 +220,25 @@ class WebTransportSession(SessionPort, EventEmitter):
 
     @property
     def state(self) -> SessionState:
-        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED."""
-        return self._state
+        """CONNECTING, CONNECTED, DRAINING, CLOSING or CLOSED.
+
+        CLOSING also while the connection is lost and the session is still to be told: its streams
+        may fail before.
+        """
+        state = self._state
+        if state not in _OVER and self._connection._is_lost():
+            return SessionState.CLOSING
+        return state
 
     @property
     def is_ready(self) -> bool:
         """The session is established and not closed."""
-        return self._state in (SessionState.CONNECTED, SessionState.DRAINING)
+        return self.state in (SessionState.CONNECTED, SessionState.DRAINING)
 
     @property
     def is_closed(self) -> bool:
         """The session has ended or is closing."""
-        return self._state in _OVER
+        return self.state in _OVER
 
     @property
     def close_info(self) -> SessionCloseInfo | None:

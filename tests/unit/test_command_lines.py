@@ -40,6 +40,7 @@ WRONG: dict[str, list[list[str]]] = {
     "examples/forwarder.py": [[], [URL, HASH, "x"], [URL, "zz", "0"], ["nowhere", HASH, "0"]],
     "examples/inference.py": [["nowhere.wav"], ["--speed", "x"]],
     "examples/metrics.py": [["x"], ["0", "x"], ["99999"]],
+    "examples/microservices.py": [["x"], ["--orders", "x"]],
     "examples/proxy_client.py": [[], ["nowhere", URL]],
     "examples/reconnecting_client.py": [[], [URL, HASH, "x"], ["nowhere", HASH]],
     "examples/rpc.py": [["x"]],
