@@ -256,6 +256,8 @@ cdef PyObject *_eager_next(PyObject *future) except? NULL:
 _EAGER_STATES = ("pending", "finished", "failed", "cancelled")
 _CancelledError = _asyncio.CancelledError
 _InvalidStateError = _asyncio.InvalidStateError
-cdef object _current_task = _asyncio.current_task
+# Python 3.11 has current_task() in Python only; this is the dictionary that it looks into.
+cdef object _current_task = (
+    _asyncio.current_task if _sys.version_info >= (3, 12) else _asyncio.tasks._current_tasks.get)
 cdef object _eager_turns = _WeakKeyDictionary()
 (<PyTypeObject *>EagerFuture).tp_iternext = <iternextfunc>_eager_next

@@ -356,7 +356,7 @@ cdef class QuicStream:
         self._join(group, _check_code(send_header, "send_header"),
                    _check_code(recv_header, "recv_header"))
 
-    def open_in(self, QuicGroup group not None, bytes header not None):
+    cpdef object open_in(self, QuicGroup group, bytes header):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(header)
         self._join(group, <uint64_t>size, 0)
         self._write_bytes(header, False)

@@ -67,7 +67,7 @@ cdef class Verb:
                 raise
         stage, self._stage = self._stage, V_FINISHED
         if stage == V_WAITING:
-            self._give_up()
+            self._give_up(value)
         raise value
 
     def close(self):
@@ -77,7 +77,7 @@ cdef class Verb:
         if self._slow is not None:
             self._slow.close()
         elif stage == V_WAITING:
-            self._give_up()
+            self._give_up(None)
 
     cdef object _advance(self):
         """Do what can be done now.
@@ -87,8 +87,8 @@ cdef class Verb:
         """
         raise NotImplementedError
 
-    cdef int _give_up(self) except -1:
-        """An exception came in place of what this waits for."""
+    cdef int _give_up(self, object error) except -1:
+        """An exception came in place of what this waits for; None: the coroutine is closed."""
         return 0
 
     cdef object _finish(self, object result):
