@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from .._quic import STREAMS_AT_ONCE, IncomingPort
 from ..utils._waiters import Line, Turn, require_loop
 from .receive_stream import WebTransportReceiveStream
-from .stream import WebTransportStream
 
 if TYPE_CHECKING:
     from .session import WebTransportSession
 
 __all__ = ["Acceptors", "IncomingStreams"]
 
-_AnyStream = WebTransportStream | WebTransportReceiveStream
 _StreamT = TypeVar("_StreamT", bound=WebTransportReceiveStream)
 
 
@@ -90,10 +88,11 @@ class IncomingStreams(IncomingPort, Generic[_StreamT]):
                 or not (first.turns or first.served or second.turns or second.served)
                 or session.is_closed
             ):
+                stream: _StreamT | None
                 stream = session._take_stream(self._bidirectional, self._unidirectional)
                 if stream is not None:
                     self._taken += 1
-                    return stream  # type: ignore[return-value]
+                    return stream
                 if session.is_closed:
                     raise StopAsyncIteration
             if self._acceptors is None:
@@ -104,11 +103,12 @@ class IncomingStreams(IncomingPort, Generic[_StreamT]):
             self._taken = 0
             stream = await self._wait(self._acceptors)
             if stream is not None:
-                return stream  # type: ignore[return-value]
+                return stream
 
-    async def _wait(self, acceptors: Acceptors) -> _AnyStream | None:
+    async def _wait(self, acceptors: Acceptors) -> _StreamT | None:
         """Wait in order for a stream; return None if the session has ended."""
         session = self.session
+        stream: _StreamT | None
         loop = asyncio.get_running_loop()
         if loop is not session._loop:
             require_loop(session._loop, loop)

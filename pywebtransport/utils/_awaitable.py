@@ -49,7 +49,8 @@ def compiled(implementation: Any) -> Callable[[_AnyMethodT], _AnyMethodT]:
     """
 
     def replace(method: _AnyMethodT) -> _AnyMethodT:
-        replaced: _AnyMethodT = update_wrapper(implementation, method)
+        update_wrapper(implementation, method)
+        replaced: _AnyMethodT = implementation
         return replaced
 
     return replace
