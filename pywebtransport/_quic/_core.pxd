@@ -295,6 +295,7 @@ cdef class QuicStream:
     cpdef object skip(self, Py_ssize_t n)
     cpdef object open_in(self, QuicGroup group, bytes header)
     cdef int _join(self, QuicGroup group, uint64_t send_size, uint64_t recv_size) except -1
+    cdef int _wait_read(self, object waiter) except -1
     cdef int _on_data(self, const uint8_t *data, size_t n, bint fin) except -1
     cdef int _mark_ready(self) except -1
     cdef int _mark_writable(self) except -1
@@ -364,6 +365,7 @@ cdef class SessionPort:
     cdef object __weakref__
 
     cpdef object stream_received(self, QuicStream stream, bint unidirectional)
+    cdef Py_ssize_t _get_low_water(self) except? -1
     cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional)
     cpdef StreamPort _add_stream(self, QuicStream quic)
     cpdef QuicStream _try_open(self, bint unidirectional)
@@ -478,6 +480,8 @@ cdef class StreamRoutes:
 cdef class DatagramRoutes:
     cdef dict _routes          # quarter stream ID -> callable
     cdef object _others        # gets what belongs to no route
+
+    cdef int _route(self, list datagrams) except -1
 
 
 cdef class DatagramQueuePort:

@@ -15,6 +15,9 @@ cdef class DatagramRoutes:
         self._others = others
 
     def __call__(self, list datagrams not None):
+        self._route(datagrams)
+
+    cdef int _route(self, list datagrams) except -1:
         cdef bytes datagram
         cdef const uint8_t *data
         cdef Py_ssize_t size
@@ -42,6 +45,7 @@ cdef class DatagramRoutes:
                 self._others([datagram])
         if receive is not None:
             receive(run)
+        return 0
 
 
 cdef class DatagramQueuePort:
@@ -66,7 +70,10 @@ cdef class DatagramQueuePort:
             arrivals.append((self._came, self._last_arrival))
         self._came += len(datagrams)
         self._last_arrival = _monotonic()
-        waiting.extend(datagrams)
+        if len(datagrams) == 1:
+            waiting.append(datagrams[0])
+        else:
+            waiting.extend(datagrams)
         self.held += total
         while len(waiting) > self.limit or (self.held > self._high and waiting):
             self.held -= len(waiting.popleft())
@@ -286,5 +293,5 @@ cdef class SendVerb(Verb):
         return self._continue(port._send_other(self._data, self._priority, self._ttl))
 
 
-(<PyTypeObject *>ReceiveVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>SendVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>ReceiveVerb)
+_set_slots(<PyTypeObject *>SendVerb)

@@ -239,7 +239,11 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
         begun = self._look()
         try:
-            conn.handler.datagrams_received(datagrams)
+            receive = conn.handler.datagrams_received
+            if isinstance(receive, DatagramRoutes):
+                (<DatagramRoutes>receive)._route(datagrams)
+            else:
+                receive(datagrams)
         except BaseException as exc:
             self._report(exc)
         took = self._look() - begun

@@ -11,9 +11,19 @@
 
 cdef extern from "Python.h":
     ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
+    ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
+    ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
     ctypedef struct PyTypeObject:
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
         iternextfunc tp_iternext
+        destructor tp_finalize
+        PyAsyncMethods *tp_as_async
+    enum:
+        PYGEN_RETURN
+        PYGEN_NEXT
+    int PyIter_Send(object iterator, object value, PyObject **result) noexcept
     PyTypeObject *_type_of "Py_TYPE"(object value) noexcept
     bint PyLong_CheckExact(object value)
     void PyErr_SetObject(object kind, object value) noexcept

@@ -55,13 +55,14 @@ cdef class StreamRoutes:
 cdef bint _count(object counts, bint came) except -1:
     """Count a stream of the peer that came, or ended, unless PeerStreams has to act on it."""
     cdef int64_t received, finished, limit, gain
-    if counts.limit is None:
+    most = counts.limit
+    if most is None:
         if came:
             counts.received += 1
         else:
             counts.finished += 1
         return True
-    received, finished, limit = counts.received, counts.finished, counts.limit
+    received, finished, limit = counts.received, counts.finished, most
     if came:
         received += 1
     else:
@@ -85,17 +86,18 @@ cdef bint _take_on(object session, tuple way, QuicStream stream, bint unidirecti
     if (len(streams) >= MOST_STREAMS and len(streams) >= <Py_ssize_t>session.sweep_at
             or not _count((<tuple>way[WAY_PEER])[unidirectional], True)):
         return False
+    stream_id = stream._id
     ids = way[WAY_IDS]
     if ids is not None and not unidirectional:
-        if <int64_t>ids.next_id == stream._id:
+        if ids.next_id == stream_id:
             ids.next_id = stream._id + 4
         else:
-            ids.settle(stream._id)
+            ids.settle(stream_id)
     stream._flags &= ~<uint32_t>F_DEFAULT_SINK
     stream._sink = None
     stream.skip(header_size)
     stream._join(<QuicGroup?>way[WAY_GROUP], 0, <uint64_t>header_size)
-    streams[stream._id] = stream
+    streams[stream_id] = stream
     events = way[WAY_EVENTS]
     if isinstance(events, SessionPort):
         (<SessionPort>events).stream_received(stream, unidirectional)
@@ -120,25 +122,25 @@ cdef QuicStream _open_on(object session, bint unidirectional):
     stream = (<QuicConnection?>(<tuple>way)[WAY_QUIC])._open(unidirectional)
     if stream is None:
         return None
-    (<list>(<tuple>way)[WAY_NEWEST])[unidirectional] = stream._id
+    stream_id = stream._id
+    (<list>(<tuple>way)[WAY_NEWEST])[unidirectional] = stream_id
     counts.opened = opened + 1
     stream.open_in(<QuicGroup?>(<tuple>way)[WAY_GROUP],
                    <bytes?>(<tuple>(<tuple>way)[WAY_HEADERS])[unidirectional])
-    streams[stream._id] = stream
+    streams[stream_id] = stream
     return stream
 
 
-cdef bint _finish_on(object session, QuicStream stream, bint unidirectional) except -1:
+cdef bint _finish_on(object session, QuicStream stream, object stream_id,
+                     bint unidirectional) except -1:
     """As H3Session.stream_finished(); return whether it was done."""
     cdef dict streams
     way = session.stream_way
     if way is None:
         return False
     streams = (<tuple>way)[WAY_STREAMS]
-    if stream._id not in streams:
-        return True
-    if not (stream._flags & F_LOCAL
-            or _count((<tuple>(<tuple>way)[WAY_PEER])[unidirectional], False)):
+    if (streams.pop(stream_id, None) is not None and not stream._flags & F_LOCAL
+            and not _count((<tuple>(<tuple>way)[WAY_PEER])[unidirectional], False)):
+        streams[stream_id] = stream
         return False
-    del streams[stream._id]
     return True

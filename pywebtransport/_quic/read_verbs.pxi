@@ -16,7 +16,9 @@ cdef class PiecesVerb(Verb):
             if future is not None:
                 self._future = None
                 stream._end_wait(future)
-                if future.result():
+                if future._state != E_DONE:
+                    future.result()  # raises
+                if future._result:
                     raise stream._timed_out()
             data = stream._quic._read_now(size)
             if data is None:
@@ -141,6 +143,6 @@ cdef class ReadExactlyVerb(PiecesVerb):
         return 0
 
 
-(<PyTypeObject *>ReadVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>ReadAllVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>ReadExactlyVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>ReadVerb)
+_set_slots(<PyTypeObject *>ReadAllVerb)
+_set_slots(<PyTypeObject *>ReadExactlyVerb)

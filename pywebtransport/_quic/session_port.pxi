@@ -34,6 +34,15 @@ cdef class SessionPort:
         if self._emitter is not None:
             self._tell_opened(attached, True)
 
+    cdef Py_ssize_t _get_low_water(self) except? -1:
+        """write_low_water; anything but an ordinary number is left to _is_full()."""
+        if PyLong_CheckExact(self.write_low_water):
+            try:
+                return self.write_low_water
+            except OverflowError:
+                pass
+        return -1
+
     cpdef StreamPort _take_stream(self, bint bidirectional, bint unidirectional):
         """Take the stream of these kinds that arrived first; return None if there is none."""
         cdef StreamPort stream
@@ -94,8 +103,9 @@ cdef class SessionPort:
         if figures is not None and (figures.read_errors or figures.write_errors):
             self._stats.stream_errors += 1
         if self._orphans is not None:
-            self._orphans.streams.discard(stream)
-        if self._streams.pop(quic._id, None) is not None:
+            (<set>self._orphans.streams).discard(stream)
+        stream_id = quic._id
+        if self._streams.pop(stream_id, None) is not None:
             if quic._flags & F_LOCAL:
                 connection = self._connection
                 connection._local_streams -= 1
@@ -106,7 +116,7 @@ cdef class SessionPort:
                 if connection._stream_gates:
                     self._stream_freed()
             if (self._state is not _CLOSED
-                    and not _finish_on(self._h3, quic, unidirectional)):
+                    and not _finish_on(self._h3, quic, stream_id, unidirectional)):
                 self._h3.stream_finished(quic, unidirectional)
         if self._emitter is not None:
             self._tell_stream_closed(stream)
@@ -185,5 +195,5 @@ STREAMS_AT_ONCE = AT_ONCE
 cdef object _CLOSING = _states.SessionState.CLOSING
 cdef object _CLOSED = _states.SessionState.CLOSED
 cdef object _ZERO = 0
-(<PyTypeObject *>OpenVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>NextVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>OpenVerb)
+_set_slots(<PyTypeObject *>NextVerb)

@@ -180,11 +180,15 @@ cdef class QuicStream:
         self._uncredited += <uint64_t>PyBytes_GET_SIZE(data)
 
     def set_read_waiter(self, waiter):
+        self._wait_read(waiter)
+
+    cdef int _wait_read(self, object waiter) except -1:
         self._read_waiter = waiter
         if waiter is not None and self._is_readable():
             self._read_waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        return 0
 
     # ------------------------------------------------------------ sending side
 

@@ -74,7 +74,7 @@ cdef class StreamPort:
             orphans = session._orphans
             if orphans is None:
                 orphans = session._make_orphans()
-            orphans.streams.add(self)
+            (<set>orphans.streams).add(self)
             return
         self._dropped()
 
@@ -113,7 +113,7 @@ cdef class StreamPort:
         if timeout is not None:
             self._read_timer = loop.call_later(timeout, _expire, waiter)
         self._wait_started = _monotonic()
-        self._quic.set_read_waiter(waiter)
+        self._quic._wait_read(waiter)
         return waiter
 
     cpdef object _end_wait(self, EagerFuture waiter):
@@ -237,8 +237,9 @@ cdef class WriteVerb(Verb):
             raise stream._write_failed(error) from None
         stream.bytes_sent += <uint64_t>PyBytes_GET_SIZE(self._data)
         stream._writes += 1
-        if self._wait_flush and (stream._writers or (
-                queued > stream._get_session().write_low_water and stream._is_full(queued))):
+        if self._wait_flush and (stream._writers is not None and stream._writers
+                                 or queued > stream._get_session()._get_low_water()
+                                 and stream._is_full(queued)):
             return self._continue(stream._drain())
         return self._finish(None)
 
@@ -263,5 +264,5 @@ cdef object _ref = _weakref_ref
 cdef dict _clock_names = _clock_module.__dict__
 cdef object _system_clock = _time_monotonic
 cdef object _get_running_loop = _asyncio.get_running_loop
-(<PyTypeObject *>WriteVerb).tp_iternext = <iternextfunc>_verb_next
-(<PyTypeObject *>CloseVerb).tp_iternext = <iternextfunc>_verb_next
+_set_slots(<PyTypeObject *>WriteVerb)
+_set_slots(<PyTypeObject *>CloseVerb)
