@@ -410,10 +410,10 @@ static void keep(qe_sock *s, const void *owner, const qe_fair_packet *train, con
 /* Whether packets of a connection are processed at once in a call that reads ahead and has
  * processed `direct` packets so far. */
 static bool admit(qe_sock *s, const void *owner, unsigned count, unsigned direct) {
-  if (s->alone && owner != NULL && direct + count <= s->recv_batch / 2) {
+  if (direct < s->recv_batch && qe_fair_admit(s->fair, owner, count)) {
     return true;
   }
-  return direct < s->recv_batch && qe_fair_admit(s->fair, owner, count);
+  return s->alone && owner != NULL && direct + count <= s->recv_batch / 2;
 }
 
 /* Passes a message to the engine or queues it. The packets of a connection stay in order: if
