@@ -13,7 +13,7 @@ from .._states import Data, EventType, SessionId, SessionState
 from ..events import EventEmitter
 from ..exceptions import DatagramError, SessionClosedError, TimeoutError, WebTransportError
 from ..utils import _clock as clock
-from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited
+from ..utils._awaitable import NO, YES, AwaitableBool, Awaited, awaited, compiled
 from ..utils._checks import NEVER, check_interface, check_timeout
 from ..utils._timing import get_timestamp
 from ..utils._waiters import Line, Turn, Waiters, give_up, require_loop
@@ -232,6 +232,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # ----------------------------------------------------------------- sending
 
     @awaited
+    @compiled(DatagramPort._send)
     def send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> Awaited[None]:
         """Send one datagram; wait while the outgoing queue is full.
 
@@ -251,7 +252,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe; a cancelled send was not queued.
         """
-        return self._send(data, priority, ttl)
+        raise NotImplementedError
 
     def try_send(self, data: Data, *, priority: int = 0, ttl: float | None = None) -> AwaitableBool:
         """Send one datagram if there is room now; False (and counted as dropped) if not.
@@ -286,7 +287,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         """
         payloads = check_payloads(datagrams)
         connection = self._session._connection
-        for payload in payloads:
+        done = self._send_many(payloads) if priority == 0 and ttl is None else 0
+        for payload in payloads[done:]:
             if connection._datagram_gates or not self.submit(payload, priority, ttl):
                 await send_in_turn(self, payload, priority, ttl)
         return len(payloads)
@@ -305,6 +307,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
     # --------------------------------------------------------------- receiving
 
     @awaited
+    @compiled(DatagramPort._receive)
     def receive(self, *, timeout: float | None = None) -> Awaited[bytes]:
         """Return the next datagram, waiting for one.
 
@@ -318,7 +321,7 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Cancellation: safe, no datagram is lost.
         """
-        return self._receive(timeout)
+        raise NotImplementedError
 
     async def receive_many(
         self, max_count: int = 64, *, timeout: float | None = None

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import Endpoint, RemoteAddress
-from .._quic import DatagramRoutes, QuicTls
+from .._quic import DatagramRoutes, QuicTls, StreamRoutes
 from .._transport import CloseInfo, Stream, Transport
 from ..exceptions import WebTransportError
 from ..h3._connection import H3Connection
@@ -71,7 +71,7 @@ class Driver:
         self.h3 = h3 = H3Connection(
             quic, self, Deadlines.of(loop).call_later, self.turns, options, is_client=is_client
         )
-        self.stream_ready = h3.stream_ready
+        self.stream_ready = StreamRoutes(h3.sessions, h3.stream_ready)
         self.datagrams_received = DatagramRoutes(h3.datagram_routes, h3.datagrams_received)
         self.streams_available = h3.streams_available
         self.datagram_writable = h3.datagram_writable

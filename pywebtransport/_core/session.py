@@ -29,7 +29,7 @@ from ..h3._error_codes import code_from_wire
 from ..h3._fields import check_rejection
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
-from ..utils._awaitable import Awaited, awaited
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import (
     check_count,
     check_data,
@@ -538,6 +538,7 @@ class WebTransportSession(SessionPort, EventEmitter):
     # ------------------------------------------------------------------- streams
 
     @awaited
+    @compiled(SessionPort._create_bidirectional)
     def create_bidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportStream]:
@@ -557,14 +558,15 @@ class WebTransportSession(SessionPort, EventEmitter):
 
         Cancellation: safe; no stream is opened.
         """
-        return self._open(False, timeout, send_order)
+        raise NotImplementedError
 
     @awaited
+    @compiled(SessionPort._create_unidirectional)
     def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> Awaited[WebTransportSendStream]:
         """Open a stream that only this end sends on; else as ``create_bidirectional_stream``."""
-        return self._open(True, timeout, send_order)
+        raise NotImplementedError
 
     def incoming_streams(
         self,

@@ -8,8 +8,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from .._quic import StreamPort
 from .._states import ErrorCode, StreamDirection
 from ..exceptions import WebTransportError
+from ..utils._awaitable import Awaited, awaited, compiled
 from ..utils._checks import check_number, check_seconds
 from ..utils._logs import shared_log
 from .receive_stream import WebTransportReceiveStream
@@ -39,16 +41,15 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
             and not (quic.fin_received or quic.is_reset or quic.buffered)
         )
 
-    async def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> None:
+    @awaited
+    @compiled(StreamPort._close)
+    def close(self, *, code: ErrorCode | None = None, reason: str | None = None) -> Awaited[None]:
         """Finish the sending half (FIN); the receiving half stays open for the answer.
 
         Idempotent. ``abort`` ends both halves, ``stop_sending`` ends the receiving half.
         Arguments and errors are those of ``WebTransportSendStream.close``.
         """
-        if code is None:
-            self.finish()
-        else:
-            self.reset(code)
+        raise NotImplementedError
 
     async def abort(self, code: ErrorCode = 0) -> None:
         """Reset the sending half and stop the receiving half, both with ``code``."""

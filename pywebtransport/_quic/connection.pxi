@@ -98,6 +98,9 @@ cdef class QuicConnection:
     # ----------------------------------------------------------------- streams
 
     def open_stream(self, bint unidirectional):
+        return self._open(unidirectional)
+
+    cdef QuicStream _open(self, bint unidirectional):
         cdef QuicStream stream
         cdef int rc
         self._check_open("opening a stream")

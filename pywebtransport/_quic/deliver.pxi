@@ -191,7 +191,11 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         try:
             if stream._flags & F_DEFAULT_SINK:
                 if conn.handler is not None:
-                    conn.handler.stream_ready(stream)
+                    ready = conn.handler.stream_ready
+                    if isinstance(ready, StreamRoutes):
+                        (<StreamRoutes>ready)._route(stream)
+                    else:
+                        ready(stream)
             elif stream._sink is not None:
                 stream._sink(stream)
         except BaseException as exc:
@@ -235,7 +239,11 @@ cdef int _deliver_datagrams(QuicEndpoint self) except -1:
             self._told = SLICE_CALLS  # one call with the work of many: look at the clock
         begun = self._look()
         try:
-            conn.handler.datagrams_received(datagrams)
+            receive = conn.handler.datagrams_received
+            if isinstance(receive, DatagramRoutes):
+                (<DatagramRoutes>receive)._route(datagrams)
+            else:
+                receive(datagrams)
         except BaseException as exc:
             self._report(exc)
         took = self._look() - begun
@@ -314,7 +322,10 @@ cdef int _deliver_dead(QuicEndpoint self) except -1:
         if stream.on_closed is not None:
             callback, stream.on_closed = stream.on_closed, None
             try:
-                callback(stream)
+                if callback is _tell_port:
+                    _port_closed(stream)
+                else:
+                    callback(stream)
             except BaseException as exc:
                 self._report(exc)
     if kept:

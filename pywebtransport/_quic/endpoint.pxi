@@ -213,6 +213,7 @@ cdef class QuicEndpoint:
                         self._inside = True
                         if self._e != NULL:
                             qe_engine_set_until(self._e, QE_NEVER)  # each connection has its quota
+                        qe_sock_set_alone(sock._c, len(self._conns) == 1)
                         n = more = qe_sock_read_ahead(sock._c, now)
                         self._left()
                         self._look_for_backlog()
@@ -870,7 +871,10 @@ cdef class QuicEndpoint:
 
     cdef int _wake(self, object waiter) except -1:
         try:
-            if not waiter.done():
+            if isinstance(waiter, EagerFuture):
+                if (<EagerFuture>waiter)._state == E_WAITING:
+                    (<EagerFuture>waiter)._settle(E_DONE, None)
+            elif not waiter.done():
                 waiter.set_result(None)
         except BaseException as exc:
             self._report(exc)

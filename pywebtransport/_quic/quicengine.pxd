@@ -320,6 +320,7 @@ cdef extern from "engine/quicengine.h":
     void qe_engine_get_stats(const qe_engine *e, qe_engine_stats *st)
     int qe_sock_dispatch(qe_sock *s, qe_tstamp now)
     int qe_sock_read_ahead(qe_sock *s, qe_tstamp now)
+    void qe_sock_set_alone(qe_sock *s, int alone)
     int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now)
 
     int qe_engine_connect(qe_engine *e, qe_conn **out, const qe_connect_options *opt,

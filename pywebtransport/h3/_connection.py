@@ -456,7 +456,6 @@ class H3Connection:
     def _connect(self, session: H3Session, stream: Stream, dialect: Dialect) -> None:
         request = RequestStream(self, stream, session)
         self.requests[request.stream_id] = request
-        self.arrivals.local_stream_opened(request.stream_id)
         flow_control = flow_control_on(dialect, self.settings, self.peer_settings)
         session.bind(request, dialect, flow_control=flow_control)
         self.sessions[session.session_id] = session

@@ -652,6 +652,8 @@ void qe_conn_consume(qe_conn *c, uint64_t n) {
   }
   c->returned_bytes += n;
   qe_credit_measure(c);
-  qe_credit_update(c);
+  if (c->handed_bytes > c->credit.due) {
+    qe_credit_update(c);
+  }
   qe_conn_touch(c);
 }

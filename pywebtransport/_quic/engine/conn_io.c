@@ -115,7 +115,9 @@ void qe_conn_read(qe_conn *c, const ngtcp2_path *from, unsigned ecn, const uint8
   } else {
     qe_conn_apply_stops(c);
     qe_conn_drop_tls(c);
-    qe_libmem_check(c);
+    if (qe_libmem_is_large(&c->libmem)) {
+      qe_libmem_check(c);
+    }
   }
   qe_conn_touch(c);
   qe_conn_run_work(c);

@@ -9,10 +9,17 @@
 /* The reader is looked at once for so large a part of what the peer may be ahead. */
 #define LOOK 16
 
+/* More is given when a quarter of what the peer may be ahead is used. */
+static void set_due(qe_credit *k) {
+  uint64_t left = k->ahead - k->ahead / 4;
+  k->due = k->granted > left ? k->granted - left : 0;
+}
+
 void qe_credit_init(qe_conn *c) {
   c->credit.granted = c->credit.ahead = c->engine->set.initial_max_data;
   c->credit.mark = 0;
   c->credit.mark_at = c->engine->now;
+  set_due(&c->credit);
 }
 
 uint64_t qe_credit_window(const qe_conn *c) {
@@ -33,7 +40,7 @@ static uint64_t allowance(const qe_conn *c) {
 void qe_credit_update(qe_conn *c) {
   qe_credit *k = &c->credit;
 
-  if (c->handed_bytes + k->ahead - k->ahead / 4 <= k->granted) {
+  if (c->handed_bytes <= k->due) {
     return;
   }
   uint64_t held = c->handed_bytes - c->returned_bytes;
@@ -41,6 +48,7 @@ void qe_credit_update(qe_conn *c) {
   if (wanted > k->granted) {
     ngtcp2_conn_extend_max_offset(c->ng, wanted - k->granted);
     k->granted = wanted;
+    set_due(k);
   }
 }
 
@@ -61,6 +69,7 @@ void qe_credit_measure(qe_conn *c) {
   } else if (2 * AHEAD * read / (took / qe_max(rtt, 1)) < k->ahead) {
     k->ahead = qe_max(k->ahead / 2, set->initial_max_data);
   }
+  set_due(k);
   if (took >= rtt) {
     k->mark = c->returned_bytes;
     k->mark_at = c->engine->now;

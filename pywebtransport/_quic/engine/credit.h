@@ -19,12 +19,13 @@
 typedef struct qe_credit {
   uint64_t granted; /* stream bytes that the peer may send, from the beginning */
   uint64_t ahead;   /* of them, beyond those that were handed up */
+  uint64_t due;     /* more credit is given when more bytes were handed up */
   uint64_t mark;    /* bytes returned when the speed of the reader was last measured */
   qe_tstamp mark_at;
 } qe_credit;
 
 void qe_credit_init(qe_conn *c);
-/* After bytes were handed up, or read. */
+/* After bytes were handed up, or read, if more than `due` were handed up. */
 void qe_credit_update(qe_conn *c);
 /* After bytes were read: how fast is the reader? */
 void qe_credit_measure(qe_conn *c);

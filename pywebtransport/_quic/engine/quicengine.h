@@ -428,6 +428,9 @@ int qe_sock_dispatch(qe_sock *s, qe_tstamp now);
  * connection go to the engine; the rest wait in a queue per connection, and are dropped if the
  * queue is full. Returns 1 if the kernel probably has more, 0, or QE_ERR_SYSCALL. */
 int qe_sock_read_ahead(qe_sock *s, qe_tstamp now);
+/* Whether the engine has a single connection. If so, read_ahead processes more of its packets at
+ * once, up to half of what it does for all together: each that waits is copied. */
+void qe_sock_set_alone(qe_sock *s, int alone);
 /* Passes waiting packets to the engine, at least one and about `budget`, taking the connections
  * in turn. Returns 1 if more packets wait. */
 int qe_sock_serve(qe_sock *s, unsigned budget, qe_tstamp now);

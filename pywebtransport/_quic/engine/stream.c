@@ -562,7 +562,9 @@ int qe_stream_on_data(qe_stream *s, const uint8_t *data, size_t len, int fin) {
     rv = e->cb.stream_data(e->user, s, s->user, data, len, fin);
     e->upcalls--;
   }
-  qe_credit_update(c);
+  if (c->handed_bytes > c->credit.due) {
+    qe_credit_update(c);
+  }
   return rv;
 }
 

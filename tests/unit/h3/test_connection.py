@@ -837,16 +837,16 @@ def test_what_is_known_about_past_streams_does_not_grow() -> None:
     for header in (b"\x40\x41\x00", b"\x40\x41\x40\x00", b"\x40\x41\x40\xc8"):
         for _ in range(10):
             bed.quic.peer_open(False, header)
-        unsettled.append(bed.h3.arrivals._ids.unsettled)
+        unsettled.append(bed.h3.arrivals.ids.unsettled)
     bed.quic.peer_open(False, b"\x40\x41", fin=True)
     bed.quic.peer_open(False, b"\x01").feed_reset(0x10C)
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     session.close()
-    unsettled.append(bed.h3.arrivals._ids.unsettled)
+    unsettled.append(bed.h3.arrivals.ids.unsettled)
     assert unsettled == [1, 1, 1, 1, 0]
     foreign = ServerBed({0x33: 0, 0x2C7CF000: 1})
     foreign.quic.peer_open(False, b"\x40\x41\x00")
-    assert foreign.h3.arrivals._ids.unsettled == 0
+    assert foreign.h3.arrivals.ids.unsettled == 0
 
 
 def test_what_waited_for_a_request_that_is_repeated_is_refused() -> None:
