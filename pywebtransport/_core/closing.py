@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..utils._turns import Turns
-from ..utils._waiters import Waiters
+from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
     from .._transport import Stream
@@ -77,7 +77,7 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
     Cancellation: safe.
     """
     loop = asyncio.get_running_loop()
-    waiters = Waiters()
+    waiters = EagerWaiters()
     told = False  # every end is acknowledged
     while streams := [
         stream
@@ -158,7 +158,7 @@ def _is_told(stream: Stream) -> bool:
     return stream.is_acked or stream.is_stopped
 
 
-def _arm(streams: list[Stream], waiters: Waiters) -> None:
+def _arm(streams: list[Stream], waiters: EagerWaiters) -> None:
     """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
     for stream in streams:
         if not stream.is_acked:

@@ -221,9 +221,9 @@ cdef class QuicEndpoint:
                     self._report(_error(n, f"receiving on socket {sock._fd}"))
             self._leave_time()
             self._deliver()
-            # Woken readers run next and are likely to write or to give
+            # Woken tasks run next and are likely to write or to give
             # credit: their bytes and the acknowledgements share one flush.
-            if self._woken:
+            if self._woken or (eager and self._eager._ready):
                 self._dirty = True
             else:
                 self._transmit(now)
@@ -533,6 +533,10 @@ cdef class QuicEndpoint:
             self._raise_fatal()
         return 0
 
+    def woke(self):
+        if self._delivering:
+            self._woken += 1
+
     def next_tick(self):
         cdef uint64_t tick
         if self._e == NULL:
@@ -646,6 +650,14 @@ cdef class QuicEndpoint:
         memset(raw, 0, sizeof(raw))
         if rc < 0:
             raise _error(rc, "changing the secrets")
+
+    def set_greeting(self, bytes greeting not None):
+        cdef int rc
+        self._check_open("changing the greeting")
+        rc = qe_engine_set_greeting(self._e, <const uint8_t *>PyBytes_AS_STRING(greeting),
+                                    <size_t>PyBytes_GET_SIZE(greeting))
+        if rc < 0:
+            raise _error(rc, "changing the greeting")
 
     def stop_accepting(self):
         if self._e != NULL:

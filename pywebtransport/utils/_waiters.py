@@ -128,12 +128,15 @@ class Waiters:
         if loop is not self.loop:
             require_loop(self.loop, loop)
             self.loop = loop
-        future: asyncio.Future[bool] = loop.create_future()
+        future = self._create(loop)
         if self.futures is None:
             self.futures = {future: None}
         else:
             self.futures[future] = None
         return future
+
+    def _create(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+        return loop.create_future()
 
     def wake(self) -> None:
         """Wake all that wait now."""

@@ -89,6 +89,7 @@ struct qe_conn {
   qe_stream *stops_head, *stops_tail; /* STOP_SENDING sent, awaiting the end; by deadline */
   struct qe_hold *holds;              /* streams whose resets are held back, see hold.h */
   qe_stream *doubtful; /* a reset unidirectional stream of the peer, see retire_orphan */
+  qe_stream *greeting; /* server: not taken yet, see greeting.h */
 
   qe_group_table groups;
   qe_group *group_events;

@@ -7,6 +7,7 @@
 #include "conn.h"
 #include "conn_keys.h"
 #include "engine.h"
+#include "greeting.h"
 #include "stopscan.h"
 #include "tls.h"
 
@@ -264,6 +265,15 @@ static int handshake_completed(ngtcp2_conn *ng, void *user_data) {
   c->reported = 1;
   QE_UPCALL(e, conn_handshake, c, c->user);
   return 0;
+}
+
+/* A server may send before the client has finished the handshake; nothing secret, though. */
+static int recv_tx_key(ngtcp2_conn *ng, ngtcp2_encryption_level level, void *user_data) {
+  qe_conn *c = user_data;
+  (void)ng;
+
+  int rv = level == NGTCP2_ENCRYPTION_LEVEL_1RTT ? qe_greeting_open(c) : 0;
+  return rv == 0 ? 0 : fail(c, rv);
 }
 
 /* The TLS session must see each message that needs an answer. No message that a peer may send
@@ -607,6 +617,7 @@ void qe_conn_fill_callbacks(ngtcp2_callbacks *cb, int is_server) {
   memset(cb, 0, sizeof(*cb));
   if (is_server) {
     cb->recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
+    cb->recv_tx_key = recv_tx_key;
   } else {
     cb->client_initial = ngtcp2_crypto_client_initial_cb;
     cb->recv_retry = ngtcp2_crypto_recv_retry_cb;

@@ -303,7 +303,7 @@ static ngtcp2_ssize write_packet(qe_conn *c, packet_state *st) {
   st->frames = 0;
   /* Each iteration adds a frame, takes a stream out of the schedule, sets a skip flag or ends
    * the loop. */
-  while (c->handshake_done && st->frames < MAX_FRAMES) {
+  while ((c->handshake_done || c->greeting != NULL) && st->frames < MAX_FRAMES) {
     qe_dgram *d = NULL;
     qe_sched_node *node = st->skip_streams ? NULL : qe_sched_top(&c->sched);
 
