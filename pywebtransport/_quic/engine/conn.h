@@ -121,6 +121,8 @@ struct qe_conn {
 
   uint64_t handed_bytes, returned_bytes; /* stream bytes handed up, and those read */
   qe_credit credit;
+  qe_stream_credit stream_credit[2]; /* of bidirectional and of unidirectional streams */
+  qe_tstamp owed_until;              /* when the peer has to be told of it */
   uint64_t queued_bytes; /* of all streams, not yet in a packet */
   qe_conn_counters stats;
 };

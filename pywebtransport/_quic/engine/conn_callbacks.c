@@ -438,6 +438,7 @@ static int stream_open(ngtcp2_conn *ng, int64_t id, void *user_data) {
     return fail(c, QE_ERR_INTERNAL);
   }
   qe_stream_enter(s, id, NULL);
+  qe_credit_stream_opened(c, id);
   if (c->end_mode == QE_END_NONE) {
     s->known = 1;
     QE_UPCALL(c->engine, stream_opened, c, c->user, s);

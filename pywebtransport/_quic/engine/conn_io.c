@@ -467,6 +467,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
     qe_conn_run_work(c);
   }
   if (c->end_mode == QE_END_NONE) {
+    qe_credit_tell_streams(c, now);
     uint64_t before = c->holds == NULL ? 0 : in_flight(c);
     result = conn_write(c, now);
     if (c->holds != NULL) {
@@ -491,6 +492,7 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
   qe_tstamp expiry = qe_min(ngtcp2_conn_get_expiry(c->ng), qe_conn_next_stop(c));
   expiry = qe_min(expiry, qe_pathmtu_next(c));
   expiry = qe_min(expiry, qe_conn_next_hold(c));
+  expiry = qe_min(expiry, qe_credit_next(c));
   if (qe_timers_set(&e->timers, &c->target.timer, expiry) != 0) {
     qe_conn_end(c, QE_END_CLOSE, QE_CLOSE_INTERNAL, 0, NGTCP2_INTERNAL_ERROR, NULL, 0);
   }
