@@ -349,7 +349,8 @@ cdef class QuicEndpoint:
             return 0
         self._dirty = True
         # Others continue in the next turn, or deliveries are left for it: then all share its flush.
-        if resumed < self._woken or self._late or self._has_backlog or self._again:
+        if (resumed < self._woken or self._eager._is_cut or self._late or self._has_backlog
+                or self._again):
             return 0
         self._resumed = resumed  # together, both parts of the turn wake no more than one would
         try:
@@ -427,6 +428,11 @@ cdef class QuicEndpoint:
             self._lost = False
             for conn in self._conns:
                 conn._return_lost()
+        if self._new:
+            if self._late:
+                _postpone_new(self)
+            else:
+                self._new = 0
         self._inside = True
         qe_engine_set_until(self._e, self._seen + self._slice // 2)
         left = qe_engine_process(self._e, now)

@@ -329,6 +329,7 @@ cdef extern from "engine/quicengine.h":
     int qe_conn_close(qe_conn *c, int app, uint64_t code, const uint8_t *reason, size_t reason_len)
     void qe_conn_abandon(qe_conn *c)
     int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out)
+    void qe_conn_postpone(qe_conn *c)
     qe_stream *qe_conn_take_greeting(qe_conn *c, void *su)
     uint64_t qe_conn_streams_left(const qe_conn *c, int uni)
     void qe_conn_extend_streams(qe_conn *c, int uni, uint64_t n)

@@ -78,6 +78,7 @@ struct qe_conn {
   unsigned past_handshake : 1; /* client: the library has left its handshake states */
   unsigned resumed : 1;
   unsigned is_moving : 1; /* the migration to c->moving is in progress */
+  unsigned postponed : 1; /* see qe_conn_postpone */
 
   qe_end_mode end_mode;
   qe_close_info *end; /* NULL if it could not be allocated */
@@ -103,6 +104,7 @@ struct qe_conn {
   qe_bucket leftovers;  /* ended streams that the library keeps as long as the connection */
   uint64_t paced_bytes; /* sent since the library last computed a pacing delay */
   qe_tstamp last_event; /* latest time given to the library */
+  qe_tstamp postponed_at; /* for the first time, or 0 */
 
   struct qe_addrcount *address; /* server: the counts that include it, see addrcount.h */
   ngtcp2_path_storage path;     /* last reported */

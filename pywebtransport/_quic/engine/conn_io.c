@@ -8,6 +8,7 @@
 #define MAX_FRAMES 64 /* stream and datagram frames per packet */
 #define MIN_PAUSE QE_MILLISECOND
 #define MIN_BURST 10 /* packets that may always be sent in one burst */
+#define MOST_POSTPONED (5 * QE_MILLISECOND)
 #define MAX_QUEUED_ON_PATH ((uint64_t)1 << 20)
 
 void qe_conn_touch(qe_conn *c) {
@@ -21,6 +22,15 @@ void qe_conn_touch(qe_conn *c) {
   *(e->dirty_tail != NULL ? &e->dirty_tail->dirty_next : &e->dirty_head) = c;
   e->dirty_tail = c;
   e->dirty_count++;
+}
+
+void qe_conn_postpone(qe_conn *c) {
+  qe_tstamp now = c->engine->now;
+
+  if (c->postponed_at == 0) {
+    c->postponed_at = now;
+  }
+  c->postponed = now - c->postponed_at < MOST_POSTPONED;
 }
 
 static void untouch(qe_conn *c) {
@@ -456,6 +466,13 @@ int qe_conn_service(qe_conn *c, qe_tstamp now) {
   write_result result = WRITE_DONE;
 
   untouch(c);
+  if (c->postponed) {
+    c->postponed = 0;
+    if (c->end_mode == QE_END_NONE) {
+      qe_conn_touch(c);
+      return 0;
+    }
+  }
   if (c->end_mode == QE_END_NONE) {
     if (c->ev_new_token) {
       give_token(c, now);

@@ -462,6 +462,10 @@ int qe_conn_close(qe_conn *c, int app, uint64_t code, const uint8_t *reason, siz
 /* Drops the connection without sending a packet; callbacks run before it returns. */
 void qe_conn_abandon(qe_conn *c);
 
+/* The user has not handled the news of a new connection yet: its packets wait for the next but one
+ * qe_engine_process, to carry what the user writes, too. Limited to some milliseconds in all. */
+void qe_conn_postpone(qe_conn *c);
+
 int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out);
 /* Server, after the handshake: gives the user the stream of the greeting, once. NULL: there is
  * none, or the client has ended it. */
