@@ -186,13 +186,13 @@ class WebTransportSession(SessionPort, EventEmitter):
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
         self._streams = {}
-        self._ready_waiters = EagerWaiters()
-        self._closed_waiters = EagerWaiters()
         self._draining_waiters: EagerWaiters | None = None  # created by the first waiter
         self._close_info = None
         self._error: Exception | None = None
-        self._loop = asyncio.get_running_loop()
-        self._eager = EagerTurn.of(self._loop)
+        loop = self._loop = asyncio.get_running_loop()
+        self._eager = EagerTurn.of(loop)
+        self._ready_waiters = EagerWaiters(loop)
+        self._closed_waiters = EagerWaiters(loop)
         # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
