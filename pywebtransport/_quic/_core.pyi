@@ -151,7 +151,7 @@ class QuicEndpoint:
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
     def woke(self) -> None:
-        """For handlers: a task that runs next is likely to write. Packets of this turn wait for it."""
+        """For handlers: a task that runs next will write, and packets of this turn wait for it."""
 
     def next_tick(self) -> int | None:
         """When process() must run next at the latest; None: nothing is scheduled."""
