@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..utils._turns import Turns
-from ..utils._waiters import Waiters
+from .presence import LOOKS, Presence
+from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
     from .._transport import Stream
     from ..h3._connection import H3Connection
+    from .connection import WebTransportConnection
     from .session import WebTransportSession
 
 __all__ = ["Closing", "before", "close_sessions", "sessions_flushed"]
@@ -61,8 +63,10 @@ async def close_sessions(
         raise
 
 
-async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> None:
-    """Wait until the peer has read the end of every session.
+async def sessions_flushed(
+    connection: WebTransportConnection, h3: H3Connection, deadline: float
+) -> None:
+    """Wait until the peer has read the end of every session, or is gone.
 
     An acknowledgement only means that the peer's QUIC stack has the data: a CONNECTION_CLOSE
     that follows directly can overtake it there. So this also waits for the peer to end its
@@ -70,14 +74,14 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
     come in one packet, and this wakes up once.
 
     Args:
-        h3: The HTTP/3 side of the connection.
+        connection: The connection.
+        h3: Its HTTP/3 side.
         deadline: Wait for acknowledgements until then, on the clock of the loop.
-        name: The name of the connection for the log.
 
     Cancellation: safe.
     """
     loop = asyncio.get_running_loop()
-    waiters = Waiters()
+    waiters: EagerWaiters | None = None
     told = False  # every end is acknowledged
     while streams := [
         stream
@@ -85,6 +89,9 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
         if (stream := session.stream) is not None
         and not (stream.is_closed or (_is_told(stream) and _is_readable(stream)))
     ]:
+        if waiters is None:
+            waiters, presence = EagerWaiters(loop), Presence(connection)
+            patience = presence.patience
         waiting = [stream for stream in streams if not _is_told(stream)]
         if not waiting and not told:
             told = True
@@ -92,14 +99,21 @@ async def sessions_flushed(h3: H3Connection, *, deadline: float, name: str) -> N
         left = deadline - loop.time()
         if left <= 0:
             if waiting:
-                _logger.debug("connection %s: the peer did not acknowledge the end", name)
+                _logger.debug(
+                    "connection %s: the peer did not acknowledge the end", connection.connection_id
+                )
             return
+        arm = partial(_arm, waiting or streams, waiters)
         try:
-            await waiters.wait(left, arm=partial(_arm, waiting or streams, waiters))
+            if await waiters.wait(min(left, patience), arm=arm):
+                continue
         finally:
             for stream in streams:
                 stream.set_acked_waiter(None)
                 stream.set_read_waiter(None)
+        if presence.is_gone():
+            return
+        patience = presence.patience / LOOKS
 
 
 class Closing:
@@ -158,7 +172,7 @@ def _is_told(stream: Stream) -> bool:
     return stream.is_acked or stream.is_stopped
 
 
-def _arm(streams: list[Stream], waiters: Waiters) -> None:
+def _arm(streams: list[Stream], waiters: EagerWaiters) -> None:
     """Wake ``waiters`` when a stream is acknowledged or the peer ends it."""
     for stream in streams:
         if not stream.is_acked:

@@ -42,7 +42,6 @@ from ..utils._checks import (
 )
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
-from ..utils._waiters import Waiters
 from . import ending, opening, orphans, serving_streams
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
@@ -65,6 +64,7 @@ from .stream_base import DONE, _StreamBase
 from .stream_manager import StreamManager
 from .structured_datagrams import StructuredDatagramTransport
 from .structured_stream import DEFAULT_MAX_MESSAGE_SIZE, StructuredStream, check_message_size
+from .waiting import EagerWaiters
 
 if TYPE_CHECKING:
     from ..config import ClientConfig, ServerConfig
@@ -186,13 +186,13 @@ class WebTransportSession(SessionPort, EventEmitter):
         self.write_low_water = connection.write_low_water
         # Weak: a stream is kept alive by its users; see ``orphans``.
         self._streams = {}
-        self._ready_waiters = Waiters()
-        self._closed_waiters = Waiters()
-        self._draining_waiters: Waiters | None = None  # created by the first waiter
+        self._draining_waiters: EagerWaiters | None = None  # created by the first waiter
         self._close_info = None
         self._error: Exception | None = None
-        self._loop = asyncio.get_running_loop()
-        self._eager = EagerTurn.of(self._loop)
+        loop = self._loop = asyncio.get_running_loop()
+        self._eager = EagerTurn.of(loop)
+        self._ready_waiters = EagerWaiters(loop)
+        self._closed_waiters = EagerWaiters(loop)
         # Client: how the session ended in the turn in which it became ready (_become_ready).
         self._ended_early: list[_Ending] | None = None
         self._state = SessionState.CONNECTING
@@ -513,7 +513,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         """
         while self._state not in _DRAINING_OR_OVER:
             if self._draining_waiters is None:
-                self._draining_waiters = Waiters()
+                self._draining_waiters = EagerWaiters()
             await self._draining_waiters.wait()
         return self._state is SessionState.DRAINING
 

@@ -46,6 +46,7 @@ cdef class CloseInfo:
 # Tasks of one event loop, and what they wait for: see eager.pxi.
 cdef class EagerTurn:
     cdef bint _enabled
+    cdef bint _is_cut          # some were left to the event loop the last time
     cdef bint _collecting      # an endpoint receives: it looks at the list when it is done
     cdef Py_ssize_t _later     # left to the event loop since it last looked
     cdef list _ready
@@ -92,6 +93,7 @@ cdef class ConnectionQueue:
 
     cdef bint any(self) noexcept
     cdef int push(self, QuicConnection conn) except -1
+    cdef Py_ssize_t postpone_new(self) except -1
     cdef QuicConnection pop(self)
 
 
@@ -153,6 +155,7 @@ cdef class QuicEndpoint:
     cdef uint64_t _reserve  # of the slice, for other events than streams
     cdef Py_ssize_t _told      # calls since deliver began
     cdef bint _late            # something is left to be delivered
+    cdef Py_ssize_t _new       # connections with _is_new, or a few more
     cdef bint _first_round     # of deliver in this turn
     cdef bint _has_backlog     # packets wait for their connection's turn
     cdef object _failure       # first exception of a trampoline
@@ -240,6 +243,7 @@ cdef class QuicConnection:
     cdef list _dgrams            # received, to be delivered
     cdef size_t _dgram_bytes     # of these
     cdef bint _handshake_waits   # the handler was not told yet that it is complete
+    cdef bint _is_new            # not all was delivered that came with the handshake
     cdef int _facts_waiting      # to be delivered
     cdef bint _dgrams_slow       # a large batch of them takes longer than a slice
     cdef uint64_t _dgrams_missed  # received when too many waited

@@ -150,6 +150,9 @@ class QuicEndpoint:
         """Packets that another worker's endpoint gave to its ``forward``; a turn like receive()."""
     def process(self, now: int) -> bool:
         """Expired timers, transmit, deliver. True: work is left, call again soon."""
+    def woke(self) -> None:
+        """For handlers: a task that runs next will write, and packets of this turn wait for it."""
+
     def next_tick(self) -> int | None:
         """When process() must run next at the latest; None: nothing is scheduled."""
     def is_settled(self, tick: int) -> bool:
@@ -178,6 +181,12 @@ class QuicEndpoint:
         """Keys of what is given out are derived from the first, of 32 bytes, from now on.
 
         What comes back may be from any of the up to four.
+        """
+
+    def set_greeting(self, greeting: bytes) -> None:
+        """Server: bytes that begin the first unidirectional stream of each new connection.
+
+        They leave before the client has finished the handshake, so they must not be secret.
         """
 
     def stop_accepting(self) -> None: ...
@@ -212,6 +221,8 @@ class QuicConnection:
     def close_info(self) -> CloseInfo | None: ...
     def open_stream(self, unidirectional: bool) -> QuicStream | None:
         """None: the peer's stream limit is reached; streams_available() tells when to try again."""
+    def take_greeting(self) -> QuicStream | None:
+        """Server: the stream that began with the greeting of the endpoint, once; None: none."""
     def streams_left(self, unidirectional: bool) -> int: ...
     @property
     def max_datagram_size(self) -> int: ...

@@ -118,6 +118,20 @@ cdef class QuicConnection:
         stream._id = qe_stream_id(stream._c)
         return stream
 
+    def take_greeting(self):
+        cdef QuicStream stream
+        if self._c == NULL:
+            return None
+        stream = QuicStream.__new__(QuicStream)
+        stream._conn = self
+        stream._flags = F_LOCAL | F_UNI
+        stream._c = qe_conn_take_greeting(self._c, <void *>stream)
+        if stream._c == NULL:
+            return None
+        self._streams.add(stream)
+        stream._id = qe_stream_id(stream._c)
+        return stream
+
     def streams_left(self, bint unidirectional):
         return qe_conn_streams_left(self._c, unidirectional) if self._c != NULL else 0
 

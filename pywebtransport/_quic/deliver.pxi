@@ -18,6 +18,17 @@ cdef class ConnectionQueue:
         self._end += 1
         return 0
 
+    cdef Py_ssize_t postpone_new(self) except -1:
+        cdef QuicConnection conn
+        cdef Py_ssize_t i
+        cdef Py_ssize_t found = 0
+        for i in range(self._at, self._end):
+            conn = self._items[i]
+            if conn._is_new and conn._c != NULL:
+                qe_conn_postpone(conn._c)
+                found += 1
+        return found
+
     cdef QuicConnection pop(self):
         """The first one; there is one."""
         cdef QuicConnection conn = self._items[self._at]
@@ -201,6 +212,19 @@ cdef int _deliver_streams_of(QuicEndpoint self, QuicConnection conn, Py_ssize_t 
         except BaseException as exc:
             self._report(exc)
     conn._ready = None
+    conn._is_new = False
+    return 0
+
+cdef int _postpone_new(QuicEndpoint self) except -1:
+    """Let the packets of new connections wait for what their handlers write in a later turn."""
+    cdef QuicConnection conn
+    cdef Py_ssize_t found = 0
+    for conn in self._handshakes:
+        if conn._handshake_waits and conn._c != NULL:
+            qe_conn_postpone(conn._c)
+            found += 1
+    found += self._ready.postpone_new() + self._ready_again.postpone_new()
+    self._new = found
     return 0
 
 cdef int _deliver_datagrams(QuicEndpoint self) except -1:

@@ -86,7 +86,7 @@ cdef class EagerTurn:
         cdef Py_ssize_t done = 0
         most -= self._later
         self._later = 0
-        self._collecting = False
+        self._collecting = self._is_cut = False
         if not self._ready:
             return 0
         ready, self._ready = self._ready, []
@@ -98,6 +98,7 @@ cdef class EagerTurn:
                     done += 1
                     future._call_now()
         finally:
+            self._is_cut = done < len(ready)
             for future in ready[done:]:
                 future._call_later()
         return done

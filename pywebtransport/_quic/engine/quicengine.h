@@ -347,6 +347,9 @@ void qe_engine_set_tls(qe_engine *e, qe_tls *tls);
  * of clients may have been made with any of them. Returns 0, or a negative error without a
  * change. */
 int qe_engine_set_secrets(qe_engine *e, const uint8_t (*secrets)[32], size_t n);
+/* Server: bytes that begin the first unidirectional stream of each new connection. They are sent
+ * before the client has finished the handshake, so they must not be secret. None if len is 0. */
+int qe_engine_set_greeting(qe_engine *e, const uint8_t *data, size_t len);
 /* Server: refuses new connections (CONNECTION_REFUSED) from now on. A worker does not refuse
  * while there are other workers, see qe_engine_set_steering: it passes first packets on, or
  * drops them if it knows no worker that takes them. */
@@ -462,7 +465,14 @@ int qe_conn_close(qe_conn *c, int app, uint64_t code, const uint8_t *reason, siz
 /* Drops the connection without sending a packet; callbacks run before it returns. */
 void qe_conn_abandon(qe_conn *c);
 
+/* The user has not handled the news of a new connection yet: its packets wait for the next but one
+ * qe_engine_process, to carry what the user writes, too. Limited to some milliseconds in all. */
+void qe_conn_postpone(qe_conn *c);
+
 int qe_conn_open_stream(qe_conn *c, int uni, void *su, qe_stream **out);
+/* Server, after the handshake: gives the user the stream of the greeting, once. NULL: there is
+ * none, or the client has ended it. */
+qe_stream *qe_conn_take_greeting(qe_conn *c, void *su);
 /* How many more streams of this kind the peer allows at present. */
 uint64_t qe_conn_streams_left(const qe_conn *c, int uni);
 /* Gives the peer credit for n more streams; call it when streams are fully consumed. */

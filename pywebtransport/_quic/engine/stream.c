@@ -142,6 +142,9 @@ void qe_stream_destroy(qe_stream *s, int report) {
 
   leave_stops(s);
   qe_hold_forget(s);
+  if (c->greeting == s) {
+    c->greeting = NULL;
+  }
   qe_sched_remove(&c->sched, &s->node);
   qe_sendbuf_clear(&s->out, &e->released);
   count_queued(s);
