@@ -28,6 +28,10 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-browser": (BUILD | {"test"}, {"base", "test"}),
     "test-debian12": (VIRTUALENV, set()),
     "test-debian13": (VIRTUALENV, set()),
+    "test-integration": (BUILD, {"base", "test"}),
+    "test-newest": (VIRTUALENV, set()),
+    "test-image": (VIRTUALENV, set()),
+    "test-wheel": (BUILD, set()),
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
@@ -44,6 +48,8 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "bench-guard-record": (BUILD | {"guard"}, {"base"}),
     "docs": (BUILD, {"base", "docs"}),
     "dist": (BUILD, {"base", "dist"}),
+    # It makes a virtualenv for each Python that it finds.
+    "wheel": (BUILD, set()),
 }
 # They call the others, or install nothing.
 OTHERS = {"help", "test", "test-versions", "clean"}
