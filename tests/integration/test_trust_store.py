@@ -25,7 +25,7 @@ _NEEDED = ("passwd", "group", "hosts", "nsswitch.conf", "host.conf", "resolv.con
 
 
 @pytest.fixture(scope="module")
-def found(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def found(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What trust_process found in each situation."""
     if reason := why_not():
         pytest.skip(reason)
@@ -37,14 +37,14 @@ def found(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) 
     empty = tmp_path_factory.mktemp("empty")
     (empty / "certifi.py").write_text("raise ImportError")
     program = ["-m", "tests.support.trust_process"]
-    files = [certificates.server.certfile, certificates.server.keyfile]
+    files = [certs.server.certfile, certs.server.keyfile]
     script = 'mount --bind "$0" /etc; exec "$@"'
     entered = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, str(folder)]
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")
     }
     done = subprocess.run(
-        [*entered, sys.executable, *program, *files, certificates.authority.certfile, *BUNDLES],
+        [*entered, sys.executable, *program, *files, certs.authority.certfile, *BUNDLES],
         cwd=ROOT,
         env={**variables, "PYTHONPATH": f"{empty}:{ROOT}", "HOME": str(empty)},
         capture_output=True,
@@ -91,10 +91,8 @@ def test_a_variable_that_leads_nowhere_is_named(
 # ------------------------------------------------------------------------ the search itself
 
 
-def test_an_authority_that_is_there_twice_is_read_once(
-    certificates: Certificates, tmp_path: Path
-) -> None:
-    pem = Path(certificates.authority.certfile).read_bytes()
+def test_an_authority_that_is_there_twice_is_read_once(certs: Certificates, tmp_path: Path) -> None:
+    pem = Path(certs.authority.certfile).read_bytes()
     (tmp_path / "a.pem").write_bytes(b"# a comment\n" + pem)
     (tmp_path / "0123abcd.0").symlink_to("a.pem")
     (tmp_path / "README").write_text("no certificate")
@@ -108,12 +106,10 @@ def test_variables_that_are_empty_count_as_not_set() -> None:
     assert named_store({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}) is None
 
 
-def test_a_bundle_without_a_certificate_is_passed_over(
-    certificates: Certificates, tmp_path: Path
-) -> None:
+def test_a_bundle_without_a_certificate_is_passed_over(certs: Certificates, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.touch()
-    other = certificates.other.certfile
+    other = certs.other.certfile
     assert fallback_store([str(tmp_path), str(empty), other]).name == other
 
 

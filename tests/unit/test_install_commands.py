@@ -43,7 +43,7 @@ def texts() -> list[Path]:
 def strings(path: Path) -> list[str]:
     """The text of a file, and of a module its strings, put together as Python does."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix != ".py":
+    if path.suffix != ".py" or not INSTALL.search(text):
         return [text]
     parts = [text]
     for node in ast.walk(ast.parse(text)):
@@ -90,7 +90,8 @@ def test_no_command_asks_an_index_for_pywebtransport() -> None:
     ],
 )
 def test_such_a_command_would_be_found(command: str) -> None:
-    assert wrong(f"text\n$ {command}\n") == [command]
+    (found,) = wrong(f"text\n$ {command}\n")
+    assert command.endswith(found)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-integration": (BUILD, {"base", "test"}),
     "test-newest": (VIRTUALENV, set()),
     "test-image": (VIRTUALENV, set()),
-    "test-wheel": (BUILD, set()),
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
@@ -48,11 +47,9 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "bench-guard-record": (BUILD | {"guard"}, {"base"}),
     "docs": (BUILD, {"base", "docs"}),
     "dist": (BUILD, {"base", "dist"}),
-    # It makes a virtualenv for each Python that it finds.
-    "wheel": (BUILD, set()),
 }
 # They call the others, or install nothing.
-OTHERS = {"help", "test", "test-versions", "clean"}
+OTHERS = {"help", "test", "test-versions", "test-wheel", "wheel", "clean"}
 
 
 def make(*arguments: str, directory: Path = ROOT) -> str:
