@@ -201,3 +201,23 @@ def test_the_pod_runs_as_the_user_of_the_image() -> None:
     mounts = container["volumeMounts"]
     (writable,) = (mount["mountPath"] for mount in mounts if not mount.get("readOnly"))
     assert f"STATE_DIRECTORY={writable}" in steps["ENV"].split()
+
+
+# ------------------------------------------------------------------------ packages at run time
+
+
+def test_the_installation_page_has_the_packages_at_run_time() -> None:
+    record = tomllib.loads((ROOT / "vendor" / "libraries.toml").read_text())
+    page = (ROOT / "docs" / "intro" / "installation.md").read_text()
+    for distribution in record["distribution"]:
+        row = re.search(rf"^\| {distribution['name']} \| (`.*`) \|$", page, re.M)
+        assert row is not None, distribution["name"]
+        named = re.findall(r"`([\w.-]+)`", row[1])
+        wanted = [
+            # The number is that of the distribution's library.
+            re.escape(item["runtime"][distribution["key"]]).replace(r"\{soversion\}", r"\d+")
+            for item in record["requirement"]
+            if "runtime" in item
+        ]
+        assert [name for name in named if not any(re.fullmatch(one, name) for one in wanted)] == []
+        assert [one for one in wanted if not any(re.fullmatch(one, name) for name in named)] == []
