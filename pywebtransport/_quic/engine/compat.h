@@ -44,6 +44,11 @@ static inline bool qe_limits_migrations(void) {
   return qe_library_is(QE_NGTCP2(1, 22));
 }
 
+/* 1.23: before, a unidirectional stream of the peer stays if its first frame is RESET_STREAM. */
+static inline bool qe_leaks_reset_streams(void) {
+  return !qe_library_is(QE_NGTCP2(1, 23));
+}
+
 /* 1.23: before, the qlog writer can write beyond its buffer. */
 static inline bool qe_qlog_is_safe(void) {
   return qe_library_is(QE_NGTCP2(1, 23));
