@@ -79,7 +79,7 @@ NEEDS_base      := build runtime
 NEEDS_demo      := demo
 NEEDS_lint      := lint
 NEEDS_types     := runtime demo types
-NEEDS_test      := demo test
+NEEDS_test      := demo dist test
 NEEDS_docs      := docs
 NEEDS_dist      := dist
 NEEDS_benchmark := benchmark
@@ -152,18 +152,54 @@ test-quic: build $(VENV)/.stamp-test ## Python tests of the binding alone
 	$(call section,tests of the binding)
 	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic
 
+.PHONY: test-integration
+test-integration: build $(VENV)/.stamp-test ## Python tests of the binding and of real sockets
+	$(call section,tests of binding and sockets)
+	@$(PY) -m pytest $(IN_PARALLEL) $(PYTEST_ARGS) tests/quic tests/integration
+
 # As a new user does it; scripts/debian_root.py says how. Needs root.
 ON_BARE_SYSTEM := make demo DEMO_SIZE=32MiB; make test-engine; make test-quic
+# Then a wheel of what was built there, after the libraries are gone.
+WITHOUT_LIBRARIES := make built-wheel; \
+  DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y "libngtcp2*" libgnutls28-dev > /dev/null; \
+  if ldconfig -p | grep ngtcp2; then exit 1; fi; \
+  python3 scripts/try_wheel.py --hide build/wheel/*.whl
 
 .PHONY: test-debian13
-test-debian13: system-python ## Demonstration, C tests and tests of the binding on a bare Debian 13 (as root)
+test-debian13: system-python ## Demonstration, C tests, tests of the binding and a wheel on a bare Debian 13 (as root)
 	$(call section,bare Debian 13)
-	@$(PYTHON) scripts/debian_root.py trixie '$(ON_BARE_SYSTEM)'
+	@$(PYTHON) scripts/debian_root.py trixie '$(ON_BARE_SYSTEM); $(WITHOUT_LIBRARIES)'
 
 .PHONY: test-debian12
 test-debian12: system-python ## The same on a bare Debian 12
 	$(call section,bare Debian 12)
 	@$(PYTHON) scripts/debian_root.py bookworm '$(ON_BARE_SYSTEM)'
+
+# Newer ngtcp2, GnuTLS, compilers and Pythons than any release of Debian has.
+NEWEST ?= trixie-backports sid
+
+.PHONY: test-newest
+test-newest: system-python ## The same and tests of real sockets with the newest ngtcp2: backports of Debian 13, and sid (as root)
+	@for suite in $(NEWEST); do \
+	  printf '\n\033[1m== %s\033[0m\n' "$$suite"; \
+	  $(PYTHON) scripts/debian_root.py $$suite 'make demo DEMO_SIZE=32MiB; make test-engine; make test-integration'; \
+	done
+
+.PHONY: test-wheel
+test-wheel: wheel ## Install the wheels on a bare Debian 12 and 13, and echo (as root)
+	$(call section,wheel on a bare Debian 13)
+	@$(PYTHON) scripts/debian_root.py --give "$$(echo dist/*-cp313-*.whl)" trixie '$(TRY_GIVEN)'
+	$(call section,wheel on a bare Debian 12)
+	@$(PYTHON) scripts/debian_root.py --give "$$(echo dist/*-cp311-*.whl)" bookworm '$(TRY_GIVEN)'
+
+.PHONY: test-image
+test-image: system-python ## Do what the Dockerfile says on a bare Debian 13, and probe the server of the image (as root)
+	$(call section,image)
+	@$(PYTHON) scripts/image.py
+
+TRY_GIVEN := apt-get -qq update; \
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv > /dev/null; \
+  python3 scripts/try_wheel.py --hide dist/*.whl
 
 .PHONY: test-versions
 test-versions: ## Python tests on each of python3.11, python3.12 and python3.13 that is there
@@ -280,6 +316,24 @@ docs: build $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html
 .PHONY: dist
 dist: $(VENV)/.stamp-base $(VENV)/.stamp-dist | system-build ## Source distribution and wheel, into dist/
 	@$(PY) -m build --no-isolation
+
+.PHONY: wheel
+wheel: system-build ## Wheels that bring all C libraries along, for each Python from 3.11 that is found, into dist/
+	$(call section,wheels)
+	@$(PYTHON) scripts/pythons.py | while read -r version python; do \
+	  $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version one-wheel < /dev/null; \
+	done
+
+.PHONY: one-wheel
+one-wheel: $(VENV)/.stamp-base $(VENV)/.stamp-dist
+	@$(PY) scripts/wheel.py
+
+# The extension that was built for tests, in a wheel: quicker, and of the same compiler.
+.PHONY: built-wheel
+built-wheel: build $(VENV)/.stamp-dist
+	@rm -rf build/wheel
+	@$(PY) scripts/wheel.py --output build/wheel \
+	  --extension "$$($(PY) -c 'import pywebtransport._quic._core as core; print(core.__file__)')"
 
 .PHONY: clean
 clean: ## Remove everything that was built, virtualenvs included

@@ -79,12 +79,16 @@ class QuicTls:
         certfile: str | None = None,
         keyfile: str | None = None,
         ca_certs: str | None = None,
+        ca_data: bytes | None = None,  # these roots; ca_certs then names them in messages
         verify: int = 0,  # 0 none, 1 optional (server), 2 required
         certificate_hashes: Sequence[bytes] = (),
         keylog: bool = False,
         tickets: bool = True,
         ticket_key: bytes | None = None,  # 64 bytes that several servers share; None: random
     ) -> None: ...
+    @property
+    def has_roots(self) -> bool:
+        """False if GnuTLS's trust store was asked for and holds nothing."""
     def add_sni(self, name: str, certfile: str, keyfile: str) -> None: ...
 
 @final

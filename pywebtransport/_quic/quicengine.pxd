@@ -117,6 +117,8 @@ cdef extern from "engine/quicengine.h" nogil:
         const char *cert_file
         const char *key_file
         const char *ca_file
+        const void *ca_data
+        size_t ca_data_len
         qe_verify verify
         const uint8_t (*cert_hashes)[32]
         size_t cert_hash_count
@@ -126,6 +128,7 @@ cdef extern from "engine/quicengine.h" nogil:
 
     int qe_tls_new(qe_tls **out, const qe_tls_options *opt)
     int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file)
+    int qe_tls_has_roots(const qe_tls *tls)
     void qe_tls_unref(qe_tls *tls)
 
     ctypedef struct qe_engine:

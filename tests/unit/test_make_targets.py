@@ -28,6 +28,9 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "test-browser": (BUILD | {"test"}, {"base", "test"}),
     "test-debian12": (VIRTUALENV, set()),
     "test-debian13": (VIRTUALENV, set()),
+    "test-integration": (BUILD, {"base", "test"}),
+    "test-newest": (VIRTUALENV, set()),
+    "test-image": (VIRTUALENV, set()),
     "sanitize": (BUILD | {"test"}, set()),
     "lint": (BUILD | {"lint"}, {"base", "lint"}),
     "format": (VIRTUALENV, {"lint"}),
@@ -46,7 +49,7 @@ TARGETS: dict[str, tuple[set[str], set[str]]] = {
     "dist": (BUILD, {"base", "dist"}),
 }
 # They call the others, or install nothing.
-OTHERS = {"help", "test", "test-versions", "clean"}
+OTHERS = {"help", "test", "test-versions", "test-wheel", "wheel", "clean"}
 
 
 def make(*arguments: str, directory: Path = ROOT) -> str:

@@ -492,7 +492,7 @@ static int stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t co
 
 /*
  * If the first frame of a peer's unidirectional stream is RESET_STREAM, the library never closes
- * the stream (up to 1.11 at least). It closes any other reset stream right after this callback. So
+ * the stream (before 1.23). It closes any other reset stream right after this callback. So
  * the last stream that was reset is kept in c->doubtful. If it is still there at the next reset or
  * at the end of the packet, the library will not close it.
  */

@@ -182,7 +182,9 @@ typedef struct qe_tls_options {
   size_t alpn_count;
   const char *cert_file; /* PEM chain; NULL = none (client) */
   const char *key_file;  /* PEM key */
-  const char *ca_file;   /* PEM roots; NULL = system trust (client, verifying) */
+  const char *ca_file;   /* PEM roots; NULL = GnuTLS's trust store (client, verifying) */
+  const void *ca_data;   /* the roots themselves; ca_file then only names them in messages */
+  size_t ca_data_len;
   enum qe_verify verify;
   /* serverCertificateHashes: SHA-256 of the DER of the leaf. With count > 0 the chain and the
    * name are not checked; instead one hash must match, and the certificate must follow the rules
@@ -201,6 +203,8 @@ typedef struct qe_tls_options {
 int qe_tls_new(qe_tls **out, const qe_tls_options *opt);
 /* Server: an extra certificate for an SNI name ("example.org" or "*.example.org"). */
 int qe_tls_add_sni(qe_tls *tls, const char *name, const char *cert_file, const char *key_file);
+/* 0 if GnuTLS's trust store was asked for and holds nothing: no certificate can be accepted. */
+int qe_tls_has_roots(const qe_tls *tls);
 void qe_tls_ref(qe_tls *tls);
 void qe_tls_unref(qe_tls *tls);
 
