@@ -39,7 +39,7 @@ from ._exceptions import (
     RpcTimeoutError,
     error_from_code,
 )
-from ._incoming import IncomingCalls
+from ._incoming import Converse, IncomingCalls
 from ._messages import (
     MAX_METADATA,
     REGISTRY,
@@ -70,7 +70,7 @@ DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds that the peer may take to send a request after it has opened the stream."""
 
 # Seconds of a wait without limit: event loops do not accept infinity.
-_FOREVER = 1e9
+FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
 # Bytes of requests being sent at a time: a quarter of the peer's default memory limit.
 _MOST_UNDER_WAY = 4 * 1024 * 1024
@@ -184,6 +184,16 @@ class RpcManager(AsyncCloseable):
         return self._closed
 
     @property
+    def default_timeout(self) -> Timeout:
+        """Seconds for calls without a timeout; None: no limit."""
+        return self._default_timeout
+
+    @property
+    def has_interceptors(self) -> bool:
+        """Whether interceptors run around each call."""
+        return bool(self._interceptors)
+
+    @property
     def request_budget(self) -> ByteBudget:
         """Advanced: the bytes of requests being sent, ``used`` now and at the ``peak``."""
         return self._under_way
@@ -233,6 +243,19 @@ class RpcManager(AsyncCloseable):
             )
         self._incoming.methods[chosen] = Method(chosen, func)
         return func
+
+    def register_conversation(self, name: str, converse: Converse) -> None:
+        """Advanced: let a function take over the streams of calls of a method.
+
+        Such a stream carries more than one request and answer. It does not count towards
+        ``concurrency_limit``, and interceptors do not see it.
+
+        Args:
+            name: Name of the method.
+            converse: Called with each stream, after the request was read. It must raise nothing
+                but a ``WebTransportError``, which abandons the stream.
+        """
+        self._incoming.conversations[name] = converse
 
     def unregister(self, name: str) -> None:
         """Remove a method; running calls continue. An unknown name is ignored."""
@@ -499,7 +522,7 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "a stream: a stream limit of the peer, or a local one, is reached"
             progress.stream_of = self._session
             # The call's own timeout ends it.
-            stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
+            stream = await self._session.create_bidirectional_stream(timeout=FOREVER)
             progress.stream_of = None
             if not self._closed:
                 self._outgoing.add(stream)
@@ -672,5 +695,5 @@ async def _received(structured: StructuredStream[Any]) -> Any:
 
 
 def _check_seconds(key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _FOREVER:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FOREVER:
         raise invalid_config(key=key, value=value, reason="expected seconds > 0")
