@@ -7,13 +7,15 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Self, TypeAlias
 
 from .._core.opening import ReachedLimit, reached_limit
 from .._core.structured_stream import MESSAGE_HEADER
 from ..constants import DEFAULT_CLOSE_TIMEOUT
-from ..events import EventBackend, MemoryBackend
+from ..events import EventBackend, LocalBackend
 from ..events._backend import watch_gaps
+from ..events._memory import begin_publishing_of
 from ..exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -24,11 +26,12 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..rpc import RpcManager
+from ..rpc import RpcError, RpcErrorCode, RpcManager
 from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
-from ..stream import WebTransportSendStream
+from ..stream import WebTransportSendStream, WebTransportStream
+from ..utils._async_functions import unwrapped
 from ..utils._budget import PROCESS, ByteBudget
 from ..utils._checks import check_instance, check_integer, check_signature
 from ..utils._closing import AsyncCloseable
@@ -44,7 +47,10 @@ from ._exceptions import (
     SubscriptionLimitError,
     TopicForbiddenError,
 )
+from ._intake import refuse_publications, take_publications
 from ._messages import (
+    MESSAGE_TYPE,
+    PUBLICATIONS,
     PUBLISH,
     SUBSCRIBE,
     UNSUBSCRIBE,
@@ -84,6 +90,8 @@ Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitabl
 
 # The backend is not connected, or its server refuses this one.
 _UNAVAILABLE = (AuthenticationError, ConnectionError)
+_MAX_PUBLICATIONS = 4
+"""Streams of publications of one session; a client needs one, and another while that one ends."""
 _CREDIT_GRACE = 0.1
 """Seconds to wait for the room that an ended stream leaves."""
 
@@ -93,9 +101,9 @@ logger = logging.getLogger("pywebtransport.pubsub")
 class Broker(AsyncCloseable):
     """Connects the publishers and subscribers of many sessions, and of many servers.
 
-    Create one per application. Messages go through a backend: by default within the process, with
-    ``RedisBackend`` to all servers that use the same Redis. Entering the broker starts the backend,
-    and leaving it closes the backend.
+    Create one per application. Messages go through a backend: by default to all workers of the
+    server, with ``RedisBackend`` to all servers that use the same Redis. Entering the broker starts
+    the backend, and leaving it closes the backend.
 
     ::
 
@@ -132,7 +140,8 @@ class Broker(AsyncCloseable):
         """Create a broker without sessions.
 
         Args:
-            backend: What connects the servers; default: this process alone.
+            backend: What connects the servers. Default: a ``LocalBackend``, which connects the
+                workers of this server, or this process alone if there are none.
             authorize: Called before each subscription and publication of a session; plain or
                 ``async``. Default: everything is allowed.
             prefix: Prefix of the backend's channels, before the topic.
@@ -196,7 +205,11 @@ class Broker(AsyncCloseable):
                 "subscribe",
                 "topic",
             )
-        self._backend: EventBackend = MemoryBackend() if backend is None else backend
+        if backend is None:
+            # Other brokers of this process have their own.
+            backend = LocalBackend(f"broker {prefix}")
+        self._backend: EventBackend = backend
+        self._begin_publishing = begin_publishing_of(self._backend)
         self._authorize = authorize
         self._prefix = prefix
         if serializer is None:
@@ -294,12 +307,13 @@ class Broker(AsyncCloseable):
             )
         elif rpc.session is not session:
             raise ConfigurationError("rpc belongs to another session", config_key="rpc")
-        client = _Client(self, session)
+        client = _Client(self, session, takes_publications=self._takes_publications(rpc))
         self._clients.add(client)
         try:
             rpc.register(client.subscribe, name=SUBSCRIBE)
             rpc.register(client.unsubscribe, name=UNSUBSCRIBE)
             rpc.register(client.publish, name=PUBLISH)
+            rpc.register_conversation(PUBLICATIONS, client.publications)
             await rpc.serve()
         finally:
             self._clients.discard(client)
@@ -324,10 +338,7 @@ class Broker(AsyncCloseable):
         try:
             await self._backend.publish(self._prefix + topic, frame)
         except _UNAVAILABLE as error:
-            self._log.tell(
-                "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
-            )
-            raise PubSubError("the message bus is not available", topic=topic) from error
+            raise self._unavailable(topic, error) from error
         self._published += 1
 
     def get_stats(self) -> dict[str, int]:
@@ -353,13 +364,75 @@ class Broker(AsyncCloseable):
     # ------------------------------------------------------------------ internal
 
     async def _check_allowed(self, session: WebTransportSession, action: str, topic: str) -> None:
+        waiting = self._begin_check(session, action, topic)
+        if waiting is not None:
+            await waiting
+
+    def _begin_check(
+        self, session: WebTransportSession, action: str, topic: str
+    ) -> Awaitable[None] | None:
+        """Check that a session may do something; return what to await for the answer, if any."""
         if self._authorize is None:
-            return
+            return None
         answer = self._authorize(session, action, topic)
         if inspect.isawaitable(answer):
-            answer = await answer
-        if not answer:
-            raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
+            return _checked(answer, action, topic)
+        _check_answer(answer, action, topic)
+        return None
+
+    def _takes_publications(self, rpc: RpcManager) -> bool:
+        """Whether clients may publish on a stream.
+
+        Its messages are published one after the other. So nothing that every message waits for
+        may be slow, and interceptors would not see them.
+        """
+        slow = inspect.iscoroutinefunction(unwrapped(self._authorize))
+        return self._begin_publishing is not None and not slow and not rpc.has_interceptors
+
+    def _publish_encoded(
+        self, session: WebTransportSession, type_id: int, payload: bytes
+    ) -> Awaitable[object] | None:
+        """Publish a message as a client encoded it; return what to wait for, if anything.
+
+        The subscribers get the bytes that were checked here.
+        """
+        try:
+            message = self._frames.decode(type_id, payload) if type_id == MESSAGE_TYPE else None
+        except SerializationError as error:
+            raise _bad_request(error.message) from error
+        if not isinstance(message, PubSubMessage):
+            raise _bad_request(f"type ID {type_id} is not that of a message to publish")
+        topic = check_topic(message.topic)
+        waiting = self._begin_check(session, "publish", topic)
+        if waiting is not None:
+            return self._publish_later(waiting, topic, type_id, payload)
+        return self._begin(topic, type_id, payload)
+
+    async def _publish_later(
+        self, allowed: Awaitable[None], topic: str, type_id: int, payload: bytes
+    ) -> None:
+        await allowed
+        waiting = self._begin(topic, type_id, payload)
+        if waiting is not None:
+            await waiting
+
+    def _begin(self, topic: str, type_id: int, payload: bytes) -> Awaitable[object] | None:
+        assert self._begin_publishing is not None  # else no stream is accepted
+        try:
+            frame = self._frames.framed(type_id, payload)
+            waiting = self._begin_publishing(self._prefix + topic, frame)
+        except SerializationError as error:
+            raise _too_large(error, topic) from error
+        except _UNAVAILABLE as error:
+            raise self._unavailable(topic, error) from error
+        self._published += 1
+        return waiting
+
+    def _unavailable(self, topic: str, error: Exception) -> PubSubError:
+        self._log.tell(
+            "publish", logging.WARNING, "publishing is not possible: %s", printable(error)
+        )
+        return PubSubError("the message bus is not available", topic=topic)
 
     def _tell_gap(self, seconds: float | None) -> None:
         """The backend is losing messages (None), or lost messages for this many seconds."""
@@ -506,14 +579,27 @@ class _Group:
 class _Client:
     """One session at the broker: its subscriptions, and the methods it calls."""
 
-    __slots__ = ("_broker", "_ended", "_network", "_room", "session", "subscriptions")
+    __slots__ = (
+        "_broker",
+        "_ended",
+        "_network",
+        "_publications",
+        "_room",
+        "_takes_publications",
+        "session",
+        "subscriptions",
+    )
 
-    def __init__(self, broker: Broker, session: WebTransportSession) -> None:
+    def __init__(
+        self, broker: Broker, session: WebTransportSession, *, takes_publications: bool
+    ) -> None:
         self._broker = broker
+        self._takes_publications = takes_publications
         self.session = session
         connection = session.connection
         self._network = "" if connection is None else connection.client_network
         self._ended = False
+        self._publications = 0  # streams
         self._room = SessionRoom(broker._max_session_bytes, self._settle)
         self.subscriptions: dict[int, Delivery] = {}
 
@@ -614,9 +700,22 @@ class _Client:
         try:
             await self._broker.publish(topic, data)
         except SerializationError as error:
-            raise PubSubError(
-                error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic
-            ) from error
+            raise _too_large(error, topic) from error
+
+    async def publications(self, stream: WebTransportStream) -> None:
+        """Take over a stream with messages to publish."""
+        if not self._takes_publications:
+            await refuse_publications(stream, self._broker._serializer)
+            return
+        if self._publications >= _MAX_PUBLICATIONS:
+            raise _bad_request(f"a session may have {_MAX_PUBLICATIONS} streams of publications")
+        broker = self._broker
+        self._publications += 1
+        try:
+            publish = partial(broker._publish_encoded, self.session)
+            await take_publications(self.session, stream, broker._serializer, publish)
+        finally:
+            self._publications -= 1
 
     def end(self) -> None:
         """Forget everything about the session, over several turns if it has many subscriptions."""
@@ -658,6 +757,23 @@ def _policy(name: object) -> BackpressurePolicy:
     except ValueError:
         known = ", ".join(BackpressurePolicy)
         raise _invalid(f"policy must be one of {known}, got {name!r:.40}") from None
+
+
+async def _checked(answer: Awaitable[bool], action: str, topic: str) -> None:
+    _check_answer(await answer, action, topic)
+
+
+def _check_answer(answer: bool, action: str, topic: str) -> None:
+    if not answer:
+        raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
+
+
+def _bad_request(message: str) -> RpcError:
+    return RpcError(message, error_code=RpcErrorCode.INVALID_REQUEST)
+
+
+def _too_large(error: SerializationError, topic: str) -> PubSubError:
+    return PubSubError(error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic)
 
 
 def _invalid(message: str) -> PubSubError:
