@@ -26,7 +26,7 @@ from ..exceptions import (
     WebTransportError,
     invalid_config,
 )
-from ..rpc import RpcError, RpcErrorCode, RpcManager
+from ..rpc import RpcManager
 from ..serializer import JSONSerializer
 from ..serializer._protocol import Serializer
 from ..session import WebTransportSession
@@ -36,7 +36,7 @@ from ..utils._budget import PROCESS, ByteBudget
 from ..utils._checks import check_instance, check_integer, check_signature
 from ..utils._closing import AsyncCloseable
 from ..utils._logs import SHARED_BURST, BoundedLog
-from ..utils._rounds import Round, Rounds
+from ..utils._rounds import Rounds
 from ..utils._stuck import LAST_WORDS, end_tasks, run_within
 from ..utils._text import printable
 from ..utils._turns import for_each
@@ -46,7 +46,10 @@ from ._exceptions import (
     PubSubErrorCode,
     SubscriptionLimitError,
     TopicForbiddenError,
+    bad_request,
+    too_large,
 )
+from ._group import Group
 from ._intake import refuse_publications, take_publications
 from ._messages import (
     MESSAGE_TYPE,
@@ -62,12 +65,11 @@ from ._queue import DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, queue_bytes
 from ._room import (
     DEFAULT_MAX_SESSION_BYTES,
     DEFAULT_MAX_TOTAL_BYTES,
-    Frame,
     SessionRoom,
     Totals,
 )
 from ._shares import AddressShares
-from ._topics import check_pattern, check_topic, matcher
+from ._topics import check_pattern, check_topic
 from ._wire import (
     CALL_ROOM,
     DEFAULT_MAX_MESSAGE_SIZE,
@@ -90,6 +92,7 @@ Authorize: TypeAlias = Callable[[WebTransportSession, str, str], bool | Awaitabl
 
 # The backend is not connected, or its server refuses this one.
 _UNAVAILABLE = (AuthenticationError, ConnectionError)
+
 _MAX_PUBLICATIONS = 4
 """Streams of publications of one session; a client needs one, and another while that one ends."""
 _CREDIT_GRACE = 0.1
@@ -231,7 +234,7 @@ class Broker(AsyncCloseable):
         self._memory = ByteBudget("max_total_bytes", max_total_bytes, PROCESS)
         self._totals = Totals()
         self._rounds = Rounds()
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group] = {}
         self._clients: set[_Client] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._published = 0
@@ -399,9 +402,9 @@ class Broker(AsyncCloseable):
         try:
             message = self._frames.decode(type_id, payload) if type_id == MESSAGE_TYPE else None
         except SerializationError as error:
-            raise _bad_request(error.message) from error
+            raise bad_request(error.message) from error
         if not isinstance(message, PubSubMessage):
-            raise _bad_request(f"type ID {type_id} is not that of a message to publish")
+            raise bad_request(f"type ID {type_id} is not that of a message to publish")
         topic = check_topic(message.topic)
         waiting = self._begin_check(session, "publish", topic)
         if waiting is not None:
@@ -422,7 +425,7 @@ class Broker(AsyncCloseable):
             frame = self._frames.framed(type_id, payload)
             waiting = self._begin_publishing(self._prefix + topic, frame)
         except SerializationError as error:
-            raise _too_large(error, topic) from error
+            raise too_large(error, topic) from error
         except _UNAVAILABLE as error:
             raise self._unavailable(topic, error) from error
         self._published += 1
@@ -466,7 +469,7 @@ class Broker(AsyncCloseable):
         """Subscribe a delivery to a pattern; messages arrive once this returns."""
         group = self._groups.get(pattern)
         if group is None:
-            group = self._groups[pattern] = _Group(
+            group = self._groups[pattern] = Group(
                 self._prefix, pattern, self._frames, self._memory, self._log
             )
         group.members.add(delivery)
@@ -502,7 +505,7 @@ class Broker(AsyncCloseable):
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
-    async def _drop(self, group: _Group) -> None:
+    async def _drop(self, group: Group) -> None:
         async with group.lock:
             # Another subscription may have joined meanwhile, or another task was first.
             if group.members or self._groups.get(group.pattern) is not group:
@@ -519,61 +522,6 @@ class Broker(AsyncCloseable):
                         printable(group.pattern),
                         printable(error),
                     )
-
-
-class _Group:
-    """All subscriptions of this process to one pattern: one subscription of the backend."""
-
-    __slots__ = (
-        "_frames",
-        "_log",
-        "_match",
-        "_memory",
-        "_prefix",
-        "_rounds",
-        "backend_id",
-        "channels",
-        "lock",
-        "members",
-        "pattern",
-    )
-
-    def __init__(
-        self,
-        prefix: str,
-        pattern: str,
-        frames: FrameCodec,
-        memory: ByteBudget,
-        log: BoundedLog,
-    ) -> None:
-        self.pattern = pattern
-        self._log = log
-        # The ``*`` of a backend spans levels, so it may deliver more than requested.
-        self.channels = prefix + pattern.replace("**", "*")
-        self.members: set[Delivery] = set()
-        self.lock = asyncio.Lock()
-        self.backend_id: str | None = None
-        self._prefix = prefix
-        self._match = matcher(pattern)
-        self._frames = frames
-        self._memory = memory
-        self._rounds = Rounds()
-
-    def deliver(self, channel: str, payload: bytes) -> Round | None:
-        """Deliver a message of the backend to all members, over several turns if many."""
-        if not self._match(channel[len(self._prefix) :]):
-            return None
-        if not self._frames.is_message(payload):
-            self._log.tell(
-                "malformed",
-                logging.WARNING,
-                "ignored data on channel '%s' that is not a message",
-                printable(channel),
-            )
-            return None
-        frame = Frame(payload, self._memory)
-        # A copy: overflow may end a subscription, which changes the set.
-        return self._rounds.begin(tuple(self.members), lambda member: member.push(frame))
 
 
 class _Client:
@@ -700,7 +648,7 @@ class _Client:
         try:
             await self._broker.publish(topic, data)
         except SerializationError as error:
-            raise _too_large(error, topic) from error
+            raise too_large(error, topic) from error
 
     async def publications(self, stream: WebTransportStream) -> None:
         """Take over a stream with messages to publish."""
@@ -708,7 +656,7 @@ class _Client:
             await refuse_publications(stream, self._broker._serializer)
             return
         if self._publications >= _MAX_PUBLICATIONS:
-            raise _bad_request(f"a session may have {_MAX_PUBLICATIONS} streams of publications")
+            raise bad_request(f"a session may have {_MAX_PUBLICATIONS} streams of publications")
         broker = self._broker
         self._publications += 1
         try:
@@ -759,6 +707,10 @@ def _policy(name: object) -> BackpressurePolicy:
         raise _invalid(f"policy must be one of {known}, got {name!r:.40}") from None
 
 
+def _invalid(message: str) -> PubSubError:
+    return PubSubError(message, error_code=PubSubErrorCode.INVALID_SUBSCRIPTION)
+
+
 async def _checked(answer: Awaitable[bool], action: str, topic: str) -> None:
     _check_answer(await answer, action, topic)
 
@@ -766,15 +718,3 @@ async def _checked(answer: Awaitable[bool], action: str, topic: str) -> None:
 def _check_answer(answer: bool, action: str, topic: str) -> None:
     if not answer:
         raise TopicForbiddenError(f"this session may not {action} {topic!r}", topic=topic)
-
-
-def _bad_request(message: str) -> RpcError:
-    return RpcError(message, error_code=RpcErrorCode.INVALID_REQUEST)
-
-
-def _too_large(error: SerializationError, topic: str) -> PubSubError:
-    return PubSubError(error.message, error_code=PubSubErrorCode.TOO_LARGE, topic=topic)
-
-
-def _invalid(message: str) -> PubSubError:
-    return PubSubError(message, error_code=PubSubErrorCode.INVALID_SUBSCRIPTION)

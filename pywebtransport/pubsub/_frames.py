@@ -42,8 +42,7 @@ class MessageReader:
         Cancellation: not safe, messages may be lost.
         """
         while True:
-            messages = self._split()
-            if messages:
+            if self._buffer and (messages := self._split()):
                 return messages
             try:
                 data = await self._stream.read(_CHUNK)
