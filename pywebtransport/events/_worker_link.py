@@ -31,6 +31,8 @@ _MOST_UNSENT: Final = 1_048_576
 """Bytes that may wait for the supervisor; then publishers wait."""
 _TIMEOUT: Final = 5.0
 """Seconds that the supervisor may take."""
+_FLUSHING: Final = 1.0
+"""Seconds to send what is left when the last backend of a worker is closed."""
 _STEP: Final = 8
 """Messages between two readings of the clock."""
 
@@ -120,9 +122,15 @@ class WorkerLink:
         """
         if self._members.get(name) is not member:
             return
-        del self._members[name]
-        if not self._members:
-            await asyncio.wait([self._detach()])
+        try:
+            if len(self._members) == 1:
+                # These may be the last messages of this process.
+                await self._flush()
+        finally:
+            if self._members.get(name) is member:
+                del self._members[name]
+                if not self._members:
+                    await asyncio.wait([self._detach()])
 
     def send(self, name: bytes, channel: str, payload: bytes) -> None:
         """Send a message to the members of this name in the other workers, without waiting.
@@ -149,6 +157,16 @@ class WorkerLink:
         self._check()
 
     # ---------------------------------------------------------------- internal
+
+    async def _flush(self) -> None:
+        """Wait until the supervisor has everything, but not long."""
+        if self._room is None:
+            self._room = Waiters()
+        deadline = asyncio.get_running_loop().time() + _FLUSHING
+        while self._unsent and not self._ended:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or not await self._room.wait(left):
+                break
 
     def _check(self) -> None:
         if self._ended:

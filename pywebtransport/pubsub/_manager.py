@@ -176,9 +176,12 @@ class PubSubManager(AsyncCloseable):
         if self._closed:
             return
         self._closed = True
-        await self._publisher.close()
         ended = self.subscriptions
-        readers = [self._reader, *(subscription.reader for subscription in ended)]
+        readers = [
+            self._reader,
+            self._publisher.end(),
+            *(subscription.reader for subscription in ended),
+        ]
         tasks = [task for task in readers if task is not None]
         for subscription in ended:
             subscription.end()

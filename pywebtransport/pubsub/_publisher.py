@@ -116,11 +116,14 @@ class Publisher:
         assert callable(answer)
         raise answer()
 
-    async def close(self) -> None:
-        """Finish the stream; callers that wait for an answer fail. Idempotent."""
+    def end(self) -> asyncio.Task[None] | None:
+        """Finish the stream; callers that wait for an answer fail. Idempotent.
+
+        Returns:
+            A task that is about to end.
+        """
         self._closed = True
-        if self._line is not None:
-            await self._line.close()
+        return None if self._line is None else self._line.end()
 
     async def _open(self) -> _Line | None:
         """Open the stream; None if that is not possible now."""
@@ -183,11 +186,11 @@ class _Line:
         finally:
             timer.cancel()
 
-    async def close(self) -> None:
-        """Finish the stream without waiting for answers. Idempotent."""
+    def end(self) -> asyncio.Task[None]:
+        """Finish the stream without waiting for answers; return the task that reads them."""
         self._end(_manager_closed)
         self._reader.cancel()
-        await asyncio.wait([self._reader])
+        return self._reader
 
     async def _read(self) -> None:
         """Pass the answers on until the stream ends."""

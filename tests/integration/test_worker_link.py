@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import weakref
@@ -36,6 +37,7 @@ class Workers:
         self._patch = patch
         self._sockets: list[socket.socket] = []
         self._backends: list[LocalBackend] = []
+        self.links: list[Any] = []
 
     async def start(self, *names: str) -> list[LocalBackend]:
         """Backends of one more worker."""
@@ -44,6 +46,7 @@ class Workers:
         # Each process has its own.
         self._patch.setattr(LocalBackend, "_places", weakref.WeakValueDictionary())
         worker_link.set_worker_link(theirs)
+        self.links.append(worker_link.worker_link())
         backends = [LocalBackend(name) for name in names or ("",)]
         for backend in backends:
             await backend.start()
@@ -78,8 +81,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         running = asyncio.create_task(made.run())
         try:
             yield made
-            await made.close()
         finally:
+            await made.close()
             running.cancel()
             await asyncio.wait([running])
             hub.close()
@@ -197,6 +200,42 @@ async def test_a_publisher_waits_while_the_supervisor_does_not_read(workers: Any
         await until(lambda: len(heard) == 50)
 
 
+async def test_closing_waits_for_the_last_messages(workers: Any) -> None:
+    async with workers(100 * LIMIT) as made:
+        ((one,), (two,)) = [await made.start() for _ in range(2)]
+        heard = await listen(two)
+        made.paused = True
+        for _ in range(10):
+            await one.publish("a", bytes(100_000))
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        made.paused = False
+        await closing
+        await until(lambda: len(heard) == 10)
+
+
+async def test_closing_does_not_wait_long_for_the_supervisor(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_link, "_FLUSHING", 0.01)
+    async with workers(100 * LIMIT) as made:
+        ((one,), (two,)) = [await made.start() for _ in range(2)]
+        heard = await listen(two)
+        made.paused = True
+        for _ in range(10):
+            await one.publish("a", bytes(100_000))
+        await one.close()
+        made.paused = False
+        # Half a message was sent; it is completed when there is a backend again.
+        monkeypatch.setattr(worker_link, "_link", made.links[0])
+        monkeypatch.setattr(LocalBackend, "_places", weakref.WeakValueDictionary())
+        await one.start()
+        await one.publish("after", b"")
+        await until(lambda: heard and heard[-1][0] == "after")
+        assert len(heard) == 11
+
+
 async def test_what_was_published_before_a_start_does_not_arrive(workers: Any) -> None:
     async with workers() as made:
         (other,) = await made.start()
@@ -223,6 +262,41 @@ async def test_the_end_of_the_supervisor(workers: Any) -> None:
         await backend.close()
         with pytest.raises(ConnectionError, match="supervisor of the workers is gone"):
             await backend.start()
+
+
+async def test_a_supervisor_that_stands_still(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_link, "_TIMEOUT", 0.02)
+    monkeypatch.setattr(worker_link, "_FLUSHING", 0.01)
+    async with workers() as made:
+        (backend,) = await made.start()
+        made.paused = True
+
+        async def publish() -> None:
+            for _ in range(50):
+                await backend.publish("a", bytes(100_000))
+
+        with pytest.raises(ConnectionError, match=r"read nothing for 0\.02 seconds"):
+            await publish()
+        with pytest.raises(ConnectionError, match=r"did not answer within 0\.02 seconds"):
+            await made.start()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_fork_of_a_worker_is_no_worker() -> None:
+    """Both would read the same socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker_link.set_worker_link(theirs)
+        try:
+            assert worker_link.worker_link() is not None
+            child = os.fork()
+            if not child:
+                os._exit(worker_link.worker_link() is not None)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            worker_link.set_worker_link(None)
 
 
 async def test_a_worker_that_ended_is_heard_to_its_last_message(workers: Any) -> None:
