@@ -119,6 +119,9 @@ class MemoryBackend(AsyncCloseable):
 
     def _hand_over(self, channel: str, payload: bytes) -> Awaitable[None] | None:
         """Deliver a message to the subscribers of this process."""
+        subscribers = (*self._exact.get(channel, {}).values(), *self._globs.values())
+        if not subscribers:
+            return None
 
         def deliver_of(subscription: _Subscription) -> Deliver | None:
             known = self._subscriptions.get(subscription.id)
@@ -126,7 +129,6 @@ class MemoryBackend(AsyncCloseable):
                 return None
             return known.deliver
 
-        subscribers = (*self._exact.get(channel, {}).values(), *self._globs.values())
         return self._handing.begin(subscribers, deliver_of, channel, payload)
 
     async def subscribe(self, pattern: str, deliver: Deliver) -> str:

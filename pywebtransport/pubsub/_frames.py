@@ -8,7 +8,7 @@ from ..stream import WebTransportReceiveStream
 
 __all__ = ["MessageReader"]
 
-_CHUNK = 65_536
+_CHUNK = 16_384
 
 
 class MessageReader:
