@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -20,8 +21,11 @@ from ._backend import (
     check_payload,
     check_room,
 )
+from ._worker_link import worker_link
 
 __all__ = ["BeginPublishing", "MemoryBackend", "begin_publishing_of"]
+
+logger = logging.getLogger("pywebtransport.events")
 
 BeginPublishing: TypeAlias = Callable[[str, bytes], Awaitable[object] | None]
 
@@ -73,6 +77,11 @@ class MemoryBackend(AsyncCloseable):
 
     async def start(self) -> None:
         """Accept messages from now on; idempotent."""
+        if not self._started and type(self) is MemoryBackend and worker_link() is not None:
+            logger.info(
+                "this MemoryBackend connects nothing outside of its worker process; "
+                "a LocalBackend connects all workers"
+            )
         self._started = True
 
     async def close(self) -> None:

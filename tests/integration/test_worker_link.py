@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.events import LocalBackend
+from pywebtransport.events import LocalBackend, MemoryBackend
 from pywebtransport.events import _worker_link as worker_link
 from pywebtransport.events._worker_frames import FrameKind, FrameSplitter, frame, message_frame
 from pywebtransport.exceptions import ConfigurationError, ConnectionError, SerializationError
@@ -312,6 +312,21 @@ async def test_a_worker_that_ended_is_heard_to_its_last_message(workers: Any) ->
         await until(lambda: heard)
         assert heard == [("a", b"last")]
         made.hub.end(link)
+
+
+async def test_a_backend_in_memory_says_that_it_does_not_connect_workers(
+    workers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "this MemoryBackend connects nothing outside of its worker process"
+    with caplog.at_level("INFO", "pywebtransport.events"):
+        async with MemoryBackend():
+            assert text not in caplog.text
+        async with workers() as made:
+            await made.start()
+            assert text not in caplog.text
+            async with MemoryBackend() as backend:
+                await backend.start()
+    assert caplog.text.count(text) == 1
 
 
 async def test_without_workers_it_is_a_backend_in_memory() -> None:
