@@ -18,7 +18,6 @@ from ..exceptions import (
     invalid_config,
 )
 from ..rpc import RpcError, RpcManager
-from ..rpc._manager import FOREVER
 from ..serializer._messages import MessageCodec
 from ..serializer._protocol import Serializer
 from ..serializer._rebuild import check_type
@@ -47,6 +46,7 @@ __all__ = ["PubSubManager"]
 OPENING_TIMEOUT = 10.0
 """Seconds that the broker may take to identify a stream it opened."""
 
+_A_YEAR = 31_536_000.0
 CLOSE_TIMEOUT = 5.0
 """Seconds to wait until the broker confirms the end of a subscription."""
 
@@ -437,7 +437,7 @@ class PubSubManager(AsyncCloseable):
 
 
 def _is_seconds(timeout: object) -> bool:
-    """Whether this is a timeout of calls, which otherwise refuse it."""
+    """Whether this is a timeout for certain; a call checks whatever else it is."""
     if timeout is None:
         return True
-    return type(timeout) in (int, float) and 0 < timeout < FOREVER  # type: ignore[operator]
+    return type(timeout) in (int, float) and 0 < timeout < _A_YEAR  # type: ignore[operator]

@@ -70,7 +70,7 @@ DEFAULT_REQUEST_TIMEOUT = 30.0
 """Seconds that the peer may take to send a request after it has opened the stream."""
 
 # Seconds of a wait without limit: event loops do not accept infinity.
-FOREVER = 1e9
+_FOREVER = 1e9
 _MAX_LENGTH = 2**32 - 1
 # Bytes of requests being sent at a time: a quarter of the peer's default memory limit.
 _MOST_UNDER_WAY = 4 * 1024 * 1024
@@ -522,7 +522,7 @@ class RpcManager(AsyncCloseable):
             progress.waits_for = "a stream: a stream limit of the peer, or a local one, is reached"
             progress.stream_of = self._session
             # The call's own timeout ends it.
-            stream = await self._session.create_bidirectional_stream(timeout=FOREVER)
+            stream = await self._session.create_bidirectional_stream(timeout=_FOREVER)
             progress.stream_of = None
             if not self._closed:
                 self._outgoing.add(stream)
@@ -695,5 +695,5 @@ async def _received(structured: StructuredStream[Any]) -> Any:
 
 
 def _check_seconds(key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FOREVER:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _FOREVER:
         raise invalid_config(key=key, value=value, reason="expected seconds > 0")
