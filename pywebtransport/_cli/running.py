@@ -1,0 +1,47 @@
+"""Runs the coroutine of a verb."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from .status import Status
+
+__all__ = ["run_coroutine"]
+
+
+def run_coroutine(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine to its end; Ctrl-C and SIGTERM cancel it, so that it closes its session.
+
+    Returns:
+        Its exit status.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    terminated = False
+
+    async def run() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        try:
+            return await main()
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        return Status.TERMINATED
