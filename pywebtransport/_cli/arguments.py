@@ -26,6 +26,7 @@ __all__ = [
     "port",
     "seconds",
     "size",
+    "take_key_log",
 ]
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -159,12 +160,20 @@ def client_config(arguments: argparse.Namespace, **fields: Any) -> ClientConfig:
         headers=headers,
         application_protocols=arguments.protocol,
         ip_family=arguments.ip_family,
-        # As browsers and curl have it; see the guide to debugging.
-        keylog_file=os.environ.get("SSLKEYLOGFILE") or None,
+        keylog_file=take_key_log(),
     )
     config = config.update(**fields)
     config.validate()
     return config
+
+
+def take_key_log() -> str | None:
+    """The file that ``SSLKEYLOGFILE`` names; call it before the first connection.
+
+    GnuTLS would append the secrets, too, and create a file that others may be able to read. So the
+    variable is removed.
+    """
+    return os.environ.pop("SSLKEYLOGFILE", None) or None
 
 
 def url(text: str) -> str:

@@ -72,11 +72,12 @@ class Output:
         if self.quiet:
             return
         if self._console is not None:
+            from rich.box import SIMPLE_HEAD
             from rich.table import Table
 
-            table = Table()
+            table = Table(box=SIMPLE_HEAD, pad_edge=False)
             for number, column in enumerate(columns):
-                table.add_column(column, justify="right" if number else "left")
+                table.add_column(column, justify="right" if number else "left", no_wrap=True)
             for row in rows:
                 table.add_row(*map(printable_line, row))
             self._console.print(table)

@@ -40,6 +40,15 @@ _PING_INTERVAL = 0.02
 _LOOK_INTERVAL = 0.002
 # Round trips are measured for this many seconds at most.
 _MEASURING_TIME = 3.0
+# The advice of the library's own messages is about its Python API.
+_WITH_OWN_ADVICE = (
+    Status.NAME,
+    Status.CLOSED,
+    Status.SILENT,
+    Status.CERTIFICATE,
+    Status.NOT_FOUND,
+    Status.FORBIDDEN,
+)
 _VERSIONS = {0x1: "1 (RFC 9000)", 0x6B3343CF: "2 (RFC 9369)"}
 _STATUSES = """\
 exit status:
@@ -140,14 +149,16 @@ class _Probe:
             self._say("ok", "QUIC", f"{host_and_port(self._host, self._port)} answers")
             self._step = "certificate"
             await self._look_at_certificate()
-        text = str(error)
+        kind = type(error).__name__
         advice = advice_for(error, self._port)
         self.facts["failed"] = self._step
-        self.facts["error"] = {"type": type(error).__name__, "message": text}
+        self.facts["error"] = {"type": kind, "message": str(error)}
         self.facts["advice"] = advice
-        self._say("FAILED", self._step, text)
-        for note in getattr(error, "__notes__", ()):
-            self._say("note", "", note)
+        brief = self.status in _WITH_OWN_ADVICE
+        self._say("FAILED", self._step, _without_advice(str(error)) if brief else str(error))
+        for other in error.details.get("attempts", ()):
+            if other["type"] != kind:
+                self._say("note", "", f"{other['address']}: {_without_advice(other['error'])}")
         if advice and not self._output.quiet:
             self._output.error(f"What to do: {advice}.", "yellow")
 
@@ -168,7 +179,8 @@ class _Probe:
             ) from None
         found = [str(address.sockaddr[0]) for address in addresses]
         self.facts["addresses"] = found
-        self._say("ok", "name", f"{self._host} is {', '.join(found)}")
+        meaning = "an address" if found == [self._host] else ", ".join(found)
+        self._say("ok", "name", f"{self._host} is {meaning}")
         self._step = "QUIC"
         started = loop.time()
         failures: Failures = []
@@ -310,6 +322,11 @@ async def _round_trips(connection: WebTransportConnection, wanted: int) -> list[
 
 def _summary(facts: CertificateFacts) -> str:
     return f"{facts.subject or ', '.join(facts.names)}, {facts.key}, {facts.validity}"
+
+
+def _without_advice(message: str) -> str:
+    """The first part of a message of this package: advice to programmers follows."""
+    return message.partition("; ")[0]
 
 
 def _setting_name(number: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,14 @@ from ..config import ServerConfig
 from ..exceptions import ServerError, WebTransportError
 from ..utils._urls import build_webtransport_url
 from .apps import describe_failure, load_app
-from .arguments import add_json_option, add_log_options, add_verb_parser, count, port
+from .arguments import (
+    add_json_option,
+    add_log_options,
+    add_verb_parser,
+    count,
+    port,
+    take_key_log,
+)
 from .certificates import (
     CertificateFacts,
     development_certificate,
@@ -102,8 +108,9 @@ def _fields(arguments: argparse.Namespace, config: ServerConfig) -> tuple[dict[s
         fields["workers"] = arguments.workers
     if arguments.reloaded:
         fields["drain_timeout"] = 0.0
-    if os.environ.get("SSLKEYLOGFILE") and config.keylog_file is None:
-        fields["keylog_file"] = os.environ["SSLKEYLOGFILE"]
+    key_log = take_key_log()
+    if key_log is not None and config.keylog_file is None:
+        fields["keylog_file"] = key_log
     if arguments.certfile is not None:
         fields.update(certfile=arguments.certfile, keyfile=arguments.keyfile)
     elif not config.certfile:

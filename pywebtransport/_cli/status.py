@@ -15,6 +15,7 @@ from ..exceptions import (
     UnreachableError,
     WebTransportNotSupportedError,
 )
+from ..utils._text import printable
 
 __all__ = ["Status", "advice_for", "status_of"]
 
@@ -93,7 +94,10 @@ def advice_for(error: BaseException, port: int) -> str:
                 "open the port for UDP (an open TCP port is not enough)"
             )
         case Status.HANDSHAKE:
-            return "a QUIC server answered, but not one for WebTransport; check host and port"
+            return (
+                "a QUIC server answered, but it may be one for another protocol: check host and "
+                "port, and what the message says"
+            )
         case Status.CERTIFICATE if isinstance(error, CertificateHashError):
             return (
                 "a server that makes a new certificate at each start has a new hash each time; for "
@@ -118,7 +122,9 @@ def advice_for(error: BaseException, port: int) -> str:
                 "another origin (--header 'origin: https://example.org')"
             )
         case Status.REFUSED:
-            return "the server works; it refused this session. Its log says why"
+            later = getattr(error, "headers", {}).get("retry-after")
+            hint = f", and asks to try again after {printable(later)} seconds" if later else ""
+            return f"the server works; it refused this session{hint}. Its log says why"
         case Status.UNANSWERED:
             return (
                 "UDP and TLS work, but the server did not answer the request in time: its "

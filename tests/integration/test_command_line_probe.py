@@ -89,7 +89,7 @@ def test_json_has_what_was_found(url: str, probe: Probe) -> None:
     [
         ("/nowhere", 9, "session", "no application takes sessions at this path"),
         ("/forbidden", 10, "session", "it refuses this client"),
-        ("/busy", 11, "session", "Its log says why"),
+        ("/busy", 11, "session", "asks to try again after 3 seconds. Its log says why"),
     ],
 )
 def test_a_refusal_has_a_status_of_its_own(
