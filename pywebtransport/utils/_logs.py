@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -153,6 +154,7 @@ class BoundedLog:
         message: str,
         *args: object,
         error: BaseException | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Count, and log unless there were too many lines of this kind recently.
 
@@ -162,13 +164,16 @@ class BoundedLog:
             message: A format; text from outside in ``args`` must be escaped by ``printable``.
             *args: Arguments of the format.
             error: The exception whose traceback is logged.
+            extra: Fields of the record, see ``JsonFormatter``.
         """
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if not self._logger.isEnabledFor(level):
             return
         note = self.admit(kind)
         if note is not None:
-            self._logger.log(level, message + note, *args, exc_info=error, stacklevel=2)
+            self._logger.log(
+                level, message + note, *args, exc_info=error, stacklevel=2, extra=extra
+            )
 
     def admit(self, kind: str) -> str | None:
         """Whether a line may be logged, for callers that create the records themselves.

@@ -60,6 +60,11 @@ async def _open(url: str, pin: str) -> None:
         pass
 
 
+async def _wait_for_the_end(url: str, pin: str) -> None:
+    async with connect(url, server_certificate_hashes=[pin]) as session:
+        await session.wait_closed()
+
+
 def test_the_development_certificate_is_kept_while_it_is_valid(tmp_path: Path) -> None:
     found = []
     for options in (["--json"], []):
@@ -92,14 +97,25 @@ def test_a_given_certificate_is_used(tmp_path: Path, certs: Certificates) -> Non
         assert banner["development"] is False
         assert banner["urls"][0].startswith("https://127.0.0.1:")
         asyncio.run(echo(banner, "echo"))
+        with pytest.raises(SessionRejectedError):
+            asyncio.run(_open(f"{banner['urls'][0]}forbidden", certs.server.hash.hex()))
+        asyncio.run(_wait_for_the_end(f"{banner['urls'][0]}failing", certs.server.hash.hex()))
         assert program.stop() == 0
     assert not (tmp_path / "pywebtransport").exists()
     records = [json.loads(line) for line in program.errors.splitlines()]
     assert {"time", "level", "logger", "message", "process"} <= records[0].keys()
-    (access,) = [item for item in records if item["logger"] == "pywebtransport.access"]
+    accesses = [item for item in records if item["logger"] == "pywebtransport.access"]
+    assert [item["status"] for item in accesses] == [200, 403, 200]
+    access = accesses[0]
     assert (access["path"], access["status"], access["process"]) == ("/echo", 200, program.pid)
     assert access["client"].startswith("127.0.0.1:")
     assert access["duration_ms"] >= 0
+    (refused,) = [item for item in records if "reason" in item]
+    assert (refused["path"], refused["status"]) == ("/forbidden", 403)
+    assert (refused["reason"], refused["level"]) == ("the application refused it", "INFO")
+    (failed,) = [item for item in records if "exception" in item]
+    assert (failed["path"], failed["level"]) == ("/failing", "ERROR")
+    assert "RuntimeError: no session today" in failed["exception"]
 
 
 def test_workers_share_one_banner(tmp_path: Path) -> None:

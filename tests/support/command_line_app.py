@@ -29,6 +29,12 @@ async def bye(session: WebTransportSession) -> None:
     await session.close(code=7, reason="that is all")
 
 
+@app.route("/failing")
+async def fails(session: WebTransportSession) -> None:
+    """Raises."""
+    raise RuntimeError("no session today")
+
+
 @app.route("/forbidden")
 @app.route("/busy")
 @app.route("/stuck")

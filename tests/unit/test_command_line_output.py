@@ -1,0 +1,89 @@
+"""What the command line prints: plain text in pipes, rich on a terminal if it is installed."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from pywebtransport._cli.output import Output
+
+
+class Terminal(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Make standard output and standard error a terminal, for the rest of the test."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return stream
+
+
+def print_everything() -> None:
+    output = Output()
+    output.line("x" * 100, "bold")
+    output.line("[red]no markup[/red] \x1b[31m \u202e")
+    output.step("FAILED", "name", "it failed")
+    output.table(("", "completed", "max ms"), [("streams", "1,234", "5.00")])
+    with output.progress("load", 2.0) as show:
+        show(1.0, "7 streams")
+    output.error("an error")
+
+
+PLAIN = (
+    "x" * 100
+    + "\n[red]no markup[/red] \\x1b[31m \\u202e\n"
+    + "FAILED  name         it failed\n"
+    + "         completed  max ms\n"
+    + "streams      1,234    5.00\n"
+    + "load, 1 of 2 s: 7 streams\n"
+    + "an error\n"
+)
+
+
+def test_pipes_get_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_everything()
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == PLAIN
+
+
+def test_terminals_without_rich_get_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # what Python takes for "not there"
+    print_everything()
+    assert terminal.getvalue() == PLAIN
+
+
+def test_terminals_get_colours_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long lines stay whole, so that they can be copied; text from outside has no say in it."""
+    terminal = open_terminal(monkeypatch)
+    print_everything()
+    text = terminal.getvalue()
+    assert "x" * 100 in text
+    assert "[red]no markup[/red] \\x1b[31m \\u202e" in text
+    assert "\x1b[1;31mFAILED" in text
+    assert "─" in text
+    assert "7 streams" in text
+    assert "an error" in text
+
+
+def test_quiet_output_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(quiet=True)
+    output.line("a line")
+    output.step("ok", "name", "text")
+    output.table(("a",), [("b",)])
+    with output.progress("load", 1.0) as show:
+        show(1.0, "text")
+    output.error("an error")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "an error\n")
