@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see ``Status``.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed by the parent
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  it stays open
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words)
     arguments.words = words

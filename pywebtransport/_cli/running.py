@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ..utils._failures import error_leaves
 from .status import Status
 
 __all__ = ["run_coroutine"]
@@ -20,6 +21,7 @@ def run_coroutine(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
+        BaseException: What it raised; the first one of a group.
     """
     terminated = False
 
@@ -45,3 +47,5 @@ def run_coroutine(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         if not terminated:
             raise
         return Status.TERMINATED
+    except BaseExceptionGroup as group:  # of a task group
+        raise next(iter(error_leaves(group))) from None

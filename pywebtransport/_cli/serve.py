@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     banner = _Banner(arguments, config.update(**fields), is_development)
     try:
         app.run(host=arguments.host, port=arguments.port, on_listening=banner.show, **fields)
-    except WebTransportError:
+    except (WebTransportError, BrokenPipeError):
         raise
     except Exception as error:  # of a start-up handler
         _logger.debug("the application failed", exc_info=error)

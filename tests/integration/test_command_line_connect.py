@@ -193,6 +193,27 @@ def test_signals_end_it_without_a_traceback(
     assert "Traceback" not in terminal.text
 
 
+@pytest.mark.parametrize(
+    "redirection",
+    ["| true", "<&- >&-", "< /dev/null"],
+    ids=["output that nobody reads", "closed files", "no input"],
+)
+def test_files_that_are_not_there(server: tuple[str, Path], redirection: str) -> None:
+    program = f"{sys.executable} -m pywebtransport connect {server[0]}/bye --dev --wait 0.1"
+    done = subprocess.run(
+        ["bash", "-c", f"{program} {redirection}"],
+        cwd=ROOT,
+        env=command_line_environment(server[1]),
+        input="one\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1)  # 1: the server ended the session first
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("connected")
+
+
 # ------------------------------------------------------------------------------- bench
 
 
