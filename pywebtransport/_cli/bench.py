@@ -33,6 +33,8 @@ __all__ = ["add_verb"]
 _MIB = 1 << 20
 # A datagram that has not come back after this time counts as lost; seconds.
 _LOST_AFTER = 1.0
+# Connections that are opened at the same time: more would measure each other.
+_HANDSHAKES = 32
 # Bytes of a datagram's number.
 _NUMBER = 8
 # Longer payloads are written and read at the same time: the echo may wait for its reader.
@@ -163,6 +165,7 @@ class _Bench:
         self._config = config
         self._opened, self._streams, self._datagrams = _Figures(), _Figures(), _Figures()
         self._sessions: list[WebTransportSession] = []
+        self._places = asyncio.Semaphore(_HANDSHAKES)
         self._first_error: WebTransportError | None = None
         self._output = Output(quiet=arguments.json)
         self._payload = bytes(number & 0xFF for number in range(arguments.size))
@@ -189,15 +192,18 @@ class _Bench:
         """Open a session on a connection of its own."""
         arguments = self._arguments
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            session = await connect(arguments.url, config=self._config, timeout=arguments.timeout)
-        except WebTransportError as error:
-            self._opened.failed += 1
-            self._first_error = self._first_error or error
-        else:
-            self._opened.times.append(loop.time() - started)
-            self._sessions.append(session)
+        async with self._places:
+            started = loop.time()
+            try:
+                session = await connect(
+                    arguments.url, config=self._config, timeout=arguments.timeout
+                )
+            except WebTransportError as error:
+                self._opened.failed += 1
+                self._first_error = self._first_error or error
+            else:
+                self._opened.times.append(loop.time() - started)
+                self._sessions.append(session)
 
     def _check_size(self, session: WebTransportSession) -> None:
         limit = session.max_datagram_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,15 @@ class _Banner:
         self._arguments = arguments
         self._config = config
         self._is_development = is_development
+        # Of systemd; the server removes the variable.
+        self._inherits = "LISTEN_FDS" in os.environ
 
     def show(self, addresses: list[Address]) -> None:
         """Print it."""
         facts = self._facts()
         host = self._arguments.host if self._arguments.host is not None else self._config.bind_host
+        if self._inherits:  # then neither of them counts
+            host = addresses[0][0]
         shown = "localhost" if host in _ALL else host
         urls = [
             build_webtransport_url(host=shown, port=number)

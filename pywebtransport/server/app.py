@@ -515,6 +515,13 @@ class ServerApp(AsyncContext):
                 self._log_access(session, _answered(session, status), started)
         if session.is_ready:
             await result_of("handler", handler, handler(session))
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug(
+                    "session %s: its handler %s returned",
+                    session.session_id,
+                    name_of(handler),
+                    extra={"session_id": session.session_id},
+                )
 
     def _choose_protocol(
         self, server: WebTransportServer, session: WebTransportSession, route: Route

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from pywebtransport.exceptions import ConfigurationError, SessionRejectedError
 from pywebtransport.server import run_workers
 from pywebtransport.utils import certificate_hash
 from tests.support.certificates import Certificates
-from tests.support.command_line import APP, running
+from tests.support.command_line import APP, ROOT, running
 
 FACTORY = "pywebtransport.server:create_echo_server_app"
 
@@ -253,6 +255,57 @@ def test_on_listening_has_to_be_a_function(certs: Certificates) -> None:
         app.run(on_listening=3, **certs.server.files)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="on_listening = 'x'"):
         run_workers(_nothing, config=app.server.config, on_listening="x")  # type: ignore[arg-type]
+
+
+def test_an_exception_of_on_listening_ends_the_server(certs: Certificates) -> None:
+    found: list[Any] = []
+
+    def refuse(addresses: list[Any]) -> None:
+        found.append(addresses)
+        raise LookupError("not here")
+
+    app = ServerApp()
+    with pytest.raises(LookupError, match="not here"):
+        app.run(host="127.0.0.1", port=0, on_listening=refuse, **certs.server.files)
+    assert [[host for host, _ in addresses] for addresses in found] == [["127.0.0.1"]]
+    assert not app.server.is_serving
+    program = (
+        "import sys\nfrom pywebtransport import ServerApp\n"
+        "ServerApp().run(host='127.0.0.1', port=0, workers=2, certfile=sys.argv[1],"
+        " keyfile=sys.argv[2], on_listening=lambda addresses: 1 / 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *certs.server.files.values()],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_sockets_of_systemd_are_in_the_banner(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as passed:
+        passed.bind(("127.0.0.1", 0))
+        port = passed.getsockname()[1]
+        starter = (
+            "import os, sys\nos.dup2(int(sys.argv[1]), 3)\n"
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'pywebtransport', *sys.argv[2:]])\n"
+        )
+        words = ["serve", APP, "--host", "localhost", "--port", "1", "--json"]
+        with running(
+            tmp_path,
+            str(passed.fileno()),
+            *words,
+            program=("-c", starter),
+            pass_fds=(passed.fileno(),),
+        ) as program:
+            banner = program.read_banner()
+            assert banner["urls"] == [f"https://127.0.0.1:{port}/"]
+            assert asyncio.run(echo(banner, "echo")) == b"hello"
+            assert program.stop() == 0
 
 
 async def _nothing() -> None:

@@ -107,6 +107,7 @@ async def test_a_refused_session_and_a_server_that_leaves(
         "session X: ended by the peer, code 0 'server shutdown', after T s, 0 streams, "
         "0 datagrams sent, 0 received" in story(caplog, name)
     )
+    assert any(re.fullmatch(r"session X: its handler \S*_stay returned", text) for text in texts)
     access = [item for item in caplog.records if item.name == "pywebtransport.access"]
     assert [vars(item)["status"] for item in access] == [403, 200]
 

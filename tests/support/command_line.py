@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Program:
         cache: The user's cache directory.
         *arguments: Arguments of the program.
         cwd: Its working directory.
+        program: What Python runs.
+        pass_fds: Descriptors that it inherits.
         variables: Set in its environment.
 
     Attributes:
@@ -51,9 +53,18 @@ class Program:
         errors: What was read of its standard error.
     """
 
-    def __init__(self, cache: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        *arguments: str,
+        cwd: Path = ROOT,
+        program: Sequence[str] = ("-m", "pywebtransport"),
+        pass_fds: Sequence[int] = (),
+        **variables: str,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pywebtransport", *arguments],
+            [sys.executable, *program, *arguments],
+            pass_fds=pass_fds,
             cwd=cwd,
             env=command_line_environment(cache, **variables),
             stdin=subprocess.DEVNULL,
@@ -124,16 +135,15 @@ class Program:
 
 
 @contextmanager
-def running(cache: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> Iterator[Program]:
+def running(cache: Path, *arguments: str, **options: Any) -> Iterator[Program]:
     """Run the program; a test that fails does not leave it behind.
 
     Args:
         cache: The user's cache directory.
         *arguments: Arguments of the program.
-        cwd: Its working directory.
-        variables: Set in its environment.
+        **options: Further arguments of ``Program``.
     """
-    program = Program(cache, *arguments, cwd=cwd, **variables)
+    program = Program(cache, *arguments, **options)
     try:
         yield program
     finally:
