@@ -52,7 +52,8 @@ def add_verb(verbs: Any) -> None:
         epilog=(
             f"ways to send a line:\n{ways}\n\n"
             "On a terminal, lines that begin with a slash are commands; /help lists them.\n"
-            "Ctrl-D ends the input. Then the program waits for the answers, up to --wait."
+            "Ctrl-D ends the input. Then the program waits for the answers, and ends when\n"
+            "none comes for as long as --wait says."
         ),
     )
     parser.add_argument(
@@ -67,7 +68,7 @@ def add_verb(verbs: Any) -> None:
         metavar="SECONDS",
         type=seconds,
         default=2.0,
-        help="how long to wait for answers after the input has ended (default: %(default)g)",
+        help="how long to wait for each answer after the input has ended (default: %(default)g)",
     )
     add_json_option(parser, "each event")
     add_client_options(parser)
@@ -125,7 +126,10 @@ class _Conversation:
             closed = tasks.create_task(session.wait_closed())
             closed.add_done_callback(lambda task: self._news.set())
             await asyncio.wait({typing, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if not closed.done():
+            if closed.done():
+                # What came before the end is printed; then these end by themselves.
+                await asyncio.wait({*listening, *self._answers}, timeout=self._wait)
+            else:
                 await self._wait_for_answers()
             for task in (*listening, typing, closed, *self._answers):
                 task.cancel()
@@ -142,13 +146,13 @@ class _Conversation:
     async def _wait_for_answers(self) -> None:
         """The input has ended: wait for what the server still sends."""
         with contextlib.suppress(TimeoutError, WebTransportError):
-            async with asyncio.timeout(self._wait):
-                if self._lines is not None:
-                    self._lines.finish()
-                while not self._session.is_closed and (
-                    self._answers or max(self._expected.values()) > 0
-                ):
-                    self._news.clear()
+            if self._lines is not None:
+                self._lines.finish()
+            while not self._session.is_closed and (
+                self._answers or max(self._expected.values()) > 0
+            ):
+                self._news.clear()
+                async with asyncio.timeout(self._wait):
                     await self._news.wait()
 
     # -------------------------------------------------------------------- receiving
@@ -156,7 +160,6 @@ class _Conversation:
     async def _print_datagrams(self) -> None:
         async for data in self._session.datagrams:
             self._expected["datagram"] -= 1
-            self._news.set()
             self._show("datagram", None, data)
 
     async def _print_streams(self) -> None:
@@ -264,6 +267,7 @@ class _Conversation:
     # --------------------------------------------------------------------- printing
 
     def _show(self, what: str, stream: int | None, data: bytes) -> None:
+        self._news.set()
         if self._json:
             print_json(_event(what, data) if stream is None else _event(what, data, stream=stream))
             return
