@@ -132,6 +132,18 @@ def test_a_port_that_does_not_answer(probe: Probe) -> None:
     assert "a firewall drops UDP" in found["advice"]
 
 
+def test_addresses_that_fail_in_other_ways_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        assert main(["probe", f"https://localhost:{port}/", "--timeout", "0.3"]) == 4
+    output = capsys.readouterr().out
+    assert re.search(r"^FAILED +QUIC +localhost:\d+ \(at ::1\) cannot be reached", output, re.M)
+    assert re.search(rf"^note +127\.0\.0\.1 port {port}: .* in time: nothing", output, re.M)
+
+
 def test_a_name_without_address(probe: Probe) -> None:
     status, found = probe("https://nonexistent.invalid/")
     assert (status, found["failed"]) == (3, "name")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from pywebtransport._cli.logs import configure_logging
 from pywebtransport._cli.output import Output
 
 
@@ -87,3 +92,49 @@ def test_quiet_output_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> 
     output.error("an error")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "an error\n")
+
+
+@contextlib.contextmanager
+def fresh_loggers() -> Iterator[tuple[logging.Logger, logging.Logger]]:
+    """The root logger and that of this package, as in a new process."""
+    found = logging.getLogger(), logging.getLogger("pywebtransport")
+    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in found]
+    for logger in found:
+        logger.handlers = []
+    try:
+        yield found
+    finally:
+        for logger, level, handlers, propagate in before:
+            logger.setLevel(level)
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+def test_the_log_has_the_lines_of_the_application(capsys: pytest.CaptureFixture[str]) -> None:
+    with fresh_loggers():
+        configure_logging("INFO", json_lines=True)
+        logging.getLogger("shop").info("of the application")
+        logging.getLogger("shop").debug("not shown")
+        logging.getLogger("pywebtransport.access").info("of the package")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines] == ["of the application", "of the package"]
+
+
+def test_an_application_that_configures_its_log_keeps_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    theirs = logging.StreamHandler(io.StringIO())
+    with fresh_loggers() as (root, own):
+        root.addHandler(theirs)
+        configure_logging("WARNING", json_lines=False)
+        logging.getLogger("pywebtransport.server").warning("of the package")
+        logging.getLogger("pywebtransport.server").info("not shown")
+        assert root.handlers == [theirs]
+        assert theirs.stream.getvalue() == ""
+    shown = capsys.readouterr().err
+    assert shown.endswith(" WARNING pywebtransport.server: of the package\n")
+    assert shown.count("\n") == 1
+    with fresh_loggers() as (root, own):
+        root.addHandler(theirs)
+        own.addHandler(theirs)
+        configure_logging("WARNING", json_lines=False)
+        assert own.handlers == [theirs]
