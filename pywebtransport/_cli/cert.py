@@ -45,7 +45,7 @@ def add_verb(verbs: Any) -> None:
     check = add_verb_parser(
         actions,
         "check",
-        "say whether a server can use a certificate, and browsers accept it by its hash",
+        "check whether a server can use a certificate, and browsers accept it by its hash",
         epilog="The exit status is 7 if a server cannot use it.",
     )
     check.add_argument("certfile", metavar="CERTFILE", help="PEM file of the chain, leaf first")

@@ -69,7 +69,10 @@ exit status:
 def add_verb(verbs: Any) -> None:
     """Add the parser of this verb."""
     parser = add_verb_parser(
-        verbs, "probe", "say whether a server can be reached, and what it offers", epilog=_STATUSES
+        verbs,
+        "probe",
+        "check whether a server can be reached, and report what it offers",
+        epilog=_STATUSES,
     )
     parser.add_argument(
         "--count",

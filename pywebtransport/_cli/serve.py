@@ -50,30 +50,30 @@ def add_verb(verbs: Any) -> None:
         "run an application",
         description="Run an application until Ctrl-C or SIGTERM, then shut it down gracefully.",
         epilog=(
-            "Without a certificate, of the application or by --certfile, a development\n"
-            "certificate is made, and kept in your cache directory while it is valid."
+            "If neither the application nor --certfile gives a certificate, one for\n"
+            "development is made, and kept in your cache directory while it is valid."
         ),
     )
     parser.add_argument("target", metavar="MODULE:NAME", help="the ServerApp, such as shop:app")
     parser.add_argument(
         "--factory", action="store_true", help="NAME is a function that returns the ServerApp"
     )
-    parser.add_argument("--host", help="name or address to listen on (default: of the app)")
-    parser.add_argument("--port", type=port, help="UDP port; 0: a free one (default: of the app)")
+    parser.add_argument(
+        "--host", help="name or address to listen on (default: what the application says)"
+    )
+    parser.add_argument("--port", type=port, help="UDP port; 0 means a free one")
     parser.add_argument("--certfile", metavar="FILE", help="PEM file of the chain, leaf first")
     parser.add_argument("--keyfile", metavar="FILE", help="PEM file of its key")
-    parser.add_argument(
-        "--workers", metavar="N", type=count, help="processes that share the port (default: 1)"
-    )
+    parser.add_argument("--workers", metavar="N", type=count, help="processes that share the port")
     parser.add_argument(
         "--reload",
         action="store_true",
-        help="start again when a Python file below the working directory changes",
+        help="restart when a Python file in the working directory or below changes",
     )
     # For the process that --reload starts: it ends without draining.
     parser.add_argument("--reloaded", action="store_true", help=argparse.SUPPRESS)
     add_json_option(parser, "the banner")
-    add_log_options(parser, "info, or the app's log_level")
+    add_log_options(parser, "the application's log_level, normally info")
     parser.set_defaults(run=run, fail=parser.error)
 
 

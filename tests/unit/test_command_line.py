@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from pywebtransport import exceptions
 from pywebtransport._cli import arguments, bench, main, program
 from pywebtransport._cli.status import Status, advice_for, status_of
 from pywebtransport.exceptions import SessionRejectedError, TimeoutError, UnreachableError
+from tests.support.pages import PAGES, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "command-line.md").read_text()
@@ -138,6 +140,24 @@ def test_words_that_are_no_verb_are_refused(
 def test_each_error_has_a_status_and_advice(error: Exception, status: int) -> None:
     assert status_of(error) == status
     assert bool(advice_for(error, 4433)) == (status not in (1, 2))
+
+
+def commands() -> list[str]:
+    """The commands in the pages that begin with ``pywebtransport``."""
+    return [
+        line.removeprefix("$ ").partition(" #")[0]
+        for path in PAGES
+        for body in blocks(path, "console")
+        for line in body.splitlines()
+        if line.startswith("$ pywebtransport ")
+    ]
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_commands_in_the_pages_are_understood(command: str) -> None:
+    words = shlex.split(command.replace("5f1c…", "5f1c"))
+    found = program.make_parser().parse_args(words[1:])
+    assert callable(found.run)
 
 
 def test_sizes_and_durations() -> None:
