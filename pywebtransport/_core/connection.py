@@ -42,6 +42,7 @@ from ..utils._timing import get_timestamp
 from ..utils._turns import Turns
 from ..utils._waiters import Waiters, require_loop
 from . import connection_diagnostics as diagnostics
+from . import story
 from .closing import Closing, before, close_sessions, sessions_flushed
 from .driver import Driver
 from .endpoint import client_endpoint
@@ -648,6 +649,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
             ConnectionState.DRAINING if driver.h3.goaway_received else ConnectionState.CONNECTED
         )
         self._established_at = get_timestamp()
+        story.established(self)
         if driver.quic.is_closed and driver.quic.close_info is not None:
             driver.connection_closed(driver.quic.close_info)
             return
@@ -814,6 +816,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def _settings_received(self, settings: Mapping[int, int]) -> None:
         self._ready = True
         self._ready_waiters.wake()
+        story.settings_received(self)
         if self._has_listeners(EventType.SETTINGS_RECEIVED):
             self._emit_nowait(EventType.SETTINGS_RECEIVED, {"settings": dict(settings)})
 
@@ -824,6 +827,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
     def _goaway_received(self) -> None:
         if self._state is ConnectionState.CONNECTED:
             self._state = ConnectionState.DRAINING
+            story.goaway_received(self)
 
     def _protocol_failed(self, error: Exception) -> None:
         self.error_count += 1
@@ -873,6 +877,7 @@ class WebTransportConnection(ConnectionPort, EventEmitter):
         if self._closing is not None:
             self._closing.cancel()
         self._closed_at = get_timestamp()
+        story.connection_over(self)
         self.memory_budget.close()
         self._ready_waiters.wake()
         self._closed_waiters.wake()

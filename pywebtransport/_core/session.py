@@ -42,7 +42,7 @@ from ..utils._checks import (
 )
 from ..utils._params import NO_PATH_PARAMS, PathParams, QueryParams
 from ..utils._timing import get_timestamp
-from . import ending, opening, orphans, serving_streams
+from . import ending, opening, orphans, serving_streams, story
 from . import session_diagnostics as diagnostics
 from .connection import WebTransportConnection
 from .datagram_transport import WebTransportDatagramTransport
@@ -204,6 +204,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         self._datagrams: WebTransportDatagramTransport | None = None  # made when used
         h3.events = self
         connection._add_session(self)
+        story.requested(self)
 
     # -------------------------------------------------------------- properties
 
@@ -719,6 +720,7 @@ class WebTransportSession(SessionPort, EventEmitter):
             self._state = SessionState.DRAINING
             if self._draining_waiters is not None:
                 self._draining_waiters.wake()
+            story.drain_requested(self)
         self._emit_nowait(EventType.SESSION_DRAINING, {"session_id": self._session_id})
 
     def credit_updated(self, kind: str, limit: int) -> None:
@@ -773,6 +775,7 @@ class WebTransportSession(SessionPort, EventEmitter):
         # The peer may ask this end to drain before it answers.
         self._state = SessionState.DRAINING if self._h3.draining else SessionState.CONNECTED
         self._stats.ready_at = get_timestamp()
+        story.ready(self)
         if self.on_ready is not None:
             self.on_ready()
         self._ready_waiters.wake()

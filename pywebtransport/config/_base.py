@@ -226,7 +226,8 @@ class BaseConfig:
     the application, where the oldest is dropped and counted."""
 
     debug: bool = DEFAULT_DEBUG
-    """Log the trace of the QUIC library at level DEBUG; slow."""
+    """Log the trace of the QUIC library at level DEBUG, on the logger
+    ``pywebtransport.quic.trace``; slow."""
 
     dialects: list[int] = field(default_factory=lambda: list(DIALECTS))
     """The drafts of WebTransport over HTTP/3 to speak, out of 2, 7, 14 and 16.

@@ -49,6 +49,7 @@ WRONG: dict[str, list[list[str]]] = {
     "examples/telemetry.py": [["x"], ["--devices", "x"]],
     "examples/training.py": [["x"], ["--steps", "x"]],
     "examples/workers.py": [["x"], ["0", "-1"], ["99999", "2"]],
+    "-m pywebtransport": [[], ["x"], ["serve"], ["probe", "nowhere"], ["cert", "check"]],
     "-m examples.demo": [["x"], ["--size", "x"], ["--size", "0"]],
     "-m examples.demo.browser": [["x"], ["--port", "x"], ["--port", "99999"], ["--size", "x"]],
     "-m examples.demo.client": [[], ["nowhere", HASH], [URL, "zz"], [URL, HASH, "--size", "x"]],
@@ -128,6 +129,7 @@ def test_every_program_is_here() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if 'if __name__ == "__main__"' in path.read_text() and "argparse" in path.read_text()
     }
+    modules.add("pywebtransport")
     assert found | {f"-m {name}" for name in modules} == set(WRONG)
 
 
