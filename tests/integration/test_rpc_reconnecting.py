@@ -347,7 +347,62 @@ async def test_interceptors_see_attempts_and_around_sees_calls(connected: Connec
         await until(lambda: backend.started == 2)
         backend.go_on.set()
         assert await task == 1
-    assert seen == ["begin wait", "attempt 1", "attempt 2", "end wait"]
+        assert seen == ["begin wait", "attempt 1", "attempt 2", "end wait"]
+        seen.clear()
+        assert [item async for item in rpc.stream("numbers", 1)] == [1, 2, 3]
+        assert seen == ["begin numbers", "attempt 1", "end numbers"]
+        seen.clear()
+        with pytest.raises(MethodNotFoundError):
+            await anext(rpc.stream("nowhere"))
+        async for _ in rpc.stream("numbers", 1):
+            break
+        await until(lambda: seen.count("end numbers") == 1)
+        async with rpc.stream("numbers", 1):
+            pass
+        assert seen == [
+            "begin nowhere",
+            "attempt 1",
+            "end nowhere",
+            "begin numbers",
+            "attempt 1",
+            "end numbers",
+        ]
+
+
+async def test_around_may_refuse_a_stream(connected: Connected) -> None:
+    async def refuse(method: str, proceed: Proceed) -> Any:
+        if method == "silent":
+            return None
+        raise PermissionError("not today")
+
+    async with connected(around=refuse) as (rpc, _):
+        with pytest.raises(PermissionError, match="not today"):
+            await anext(rpc.stream("numbers"))
+        assert [item async for item in rpc.stream("silent")] == []
+        with pytest.raises(PermissionError, match="not today"):
+            await rpc.call("add", 1)
+
+
+async def test_streams_are_cancelled_while_they_wait_for_a_session(
+    serving: Serving, client_config: ClientFactory
+) -> None:
+    async def around(method: str, proceed: Proceed) -> Any:
+        return await proceed()
+
+    async with serving(Backend()) as served:
+        url = served.url()
+    for wrapper in (None, around):
+        async with (
+            ReconnectingClient(url, config=quick(client_config)) as client,
+            ReconnectingRpc(client, around=wrapper) as rpc,
+        ):
+            results = rpc.stream("numbers")
+            task = asyncio.create_task(anext(results))  # type: ignore[arg-type]
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert results.is_closed
 
 
 async def test_wrong_arguments(client_config: ClientFactory, connected: Connected) -> None:
