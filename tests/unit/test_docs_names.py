@@ -36,7 +36,7 @@ FOREIGN = {
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
     "browsers": "AbortError NetworkError cancel protocols session.closed",
-    "other libraries": "bbr1 array.data numpy.frombuffer numpy.ascontiguousarray",
+    "other libraries": "bbr1 numpy.frombuffer numpy.ascontiguousarray",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
     "examples of the reader's own": "rooms shop demo faß.de localhost.crt localhost.key rooms.* "
