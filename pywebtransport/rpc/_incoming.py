@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -167,7 +168,8 @@ class IncomingCalls:
                         await self.session.turns.pause()
                     await self._reply(structured, method, answer)
             await stream.close()
-            # By now the FIN of the request was read, or the peer broke the protocol.
+            if not stream.at_eof():
+                await self._finished(stream)
             stream.stop_sending(StreamCode.DONE)
         except asyncio.CancelledError:
             give_up(stream, StreamCode.CANCELLED)
@@ -176,6 +178,15 @@ class IncomingCalls:
             # The caller is gone, or does not read its answer.
             logger.debug("call on stream %d ended early: %s", stream.stream_id, printable(error))
             give_up(stream, StreamCode.CANCELLED)
+
+    async def _finished(self, stream: WebTransportStream) -> None:
+        """Wait for the FIN of a request: browsers send it in a packet of its own.
+
+        STOP_SENDING must not overtake it, because Firefox then drops the answer, too.
+        """
+        with contextlib.suppress(WebTransportError, builtins.TimeoutError):
+            async with asyncio.timeout(self._request_timeout):
+                await stream.read(1)
 
     async def _answer(
         self, stream: WebTransportStream, structured: StructuredStream[Any], holding: Holding
