@@ -42,7 +42,7 @@ FOREIGN = {
     "ISO 8601": "P1DT5400S PT1H30M",
     "Google style": "Args Raises Returns",
     "browsers": "AbortError NetworkError cancel protocols session.closed writer.ready",
-    "other libraries": "asgiref.sync.sync_to_async bbr1 cleanup_ctx array.data numpy.frombuffer "
+    "other libraries": "asgiref.sync.sync_to_async bbr1 cleanup_ctx numpy.frombuffer "
     "numpy.ascontiguousarray",
     # The example of a glob in the library's C.
     "prefix in C": "qe_",
