@@ -47,7 +47,7 @@ class RpcErrorCode(IntEnum):
 
 
 @declared
-class RpcError(WebTransportError):
+class RpcError(WebTransportError, category="rpc"):
     """A remote call failed. Raise it in a handler to make the call fail with it.
 
     Args:
@@ -60,7 +60,6 @@ class RpcError(WebTransportError):
         remote: True at the caller if the peer answered with this error.
     """
 
-    category = "rpc"
     default_code: ClassVar[int] = RpcErrorCode.INTERNAL_ERROR
     method: str | None = None
     data: Any = None
@@ -94,10 +93,9 @@ class RpcCancelledError(RpcError):
 
 
 @declared
-class RpcTimeoutError(RpcError, TimeoutError):
+class RpcTimeoutError(RpcError, TimeoutError, category="timeout"):
     """The call did not end within its timeout."""
 
-    category = "timeout"
     default_code = RpcErrorCode.TIMEOUT
     operation: str | None = "call"
 
