@@ -86,10 +86,17 @@ NEEDS_benchmark := benchmark
 NEEDS_fuzz      := demo fuzz test
 NEEDS_dev       := build runtime demo dist docs lint test types
 
+# What was installed for one name may be all that another needs: that one gets its stamp, too.
+covered_by = $(foreach name,$(STAMPED),$(if $(filter-out $(NEEDS_$1),$(NEEDS_$(name))),,$(name)))
+STAMPED := base demo lint types test docs dist
+
 $(VENV)/.stamp-%: pyproject.toml scripts/requirements.py $(VENV)/.stamp-venv
 	@$(PY) scripts/requirements.py $(NEEDS_$*) > $(VENV)/requirements-$*.txt
 	$(PIP) install --requirement $(VENV)/requirements-$*.txt
 	@touch $@
+	@for name in $(call covered_by,$*); do \
+	  stamp=$(VENV)/.stamp-$$name; [ -e $$stamp ] || touch $$stamp; \
+	done
 
 $(VENV)/.stamp-build: $(SOURCES) $(VENV)/.stamp-base | system-build
 	$(call section,build)
@@ -118,19 +125,19 @@ demo-browser: build $(VENV)/.stamp-demo ## The same in your browser, from a page
 
 # --- check -----------------------------------------------------------------------
 
+# Most of these checks use one processor: they run side by side, and each shows its output at its end.
+SIDE_BY_SIDE = --jobs=$$(nproc) --output-sync=recurse
+
 .PHONY: test
 test: ## Lint, types, C tests, docs, Python tests with coverage; CI adds demo and test-debian13
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory test-engine
-	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory $(SIDE_BY_SIDE) types lint test-engine docs
 	@$(MAKE) --no-print-directory test-python
 
 .PHONY: test-engine
 test-engine: system-engine ## C unit tests of the engine
 	$(call section,C engine tests)
-	@$(MAKE) --no-print-directory -C tests/engine --jobs=$$(nproc) all
+	@$(MAKE) --no-print-directory -C tests/engine $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$$(nproc)) all
 	@$(MAKE) --no-print-directory -C tests/engine check
 
 # A test that ends its process fails, and another process goes on with the rest.
