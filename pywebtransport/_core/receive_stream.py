@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from .._states import ErrorCode, EventType, StreamDirection
@@ -145,37 +144,18 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """
         if max_size is not None and (max_size.__class__ is not int or max_size < 0):
             check_integer("max_size", max_size, 0, sys.maxsize)
-        quic = self._quic
         chunks: list[bytes] = []
         total = 0
-        try:
-            while (data := quic.read(_CHUNK)) != b"":
-                if data is None:
-                    waiter = self._begin_wait()
-                    try:
-                        expired = await waiter
-                    finally:
-                        self._end_wait(waiter)
-                    if expired:
-                        raise self._timed_out()
-                    continue
-                chunks.append(data)
-                total += len(data)
-                self._reads += 1
-                self.bytes_read += len(data)
-                if max_size is not None and total > max_size:
-                    break
-        except WebTransportError as error:
-            raise self._read_failed(error) from None
-        if data:
-            self._unread(b"".join(chunks))
-            raise StreamError(
-                f"stream {self.stream_id} is longer than max_size={max_size} bytes",
-                stream_id=self.stream_id,
-                details={"max_size": max_size, "received": total},
-            )
-        self._reads += 1
-        self._finish_receive()
+        while data := await self._read(_CHUNK):
+            chunks.append(data)
+            total += len(data)
+            if max_size is not None and total > max_size:
+                self._unread(b"".join(chunks))
+                raise StreamError(
+                    f"stream {self.stream_id} is longer than max_size={max_size} bytes",
+                    stream_id=self.stream_id,
+                    details={"max_size": max_size, "received": total},
+                )
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
@@ -332,16 +312,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Stop reading; same as ``stop_sending(0)``."""
         self.stop_sending(0)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.abort() if exc_type is not None else await self.close()
+    async def _end_failed_block(self) -> None:
+        await self.abort()
 
     # -------------------------------------------------------------- internal
 
