@@ -27,12 +27,16 @@ SOAK_SCALE ?= 1
 # Extra arguments for pytest: make test-python PYTEST_ARGS="-k datagram"
 PYTEST_ARGS ?=
 # How many processes share the Python tests; 0 runs them in one, without the tools for more.
-TEST_JOBS ?= $(shell nproc)
+# One more than there are processors: most of the time, one of them waits.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+
+# Hundreds of tests start a Python, which would compile every module of the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
