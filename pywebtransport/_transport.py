@@ -52,7 +52,7 @@ class CallLater(Protocol):
 
 
 class Turns(Protocol):
-    """Shares the time of the event loop; the shape of ``utils.turns.Turns``."""
+    """Shares the time of the event loop; the shape of ``utils._turns.Turns``."""
 
     @property
     def is_over(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..utils._turns import Turns
+from ..utils._closing import in_turns
 from .presence import LOOKS, Presence
 from .waiting import EagerWaiters
 
@@ -48,19 +48,7 @@ async def close_sessions(
 
     Cancellation: all of them are closed at once.
     """
-    loop = asyncio.get_running_loop()
-    turns = Turns.of(loop)
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        for session in sessions:
-            tasks.append(loop.create_task(session.close_until(deadline, code, reason)))
-            turns.woke()
-            await turns.pause()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise
+    await in_turns(session.close_until(deadline, code, reason) for session in sessions)
 
 
 async def sessions_flushed(

@@ -334,16 +334,9 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         """
         if max_count.__class__ is not int or max_count < 1:
             check_limit("max_count", max_count)
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
-            queue = await self._wait_readable(timeout)
-        else:
-            queue = await self._give_turn(timeout)
+        queue = await (
+            self._wait_readable(timeout) if self._ready() is None else self._give_turn(timeout)
+        )
         if self._receivers:
             # Some of them are for others.
             max_count = min(max_count, len(queue.waiting) - self._receivers.served)
@@ -376,13 +369,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
         Raises and cancellation: as ``receive``.
         """
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
+        queue = self._ready()
+        if queue is None:
             queue = await self._wait_readable(timeout)
         arrived = queue.oldest_arrival()
         data = queue.pop()
@@ -612,18 +600,20 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
 
     async def _receive_other(self, timeout: float | None) -> bytes:
         """Receive as ``receive``: within a time limit, or after others had a turn."""
-        queue = self._queue
-        if (
-            queue is None
-            or not queue.waiting
-            or self._receivers
-            or self._incoming_max_age is not None
-        ):
+        queue = self._ready()
+        if queue is None:
             queue = await self._wait_readable(timeout)
         elif not self._receive_sequence & _IN_A_ROW:
             queue = await self._give_turn(timeout)
         self._receive_sequence += 1
         return queue.pop()
+
+    def _ready(self) -> IncomingDatagrams | None:
+        """The queue, if you can take a datagram at once: none can expire, and nobody is first."""
+        queue = self._queue
+        if queue is None or not queue.waiting or self._receivers:
+            return None
+        return queue if self._incoming_max_age is None else None
 
     def _expire(self) -> None:
         """Drop incoming datagrams older than ``incoming_max_age``."""
@@ -636,10 +626,8 @@ class WebTransportDatagramTransport(DatagramPort, EventEmitter):
         turns = self._session.turns
         if turns.is_over:
             await turns.pause()
-        queue = self._queue
-        if queue is None or not queue.waiting or self._receivers:
-            return await self._wait_readable(timeout)
-        return queue
+        queue = self._ready()
+        return await self._wait_readable(timeout) if queue is None else queue
 
     async def _wait_readable(self, timeout: float | None) -> IncomingDatagrams:
         """Return the queue once a datagram waits in it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from .._quic import StreamPort
@@ -281,16 +280,8 @@ class WebTransportReceiveStream(_StreamBase, EventEmitter):
         """Stop reading; same as ``stop_sending(0)``."""
         self.stop_sending(0)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.abort() if exc_type is not None else await self.close()
+    async def _end_failed_block(self) -> None:
+        await self.abort()
 
     # -------------------------------------------------------------- internal
 

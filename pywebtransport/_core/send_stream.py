@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 from .._quic import StreamPort
 from .._states import Data, ErrorCode, StreamDirection
@@ -345,16 +343,8 @@ class WebTransportSendStream(_StreamBase, EventEmitter):
         """Return True once no more bytes can be written."""
         return not self.is_writable
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.abort() if exc_type is not None else await self.close()
+    async def _end_failed_block(self) -> None:
+        await self.abort()
 
     # -------------------------------------------------------------- internal
 

@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ref
 
@@ -525,16 +524,8 @@ class WebTransportSession(SessionPort, EventEmitter):
         """
         self._connection._close_later()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close(code=0 if exc_type is None else 1)
+    async def _end_failed_block(self) -> None:
+        await self.close(code=1)
 
     # ------------------------------------------------------------------- streams
 

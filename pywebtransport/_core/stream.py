@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from .._quic import StreamPort
 from .._states import ErrorCode, StreamDirection
@@ -59,23 +58,12 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
     async def initialize(self) -> None:
         """Do nothing; kept for compatibility. A new stream is ready to use."""
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def _end_block(self) -> None:
+        """Finish the sending half and stop the receiving one.
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Finish the sending half and stop the receiving one; abort both on an error.
-
-        Nothing is left open in either case, and the stream no longer counts towards the
-        limits. Data that arrived but was not read is dropped.
+        Nothing is left open, and the stream no longer counts towards the limits. Data that
+        arrived but was not read is dropped.
         """
-        if exc_type is not None:
-            await self.abort()
-            return
         await self.close()
         self.stop_sending(0)
 

@@ -33,8 +33,8 @@ from .router import RequestRouter, Route, SessionHandler, check_path
 from .server import WebTransportServer, check_drain
 
 if TYPE_CHECKING:
-    from ._supervisor import OnListening
     from ..session import WebTransportSession
+    from ._supervisor import OnListening
 
 __all__ = ["ServerApp"]
 

@@ -7,8 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .._core.driver import Driver
 from .._core.endpoint import server_endpoint
@@ -470,16 +469,8 @@ class WebTransportServer(EventEmitter):
             return "<WebTransportServer: closed>"
         return f"<WebTransportServer: {self.url if self.is_serving else 'does not listen'}>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.close(drain_timeout=None if exc_type is None else 0.0)
+    async def _end_failed_block(self) -> None:
+        await self.close(drain_timeout=0.0)
 
     def reload_certificates(
         self, *, certfile: str | None = None, keyfile: str | None = None

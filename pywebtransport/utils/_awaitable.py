@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from functools import update_wrapper
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -136,11 +135,6 @@ class AwaitableContext(Coroutine[Any, Any, _T]):
         self._opened = await self._coroutine
         return self._opened
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         if self._opened is not None:
-            await self._opened.__aexit__(exc_type, exc, tb)
+            await self._opened.__aexit__(*exc_info)
