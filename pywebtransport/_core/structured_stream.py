@@ -263,7 +263,7 @@ class StructuredStream(Generic[MessageT]):
         turns = self._stream.session.turns
         self._received += 1
         if self._received % _STEP == 0:
-            await turns.pause()
+            await turns.pause(small=True)
         message = await self.receive_encoded(holding, timeout)
         if message is None:
             return None
